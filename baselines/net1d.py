@@ -1,0 +1,152 @@
+"""Net1D, the architecture of ECGFounder, at its published size and a small one.
+
+Li et al., NEJM AI 2025; code PKUDigitalHealth/ECGFounder, net1d.py (MIT), rebuilt here so that the published
+checkpoint loads strictly. Differences: no `dense` layer (the head is the harness's), a DropPath before each addition.
+The published network carries batch-norm layers that its forward pass never calls; they are kept for their keys and
+never trained.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
+
+
+class SameConv1d(nn.Module):
+    """Convolution whose output is as long as its input / stride, rounded up; an odd padding is longer on the right."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kernel_size,), (stride,), length = self.conv.kernel_size, self.conv.stride, x.shape[-1]
+        padding = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
+        if padding:
+            x = F.pad(x, (padding // 2, padding - padding // 2))
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-activation bottleneck with squeeze-and-excitation: [channel, time] -> [channel', time / stride]."""
+
+    def __init__(
+        self, in_channels: int, channels: int, kernel_size: int, stride: int, groups: int, first: bool
+    ) -> None:
+        super().__init__()
+        self.stride, self.first = stride, first
+        self.widening = channels - in_channels
+        self.bn1, self.bn2, self.bn3 = _uncalled(in_channels), _uncalled(channels), _uncalled(channels)
+        self.conv1 = SameConv1d(in_channels, channels, 1)
+        self.conv2 = SameConv1d(channels, channels, kernel_size, stride, groups)
+        self.conv3 = SameConv1d(channels, channels, 1)
+        self.se_fc1 = nn.Linear(channels, channels // 2)
+        self.se_fc2 = nn.Linear(channels // 2, channels)
+        self.drop_path = DropPath()
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.conv1(x if self.first else F.silu(x))
+        branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
+        gate = self.se_fc2(F.silu(self.se_fc1(branch.mean(-1)))).sigmoid()
+        branch = branch * gate.unsqueeze(-1)
+        if self.stride > 1:
+            x = F.max_pool1d(F.pad(x, ((self.stride - 1) // 2, self.stride // 2)), self.stride)
+        if self.widening:
+            x = F.pad(x, (0, 0, self.widening // 2, self.widening - self.widening // 2))
+        return x + self.drop_path(branch)  # type: ignore[no-any-return]
+
+
+class Stage(nn.Module):
+    """Blocks in a row, of which the first halves the length."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        super().__init__()
+        self.block_list = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.block_list:
+            x = block(x)
+        return x
+
+
+class Net1D(Backbone):
+    """Stem, stages of blocks, mean over time: [record, lead, time] -> [record, widths[-1]]."""
+
+    def __init__(
+        self,
+        spec: SignalSpec,
+        stem: int,
+        widths: tuple[int, ...],
+        depths: tuple[int, ...],
+        kernel_size: int = 16,
+        group_width: int = 16,
+    ) -> None:
+        super().__init__()
+        self.signals = spec
+        self.first_conv = SameConv1d(len(spec.leads), stem, kernel_size, stride=2)
+        self.first_bn = _uncalled(stem)
+        self.stage_list = nn.ModuleList()
+        in_channels = stem
+        for width, depth in zip(widths, depths, strict=True):
+            blocks = []
+            for position in range(depth):
+                first = position == 0 and not self.stage_list
+                stride = 2 if position == 0 else 1
+                blocks.append(Block(in_channels, width, kernel_size, stride, width // group_width, first))
+                in_channels = width
+            self.stage_list.append(Stage(blocks))
+        self.feature_dim = in_channels
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = F.silu(self.first_conv(signals))
+        for stage in self.stage_list:
+            x = stage(x)
+        return x.mean(-1)
+
+
+def _uncalled(channels: int) -> nn.BatchNorm1d:
+    """A batch norm that is there for the checkpoint's keys only."""
+    norm = nn.BatchNorm1d(channels)
+    norm.requires_grad_(False)
+    return norm
+
+
+@register_backbone("ecgfounder")
+class ECGFounder(Net1D):
+    """ECGFounder: Net1D with 30.7 M parameters, pre-trained on over 7 million 12-lead ECGs at 500 Hz.
+
+    The published sources disagree on the preprocessing: `ecgfounder` filters as the authors' dataset code does since
+    August 2025, `zscore` is their evaluation on PTB-XL.
+    """
+
+    checkpoint = PublishedCheckpoint(
+        "PKUDigitalHealth/ECGFounder",
+        "12_lead_ECGFounder.pth",
+        revision="main",
+        first_logits=(
+            *(8.3751173, -4.1527028, -6.7856750, -2.8647900, 4.4135675),
+            *(-2.2547250, -5.3009405, -6.1225495, -1.0395477, -1.8894272),
+        ),
+    )
+
+    def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:
+        super().__init__(
+            SignalSpec(500, preprocessing),
+            stem=64,
+            widths=(64, 160, 160, 400, 400, 1024, 1024),
+            depths=(2, 2, 2, 3, 3, 4, 4),
+        )
+
+
+@register_backbone("net1d_mini")
+class Net1DMini(Net1D):
+    """A small Net1D at 100 Hz, about 1 M parameters, for demos, tests and large grids; no published weights."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            SignalSpec(100, "zscore"), stem=32, widths=(32, 64, 64, 128, 256, 256), depths=(2, 2, 2, 2, 2, 2)
+        )

@@ -1,0 +1,62 @@
+"""What a run is: dataset x task x backbone x init x method x fraction x draw x seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.registry import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One point of the comparison, as asked for."""
+
+    data: Path
+    task: str
+    arch: Reference
+    method: Reference
+    init: str | None = None
+    """`pretrained`, `random` or a path; None lets the backbone choose."""
+    fraction: float = 1.0
+    draw: int = 0
+    seed: int = 0
+    source_rate: int | None = None
+    """Hz of the files to read; None: the backbone's own."""
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise BenchError(f"--fraction must lie in (0, 1], got {self.fraction}")
+        for name, value in (("seed", self.seed), ("draw", self.draw)):
+            if value < 0:
+                raise BenchError(f"--{name} must not be negative, got {value}")
+
+    def command(self) -> str:
+        """The command line that runs this cell on the dataset in its usual place."""
+        words = ["bench run", f"--task {self.task}", f"--arch {_quoted(self.arch)}", f"--method {_quoted(self.method)}"]
+        words += [f"--init {self.init}"] if self.init else []
+        words += [f"--fraction {self.fraction:g}", f"--draw {self.draw}"] if self.fraction < 1 else []
+        words += [f"--seed {self.seed}"] if self.seed else []
+        words += [f"--source-rate {self.source_rate}"] if self.source_rate else []
+        words += [f"--precision {self.precision}"] if self.precision != "auto" else []
+        return " ".join(words)
+
+    def folder_name(self, digest: str) -> str:
+        """A name that sorts well and tells cells apart."""
+        fraction = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
+        return f"{self.arch.name}-{self.method.name}{fraction}-seed{self.seed}-{digest[:8]}"
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 over the facts that change a cell's result, and no others."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def _quoted(reference: Reference) -> str:
+    return f'"{reference}"' if reference.arguments else reference.name

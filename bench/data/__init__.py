@@ -1,0 +1,1 @@
+"""Records in: a dataset's folder becomes labels, splits and prepared signals."""

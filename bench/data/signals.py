@@ -1,0 +1,119 @@
+"""What a backbone expects of its signals, and the named preprocessings that give it.
+
+Each preprocessing takes one record [lead, time] in mV at the backbone's rate. Its version is part of every cache key
+and result, and rises with any change of its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+import scipy.signal
+
+from bench.data.waveforms import LEADS
+from bench.errors import DataError
+
+Signal = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """The signals that a backbone takes: [record, lead, time], float32."""
+
+    rate: int
+    """Hz"""
+    preprocessing: str
+    """A name in PREPROCESSINGS."""
+    leads: tuple[str, ...] = LEADS
+    window_s: float | None = None
+    """Seconds that the backbone sees at a time; None: the whole record. Training takes one random crop a record and
+    epoch, evaluation slides over the record."""
+    stride_s: float | None = None
+    """Seconds between the windows of evaluation."""
+    aggregate: Literal["max", "mean"] = "max"
+    """How the logits of a record's windows become the record's."""
+
+    def __post_init__(self) -> None:
+        if self.preprocessing not in PREPROCESSINGS:
+            raise DataError(
+                f"unknown preprocessing {self.preprocessing!r}; expected one of {', '.join(PREPROCESSINGS)}"
+            )
+
+    @property
+    def window(self) -> int | None:
+        """Samples of a window, or None."""
+        return None if self.window_s is None else round(self.window_s * self.rate)
+
+    def window_starts(self, length: int) -> range:
+        """First samples of the evaluation windows of a record of `length` samples."""
+        if self.window is None or length <= self.window:
+            return range(1)
+        stride = round((self.stride_s or self.window_s or 0) * self.rate)
+        return range(0, length - self.window + 1, stride)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A named way from mV to what a backbone was trained on."""
+
+    version: int
+    apply: Callable[[Signal, int], Signal]
+    """(record [lead, time] in mV, rate in Hz) -> record [lead, time]"""
+    standardized: bool = False
+    """Whether one mean and standard deviation over folds 1-8 of the dataset are applied after it."""
+
+
+def zscore(record: Signal, rate: int) -> Signal:
+    """(x - mean) / (std + 1e-8) over all leads and samples of a record: ECGFounder's evaluation on PTB-XL."""
+    wide = record.astype(np.float64)
+    return np.asarray((wide - wide.mean()) / (wide.std() + 1e-8), dtype=np.float32)
+
+
+def ecgfounder(record: Signal, rate: int) -> Signal:
+    """ECGFounder's dataset code since August 2025: notch, band-pass, minus median baseline, z-score.
+
+    Notch at 50 Hz (Q = 30) and Butterworth band-pass of order 4 from 0.67 to 40 Hz, each forwards and backwards;
+    minus the running median over 0.4 s (zeros beyond the ends); then `zscore`. PKUDigitalHealth/ECGFounder, util.py.
+    """
+    wide = record.astype(np.float64)
+    if rate > 100:
+        wide = scipy.signal.filtfilt(*scipy.signal.iirnotch(50, 30, rate), wide, axis=-1)
+    wide = scipy.signal.filtfilt(*scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=rate), wide, axis=-1)
+    width = int(0.4 * rate) + 1
+    width += 1 - width % 2
+    baseline = scipy.ndimage.median_filter(wide, size=(1, width), mode="constant", cval=0.0)
+    return zscore((wide - baseline).astype(np.float32), rate)
+
+
+def unchanged(record: Signal, rate: int) -> Signal:
+    """The record in mV."""
+    return record
+
+
+PREPROCESSINGS = {
+    "ecgfounder": Preprocessing(1, ecgfounder),
+    "zscore": Preprocessing(1, zscore),
+    "strodthoff": Preprocessing(1, unchanged, standardized=True),
+    "none": Preprocessing(1, unchanged),
+}
+"""`strodthoff` is mV and then one scalar standardisation over all leads, samples and records of the training folds
+(Strodthoff et al. 2020; they fit it on a task's training records, here it is all of folds 1-8)."""
+
+
+def resample(record: Signal, rate: int, target: int) -> Signal:
+    """A record [lead, time] at another rate, by a polyphase filter (Kaiser window) about the line through its ends."""
+    if rate == target:
+        return record
+    resampled: Signal = scipy.signal.resample_poly(record, target, rate, axis=-1, padtype="line").astype(np.float32)
+    return resampled
+
+
+def prepare_record(record: Signal, rate: int, spec: SignalSpec) -> Signal:
+    """One record [lead, time] in mV, at any rate, as `spec` wants it before standardisation; NaN counts as 0 mV."""
+    resampled = resample(np.nan_to_num(record, nan=0.0), rate, spec.rate)
+    return PREPROCESSINGS[spec.preprocessing].apply(resampled, spec.rate)

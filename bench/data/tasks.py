@@ -1,0 +1,119 @@
+"""SCP statements become a label matrix, and a fingerprint that shows any change of labels, folds or patients."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.data.ptbxl import Records
+from bench.errors import DataError
+from bench.registry import find, register_task
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set of labels and the rule that gives them to records."""
+
+    name: str
+    description: str
+    labels_of: Callable[[str, pd.Series], list[str]]
+    """The labels that a statement (its code and its row of scp_statements.csv) stands for, none or several."""
+
+
+def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
+    return lambda code, statement: [code] if statement[column] == 1 else []
+
+
+def _mapped(column: str) -> Callable[[str, pd.Series], list[str]]:
+    def labels_of(code: str, statement: pd.Series) -> list[str]:
+        return [str(statement[column])] if statement["diagnostic"] == 1 and pd.notna(statement[column]) else []
+
+    return labels_of
+
+
+def _not_diagnostic(code: str, statement: pd.Series) -> list[str]:
+    return [] if statement["diagnostic"] == 1 else [code]
+
+
+for task in (
+    Task("all", "every statement", lambda code, statement: [code]),
+    Task("diag", "diagnostic statements", _flagged("diagnostic")),
+    Task("subdiag", "diagnostic subclasses", _mapped("diagnostic_subclass")),
+    Task("superdiag", "diagnostic superclasses", _mapped("diagnostic_class")),
+    Task("form", "form statements", _flagged("form")),
+    Task("rhythm", "rhythm statements", _flagged("rhythm")),
+    Task("nondiag", "rhythm and form statements that are not diagnostic: all without diag", _not_diagnostic),
+):
+    register_task(task)
+
+LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic": "superdiag"}
+"""The literature's names of three tasks."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """The truth of a task: which record of which patient and fold has which labels. Records without any are dropped."""
+
+    task: str
+    labels: tuple[str, ...]
+    """Alphabetical."""
+    ecg_id: npt.NDArray[np.int64]
+    """[record], ascending"""
+    patient_id: npt.NDArray[np.int64]
+    """[record]"""
+    strat_fold: npt.NDArray[np.int64]
+    """[record]"""
+    y_true: npt.NDArray[np.bool_]
+    """[record, label]"""
+
+    def __len__(self) -> int:
+        return len(self.ecg_id)
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> LabelTable:
+        """The records where `mask` [record] holds."""
+        return LabelTable(
+            self.task, self.labels, self.ecg_id[mask], self.patient_id[mask], self.strat_fold[mask], self.y_true[mask]
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over label names and, by ecg_id, patient, split and label row."""
+        digest = hashlib.sha256(("\n".join(self.labels) + "\n").encode())
+        split = np.where(self.strat_fold <= 8, 0, self.strat_fold)
+        digest.update(np.stack([self.ecg_id, self.patient_id, split], axis=1).astype("<i8").tobytes())
+        digest.update(np.packbits(self.y_true, axis=1).tobytes())
+        return digest.hexdigest()
+
+
+def label_table(records: Records, task: Task) -> LabelTable:
+    """Labels of the records by Strodthoff et al. 2020: every statement counts, whatever its likelihood."""
+    unknown = {code for codes in records.scp_codes for code in codes} - set(records.statements.index)
+    if unknown:
+        raise DataError(
+            f"{records.folder}: scp_codes name statements that scp_statements.csv lacks: "
+            + ", ".join(sorted(unknown)[:5])
+        )
+    labels_of = {str(code): task.labels_of(str(code), row) for code, row in records.statements.iterrows()}
+    present = [{label for code in codes for label in labels_of[code]} for codes in records.scp_codes]
+    labels = tuple(sorted(set().union(*present)))
+    if not labels:
+        raise DataError(f"no record in {records.folder} has a label of task {task.name}")
+    column = {label: position for position, label in enumerate(labels)}
+    y_true = np.zeros((len(records), len(labels)), dtype=bool)
+    for row, found in enumerate(present):
+        y_true[row, [column[label] for label in found]] = True
+    table = LabelTable(task.name, labels, records.ecg_id, records.patient_id, records.strat_fold, y_true)
+    return table.select(np.asarray(y_true.any(axis=1)))
+
+
+def find_task(name: str) -> Task:
+    """The registered task of that name; the literature's long names serve too."""
+    task = find("task", LONG_NAMES.get(name, name)).make()
+    assert isinstance(task, Task)
+    return task

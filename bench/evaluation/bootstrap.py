@@ -1,0 +1,197 @@
+"""Intervals for the macro metrics of one fold: its patients are resampled, the same draws for every result of a task.
+
+Records of one patient resemble each other, so patients are drawn, with replacement, and bring all their records.
+A macro average needs every label in every draw: draws without a positive or without a negative of some label are
+drawn again, and the share of draws that were kept (the acceptance) is reported. That conditions on presence, and
+takes the variance from labels that one or two patients carry: claims rest on `metrics.frequent` labels.
+
+Resampling records as Strodthoff et al. (2020) did: `draw(ecg_id, y_true, num_draws=100)` and `level=0.9`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from bench.errors import BenchError
+from bench.evaluation import metrics
+from bench.evaluation.metrics import Bools, Floats
+
+MAX_CANDIDATES = 200  # a draw; acceptance below half a percent is an error
+CHUNK = 250  # candidates at once; the draws do not depend on it
+MIN_RUNS = 3  # a row of fewer runs is marked: its variance between runs is hardly known
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often each record is in each draw, and the share of candidate draws that were kept."""
+
+    counts: NDArray[np.uint16]  # [draw, record]
+    acceptance: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and the bounds between which the true one is believed to lie."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of one run, on the fold as it is and on each draw of it: a number a label, or one for all."""
+
+    value: Floats  # [label] or []
+    draws: Floats  # [draw, label] or [draw]
+
+    def macro(self, labels: Bools) -> "Estimate":
+        """The mean over the chosen `labels` [label], within each draw."""
+        return Estimate(metrics.macro(self.value, labels), metrics.macro(self.draws, labels))
+
+    def label(self, column: int) -> "Estimate":
+        """The metric of one label."""
+        return Estimate(self.value[..., column], self.draws[..., column])
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The paired difference: draw by draw, on the same patients."""
+        return Estimate(self.value - other.value, self.draws - other.draws)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Both ranking metrics of one run, [label] on the fold and [draw, label] on its draws."""
+
+    auroc: Estimate
+    average_precision: Estimate
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The mean of a row's runs, its interval, and the two sources of doubt in it."""
+
+    interval: Interval
+    patient_sd: float  # of the mean of the runs, over the draws of patients
+    run_sd: float  # between runs, sum of squares over n - 1; NaN for one run
+    num_runs: int
+    standard_error: float  # of the mean: patients and runs together
+    degrees_of_freedom: float  # of the standard error: infinite where patients are all the doubt
+
+    @property
+    def few_runs(self) -> bool:
+        """Whether there are too few runs to know how much they vary."""
+        return self.num_runs < MIN_RUNS
+
+
+def draw(
+    patient_id: NDArray[Any],
+    y_true: NDArray[Any],
+    num_draws: int = 2000,
+    seed: int = 0,
+    labels: Sequence[str] | None = None,
+) -> Draws:
+    """Draws of the fold's patients with replacement, each with a positive and a negative of every defined label.
+
+    They depend on the patients, their labels, `num_draws` and `seed`, not on the order of the records. `labels` are
+    the columns' names for the BenchError that tells which labels are too rare, raised when fewer than one candidate
+    in MAX_CANDIDATES is accepted.
+    """
+    y_true = np.asarray(y_true).astype(bool)
+    patients, patient_of_record = np.unique(patient_id, return_inverse=True)
+    columns = np.flatnonzero(metrics.defined(y_true))
+    carriers = np.zeros((len(patients), 2 * len(columns)), dtype=np.float32)
+    np.maximum.at(carriers, patient_of_record, np.hstack([y_true[:, columns], ~y_true[:, columns]]))
+
+    random = np.random.default_rng(seed)
+    chunks, accepted, num_absent = [], np.zeros(0, dtype=bool), np.zeros(2 * len(columns))
+    while accepted.sum() < num_draws:
+        if len(accepted) >= MAX_CANDIDATES * num_draws:
+            rarest = np.unique(np.argsort(-num_absent, kind="stable")[:3] % len(columns))
+            names = [labels[columns[i]] if labels else f"column {columns[i]}" for i in rarest]
+            raise BenchError(
+                f"only {accepted.sum()} of {len(accepted)} draws of patients have a positive and a negative of every "
+                f"label, {num_draws} are needed; most often absent: {', '.join(names)}. Leave such labels out"
+            )
+        counts = _multinomial(random, CHUNK, len(patients))
+        present = counts.astype(np.float32) @ carriers > 0
+        num_absent += CHUNK - present.sum(axis=0)
+        complete = present.all(axis=1)
+        accepted = np.append(accepted, complete)
+        chunks.append(counts[complete].astype(np.uint16))
+    num_candidates = np.flatnonzero(accepted)[num_draws - 1] + 1
+    return Draws(np.concatenate(chunks)[:num_draws, patient_of_record], float(num_draws / num_candidates))
+
+
+def _multinomial(random: np.random.Generator, num_draws: int, size: int) -> NDArray[np.int64]:
+    """[draw, size] how often each of `size` is taken in as many picks; `random.multinomial` is slower."""
+    picks = random.integers(size, size=(num_draws, size))
+    picks += size * np.arange(num_draws)[:, None]
+    return np.bincount(picks.ravel(), minlength=num_draws * size).reshape(num_draws, size)
+
+
+def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resampled:
+    """AUROC and AP of one run, on the fold and on each draw, as scikit-learn with `sample_weight=counts` has them.
+
+    The order of the scores is the same in every draw, so one sort a label serves all of them; the rest is running
+    sums of counts. NaN where a draw has no positive, and for AUROC where it has no negative.
+    """
+    y_true, y_score = metrics.checked(y_true, y_score)
+    auroc, average_precision = np.empty((2, len(draws.counts), y_true.shape[1]))
+    for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
+        order = np.argsort(-score, kind="stable")
+        is_positive, ascending = is_positive[order], -score[order]
+        levels = np.unique(ascending[is_positive])  # where recall steps; negated scores, so the best comes first
+        counts = draws.counts[:, order]
+        records, positives = _running_sum(counts), _running_sum(counts[:, is_positive])
+        called = records[:, np.searchsorted(ascending, levels, side="right")]  # [draw, level] scored at least so high
+        above = records[:, np.searchsorted(ascending, levels, side="left")]
+        found = positives[:, np.searchsorted(ascending[is_positive], levels, side="right")]
+        step = np.diff(found, prepend=0)
+        num_positives, num_records = positives[:, -1].astype(np.float64), records[:, -1]
+        missorted = np.einsum("dl,dl->d", step, called + above - 2 * found + step, dtype=np.float64) / 2
+        precision_sum = np.einsum("dl,dl->d", step, found / np.maximum(called, 1))
+        with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this draw
+            auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
+            average_precision[:, column] = precision_sum / num_positives
+    return Resampled(
+        Estimate(metrics.auroc(y_true, y_score), auroc),
+        Estimate(metrics.average_precision(y_true, y_score), average_precision),
+    )
+
+
+def _running_sum(counts: NDArray[np.uint16]) -> NDArray[np.int32]:
+    """[draw, 1 + record]: how much the first 0, 1, 2, ... records weigh."""
+    sums = np.zeros((len(counts), 1 + counts.shape[1]), dtype=np.int32)
+    np.cumsum(counts, axis=1, dtype=np.int32, out=sums[:, 1:])
+    return sums
+
+
+def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
+    """The row of these runs (one number each): their mean, never that of pooled scores.
+
+    One run: the percentile interval of its draws. Several: the variance between runs, over their number, is added to
+    the patients' and widens that interval about the median of the draws; and as the variance of few runs is hardly
+    known, the normal quantile becomes that of t with the degrees of freedom of the sum (Satterthwaite 1946).
+    """
+    num_runs = len(runs)
+    values, draws = np.array([run.value for run in runs]), np.mean([run.draws for run in runs], axis=0)
+    patient_sd = float(draws.std(ddof=1))
+    run_sd = float(values.std(ddof=1)) if num_runs > 1 else math.nan
+    run_variance = run_sd**2 / num_runs if num_runs > 1 else 0.0
+    variance = patient_sd**2 + run_variance
+    degrees_of_freedom = (num_runs - 1) * (variance / run_variance) ** 2 if run_variance else math.inf
+
+    low, center, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    z = norm.ppf((1 + level) / 2)
+    few = t.ppf((1 + level) / 2, degrees_of_freedom) / z
+    interval = Interval(
+        value=float(values.mean()),
+        low=float(center - few * np.hypot(center - low, z * math.sqrt(run_variance))),
+        high=float(center + few * np.hypot(high - center, z * math.sqrt(run_variance))),
+    )
+    return Summary(interval, patient_sd, run_sd, num_runs, math.sqrt(variance), degrees_of_freedom)

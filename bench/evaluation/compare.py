@@ -1,0 +1,131 @@
+"""Is one row better than another, by how much, and how small a difference could have been seen?
+
+Rows are compared run by run, paired by (draw, seed), on the same draws of the same patients. A row's runs are given as
+a sequence, the n-th of one row paired with the n-th of the other.
+
+Two p-values, each blind where the other sees. `permutation_p` is exact when two models are exchangeable, but tests
+just that, and takes the runs as given. `interval_p` asks only whether the metrics are equal and lets runs vary, but
+rests on normal approximation. A difference is claimed when the larger of the two, after Holm, is small.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata, t
+
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import Estimate, Summary, summarize
+from bench.evaluation.metrics import Bools, Floats
+
+POWER_FACTOR = 2.8  # 1.96 + 0.84 standard errors: seen at the 5 % level in 80 % of studies
+CHUNK = 1000  # permutations at once
+
+
+def difference(first: Sequence[Estimate], second: Sequence[Estimate], level: float = 0.95) -> Summary:
+    """First minus second: the mean over paired runs, with the interval of `summarize`."""
+    return summarize([a - b for a, b in zip(first, second, strict=True)], level)
+
+
+def resolvable_difference(difference: Summary) -> float:
+    """The smallest true difference that a comparison this noisy would find in 80 % of cases."""
+    return POWER_FACTOR * difference.standard_error
+
+
+def practically_equal(difference: Summary, margin: float) -> bool:
+    """Whether the whole interval lies inside the margin; a difference that is merely not significant is not equal."""
+    return -margin < difference.interval.low and difference.interval.high < margin
+
+
+def interval_p(difference: Summary) -> float:
+    """Two-sided p of no difference by its standard error, which holds patients and runs; 1 if nothing differs."""
+    value, standard_error = difference.interval.value, difference.standard_error
+    if standard_error == 0:
+        return float(value == 0)
+    return float(2 * t.sf(abs(value) / standard_error, difference.degrees_of_freedom))
+
+
+def permutation_p(
+    patient_id: NDArray[Any],
+    y_true: NDArray[Any],
+    first: Sequence[NDArray[Any]],
+    second: Sequence[NDArray[Any]],
+    labels: Bools,
+    num_permutations: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """Two-sided p of no difference in macro AUROC over `labels` [label]: (1 + k) / (1 + num_permutations), never 0.
+
+    `first` and `second` are the y_score [record, label] of their paired runs. Scores become ranks within each run and
+    label, so that models on different scales can be exchanged; each permutation exchanges the two models' ranks in
+    all records, labels and runs of the patients that a fair coin chose.
+    """
+    if (labels & ~metrics.defined(y_true)).any():
+        raise ValueError("a chosen label has no positive or no negative: choose among metrics.defined(y_true)")
+    effects = [_swap_effects(y_true, a, b)[:, labels].mean(axis=1) for a, b in zip(first, second, strict=True)]
+    patients, patient_of_record = np.unique(patient_id, return_inverse=True)
+    effect = np.bincount(patient_of_record, np.mean(effects, axis=0), len(patients))
+
+    random = np.random.default_rng(seed)
+    observed, num_as_large = abs(effect.sum()), 0
+    for start in range(0, num_permutations, CHUNK):
+        swapped = random.integers(2, size=(min(CHUNK, num_permutations - start), len(patients)), dtype=np.int8)
+        permuted = abs(effect.sum() - 2 * (swapped @ effect))
+        num_as_large += int(np.count_nonzero(permuted >= observed - 1e-12))  # sums of equal terms differ by rounding
+    return (1 + num_as_large) / (1 + num_permutations)
+
+
+def _swap_effects(y_true: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """[record, label] what each record adds to AUROC(first) - AUROC(second), and takes away when its ranks are swapped.
+
+    A pair of records has four comparisons: within the first model, within the second, and two across. Swapping both
+    records changes the sign of the within terms, swapping one exchanges within for across; written out, the difference
+    is linear in the records' signs, so a permutation is a signed sum and no AUROC is computed anew. A positive's term
+    is how many more of both models' negatives the first ranks it above than the second does; a negative's, how many
+    fewer of both models' positives it is ranked above; each over twice the number of pairs.
+    """
+    y_true, first = metrics.checked(y_true, first)
+    _, second = metrics.checked(y_true, second)
+    effects = np.full(first.shape, np.nan)
+    for column in np.flatnonzero(metrics.defined(y_true)):
+        is_positive = y_true[:, column]
+        ranks = np.stack([rankdata(first[:, column]), rankdata(second[:, column])])  # [model, record]
+        for own, sign in ((is_positive, 1), (~is_positive, -1)):
+            above = _num_below(ranks[:, own], ranks[:, ~own].ravel())
+            effects[own, column] = sign * (above[0] - above[1]) / (2 * own.sum() * (~own).sum())
+    return effects
+
+
+def _num_below(values: Floats, others: Floats) -> Floats:
+    """How many of `others` lie below each value, ties half."""
+    others = np.sort(others)
+    return (np.searchsorted(others, values, side="left") + np.searchsorted(others, values, side="right")) / 2
+
+
+def holm(p: ArrayLike) -> Floats:
+    """[test] p-values adjusted for the size of their family (Holm 1979)."""
+    p = np.asarray(p, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return adjusted
+
+
+def group_letters(differs: Bools) -> list[str]:
+    """Letters of each row, the rows in board order: two rows share a letter if and only if they do not differ.
+
+    `differs` [row, row] is symmetric: True where all-pairs Holm separates two rows. The top group are the rows that
+    share a letter with the first. By insertion and absorption (Piepho 2004).
+    """
+    groups = [frozenset(range(len(differs)))]
+    for i, j in np.argwhere(np.triu(differs)):
+        split = {part for group in groups for part in ((group - {i}, group - {j}) if {i, j} <= group else (group,))}
+        groups = [group for group in split if not any(group < other for other in split)]
+    groups.sort(key=sorted)
+    return ["".join(_letter(n) for n, group in enumerate(groups) if row in group) for row in range(len(differs))]
+
+
+def _letter(n: int) -> str:
+    """a to z, then a1 to z1, ..."""
+    return chr(ord("a") + n % 26) + (str(n // 26) if n >= 26 else "")

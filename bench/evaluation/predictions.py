@@ -1,0 +1,63 @@
+"""Scores of one fold, keyed by record and label, and how they are joined with the records and labels of a task."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import DataError
+
+NUM_NAMED = 5  # an error names this many culprits and counts the rest
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about the records of one fold: a score a record and label, whatever their order."""
+
+    ecg_id: NDArray[np.int64]  # [record]
+    labels: tuple[str, ...]
+    logits: NDArray[np.float32]  # [record, label]
+
+
+def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.float32]:
+    """Scores [record, label] in the order of `ecg_id` and `labels`.
+
+    Raises DataError, in one line, unless the predictions hold each of these records and labels once, nothing else,
+    and finite scores.
+    """
+    given, wanted = predictions.ecg_id.tolist(), np.asarray(ecg_id).tolist()
+    if predictions.logits.shape != (len(given), len(predictions.labels)):
+        raise DataError(
+            f"the predictions have scores of shape {predictions.logits.shape} for {len(given)} records and "
+            f"{len(predictions.labels)} labels: one row a record and one column a label are expected"
+        )
+    faults = [*_faults("record", given, wanted), *_faults("label", predictions.labels, labels)]
+    if not faults:
+        rows = {record: row for row, record in enumerate(given)}
+        columns = {label: column for column, label in enumerate(predictions.labels)}
+        y_score = predictions.logits[np.ix_([rows[record] for record in wanted], [columns[label] for label in labels])]
+        unusable = np.argwhere(~np.isfinite(y_score))
+        if not len(unusable):
+            return y_score
+        faults = ["NaN or infinite " + _named("score", [f"{wanted[row]}/{labels[column]}" for row, column in unusable])]
+    raise DataError(
+        f"the predictions do not fit the fold: {'; '.join(faults)}. "
+        "Give every record and label of the fold exactly once, with a finite score"
+    )
+
+
+def _faults(kind: str, given: Sequence[object], wanted: Sequence[object]) -> list[str]:
+    count, expected = Counter(given), set(wanted)
+    culprits = {
+        "missing": [name for name in wanted if name not in count],
+        "duplicate": [name for name in count if count[name] > 1],
+        "unknown": [name for name in count if name not in expected],
+    }
+    return [f"{fault} {_named(kind, names)}" for fault, names in culprits.items() if names]
+
+
+def _named(kind: str, names: Sequence[object]) -> str:
+    shown = ", ".join(map(str, names[:NUM_NAMED])) + (", ..." if len(names) > NUM_NAMED else "")
+    return f"{kind} {shown}" if len(names) == 1 else f"{kind}s ({len(names)}) {shown}"

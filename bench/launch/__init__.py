@@ -1,0 +1,1 @@
+"""One cell on many processes, many cells on many machines."""

@@ -1,0 +1,29 @@
+"""The door: all that a plugin may import.
+
+A package with a line `[project.entry-points."bench.plugins"]`, `anything = "my_package"`, has each of its modules
+imported by the registry; what they register here can be named on the command line like our own.
+"""
+
+from bench.data.ptbxl import Records
+from bench.data.signals import SignalSpec
+from bench.data.tasks import Task
+from bench.errors import Incompatible
+from bench.registry import register_backbone, register_method, register_task
+from bench.training.method import Method, Phase
+from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
+
+__all__ = [
+    "Backbone",
+    "Classifier",
+    "DropPath",
+    "Incompatible",
+    "Method",
+    "Phase",
+    "PublishedCheckpoint",
+    "Records",
+    "SignalSpec",
+    "Task",
+    "register_backbone",
+    "register_method",
+    "register_task",
+]

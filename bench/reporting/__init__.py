@@ -1,0 +1,1 @@
+"""Numbers to pages: results, boards, plots, progress. No torch."""

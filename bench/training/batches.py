@@ -1,0 +1,97 @@
+"""Labelled signals and the order in which they are trained on.
+
+Everything random is a function of (seed, purpose, phase, epoch, step): no generator carries state, so the number of
+ranks changes nothing and a resumed run goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bench.data.prepared import PreparedSignals
+from bench.data.tasks import LabelTable
+
+Rows = npt.NDArray[np.int64]
+
+
+def random_stream(*purpose: object) -> np.random.Generator:
+    """The generator of one purpose, such as (seed, "order", "finetune", 3)."""
+    return np.random.default_rng(list(hashlib.sha256(repr(purpose).encode()).digest()))
+
+
+class Source(Protocol):
+    """Inputs of a set of records, with their labels."""
+
+    @property
+    def labels(self) -> Tensor:
+        """[record, label], float"""
+
+    def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
+        """Inputs [row, ...] of these records for one training step."""
+
+    def windows(self, rows: Rows) -> Tensor:
+        """Inputs [row, window, ...] of these records for evaluation."""
+
+
+@dataclass(frozen=True, eq=False)
+class SignalSource:
+    """Records as prepared signals: a crop in training and all windows in evaluation, or the whole record."""
+
+    signals: PreparedSignals
+    rows: Rows
+    labels: Tensor
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, signals: PreparedSignals, table: LabelTable, dtype: torch.dtype) -> SignalSource:
+        return cls(signals, signals.rows(table.ecg_id), torch.from_numpy(table.y_true).to(dtype), dtype)
+
+    def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
+        window, length = self.signals.spec.window, self.signals.length
+        if window is None or window >= length:
+            return self._tensor(self.signals.read(self.rows[rows]))
+        starts = random_stream(*stream, "crop").integers(0, length - window + 1, size=len(self.labels))[rows]
+        return self._tensor(self.signals.read(self.rows[rows], starts, window))
+
+    def windows(self, rows: Rows) -> Tensor:
+        whole = self._tensor(self.signals.read(self.rows[rows]))
+        return cut_windows(whole, self.signals.spec.window, self.signals.spec.window_starts(whole.shape[-1]))
+
+    def _tensor(self, signals: npt.NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(signals).to(self.dtype)
+
+
+def cut_windows(signals: Tensor, window: int | None, starts: range) -> Tensor:
+    """Signals [record, lead, time] as windows [record, window, lead, time]."""
+    if window is None or window >= signals.shape[-1]:
+        return signals.unsqueeze(1)
+    return torch.stack([signals[..., start : start + window] for start in starts], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """Records as the features that a frozen backbone gave them, [record, window, feature]."""
+
+    features: Tensor
+    labels: Tensor
+
+    def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
+        return self.features[rows, 0]
+
+    def windows(self, rows: Rows) -> Tensor:
+        return self.features[rows]
+
+
+def epoch_batches(num_records: int, batch_size: int, stream: Sequence[object]) -> Iterator[Rows]:
+    """All records once, in the order of this epoch, in batches of the cell; the last may be short."""
+    order = random_stream(*stream, "order").permutation(num_records)
+    for start in range(0, num_records, batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,87 @@
+"""The processes that train one cell together: who I am, which records are mine, and how results come together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks that share a cell."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank prints and writes."""
+        return self.rank == 0
+
+    def share(self, num: int) -> slice:
+        """Which of `num` things this rank takes; each thing is some rank's, the shares differ by at most one."""
+        small, rest = divmod(num, self.size)
+        start = self.rank * small + min(self.rank, rest)
+        return slice(start, start + small + (self.rank < rest))
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over ranks. Wrap anew whenever other parameters are trained."""
+        if self.size == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+    def gather(self, local: Tensor, num: int) -> Tensor:
+        """All ranks' shares of `num` things [thing, ...], in order, on every rank."""
+        if self.size == 1:
+            return local
+        longest = -(-num // self.size)
+        padded = local.new_zeros((longest, *local.shape[1:]))
+        padded[: len(local)] = local
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        torch.distributed.all_gather(parts, padded)
+        lengths = [num // self.size + (rank < num % self.size) for rank in range(self.size)]
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over ranks."""
+        if self.size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def join() -> Iterator[World]:
+    """The world that torchrun describes in the environment, or a world of one."""
+    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic = True
+    else:
+        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_local))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield World(torch.distributed.get_rank(), size, device)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,245 @@
+"""Phases in order: freeze, modes, optimiser, schedule, precision, and the best epoch on fold 9."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from bench.errors import BenchError
+from bench.evaluation.metrics import auroc
+from bench.training.batches import Source, epoch_batches, random_stream
+from bench.training.checkpoint import Checkpoints
+from bench.training.distributed import World
+from bench.training.features import can_use_features, compute_features, predict
+from bench.training.method import Method, Phase
+from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
+from bench.training.precision import Precision, autocast
+
+
+class Watcher(Protocol):
+    """Whoever shows or records how training goes."""
+
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None: ...
+    def step_ends(self) -> None: ...
+    def epoch_ends(self, facts: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class PhaseReport:
+    """What a phase did, epoch by epoch."""
+
+    name: str
+    trainable_parameters: int
+    on_features: bool
+    selection: str
+    train_loss: list[float] = field(default_factory=list)
+    val_macro_auroc: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    """Counted from 1; the epoch whose weights left the phase."""
+    seconds: float = 0.0
+
+
+def train(
+    model: Classifier,
+    method: Method,
+    train_source: Source,
+    val_source: Source,
+    *,
+    seed: int,
+    world: World,
+    precision: Precision,
+    watcher: Watcher,
+    checkpoints: Checkpoints,
+) -> list[PhaseReport]:
+    """Train the model in place through all phases of the method; go on from the newest checkpoint if there is one."""
+    reports: list[PhaseReport] = []
+    resumed = checkpoints.newest()
+    if resumed:
+        reports = [PhaseReport(**report) for report in resumed["reports"]]
+        watcher.note(f"resumed in phase {reports[-1].name} after epoch {len(reports[-1].train_loss)}")
+    for position, phase in enumerate(method.phases()):
+        if position + 1 < len(reports):
+            continue
+        state = resumed if resumed and position + 1 == len(reports) else None
+        run = PhaseRun(model, method, phase, world, precision, seed)
+        if state:
+            report = reports[-1]
+            model.load_state_dict(state["model"])
+        else:
+            report = PhaseReport(phase.name, run.num_trainable, False, phase.selection)
+            reports.append(report)
+        run.begin(train_source, val_source, report, watcher)
+        if state:
+            run.restore(state)
+        for epoch in range(len(report.train_loss), phase.epochs):
+            run.epoch(epoch, report, watcher)
+            checkpoints.save({**run.state(), "reports": [asdict(report) for report in reports]})
+        run.finish(report)
+    return reports
+
+
+def rehearse(model: Classifier, method: Method) -> None:
+    """Go through the phases without training: raises what a part's name or a missing DropPath would raise later."""
+    for phase in method.phases():
+        model.train_parts(phase.learning_rates)
+        set_drop_path(model, phase.drop_path)
+
+
+class PhaseRun:
+    """One phase under way: the parts trained, their optimiser and schedule, the best weights so far."""
+
+    def __init__(
+        self, model: Classifier, method: Method, phase: Phase, world: World, precision: Precision, seed: int
+    ) -> None:
+        self.model, self.method, self.phase = model, method, phase
+        self.world, self.precision, self.seed = world, precision, seed
+        self.parts = model.train_parts(phase.learning_rates)
+        self.drop_paths: list[DropPath] = set_drop_path(model, phase.drop_path)
+        self.num_trainable = count_parameters(model, trainable=True)
+        self.best: dict[str, Tensor] = {}
+        self.best_score = -math.inf
+
+    def begin(self, train: Source, val: Source, report: PhaseReport, watcher: Watcher) -> None:
+        """Choose what is run a step, wrap it, and set up optimiser and schedule."""
+        self.module: nn.Module = self.model
+        report.on_features = can_use_features(self.phase, self.method, self.model)
+        if report.on_features:
+            self.module = self.model.head
+            train = compute_features(self.model, train, self.world, self.precision, watcher.note)
+            val = compute_features(self.model, val, self.world, self.precision, watcher.note)
+        self.train_source, self.val_source = train, val
+        self.forward = self.world.wrap(self.module)
+        groups = [
+            {"params": parameters, "lr": self.phase.learning_rates[part]} for part, parameters in self.parts.items()
+        ]
+        self.optimizer = self.method.optimizer(groups, self.phase)
+        self.num_steps = -(-len(train.labels) // self.phase.batch_size)
+        self.schedule = make_schedule(self.optimizer, self.phase, self.num_steps)
+        watcher.phase_begins(self.phase.name, self.phase.epochs, self.num_steps)
+
+    def epoch(self, epoch: int, report: PhaseReport, watcher: Watcher) -> None:
+        """Train on every record once, score fold 9, keep the weights if they are to be kept."""
+        began = time.monotonic()
+        loss = self._train_epoch(epoch, watcher)
+        score = self._val_macro_auroc()
+        if not math.isfinite(loss):
+            raise BenchError(
+                f"training diverged: the loss of phase {self.phase.name}, epoch {epoch + 1} is {loss}; "
+                "a lower learning rate or clipping may help"
+            )
+        if self.phase.selection == "last" or score > self.best_score:
+            self.best_score, report.best_epoch = score, epoch + 1
+            self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(score)
+        report.train_loss.append(loss)
+        report.val_macro_auroc.append(score)
+        report.seconds += time.monotonic() - began
+        watcher.epoch_ends(
+            {
+                "phase": self.phase.name,
+                "epoch": epoch + 1,
+                "train_loss": loss,
+                "val_macro_auroc": score,
+                "best_epoch": report.best_epoch,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": time.monotonic() - began,
+            }
+        )
+
+    def finish(self, report: PhaseReport) -> None:
+        """The model holds the weights of the selected epoch."""
+        self.model.load_state_dict(self.best)
+        set_drop_path(self.model, 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs beside the reports."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "best": self.best,
+            "best_score": self.best_score,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self.best, self.best_score = state["best"], state["best_score"]
+
+    def _train_epoch(self, epoch: int, watcher: Watcher) -> float:
+        """Mean loss over the records of the epoch."""
+        world, num_records = self.world, len(self.train_source.labels)
+        stream = (self.seed, self.phase.name, epoch)
+        torch.manual_seed(int(random_stream(*stream, world.rank, "torch").integers(2**62)))
+        self.model.train_mode(self.phase.learning_rates)
+        total = torch.zeros((), dtype=torch.float64, device=world.device)
+        for step, batch in enumerate(epoch_batches(num_records, self.phase.batch_size, stream)):
+            share = world.share(len(batch))
+            rows = batch[share]
+            signals = self.train_source.training(rows, stream).to(world.device)
+            labels = self.train_source.labels[rows].to(world.device)
+            self._draw_paths(len(batch), share, (*stream, step))
+            with autocast(self.precision, world.device):
+                loss = self._loss(signals, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            # the ranks' gradients are averaged, so each rank's mean counts by its share of the batch
+            (loss * (len(rows) * world.size / len(batch))).backward()  # type: ignore[no-untyped-call]
+            if self.phase.clip is not None:
+                nn.utils.clip_grad_norm_([p for part in self.parts.values() for p in part], self.phase.clip)
+            self.optimizer.step()
+            if isinstance(self.schedule, LRScheduler) and not isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step()
+            total += loss.detach().double() * len(rows)
+            watcher.step_ends()
+        return float(world.sum(total)) / num_records
+
+    def _loss(self, signals: Tensor, labels: Tensor) -> Tensor:
+        if not len(signals):  # fewer records than ranks: take part in the collectives, add nothing
+            return self.forward(signals).sum() * 0.0  # type: ignore[no-any-return]
+        return self.method.loss(self.forward, signals, labels)
+
+    def _draw_paths(self, num_records: int, share: slice, stream: tuple[object, ...]) -> None:
+        """Stochastic depth for the whole batch, of which this rank takes its share."""
+        dropping = [path for path in self.drop_paths if path.rate > 0]
+        if dropping:
+            uniform = random_stream(*stream, "drop path").random((len(dropping), num_records))[:, share]
+            for path, drawn in zip(dropping, uniform, strict=True):
+                path.keep = torch.from_numpy(drawn >= path.rate).to(self.world.device)
+
+    def _val_macro_auroc(self) -> float:
+        aggregate = self.model.backbone.signals.aggregate
+        logits = predict(self.module, self.val_source, aggregate, self.world, self.precision)
+        if not bool(torch.isfinite(logits).all()):
+            return -math.inf
+        per_label = auroc(self.val_source.labels.numpy(), logits.numpy())
+        if np.isnan(per_label).all():
+            raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
+        return float(np.nanmean(per_label))
+
+
+def make_schedule(optimizer: Optimizer, phase: Phase, steps_per_epoch: int) -> LRScheduler | ReduceLROnPlateau | None:
+    """The learning-rate schedule of a phase; stepped every step, a plateau every epoch."""
+    total = phase.epochs * steps_per_epoch
+    if phase.schedule == "cosine":
+        span = 1.0 - phase.final_factor
+        return LambdaLR(
+            optimizer, lambda step: phase.final_factor + span * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+        )
+    if phase.schedule == "one-cycle":
+        # fastai's fit_one_cycle: 30 % up from lr / 25, then down to lr / 250,000, momentum 0.95 to 0.85 and back
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=0.3, div_factor=25.0, final_div_factor=1e4)
+    if phase.schedule == "plateau":
+        return ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=10)
+    return None

@@ -1,0 +1,92 @@
+"""What a post-training method is: phases, each a map from parts of the model to learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import PluginError
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training in which the same parts are trained.
+
+    A part is a module path such as `head`, `backbone` or `backbone.stage_list.6`; the longest path that fits a
+    parameter decides. A part without a learning rate is frozen: no gradient, and eval mode, its buffers too.
+    """
+
+    name: str
+    learning_rates: Mapping[str, float]
+    epochs: int
+    batch_size: int = 256
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "one-cycle", "plateau"] = "constant"
+    """cosine falls to `final_factor` of each learning rate at the last step; plateau watches fold-9 macro AUROC."""
+    final_factor: float = 0.0
+    clip: float | None = None
+    """Largest norm of the gradient over all trained parameters, or None."""
+    drop_path: float = 0.0
+    """Stochastic depth: the rate of the deepest residual block; linear from 0 at the shallowest."""
+    selection: Literal["best", "last"] = "best"
+    """The epoch whose weights leave the phase: best by fold-9 macro AUROC, or the last."""
+
+    def __post_init__(self) -> None:
+        for value, rule, text in (
+            (self.epochs, self.epochs >= 1, "epochs must be at least 1"),
+            (self.batch_size, self.batch_size >= 1, "batch_size must be at least 1"),
+            (self.drop_path, 0 <= self.drop_path < 1, "drop_path must lie in [0, 1)"),
+            (self.weight_decay, self.weight_decay >= 0, "weight_decay must not be negative"),
+            (
+                self.final_factor,
+                0 <= self.final_factor <= 1,
+                "the final learning rate must lie between 0 and the first",
+            ),
+            (self.clip, self.clip is None or self.clip > 0, "clip must be positive"),
+        ):
+            if not rule:
+                raise PluginError(f"phase {self.name!r}: {text}, got {value!r}")
+        for part, rate in self.learning_rates.items():
+            if not rate > 0:
+                raise PluginError(
+                    f"phase {self.name!r}: the learning rate of {part!r} must be positive, got {rate!r}; "
+                    "leave a part out to freeze it"
+                )
+
+
+class Method:
+    """A post-training recipe. Subclass it as a dataclass: its fields are its hyper-parameters.
+
+    The harness owns data, order, loop, precision, ranks, clock and selection. A method sees training batches and
+    nothing of folds 9 and 10.
+    """
+
+    def phases(self) -> Sequence[Phase]:
+        """The phases in order; each starts from the weights that the one before selected."""
+        raise NotImplementedError
+
+    def prepare(self, model: nn.Module, init: str) -> None:
+        """Look at the model before training; raise `Incompatible` with a reason to decline.
+
+        `init` is `pretrained`, `random`, or what a file of weights calls itself.
+        """
+
+    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss over a batch: signals [record, lead, time], labels [record, label] in {0, 1}.
+
+        Call `forward` and not the model, or ranks drift apart. Where this is not overridden, a frozen backbone is
+        run once and `signals` are its features.
+        """
+        return nn.functional.binary_cross_entropy_with_logits(forward(signals), labels)
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        """The optimiser of a phase; `groups` carry their parameters and learning rates."""
+        kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+        return kinds[phase.optimizer](groups, weight_decay=phase.weight_decay, fused=True)  # type: ignore[call-arg]

@@ -1,0 +1,135 @@
+"""Backbone + head: the model that is adapted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.data.signals import SignalSpec
+from bench.errors import BenchError, Incompatible
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """Where a backbone's published weights are, and how the file's keys become ours."""
+
+    repo: str
+    """Repository on the Hugging Face hub."""
+    filename: str
+    revision: str
+    """Commit, tag or branch that is asked for by default; the commit that came and the file's hash are recorded."""
+    head_prefix: str = "dense."
+    """Keys of the published head, which is left out: ours is new."""
+    head_outputs: int = 150
+    first_logits: tuple[float, ...] = ()
+    """First outputs of the published model, head included, for `linspace(-1, 1)` over [1, lead, time]."""
+
+
+class Backbone(nn.Module):
+    """An architecture without a head: signals [record, lead, time] -> features [record, feature_dim].
+
+    It carries the preprocessing that it expects. A parameter whose `requires_grad` the constructor turned off is
+    never trained. Residual blocks put a `DropPath` before the addition.
+    """
+
+    signals: SignalSpec
+    checkpoint: ClassVar[PublishedCheckpoint | None] = None
+    feature_dim: int
+
+    def reset_head(self, head: nn.Linear) -> None:
+        """Initialise a new head on this backbone; PyTorch's default unless the publication says otherwise."""
+        head.reset_parameters()
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016), per record and scaled: branch * keep / (1 - rate).
+
+    In training the loop hands out `keep` [record] in {0, 1}, drawn for the whole batch so that the number of ranks
+    does not matter; without it the mask is drawn here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.0
+        self.keep: Tensor | None = None
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return branch
+        keep = self.keep
+        if keep is None:
+            keep = torch.rand(len(branch), device=branch.device) >= self.rate
+        scale = keep.to(branch.dtype) / (1.0 - self.rate)
+        return branch * scale.view(-1, *[1] * (branch.dim() - 1))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3g}"
+
+
+def set_drop_path(model: nn.Module, rate: float) -> list[DropPath]:
+    """The model's DropPaths in forward order, their rates set to linspace(0, rate): the shallowest never drops."""
+    paths = [module for module in model.modules() if isinstance(module, DropPath)]
+    if rate > 0 and len(paths) < 2:
+        raise Incompatible(
+            f"stochastic depth needs at least two residual blocks, and this backbone has {len(paths) or 'none'}"
+        )
+    for position, path in enumerate(paths):
+        path.rate = rate * position / (len(paths) - 1) if len(paths) > 1 else 0.0
+        path.keep = None
+    return paths
+
+
+class Classifier(nn.Module):
+    """A backbone and a linear head: signals [record, lead, time] -> logits [record, label]."""
+
+    def __init__(self, backbone: Backbone, num_labels: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_dim, num_labels)
+        backbone.reset_head(self.head)
+        self.never_trained = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.head(self.backbone(signals))  # type: ignore[no-any-return]
+
+    def train_parts(self, parts: Mapping[str, float]) -> dict[str, list[nn.Parameter]]:
+        """Freeze all but `parts`, set the modes, and return each part's parameters.
+
+        The longest part that is a prefix of a parameter's path owns it. Frozen modules go to eval mode, so that
+        their buffers stay as they are.
+        """
+        owned: dict[str, list[nn.Parameter]] = {part: [] for part in parts}
+        for name, parameter in self.named_parameters():
+            part = _owner(name, parts)
+            trained = part is not None and name not in self.never_trained
+            parameter.requires_grad_(trained)
+            if trained and part is not None:
+                owned[part].append(parameter)
+        for part, parameters in owned.items():
+            if not parameters:
+                known = sorted({name.rpartition(".")[0] for name, _ in self.named_parameters()})
+                raise BenchError(
+                    f"a phase trains part {part!r}, which has no parameters; parts are: {', '.join(known)}"
+                )
+        self.train_mode(parts)
+        return owned
+
+    def train_mode(self, parts: Mapping[str, float]) -> None:
+        """Train mode for the modules of trained parts, eval mode for the others."""
+        self.eval()
+        for name, module in self.named_modules():
+            if name and _owner(name, parts) is not None:
+                module.training = True
+
+
+def _owner(name: str, parts: Mapping[str, float]) -> str | None:
+    fitting = [part for part in parts if name == part or name.startswith(part + ".")]
+    return max(fitting, key=len, default=None)
+
+
+def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)

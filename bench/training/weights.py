@@ -1,0 +1,162 @@
+"""Where a model's weights come from: random, a published checkpoint, or a file; and how they are written.
+
+Nothing is unpickled that could run code, every key and shape must fit, and what is left out is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import CheckpointError
+from bench.training.model import Backbone, Classifier, PublishedCheckpoint
+
+WEIGHTS = "weights.pt"
+
+
+@dataclass(frozen=True)
+class Init:
+    """What a backbone's weights started from, as the result and the board say it."""
+
+    name: str
+    """`random`, `pretrained`, or `own:` and the first 8 digits of the hash."""
+    sha256: str = ""
+    """SHA-256 of the weights that were loaded: names, shapes and values."""
+    source: str = ""
+    left_out: tuple[str, ...] = ()
+    """Keys of the file that the backbone did not take, such as its head."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def initialize(backbone: Backbone, init: str | None) -> Init:
+    """Load `init` into the backbone: `pretrained`, `pretrained@REVISION`, `random`, a file, or a finished run's folder.
+
+    None is `pretrained` where the backbone has a published checkpoint, else `random`.
+    """
+    published = backbone.checkpoint
+    init = init or ("pretrained" if published else "random")
+    name, _, revision = init.partition("@")
+    if init == "random":
+        return Init("random", hash_weights(backbone.state_dict()))
+    if name == "pretrained":
+        if published is None:
+            raise CheckpointError(f"{type(backbone).__name__} has no published checkpoint; use --init random or a file")
+        path, facts = fetch_checkpoint(published, revision or published.revision)
+        return load_backbone(backbone, path, name="pretrained", facts=facts)
+    path = Path(init)
+    return load_backbone(backbone, path / WEIGHTS if path.is_dir() else path)
+
+
+def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
+    """Load a file strictly: all keys and shapes of the backbone, and no others but the head's, which are left out."""
+    weights, about = read_weights(path)
+    published = backbone.checkpoint
+    if published and any(key.startswith(published.head_prefix) for key in weights):
+        head_prefix, prefix = published.head_prefix, ""
+    else:
+        head_prefix, prefix = "head.", "backbone."
+    left_out = tuple(key for key in weights if key.startswith(head_prefix))
+    own = {key.removeprefix(prefix): value for key, value in weights.items() if key not in left_out}
+    check_weights(own, backbone.state_dict(), path)
+    backbone.load_state_dict(own)
+    sha256 = hash_weights(backbone.state_dict())
+    return Init(name or f"own:{sha256[:8]}", sha256, path.name, left_out, facts or about)
+
+
+def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:
+    """Write the whole model's weights, with plain facts about where they come from."""
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "about": dict(about)}, path)
+
+
+def load_classifier(model: Classifier, path: Path) -> None:
+    """Load what `save_weights` wrote, strictly."""
+    weights, _ = read_weights(path)
+    check_weights(weights, model.state_dict(), path)
+    model.load_state_dict(weights)
+
+
+def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError, naming the first keys, where names or shapes differ."""
+    missing = [key for key in wanted if key not in given]
+    surplus = [key for key in given if key not in wanted]
+    misshapen = [
+        f"{key} {list(given[key].shape)} instead of {list(wanted[key].shape)}"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ]
+    for keys, fault in ((missing, "lacks"), (surplus, "has unknown"), (misshapen, "has misshapen")):
+        if keys:
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            raise CheckpointError(f"{path} does not fit the backbone: it {fault} {len(keys)} of its keys: {shown}")
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint file by name, and its facts `about` itself; runs no code from the file.
+
+    NumPy scalars beside the weights (ECGFounder's file carries one) are allowed; anything else that is not plain
+    data is refused.
+    """
+    number_types = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    allowed = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *number_types]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            document = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no file of weights at {path}") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        raise CheckpointError(f"{path} was not loaded: it holds more than weights: {_first_line(reason)}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not a file of weights: {_first_line(str(error))}") from None
+    weights, about = document, {}
+    if isinstance(document, Mapping) and isinstance(document.get("state_dict"), Mapping):
+        weights, about = document["state_dict"], document.get("about", {})
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
+    return {str(key).removeprefix("module."): value for key, value in weights.items()}, dict(about)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "unreadable")[:200]
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+    return digest.hexdigest()
+
+
+def fetch_checkpoint(checkpoint: PublishedCheckpoint, revision: str) -> tuple[Path, dict[str, Any]]:
+    """The published file from the hub's cache, downloaded with a progress bar if need be, and facts about it."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = Path(hf_hub_download(checkpoint.repo, checkpoint.filename, revision=revision))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"could not get {checkpoint.filename} of {checkpoint.repo} at revision {revision} from the Hugging Face "
+            f"hub ({type(error).__name__}); give a downloaded file with --init PATH, or use --init random"
+        ) from None
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return path, {
+        "repo": checkpoint.repo,
+        "file": checkpoint.filename,
+        "commit": path.parent.name,  # the hub's cache keeps a snapshot under its commit
+        "file_sha256": sha256,
+    }

@@ -1,0 +1,31 @@
+"""Fine-tuning as in ECGFounder's own notebook (PKUDigitalHealth/ECGFounder, finetune_ECGFounder.ipynb).
+
+Deviation: the notebook selects its epoch on the test set; here fold 9 selects.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.plugin import Method, Phase, register_method
+
+
+@register_method("ft-official")
+@dataclass(frozen=True)
+class OfficialFinetune(Method):
+    """Full fine-tuning as in the official notebook: Adam at 1e-4 for 5 epochs, halted by a plateau."""
+
+    epochs: int = 5
+    lr: float = 1e-4
+    weight_decay: float = 1e-5
+
+    def phases(self) -> Sequence[Phase]:
+        return [
+            Phase(
+                name="finetune",
+                learning_rates={"backbone": self.lr, "head": self.lr},
+                epochs=self.epochs,
+                optimizer="adam",
+                weight_decay=self.weight_decay,
+                schedule="plateau",
+            )
+        ]

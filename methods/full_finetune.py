@@ -1,0 +1,49 @@
+"""Full fine-tuning, without and with stochastic depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.plugin import Method, Phase, register_method
+
+
+@dataclass(frozen=True)
+class Finetune(Method):
+    """The one fine-tuning recipe that ft, ft-sd, lpft and lpft-sd share; they differ in `drop_path` and the probe.
+
+    Values as second-hand reports give them for Zhou et al. (GhIrani33/ecgfounder-edge-cds); no dropout; the cosine
+    runs over steps.
+    """
+
+    finetune_epochs: int = 30
+    finetune_lr: float = 5e-4
+    finetune_final_lr: float = 1e-5
+    finetune_weight_decay: float = 0.05
+    drop_path: float = 0.0
+
+    def finetune(self) -> Phase:
+        return Phase(
+            name="finetune",
+            learning_rates={"backbone": self.finetune_lr, "head": self.finetune_lr},
+            epochs=self.finetune_epochs,
+            weight_decay=self.finetune_weight_decay,
+            schedule="cosine",
+            final_factor=self.finetune_final_lr / self.finetune_lr,
+            drop_path=self.drop_path,
+        )
+
+
+@register_method("ft")
+@dataclass(frozen=True)
+class FullFinetune(Finetune):
+    """Full fine-tuning: all parameters from the first step on, with a new head."""
+
+    def phases(self) -> Sequence[Phase]:
+        return [self.finetune()]
+
+
+@register_method("ft-sd")
+@dataclass(frozen=True)
+class FullFinetuneStochasticDepth(FullFinetune):
+    """Full fine-tuning with stochastic depth (Huang et al. 2016)."""
+
+    drop_path: float = 0.5
