@@ -1,0 +1,37 @@
+# The two commands of the README: `make demo` and `make test`. Nothing is needed before them but Python >= 3.11.
+
+PYTHON ?= python3
+VENV := .venv
+BENCH := $(VENV)/bin/bench
+DEMO := runs/demo
+
+.PHONY: install demo test clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
+	touch $@
+
+# The whole story on a synthetic PTB-XL: pre-train on one half of the patients, adapt to the other half, compare.
+demo: install
+	rm -rf $(DEMO)
+	$(BENCH) data demo $(DEMO)/ptb-xl --records 4000 --rate 100 --halves
+	$(BENCH) run --data $(DEMO)/ptb-xl/first-half --task nondiag --arch net1d_mini --method "scratch(epochs=12, lr=3e-3)" --stage val --runs $(DEMO)
+	for method in ft lpft-sd; do \
+	    $(BENCH) run --data $(DEMO)/ptb-xl/second-half --task superdiag --arch net1d_mini --method $$method --fraction 0.1 \
+	        --init $(DEMO)/nondiag/net1d_mini-scratch-*-val --runs $(DEMO) || exit; \
+	done
+	$(BENCH) leaderboard --data $(DEMO)/ptb-xl/second-half --runs $(DEMO) --out $(DEMO)/leaderboards
+	@cat $(DEMO)/leaderboards/synthetic-*/superdiag.md
+
+test: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info
