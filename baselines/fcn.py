@@ -12,4 +12,4 @@ class FCNWang(Strodthoff2020):
 
     def __init__(self) -> None:
         layers = nn.Sequential(ConvNormReLU(12, 128, 8), ConvNormReLU(128, 256, 5), ConvNormReLU(256, 128, 3))
-        super().__init__(layers, channels=128)
+        super().__init__(layers, num_pooled=2 * 128)

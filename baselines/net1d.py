@@ -115,8 +115,15 @@ def _uncalled(channels: int) -> nn.BatchNorm1d:
     return norm
 
 
+class PublishedNet1D(Net1D):
+    """Net1D at the size of ECGFounder's checkpoints."""
+
+    def __init__(self, spec: SignalSpec) -> None:
+        super().__init__(spec, stem=64, widths=(64, 160, 160, 400, 400, 1024, 1024), depths=(2, 2, 2, 3, 3, 4, 4))
+
+
 @register_backbone("ecgfounder")
-class ECGFounder(Net1D):
+class ECGFounder(PublishedNet1D):
     """ECGFounder: Net1D with 30.7 M parameters, pre-trained on over 7 million 12-lead ECGs at 500 Hz.
 
     The published sources disagree on the preprocessing: `ecgfounder` filters as the authors' dataset code does since
@@ -134,12 +141,17 @@ class ECGFounder(Net1D):
     )
 
     def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:
-        super().__init__(
-            SignalSpec(500, preprocessing),
-            stem=64,
-            widths=(64, 160, 160, 400, 400, 1024, 1024),
-            depths=(2, 2, 2, 3, 3, 4, 4),
-        )
+        super().__init__(SignalSpec(500, preprocessing))
+
+
+@register_backbone("ecgfounder_1lead")
+class ECGFounder1Lead(PublishedNet1D):
+    """ECGFounder for lead I alone: the same Net1D on one lead, with the second published checkpoint."""
+
+    checkpoint = PublishedCheckpoint("PKUDigitalHealth/ECGFounder", "1_lead_ECGFounder.pth", revision="main")
+
+    def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:
+        super().__init__(SignalSpec(500, preprocessing, leads=("I",)))
 
 
 @register_backbone("net1d_mini")

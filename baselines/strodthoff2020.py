@@ -18,37 +18,41 @@ SIGNALS = SignalSpec(100, "strodthoff", window_s=2.5, stride_s=1.25, aggregate="
 
 
 class Tail(nn.Module):
-    """[record, channel, time] -> [record, 128]: maximum and mean over time, then the hidden layer of their head."""
+    """Pooled channels [record, pooled] -> [record, 128]: the hidden layer of their head."""
 
-    def __init__(self, channels: int, hidden: int = 128, dropout: float = 0.5) -> None:
+    def __init__(self, num_pooled: int, hidden: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.BatchNorm1d(2 * channels),
+            nn.BatchNorm1d(num_pooled),
             nn.Dropout(dropout / 2),
-            nn.Linear(2 * channels, hidden),
+            nn.Linear(num_pooled, hidden),
             nn.ReLU(),
             nn.BatchNorm1d(hidden),
             nn.Dropout(dropout),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(torch.cat([x.amax(-1), x.mean(-1)], dim=1))  # type: ignore[no-any-return]
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.layers(pooled)  # type: ignore[no-any-return]
 
 
 class Strodthoff2020(Backbone):
-    """Layers and then the tail; weights drawn as published: He normal, biases zero."""
+    """Layers to [record, channel, time], pooling, then the tail; drawn as published: He normal, biases zero."""
 
     signals = SIGNALS
 
-    def __init__(self, layers: nn.Module, channels: int) -> None:
+    def __init__(self, layers: nn.Module, num_pooled: int) -> None:
         super().__init__()
         self.layers = layers
-        self.tail = Tail(channels)
+        self.tail = Tail(num_pooled)
         self.feature_dim = 128
         self.apply(he_normal)
 
+    def pool(self, x: Tensor) -> Tensor:
+        """Maximum and mean over time: [record, channel, time] -> [record, 2 * channel]."""
+        return torch.cat([x.amax(-1), x.mean(-1)], dim=1)
+
     def forward(self, signals: Tensor) -> Tensor:
-        return self.tail(self.layers(signals))  # type: ignore[no-any-return]
+        return self.tail(self.pool(self.layers(signals)))  # type: ignore[no-any-return]
 
     def reset_head(self, head: nn.Linear) -> None:
         he_normal(head)
@@ -62,15 +66,18 @@ def he_normal(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class ConvNormReLU(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU; `padding` defaults to theirs, (kernel - 1) // 2 on both sides."""
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, padded by (kernel - 1) // 2 on both sides as theirs, and batch norm."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__(
             nn.Conv1d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2, bias=False),
             nn.BatchNorm1d(out_channels),
-            nn.ReLU(),
         )
 
+
+class ConvNormReLU(ConvNorm):
+    """Convolution, batch norm, ReLU."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self[1](self[0](x)), inplace=True)
+        return F.relu(super().forward(x), inplace=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,100 @@
+"""A Vision Transformer over patches of time, the family of the masked and joint-embedding pre-trained ECG models.
+
+Zhou et al. 2023 (MTECG, arXiv 2309.07136: patches of 12 leads x 25 samples, width 192), Na et al. 2024 (ST-MEM), and
+Weimann & Conrad 2024 (code kweimann/ECG-JEPA: width 384 with 6 heads; from random weights AUROC 0.883 on all labels).
+No published checkpoint fits; what is ours: 12 blocks at 100 Hz, so that a patch of 25 samples is 0.25 s (theirs, at
+500 Hz, are 0.05 s; ST-MEM's 0.3 s), no class token or register but the mean over patches. Sine and cosine positions,
+weight initialisation, crops of 2.5 s and the mean over windows are ECG-JEPA's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: [record, patch, width] -> the same."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block, two residual branches: [record, patch, width] -> the same."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width, eps=1e-6), Attention(width, num_heads))
+        self.attention_drop_path = DropPath()
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width, eps=1e-6), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.mlp_drop_path = DropPath()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention_drop_path(self.attention(x))
+        return x + self.mlp_drop_path(self.mlp(x))  # type: ignore[no-any-return]
+
+
+class ViT1d(Backbone):
+    """Patches, Transformer blocks, mean over patches: [record, lead, time] -> [record, width]."""
+
+    signals = SignalSpec(100, "strodthoff", window_s=2.5, stride_s=1.25, aggregate="mean")
+
+    def __init__(self, width: int, num_heads: int, patch: int, depth: int = 12) -> None:
+        super().__init__()
+        self.patches = nn.Conv1d(12, width, patch, stride=patch)
+        self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.feature_dim = width
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv1d):
+                ends_branch = name.endswith(("attention.1.out", "mlp.3"))
+                _draw(module, std=0.02 / math.sqrt(2 * depth) if ends_branch else 0.02)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.patches(signals).transpose(1, 2)
+        x = self.blocks(x + positions(x.shape[1], x.shape[2]).to(x.device))
+        return self.norm(x).mean(1)  # type: ignore[no-any-return]
+
+    def reset_head(self, head: nn.Linear) -> None:
+        _draw(head, std=0.02)
+
+
+def positions(num_patches: int, width: int) -> Tensor:
+    """Sines and cosines of geometric frequencies (Vaswani et al. 2017): [patch, width]."""
+    frequencies = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    angles = torch.arange(num_patches).unsqueeze(1) * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def _draw(module: nn.Linear | nn.Conv1d, std: float) -> None:
+    nn.init.trunc_normal_(module.weight, std=std)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+@register_backbone("vit1d_tiny")
+def vit1d_tiny(patch: int = 25) -> ViT1d:
+    """Vision Transformer over time patches: 12 blocks of width 192, 3 heads; no published PTB-XL AUROC."""
+    return ViT1d(192, 3, patch)
+
+
+@register_backbone("vit1d_small")
+def vit1d_small(patch: int = 25) -> ViT1d:
+    """Vision Transformer over time patches: 12 blocks of width 384, 6 heads; no published PTB-XL AUROC."""
+    return ViT1d(384, 6, patch)
