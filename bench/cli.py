@@ -7,7 +7,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Datasets: write a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+new_app = typer.Typer(help="Write a small installable plugin to start from.", no_args_is_help=True)
+app.add_typer(new_app, name="new")
 err = Console(stderr=True)
 out = Console()
 
@@ -186,20 +188,43 @@ def predict(
 
 @app.command()
 def check(
-    arch: Annotated[str, typer.Argument(help="A backbone with published weights.")],
-    init: Annotated[str, typer.Option(help="pretrained, or a file with the published keys.")] = "pretrained",
+    name: Annotated[str, typer.Argument(help="A backbone or a method, yours or ours.")],
+    init: Annotated[
+        str | None,
+        typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
+    ] = None,
 ) -> None:
-    """Compare the published model's first outputs, computed here, with the known ones."""
-    from bench.check import check_published
+    """Check that a backbone or method keeps the benchmark's contract, or that published weights load as published."""
+    from bench.conformance import check_plugin, check_published
     from bench.registry import Reference
 
-    found = check_published(Reference.parse(arch), init)
-    verdict = "agrees" if found.agrees else "DISAGREES"
-    out.print(f"{arch} {verdict}: first outputs differ by at most {found.largest_difference:.2e} from the known ones")
-    out.print(
-        f"ours   {', '.join(f'{v:.5f}' for v in found.ours)}\nknown  {', '.join(f'{v:.5f}' for v in found.known)}"
-    )
-    raise SystemExit(0 if found.agrees else 1)
+    findings = check_published(Reference.parse(name), init) if init else check_plugin(Reference.parse(name))
+    passed = True
+    for finding in findings:
+        passed &= finding.fault is None
+        out.print(f"{'ok   ' if finding.fault is None else 'FAULT'} {finding.check}", markup=False, highlight=False)
+        if finding.fault:
+            out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
+    raise SystemExit(0 if passed else 1)
+
+
+@new_app.command("method")
+def new_method(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """A package with a method to start from."""
+    _new("method", name, folder)
+
+
+@new_app.command("arch")
+def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """A package with a backbone to start from."""
+    _new("backbone", name, folder)
+
+
+def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
+    from bench.scaffold import write_plugin
+
+    folder = write_plugin(kind, name, parent)
+    out.print(f"wrote {folder}; next: pip install -e {folder} && bench check {name}", markup=False, highlight=False)
 
 
 @data_app.command()

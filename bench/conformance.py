@@ -1,0 +1,342 @@
+"""What every backbone and method must hold to, checked on anyone's plugin: `bench check NAME`.
+
+A check returns None, or one line that says what is wrong and how to mend it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+
+from bench.errors import BenchError, CheckpointError, Incompatible
+from bench.registry import Reference, make, registry
+from bench.training.batch_norm import share_batch_norm
+from bench.training.batches import random_stream
+from bench.training.distributed import join
+from bench.training.method import Method, Phase
+from bench.training.model import Backbone, Classifier, set_drop_path
+from bench.training.weights import load_published, published_file
+
+NUM_LABELS = 5
+BF16_TOLERANCE = 0.05
+"""Largest difference between float32 and bf16 features, relative to the largest feature."""
+
+
+PUBLISHED_TOLERANCE = 1e-4
+"""Largest difference from published outputs, which are known to 1e-5 or so."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    fault: str | None
+    """None where it passes."""
+
+
+def check_plugin(reference: Reference) -> Iterator[Finding]:
+    """Check a backbone or a method, whichever has this name."""
+    if any(
+        plugin.name.replace("-", "_") == reference.name.replace("-", "_") for plugin in registry().of_kind("method")
+    ):
+        return check_method(reference)
+    return check_backbone(reference)
+
+
+def check_published(reference: Reference, init: str) -> Iterator[Finding]:
+    """Compare the published model's first outputs, computed here from `init`, with the known ones.
+
+    The model, its head included, runs on linspace(-1, 1) over [1, lead, 10 s] in float32. `init` is `pretrained`,
+    `pretrained@REVISION` or a file with the published keys.
+    """
+    backbone = make("backbone", reference)
+    published = backbone.checkpoint
+    if published is None or not published.first_logits:
+        raise CheckpointError(f"{reference.name} has no published outputs to check against")
+    path = published_file(published, init)
+    model = Classifier(backbone, published.head_outputs)
+    load_published(model, path)
+    model.eval()
+    num_leads, length = len(backbone.signals.leads), 10 * backbone.signals.rate
+    with torch.no_grad():
+        logits = model(torch.linspace(-1, 1, num_leads * length).view(1, num_leads, length))[0]
+    known = published.first_logits
+    gap = max(abs(ours - theirs) for ours, theirs in zip(logits.tolist(), known, strict=False))
+    fault = None
+    if gap > PUBLISHED_TOLERANCE:
+        ours = ", ".join(f"{value:.4f}" for value in logits[: len(known)].tolist())
+        fault = f"ours: {ours}; published: {', '.join(f'{value:.4f}' for value in known)}"
+    yield Finding(f"{path.name} gives the published outputs (largest difference {gap:.1e})", fault)
+
+
+def check_backbone(reference: Reference) -> Iterator[Finding]:
+    """Check a backbone; the later checks are left out where the first, that it computes at all, fails."""
+    checks: list[tuple[str, Callable[[Reference], str | None]]] = [
+        ("computes features", _computes),
+        ("is the same for the same seed", _same_seed),
+        ("survives a state-dict round trip", _round_trip),
+        ("treats records alone as in a batch", _alone),
+        ("trains every trainable parameter", _gradients),
+        ("stays as it is when frozen", _frozen),
+        ("drops paths at the set rate", _drop_paths),
+        ("agrees in bf16", _bf16),
+        ("trains alike on two processes", _two_processes),
+    ]
+    for name, check in checks:
+        try:
+            fault = check(reference)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, BenchError) as error:
+            fault = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        yield Finding(name, fault)
+        if fault and check is _computes:
+            return
+
+
+def check_method(reference: Reference) -> Iterator[Finding]:
+    """Check a method on net1d_mini: that its phases name real parts, train them, and leave the others alone."""
+    model = _classifier(Reference("net1d_mini"))
+    try:
+        method = make("method", reference)
+        phases = list(method.phases()) if isinstance(method, Method) else []
+        if not isinstance(method, Method):
+            fault: str | None = f"makes a {type(method).__name__}; subclass bench.plugin.Method"
+        elif not phases or not all(isinstance(phase, Phase) for phase in phases):
+            fault = "phases() must return at least one bench.plugin.Phase"
+        else:
+            fault = None
+    except (BenchError, TypeError, ValueError, AttributeError) as error:
+        fault = str(error)
+    yield Finding("declares phases", fault)
+    if fault:
+        return
+    try:
+        method.prepare(model, "random")
+    except Incompatible as reason:
+        yield Finding(f"declines net1d_mini: {reason}", None)
+        return
+    for phase in phases:
+        yield Finding(f"trains {phase.name} as declared", _phase_trains(model, method, phase))
+
+
+def _classifier(reference: Reference, seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return Classifier(make("backbone", reference), NUM_LABELS)
+
+
+def _signals(backbone: Backbone, num_records: int = 4, rate: int | None = None) -> Tensor:
+    """Smooth random signals [record, lead, time] as long as the backbone's window, or 10 s."""
+    seconds = backbone.signals.window_s or 10.0
+    length = round(seconds * (rate or backbone.signals.rate))
+    rough = torch.from_numpy(
+        random_stream("conformance").standard_normal((num_records, len(backbone.signals.leads), length))
+    )
+    return torch.nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
+
+
+def _labels(num_records: int) -> Tensor:
+    return torch.from_numpy(random_stream("labels").integers(0, 2, (num_records, NUM_LABELS))).float()
+
+
+def _computes(reference: Reference) -> str | None:
+    backbone = make("backbone", reference)
+    if not isinstance(backbone, Backbone):
+        return f"makes a {type(backbone).__name__}; subclass bench.plugin.Backbone"
+    for attribute in ("signals", "feature_dim"):
+        if not hasattr(backbone, attribute):
+            return f"has no attribute {attribute!r}; set it in the class or in __init__"
+    backbone.eval()
+    for rate in dict.fromkeys([backbone.signals.rate, 100, 500]):
+        with torch.no_grad():
+            features = backbone(_signals(backbone, 2, rate))
+        if list(features.shape) != [2, backbone.feature_dim]:
+            return (
+                f"two records at {rate} Hz give features {list(features.shape)}, "
+                f"expected [2, feature_dim] = [2, {backbone.feature_dim}]"
+            )
+        if not bool(torch.isfinite(features).all()):
+            return f"gives NaN or infinite features at {rate} Hz"
+    return None
+
+
+def _same_seed(reference: Reference) -> str | None:
+    one, other = (_classifier(reference).state_dict() for _ in range(2))
+    different = [key for key in one if not torch.equal(one[key], other[key])]
+    return (
+        f"{different[0]} differs between two models of one seed; draw weights from torch's generator"
+        if different
+        else None
+    )
+
+
+def _round_trip(reference: Reference) -> str | None:
+    model, other = _classifier(reference, 0).eval(), _classifier(reference, 1).eval()
+    other.load_state_dict(model.state_dict())
+    signals = _signals(model.backbone)
+    with torch.no_grad():
+        if torch.equal(model(signals), other(signals)):
+            return None
+    return "gives other outputs after loading its own state dict; register tensors as parameters or buffers"
+
+
+def _alone(reference: Reference) -> str | None:
+    model = _classifier(reference).eval()
+    signals = _signals(model.backbone)
+    with torch.no_grad():
+        together = model.backbone(signals)
+        alone = torch.cat([model.backbone(one[None]) for one in signals])
+    scale = float(together.abs().max()) + 1e-12
+    gap = float((together - alone).abs().max()) / scale
+    return f"a record's features change by {gap:.1e} with its batch in eval mode" if gap > 1e-4 else None
+
+
+def _gradients(reference: Reference) -> str | None:
+    model = _classifier(reference)
+    model.train_parts({"backbone": 1.0, "head": 1.0})
+    _loss(model, 4).backward()  # type: ignore[no-untyped-call]
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if not without:
+        return None
+    return f"{len(without)} parameters get no gradient, first {without[0]}; set requires_grad = False in __init__"
+
+
+def _frozen(reference: Reference) -> str | None:
+    model = _classifier(reference)
+    parts = model.train_parts({"head": 1.0})
+    before = copy.deepcopy(model.backbone.state_dict())
+    optimizer = torch.optim.SGD([p for part in parts.values() for p in part], lr=0.1)
+    _loss(model, 4).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    changed = [key for key, value in model.backbone.state_dict().items() if not torch.equal(value, before[key])]
+    return (
+        f"{changed[0]} changes though the backbone is frozen; change buffers in training mode only" if changed else None
+    )
+
+
+def _drop_paths(reference: Reference) -> str | None:
+    model = _classifier(reference)
+    try:
+        paths = set_drop_path(model, 0.9)
+    except Incompatible:
+        return None  # no residual blocks: methods with stochastic depth decline it
+    model.train()
+    signals = _signals(model.backbone, 2)
+    outputs = []
+    for kept in (0.0, 1.0):
+        for path in paths:
+            path.keep = torch.full((2,), kept)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.eval()
+        outputs.append(model.backbone(signals))
+    if torch.equal(*outputs):
+        return "its DropPath modules change nothing; call them on the branch before the addition"
+    return None
+
+
+def _bf16(reference: Reference) -> str | None:
+    model = _classifier(reference).eval()
+    signals = _signals(model.backbone)
+    with torch.no_grad():
+        exact = model.backbone(signals)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model.backbone(signals).float()
+    gap = float((exact - rounded).abs().max() / (exact.abs().max() + 1e-12))
+    if gap <= BF16_TOLERANCE:
+        return None
+    return f"bf16 features differ by {gap:.1%} of the largest; keep sensitive steps in float32"
+
+
+def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Tensor:
+    signals, labels = _signals(model.backbone, num_records)[part], _labels(num_records)[part]
+    return torch.nn.functional.binary_cross_entropy_with_logits(model(signals), labels)
+
+
+def _two_processes(reference: Reference) -> str | None:
+    alone, shared = _trained_step(reference), _on_two_processes(reference)
+    gap = max(float((alone[key] - shared[key]).abs().max()) for key in alone)
+    return f"after one step two processes differ from one by {gap:.1e} in float64" if gap > 1e-8 else None
+
+
+def _trained_step(reference: Reference) -> dict[str, Tensor]:
+    """Gradients of one float64 step, averaged over the ranks that take part; without dropout."""
+    with join() as world:
+        model = _classifier(reference).double()
+        share_batch_norm(model, world)
+        parts = model.train_parts({"backbone": 1.0, "head": 1.0})
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.eval()
+        forward = world.wrap(model)
+        signals, labels = _signals(model.backbone, 5).double(), _labels(5).double()
+        share = world.share(5)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
+        (loss * ((share.stop - share.start) * world.size / 5)).backward()
+        return {
+            f"{part}.{at}": parameter.grad.clone()
+            for part, parameters in parts.items()
+            for at, parameter in enumerate(parameters)
+            if parameter.grad is not None
+        }
+
+
+def _on_two_processes(reference: Reference) -> dict[str, Tensor]:
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        target = Path(folder) / "gradients.pt"
+        spawn(_rank_step, (str(reference), port, target), nprocs=2)  # type: ignore[no-untyped-call]
+        gradients: dict[str, Tensor] = torch.load(target)
+        return gradients
+
+
+def _rank_step(rank: int, reference: str, port: int, target: Path) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    gradients = _trained_step(Reference.parse(reference))
+    if rank == 0:
+        torch.save(gradients, target)
+
+
+def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:
+    try:
+        parts = model.train_parts(phase.learning_rates)
+        set_drop_path(model, phase.drop_path)
+    except BenchError as error:
+        return str(error)
+    before = copy.deepcopy(model.state_dict())
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    groups = [{"params": ps, "lr": phase.learning_rates[part]} for part, ps in parts.items()]
+    optimizer = method.optimizer(groups, phase)
+    loss = method.loss(model, _signals(model.backbone), _labels(4))
+    if loss.dim() or not bool(torch.isfinite(loss)):
+        return f"its loss is {loss}; expected one finite number, the mean over the batch"
+    loss.backward()  # type: ignore[no-untyped-call]
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if without:
+        return f"{without[0]} gets no gradient from its loss"
+    optimizer.step()
+    set_drop_path(model, 0.0)
+    after = model.state_dict()
+    moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    if not moved & trained:
+        return "one step of its optimiser moves nothing"
+    if astray := sorted(moved - trained - {key for key in moved if "running_" in key or "num_batches" in key}):
+        return f"{astray[0]} moves though no learning rate is declared for it"
+    return None
