@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import multiprocessing
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -93,21 +96,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "ptbxl-bench")
 
 
-def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) -> int:
+def choose_source_rate(spec: SignalSpec, asked: int | None) -> int:
     """The rate of the files to read: the backbone's own where PTB-XL has it, unless another one was asked for."""
-    rate = asked or (spec.rate if spec.rate in FILENAMES else 500)
-    paths = records.paths(rate)
-    missing = [path for path in paths if not path.with_name(path.name + ".dat").is_file()]
-    if missing:
-        other = 100 if rate == 500 else 500
-        hint = (
-            f"--source-rate {other} resamples the {other} Hz files instead" if asked is None else "look at the folder"
-        )
-        raise DataError(
-            f"{records.folder} lacks the {rate} Hz signals of {len(missing):,} of {len(paths):,} records "
-            f"(the first: {missing[0].relative_to(records.folder)}.dat); the backbone takes {spec.rate} Hz; {hint}"
-        )
-    return rate
+    if asked is None:
+        return spec.rate if spec.rate in FILENAMES else 500
+    if asked not in FILENAMES:
+        raise DataError(f"PTB-XL has signals at 100 and 500 Hz, not at {asked} Hz; use --source-rate 100 or 500")
+    return asked
 
 
 def prepare_signals(
@@ -116,50 +111,73 @@ def prepare_signals(
     """The prepared signals of all records, from the cache or made now.
 
     Whoever comes second waits for the first. An entry is written under a temporary name and renamed when whole.
+    Raises DataError if a record is missing or damaged, and if the cache cannot be written; nothing is left then.
     """
-    rate = choose_source_rate(records, spec, source_rate)
+    rate = choose_source_rate(spec, source_rate)
     entry = cache_folder() / _key(records, spec, rate)
-    if not entry.is_dir():
-        try:
+    try:
+        if not entry.is_dir():
             entry.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{entry}.lock"):
                 if not entry.is_dir():
                     _write_entry(entry, records, spec, rate, progress)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DataError(
-                    f"no space left in {entry.parent} for the prepared signals "
-                    f"({_num_bytes(records, spec) / 1e9:.2f} GB); free some or set $BENCH_CACHE to a larger disk"
-                ) from None
-            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise DataError(f"cannot write to {entry.parent}; set $BENCH_CACHE to a writable folder") from None
-            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"no space left in {entry.parent} for the prepared signals "
+                f"({_num_bytes(records, spec) / 1e9:.2g} GB); free some or set $BENCH_CACHE to a larger disk"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG):
+            raise DataError(
+                f"cannot write to {entry.parent} ({error.strerror}); set $BENCH_CACHE to another folder"
+            ) from None
+        raise
     return _open_entry(entry, spec, rate)
 
 
 def _open_entry(entry: Path, spec: SignalSpec, rate: int) -> PreparedSignals:
-    about = json.loads((entry / "about.json").read_text())
-    return PreparedSignals(
-        spec,
-        rate,
-        Scaling(**about["scaling"]),
-        about["findings"],
-        np.load(entry / "ecg_id.npy"),
-        np.load(entry / "signals.npy", mmap_mode="r"),
-        np.load(entry / "scale.npy"),
-    )
+    try:
+        about = json.loads((entry / "about.json").read_text())
+        return PreparedSignals(
+            spec,
+            rate,
+            Scaling(**about["scaling"]),
+            about["findings"],
+            np.load(entry / "ecg_id.npy"),
+            np.load(entry / "signals.npy", mmap_mode="r"),
+            np.load(entry / "scale.npy"),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{entry} is damaged ({reason}); remove that folder, it is made anew") from None
 
 
 def _key(records: Records, spec: SignalSpec, rate: int) -> str:
-    """Names what an entry depends on: the signal files (by path, size and time), folds, and the preparation."""
+    """Names what an entry depends on: the signal files (by path, size and time), folds, and the preparation.
+
+    Raises DataError if the folder lacks any of the files.
+    """
     digest = hashlib.sha256()
     chosen = PREPROCESSINGS[spec.preprocessing]
     digest.update(json.dumps([FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]).encode())
     digest.update(str(records.folder.resolve()).encode())
     digest.update(np.stack([records.ecg_id, records.strat_fold]).tobytes())
-    for path in records.paths(rate):
-        stat = path.with_name(path.name + ".dat").stat()
-        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    missing = []
+    for name in records.table[FILENAMES[rate]].astype(str):
+        for file in (f"{name}.hea", f"{name}.dat"):  # plain strings: pathlib would take longer than the disk
+            try:
+                stat = os.stat(f"{records.folder}/{file}")  # noqa: PTH116
+            except (FileNotFoundError, NotADirectoryError):
+                missing.append(file)
+            else:
+                digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    if missing:
+        other = 100 if rate == 500 else 500
+        raise DataError(
+            f"{records.folder} lacks {len(missing):,} of the {2 * len(records):,} files at {rate} Hz "
+            f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder, or "
+            f"--source-rate {other} takes the {other} Hz files" + (" and resamples them" if other != spec.rate else "")
+        )
     return f"{records.name}-{rate}-{spec.rate}hz-{spec.preprocessing}-{digest.hexdigest()[:16]}"
 
 
@@ -170,22 +188,21 @@ def _num_bytes(records: Records, spec: SignalSpec, seconds: float = 10.0) -> int
 def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, progress: Progress) -> None:
     paths = records.paths(rate)
     first = prepare_record(*read_waveform(paths[0], spec.leads), spec)
-    shape = (len(records), *first.shape)
     with _temporary_folder(entry) as folder:
         target = folder / "signals.npy"
-        np.lib.format.open_memmap(target, mode="w+", dtype=np.int16, shape=shape).flush()
+        np.lib.format.open_memmap(target, mode="w+", dtype=np.int16, shape=(len(paths), *first.shape)).flush()
         with target.open("r+b") as file:  # a full disk must show here, and not as a bus error in the memory map
             os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
-        chunks = [range(at, min(at + CHUNK, len(paths))) for at in range(0, len(paths), CHUNK)]
         facts = np.zeros((len(paths), len(_FACTS)))
         done = 0
-        for chunk, found in _map_chunks(chunks, paths, target, spec, rate):
-            facts[chunk.start : chunk.stop] = found
-            done += len(chunk)
-            progress(done, len(paths))
+        with contextlib.closing(_map_chunks(paths, target, spec, rate)) as chunks:
+            for chunk, found in chunks:
+                facts[chunk.start : chunk.stop] = found
+                done += len(chunk)
+                progress(done, len(paths))
         fact = dict(zip(_FACTS, facts.T, strict=True))
-        np.save(folder / "scale.npy", fact["scale"].astype(np.float32))
-        np.save(folder / "ecg_id.npy", records.ecg_id)
+        _save(folder / "scale.npy", fact["scale"].astype(np.float32))
+        _save(folder / "ecg_id.npy", records.ecg_id)
         odd = {
             "records with invalid samples, set to 0 mV": fact["nan"] > 0,
             "records of zeros": fact["zero"] > 0,
@@ -198,6 +215,15 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             "findings": {name: records.ecg_id[mask].tolist() for name, mask in odd.items() if mask.any()},
         }
         (folder / "about.json").write_text(json.dumps(about))
+        with target.open("rb") as file:  # or a power cut could leave a renamed entry with zeros in it
+            os.fsync(file.fileno())
+
+
+def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """np.save, but a full disk is an OSError with its errno: NumPy's own has none."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getvalue())
 
 
 _FACTS = ("scale", "num", "sum", "sum_of_squares", "nan", "zero", "flat")
@@ -211,30 +237,49 @@ def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray
     if num == 0:
         raise DataError(f"{records.folder} has no record in folds 1-8 to fit the standardisation on")
     mean = fact["sum"][training].sum() / num
-    variance = fact["sum_of_squares"][training].sum() / num - mean**2
+    variance = max(fact["sum_of_squares"][training].sum() / num - mean**2, 0.0)
     return Scaling(
         float(mean), float(np.sqrt(variance)) or 1.0, f"folds 1-8 of {records.name}, {training.sum():,} records"
     )
 
 
 def _map_chunks(
-    chunks: Sequence[range], paths: Sequence[Path], target: Path, spec: SignalSpec, rate: int
-) -> Iterator[tuple[range, npt.NDArray[np.float64]]]:
-    """Prepare chunks of records over all cores; few are done here."""
+    paths: Sequence[Path], target: Path, spec: SignalSpec, rate: int
+) -> Generator[tuple[range, npt.NDArray[np.float64]], None, None]:
+    """Prepare chunks of records over all cores, as they are done; few are done here."""
+    chunks = [range(at, min(at + CHUNK, len(paths))) for at in range(0, len(paths), CHUNK)]
     jobs = [(chunk, [str(paths[row]) for row in chunk], str(target), spec, rate) for chunk in chunks]
     num_workers = min(len(os.sched_getaffinity(0)), len(chunks))
     if num_workers == 1 or len(chunks) <= 4:
         for job in jobs:
             yield job[0], _prepare_chunk(*job)
         return
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_prepare_chunk, *job): job[0] for job in jobs}
+    with ProcessPoolExecutor(
+        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
+        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = {pool.submit(_prepare_chunk, *job): job[0] for job in jobs}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _prepare_chunk(
@@ -254,27 +299,32 @@ def _prepare_chunk(
                 f"{spec.rate} Hz, and all records of the dataset must be as long"
             )
         scale = max(float(np.abs(signals).max()) / 32767, 1e-12)
-        values[row] = np.rint(signals / scale).astype(np.int16)
-        wide = signals.astype(np.float64)
-        flat = (np.ptp(raw, axis=1) == 0).any()
+        values[row] = np.rint(signals / scale)
+        wide = signals.astype(np.float64).ravel()
+        invalid = np.isnan(raw)
         facts[at] = (
             scale,
             wide.size,
             wide.sum(),
-            (wide**2).sum(),
-            np.isnan(raw).sum(),
-            not np.nan_to_num(raw).any(),
-            flat,
+            np.square(wide).sum(),
+            invalid.sum(),
+            not raw[~invalid].any(),
+            (np.ptp(raw, axis=1) == 0).any(),
         )
-    values.flush()
     return facts
 
 
 @contextlib.contextmanager
 def _temporary_folder(final: Path) -> Iterator[Path]:
-    """A folder beside `final` that takes its name when the block ends well, and is removed otherwise."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    """A folder beside `final` that takes its name when the block ends well, and is removed otherwise.
+
+    What a killed process left is removed too: whoever comes here holds the lock, so nobody writes it any more.
+    """
+    for left in final.parent.glob(f".{final.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = final.with_name(f".{final.name}.{uuid4().hex[:8]}")
     try:
+        folder.mkdir()
         yield folder
         folder.rename(final)
     except BaseException:

@@ -96,21 +96,17 @@ def load_records(folder: Path) -> Records:
             f"no dataset at {folder}: expected a PTB-XL folder; name it with --data DIR or $BENCH_DATA, "
             "or write a synthetic one with `bench data demo DIR`"
         )
-    table = _read_csv(folder / TABLE, COLUMNS, index="ecg_id")
+    table = _read_csv(folder / TABLE, COLUMNS)
     statements = _read_csv(folder / STATEMENTS, STATEMENT_COLUMNS)
-    statements.index = statements.index.astype(str)
+    statements.index = pd.Index(statements.iloc[:, 0].astype(str), name="code")
     for column in ("ecg_id", "patient_id", "strat_fold"):
-        values = table.index.to_series() if column == "ecg_id" else table[column]
-        numbers = pd.to_numeric(values, errors="coerce")
-        if not (numbers.notna() & (numbers % 1 == 0)).all():
-            bad = values[~(numbers.notna() & (numbers % 1 == 0))].iloc[0]
-            raise DataError(f"{folder / TABLE}: column {column} holds {bad!r}, expected whole numbers")
-        if column == "ecg_id":
-            table.index = pd.Index(numbers.astype(np.int64), name="ecg_id")
-        else:
-            table[column] = numbers.astype(np.int64)
+        table[column] = _whole_numbers(table[column], table["ecg_id"], folder)
+    table = table.set_index("ecg_id")
     if table.index.has_duplicates:
         raise DataError(f"{folder / TABLE}: ecg_id {table.index[table.index.duplicated()][0]} stands there twice")
+    if statements.index.has_duplicates:
+        twice = statements.index[statements.index.duplicated()][0]
+        raise DataError(f"{folder / STATEMENTS}: statement {twice} stands there twice")
     folds = set(table["strat_fold"])
     if not folds <= set(range(1, 11)):
         raise DataError(f"{folder / TABLE}: strat_fold must be 1 to 10, found {sorted(folds - set(range(1, 11)))[:3]}")
@@ -121,11 +117,23 @@ def load_records(folder: Path) -> Records:
     return Records(folder, table.sort_index(), statements)
 
 
-def _read_csv(path: Path, columns: tuple[str, ...], index: str | int = 0) -> pd.DataFrame:
+def _whole_numbers(values: pd.Series, ecg_id: pd.Series, folder: Path) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce")
+    good = (numbers % 1 == 0) & (numbers.abs() < 2**53)
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        where = "" if values.name == "ecg_id" else f" of ecg_id {ecg_id.iloc[row]}"
+        raise DataError(f"{folder / TABLE}: {values.name}{where} is {values.iloc[row]}, expected a whole number")
+    return numbers.astype(np.int64)
+
+
+def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, low_memory=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: a PTB-XL folder holds {TABLE}, {STATEMENTS} and records100/") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
     missing = [column for column in columns if column not in table]
@@ -135,7 +143,7 @@ def _read_csv(path: Path, columns: tuple[str, ...], index: str | int = 0) -> pd.
         )
     if table.empty:
         raise DataError(f"{path} has no rows")
-    return table.set_index(index if isinstance(index, str) else table.columns[index])
+    return table
 
 
 def _parse_codes(text: object, ecg_id: object, folder: Path) -> dict[str, float]:

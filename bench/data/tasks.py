@@ -85,9 +85,10 @@ class LabelTable:
     def fingerprint(self) -> str:
         """SHA-256 over label names and, by ecg_id, patient, split and label row."""
         digest = hashlib.sha256(("\n".join(self.labels) + "\n").encode())
+        order = np.argsort(self.ecg_id)
         split = np.where(self.strat_fold <= 8, 0, self.strat_fold)
-        digest.update(np.stack([self.ecg_id, self.patient_id, split], axis=1).astype("<i8").tobytes())
-        digest.update(np.packbits(self.y_true, axis=1).tobytes())
+        digest.update(np.stack([self.ecg_id, self.patient_id, split], axis=1)[order].astype("<i8").tobytes())
+        digest.update(np.packbits(self.y_true[order], axis=1).tobytes())
         return digest.hexdigest()
 
 

@@ -1,0 +1,41 @@
+"""What several test modules share: a small synthetic PTB-XL, the real one if there is one, and a cache of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.data.demo import write_demo
+
+NUM_DEMO_RECORDS = 240
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new $BENCH_CACHE, so that no test reads or writes the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic PTB-XL of 240 records at both rates; read it, never write into it."""
+    folder = tmp_path_factory.mktemp("data") / "demo"
+    write_demo(folder, NUM_DEMO_RECORDS, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ptbxl() -> Path:
+    """The folder of the real PTB-XL that $BENCH_DATA names; skips without."""
+    named = os.environ.get("BENCH_DATA")
+    if not named:
+        pytest.skip("needs the real PTB-XL: set BENCH_DATA to its folder")
+    if not (Path(named) / "ptbxl_database.csv").is_file():
+        pytest.skip(f"BENCH_DATA={named} is no PTB-XL folder")
+    return Path(named)

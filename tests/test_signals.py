@@ -1,0 +1,207 @@
+"""Each preprocessing gives the published numbers, resampling keeps what is there, windows lie where they should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.signal
+import wfdb
+
+from bench.data.signals import PREPROCESSINGS, SHORTEST, SignalSpec, ecgfounder, prepare_record, resample, zscore
+from bench.data.waveforms import read_waveform
+from bench.errors import DataError
+
+
+def published_ecgfounder(record: npt.NDArray[np.float64], rate: int) -> npt.NDArray[np.float64]:
+    """The steps of PKUDigitalHealth/ECGFounder (util.py, filter_bandpass; then dataset.py's z-score), lead by lead."""
+    notch, band = scipy.signal.iirnotch(50, 30, rate), scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=rate)
+    width = int(0.4 * rate) + 1
+    width = width + 1 if width % 2 == 0 else width
+    leads = []
+    for lead in record:
+        lead = scipy.signal.filtfilt(*notch, lead) if rate > 100 else lead
+        lead = scipy.signal.filtfilt(*band, lead)
+        leads.append(lead - scipy.signal.medfilt(lead, kernel_size=width))
+    filtered = np.array(leads)
+    return (filtered - np.mean(filtered)) / (np.std(filtered) + 1e-8)
+
+
+def fixed_record(rate: int = 500, seconds: float = 10) -> npt.NDArray[np.float32]:
+    """[12, time] in mV: peaks once a second, hum at 50 Hz, a wandering baseline and an offset, other for each lead."""
+    t = np.arange(round(rate * seconds)) / rate
+    lead = np.arange(12)[:, None]
+    peaks = np.exp(-(((t + 0.03 * lead) % 1.0 - 0.5) ** 2) / (2 * 0.02**2))
+    drift = 0.3 * np.sin(2 * np.pi * (0.1 + 0.02 * lead) * t)
+    hum = 0.05 * np.sin(2 * np.pi * 50 * t + lead)
+    record: npt.NDArray[np.float32] = ((1 - 0.2 * lead) * peaks + drift + hum + 0.1 * lead).astype(np.float32)
+    return record
+
+
+def assert_published(paths: list[Path], rate: int) -> None:
+    for path in paths:
+        raw, found = read_waveform(path)
+        assert found == rate
+        truth = published_ecgfounder(wfdb.rdrecord(str(path)).p_signal.T, rate)
+        ours = ecgfounder(raw, rate)
+        assert ours.dtype == np.float32
+        assert ours.shape == raw.shape
+        assert np.abs(ours - truth).max() < 1e-5
+
+
+def test_ecgfounder_is_the_published_preprocessing(demo_set: Path) -> None:
+    assert_published([demo_set / f"records500/00000/{i:05d}_hr" for i in (1, 2, 50, 240)], 500)
+
+
+def test_ecgfounder_at_100_hz_has_no_notch_and_the_other_steps(demo_set: Path) -> None:
+    assert_published([demo_set / f"records100/00000/{i:05d}_lr" for i in (1, 50)], 100)
+
+
+@pytest.mark.ptbxl
+def test_ecgfounder_is_the_published_preprocessing_on_real_records(ptbxl: Path) -> None:
+    paths = [ptbxl / f"records500/00000/{i:05d}_hr" for i in range(1, 21)]
+    paths = [path for path in paths if path.with_name(path.name + ".dat").is_file()]
+    assert len(paths) > 10
+    assert_published(paths, 500)
+
+
+@pytest.mark.parametrize("num", [SHORTEST + 1, 60, 150, 201, 202, 400])
+def test_ecgfounder_of_a_short_record(num: int) -> None:
+    """A running median wider than the record takes another path in scipy."""
+    record = fixed_record()[:, :num]
+    width = 201
+    padded = np.pad(record.astype(np.float64), ((0, 0), (0, 0)))
+    for steps in (scipy.signal.iirnotch(50, 30, 500), scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=500)):
+        padded = scipy.signal.filtfilt(*steps, padded, axis=-1)
+    beyond = np.pad(padded, ((0, 0), (width // 2, width // 2)))
+    baseline = np.median(np.lib.stride_tricks.sliding_window_view(beyond, width, axis=-1), axis=-1)
+    truth = padded - baseline
+    truth = (truth - truth.mean()) / (truth.std() + 1e-8)
+    assert np.abs(ecgfounder(record, 500) - truth).max() < 1e-5
+
+
+def test_a_record_too_short_to_filter_is_refused() -> None:
+    with pytest.raises(DataError, match="27 samples is too short"):
+        ecgfounder(fixed_record()[:, :SHORTEST], 500)
+
+
+def test_ecgfounder_removes_hum_and_drift_and_keeps_the_beats() -> None:
+    t = np.arange(5000) / 500
+    hum = np.sin(2 * np.pi * 50 * t)
+    drift = np.sin(2 * np.pi * 0.1 * t)
+    beats = fixed_record()[0].astype(np.float64) - 0.3 * drift
+    clean = ecgfounder(np.tile(beats, (12, 1)).astype(np.float32), 500)[0, 500:-500]
+    dirty = ecgfounder(np.tile(beats + hum + drift, (12, 1)).astype(np.float32), 500)[0, 500:-500]
+    assert np.corrcoef(clean, dirty)[0, 1] > 0.999
+
+
+def test_zscore_is_over_all_leads_at_once() -> None:
+    record = fixed_record()
+    scaled = zscore(record, 500)
+    assert scaled.dtype == np.float32
+    assert abs(float(scaled.mean(dtype=np.float64))) < 1e-6
+    assert abs(float(scaled.std(dtype=np.float64)) - 1) < 1e-6
+    assert np.ptp(scaled.mean(axis=1)) > 0.1  # a lead keeps its place among the others
+    assert np.abs(zscore(np.float32(7) * record + np.float32(3), 500) - scaled).max() < 1e-4
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+def test_a_record_of_zeros_stays_finite(preprocessing: str) -> None:
+    prepared = prepare_record(np.zeros((12, 5000), np.float32), 500, SignalSpec(500, preprocessing))
+    assert not prepared.any()
+
+
+GOLDEN = {  # of fixed_record(): samples of leads I, V1 and V6 at 1.0, 2.5, 5.3 s; sum of magnitudes
+    ("ecgfounder", 500): [
+        0.03917698, 7.675429, 0.02601909, 0.03666441, 0.04042809, -0.8893457,
+        0.03701328, 0.03666441, 0.0603537, 15723.46,
+    ],
+    ("ecgfounder", 100): [
+        0.04247736, 7.676486, 0.02516217, 0.03637579, 0.04098968, -0.8881592,
+        0.04888203, 0.03720678, 0.0636331, 3160.909,
+    ],
+    ("zscore", 500): [
+        -0.9952216, 1.86512, -1.587189, 0.7978112, -0.188312, 0.3986303,
+        1.919719, 0.5024464, 0.508606, 49444.14,
+    ],
+    ("strodthoff", 100): [
+        0.1763358, 1.300651, -0.05621447, 0.8877002, 0.5003067, 0.7308058,
+        1.346445, 0.7896709, 0.7922447, 7093.503,
+    ],
+    ("none", 500): [
+        0.1763356, 1.3, -0.0562144, 0.8807154, 0.4933241, 0.7239001,
+        1.321449, 0.7646835, 0.7671033, 35490.7,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("preprocessing", "rate"), GOLDEN)
+def test_each_preprocessing_gives_its_golden_numbers(preprocessing: str, rate: int) -> None:
+    prepared = prepare_record(fixed_record(), 500, SignalSpec(rate, preprocessing))
+    assert prepared.shape == (12, 10 * rate)
+    assert prepared.dtype == np.float32
+    at = [round(seconds * rate) for seconds in (1.0, 2.5, 5.3)]
+    found = [*prepared[[0, 6, 11]][:, at].ravel().tolist(), float(np.abs(prepared).sum(dtype=np.float64))]
+    assert found == pytest.approx(GOLDEN[preprocessing, rate], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "target"), [(500, 100), (100, 500), (1000, 500), (250, 100), (360, 100), (257, 100)])
+def test_resampling_keeps_a_5_hz_sine(rate: int, target: int) -> None:
+    def sine(hz: int) -> npt.NDArray[np.float32]:
+        t = np.arange(10 * hz) / hz
+        return np.array([np.sin(2 * np.pi * 5 * t) + k for k in range(12)], dtype=np.float32)
+
+    resampled = resample(sine(rate), rate, target)
+    assert resampled.shape == (12, 10 * target)
+    assert resampled.dtype == np.float32
+    inner = slice(target // 2, -target // 2)
+    assert np.abs(resampled - sine(target))[:, inner].max() < 0.01
+    assert np.abs(resampled - sine(target)).max() < 0.35  # the ends, where the filter sees what it must guess
+
+
+def test_resampling_down_leaves_no_alias() -> None:
+    t = np.arange(5000) / 500
+    high = np.tile(np.sin(2 * np.pi * 90 * t), (12, 1)).astype(np.float32)  # would come back as 10 Hz
+    assert np.abs(resample(high, 500, 100)[:, 100:-100]).max() < 0.01
+
+
+def test_the_same_rate_changes_nothing() -> None:
+    record = fixed_record()
+    assert resample(record, 500, 500) is record
+
+
+def test_invalid_samples_count_as_zero() -> None:
+    record = fixed_record()
+    record[3, 100:200] = np.nan
+    filled = record.copy()
+    filled[3, 100:200] = 0
+    for preprocessing in PREPROCESSINGS:
+        prepared = prepare_record(record, 500, SignalSpec(500, preprocessing))
+        assert np.array_equal(prepared, prepare_record(filled, 500, SignalSpec(500, preprocessing)))
+    assert np.isnan(record[3, 100:200]).all()  # the caller's record is left as it was
+
+
+def test_windows_slide_over_the_record() -> None:
+    spec = SignalSpec(100, "none", window_s=2.5, stride_s=1.25)
+    assert spec.window == 250
+    assert list(spec.window_starts(1000)) == [0, 125, 250, 375, 500, 625, 750]
+    assert list(spec.window_starts(999)) == [0, 125, 250, 375, 500, 625]
+    assert list(spec.window_starts(250)) == [0]
+    assert list(spec.window_starts(100)) == [0]
+
+
+def test_without_a_stride_windows_do_not_overlap_and_without_a_window_there_is_one() -> None:
+    assert list(SignalSpec(100, "none", window_s=2.5).window_starts(1000)) == [0, 250, 500, 750]
+    assert list(SignalSpec(100, "none").window_starts(1000)) == [0]
+    assert SignalSpec(100, "none").window is None
+
+
+def test_a_spec_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(DataError, match="unknown preprocessing 'zscroe'; expected one of ecgfounder, zscore"):
+        SignalSpec(100, "zscroe")
+    with pytest.raises(DataError, match="window_s is 0, expected"):
+        SignalSpec(100, "none", window_s=0.0)
+    with pytest.raises(DataError, match="stride_s is -1, expected"):
+        SignalSpec(100, "none", window_s=2.5, stride_s=-1)
