@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.data.tasks import find_task
 from bench.errors import BenchError
-from bench.registry import Reference
+from bench.registry import Reference, normalize
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One point of the comparison, as asked for."""
+    """One point of the comparison. Names are spelled as registered and defaults left out, however it was asked for."""
 
     data: Path
     task: str
@@ -36,12 +39,17 @@ class Cell:
         for name, value in (("seed", self.seed), ("draw", self.draw)):
             if value < 0:
                 raise BenchError(f"--{name} must not be negative, got {value}")
+        if self.draw and self.fraction == 1:
+            raise BenchError(f"--draw {self.draw} has no effect on all training records; add --fraction below 1")
+        object.__setattr__(self, "task", find_task(self.task).name)
+        object.__setattr__(self, "arch", normalize("backbone", self.arch))
+        object.__setattr__(self, "method", normalize("method", self.method))
 
     def command(self) -> str:
         """The command line that runs this cell on the dataset in its usual place."""
         words = ["bench run", f"--task {self.task}", f"--arch {_quoted(self.arch)}", f"--method {_quoted(self.method)}"]
-        words += [f"--init {self.init}"] if self.init else []
-        words += [f"--fraction {self.fraction:g}", f"--draw {self.draw}"] if self.fraction < 1 else []
+        words += [f"--init {_quoted(self.init)}"] if self.init else []
+        words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
         words += [f"--seed {self.seed}"] if self.seed else []
         words += [f"--source-rate {self.source_rate}"] if self.source_rate else []
         words += [f"--precision {self.precision}"] if self.precision != "auto" else []
@@ -58,5 +66,7 @@ def digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
 
-def _quoted(reference: Reference) -> str:
-    return f'"{reference}"' if reference.arguments else reference.name
+def _quoted(word: object) -> str:
+    """A word for the shell; in double quotes where they do, as references hold single ones."""
+    text = str(word)
+    return shlex.quote(text) if re.search(r'["$`\\!]', text) or shlex.quote(text) == text else f'"{text}"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.errors import BenchError
+from bench.errors import ERROR_FILE, BenchError
 
 app = typer.Typer(
     help="Which way of adapting an ECG foundation model is best? Runs, scores and compares them on PTB-XL.",
@@ -35,17 +35,23 @@ DATA, RUNS = Path("data/ptb-xl"), Path("runs")
 
 
 class Stage(StrEnum):
+    """How far a run goes."""
+
     val = "val"
     test = "test"
 
 
 class WandbMode(StrEnum):
+    """Whether Weights & Biases is told."""
+
     off = "off"
     offline = "offline"
     online = "online"
 
 
 class Precision(StrEnum):
+    """The number format of a run."""
+
     auto = "auto"
     float32 = "float32"
     bf16 = "bf16"
@@ -53,6 +59,8 @@ class Precision(StrEnum):
 
 
 class Kind(StrEnum):
+    """What can be listed."""
+
     tasks = "tasks"
     methods = "methods"
     archs = "archs"
@@ -102,10 +110,10 @@ def run(
     if nproc > 1:
         from bench.launch.torchrun import run_on_ranks
 
-        position = sys.argv.index("run")
-        words = sys.argv[position:]
-        at = next(i for i, word in enumerate(words) if word.split("=")[0] == "--nproc")
-        raise SystemExit(run_on_ranks(nproc, words[:at] + words[at + (1 if "=" in words[at] else 2) :]))
+        words = [*shlex.split(cell.command())[1:], f"--data={data}", f"--runs={runs}"]
+        words += [f"--stage={stage}", f"--wandb={wandb}"]
+        words += ["--overwrite"] * overwrite + ["--no-keep-weights"] * (not keep_weights) + ["--json"] * as_json
+        raise SystemExit(run_on_ranks(nproc, words))
     from bench.reporting.tables import result_table
     from bench.run import Options, execute
 
@@ -142,7 +150,7 @@ def list_(
     for name, rows in found.items():
         out.print(tables.table(name, rows))
     for module, reason in registry().broken.items():
-        err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, highlight=False)
+        err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -181,7 +189,10 @@ def predict(
 
     text = predict_records(run, records)
     if target:
-        target.write_text(text, encoding="utf-8")
+        try:
+            target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BenchError(f"cannot write {target}: {error.strerror}") from None
     else:
         print(text, end="")
 
@@ -258,8 +269,13 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        line = " ".join(str(error).split())
+        if file := os.environ.get(ERROR_FILE):
+            Path(file).write_text(line, encoding="utf-8")
+        else:
+            err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on where this one stopped", style="yellow")
-        raise SystemExit(130) from None
+    except SystemExit as end:  # typer turns Ctrl-C into 130
+        if end.code == 130 and ERROR_FILE not in os.environ:
+            err.print("interrupted; the same command goes on where this one stopped", style="yellow")
+        raise

@@ -1,5 +1,8 @@
 """The errors that a user can cause: one line each, exit code 2. Everything else is a bug and keeps its traceback."""
 
+ERROR_FILE = "BENCH_ERROR_FILE"
+"""Environment variable: the file into which a rank of `bench run --nproc` writes a user's error, to be said once."""
+
 
 class BenchError(Exception):
     """What happened; what exists or was expected; what to do. The command line prints it and exits with 2."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -16,17 +17,19 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+import bench
 from bench.errors import PluginError
 
 Kind = Literal["method", "backbone", "task"]
 T = TypeVar("T", bound=Callable[..., Any])
 GROUP = "bench.plugins"
+OURS = "ptbxl-bench"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Plugin:
     make: Callable[..., Any]
     module: str
     distribution: str
-    """Name and version of the package that brought it, such as `ptbxl-bench 0.1.0`."""
+    """Name and version of the package that brought it, such as `my-lab-nets 1.2`."""
 
     @property
     def summary(self) -> str:
@@ -47,17 +50,26 @@ class Plugin:
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """Its hyper-parameters with their defaults, annotations resolved to types."""
-        hints = typing.get_type_hints(self.make if is_dataclass(self.make) else _function(self.make))
+        """Its hyper-parameters with their defaults, annotations resolved to types; `*args` and `**kwargs` are none."""
+        try:
+            hints = typing.get_type_hints(self.make if is_dataclass(self.make) else _function(self.make))
+        except NameError as error:
+            raise PluginError(
+                f"{self.kind} {self.name!r} of {self.module} has a hyper-parameter of a type that is not known when it "
+                f"runs: {error}; import it outside TYPE_CHECKING"
+            ) from None
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         found = inspect.signature(self.make).parameters
-        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found.items()}
+        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found.items() if p.kind in named}
 
     @property
     def code_hash(self) -> str:
-        """SHA-256 over the source files that define it: its module and the modules of its package that it uses."""
+        """SHA-256 over the source files that define it: its module and what that imports of its own package."""
         digest = hashlib.sha256()
-        for file in sorted(_source_files(self.module)):
-            digest.update(file.read_bytes())
+        for name, file in sorted(_source_files(self.module).items()):
+            source = file.read_bytes()
+            digest.update(f"{name} {len(source)}\n".encode())
+            digest.update(source)
         return digest.hexdigest()
 
 
@@ -72,16 +84,22 @@ class Reference:
     def parse(cls, text: str) -> Reference:
         """Read `name` or `name(key=value, ...)`, values being Python literals."""
         name, parenthesis, rest = text.strip().partition("(")
-        if not name or not name.replace("-", "_").isidentifier() or (parenthesis and not rest.endswith(")")):
+        name = name.rstrip()
+        if not is_name(name) or (parenthesis and not rest.endswith(")")):
             raise PluginError(f"expected name or name(key=value, ...), got {text!r}")
+        source = f"f({rest[:-1]})" if parenthesis else "f()"
         try:
-            call = ast.parse(f"f({rest[:-1]})" if parenthesis else "f()", mode="eval").body
+            call = ast.parse(source, mode="eval").body
+            # the call must be all there is: no operator, no second call, no comment
+            whole = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+            if not whole or call.end_col_offset != len(source.encode()) or call.end_lineno != 1:
+                raise PluginError(f"expected name or name(key=value, ...), got {text!r}")
             assert isinstance(call, ast.Call)
-            arguments = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg}
-        except (SyntaxError, ValueError):
+            arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             raise PluginError(f"expected name or name(key=value, ...) with plain values, got {text!r}") from None
         if call.args or len(arguments) != len(call.keywords):
-            raise PluginError(f"expected name or name(key=value, ...), got {text!r}")
+            raise PluginError(f"expected name or name(key=value, ...), each key once, got {text!r}")
         return cls(name, arguments)
 
     def __str__(self) -> str:
@@ -96,20 +114,29 @@ class Registry:
         self.plugins: dict[tuple[Kind, str], Plugin] = {}
         self.broken: dict[str, str] = {}
         """Module -> why its import failed."""
-        self._importing = "ptbxl-bench"
+        self._importing = ""
 
     def add(self, kind: Kind, name: str, make: Callable[..., Any]) -> None:
-        key = (kind, _canonical(name))
+        """Take up a plugin; raises PluginError for a name that is taken or could not be written as a reference."""
         module = make.__module__
-        if (taken := self.plugins.get(key)) and taken.module != module:
+        if not is_name(name):
+            raise PluginError(
+                f"{module} registers {kind} {name!r}; a name is made of letters, digits, - and _, without a digit first"
+            )
+        key = (kind, _canonical(name))
+        taken = self.plugins.get(key)
+        if taken and (taken.module, taken.make.__qualname__) != (module, make.__qualname__):
             raise PluginError(
                 f"{kind} {name!r} is already registered by {taken.module}; {module} must choose another name"
             )
-        self.plugins[key] = Plugin(kind, name, make, module, self._importing)
+        # ours are imported whenever somebody needs them, also in the middle of a stranger's import
+        own = module.partition(".")[0] == bench.__name__
+        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{module}, not installed"
+        self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:
         """Import every module of every package that an entry point names; a broken one costs its own names only."""
-        for entry_point in sorted(entry_points(group=GROUP), key=lambda e: (e.value, e.name)):
+        for entry_point in sorted(entry_points(group=GROUP), key=_ours_first):
             if entry_point.dist is None:
                 continue
             self._importing = f"{entry_point.dist.name} {entry_point.dist.version}"
@@ -117,16 +144,16 @@ class Registry:
             if self._import(package, functools.partial(_import_from, entry_point.dist, package)):
                 for info in pkgutil.iter_modules(getattr(sys.modules[package], "__path__", []), f"{package}."):
                     self._import(info.name, functools.partial(importlib.import_module, info.name))
+        self._importing = ""
 
     def _import(self, name: str, imported: Callable[[], object]) -> bool:
-        before = dict(self.plugins)
-        try:
-            imported()
-        except Exception as error:  # noqa: BLE001 - a stranger's module may fail in any way; the reason is kept and shown
-            self.plugins = before
-            self.broken[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-            return False
-        return True
+        reason = why_it_fails(imported)
+        if reason is None:
+            return True
+        self.broken[name] = reason
+        # what other modules registered meanwhile stays: they are imported and will not run again
+        self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module in sys.modules}
+        return False
 
     def find(self, kind: Kind, name: str) -> Plugin:
         """The plugin of that name, or a PluginError that suggests the nearest and names what failed to import."""
@@ -139,10 +166,11 @@ class Registry:
         message += f" Did you mean {known[near[0]]!r}?" if near else ""
         message += f" Known: {', '.join(known.values())}."
         for module, reason in self.broken.items():
-            message += f" Plugin {module} failed to import: {reason}."
+            message += f" Plugin {module} failed to import: {reason.rstrip('.')}."
         raise PluginError(message)
 
     def of_kind(self, kind: Kind) -> list[Plugin]:
+        """The plugins of one kind, by name."""
         return [plugin for (k, _), plugin in sorted(self.plugins.items()) if k == kind]
 
 
@@ -175,6 +203,7 @@ def register_task(task: Any) -> None:
     """Make a Task known by its name."""
     make = lambda: task
     make.__module__ = task.labels_of.__module__
+    make.__qualname__ = getattr(task.labels_of, "__qualname__", task.name)
     make.__doc__ = task.description
     _REGISTRY.add("task", task.name, make)
 
@@ -182,6 +211,29 @@ def register_task(task: Any) -> None:
 def _registered(kind: Kind, name: str, make: T) -> T:
     _REGISTRY.add(kind, name, make)
     return make
+
+
+def why_it_fails(action: Callable[[], object]) -> str | None:
+    """The reason in one line why a stranger's code cannot be run, or None where it ran.
+
+    The one place that catches everything: who wrote the code is not known here, and the others must go on.
+    """
+    try:
+        action()
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        words = " ".join(str(error).split())
+        return f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return None
+
+
+def normalize(kind: Kind, reference: Reference) -> Reference:
+    """The one spelling of all references to the same thing: the name as registered, defaults left out."""
+    plugin = find(kind, reference.name)
+    arguments = resolve(plugin, reference)
+    defaults = {name: p.default for name, p in plugin.parameters.items()}
+    return Reference(
+        plugin.name, {n: v for n, v in arguments.items() if defaults[n] is inspect.Parameter.empty or v != defaults[n]}
+    )
 
 
 def make(kind: Kind, reference: Reference) -> Any:
@@ -208,8 +260,27 @@ def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
             )
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in reference.arguments]
     if missing:
-        raise PluginError(f"{plugin.kind} {plugin.name!r} needs {', '.join(missing)}")
-    return {name: reference.arguments.get(name, p.default) for name, p in parameters.items()}
+        raise PluginError(
+            f"{plugin.kind} {plugin.name!r} needs {', '.join(missing)}; "
+            f"write {plugin.name}({', '.join(f'{name}=...' for name in missing)})"
+        )
+    return {
+        name: _converted(reference.arguments[name], p.annotation) if name in reference.arguments else p.default
+        for name, p in parameters.items()
+    }
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """A literal as its annotation has it, so that 1 and 1.0, or a list and a tuple, are one and the same setting."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _converted(value, next(one for one in typing.get_args(hint) if _fits(value, one)))
+    if hint is float:
+        return float(value)
+    if origin in (tuple, list):
+        inner = [_converted(one, member) for one, member in zip(value, _members(hint, len(value)), strict=True)]
+        return tuple(inner) if origin is tuple else inner
+    return value
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -220,26 +291,47 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in arguments)
     if origin is Literal:
-        return value in arguments
+        return any(type(value) is type(one) and value == one for one in arguments)
     if origin in (tuple, list):
-        inner = arguments[0] if arguments else Any
-        return isinstance(value, (tuple, list)) and all(_fits(one, inner) for one in value)
+        if not isinstance(value, (tuple, list)):
+            return False
+        members = _members(hint, len(value))
+        return len(members) == len(value) and all(map(_fits, value, members))
     if hint is None or hint is type(None):
         return value is None
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
         return isinstance(value, (int, float))
-    return isinstance(hint, type) and isinstance(value, hint)
+    plain = origin or hint
+    return isinstance(plain, type) and isinstance(value, plain)
+
+
+def _members(hint: Any, num: int) -> tuple[Any, ...]:
+    """The types of the members of `tuple[int, ...]`, `tuple[int, float]` or `list[int]` that holds `num` of them."""
+    arguments = typing.get_args(hint) or (Any, ...)
+    if typing.get_origin(hint) is list or arguments[-1:] == (...,):
+        return (arguments[0],) * num
+    return arguments
 
 
 def _spell(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
-    return getattr(hint, "__name__", None) or str(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_spell, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a plugin in a reference."""
+    return _canonical(text).isidentifier()
 
 
 def is_dataclass(make: object) -> bool:
+    """Whether it is a dataclass, and not an instance of one."""
     return isinstance(make, type) and hasattr(make, "__dataclass_fields__")
 
 
@@ -251,12 +343,22 @@ def _canonical(name: str) -> str:
     return name.replace("-", "_")
 
 
+def _ours_first(entry_point: EntryPoint) -> tuple[bool, str, str]:
+    """In a fixed order, and no stranger's package can take the names of ours."""
+    distribution = entry_point.dist.name if entry_point.dist else ""
+    return distribution != OURS, distribution, entry_point.value
+
+
 def _import_from(dist: Distribution, package: str) -> None:
     """Import a package from the distribution that declares it, whatever else of that name the path offers."""
+    parent, _, name = package.rpartition(".")
+    if parent:
+        with contextlib.suppress(FileNotFoundError):  # a namespace package has no file of its own
+            _import_from(dist, parent)
     file = _location(dist, package)
     present = sys.modules.get(package)
     if present is not None:
-        if Path(present.__file__ or "").resolve() != file:
+        if not present.__file__ or Path(present.__file__).resolve() != file:
             raise ImportError(f"{package} of {dist.name} is hidden by {present.__file__}, which is already imported")
         return
     folders = [str(file.parent)] if file.name == "__init__.py" else None
@@ -269,6 +371,8 @@ def _import_from(dist: Distribution, package: str) -> None:
     except BaseException:
         del sys.modules[package]
         raise
+    if parent in sys.modules:
+        setattr(sys.modules[parent], name, module)
 
 
 def _location(dist: Distribution, package: str) -> Path:
@@ -284,19 +388,27 @@ def _location(dist: Distribution, package: str) -> Path:
         for file in (root / stem / "__init__.py", root / f"{stem}.py"):
             if file.is_file():
                 return file.resolve()
-    raise ImportError(f"{dist.name} declares the package {package!r} in {GROUP} and does not hold it in {roots[0]}")
+    raise FileNotFoundError(
+        f"{dist.name} declares the package {package!r} in {GROUP} and does not hold it in "
+        + " or ".join(map(str, roots))
+    )
 
 
-def _source_files(module: str) -> set[Path]:
-    """The file of a module and of those modules of the same top-level package whose names it uses."""
-    top, found, waiting = module.partition(".")[0], set[Path](), [module]
-    seen = {module}
+def _source_files(module: str) -> dict[str, Path]:
+    """Name -> file of a module and, on and on, of the modules of the same top-level package that it imports."""
+    top, found, waiting = module.partition(".")[0], dict[str, Path](), [module]
     while waiting:
-        current = sys.modules[waiting.pop()]
-        found.add(Path(str(current.__file__)))
-        for value in vars(current).values():
-            name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-            if isinstance(name, str) and name.partition(".")[0] == top and name in sys.modules and name not in seen:
-                seen.add(name)
-                waiting.append(name)
+        name = waiting.pop()
+        present = sys.modules.get(name)
+        file = getattr(present, "__file__", None)
+        if name in found or name.partition(".")[0] != top or present is None or not file or not file.endswith(".py"):
+            continue
+        found[name] = Path(file)
+        package = present.__package__ or ""
+        for node in ast.walk(ast.parse(found[name].read_bytes())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                waiting += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return found

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from bench.cell import Cell, digest
-from bench.data.prepared import PreparedSignals, prepare_signals
+from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals
 from bench.data.ptbxl import Records, load_records
 from bench.data.signals import PREPROCESSINGS
 from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out, split
@@ -31,6 +31,7 @@ from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, join
 from bench.training.features import predict
 from bench.training.loop import rehearse, train
+from bench.training.method import Method
 from bench.training.model import Backbone, Classifier, count_parameters
 from bench.training.precision import Precision, dtype, resolve_precision
 from bench.training.weights import WEIGHTS, Init, hash_weights, initialize, load_classifier, save_weights
@@ -56,18 +57,19 @@ def execute(cell: Cell, options: Options) -> Result:
         records = load_records(cell.data)
         table = label_table(records, find_task(cell.task))
         parts = split(table, cell.fraction, cell.draw)
-        method = make("method", cell.method)
+        method = make_method(cell.method)
         model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, model, init, precision)
         folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
-        if (finished := folder.finished()) and not options.overwrite:
+        if not options.overwrite and (finished := folder.finished()):
             return finished
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main) as watcher:
             try:
                 method.prepare(model, init.name)
                 rehearse(model, method)
             except Incompatible as reason:
+                watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
@@ -115,6 +117,14 @@ def execute(cell: Cell, options: Options) -> Result:
             return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights else [])
 
 
+def make_method(reference: Reference) -> Method:
+    """The method that a reference stands for."""
+    method = make("method", reference)
+    if not isinstance(method, Method):
+        raise PluginError(f"method {reference.name!r} makes a {type(method).__name__}, expected a bench.plugin.Method")
+    return method
+
+
 def build_model(arch: Reference, num_labels: int, init: str | None, seed: int) -> tuple[Classifier, Init]:
     """A backbone with its first weights and a new head; the head's do not depend on the backbone's."""
     torch.manual_seed(int(random_stream(seed, "backbone").integers(2**62)))
@@ -153,14 +163,15 @@ def describe(
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
     spec = model.backbone.signals
     method, backbone = plugin_facts("method", cell.method), plugin_facts("backbone", cell.arch)
-    phases = [asdict(phase) for phase in make("method", cell.method).phases()]
+    phases = [asdict(phase) for phase in make_method(cell.method).phases()]
+    source_rate = choose_source_rate(spec, cell.source_rate)
     signals = {**asdict(spec), "version": PREPROCESSINGS[spec.preprocessing].version}
     facts = {
         "task": table.fingerprint,
         "fraction": cell.fraction,
         "draw": cell.draw if cell.fraction < 1 else None,
         "signals": signals,
-        "source_rate": cell.source_rate,
+        "source_rate": source_rate,
         "method": [method["name"], method["resolved"], phases],
         "backbone": [backbone["name"], backbone["resolved"]],
         "init": init.sha256,
@@ -178,7 +189,7 @@ def describe(
             "fraction": cell.fraction,
             "draw": cell.draw,
             "seed": cell.seed,
-            "source_rate": cell.source_rate,
+            "source_rate": source_rate if source_rate != spec.rate else None,
             "precision": precision,
             "command": cell.command(),
         },

@@ -36,8 +36,9 @@ class Row:
 
     @property
     def score(self) -> float:
-        """What rows are sorted by: macro AUROC over the labels with at least 10 test positives."""
-        return interval_of(self.summaries["frequent"]["auroc"]).value
+        """What rows are sorted by: macro AUROC over the labels with at least 10 test positives, or all."""
+        frequent = interval_of(self.summaries["frequent"]["auroc"]).value
+        return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def _board(
     for result in results:
         if result.incompatible is None:
             by_row[result.row].append(result)
+    declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((found for result in results if (found := truth(result)) is not None), None)
     rows = [Row(*key, _ordered(runs), _summaries(_ordered(runs), labels)) for key, runs in by_row.items()]
     return Board(
@@ -91,7 +93,7 @@ def _board(
         fingerprint,
         fraction,
         tuple(sorted(rows, key=lambda row: (-row.score, row.backbone, row.init, row.method))),
-        tuple(sorted((r for r in results if r.incompatible is not None), key=lambda r: r.row)),
+        tuple(declined[reason] for reason in sorted(declined)),
         labels is not None,
     )
 
@@ -111,7 +113,9 @@ def _ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
 def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:
     """Whether two results of a cell are repeats: their macro AUROCs differ by at most `tolerance`."""
     values = [r.document["metrics"][f"fold_{TEST}"]["macro"]["all"]["auroc"]["value"] for r in (one, other)]
-    return math.isclose(*values, rel_tol=0, abs_tol=tolerance)
+    one_value, other_value = (math.nan if value is None else value for value in values)
+    undefined = math.isnan(one_value) and math.isnan(other_value)
+    return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=tolerance)
 
 
 def _summaries(runs: Sequence[Result], labels: LabelTable | None) -> dict[str, dict[str, Summary | Interval]]:
@@ -142,12 +146,13 @@ def _without_draws(estimates: Sequence[Estimate]) -> Interval:
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
     """What the results say of themselves; the interval of a single run only, as more need the draws."""
     found = [run.document["metrics"][f"fold_{TEST}"]["macro"][chosen][metric] for run in runs]
-    value = float(np.mean([one["value"] for one in found]))
+    value = float(np.mean([math.nan if one["value"] is None else one["value"] for one in found]))
     low, high = (found[0].get("low"), found[0].get("high")) if len(found) == 1 else (None, None)
     return Interval(value, math.nan if low is None else low, math.nan if high is None else high)
 
 
 def interval_of(summary: Summary | Interval) -> Interval:
+    """A row's mean with its bounds."""
     return summary.interval if isinstance(summary, Summary) else summary
 
 
@@ -222,6 +227,8 @@ def _cells(place: int, row: Row, narrow: bool) -> list[str]:
 
 def _spell(summary: Summary | Interval) -> str:
     found = interval_of(summary)
+    if math.isnan(found.value):
+        return "–"
     bounds = "" if math.isnan(found.low) else f" ({found.low:.3f}–{found.high:.3f})"
     return f"{found.value:.4f}{bounds}"
 

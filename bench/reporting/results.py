@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +22,18 @@ from bench.evaluation.predictions import Predictions
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED = "result.json", "predictions.npz", ".unfinished"
-SECTIONS = ("schema", "digest", "stage", "cell", "dataset", "task", "incompatible")
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "digest": (),
+    "stage": (),
+    "cell": ("task", "arch", "method", "fraction", "draw", "seed", "source_rate", "precision", "command"),
+    "dataset": ("name", "synthetic"),
+    "task": ("name", "fingerprint", "labels"),
+    "init": ("name",),
+    "incompatible": (),
+}
+"""What every result says, and what in each section; all that boards read of any result."""
+SCORED = ("metrics", "training", "signals")
+"""What it says as well unless it is incompatible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +46,17 @@ class Result:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of all that decides its outcome."""
         return str(self.document["digest"])
 
     @property
     def cell(self) -> Mapping[str, Any]:
-        """The cell as asked for: task, arch, method, init, fraction, draw, seed, command, ..."""
+        """The cell: task, arch, method, init, fraction, draw, seed, command, ..."""
         return self.document["cell"]  # type: ignore[no-any-return]
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256 of the labels, patients and folds it was scored on."""
         return str(self.document["task"]["fingerprint"])
 
     @property
@@ -50,15 +66,21 @@ class Result:
 
     @property
     def row(self) -> tuple[str, str, str]:
-        """Backbone, init and method as a board shows them: runs that differ in seed and draw only share a row."""
-        return self.cell["arch"], self.document["init"]["name"], self.cell["method"]
+        """Backbone, init and method as a board shows them: runs that differ in seed and draw only share a row.
+
+        The files' rate and the precision are named beside the backbone where they are not the usual ones.
+        """
+        rate, precision = self.cell["source_rate"], self.cell["precision"]
+        unusual = [f"from {rate} Hz"] if rate else []
+        unusual += [precision] if precision != "float32" else []
+        return ", ".join([self.cell["arch"], *unusual]), self.document["init"]["name"], self.cell["method"]
 
     @cached_property
     def predictions(self) -> dict[int, Predictions]:
         """Fold -> scores of that fold's records."""
         path = self.folder / PREDICTIONS
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 labels = tuple(str(label) for label in file["labels"])
                 if str(file["fingerprint"]) != self.fingerprint:
                     raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
@@ -66,14 +88,15 @@ class Result:
                 return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
         except FileNotFoundError:
             raise DataError(f"{path} is missing") from None
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is not a predictions file: {error}") from None
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{path} is not a predictions file: {_first_line(error)}") from None
 
 
 class RunFolder:
     """The folder of a cell: `NAME.unfinished` while it runs, `NAME` once all is in it.
 
     So a folder without that ending is whole, whatever happened. While it runs, a lock keeps other processes out.
+    A run that fails before its first checkpoint leaves nothing.
     """
 
     def __init__(self, final: Path, stage: str, is_main: bool) -> None:
@@ -89,15 +112,20 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         if self._is_main:
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
+                self.final.parent.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
+                self.path.mkdir(exist_ok=True)
             except Timeout:
-                raise BenchError(f"another process is running this cell in {self.path}") from None
-            except PermissionError:
-                raise BenchError(f"cannot write to {self.path.parent}; --runs names another folder") from None
+                raise BenchError(f"another process is running this cell in {self.path}; wait for it") from None
+            except OSError as error:
+                raise BenchError(
+                    f"cannot write to {self.path.parent}: {error.strerror}; --runs names another folder"
+                ) from None
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if self._is_main and failure and self.path.is_dir() and not any(self.path.glob("checkpoint-*.pt")):
+            shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
 
     def finish(
@@ -109,22 +137,37 @@ class RunFolder:
             for path in self.path.iterdir():
                 if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
                     path.unlink()
-            if self.final.is_dir():
-                shutil.rmtree(self.final)
+            old = self.final.with_name(f".{self.final.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.final.rename(old)
             self.path.rename(self.final)
+            shutil.rmtree(old, ignore_errors=True)
         return Result(self.final, {"schema": SCHEMA, **document})
 
 
 def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> None:
     """Write both files into the folder of an unfinished run; the caller renames it when all is there."""
-    if predictions:
-        arrays: dict[str, Any] = {"fingerprint": np.array(document["task"]["fingerprint"])}
-        for fold, scores in predictions.items():
-            arrays["labels"] = np.array(scores.labels)
-            arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
-        np.savez_compressed(folder / PREDICTIONS, **arrays)
-    text = json.dumps({"schema": SCHEMA, **document}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (folder / RESULT).write_text(text, encoding="utf-8")
+    try:
+        if predictions:
+            arrays: dict[str, Any] = {"fingerprint": np.array(document["task"]["fingerprint"])}
+            for fold, scores in predictions.items():
+                arrays["labels"] = np.array(scores.labels)
+                arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
+            np.savez_compressed(folder / PREDICTIONS, **arrays)
+        text = json.dumps(_finite({"schema": SCHEMA, **document}), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_result(folder: Path) -> Result:
@@ -134,14 +177,30 @@ def load_result(folder: Path) -> Result:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {error}") from None
-    missing = [name for name in SECTIONS if name not in document] if isinstance(document, dict) else list(SECTIONS)
-    if missing:
-        raise DataError(f"{path} is not a result: it lacks {', '.join(missing)}")
+    except OSError as error:
+        raise DataError(f"no finished run at {folder}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {_first_line(error)}") from None
+    if not isinstance(document, dict) or "schema" not in document:
+        raise DataError(f"{path} is not a result: it has no schema number")
     if document["schema"] != SCHEMA:
         raise DataError(f"{path} has schema {document['schema']}; this version of bench reads schema {SCHEMA}")
+    missing = [name for name in SECTIONS if name not in document]
+    missing += [
+        f"{name}.{key}"
+        for name, keys in SECTIONS.items()
+        for key in keys
+        if name in document and (not isinstance(document[name], dict) or key not in document[name])
+    ]
+    if document.get("incompatible", "") is None:
+        missing += [name for name in SCORED if name not in document]
+    if missing:
+        raise DataError(f"{path} is not a result: it lacks {', '.join(missing)}")
     return Result(folder, document)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def find_results(runs: Path) -> Iterator[Result]:
@@ -149,5 +208,5 @@ def find_results(runs: Path) -> Iterator[Result]:
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
     for path in sorted(runs.rglob(RESULT)):
-        if not path.parent.name.endswith(UNFINISHED):
+        if not path.parent.name.endswith(UNFINISHED) and not path.parent.name.startswith("."):
             yield load_result(path.parent)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from bench.data.ptbxl import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import label_table
-from bench.registry import Kind, registry
+from bench.registry import Kind, Plugin, registry, why_it_fails
 from bench.reporting.boards import Board, interval_of
 from bench.reporting.results import Result
 
@@ -23,7 +26,7 @@ def listing(what: str, data: Path | None) -> list[dict[str, Any]]:
     """One entry a plugin of this kind; tasks with their counts in the dataset at `data`."""
     plugins = registry().of_kind(PLUGIN_KINDS[what])
     if what == "archs":
-        return [_backbone_facts(p.name, p.make, p.summary, p.distribution) for p in plugins]
+        return [_backbone_facts(plugin) for plugin in plugins]
     if what == "methods" or data is None:
         return [{"name": p.name, "what": p.summary, "from": p.distribution} for p in plugins]
     records = load_records(data)
@@ -46,56 +49,74 @@ def listing(what: str, data: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _backbone_facts(name: str, make: Any, summary: str, distribution: str) -> dict[str, Any]:
+def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
+    """What a backbone is at its defaults; a broken one, or one without defaults, says so and stops no other."""
     import torch
 
-    from bench.training.model import DropPath, count_parameters
+    from bench.training.model import Backbone, DropPath, count_parameters
 
-    with torch.device("meta"):
-        backbone = make()
+    made: list[Backbone] = []
+
+    def make() -> None:
+        backbone = plugin.make()
+        if not isinstance(backbone, Backbone):
+            raise TypeError(f"makes a {type(backbone).__name__}, expected a bench.plugin.Backbone")
+        made.append(backbone)
+
+    def make_without_memory() -> None:
+        with torch.device("meta"):
+            make()
+
+    missing = [name for name, p in plugin.parameters.items() if p.default is p.empty]
+    reason = f"needs {', '.join(missing)}" if missing else why_it_fails(make_without_memory) and why_it_fails(make)
+    if reason:
+        facts: dict[str, Any] = dict.fromkeys(("parameters", "Hz", "window", "residual", "init"), "-")
+        return {"name": plugin.name, **facts, "what": f"({reason}) {plugin.summary}", "from": plugin.distribution}
+    backbone = made[-1]
     spec = backbone.signals
     return {
-        "name": name,
+        "name": plugin.name,
         "parameters": count_parameters(backbone),
         "Hz": spec.rate,
         "window": "whole record" if spec.window_s is None else f"{spec.window_s:g} s",
         "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
         "init": "pretrained, random" if backbone.checkpoint else "random",
-        "what": summary,
-        "from": distribution,
+        "what": plugin.summary,
+        "from": plugin.distribution,
     }
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table of entries that share their keys."""
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=Text(title), title_justify="left")
     for key in rows[0] if rows else ():
-        shown.add_column(key, justify="right" if isinstance(rows[0][key], int) else "left")
+        is_number = isinstance(rows[0][key], int) and not isinstance(rows[0][key], bool)
+        shown.add_column(key, justify="right" if is_number else "left", overflow="fold", no_wrap=key == "name")
     for row in rows:
-        shown.add_row(*(f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in row.values()))
+        _add_row(shown, (f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in row.values()))
     return shown
+
+
+def _add_row(shown: Table, cells: Iterable[str]) -> None:
+    """A row of plain text: `[record, lead]` of a docstring is no markup of rich's."""
+    shown.add_row(*map(Text, cells))
 
 
 def result_table(result: Result) -> Table:
     """What a finished run scored."""
-    shown = Table(
-        title=f"{result.cell['method']} on {result.cell['arch']}, {result.cell['task']}", title_justify="left"
-    )
+    shown = Table(title=Text(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}"), title_justify="left")
     if result.incompatible:
         shown.add_column("declined")
-        shown.add_row(result.incompatible)
+        _add_row(shown, [result.incompatible])
         return shown
     for head in ("fold", "labels", "macro AUROC", "macro AP"):
-        shown.add_column(head)
+        shown.add_column(head, overflow="fold")
     for fold, found in result.document["metrics"].items():
         for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
             macro = found["macro"][chosen]
-            shown.add_row(
-                fold.removeprefix("fold_"),
-                f"{macro['num_labels']}, {words}",
-                *(_spell(macro[metric]) for metric in ("auroc", "average_precision")),
-            )
-    shown.caption = str(result.folder)
+            scores = [_spell(macro[metric]) for metric in ("auroc", "average_precision")]
+            _add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
+    shown.caption = Text(str(result.folder))
     return shown
 
 
@@ -108,11 +129,13 @@ def board_table(board: Board) -> Table:
     """A board on the console."""
     share = "all training records" if board.fraction == 1 else f"{board.fraction:g} of the training records"
     kind = " (synthetic)" if board.synthetic else ""
-    shown = Table(title=f"{board.task} on {board.dataset}{kind}, {share}", title_justify="left")
+    shown = Table(title=Text(f"{board.task} on {board.dataset}{kind}, {share}"), title_justify="left")
     for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
-        shown.add_column(head)
+        shown.add_column(head, overflow="fold")
     for row in board.rows:
         scores = [interval_of(row.summaries["frequent"][m]) for m in ("auroc", "average_precision")]
-        spelled = [_spell({"value": s.value, "low": None if s.low != s.low else s.low, "high": s.high}) for s in scores]
-        shown.add_row(row.backbone, row.init, row.method, *spelled, str(len(row.runs)))
+        known = [{k: None if math.isnan(v) else v for k, v in asdict(score).items()} for score in scores]
+        _add_row(shown, [row.backbone, row.init, row.method, *map(_spell, known), str(len(row.runs))])
+    if board.declined:
+        shown.caption = Text("declined: " + "; ".join(f"{r.row[2]} on {r.row[0]}" for r in board.declined))
     return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bench.errors import BenchError
+
 Wandb = Literal["off", "offline", "online"]
 
 
 def progress_bar(console: Console, what: str) -> Progress:
     """A bar with counts and the time left, which leaves nothing behind."""
     return Progress(
-        TextColumn(what),
+        TextColumn(what.replace("{", "{{").replace("}", "}}"), markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -59,13 +62,10 @@ class Tracker(Silent):
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._run: Any = None
+        self._failed = True
         self._began = time.monotonic()
         if wandb != "off":
-            import wandb as weights_and_biases
-
-            self._run = weights_and_biases.init(
-                project="ptbxl-bench", name=folder.stem, mode=wandb, config=dict(config), dir=folder
-            )
+            self._run = _start_wandb(folder, wandb, config)
 
     def prepared(self, done: int, total: int) -> None:
         """Called while signals are prepared."""
@@ -97,26 +97,31 @@ class Tracker(Silent):
         if facts["epoch"] == num_epochs:
             self._stop_bar()
             seconds = time.monotonic() - began
-            self.console.print(f"{name}: {self._last}, weights of epoch {facts['best_epoch']}, {seconds:.0f} s")
+            self.note(f"{name}: {self._last}, weights of epoch {facts['best_epoch']}, {seconds:.0f} s")
 
     def note(self, text: str) -> None:
         self._write({"event": "note", "text": text})
         self.console.print(text, markup=False, highlight=False)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """The run's last words: its metrics."""
+        """The run's last words: its metrics. Nothing is written after them, so that the folder can be renamed."""
         self._write({"event": "finished", **summary})
         if self._run:
             self._run.summary.update(dict(summary))
+        self._failed = False
+        self.close()
 
     def close(self) -> None:
         self._stop_bar()
         self._log.close()
         if self._run:
-            self._run.finish()
+            self._run.finish(exit_code=int(self._failed))
+            self._run = None
 
     def _write(self, event: Mapping[str, Any]) -> None:
-        self._log.write(json.dumps({"seconds_since_start": round(time.monotonic() - self._began, 3), **event}) + "\n")
+        line = {"seconds_since_start": round(time.monotonic() - self._began, 3), **event}
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        self._log.write(json.dumps(known) + "\n")
         self._log.flush()
 
     def _advance(self, what: str, done: int, total: int, description: str) -> None:
@@ -130,3 +135,21 @@ class Tracker(Silent):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mapping[str, Any]) -> Any:
+    """A run of Weights & Biases that writes below `folder`."""
+    import wandb
+
+    try:
+        return wandb.init(
+            project="ptbxl-bench",
+            name=folder.stem,
+            mode=mode,
+            config=dict(config),
+            dir=folder,
+            settings=wandb.Settings(console="off"),
+        )
+    except wandb.errors.Error as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BenchError(f"Weights & Biases did not start: {reason}; use --wandb offline or off") from None

@@ -1,0 +1,167 @@
+"""The walls of the house: who may import whom, what stays free of torch, and what no file may be called."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PLUGINS = ("methods", "baselines")
+FILES = sorted(file for top in ("bench", *PLUGINS) for file in (ROOT / top).rglob("*.py"))
+BENCH = [file for file in FILES if file.is_relative_to(ROOT / "bench")]
+
+ROOMS = ("data", "training", "evaluation", "reporting")
+MAY_KNOW = {
+    "data": {"data"},
+    "evaluation": {"data", "evaluation"},
+    "training": {"data", "evaluation", "training"},
+    "reporting": {"data", "evaluation", "reporting"},
+}
+"""Room -> rooms that it imports, at module level or later. bench.errors and bench.registry are open to all."""
+DOORS = {"bench", "bench.errors", "bench.registry"}
+LATE = {("bench.reporting.tables", "bench.training.model")}
+"""Imports inside a function that the walls allow: `list archs` counts a backbone's parameters."""
+
+
+def name_of(file: Path) -> str:
+    """The module's name."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(file: Path, *, at_module_level: bool = False) -> Iterator[str]:
+    """Modules that a file imports, as they are written; `from x import y` gives x.y where that is a module."""
+    waiting: list[ast.AST] = [ast.parse(file.read_bytes())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            base = node.module or ""
+            for alias in node.names:
+                module = ROOT / f"{base}.{alias.name}".replace(".", "/")
+                yield f"{base}.{alias.name}" if module.with_suffix(".py").exists() or module.is_dir() else base
+        elif at_module_level and isinstance(node, ast.FunctionDef | ast.Lambda):
+            continue
+        waiting += ast.iter_child_nodes(node)
+
+
+def room_of(module: str) -> str:
+    """`data` of bench.data.ptbxl; empty for what lies beside the rooms."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "bench" and len(parts) > 1 and parts[1] in ROOMS else ""
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert {room_of(name_of(file)) for file in BENCH} == {*ROOMS, ""}
+    assert len(FILES) > 40
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f not in BENCH], ids=name_of)
+def test_plugins_know_the_door_and_nothing_else_of_bench(file: Path) -> None:
+    assert {module for module in imports(file) if module.split(".")[0] == "bench"} <= {"bench.plugin"}
+
+
+@pytest.mark.parametrize("file", BENCH, ids=name_of)
+def test_bench_knows_no_plugin_by_name(file: Path) -> None:
+    assert not [module for module in imports(file) if module.split(".")[0] in PLUGINS]
+
+
+@pytest.mark.parametrize("file", [f for f in BENCH if room_of(name_of(f))], ids=name_of)
+def test_rooms_know_only_the_rooms_before_them(file: Path) -> None:
+    me = name_of(file)
+    known = {module for module in imports(file) if module.split(".")[0] == "bench"} - DOORS
+    late = {theirs for mine, theirs in LATE if mine == me}
+    assert not late & set(imports(file, at_module_level=True))
+
+    strangers = {module for module in known - late if room_of(module) not in MAY_KNOW[room_of(me)]}
+
+    assert not strangers
+
+
+@pytest.mark.parametrize("name", ["registry", "errors"])
+def test_what_is_open_to_all_knows_no_room(name: str) -> None:
+    known = set(imports(ROOT / "bench" / f"{name}.py"))
+    assert {module for module in known if module.split(".")[0] == "bench"} <= DOORS
+
+
+def test_only_what_sits_on_top_knows_the_spine() -> None:
+    above = {"bench.cli", "bench.launch", "bench.conformance", "bench.__main__"}
+    knowing = {name_of(f) for f in BENCH if {"bench.run", "bench.cli"} & set(imports(f))}
+
+    assert {name if name in above else name.rpartition(".")[0] for name in knowing} <= above
+
+
+LIGHT = ["bench.cli", "bench.registry", "bench.cell"] + [
+    name_of(file) for file in BENCH if room_of(name_of(file)) in ("data", "evaluation", "reporting")
+]
+
+
+def test_boards_scores_and_help_need_no_torch() -> None:
+    code = "import sys, importlib\n"
+    for name in LIGHT:
+        code += f"importlib.import_module({name!r}); assert 'torch' not in sys.modules, {name!r}\n"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", [f for f in BENCH if room_of(name_of(f)) == "evaluation"], ids=name_of)
+def test_evaluation_never_imports_torch(file: Path) -> None:
+    assert not [module for module in imports(file) if module.split(".")[0] in ("torch", "pandas", "rich")]
+
+
+@pytest.mark.parametrize("file", [f for f in BENCH if room_of(name_of(f)) == "reporting"], ids=name_of)
+def test_only_the_listing_of_archs_imports_torch_and_late(file: Path) -> None:
+    if name_of(file) != "bench.reporting.tables":
+        assert not [module for module in imports(file) if module.split(".")[0] == "torch"]
+
+
+def test_everything_is_caught_in_one_place_only() -> None:
+    places = []
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            caught = {kind.id if isinstance(kind, ast.Name) else None if kind is None else "" for kind in kinds}
+            reraised = any(isinstance(last, ast.Raise) and last.exc is None for last in node.body[-1:])
+            if caught & {None, "Exception", "BaseException"} and not reraised:
+                places.append(name_of(file))
+
+    assert places == ["bench.registry"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_no_module_is_a_junk_room(file: Path) -> None:
+    words = set(file.stem.split("_")) | set(file.relative_to(ROOT).parts)
+    assert not words & {"utils", "util", "common", "base", "manager", "helper", "helpers", "misc"}
+
+
+@pytest.mark.parametrize("file", BENCH, ids=name_of)
+def test_what_is_public_says_what_it_gives(file: Path) -> None:
+    """Modules, public functions and classes; methods too, unless a base class in the same file documents them."""
+    tree = ast.parse(file.read_bytes())
+    assert ast.get_docstring(tree)
+    silent = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    ]
+    assert not silent
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {name_of(file) for file in FILES if file.name == "__init__.py"}
+
+    assert set(listed) == there

@@ -1,0 +1,361 @@
+"""Results become boards: order, rows of several runs, what stands apart, conflicts, and the same bytes every time."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.data.ptbxl import load_records
+from bench.data.splits import held_out
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.errors import DataError
+from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import score_fold
+from bench.reporting import boards
+from bench.reporting.boards import Board, as_data, interval_of, make_boards, page, write_pages
+from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, write_result
+from bench.reporting.tables import board_table, result_table
+from bench.reporting.truth import truth_of
+
+LABELS = ("MI", "NORM", "RARE")
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 draws tell as much here as 2000."""
+    monkeypatch.setattr(boards, "NUM_DRAWS", 50)
+
+
+def truth_table(seed: int = 0) -> LabelTable:
+    """Fold 10 of a made-up task: 150 records of 100 patients, two frequent labels and a rare one."""
+    random = np.random.default_rng(seed)
+    y_true = random.random((150, 3)) < [0.3, 0.5, 0]
+    y_true[:5, 2] = True
+    patients = np.sort(random.integers(100, size=150))
+    return LabelTable("superdiag", LABELS, np.arange(150), patients, np.full(150, 10), y_true)
+
+
+TRUTH = truth_table()
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a result of this quality by hand; keywords change the cell or, as `section__key`, the document."""
+
+    def write(name: str, quality: float = 1.0, noise_seed: int = 0, truth: LabelTable = TRUTH, **changes: Any) -> Path:
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        noise = np.random.default_rng(noise_seed).normal(size=truth.y_true.shape)
+        logits = (quality * truth.y_true + noise).astype(np.float32)
+        predictions = Predictions(truth.ecg_id, truth.labels, logits)
+        document: dict[str, Any] = {
+            "digest": name,
+            "stage": "test",
+            "cell": {
+                "task": "superdiag",
+                "arch": "net",
+                "method": "ft",
+                "fraction": 1.0,
+                "draw": 0,
+                "seed": 0,
+                "source_rate": None,
+                "precision": "float32",
+                "command": f"bench run --seed {changes.get('seed', 0)} # {name}",
+            },
+            "dataset": {"name": "ptb-xl-1.0.3", "synthetic": False},
+            "task": {"name": "superdiag", "fingerprint": truth.fingerprint, "labels": list(truth.labels)},
+            "init": {"name": "random"},
+            "incompatible": None,
+            "signals": {},
+            "training": [{"name": "finetune", "seconds": 90.0, "trainable_parameters": 1234, "selection": "best"}],
+            "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_draws=50)},
+        }
+        for key, value in changes.items():
+            section, _, inner = key.rpartition("__")
+            (document[section] if section else document if key in document else document["cell"])[inner or key] = value
+        write_result(folder, document, {10: predictions})
+        return folder
+
+    return write
+
+
+def made(folder: Path, truth: LabelTable | None = TRUTH) -> list[Board]:
+    """The boards of all results in a folder."""
+    found = truth and (lambda result: truth if truth.fingerprint == result.fingerprint else None)
+    return make_boards(find_results(folder / "runs"), found or (lambda result: None))
+
+
+def test_rows_are_sorted_by_macro_auroc_over_the_frequent_labels(write: Write, tmp_path: Path) -> None:
+    for name, quality in (("middle", 1.0), ("best", 2.0), ("worst", 0.5)):
+        write(name, quality, arch=name)
+    (board,) = made(tmp_path)
+
+    assert [row.backbone for row in board.rows] == ["best", "middle", "worst"]
+    expected = load_result(tmp_path / "runs" / "best").document["metrics"]["fold_10"]["macro"]["frequent"]["auroc"]
+    assert board.rows[0].score == pytest.approx(expected["value"], abs=1e-12)
+    text = page([board])
+    assert text.index("| best |") < text.index("| middle |") < text.index("| worst |")
+    assert f"{expected['value']:.4f}" in text
+
+
+def test_seeds_and_draws_share_a_row_of_mean_metrics_and_a_wider_interval(write: Write, tmp_path: Path) -> None:
+    write("alone", 1.0, 0, arch="alone")
+    for seed in range(3):
+        write(f"s{seed}", 1.0, seed, seed=seed)
+    (board,) = made(tmp_path)
+    single, several = (next(r for r in board.rows if r.backbone == name) for name in ("alone", "net"))
+
+    values = [run.document["metrics"]["fold_10"]["macro"]["frequent"]["auroc"]["value"] for run in several.runs]
+    assert len(set(values)) == 3
+    assert several.score == pytest.approx(np.mean(values), abs=1e-12)
+    one, mean = (interval_of(row.summaries["frequent"]["auroc"]) for row in (single, several))
+    assert mean.high - mean.low > one.high - one.low
+    lines = page([board]).splitlines()
+    assert any("| net | random | ft |" in line and "| 3 |" in line for line in lines)
+    assert any("| alone | random | ft |" in line and "| 1* |" in line for line in lines)
+
+
+def test_unlike_runs_do_not_share_a_row(write: Write, tmp_path: Path) -> None:
+    unlike: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"source_rate": 100},
+        "c": {"precision": "bf16"},
+        "d": {"init__name": "pretrained"},
+        "e": {"method": "ft(drop_path=0.1)"},
+    }
+    for name, changes in unlike.items():
+        write(name, **changes)
+    (board,) = made(tmp_path)
+
+    assert sorted((row.backbone, row.init, row.method) for row in board.rows) == [
+        ("net", "pretrained", "ft"),
+        ("net", "random", "ft"),
+        ("net", "random", "ft(drop_path=0.1)"),
+        ("net, bf16", "random", "ft"),
+        ("net, from 100 Hz", "random", "ft"),
+    ]
+
+
+def test_two_runs_are_marked_as_few(write: Write, tmp_path: Path) -> None:
+    for seed in range(2):
+        write(f"s{seed}", 1.0, seed, seed=seed)
+
+    assert "| 2* |" in page(made(tmp_path))
+
+
+def test_declined_cells_are_listed_once_with_their_reason(write: Write, tmp_path: Path) -> None:
+    write("fine")
+    for seed in range(2):
+        write(f"declined-{seed}", arch="flat", method="ft-sd", seed=seed, incompatible="it has no residual block")
+    (board,) = made(tmp_path)
+    text = page([board])
+
+    assert len(board.rows) == 1
+    assert text.count("- ft-sd on flat (random): it has no residual block") == 1
+    assert [entry["reason"] for entry in as_data([board])[0]["declined"]] == ["it has no residual block"]
+
+
+def test_a_board_of_declined_cells_alone_is_a_board(write: Write, tmp_path: Path) -> None:
+    write("declined", incompatible="no")
+    (board,) = made(tmp_path)
+
+    assert "- ft on net (random): no" in page([board])
+    assert write_pages([board], tmp_path / "pages")
+    board_table(board)
+
+
+def test_two_results_of_one_cell_that_disagree_are_a_conflict(write: Write, tmp_path: Path) -> None:
+    one, other = write("one", 1.0), write("other", 1.5, digest="one")
+
+    with pytest.raises(DataError, match=re.escape(f"{one} and {other} are results of one cell and disagree")):
+        made(tmp_path)
+
+
+def test_repeats_count_once(write: Write, tmp_path: Path) -> None:
+    write("one", 1.0)
+    write("other", 1.0 + 1e-6, digest="one")
+    ((row,),) = (board.rows for board in made(tmp_path))
+
+    assert len(row.runs) == 1
+
+
+def test_synthetic_data_is_said_to_be_so(write: Write, tmp_path: Path) -> None:
+    write("real", dataset__name="ptb-xl-1.0.3")
+    write("fake", dataset__name="synthetic-0", dataset__synthetic=True)
+    pages = {board.dataset: page([board]) for board in made(tmp_path)}
+
+    assert "**Synthetic data" in pages["synthetic-0"].splitlines()[2]
+    assert "ynthetic" not in pages["ptb-xl-1.0.3"]
+
+
+def test_two_fingerprints_are_never_in_one_table(write: Write, tmp_path: Path) -> None:
+    edited = truth_table(seed=1)
+    write("as-published", arch="published")
+    write("edited", truth=edited, arch="edited")
+    found = made(tmp_path)
+
+    assert [len(board.rows) for board in found] == [1, 1]
+    assert {board.fingerprint for board in found} == {TRUTH.fingerprint, edited.fingerprint}
+    for board in found:
+        assert board.recomputed is (board.fingerprint == TRUTH.fingerprint)
+    text = page(found)
+    for fingerprint in (TRUTH.fingerprint, edited.fingerprint):
+        assert fingerprint[:16] in text
+    tables = [part for part in text.split("## ") if "| backbone |" in part]
+    assert len(tables) == 2
+    assert not any("| published |" in table and "| edited |" in table for table in tables)
+
+
+def test_fractions_are_sections_the_whole_first(write: Write, tmp_path: Path) -> None:
+    for fraction in (0.01, 1.0, 0.1):
+        write(f"f{fraction}", fraction=fraction)
+    found = made(tmp_path)
+
+    assert [board.fraction for board in found] == [1.0, 0.1, 0.01]
+    text = page(found)
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "## All training records",
+        "## 0.1 of the training records",
+        "## 0.01 of the training records",
+    ]
+
+
+def test_runs_that_only_selected_are_left_out(write: Write, tmp_path: Path) -> None:
+    write("val", stage="val")
+
+    assert made(tmp_path) == []
+
+
+def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(f"s{seed}", 1.0, seed, seed=seed)
+    write("other", 1.0, arch="net2")
+    write("twin", 1.0, arch="net0")
+    results = list(find_results(tmp_path / "runs"))
+    first = write_pages(make_boards(results, lambda result: TRUTH), tmp_path / "first")
+    boards._draws.cache_clear()
+    second = write_pages(make_boards(results[::-1], lambda result: TRUTH), tmp_path / "second")
+
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_scores_come_from_predictions_and_not_from_what_a_result_claims(write: Write, tmp_path: Path) -> None:
+    honest = write("honest")
+    told = json.loads((honest / "result.json").read_text())
+    for chosen in told["metrics"]["fold_10"]["macro"].values():
+        for metric in ("auroc", "average_precision"):
+            chosen[metric] = {"value": 0.9999, "low": 0.999, "high": 1.0}
+    (honest / "result.json").write_text(json.dumps(told))
+
+    recomputed, copied = made(tmp_path), made(tmp_path, truth=None)
+
+    assert recomputed[0].rows[0].score < 0.95
+    assert "Recomputed from the predictions" in page(recomputed)
+    assert copied[0].rows[0].score == 0.9999
+    assert "Copied from the results" in page(copied)
+
+
+def test_copied_boards_need_no_predictions(write: Write, tmp_path: Path) -> None:
+    for seed in range(2):
+        (write(f"s{seed}", 1.0, seed, seed=seed) / PREDICTIONS).unlink()
+    (board,) = made(tmp_path, truth=None)
+
+    assert len(board.rows[0].runs) == 2
+    assert np.isnan(interval_of(board.rows[0].summaries["frequent"]["auroc"]).low)
+
+
+def test_predictions_that_lack_a_record_are_refused(write: Write, tmp_path: Path) -> None:
+    folder = write("short")
+    with np.load(folder / PREDICTIONS) as file:
+        arrays = dict(file)
+    np.savez(folder / PREDICTIONS, **{k: v[1:] if k.endswith("fold10") else v for k, v in arrays.items()})
+
+    with pytest.raises(DataError, match="missing record 0"):
+        made(tmp_path)
+
+
+def test_labels_too_rare_to_draw_leave_all_without_an_interval(write: Write, tmp_path: Path) -> None:
+    lonely = np.hstack([TRUTH.y_true[:, :2], np.eye(150, 12, dtype=bool)])
+    labels = (*LABELS[:2], *(f"Z{at:02}" for at in range(12)))
+    rare = LabelTable("superdiag", labels, TRUTH.ecg_id, np.arange(150), TRUTH.strat_fold, lonely)
+    write("rare", truth=rare)
+    (board,) = made(tmp_path, rare)
+    row = board.rows[0]
+
+    assert not np.isnan(interval_of(row.summaries["frequent"]["auroc"]).low)
+    assert np.isnan(interval_of(row.summaries["all"]["auroc"]).low)
+    assert as_data([board])[0]["rows"][0]["metrics"]["all"]["auroc"]["low"] is None
+
+
+def test_a_fold_without_frequent_labels_is_sorted_by_all(write: Write, tmp_path: Path) -> None:
+    few = TRUTH.select(np.arange(150) < 16)
+    for name, quality in (("a-bad", 0.2), ("b-good", 4.0)):
+        write(name, quality, truth=few, arch=name)
+    for truth in (few, None):
+        (board,) = made(tmp_path, truth)
+        assert [row.backbone for row in board.rows] == ["b-good", "a-bad"]
+        assert "nan" not in page([board])
+        json.dumps(as_data([board]), allow_nan=False)
+
+
+def test_every_link_of_the_index_leads_to_a_page(write: Write, tmp_path: Path) -> None:
+    write("one")
+    write("two", cell__task="form", task__name="form")
+    write("three", dataset__name="synthetic-0", dataset__synthetic=True)
+    written = write_pages(made(tmp_path), tmp_path / "pages")
+    index = tmp_path / "pages" / "README.md"
+    links = re.findall(r"\]\(([^)]+)\)", index.read_text())
+
+    assert sorted(links) == ["ptb-xl-1.0.3/form.md", "ptb-xl-1.0.3/superdiag.md", "synthetic-0/superdiag.md"]
+    assert sorted(written) == sorted([index, *(index.parent / link for link in links)])
+    for link in links:
+        assert (index.parent / link).is_file()
+
+
+def test_the_page_says_protocol_cost_and_command(write: Write, tmp_path: Path) -> None:
+    write("one", seed=7)
+    text = page(made(tmp_path))
+
+    for words in ("Folds 1-8 train, 9 selects, 10 tests", "| 1,234 | 1.5 |", "1. `bench run --seed 7", "best epoch"):
+        assert words in text
+    assert f"{len(TRUTH)} records of {len(np.unique(TRUTH.patient_id))} patients, 3 labels, 2 of them" in text
+
+
+def test_the_console_shows_brackets_as_they_are(write: Write, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    write("one", arch="net(widths=[8, 16])", method="ft(parts=['head'])")
+    (board,) = made(tmp_path)
+    console = Console(width=300, record=True, quiet=True)
+    for shown in (board_table(board), result_table(board.rows[0].runs[0])):
+        console.quiet = False
+        with console.capture() as captured:
+            console.print(shown)
+        assert "net(widths=[8, 16])" in captured.get()
+        assert "ft(parts=['head'])" in captured.get()
+
+
+def result_of(fingerprint: str, dataset: str, task: str = "superdiag") -> Result:
+    """As much of a result as the truth is chosen by."""
+    document = {"task": {"fingerprint": fingerprint}, "dataset": {"name": dataset}, "cell": {"task": task}}
+    return Result(Path("somewhere"), document)
+
+
+def test_the_truth_is_the_datasets_own_and_only_if_it_fits(demo_set: Path, tmp_path: Path) -> None:
+    records = load_records(demo_set)
+    table = label_table(records, find_task("superdiag"))
+    truth = truth_of(demo_set)
+    found = truth(result_of(table.fingerprint, records.name))
+
+    assert found is not None
+    assert found.ecg_id.tolist() == held_out(table).ecg_id.tolist()
+    assert truth(result_of("0" * 64, records.name)) is None
+    assert truth(result_of(table.fingerprint, "ptb-xl-1.0.3")) is None
+    assert truth(result_of(table.fingerprint, records.name, task="of-a-plugin-that-is-gone")) is None
+    assert truth_of(tmp_path / "nowhere")(result_of(table.fingerprint, records.name)) is None

@@ -1,0 +1,183 @@
+"""A cell: its command gives it back, and its digest holds what changes the result and nothing else."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import bench.cli
+import bench.run
+from bench.cell import Cell, digest
+from bench.data.ptbxl import load_records
+from bench.data.splits import split
+from bench.data.tasks import find_task, label_table
+from bench.errors import BenchError, PluginError
+from bench.registry import Reference
+from bench.training.precision import resolve_precision
+from bench.training.weights import save_weights
+
+
+def cell(data: Path, **changes: Any) -> Cell:
+    """A small cell with some fields changed; references as text."""
+    fields: dict[str, Any] = {"task": "superdiag", "arch": "net1d_mini", "method": "ft", **changes}
+    fields |= {name: Reference.parse(fields[name]) for name in ("arch", "method")}
+    return Cell(data=data, **fields)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"task": "diagnostic"},
+        {"method": "lpft-sd(drop_path=0.25, probe_lr=1e-6)", "seed": 3},
+        {"method": "scratch(clip=None)", "init": "random"},
+        {"arch": "ecgfounder(preprocessing='zscore')", "init": "pretrained@abc"},
+        {"init": "my runs/it's $HOME.pt"},
+        {"init": "plain.pt", "fraction": 0.012345678901, "draw": 2},
+        {"fraction": 1e-7},
+        {"source_rate": 500, "precision": "float64"},
+    ],
+)
+def test_its_command_gives_it_back(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = cell(Path("somewhere"), **changes)
+    found: list[Cell] = []
+
+    def catch(cell: Cell, options: object) -> None:
+        found.append(cell)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(bench.run, "execute", catch)
+    monkeypatch.setenv("BENCH_DATA", "somewhere")
+    monkeypatch.setenv("COMMAND", f"{sys.executable} -c 'import sys; print(sys.argv[1:])' {asked.command()}")
+    os.system('eval "$COMMAND"')  # the shell's own words
+    monkeypatch.setattr(sys, "argv", eval(capfd.readouterr().out)[0:])
+    with pytest.raises(SystemExit):
+        bench.cli.main()
+
+    assert found == [asked]
+
+
+def test_spellings_of_one_cell_are_equal(tmp_path: Path) -> None:
+    one = cell(tmp_path, task="superdiagnostic", arch="net1d-mini", method="lpft_sd(drop_path=0.5, probe_lr=1)")
+
+    assert one == cell(tmp_path, method="lpft-sd(probe_lr=1.0)")
+    assert "lpft-sd(probe_lr=1.0)" in one.command()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fraction": 0.0}, r"--fraction must lie in \(0, 1\], got 0"),
+        ({"fraction": 1.5}, r"--fraction must lie in"),
+        ({"fraction": float("nan")}, r"--fraction must lie in"),
+        ({"seed": -1}, "--seed must not be negative, got -1"),
+        ({"fraction": 0.5, "draw": -1}, "--draw must not be negative"),
+        ({"draw": 1}, "--draw 1 has no effect on all training records"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        cell(Path(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "superdaig"}, "unknown task 'superdaig'. Did you mean 'superdiag'"),
+        ({"arch": "net1d_mimi"}, "unknown backbone 'net1d_mimi'. Did you mean 'net1d_mini'"),
+        ({"method": "lp(epochs=2)"}, "has no hyper-parameter 'epochs'"),
+    ],
+)
+def test_names_are_checked_at_once(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        cell(Path(), **changes)
+
+
+def test_folder_names_tell_cells_apart() -> None:
+    assert cell(Path(), fraction=0.1, draw=2, seed=3).folder_name("0123456789") == (
+        "net1d_mini-ft-0.1-draw2-seed3-01234567"
+    )
+
+
+def identity(asked: Cell) -> str:
+    """The digest of a cell as `execute` computes it."""
+    records = load_records(asked.data)
+    table = label_table(records, find_task(asked.task))
+    parts = split(table, asked.fraction, asked.draw)
+    model, init = bench.run.build_model(asked.arch, len(table.labels), asked.init, asked.seed)
+    precision = resolve_precision(asked.precision, torch.device("cpu"))
+    return str(bench.run.describe(asked, records, table, parts, model, init, precision)["digest"])
+
+
+@pytest.fixture(scope="module")
+def weights(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights of net1d_mini."""
+    path = tmp_path_factory.mktemp("weights") / "own.pt"
+    model, _ = bench.run.build_model(Reference("net1d_mini"), 5, "random", seed=9)
+    save_weights(model, path, about={})
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "rhythm"},
+        {"arch": "fcn_wang"},
+        {"method": "ft-sd"},
+        {"method": "ft(finetune_lr=1e-3)"},
+        {"fraction": 0.5},
+        {"fraction": 0.5, "draw": 1},
+        {"seed": 1},
+        {"source_rate": 500},
+        {"precision": "float64"},
+        {"init": "WEIGHTS"},
+    ],
+)
+def test_the_digest_changes_with_what_changes_the_result(
+    changes: dict[str, Any], demo_set: Path, weights: Path
+) -> None:
+    if changes.get("init"):
+        changes = {"init": str(weights)}
+
+    assert identity(cell(demo_set, **changes)) != identity(cell(demo_set))
+
+
+def test_two_draws_are_two_cells(demo_set: Path) -> None:
+    assert identity(cell(demo_set, fraction=0.5)) != identity(cell(demo_set, fraction=0.5, draw=1))
+
+
+def test_edited_labels_change_the_digest(demo_set: Path, tmp_path: Path) -> None:
+    table = (demo_set / "ptbxl_database.csv").read_text().splitlines()
+    for name in ("scp_statements.csv", "records100", "records500"):
+        (tmp_path / name).symlink_to(demo_set / name)
+    (tmp_path / "ptbxl_database.csv").write_text("\n".join(table[:-1]) + "\n")
+
+    assert identity(cell(tmp_path)) != identity(cell(demo_set))
+
+
+def test_the_digest_does_not_depend_on_paths_and_spellings(demo_set: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(demo_set)
+    (tmp_path / "renamed.pt").write_bytes(weights.read_bytes())
+    asked = cell(demo_set, init=str(weights))
+
+    for other in (
+        dataclasses.replace(asked, data=tmp_path / "link"),
+        dataclasses.replace(asked, init=str(tmp_path / "renamed.pt")),
+        dataclasses.replace(asked, init=os.path.relpath(weights)),
+    ):
+        assert identity(other) == identity(asked)
+
+
+def test_the_backbones_own_rate_is_the_default_one(demo_set: Path) -> None:
+    assert identity(cell(demo_set, source_rate=100)) == identity(cell(demo_set))
+
+
+def test_the_digest_is_that_of_the_facts_in_any_order() -> None:
+    assert digest({"a": 1, "b": (1, 2)}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})

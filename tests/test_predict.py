@@ -1,0 +1,140 @@
+"""A trained cell on a user's own records: the same numbers as in its run, whatever the order of the leads."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import wfdb
+from numpy.typing import NDArray
+
+from bench.cell import Cell
+from bench.errors import CheckpointError, DataError
+from bench.predict import predict_records
+from bench.registry import Reference
+from bench.reporting.results import Result
+from bench.run import Options, execute
+
+WHOLE = ("net1d_mini", "lp(probe_epochs=2)")
+WINDOWED = ("fcn_wang", "scratch(epochs=1)")
+
+
+@pytest.fixture(scope="module")
+def runs(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """A finished run of a backbone that sees whole records, and of one that sees windows."""
+    folder = tmp_path_factory.mktemp("runs")
+    cells = [
+        Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference.parse(method))
+        for arch, method in (WHOLE, WINDOWED)
+    ]
+    return {str(cell.arch): execute(cell, Options(runs=folder)) for cell in cells}
+
+
+def probabilities(run: Result, records: list[Path]) -> NDArray[np.float64]:
+    """[record, label] of what is printed."""
+    rows = list(csv.DictReader(io.StringIO(predict_records(run.folder, records))))
+    assert [row["record"] for row in rows] == [path.stem for path in records]
+    return np.array([[float(row[label]) for label in run.document["task"]["labels"]] for row in rows])
+
+
+def records_of(data: Path, ecg_ids: NDArray[np.int64], column: str = "filename_lr") -> list[Path]:
+    """Paths of records without extension."""
+    names = pd.read_csv(data / "ptbxl_database.csv", index_col="ecg_id")[column]
+    return [data / names[ecg_id] for ecg_id in ecg_ids]
+
+
+@pytest.mark.parametrize("arch", ["net1d_mini", "fcn_wang"])
+def test_records_of_fold_10_get_the_probabilities_of_the_run(
+    arch: str, runs: dict[str, Result], demo_set: Path
+) -> None:
+    stored = runs[arch].predictions[10]
+    found = probabilities(runs[arch], records_of(demo_set, stored.ecg_id))
+
+    assert found.std(axis=0).max() > 1e-3, "all the same tells nothing"
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-stored.logits.astype(float))), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("ending", ["", ".hea", ".dat"])
+def test_the_extension_does_not_matter(ending: str, runs: dict[str, Result], demo_set: Path) -> None:
+    (path,) = records_of(demo_set, np.array([1]))
+
+    assert probabilities(runs["net1d_mini"], [path.with_name(path.name + ending)]).shape == (1, 5)
+
+
+def rewrite(path: Path, folder: Path, order: list[int], name: str = "mine.v2", seconds: float = 10.0) -> Path:
+    """A record again, with its leads in another order, or shorter."""
+    record = wfdb.rdrecord(str(path), physical=False)
+    wfdb.wrsamp(
+        name.replace(".", "_"),
+        fs=record.fs,
+        units=["mV"] * 12,
+        sig_name=[record.sig_name[at] for at in order],
+        d_signal=record.d_signal[: int(seconds * record.fs), order],
+        fmt=["16"] * 12,
+        adc_gain=[record.adc_gain[at] for at in order],
+        baseline=[record.baseline[at] for at in order],
+        write_dir=str(folder),
+    )
+    return folder / name.replace(".", "_")
+
+
+@pytest.mark.parametrize("arch", ["net1d_mini", "fcn_wang"])
+def test_leads_are_found_by_name(arch: str, runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+    shuffled = rewrite(path, tmp_path, [11, 3, 0, 5, 2, 1, 4, 10, 6, 9, 7, 8], "shuffled")
+
+    np.testing.assert_array_equal(probabilities(runs[arch], [shuffled]), probabilities(runs[arch], [path]))
+
+
+def test_records_at_another_rate_are_resampled(runs: dict[str, Result], demo_set: Path) -> None:
+    ids = runs["net1d_mini"].predictions[10].ecg_id[:8]
+    low, high = (
+        probabilities(runs["net1d_mini"], records_of(demo_set, ids, column))
+        for column in ("filename_lr", "filename_hr")
+    )
+
+    assert not np.array_equal(low, high)
+    assert abs(low - high).max() < 0.5 * np.ptp(low, axis=0).max()
+
+
+def test_a_record_shorter_than_the_window_is_refused(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+    short = rewrite(path, tmp_path, list(range(12)), "short", seconds=2.0)
+
+    with pytest.raises(DataError, match=r"short.dat lasts 2 s; this backbone needs at least 2.5 s"):
+        predict_records(runs["fcn_wang"].folder, [short])
+
+
+def test_a_longer_record_is_scored_by_its_windows(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+    part = rewrite(path, tmp_path, list(range(12)), "part", seconds=6.0)
+
+    assert (probabilities(runs["fcn_wang"], [part]) <= probabilities(runs["fcn_wang"], [path]) + 1e-6).all()
+
+
+def test_nothing_is_given_unless_all_can_be_read(runs: dict[str, Result], demo_set: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+
+    with pytest.raises(DataError, match=r"nowhere.*missing"):
+        predict_records(runs["net1d_mini"].folder, [path, path.with_name("nowhere")])
+
+
+def test_a_run_without_weights_says_how_to_get_them(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs["net1d_mini"].folder, tmp_path / "run")
+    (tmp_path / "run" / "weights.pt").unlink()
+
+    with pytest.raises(CheckpointError, match="kept no weights; run its cell again with --keep-weights --overwrite"):
+        predict_records(tmp_path / "run", [])
+    with pytest.raises(DataError, match="no finished run at"):
+        predict_records(tmp_path, [])
+
+
+def test_a_cell_that_was_declined_has_nothing_to_predict_with(demo_set: Path, tmp_path: Path) -> None:
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("fcn_wang"), method=Reference("ft-sd"))
+    result = execute(cell, Options(runs=tmp_path))
+
+    with pytest.raises(CheckpointError, match="trained nothing, because its method declined: stochastic depth"):
+        predict_records(result.folder, [])

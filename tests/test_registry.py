@@ -1,0 +1,346 @@
+"""Names and references: how they are read and printed, what is said of a wrong one, and what a broken module costs."""
+
+import importlib
+import itertools
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import PluginError
+from bench.registry import Plugin, Reference, Registry, find, make, normalize, registry, resolve, why_it_fails
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}(-[a-z0-9_]{1,4})?", fullmatch=True)
+KEYS = st.from_regex(r"k_[a-z0-9_]{0,8}", fullmatch=True)
+PLAIN = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
+)
+VALUES = st.one_of(PLAIN, st.lists(PLAIN, max_size=3), st.lists(PLAIN, max_size=3).map(tuple))
+
+
+@given(NAMES, st.dictionaries(KEYS, VALUES, max_size=3))
+def test_a_reference_is_read_back_as_it_is_printed(name: str, arguments: dict[str, Any]) -> None:
+    reference = Reference(name, arguments)
+
+    assert Reference.parse(str(reference)) == reference
+
+
+@pytest.mark.parametrize("text", ["lp", " lp ", "lp()", "lp( )", "lp (probe_epochs=3)"])
+def test_spaces_and_empty_parentheses_do_not_matter(text: str) -> None:
+    assert Reference.parse(text).name == "lp"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "lp(",
+        "lp)",
+        "lp(1)",
+        "lp(epochs)",
+        "lp(epochs=3",
+        "lp(epochs=3)(lr=1)",
+        "lp(epochs=3) + lp()",
+        "lp(epochs=3)#)",
+        "lp(epochs=1, epochs=2)",
+        "lp(**{'epochs': 3})",
+        "lp(epochs=print('x'))",
+        "lp(epochs=[1][0])",
+        "lp(epochs={[]: 1})",
+        "l p",
+        "2lp",
+        "methods.lp",
+        "lp(a='\0')",
+    ],
+)
+def test_what_is_not_a_call_with_plain_values_is_refused(text: str) -> None:
+    with pytest.raises(PluginError, match=r"expected name or name\(key=value, ...\)"):
+        Reference.parse(text)
+
+
+def test_dash_and_underscore_are_the_same() -> None:
+    assert find("method", "lpft_sd") is find("method", "lpft-sd")
+    assert normalize("method", Reference("lpft_sd")) == Reference("lpft-sd")
+
+
+def test_all_spellings_of_one_thing_are_normalized_to_one() -> None:
+    assert normalize("method", Reference.parse("lpft_sd(drop_path=0.5, probe_lr=1)")) == Reference(
+        "lpft-sd", {"probe_lr": 1.0}
+    )
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_all() -> None:
+    with pytest.raises(
+        PluginError, match=r"unknown method 'lp_tf'. Did you mean 'lpft'\? Known: .*ft-official.*scratch"
+    ):
+        find("method", "lp_tf")
+
+
+@dataclass
+class Recipe:
+    """A recipe."""
+
+    needed: int
+    lr: float = 0.1
+    nesterov: bool = False
+    name: str = "a"
+    clip: float | None = None
+    kind: Literal["one", "two"] = "one"
+    widths: tuple[int, ...] = (1, 2)
+    pair: tuple[int, float] = (1, 0.5)
+    steps: list[int] = field(default_factory=lambda: [1])
+
+
+RECIPE = Plugin("method", "recipe", Recipe, __name__, "test 0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "value"),
+    [
+        ("lr=1", "lr", 1.0),
+        ("clip=None", "clip", None),
+        ("clip=2", "clip", 2.0),
+        ("kind='two'", "kind", "two"),
+        ("widths=[3]", "widths", (3,)),
+        ("widths=()", "widths", ()),
+        ("pair=(2, 1)", "pair", (2, 1.0)),
+        ("steps=(1, 2)", "steps", [1, 2]),
+        ("nesterov=True", "nesterov", True),
+    ],
+)
+def test_values_that_fit_their_type_come_back_in_it(arguments: str, key: str, value: object) -> None:
+    resolved = resolve(RECIPE, Reference.parse(f"recipe(needed=1, {arguments})"))
+
+    assert resolved[key] == value
+    assert type(resolved[key]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("needed=1.0", "needed takes int, got 1.0"),
+        ("needed=True", "needed takes int, got True"),
+        ("needed=1, lr='x'", "lr takes float, got 'x'"),
+        ("needed=1, lr=True", "lr takes float, got True"),
+        ("needed=1, lr=None", "lr takes float, got None"),
+        ("needed=1, nesterov=1", "nesterov takes bool, got 1"),
+        ("needed=1, name=1", "name takes str, got 1"),
+        ("needed=1, clip='x'", "clip takes float or None, got 'x'"),
+        ("needed=1, kind='three'", "kind takes one of 'one', 'two', got 'three'"),
+        ("needed=1, widths=(1, 2.5)", r"widths takes tuple\[int, ...\], got \(1, 2.5\)"),
+        ("needed=1, widths=3", "widths takes"),
+        ("needed=1, pair=(1, 2, 3)", "pair takes"),
+        ("needed=1, lrr=2", "has no hyper-parameter 'lrr'. Did you mean 'lr'. It has: needed, lr, nesterov"),
+        ("lr=1", r"needs needed; write recipe\(needed=...\)"),
+    ],
+)
+def test_a_wrong_hyper_parameter_is_named_with_what_was_expected(arguments: str, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        resolve(RECIPE, Reference.parse(f"recipe({arguments})"))
+
+
+def test_open_ended_arguments_are_no_hyper_parameters() -> None:
+    class Net:
+        """A class that takes what its parents take."""
+
+        def __init__(self, depth: int = 2, *args: Any, **kwargs: Any) -> None: ...
+
+    assert list(Plugin("backbone", "net", Net, __name__, "").parameters) == ["depth"]
+
+
+def test_our_plugins_say_whose_they_are() -> None:
+    for kind, name in (("method", "ft"), ("backbone", "net1d_mini"), ("task", "all")):
+        assert find(kind, name).distribution.startswith("ptbxl-bench ")  # type: ignore[arg-type]
+
+
+def test_make_gives_the_thing_with_its_hyper_parameters() -> None:
+    assert make("method", Reference.parse("lp(probe_epochs=3)")).probe_epochs == 3
+
+
+def test_a_name_can_be_taken_once() -> None:
+    def one() -> None: ...
+    def other() -> None: ...
+
+    names = Registry()
+    names.add("method", "mine", one)
+    names.add("method", "mine", one)
+    names.add("backbone", "mine", other)
+
+    names.add("method", "mi-ne", one)
+    with pytest.raises(PluginError, match=r"method 'mi_ne' is already registered by .*must choose another name"):
+        names.add("method", "mi_ne", other)
+
+
+def test_a_name_that_no_reference_could_spell_is_refused() -> None:
+    with pytest.raises(PluginError, match="a name is made of letters"):
+        Registry().add("method", "my method", Recipe)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ValueError("one\ntwo"), "ValueError: one two"),
+        (KeyboardInterrupt(), None),
+        (SystemExit(3), "SystemExit: 3"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_any_failure_of_a_strangers_code_becomes_one_line(failure: BaseException, reason: str | None) -> None:
+    def fail() -> None:
+        raise failure
+
+    if reason is None:
+        with pytest.raises(type(failure)):
+            why_it_fails(fail)
+    else:
+        assert why_it_fails(fail) == reason
+
+
+NUMBERS = itertools.count()
+Package = Callable[[dict[str, str]], str]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package]:
+    """Writes a distribution with one package of these files into the path, and gives the package's name."""
+    written: list[str] = []
+
+    def write(files: dict[str, str]) -> str:
+        name = f"strange_{next(NUMBERS)}"
+        written.append(name)
+        for file, text in {"__init__.py": "", **files}.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / file).write_text(textwrap.dedent(text).replace("PACKAGE", name))
+        about = tmp_path / f"{name}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[bench.plugins]\nany = {name}\n")
+        return name
+
+    registry()  # ours register once a process, and must do so with the real one
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("bench.registry._REGISTRY", Registry())
+    yield write
+    for module in [m for m in sys.modules if m.partition(".")[0] in written]:
+        del sys.modules[module]
+
+
+def loaded() -> Registry:
+    """The registry as a new process would have it; ours are imported already and register nothing."""
+    from bench import registry as module
+
+    module._REGISTRY.load()
+    return module._REGISTRY
+
+
+GOOD = """
+    from dataclasses import dataclass
+    from bench.plugin import Method, register_method
+
+    @register_method("NAME")
+    @dataclass
+    class Mine(Method):
+        '''Mine.'''
+        lr: float = 0.1
+"""
+
+
+def test_a_broken_module_costs_its_own_names_only(package: Package) -> None:
+    name = package(
+        {
+            "a_good.py": GOOD.replace("NAME", "a-good"),
+            "broken.py": GOOD.replace("NAME", "half") + "\n    import PACKAGE.z_good, no_such_module\n",
+            "exits.py": "raise SystemExit('bye')",
+            "z_good.py": GOOD.replace("NAME", "z-good"),
+        }
+    )
+    found = loaded()
+
+    assert [plugin.name for plugin in found.of_kind("method")] == ["a-good", "z-good"]
+    assert found.broken == {
+        f"{name}.broken": "ModuleNotFoundError: No module named 'no_such_module'",
+        f"{name}.exits": "SystemExit: bye",
+    }
+    assert found.find("method", "z_good").distribution == f"{name} 1.0"
+    with pytest.raises(
+        PluginError, match=rf"Plugin {name}.broken failed to import: ModuleNotFoundError: .*no_such_mod"
+    ):
+        found.find("method", "half")
+
+
+def test_a_strangers_second_choice_of_our_name_is_his_loss(package: Package) -> None:
+    first, second = (package({"mine.py": GOOD.replace("NAME", "the-same")}) for _ in range(2))
+    found = loaded()
+
+    assert found.find("method", "the-same").distribution == f"{first} 1.0"
+    assert "already registered by" in found.broken[f"{second}.mine"]
+
+
+def test_a_package_that_is_not_the_distributions_own_is_refused(package: Package, tmp_path: Path) -> None:
+    name = package({"mine.py": GOOD.replace("NAME", "mine")})
+    hiding = tmp_path / "elsewhere"
+    (hiding / name).mkdir(parents=True)
+    (hiding / name / "__init__.py").write_text("")
+    sys.path.insert(0, str(hiding))
+    importlib.import_module(name)
+
+    assert f"{name} of {name} is hidden by {hiding}" in (loaded().broken[name])
+
+
+def test_a_package_that_the_distribution_lacks_is_named(package: Package, tmp_path: Path) -> None:
+    name = package({})
+    (tmp_path / f"{name}-1.0.dist-info" / "entry_points.txt").write_text("[bench.plugins]\nany = no_such_package\n")
+
+    assert f"{name} declares the package 'no_such_package'" in loaded().broken["no_such_package"]
+
+
+@pytest.mark.parametrize(
+    ("imported", "counts"),
+    [
+        ("from PACKAGE.other import RATE", True),
+        ("from .other import RATE", True),
+        ("from . import other", True),
+        ("import PACKAGE.other", True),
+        ("def late():\n    from PACKAGE import other", True),
+        ("from PACKAGE.middle import X", True),
+        ("", False),
+    ],
+)
+def test_the_code_hash_follows_what_a_module_uses_of_its_package(
+    package: Package, tmp_path: Path, imported: str, counts: bool
+) -> None:
+    name = package(
+        {
+            "mine.py": f"{imported}\n" + textwrap.dedent(GOOD.replace("NAME", "hashed")),
+            "middle.py": "from .other import RATE as X",
+            "other.py": "RATE = 1",
+        }
+    )
+    plugin = loaded().find("method", "hashed")
+    before = plugin.code_hash
+    assert before == plugin.code_hash
+
+    (tmp_path / name / "other.py").write_text("RATE = 2")
+
+    assert (plugin.code_hash != before) is counts
+    (tmp_path / name / "mine.py").write_text("changed = 1")
+    assert plugin.code_hash != before
+
+
+def test_hyper_parameters_of_an_unknown_type_are_the_plugins_fault(package: Package) -> None:
+    package({"mine.py": "from __future__ import annotations\n" + textwrap.dedent(GOOD).replace("float", "Unheard")})
+
+    with pytest.raises(PluginError, match="hyper-parameter of a type that is not known"):
+        resolve(loaded().find("method", "NAME"), Reference("NAME"))
+
+
+def test_everything_that_is_registered_has_a_summary() -> None:
+    for kind in ("task", "method", "backbone"):
+        for plugin in registry().of_kind(kind):
+            assert plugin.summary

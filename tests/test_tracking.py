@@ -1,0 +1,151 @@
+"""How a run is watched: a bar that leaves nothing, a line of log.jsonl an event, and Weights & Biases offline."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from rich.console import Console
+
+from bench.reporting.tracking import Silent, Tracker, watch
+
+EPOCH = {
+    "phase": "probe",
+    "epoch": 1,
+    "train_loss": 0.5,
+    "val_macro_auroc": 0.75,
+    "best_epoch": 1,
+    "learning_rate": 0.1,
+    "seconds": 0.25,
+}
+
+
+def run_through(folder: Path, console: Console) -> None:
+    """The events of a run of one phase with two epochs of three steps."""
+    with watch(folder, console, "off", {}, is_main=True) as watcher:
+        watcher.prepared(1, 2)
+        watcher.prepared(2, 2)
+        watcher.note("a note with [brackets]")
+        watcher.phase_begins("probe {x}", 2, 3)
+        for epoch in (1, 2):
+            for _ in range(3):
+                watcher.step_ends()
+            watcher.epoch_ends({**EPOCH, "phase": "probe {x}", "epoch": epoch})
+        watcher.finish({"fold_10": {"auroc": 0.9}})
+
+
+def test_every_event_is_a_line_of_the_log(tmp_path: Path) -> None:
+    run_through(tmp_path, Console(file=io.StringIO()))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+    assert [line["event"] for line in lines] == ["note", "epoch", "epoch", "note", "finished"]
+    assert lines[1]["val_macro_auroc"] == 0.75
+    assert lines[1]["phase"] == "probe {x}"
+    assert lines[-1]["fold_10"] == {"auroc": 0.9}
+    seconds = [line["seconds_since_start"] for line in lines]
+    assert seconds == sorted(seconds)
+
+
+def test_the_console_keeps_a_line_a_phase(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    run_through(tmp_path, Console(file=shown, width=200))
+
+    assert "a note with [brackets]" in shown.getvalue()
+    assert "probe {x}: epoch 2/2  loss 0.5000  fold-9 AUROC 0.7500, weights of epoch 1" in shown.getvalue()
+
+
+def test_the_bar_shows_counts_loss_and_time_left(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    run_through(tmp_path, Console(file=shown, width=200, force_terminal=True))
+
+    assert "preparing signals" in shown.getvalue()
+    assert "fold-9 AUROC 0.7500" in shown.getvalue()
+    assert "0:00:0" in shown.getvalue()
+
+
+def test_what_is_no_number_is_null_in_the_log(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", {})
+    tracker.phase_begins("probe", 1, 1)
+    tracker.epoch_ends({**EPOCH, "val_macro_auroc": -float("inf")})
+    tracker.close()
+    first = (tmp_path / "log.jsonl").read_text().splitlines()[0]
+
+    assert json.loads(first, parse_constant=pytest.fail)["val_macro_auroc"] is None
+
+
+def test_a_resumed_run_goes_on_in_the_same_log(tmp_path: Path) -> None:
+    for _ in range(2):
+        with watch(tmp_path, Console(file=io.StringIO()), "off", {}, is_main=True) as watcher:
+            watcher.note("here")
+
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_other_ranks_neither_show_nor_write(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    with watch(tmp_path, Console(file=shown), "online", {}, is_main=False) as watcher:
+        assert type(watcher) is Silent
+        watcher.note("hidden")
+
+    assert not shown.getvalue()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_run_closes_its_log(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        watch(tmp_path, Console(file=io.StringIO()), "off", {}, is_main=True) as watcher,
+    ):
+        raise ZeroDivisionError
+    assert isinstance(watcher, Tracker)
+    assert watcher._log.closed
+
+
+@pytest.mark.slow
+def test_wandb_offline_writes_config_curves_and_metrics_into_the_run(demo_set: Path, tmp_path: Path) -> None:
+    words = ["run", "--task", "superdiag", "--arch", "prevalence", "--method", "lp(probe_epochs=2)"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *words, "--data", str(demo_set), "--wandb", "offline", "--json"],
+        cwd=tmp_path,
+        env={**clean, "HOME": str(tmp_path), "WANDB_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    if "did not start" in done.stderr:
+        pytest.skip(f"wandb cannot start here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+
+    result = json.loads(done.stdout)
+    (folder,) = (path for path in (tmp_path / "runs" / "superdiag").iterdir() if path.is_dir())
+    (offline,) = (path for path in (folder / "wandb").iterdir() if path.name.startswith("offline-run-"))
+    (log,) = offline.glob("*.wandb")
+    stored = log.read_bytes()
+    # its format is wandb's own: what must be in it are the names and values of ours
+    for word in (result["digest"], "lp(probe_epochs=2)", "probe/val_macro_auroc", "probe/train_loss", "fold_10"):
+        assert word.encode() in stored, word
+
+
+def test_after_its_last_words_nothing_is_open_so_that_the_folder_can_be_renamed(tmp_path: Path) -> None:
+    ended: list[int] = []
+
+    class Run:
+        summary: ClassVar[dict[str, object]] = {}
+
+        def finish(self, exit_code: int) -> None:
+            ended.append(exit_code)
+
+    for last_words in (True, False):
+        tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", {})
+        tracker._run = Run()
+        if last_words:
+            tracker.finish({"fold_10": 0.5})
+            assert tracker._log.closed
+            assert Run.summary == {"fold_10": 0.5}
+        tracker.close()
+
+    assert ended == [0, 1]
