@@ -12,7 +12,7 @@ from bench.plugin import Method, Phase, register_method
 @register_method("ft-official")
 @dataclass(frozen=True)
 class OfficialFinetune(Method):
-    """Full fine-tuning as in the official notebook: Adam at 1e-4 for 5 epochs, halted by a plateau."""
+    """Full fine-tuning as in the official notebook: Adam at 1e-4 for 5 epochs, a tenth of it after a plateau of 10."""
 
     epochs: int = 5
     lr: float = 1e-4

@@ -27,7 +27,7 @@ class Finetune(Method):
             epochs=self.finetune_epochs,
             weight_decay=self.finetune_weight_decay,
             schedule="cosine",
-            final_factor=self.finetune_final_lr / self.finetune_lr,
+            final_factor=self.finetune_final_lr / self.finetune_lr if self.finetune_lr else 0.0,
             drop_path=self.drop_path,
         )
 

@@ -1,8 +1,10 @@
-"""Training from random weights with the one-cycle recipe of Strodthoff et al. 2020 (fastai_model.py)."""
+"""Training from random weights with the one-cycle recipe of Strodthoff et al. 2020 (fastai_model.py, fastai v1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
 from bench.plugin import Incompatible, Method, Phase, register_method
@@ -36,3 +38,7 @@ class Scratch(Method):
                 selection="last",
             )
         ]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        """AdamW with fastai v1's second beta; one-cycle moves the first."""
+        return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.95, 0.99), fused=True)

@@ -5,56 +5,100 @@ torch's SyncBatchNorm does this on CUDA only; on a CPU the same sums go through 
 
 from __future__ import annotations
 
-import torch
-import torch.distributed.nn.functional as dist
-from torch import Tensor, nn
+from typing import Any
 
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.errors import Incompatible
 from bench.training.distributed import World
 
+KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
-class RankBatchNorm(nn.BatchNorm1d):
-    """BatchNorm1d over all ranks of the default process group; a rank may hold no record at all."""
+
+class RankBatchNorm(_BatchNorm):
+    """BatchNorm1d, 2d or 3d over all ranks of the default process group; a rank may hold no record at all."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training and self.running_mean is not None:
             return super().forward(x)
         dims = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        num = torch.tensor([x.numel() / x.shape[1]], dtype=x.dtype, device=x.device)
-        total = _all_reduce(torch.cat([x.sum(dims), num]))
+        # sums of a whole batch need float32: bf16 cannot even count the samples
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        num = torch.tensor([x.numel() / x.shape[1]], dtype=wide.dtype, device=x.device)
+        total = _all_reduce(torch.cat([wide.sum(dims), num]))
         count = total[-1].detach()
+        if count <= 1:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
         mean = total[:-1] / count
-        centered = x - mean.view(shape)
+        centered = wide - mean.view(shape)
         variance = _all_reduce(centered.square().sum(dims)) / count
-        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            assert self.momentum is not None and self.num_batches_tracked is not None
+        if self.training and self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
             with torch.no_grad():
                 self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                # without a momentum the running statistics are the mean over all batches
+                weight = self.momentum if self.momentum is not None else 1.0 / int(self.num_batches_tracked)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
                 unbiased = (variance * count / (count - 1)).to(self.running_var.dtype)
-                self.running_var.lerp_(unbiased, self.momentum)
+                self.running_var.lerp_(unbiased, weight)
         normal = centered * torch.rsqrt(variance + self.eps).view(shape)
-        return normal * self.weight.view(shape) + self.bias.view(shape)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(x.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions will do."""
+
+
+class _AllReduce(torch.autograd.Function):
+    """The sum over ranks; its gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 def _all_reduce(value: Tensor) -> Tensor:
-    return dist.all_reduce(value)  # type: ignore[no-untyped-call, no-any-return]
+    return _AllReduce.apply(value)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def share_batch_norm(model: nn.Module, world: World) -> None:
-    """Replace the batch norms within a model by ones over all ranks; same keys, same values."""
+    """Replace the batch norms within a model by ones over all ranks; same keys, same values.
+
+    A batch norm of a kind that is not known here raises Incompatible: its statistics would be each rank's own.
+    """
     if world.size == 1:
         return
     for name, child in list(model.named_children()):
-        if type(child) is nn.BatchNorm1d and world.device.type == "cuda":
-            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
-        elif type(child) is nn.BatchNorm1d:
-            shared = RankBatchNorm(child.num_features, child.eps, child.momentum)
-            shared.load_state_dict(child.state_dict())
-            for new, old in zip(shared.parameters(), child.parameters(), strict=True):
-                new.requires_grad_(old.requires_grad)
-            shared.train(child.training)
-            shared.to(next(child.parameters()).dtype)
-            setattr(model, name, shared)
+        if type(child) in KINDS:
+            assert isinstance(child, _BatchNorm)
+            setattr(model, name, _shared(child, world))
+        elif isinstance(child, _BatchNorm) and not isinstance(child, RankBatchNorm | nn.SyncBatchNorm):
+            raise Incompatible(
+                f"the backbone's {type(child).__name__} computes its statistics on each rank alone; "
+                "use nn.BatchNorm1d, or a single process"
+            )
         else:
             share_batch_norm(child, world)
+
+
+def _shared(norm: _BatchNorm, world: World) -> nn.Module:
+    if world.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call, no-any-return]
+    shared = RankBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    shared.weight, shared.bias = norm.weight, norm.bias
+    for key, buffer in norm.named_buffers():
+        shared.register_buffer(key, buffer)
+    return shared.train(norm.training)

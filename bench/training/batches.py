@@ -90,8 +90,14 @@ class FeatureSource:
         return self.features[rows]
 
 
+def num_batches(num_records: int, batch_size: int) -> int:
+    """Batches of an epoch. A single record left over joins the batch before: batch norm cannot train on one."""
+    return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
+
+
 def epoch_batches(num_records: int, batch_size: int, stream: Sequence[object]) -> Iterator[Rows]:
     """All records once, in the order of this epoch, in batches of the cell; the last may be short."""
     order = random_stream(*stream, "order").permutation(num_records)
-    for start in range(0, num_records, batch_size):
-        yield order[start : start + batch_size]
+    last = num_batches(num_records, batch_size) - 1
+    for number in range(last + 1):
+        yield order[number * batch_size : None if number == last else (number + 1) * batch_size]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from bench.errors import BenchError
 
 KEPT = 2
 
@@ -18,6 +21,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, writes: bool, note: Callable[[str], None]) -> None:
         self.folder, self.writes, self.note = folder, writes, note
+        self._damaged: set[Path] = set()
         self._number = max((int(path.stem.rpartition("-")[2]) for path in self._files()), default=0)
 
     def _files(self) -> list[Path]:
@@ -28,24 +32,37 @@ class Checkpoints:
         """The newest state that can be read; a damaged one is named and passed over."""
         for path in reversed(self._files()):
             try:
+                with zipfile.ZipFile(path) as archive:
+                    if archive.testzip():  # torch reads past a wrong checksum
+                        raise zipfile.BadZipFile
                 return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-            except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-                self.note(f"{path.name} is damaged ({type(error).__name__}); going back to the one before")
+            except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
+                self.note(f"{path.name} is damaged; going back to the one before")
+                self._damaged.add(path)
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state atomically and drop all but the last two."""
+        """Write a state atomically and drop all but the last two that can be read."""
         if not self.writes:
             return
         self._number += 1
         temporary = self.folder / f".checkpoint-{self._number:04d}.part"
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            raise BenchError(
+                f"could not write a checkpoint to {self.folder} ({str(error).splitlines()[0]}); "
+                "free some space and give the same command again: it goes on from the last checkpoint"
+            ) from None
         temporary.replace(self.folder / f"checkpoint-{self._number:04d}.pt")
-        for path in self._files()[:-KEPT]:
-            path.unlink()
+        good = [path for path in self._files() if path not in self._damaged]
+        for path in [*self._damaged, *good[:-KEPT]]:
+            path.unlink(missing_ok=True)
+        self._damaged.clear()
 
     def remove(self) -> None:
         """The run is done."""

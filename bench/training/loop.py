@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -15,9 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from bench.errors import BenchError
 from bench.evaluation.metrics import auroc
-from bench.training.batches import Source, epoch_batches, random_stream
+from bench.training.batches import Source, epoch_batches, num_batches, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
+from bench.training.dropout import RankDropout, redraw, share_dropout
 from bench.training.features import can_use_features, compute_features, predict
 from bench.training.method import Method, Phase
 from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
@@ -61,19 +63,23 @@ def train(
     checkpoints: Checkpoints,
 ) -> list[PhaseReport]:
     """Train the model in place through all phases of the method; go on from the newest checkpoint if there is one."""
+    check_sources(train_source, val_source)
     reports: list[PhaseReport] = []
     resumed = checkpoints.newest()
+    check_same_start(resumed, world)
     if resumed:
         reports = [PhaseReport(**report) for report in resumed["reports"]]
         watcher.note(f"resumed in phase {reports[-1].name} after epoch {len(reports[-1].train_loss)}")
+    trained: set[str] = set()
     for position, phase in enumerate(method.phases()):
+        trained |= set(phase.learning_rates)
         if position + 1 < len(reports):
             continue
         state = resumed if resumed and position + 1 == len(reports) else None
-        run = PhaseRun(model, method, phase, world, precision, seed)
+        run = PhaseRun(model, method, phase, world, precision, seed, model.changed_keys(trained))
         if state:
             report = reports[-1]
-            model.load_state_dict(state["model"])
+            run.load(state["model"])
         else:
             report = PhaseReport(phase.name, run.num_trainable, False, phase.selection)
             reports.append(report)
@@ -87,6 +93,26 @@ def train(
     return reports
 
 
+def check_sources(train: Source, val: Source) -> None:
+    """Raise where there is nothing to train on, or no label in fold 9 that an AUROC could be computed of."""
+    if len(train.labels) < 2:
+        raise BenchError("a single training record is left, and batch norm needs two; use a larger --fraction")
+    labels = val.labels > 0
+    if not bool((labels.any(0) & ~labels.all(0)).any()):
+        raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
+
+
+def check_same_start(resumed: Mapping[str, Any] | None, world: World) -> None:
+    """Raise where the ranks found different checkpoints, as they do on folders that are not shared."""
+    done = sum(len(report["train_loss"]) for report in resumed["reports"]) if resumed else 0
+    found = world.gather(torch.tensor([done], device=world.device), world.size)
+    if len(set(found.tolist())) > 1:
+        raise BenchError(
+            f"the ranks found checkpoints of {', '.join(map(str, found.tolist()))} epochs; "
+            "all machines of a run need the same runs folder"
+        )
+
+
 def rehearse(model: Classifier, method: Method) -> None:
     """Go through the phases without training: raises what a part's name or a missing DropPath would raise later."""
     for phase in method.phases():
@@ -98,12 +124,21 @@ class PhaseRun:
     """One phase under way: the parts trained, their optimiser and schedule, the best weights so far."""
 
     def __init__(
-        self, model: Classifier, method: Method, phase: Phase, world: World, precision: Precision, seed: int
+        self,
+        model: Classifier,
+        method: Method,
+        phase: Phase,
+        world: World,
+        precision: Precision,
+        seed: int,
+        changed: set[str],
     ) -> None:
         self.model, self.method, self.phase = model, method, phase
         self.world, self.precision, self.seed = world, precision, seed
         self.parts = model.train_parts(phase.learning_rates)
         self.drop_paths: list[DropPath] = set_drop_path(model, phase.drop_path)
+        self.dropouts: list[RankDropout] = share_dropout(model)
+        self.changed = changed
         self.num_trainable = count_parameters(model, trainable=True)
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
@@ -122,23 +157,20 @@ class PhaseRun:
             {"params": parameters, "lr": self.phase.learning_rates[part]} for part, parameters in self.parts.items()
         ]
         self.optimizer = self.method.optimizer(groups, self.phase)
-        self.num_steps = -(-len(train.labels) // self.phase.batch_size)
-        self.schedule = make_schedule(self.optimizer, self.phase, self.num_steps)
-        watcher.phase_begins(self.phase.name, self.phase.epochs, self.num_steps)
+        num_steps = num_batches(len(train.labels), self.phase.batch_size)
+        self.schedule = make_schedule(self.optimizer, self.phase, num_steps)
+        watcher.phase_begins(self.phase.name, self.phase.epochs, num_steps)
 
     def epoch(self, epoch: int, report: PhaseReport, watcher: Watcher) -> None:
         """Train on every record once, score fold 9, keep the weights if they are to be kept."""
         began = time.monotonic()
         loss = self._train_epoch(epoch, watcher)
-        score = self._val_macro_auroc()
         if not math.isfinite(loss):
-            raise BenchError(
-                f"training diverged: the loss of phase {self.phase.name}, epoch {epoch + 1} is {loss}; "
-                "a lower learning rate or clipping may help"
-            )
+            raise self._diverged(epoch, f"the training loss is {loss}")
+        score = self._val_macro_auroc(epoch)
         if self.phase.selection == "last" or score > self.best_score:
             self.best_score, report.best_epoch = score, epoch + 1
-            self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+            self.best = {key: value.detach().clone() for key, value in self._weights().items()}
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(score)
         report.train_loss.append(loss)
@@ -158,13 +190,17 @@ class PhaseRun:
 
     def finish(self, report: PhaseReport) -> None:
         """The model holds the weights of the selected epoch."""
-        self.model.load_state_dict(self.best)
+        self.load(self.best)
         set_drop_path(self.model, 0.0)
 
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights that an epoch of this phase left back into the model."""
+        self.model.load_state_dict({**self.model.state_dict(), **weights})
+
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs beside the reports."""
+        """All that a resumed run needs beside the reports and the initial weights."""
         return {
-            "model": self.model.state_dict(),
+            "model": self._weights(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "best": self.best,
@@ -176,6 +212,10 @@ class PhaseRun:
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.best, self.best_score = state["best"], state["best_score"]
+
+    def _weights(self) -> dict[str, Tensor]:
+        """What training has changed since the run began; the rest is as the initial weights have it."""
+        return {key: value for key, value in self.model.state_dict().items() if key in self.changed}
 
     def _train_epoch(self, epoch: int, watcher: Watcher) -> float:
         """Mean loss over the records of the epoch."""
@@ -190,6 +230,7 @@ class PhaseRun:
             signals = self.train_source.training(rows, stream).to(world.device)
             labels = self.train_source.labels[rows].to(world.device)
             self._draw_paths(len(batch), share, (*stream, step))
+            redraw(self.dropouts, len(batch), share, world.device, *stream, step)
             with autocast(self.precision, world.device):
                 loss = self._loss(signals, labels)
             self.optimizer.zero_grad(set_to_none=True)
@@ -217,24 +258,27 @@ class PhaseRun:
             for path, drawn in zip(dropping, uniform, strict=True):
                 path.keep = torch.from_numpy(drawn >= path.rate).to(self.world.device)
 
-    def _val_macro_auroc(self) -> float:
+    def _val_macro_auroc(self, epoch: int) -> float:
         aggregate = self.model.backbone.signals.aggregate
         logits = predict(self.module, self.val_source, aggregate, self.world, self.precision)
         if not bool(torch.isfinite(logits).all()):
-            return -math.inf
-        per_label = auroc(self.val_source.labels.numpy(), logits.numpy())
-        if np.isnan(per_label).all():
-            raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
-        return float(np.nanmean(per_label))
+            raise self._diverged(epoch, "outputs on fold 9 are not finite")
+        return float(np.nanmean(auroc(self.val_source.labels.numpy(), logits.numpy())))
+
+    def _diverged(self, epoch: int, what: str) -> BenchError:
+        return BenchError(
+            f"training diverged in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
+            "a lower learning rate or clipping may help"
+        )
 
 
 def make_schedule(optimizer: Optimizer, phase: Phase, steps_per_epoch: int) -> LRScheduler | ReduceLROnPlateau | None:
     """The learning-rate schedule of a phase; stepped every step, a plateau every epoch."""
     total = phase.epochs * steps_per_epoch
     if phase.schedule == "cosine":
-        span = 1.0 - phase.final_factor
+        span, last = 1.0 - phase.final_factor, max(1, total - 1)
         return LambdaLR(
-            optimizer, lambda step: phase.final_factor + span * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+            optimizer, lambda step: phase.final_factor + span * 0.5 * (1 + math.cos(math.pi * min(1.0, step / last)))
         )
     if phase.schedule == "one-cycle":
         # fastai's fit_one_cycle: 30 % up from lr / 25, then down to lr / 250,000, momentum 0.95 to 0.85 and back

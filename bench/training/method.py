@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from bench.errors import PluginError
 
 Forward = Callable[[Tensor], Tensor]
+Optimizer = Literal["adamw", "adam"]
+Schedule = Literal["constant", "cosine", "one-cycle", "plateau"]
+Selection = Literal["best", "last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +30,35 @@ class Phase:
     learning_rates: Mapping[str, float]
     epochs: int
     batch_size: int = 256
-    optimizer: Literal["adamw", "adam"] = "adamw"
+    optimizer: Optimizer = "adamw"
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "one-cycle", "plateau"] = "constant"
+    schedule: Schedule = "constant"
     """cosine falls to `final_factor` of each learning rate at the last step; plateau watches fold-9 macro AUROC."""
     final_factor: float = 0.0
     clip: float | None = None
     """Largest norm of the gradient over all trained parameters, or None."""
     drop_path: float = 0.0
     """Stochastic depth: the rate of the deepest residual block; linear from 0 at the shallowest."""
-    selection: Literal["best", "last"] = "best"
+    selection: Selection = "best"
     """The epoch whose weights leave the phase: best by fold-9 macro AUROC, or the last."""
 
     def __post_init__(self) -> None:
+        if not self.learning_rates:
+            raise PluginError(f"phase {self.name!r} trains nothing: give at least one part a learning rate")
+        for part, rate in self.learning_rates.items():
+            if not 0 < rate < math.inf:
+                raise PluginError(
+                    f"phase {self.name!r}: the learning rate of {part!r} must be positive, got {rate!r}; "
+                    "leave a part out to freeze it"
+                )
         for value, rule, text in (
             (self.epochs, self.epochs >= 1, "epochs must be at least 1"),
             (self.batch_size, self.batch_size >= 1, "batch_size must be at least 1"),
+            (self.optimizer, self.optimizer in get_args(Optimizer), f"expected one of {get_args(Optimizer)}"),
+            (self.schedule, self.schedule in get_args(Schedule), f"expected one of {get_args(Schedule)}"),
+            (self.selection, self.selection in get_args(Selection), f"expected one of {get_args(Selection)}"),
             (self.drop_path, 0 <= self.drop_path < 1, "drop_path must lie in [0, 1)"),
-            (self.weight_decay, self.weight_decay >= 0, "weight_decay must not be negative"),
+            (self.weight_decay, 0 <= self.weight_decay < math.inf, "weight_decay must not be negative"),
             (
                 self.final_factor,
                 0 <= self.final_factor <= 1,
@@ -53,12 +68,6 @@ class Phase:
         ):
             if not rule:
                 raise PluginError(f"phase {self.name!r}: {text}, got {value!r}")
-        for part, rate in self.learning_rates.items():
-            if not rate > 0:
-                raise PluginError(
-                    f"phase {self.name!r}: the learning rate of {part!r} must be positive, got {rate!r}; "
-                    "leave a part out to freeze it"
-                )
 
 
 class Method:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,7 +50,7 @@ class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016), per record and scaled: branch * keep / (1 - rate).
 
     In training the loop hands out `keep` [record] in {0, 1}, drawn for the whole batch so that the number of ranks
-    does not matter; without it the mask is drawn here.
+    does not matter. Without it, or for a batch of another size that a method's loss makes, the mask is drawn here.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0.0:
             return branch
         keep = self.keep
-        if keep is None:
+        if keep is None or len(keep) != len(branch):
             keep = torch.rand(len(branch), device=branch.device) >= self.rate
         scale = keep.to(branch.dtype) / (1.0 - self.rate)
         return branch * scale.view(-1, *[1] * (branch.dim() - 1))
@@ -111,12 +112,19 @@ class Classifier(nn.Module):
                 owned[part].append(parameter)
         for part, parameters in owned.items():
             if not parameters:
-                known = sorted({name.rpartition(".")[0] for name, _ in self.named_parameters()})
+                paths = _paths(name for name, _ in self.named_parameters() if name not in self.never_trained)
+                near = difflib.get_close_matches(part, paths, n=3, cutoff=0.5)
+                top = [path for path in paths if path.count(".") < 2]
                 raise BenchError(
-                    f"a phase trains part {part!r}, which has no parameters; parts are: {', '.join(known)}"
+                    f"a phase trains part {part!r}, which has no parameters to train of its own; "
+                    f"a part is a module path such as {', '.join(dict.fromkeys([*near, *top][:8]))}"
                 )
         self.train_mode(parts)
         return owned
+
+    def changed_keys(self, parts: Collection[str]) -> set[str]:
+        """Keys of the state dict that training these parts changes: parameters and buffers."""
+        return {key for key in self.state_dict() if _owner(key, parts) is not None}
 
     def train_mode(self, parts: Mapping[str, float]) -> None:
         """Train mode for the modules of trained parts, eval mode for the others."""
@@ -126,10 +134,17 @@ class Classifier(nn.Module):
                 module.training = True
 
 
-def _owner(name: str, parts: Mapping[str, float]) -> str | None:
+def _owner(name: str, parts: Collection[str]) -> str | None:
     fitting = [part for part in parts if name == part or name.startswith(part + ".")]
     return max(fitting, key=len, default=None)
 
 
+def _paths(names: Iterable[str]) -> list[str]:
+    """All modules on the way to these parameters, shortest first."""
+    parents = {".".join(path[:depth]) for path in (name.split(".") for name in names) for depth in range(1, len(path))}
+    return sorted(parents, key=lambda path: (path.count("."), path))
+
+
 def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
+    """Parameters of a module, or those that the phase at hand trains."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +44,12 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
     """
     published = backbone.checkpoint
     init = init or ("pretrained" if published else "random")
-    name, _, revision = init.partition("@")
     if init == "random":
         return Init("random", hash_weights(backbone.state_dict()))
-    if name == "pretrained":
+    if init.partition("@")[0] == "pretrained":
         if published is None:
             raise CheckpointError(f"{type(backbone).__name__} has no published checkpoint; use --init random or a file")
-        path, facts = fetch_checkpoint(published, revision or published.revision)
+        path, facts = fetch_checkpoint(published, init)
         return load_backbone(backbone, path, name="pretrained", facts=facts)
     path = Path(init)
     return load_backbone(backbone, path / WEIGHTS if path.is_dir() else path)
@@ -58,17 +58,29 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
 def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
     """Load a file strictly: all keys and shapes of the backbone, and no others but the head's, which are left out."""
     weights, about = read_weights(path)
-    published = backbone.checkpoint
-    if published and any(key.startswith(published.head_prefix) for key in weights):
-        head_prefix, prefix = published.head_prefix, ""
-    else:
-        head_prefix, prefix = "head.", "backbone."
-    left_out = tuple(key for key in weights if key.startswith(head_prefix))
-    own = {key.removeprefix(prefix): value for key, value in weights.items() if key not in left_out}
+    ours = _our_keys(weights, backbone.checkpoint)
+    left_out = tuple(theirs for theirs, key in ours.items() if key.startswith("head."))
+    own = {key.removeprefix("backbone."): weights[theirs] for theirs, key in ours.items() if theirs not in left_out}
     check_weights(own, backbone.state_dict(), path)
     backbone.load_state_dict(own)
     sha256 = hash_weights(backbone.state_dict())
     return Init(name or f"own:{sha256[:8]}", sha256, path.name, left_out, facts or about)
+
+
+def load_published(model: Classifier, path: Path) -> None:
+    """Load a published checkpoint strictly, its head included."""
+    weights, _ = read_weights(path)
+    named = {key: weights[theirs] for theirs, key in _our_keys(weights, model.backbone.checkpoint).items()}
+    check_weights(named, model.state_dict(), path)
+    model.load_state_dict(named)
+
+
+def _our_keys(weights: Mapping[str, Tensor], published: PublishedCheckpoint | None) -> dict[str, str]:
+    """Key of a file -> key of the Classifier; the file is a published one if it has the published head."""
+    if published is None or not any(key.startswith(published.head_prefix) for key in weights):
+        return {key: key for key in weights}
+    head = published.head_prefix
+    return {k: "head." + k.removeprefix(head) if k.startswith(head) else "backbone." + k for k in weights}
 
 
 def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:
@@ -114,20 +126,21 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise CheckpointError(f"no file of weights at {path}") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-        raise CheckpointError(f"{path} was not loaded: it holds more than weights: {_first_line(reason)}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not a file of weights: {_first_line(str(error))}") from None
+        if not (beyond := re.search(r"GLOBAL (\S+)", str(error))):
+            raise CheckpointError(f"{path} is not a file of weights, or it is damaged") from None
+        raise CheckpointError(
+            f"{path} was not loaded: it holds more than weights, {beyond[1]}, and loading that could run code"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "or it is damaged"
+        raise CheckpointError(f"{path} is not a file of weights, {reason}") from None
     weights, about = document, {}
     if isinstance(document, Mapping) and isinstance(document.get("state_dict"), Mapping):
         weights, about = document["state_dict"], document.get("about", {})
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
-    return {str(key).removeprefix("module."): value for key, value in weights.items()}, dict(about)
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "unreadable")[:200]
+    facts = dict(about) if isinstance(about, Mapping) else {}
+    return {str(key).removeprefix("module."): value for key, value in weights.items()}, facts
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:
@@ -140,14 +153,19 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def fetch_checkpoint(checkpoint: PublishedCheckpoint, revision: str) -> tuple[Path, dict[str, Any]]:
-    """The published file from the hub's cache, downloaded with a progress bar if need be, and facts about it."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def published_file(checkpoint: PublishedCheckpoint, init: str) -> Path:
+    """The file that `pretrained`, `pretrained@REVISION` or a path stands for."""
+    return fetch_checkpoint(checkpoint, init)[0] if init.partition("@")[0] == "pretrained" else Path(init)
 
+
+def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
+    """The published file from the hub's cache, downloaded with a progress bar if need be, and facts about it."""
+    from huggingface_hub import errors, hf_hub_download
+
+    revision = init.partition("@")[2] or checkpoint.revision
     try:
         path = Path(hf_hub_download(checkpoint.repo, checkpoint.filename, revision=revision))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
         raise CheckpointError(
             f"could not get {checkpoint.filename} of {checkpoint.repo} at revision {revision} from the Hugging Face "
             f"hub ({type(error).__name__}); give a downloaded file with --init PATH, or use --init random"
@@ -157,6 +175,6 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, revision: str) -> tuple[Pa
     return path, {
         "repo": checkpoint.repo,
         "file": checkpoint.filename,
-        "commit": path.parent.name,  # the hub's cache keeps a snapshot under its commit
+        "commit": path.parts[path.parts.index("snapshots") + 1],  # where the hub's cache keeps a file
         "file_sha256": sha256,
     }

@@ -1,0 +1,91 @@
+"""The order of records and their crops depend on seed, phase and epoch, and on nothing else."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from bench.data.prepared import PreparedSignals, Scaling
+from bench.data.signals import SignalSpec
+from bench.training.batches import SignalSource, cut_windows, epoch_batches, num_batches, random_stream
+
+
+def source(window_s: float | None) -> SignalSource:
+    """20 records of 12 leads and 100 samples; value = 1000 * position of the record + sample."""
+    values = np.broadcast_to(np.arange(100) + 1000 * np.arange(20)[:, None, None], (20, 12, 100)).astype(np.int16)
+    spec = SignalSpec(10, "none", window_s=window_s, stride_s=1.25)
+    ids = np.arange(1, 21) * 3
+    signals = PreparedSignals(spec, 10, Scaling(), {}, ids, values, np.ones(20, dtype=np.float32))
+    return SignalSource(signals, signals.rows(ids[::-1]), torch.zeros(20, 2), torch.float32)
+
+
+@pytest.mark.parametrize("num", [1, 2, 5, 8, 15, 16, 17, 33, 34])
+@pytest.mark.parametrize("batch_size", [1, 2, 8, 16])
+def test_an_epoch_has_every_record_once(num: int, batch_size: int) -> None:
+    batches = list(epoch_batches(num, batch_size, (0, "p", 0)))
+
+    assert sorted(np.concatenate(batches)) == list(range(num))
+    assert len(batches) == num_batches(num, batch_size)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert len(batches[-1]) <= batch_size + 1
+    if num > 1 and batch_size > 1:
+        assert min(map(len, batches)) > 1, "batch norm cannot train on one record"
+
+
+def test_the_order_depends_on_seed_phase_and_epoch() -> None:
+    def order(*stream: object) -> list[int]:
+        return np.concatenate(list(epoch_batches(50, 7, stream))).tolist()
+
+    assert order(0, "probe", 1) == order(0, "probe", 1)
+    assert len({tuple(order(s, p, e)) for s in (0, 1) for p in ("probe", "finetune") for e in (0, 1)}) == 8
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    assert order(0, "probe", 1) == order(0, "probe", 1), "no global generator matters"
+
+
+def test_random_streams_are_stable() -> None:
+    """A change here changes every result of the benchmark."""
+    assert random_stream(0, "order", "finetune", 3).integers(1000, size=5).tolist() == [497, 784, 878, 226, 29]
+
+
+def test_whole_records_are_read_in_order() -> None:
+    whole = source(None).training(np.array([0, 19, 3]), (0,))
+
+    assert whole.shape == (3, 12, 100) and whole.dtype == torch.float32
+    assert whole[:, 0, 0].tolist() == [19_000, 0, 16_000]
+    assert torch.equal(whole, source(None).windows(np.array([0, 19, 3]))[:, 0])
+
+
+def test_crops_belong_to_the_record_and_not_to_the_batch() -> None:
+    crops = source(2.5)
+
+    together = crops.training(np.arange(20), (0, "p", 0))
+    apart = torch.cat([crops.training(rows, (0, "p", 0)) for rows in np.array_split(np.arange(20), 3)])
+
+    assert together.shape == (20, 12, 25)
+    assert torch.equal(together, apart), "ranks that share a batch see the same crops"
+    starts = together[:, 0, 0] % 1000
+    assert len(starts.unique()) > 5 and starts.max() <= 75
+    assert not torch.equal(together, crops.training(np.arange(20), (0, "p", 1)))
+
+
+def test_evaluation_slides_over_the_record() -> None:
+    windows = source(2.5).windows(np.array([0]))
+
+    assert windows.shape == (1, 7, 12, 25)
+    assert (windows[0, :, 0, 0] % 1000).tolist() == [0, 12, 24, 36, 48, 60, 72]
+
+
+def test_a_window_longer_than_the_record_is_the_record() -> None:
+    signals = torch.randn(2, 12, 50)
+
+    assert torch.equal(cut_windows(signals, 60, range(1)), signals[:, None])
+    assert source(20.0).training(np.array([0]), (0,)).shape == (1, 12, 100)
+
+
+@pytest.fixture(autouse=True)
+def _untouched_generators() -> Iterator[None]:
+    state = torch.get_rng_state()
+    yield
+    torch.set_rng_state(state)

@@ -1,0 +1,105 @@
+"""Checkpoints are written whole, two are kept, and a damaged one is passed over."""
+
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.errors import BenchError
+from bench.training.checkpoint import Checkpoints
+
+
+def checkpoints(folder: Path, notes: list[str] | None = None, writes: bool = True) -> Checkpoints:
+    return Checkpoints(folder, writes=writes, note=(notes if notes is not None else []).append)
+
+
+def state(epoch: int) -> dict[str, object]:
+    return {"epoch": epoch, "model": {"weight": torch.full((1000,), float(epoch))}, "best_score": float("-inf")}
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_state_comes_back(tmp_path: Path) -> None:
+    assert checkpoints(tmp_path).newest() is None
+    for epoch in (1, 2, 3):
+        checkpoints(tmp_path).save(state(epoch))  # each by a new process, so to say
+
+    found = checkpoints(tmp_path).newest()
+
+    assert found is not None and found["epoch"] == 3 and found["best_score"] == float("-inf")
+    assert torch.equal(found["model"]["weight"], torch.full((1000,), 3.0))
+    assert files(tmp_path) == ["checkpoint-0002.pt", "checkpoint-0003.pt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
+def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str) -> None:
+    written = checkpoints(tmp_path)
+    for epoch in (1, 2, 3):
+        written.save(state(epoch))
+    newest = tmp_path / "checkpoint-0003.pt"
+    content = bytearray(newest.read_bytes())
+    if damage == "flipped":  # one bit of a weight, which torch.load itself does not notice
+        at = content.index(torch.full((4,), 3.0).numpy().tobytes())
+        content[at + 40] ^= 1
+        newest.write_bytes(content)
+        torch.load(newest, weights_only=True)
+    else:
+        newest.write_bytes({"truncated": bytes(content[: len(content) // 2]), "empty": b"", "text": b"no zip"}[damage])
+    notes: list[str] = []
+    resumed = checkpoints(tmp_path, notes)
+
+    found = resumed.newest()
+
+    assert found is not None and found["epoch"] == 2
+    assert notes == ["checkpoint-0003.pt is damaged; going back to the one before"]
+    resumed.save(state(3))
+    assert files(tmp_path) == ["checkpoint-0002.pt", "checkpoint-0004.pt"], "the damaged one is not one of the two"
+
+
+def test_nothing_readable_means_from_the_start(tmp_path: Path) -> None:
+    notes: list[str] = []
+    for number in (1, 2):
+        (tmp_path / f"checkpoint-{number:04d}.pt").write_bytes(b"\0")
+
+    assert checkpoints(tmp_path, notes).newest() is None
+    assert len(notes) == 2
+
+
+def test_a_write_that_was_killed_is_never_seen(tmp_path: Path) -> None:
+    checkpoints(tmp_path).save(state(1))
+    (tmp_path / ".checkpoint-0002.part").write_bytes(b"half")
+
+    found = checkpoints(tmp_path).newest()
+    assert found is not None and found["epoch"] == 1
+    checkpoints(tmp_path).save(state(2))
+    assert files(tmp_path) == ["checkpoint-0001.pt", "checkpoint-0002.pt"]
+    checkpoints(tmp_path).remove()
+    assert files(tmp_path) == []
+
+
+def test_only_one_rank_writes(tmp_path: Path) -> None:
+    checkpoints(tmp_path, writes=False).save(state(1))
+
+    assert files(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
+    written = checkpoints(tmp_path)
+    written.save(state(1))
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(BenchError, match=r"could not write a checkpoint to .*free some space") as caught:
+            written.save(state(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == ["checkpoint-0001.pt"]
+    found = checkpoints(tmp_path).newest()
+    assert found is not None and found["epoch"] == 1

@@ -1,0 +1,517 @@
+"""What training leaves: frozen parts untouched, the selected epoch's weights, and the same ones after any kill."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.fcn import FCNWang
+from baselines.net1d import Net1D
+from bench.data.signals import SignalSpec
+from bench.errors import BenchError
+from bench.plugin import Backbone, DropPath
+from bench.training.batches import FeatureSource
+from bench.training.checkpoint import Checkpoints
+from bench.training.distributed import World
+from bench.training.loop import PhaseReport, make_schedule, train
+from bench.training.method import Forward, Method, Phase
+from bench.training.model import Classifier
+from bench.training.precision import Precision, resolve_precision
+from methods.linear_probe import LinearProbe
+from methods.lpft import LPFTStochasticDepth
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors are quicker so, above all beside other jobs."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+class Flat(Backbone):
+    """Features are the leads' means: nothing to train but the head."""
+
+    signals = SignalSpec(100, "none")
+    feature_dim = 12
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return signals.mean(-1)
+
+
+class Mixed(Backbone):
+    """All that draws or remembers: batch norm, dropout, stochastic depth."""
+
+    signals = SignalSpec(100, "none")
+    feature_dim = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv1d(12, 16, 5, 2), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2))
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Conv1d(16, 16, 3, padding=1), nn.ReLU()) for _ in range(2))
+        self.paths = nn.ModuleList(DropPath() for _ in range(2))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.stem(signals)
+        for block, path in zip(self.blocks, self.paths, strict=True):
+            x = x + path(block(x))
+        return x.mean(-1)
+
+
+def small_net1d() -> Net1D:
+    return Net1D(SignalSpec(100, "none"), stem=16, widths=(16, 32), depths=(2, 2), kernel_size=8)
+
+
+def sources(num_train: int = 40, num_val: int = 30, time: int = 32) -> tuple[FeatureSource, FeatureSource]:
+    """Records whose first three leads carry three labels, in noise."""
+    torch.manual_seed(7)
+    labels = (torch.rand(num_train + num_val, 3) < 0.4).float()
+    signals = torch.randn(num_train + num_val, 1, 12, time)
+    signals[:, 0, :3] += labels[:, :, None]
+    cut = num_train
+    return FeatureSource(signals[:cut], labels[:cut]), FeatureSource(signals[cut:], labels[cut:])
+
+
+@dataclass
+class Watch:
+    """Remembers, and stops the run like a kill where it is told to."""
+
+    stop: Callable[[str, int], bool] = lambda event, count: False
+    notes: list[str] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None: ...
+
+    def step_ends(self) -> None:
+        self.steps += 1
+        if self.stop("step", self.steps):
+            raise KeyboardInterrupt
+
+    def epoch_ends(self, facts: dict[str, Any]) -> None:
+        self.epochs.append(facts)
+        if self.stop("epoch", len(self.epochs)):
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass
+class Recipe(Method):
+    """The phases that a test gives."""
+
+    given: Sequence[Phase]
+
+    def phases(self) -> Sequence[Phase]:
+        return self.given
+
+
+@dataclass
+class OwnLoss(Recipe):
+    """The harness's own loss, written anew, so that it must be given signals."""
+
+    seen: list[tuple[int, ...]] = field(default_factory=list)
+
+    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
+        self.seen.append(tuple(signals.shape[1:]))
+        return nn.functional.binary_cross_entropy_with_logits(forward(signals), labels)
+
+
+def phase(parts: dict[str, float], **options: Any) -> Phase:
+    return Phase(**{"name": "phase", "learning_rates": parts, "epochs": 3, "batch_size": 11, **options})
+
+
+def run(
+    model: Classifier,
+    method: Method,
+    folder: Path,
+    data: tuple[FeatureSource, FeatureSource] | None = None,
+    watch: Watch | None = None,
+    seed: int = 0,
+    precision: Precision = "float32",
+) -> list[PhaseReport]:
+    train_source, val_source = data or sources()
+    watch = watch or Watch()
+    return train(
+        model,
+        method,
+        train_source,
+        val_source,
+        seed=seed,
+        world=ALONE,
+        precision=precision,
+        watcher=watch,
+        checkpoints=Checkpoints(folder, writes=True, note=watch.note),
+    )
+
+
+def model_of(backbone: Callable[[], Backbone]) -> Classifier:
+    torch.manual_seed(3)
+    return Classifier(backbone(), 3)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def moved(model: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+
+
+@pytest.mark.parametrize("method", [Recipe, OwnLoss])
+@pytest.mark.parametrize("backbone", [FCNWang, small_net1d, Mixed])
+def test_a_frozen_backbone_is_bit_identical_after_a_phase(
+    backbone: Callable[[], Backbone], method: type[Recipe], tmp_path: Path
+) -> None:
+    model = model_of(backbone)
+    before = weights(model)
+
+    run(model, method([phase({"head": 1e-2})]), tmp_path)
+
+    assert moved(model, before) == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("part", ["backbone.tail", "backbone.layers.2"])
+def test_only_the_trained_parts_move_their_buffers_too(part: str, tmp_path: Path) -> None:
+    model = model_of(FCNWang)
+    before = weights(model)
+
+    run(model, Recipe([phase({part: 1e-2, "head": 1e-2})]), tmp_path)
+
+    expected = {key for key in before if key.startswith((part + ".", "head."))}
+    assert any("running_mean" in key for key in expected)
+    assert moved(model, before) == expected
+
+
+def test_full_fine_tuning_moves_all_but_the_uncalled_batch_norm(tmp_path: Path) -> None:
+    model = model_of(small_net1d)
+    before = weights(model)
+
+    (report,) = run(model, Recipe([phase({"backbone": 1e-2, "head": 1e-2})]), tmp_path)
+
+    called = {key for key in before if "bn" not in key}
+    assert moved(model, before) == called
+    assert report.trainable_parameters == sum(before[key].numel() for key in called)
+    assert not report.on_features
+
+
+def test_parts_learn_at_their_own_rates(tmp_path: Path) -> None:
+    model = model_of(small_net1d)
+    before = weights(model)
+    parts = {"backbone": 1e-6, "backbone.stage_list.1": 1e-2}
+
+    run(model, Recipe([phase(parts, epochs=1)]), tmp_path)
+
+    steps = {key: (model.state_dict()[key] - before[key]).abs().max().item() for key in moved(model, before)}
+    assert all((step > 1e-4) == key.startswith("backbone.stage_list.1") for key, step in steps.items())
+    assert not any(key.startswith("head") for key in steps) and len(steps) > 20
+
+
+def turning() -> tuple[Classifier, tuple[FeatureSource, FeatureSource]]:
+    """The head starts with what is right on fold 9; training teaches it what is wrong there."""
+    train_source, val_source = sources()
+    for source, sign in ((train_source, 1), (val_source, -5)):
+        truth = source.labels * 2 - 1
+        source.features[:, 0] = 0
+        source.features[:, 0, :3] = 0.01 * truth[:, :, None]
+        source.features[:, 0, 3:6] = sign * truth[:, :, None]
+    model = model_of(Flat)
+    with torch.no_grad():
+        model.head.weight.zero_()[:, :3] = 200 * torch.eye(3)
+    return model, (train_source, val_source)
+
+
+@pytest.mark.parametrize(("selection", "best_epoch"), [("best", 1), ("last", 6)])
+def test_the_selected_epoch_leaves_the_phase(selection: Any, best_epoch: int, tmp_path: Path) -> None:
+    model, data = turning()
+    first, _ = turning()
+    only = phase({"head": 0.05}, epochs=6, selection=selection)
+    run(first, Recipe([replace(only, epochs=best_epoch, selection="last")]), _new(tmp_path, "first"), data)
+
+    (report,) = run(model, Recipe([only]), _new(tmp_path, "whole"), data)
+
+    assert report.val_macro_auroc[0] == max(report.val_macro_auroc) > 0.9 and report.val_macro_auroc[-1] < 0.1
+    assert (report.best_epoch, report.selection) == (best_epoch, selection)
+    assert moved(model, weights(first)) == set()
+
+
+def _new(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def test_the_next_phase_starts_from_the_best_epoch_of_the_one_before(tmp_path: Path) -> None:
+    first, data = turning()
+    both, _ = turning()
+    probe = phase({"head": 0.05}, epochs=6)
+    still = phase({"head": 1e-12}, epochs=1, name="still", selection="last")
+
+    run(first, Recipe([probe]), _new(tmp_path, "first"), data)
+    reports = run(both, Recipe([probe, still]), _new(tmp_path, "both"), data)
+
+    assert reports[0].best_epoch == 1 and len(reports[0].train_loss) == 6
+    torch.testing.assert_close(both.head.weight, first.head.weight, rtol=0, atol=1e-9)
+    assert reports[1].val_macro_auroc == reports[0].val_macro_auroc[:1] > reports[0].val_macro_auroc[1:]
+
+
+@pytest.mark.parametrize("backbone", [small_net1d, Mixed])
+def test_features_computed_once_give_the_same_head(backbone: Callable[[], Backbone], tmp_path: Path) -> None:
+    fast, slow = model_of(backbone), model_of(backbone)
+    own = OwnLoss([phase({"head": 1e-2}, epochs=5, selection="last")])
+    calls = {"fast": 0, "slow": 0}
+    fast.backbone.register_forward_hook(lambda *_: calls.__setitem__("fast", calls["fast"] + 1))
+    slow.backbone.register_forward_hook(lambda *_: calls.__setitem__("slow", calls["slow"] + 1))
+
+    (on_features,) = run(fast, Recipe(own.given), _new(tmp_path, "fast"))
+    (on_signals,) = run(slow, own, _new(tmp_path, "slow"))
+
+    torch.testing.assert_close(fast.head.weight, slow.head.weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(on_features.train_loss), torch.tensor(on_signals.train_loss), rtol=1e-5, atol=0
+    )
+    assert on_features.on_features and not on_signals.on_features
+    assert calls["fast"] == 2 and calls["slow"] > 20, "once for the training records, once for fold 9"
+    assert set(own.seen) == {(12, 32)}, "a method with its own loss sees signals"
+
+
+def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> None:
+    (report,) = run(model_of(FCNWang), Recipe([phase({"head": 1e-2}, epochs=1)]), tmp_path)
+
+    assert not report.on_features
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", lambda lrs: lrs == pytest.approx([0.1] * 20)),
+        ("cosine", lambda lrs: lrs[0] == 0.1 and lrs[-1] == pytest.approx(0.001) and lrs == sorted(lrs, reverse=True)),
+        ("cosine", lambda lrs: lrs[9] + lrs[10] == pytest.approx(0.101)),
+        ("one-cycle", lambda lrs: lrs[0] == pytest.approx(0.1 / 25) and lrs[-1] == pytest.approx(0.1 / 250_000)),
+        ("one-cycle", lambda lrs: max(lrs) == pytest.approx(0.1) and lrs.index(max(lrs)) == 5),
+    ],
+)
+def test_schedules(schedule: Any, expected: Callable[[list[float]], bool]) -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
+    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=4, schedule=schedule, final_factor=0.01), 5)
+    lrs = []
+    for _ in range(20):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if made:
+            made.step()  # type: ignore[call-arg]
+
+    assert expected(lrs)
+
+
+def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1, betas=(0.95, 0.99))
+    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=1, schedule="one-cycle"), 101)
+    betas = []
+    for _ in range(101):
+        betas.append(optimizer.param_groups[0]["betas"])
+        optimizer.step()
+        made.step()  # type: ignore[union-attr,call-arg]
+
+    first = [beta[0] for beta in betas]
+    assert (first[0], min(first), first[-1]) == pytest.approx((0.95, 0.85, 0.95), abs=1e-4)
+    assert first.index(min(first)) == 30
+    assert {beta[1] for beta in betas} == {0.99}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "plateau"])
+def test_a_phase_of_a_single_step_has_a_schedule(schedule: Any, tmp_path: Path) -> None:
+    run(model_of(Flat), Recipe([phase({"head": 0.1}, epochs=1, batch_size=64, schedule=schedule)]), tmp_path)
+
+
+def test_a_plateau_cuts_the_rate(tmp_path: Path) -> None:
+    model, data = turning()
+    watch = Watch()
+
+    run(model, Recipe([phase({"head": 1e-6}, epochs=14, schedule="plateau")]), tmp_path, data, watch)
+
+    rates = [facts["learning_rate"] for facts in watch.epochs]
+    assert rates == pytest.approx([1e-6] * 11 + [1e-7] * 3), "after ten epochs without a better one"
+
+
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_clipping_bounds_the_gradient(clip: float | None, tmp_path: Path) -> None:
+    class Plain(Recipe):
+        def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+            return torch.optim.SGD(groups)
+
+    model = model_of(small_net1d)
+    before = weights(model)
+
+    run(model, Plain([phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, clip=clip)]), tmp_path)
+
+    step = sum((model.state_dict()[key] - value).double().square().sum() for key, value in before.items()) ** 0.5
+    if clip:
+        assert float(step) == pytest.approx(clip, rel=1e-3)
+    else:
+        assert step > 0.1
+
+
+def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
+    model = model_of(Mixed)
+    paths = [module for module in model.modules() if isinstance(module, DropPath)]
+    rates: list[list[float]] = []
+    model.register_forward_pre_hook(
+        lambda *_: rates.append([path.rate for path in paths]) if model.backbone.stem.training else None
+    )
+    kept: list[Tensor] = []
+    paths[1].register_forward_hook(lambda module, *_: kept.append(module.keep) if module.training else None)
+    parts = {"backbone": 1e-3, "head": 1e-3}
+
+    run(model, Recipe([phase(parts, drop_path=0.5, name="with", epochs=20), phase(parts, name="without")]), tmp_path)
+
+    assert rates[: 20 * 4] == [[0.0, 0.5]] * 80 and rates[80:] == [[0.0, 0.0]] * 12
+    drawn = torch.cat(kept[:80]).double()
+    assert len(drawn) == 20 * 40 and drawn.mean().item() == pytest.approx(0.5, abs=5 * (0.25 / 800) ** 0.5)
+    assert [path.rate for path in paths] == [0, 0] and paths[1].keep is None
+
+
+def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"training diverged in phase phase, epoch \d: .* lower learning rate"):
+        run(model_of(small_net1d), Recipe([phase({"backbone": 1e30, "head": 1e30})]), tmp_path)
+
+
+def test_scores_that_are_not_finite_are_divergence(tmp_path: Path) -> None:
+    train_source, val_source = sources()
+    val_source.features[3] = torch.inf
+
+    with pytest.raises(BenchError, match="epoch 1: outputs on fold 9 are not finite"):
+        run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, (train_source, val_source))
+
+
+def test_a_fold_9_that_cannot_select_is_said_before_training(tmp_path: Path) -> None:
+    train_source, val_source = sources()
+    val_source.labels[:] = torch.tensor([0.0, 1.0, 0.0])
+    watch = Watch()
+
+    with pytest.raises(BenchError, match="no label has both a positive and a negative in fold 9"):
+        run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, (train_source, val_source), watch)
+
+    assert watch.steps == 0
+
+
+def test_one_training_record_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="a single training record is left"):
+        run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, sources(num_train=1))
+
+
+def test_a_last_batch_of_one_record_does_not_stop_batch_norm(tmp_path: Path) -> None:
+    (report,) = run(
+        model_of(FCNWang), Recipe([phase({"backbone": 1e-3}, epochs=1, batch_size=13)]), tmp_path, sources(40)
+    )
+
+    assert len(report.train_loss) == 1
+
+
+def lpft_sd() -> Method:
+    small = LPFTStochasticDepth(probe_epochs=3, finetune_epochs=3, probe_lr=0.05, finetune_lr=5e-3)
+    return Recipe([replace(each, batch_size=11, clip=1.0) for each in small.phases()])
+
+
+def one_cycle() -> Method:
+    parts = {"backbone": 1e-2, "head": 1e-2}
+    return Recipe(
+        [phase(parts, epochs=2, schedule="plateau"), phase({"backbone.stem": 1e-2}, epochs=2, schedule="one-cycle")]
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_same_command_twice_is_the_same_bit_for_bit(precision: Precision, tmp_path: Path) -> None:
+    models = [model_of(Mixed) for _ in range(3)]
+
+    reports = [
+        run(model, lpft_sd(), _new(tmp_path, str(i)), seed=i // 2, precision=precision)
+        for i, model in enumerate(models)
+    ]
+
+    assert moved(models[0], weights(models[1])) == set()
+    assert reports[0][1].train_loss == reports[1][1].train_loss
+    assert reports[0][1].train_loss != reports[2][1].train_loss, "another seed is another run"
+
+
+@pytest.mark.parametrize("method", [lpft_sd, one_cycle])
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(method: Callable[[], Method], tmp_path: Path) -> None:
+    whole = model_of(Mixed)
+    undisturbed = run(whole, method(), _new(tmp_path, "whole"))
+    num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases()), sum(p.epochs for p in method().phases())
+    moments = [("step", at) for at in range(1, num_steps + 1, 2)] + [("epoch", at) for at in range(1, num_epochs + 1)]
+    for event, at in moments:
+        folder = _new(tmp_path, f"{event}-{at}")
+        with pytest.raises(KeyboardInterrupt):
+            run(model_of(Mixed), method(), folder, watch=Watch(lambda e, n, event=event, at=at: (e, n) == (event, at)))
+        model, watch = model_of(Mixed), Watch()
+
+        reports = run(model, method(), folder, watch=watch)
+
+        assert moved(model, weights(whole)) == set(), f"killed at {event} {at}"
+        assert [without_clock(report) for report in reports] == [without_clock(report) for report in undisturbed]
+        done = (at - 1) // 4 if event == "step" else at - 1
+        assert watch.steps == num_steps - 4 * done, "finished epochs are not run again"
+        assert any("resumed in phase" in note for note in watch.notes) == (done > 0)
+
+
+def without_clock(report: PhaseReport) -> dict[str, Any]:
+    return {key: value for key, value in asdict(report).items() if key != "seconds"}
+
+
+def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Path) -> None:
+    whole, again = model_of(Mixed), model_of(Mixed)
+    run(whole, lpft_sd(), _new(tmp_path, "whole"))
+    folder = _new(tmp_path, "killed")
+    for at in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(model_of(Mixed), lpft_sd(), folder, watch=Watch(lambda e, n, at=at: (e, n) == ("epoch", at)))
+    newest = max(folder.glob("checkpoint-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    watch = Watch()
+
+    run(again, lpft_sd(), folder, watch=watch)
+
+    assert moved(again, weights(whole)) == set()
+    assert watch.notes[0].startswith(f"{newest.name} is damaged")
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_finished_training_resumes_to_its_end(tmp_path: Path) -> None:
+    whole, again = model_of(Mixed), model_of(Mixed)
+    run(whole, lpft_sd(), tmp_path)
+    watch = Watch()
+
+    run(again, lpft_sd(), tmp_path, watch=watch)
+
+    assert watch.steps == 0 and moved(again, weights(whole)) == set()
+
+
+def test_a_checkpoint_holds_what_has_changed_and_no_more(tmp_path: Path) -> None:
+    model = model_of(small_net1d)
+    probe = LinearProbe(probe_epochs=1).phases()[0]
+
+    run(model, Recipe([replace(probe, batch_size=11)]), tmp_path)
+
+    state = Checkpoints(tmp_path, writes=False, note=print).newest()
+    assert state is not None and set(state["model"]) == set(state["best"]) == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(("in_hardware", "chosen"), [(True, "bf16"), (False, "float32")])
+def test_precision_is_what_was_asked_for_or_what_there_is(
+    in_hardware: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("auto", cpu) in ("bf16", "float32")
+    monkeypatch.setattr("bench.training.precision._has_bf16", lambda device: in_hardware)
+    assert resolve_precision("auto", cpu) == chosen
+    assert resolve_precision("float64", cpu) == "float64"
+    with pytest.raises(BenchError, match="unknown precision 'fp16'; expected auto, float32, bf16 or float64"):
+        resolve_precision("fp16", cpu)

@@ -1,0 +1,64 @@
+"""What a phase accepts, and what the harness does where a method says nothing."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import PluginError
+from bench.training.method import Method, Phase
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"learning_rates": {}}, "trains nothing: give at least one part a learning rate"),
+        ({"learning_rates": {"head": 0.0}}, "learning rate of 'head' must be positive, got 0.0; leave a part out"),
+        ({"learning_rates": {"head": -1.0}}, "learning rate of 'head' must be positive, got -1.0"),
+        ({"learning_rates": {"head": math.nan}}, "learning rate of 'head' must be positive, got nan"),
+        ({"learning_rates": {"head": math.inf}}, "learning rate of 'head' must be positive, got inf"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"drop_path": 1.0}, r"drop_path must lie in \[0, 1\), got 1.0"),
+        ({"drop_path": math.nan}, r"drop_path must lie in \[0, 1\), got nan"),
+        ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
+        ({"final_factor": 1.5}, "the final learning rate must lie between 0 and the first, got 1.5"),
+        ({"clip": 0.0}, "clip must be positive, got 0.0"),
+        ({"optimizer": "sgd"}, r"expected one of \('adamw', 'adam'\), got 'sgd'"),
+        ({"schedule": "linear"}, "expected one of .*'plateau'.*, got 'linear'"),
+        ({"selection": "first"}, r"expected one of \('best', 'last'\), got 'first'"),
+    ],
+)
+def test_a_wrong_phase_says_what_is_wrong(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(PluginError, match=f"phase 'probe'.*{message}"):
+        Phase(**{"name": "probe", "learning_rates": {"head": 1e-3}, "epochs": 1, **wrong})
+
+
+def test_the_default_loss_is_binary_cross_entropy() -> None:
+    logits, labels = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
+
+    loss = Method().loss(lambda signals: signals, logits, labels)
+
+    assert loss.item() == pytest.approx((math.log(2) + math.log1p(math.exp(2))) / 2)
+
+
+@pytest.mark.parametrize(("kind", "plain"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_the_fused_optimizer_is_the_plain_one(kind: Any, plain: type[torch.optim.Optimizer]) -> None:
+    phase = Phase(name="p", learning_rates={"head": 0.01}, epochs=1, optimizer=kind, weight_decay=0.1)
+    torch.manual_seed(0)
+    start, gradients = torch.randn(50, dtype=torch.float64), torch.randn(30, 50, dtype=torch.float64)
+
+    def run(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        return parameter.detach()
+
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    fused = run(ours, Method().optimizer([{"params": [ours], "lr": 0.01}], phase))
+    unfused = run(theirs, plain([{"params": [theirs], "lr": 0.01}], weight_decay=0.1, foreach=False))  # type: ignore[call-arg]
+
+    torch.testing.assert_close(fused, unfused, rtol=1e-12, atol=1e-12)
+    assert (fused - start).abs().mean() > 0.02

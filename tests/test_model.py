@@ -1,0 +1,207 @@
+"""Parts, modes and DropPath; ECGFounder computes what the official code computes."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.fcn import FCNWang
+from baselines.net1d import ECGFounder, Net1D, Net1DMini
+from bench.data.signals import SignalSpec
+from bench.errors import BenchError, Incompatible
+from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
+
+OFFICIAL = {
+    5000: (-0.177915, 0.140275, -0.336096, 0.349989, 0.232728),
+    4999: (-0.178937, 0.140103, -0.335624, 0.350575, 0.232584),
+    999: (-0.297895, 0.056694, -0.291175, 0.396562, 0.089383),
+}
+"""First deep features of the official net1d.py (float64) with the weights of `fill`, for linspace(-1, 1) over
+[1, 12, length]. Its float32 outputs are within 6e-7 of ours; measured with PKUDigitalHealth/ECGFounder at HEAD."""
+
+
+def fill(module: nn.Module) -> None:
+    """Weights by a formula: a table of hashed numbers, repeated, scaled by fan-in."""
+    table = torch.arange(65_537, dtype=torch.float64).sin().mul(43758.5453).remainder(2).sub(1).float()
+    start = 0
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 100
+            tiled = table.roll(-start).repeat(parameter.numel() // len(table) + 1)[: parameter.numel()]
+            parameter.copy_(tiled.view(parameter.shape) * math.sqrt(6 / fan_in))
+            start += parameter.numel() % len(table)
+
+
+def small_net1d() -> Net1D:
+    return Net1D(SignalSpec(100, "zscore"), stem=16, widths=(16, 32), depths=(2, 2), kernel_size=8)
+
+
+@pytest.fixture
+def founder() -> ECGFounder:
+    return ECGFounder()
+
+
+def test_ecgfounder_computes_what_the_official_code_does(founder: ECGFounder) -> None:
+    fill(founder)
+    founder.eval()
+    with torch.no_grad():
+        for length, expected in OFFICIAL.items():
+            features = founder(torch.linspace(-1, 1, 12 * length).view(1, 12, length))
+            assert features.shape == (1, 1024)
+            torch.testing.assert_close(features[0, :5], torch.tensor(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_labels", "total"), [(150, 30_819_014), (5, 30_670_389)])
+def test_ecgfounder_has_the_published_size(founder: ECGFounder, num_labels: int, total: int) -> None:
+    model = Classifier(founder, num_labels)
+
+    assert count_parameters(model) == total
+    assert len(model.state_dict()) == 509
+
+
+def test_uncalled_batch_norm_is_never_trainable(founder: ECGFounder) -> None:
+    model = Classifier(founder, 5)
+    uncalled = {name for name, _ in model.named_parameters() if "bn" in name}
+    num_uncalled = sum(p.numel() for name, p in model.named_parameters() if name in uncalled)
+
+    owned = model.train_parts({"backbone": 1e-3, "head": 1e-3})
+
+    assert len(uncalled) == 122 and not any(p.requires_grad for n, p in model.named_parameters() if n in uncalled)
+    assert count_parameters(model, trainable=True) == 30_670_389 - num_uncalled
+    trained = {id(p) for part in owned.values() for p in part}
+    assert trained == {id(p) for name, p in model.named_parameters() if name not in uncalled}
+    assert trained == {id(p) for p in model.parameters() if p.requires_grad}, "DDP takes what requires a gradient"
+    with pytest.raises(BenchError, match=r"part 'backbone.first_bn', which has no parameters to train"):
+        model.train_parts({"backbone.first_bn": 1e-3, "head": 1e-3})
+
+
+def test_every_trained_parameter_of_ecgfounder_gets_a_gradient(founder: ECGFounder) -> None:
+    model = Classifier(founder, 5)
+    model.train_parts({"backbone": 1e-3, "head": 1e-3})
+
+    model(torch.randn(1, 12, 300)).sum().backward()
+
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+
+
+def test_the_longest_part_owns_a_parameter() -> None:
+    model = Classifier(small_net1d(), 3)
+    parts = {"backbone": 1.0, "backbone.stage_list.1": 2.0, "backbone.stage_list.1.block_list.0.conv1": 3.0}
+
+    owned = model.train_parts(parts)
+
+    def ids(module: nn.Module, without: tuple[nn.Module, ...] = ()) -> set[int]:
+        return {id(p) for p in module.parameters() if p.requires_grad} - {
+            id(p) for m in without for p in m.parameters()
+        }
+
+    stage = model.backbone.get_submodule("stage_list.1")
+    conv = model.backbone.get_submodule("stage_list.1.block_list.0.conv1")
+    got = {part: {id(p) for p in parameters} for part, parameters in owned.items()}
+    assert got == {
+        "backbone": ids(model.backbone, (stage,)),
+        "backbone.stage_list.1": ids(stage, (conv,)),
+        "backbone.stage_list.1.block_list.0.conv1": ids(conv),
+    }
+    assert not any(p.requires_grad for p in model.head.parameters())
+
+
+def test_a_part_is_a_path_and_not_a_prefix_of_letters() -> None:
+    model = Classifier(small_net1d(), 3)
+
+    with pytest.raises(BenchError, match=r"trains part 'backbone.stage', which has no .*backbone.stage_list\b"):
+        model.train_parts({"backbone.stage": 1e-3})
+
+    assert len(model.train_parts({"head.bias": 1e-3})["head.bias"]) == 1
+    assert not model.head.weight.requires_grad
+
+
+def test_modes_follow_the_parts() -> None:
+    model = Classifier(FCNWang(), 3)
+
+    model.train_parts({"backbone.tail": 1.0, "head": 1.0})
+
+    in_training = {name for name, module in model.named_modules() if module.training}
+    expected = {n for n, _ in model.named_modules() if n.startswith("backbone.tail") or n == "head"}
+    assert in_training == expected and "backbone.tail.layers.0" in expected
+    model.train_parts({"head": 1.0})
+    assert {name for name, module in model.named_modules() if module.training} == {"head"}
+
+
+def test_changed_keys_are_parameters_and_buffers_of_the_parts() -> None:
+    model = Classifier(FCNWang(), 3)
+
+    assert model.changed_keys({"head"}) == {"head.weight", "head.bias"}
+    assert "backbone.tail.layers.0.running_mean" in model.changed_keys({"backbone.tail"})
+    assert model.changed_keys({"head", "backbone"}) == set(model.state_dict())
+
+
+@pytest.mark.parametrize(("backbone", "count"), [(ECGFounder, 20), (Net1DMini, 12)])
+def test_drop_path_follows_the_linear_rule(backbone: type[Net1D], count: int) -> None:
+    with torch.device("meta"):
+        model = Classifier(backbone(), 5)
+
+    paths = set_drop_path(model, 0.5)
+
+    assert [path.rate for path in paths] == pytest.approx([0.5 * i / (count - 1) for i in range(count)])
+    assert paths[0].rate == 0 and paths[-1].rate == 0.5
+    assert all(path.rate == 0 for path in set_drop_path(model, 0.0))
+
+
+def test_drop_path_is_before_the_addition_in_every_block() -> None:
+    """With its branch dropped a block passes its identity on, and nothing else."""
+    model = small_net1d()
+    model.train()
+    blocks = [block for stage in model.stage_list for block in stage.block_list]
+    assert len(blocks) == 4
+    for block in blocks:
+        x = torch.randn(3, block.conv1.conv.in_channels, 10)
+        with_branch = block(x)
+        block.drop_path.rate, block.drop_path.keep = 0.5, torch.tensor([1.0, 0.0, 0.0])
+        dropped = block(x)
+        identity = nn.functional.max_pool1d(x, 2) if block.stride == 2 else x
+        identity = nn.functional.pad(identity, (0, 0, block.widening // 2, block.widening - block.widening // 2))
+        torch.testing.assert_close(dropped[1:], identity[1:])
+        torch.testing.assert_close(dropped[0], (2 * with_branch - identity)[0])
+
+
+def test_drop_path_expects_the_branch() -> None:
+    torch.manual_seed(0)
+    path, num = DropPath(), 40_000
+    path.rate = 0.3
+    branch = torch.tensor([1.0, -2.0, 4.0]).expand(num, 3)
+
+    dropped = path(branch)
+
+    kept = dropped[:, 0] != 0
+    assert torch.equal(dropped, torch.where(kept[:, None], branch / 0.7, 0.0)), "a record is dropped or scaled, whole"
+    error = math.sqrt(0.3 / 0.7 / num)  # standard error of the mean of mask / 0.7
+    torch.testing.assert_close(dropped.mean(0), branch[0], rtol=5 * error, atol=0)
+    assert dropped[:, 0].std().item() == pytest.approx(math.sqrt(0.3 / 0.7), rel=0.02)
+
+
+def test_drop_path_rests_in_eval_mode() -> None:
+    path = DropPath()
+    path.rate = 0.9
+    branch = torch.ones(50, 3)
+
+    assert path.eval()(branch) is branch
+    path.train().keep = torch.zeros(50)
+    assert not path(branch).any()
+    assert path(torch.ones(60, 3)).shape == (60, 3), "a batch that a loss has made draws its own mask"
+
+
+def test_stochastic_depth_needs_residual_blocks() -> None:
+    with pytest.raises(Incompatible, match="needs at least two residual blocks, and this backbone has none"):
+        set_drop_path(Classifier(FCNWang(), 3), 0.5)
+    assert set_drop_path(Classifier(FCNWang(), 3), 0.0) == []
+
+
+def test_the_backbone_initialises_its_head() -> None:
+    class Zero(Net1DMini):
+        def reset_head(self, head: nn.Linear) -> None:
+            nn.init.zeros_(head.weight)
+
+    weight: Tensor = Classifier(Zero(), 4).head.weight
+    assert weight.shape == (4, 256) and not weight.any()
