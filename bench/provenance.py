@@ -1,4 +1,4 @@
-"""What a result says of its own making: which code, which versions, which machine, at what cost."""
+"""What a result says of itself: what was run on what, by which code, what came out, on which machine, at what cost."""
 
 from __future__ import annotations
 
@@ -7,17 +7,144 @@ import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import bench
+from bench.cell import Cell, digest
+from bench.data.prepared import PreparedSignals, choose_source_rate
+from bench.data.ptbxl import Records
+from bench.data.signals import PREPROCESSINGS
+from bench.data.splits import TEST_FOLD, Split
+from bench.data.tasks import LabelTable
+from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import score_fold
 from bench.registry import Kind, Reference, find, resolve
 from bench.training.distributed import World
+from bench.training.loop import PhaseReport
+from bench.training.method import Phase
+from bench.training.model import Classifier, count_parameters
+from bench.training.precision import Precision
+from bench.training.weights import Init, hash_weights
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "wfdb")
+
+
+def describe(
+    cell: Cell,
+    records: Records,
+    table: LabelTable,
+    parts: Split,
+    phases: Sequence[Phase],
+    model: Classifier,
+    init: Init,
+    precision: Precision,
+) -> dict[str, Any]:
+    """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
+    spec = model.backbone.signals
+    method, backbone = plugin_facts("method", cell.method), plugin_facts("backbone", cell.arch)
+    source_rate = choose_source_rate(spec, cell.source_rate)
+    signals = {**asdict(spec), "version": PREPROCESSINGS[spec.preprocessing].version}
+    facts = {
+        "task": table.fingerprint,
+        "fraction": cell.fraction,
+        "draw": cell.draw if cell.fraction < 1 else None,
+        "signals": signals,
+        "source_rate": source_rate,
+        "method": [method["name"], method["resolved"], [asdict(phase) for phase in phases]],
+        "backbone": [backbone["name"], backbone["resolved"]],
+        "init": init.sha256,
+        "precision": precision,
+        "seed": cell.seed,
+    }
+    identity = digest(facts)
+    return {
+        "digest": identity,
+        "cell": {
+            "task": table.task,
+            "arch": str(cell.arch),
+            "method": str(cell.method),
+            "init": cell.init,
+            "fraction": cell.fraction,
+            "draw": cell.draw,
+            "seed": cell.seed,
+            "source_rate": source_rate if source_rate != spec.rate else None,
+            "precision": precision,
+            "command": cell.command(),
+        },
+        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
+        "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
+        "split": {
+            "train_records": len(parts.train),
+            "val_records": len(parts.val),
+            "train_patients": len(np.unique(parts.train.patient_id)),
+            "train_positives": dict(zip(table.labels, parts.train.y_true.sum(axis=0).tolist(), strict=True)),
+            "labels_without_training_positive": parts.unseen_labels,
+        },
+        "method": {**method, "phases": [asdict(phase) for phase in phases]},
+        "backbone": {
+            **backbone,
+            "parameters": count_parameters(model),
+            "feature_dim": model.backbone.feature_dim,
+        },
+        "signals": signals,
+        "init": asdict(init),
+        "origin": {
+            "digest": identity,
+            "trained_on": f"{table.task} of {records.name}, folds 1-8",
+            "command": cell.command(),
+        },
+    }
+
+
+def outcome(
+    stage: str,
+    model: Classifier,
+    signals: PreparedSignals,
+    reports: Sequence[PhaseReport],
+    predictions: Mapping[int, Predictions],
+    truth: Mapping[int, LabelTable],
+) -> dict[str, Any]:
+    """What came out: the second half of a result, with the metrics of each fold and intervals for fold 10."""
+    reads = [
+        {"at": datetime.now(UTC).isoformat(timespec="seconds"), "records": len(table), "for": "final scores"}
+        for fold, table in truth.items()
+        if fold == TEST_FOLD
+    ]
+    metrics = {
+        f"fold_{fold}": score_fold(
+            table.y_true, predictions[fold].logits, table.labels, table.patient_id if fold == TEST_FOLD else None
+        )
+        for fold, table in truth.items()
+    }
+    return {
+        "stage": stage,
+        "incompatible": None,
+        "signals": {
+            **asdict(signals.spec),
+            "version": PREPROCESSINGS[signals.spec.preprocessing].version,
+            "source_rate": signals.source_rate,
+            "scaling": asdict(signals.scaling),
+            "findings": signals.findings,
+        },
+        "training": [asdict(report) for report in reports],
+        "weights_sha256": hash_weights(model.state_dict()),
+        "reads_of_fold_10": reads,
+        "metrics": metrics,
+    }
+
+
+def cost(began: float, world: World) -> dict[str, float]:
+    """Seconds since `began` on the monotonic clock, and the most memory that this process has held."""
+    return {"seconds": time.monotonic() - began, "peak_memory_mib": _peak_memory_mib(world)}
 
 
 def plugin_facts(kind: Kind, reference: Reference) -> dict[str, Any]:
@@ -48,7 +175,7 @@ def environment(world: World) -> dict[str, Any]:
     }
 
 
-def peak_memory_mib(world: World) -> float:
+def _peak_memory_mib(world: World) -> float:
     """The largest memory this process has held: on the GPU where it trains on one, else resident."""
     if world.device.type == "cuda":
         return torch.cuda.max_memory_allocated(world.device) / 2**20

@@ -16,7 +16,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -149,11 +149,18 @@ class Registry:
     def _import(self, name: str, imported: Callable[[], object]) -> bool:
         reason = why_it_fails(imported)
         if reason is None:
+            self._claim(name)
             return True
         self.broken[name] = reason
         # what other modules registered meanwhile stays: they are imported and will not run again
         self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module in sys.modules}
         return False
+
+    def _claim(self, module: str) -> None:
+        """Say whose a module's plugins are, also where somebody had imported it before."""
+        for key, plugin in self.plugins.items():
+            if plugin.module == module:
+                self.plugins[key] = replace(plugin, distribution=self._importing)
 
     def find(self, kind: Kind, name: str) -> Plugin:
         """The plugin of that name, or a PluginError that suggests the nearest and names what failed to import."""

@@ -112,7 +112,8 @@ def identity(asked: Cell) -> str:
     parts = split(table, asked.fraction, asked.draw)
     model, init = bench.run.build_model(asked.arch, len(table.labels), asked.init, asked.seed)
     precision = resolve_precision(asked.precision, torch.device("cpu"))
-    return str(bench.run.describe(asked, records, table, parts, model, init, precision)["digest"])
+    phases = bench.run.make_method(asked.method).phases()
+    return str(bench.run.describe(asked, records, table, parts, phases, model, init, precision)["digest"])
 
 
 @pytest.fixture(scope="module")

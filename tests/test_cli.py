@@ -19,8 +19,9 @@ from bench.reporting.results import find_results
 from bench.run import build_model
 from bench.training.weights import save_weights
 
-LP = ("--task", "superdiag", "--arch", "net1d_mini", "--method", "lp(probe_epochs=2)")
-QUICK = ("--task", "superdiag", "--arch", "prevalence", "--method", "lp(probe_epochs=2)")
+EXACT = ("--precision", "float32")  # where bf16 is to be had, it is the default
+LP = ("--task", "superdiag", "--arch", "net1d_mini", "--method", "lp(probe_epochs=2)", *EXACT)
+QUICK = ("--task", "superdiag", "--arch", "prevalence", "--method", "lp(probe_epochs=2)", *EXACT)
 
 
 class Said(NamedTuple):
@@ -252,7 +253,7 @@ def test_list_shows_tables(run_bench: Bench, demo_set: Path) -> None:
 def test_from_runs_to_a_leaderboard(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
     ran = run_bench("run", *QUICK, "--data", demo_set, "--json")
     assert ran.code == 0, ran.err
-    declined = run_bench("run", *QUICK[:2], "--arch", "fcn_wang", "--method", "lpft-sd", "--data", demo_set)
+    declined = run_bench("run", *QUICK[:2], "--arch", "fcn_wang", "--method", "lpft-sd", *EXACT, "--data", demo_set)
     assert declined.code == 0
     assert "stochastic depth needs at least two residual blocks" in declined.out
 

@@ -84,13 +84,21 @@ def set_drop_path(model: nn.Module, rate: float) -> list[DropPath]:
     return paths
 
 
+class Head(nn.Linear):
+    """The linear head, never in bf16: logits of 8 bits would tie records that a ranking metric must tell apart."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
 class Classifier(nn.Module):
     """A backbone and a linear head: signals [record, lead, time] -> logits [record, label]."""
 
     def __init__(self, backbone: Backbone, num_labels: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.feature_dim, num_labels)
+        self.head = Head(backbone.feature_dim, num_labels)
         backbone.reset_head(self.head)
         self.never_trained = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
 
