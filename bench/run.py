@@ -55,9 +55,10 @@ def execute(cell: Cell, options: Options) -> Result:
         table = label_table(records, find_task(cell.task))
         parts = split(table, cell.fraction, cell.draw)
         method = make_method(cell.method)
+        phases = method.phases()
         model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
-        plan = describe(cell, records, table, parts, method.phases(), model, init, precision)
+        plan = describe(cell, records, table, parts, phases, model, init, precision)
         folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
         if not options.overwrite and (finished := folder.finished()):
             return finished
