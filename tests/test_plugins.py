@@ -184,3 +184,18 @@ def test_wheel_and_editable_install_list_the_same_and_no_shadow(wheel_venv: Venv
     assert wheel == editable
     assert {"lp", "ft", "lpft-sd"} <= {entry["name"] for entry in wheel["methods"]}
     assert {"ecgfounder", "net1d_mini"} <= {entry["name"] for entry in wheel["archs"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["method", "arch"])
+def test_what_bench_new_writes_installs_and_passes_bench_check(wheel_venv: Venv, kind: str) -> None:
+    name = f"my_new_{kind}"
+    written = wheel_venv.bench("new", kind, name)
+    assert written.returncode == 0, written.stderr
+    wheel_venv.install(wheel_venv.work / name)
+
+    checked = wheel_venv.bench("check", name)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "FAULT" not in checked.stdout
+    assert checked.stdout.count("ok ") >= 2

@@ -1,0 +1,231 @@
+"""Every registered backbone and method passes the conformance checks, and each check finds what it is there for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.conformance import check_backbone, check_method, check_published
+from bench.errors import CheckpointError
+from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
+from bench.registry import _REGISTRY, Reference, make, registry
+from bench.training.model import Classifier
+from bench.training.weights import load_published
+
+BACKBONES = [plugin.name for plugin in registry().of_kind("backbone")]
+METHODS = [plugin.name for plugin in registry().of_kind("method")]
+
+
+def faults(findings: Iterator[Any]) -> dict[str, str]:
+    return {finding.check: finding.fault for finding in findings if finding.fault}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_conform(name: str) -> None:
+    assert faults(check_backbone(Reference(name), two_processes=False)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["net1d_mini", "resnet1d_wang"])
+def test_backbones_train_alike_on_two_processes(name: str) -> None:
+    assert faults(check_backbone(Reference(name))) == {}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_conform(name: str) -> None:
+    assert faults(check_method(Reference(name))) == {}
+
+
+class Sound(Backbone):
+    """A backbone without fault, from which the faulty ones differ in one thing."""
+
+    signals = SignalSpec(100, "zscore")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(12, 4, 9, stride=5)
+        self.block = nn.Conv1d(4, 4, 3, padding=1)
+        self.paths = nn.ModuleList([DropPath(), DropPath()])
+        self.norm = nn.BatchNorm1d(4)
+        self.feature_dim = 4
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            x = x + path(self.block(x.relu()))
+        return x.mean(-1)
+
+
+class WrongShape(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals)[:, :3]
+
+
+class NotFinite(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals) * float("nan")
+
+
+class NumpyWeights(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv.weight.data += torch.from_numpy(np.random.default_rng().normal(size=1)).float()
+
+
+class Unregistered(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.randn(4)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals) + self.shift
+
+
+class LooksAtTheBatch(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals - signals.mean(0))
+
+
+class Unused(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Linear(2, 2)
+
+
+class NeverFrozen(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.conv(signals)
+        F.batch_norm(x, self.norm.running_mean, self.norm.running_var, training=True)
+        return self.block(self.norm(x)).mean(-1) + sum(path(x).sum() * 0 for path in self.paths)
+
+
+class IdlePaths(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            path(x)
+            x = x + self.block(x.relu())
+        return x.mean(-1)
+
+
+class Delicate(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return ((self.norm(self.conv(signals)) * 1e4) % 1.0).mean(-1) + 0 * super().forward(signals)
+
+
+@pytest.fixture
+def registered() -> Iterator[Callable[..., Reference]]:
+    """Registers a plugin for one test."""
+    before = dict(_REGISTRY.plugins)
+
+    def register(make: Any) -> Reference:
+        name = make.__name__.lower()
+        (register_method if issubclass(make, Method) else register_backbone)(name)(make)
+        return Reference(name)
+
+    yield register
+    _REGISTRY.plugins = before
+
+
+def test_a_sound_backbone_passes(registered: Callable[..., Reference]) -> None:
+    assert faults(check_backbone(registered(Sound), two_processes=False)) == {}
+
+
+@pytest.mark.parametrize(
+    ("faulty", "check", "words"),
+    [
+        (WrongShape, "computes features", "expected [2, feature_dim] = [2, 4]"),
+        (NotFinite, "computes features", "NaN or infinite"),
+        (NumpyWeights, "is the same for the same seed", "conv.weight differs"),
+        (Unregistered, "survives a state-dict round trip", "register tensors"),
+        (LooksAtTheBatch, "treats records alone as in a batch", "with its batch"),
+        (Unused, "trains every trainable parameter", "2 parameters get no gradient, first backbone.idle.weight"),
+        (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
+        (IdlePaths, "drops paths at the set rate", "change nothing"),
+        (Delicate, "agrees in bf16", "keep sensitive steps in float32"),
+    ],
+)
+def test_a_faulty_backbone_is_told_so(
+    registered: Callable[..., Reference], faulty: type[Backbone], check: str, words: str
+) -> None:
+    found = faults(check_backbone(registered(faulty), two_processes=False))
+
+    assert words in found[check]
+
+
+@dataclass(frozen=True)
+class NoSuchPart(Method):
+    def phases(self) -> list[Phase]:
+        return [Phase(name="x", learning_rates={"hed": 1e-3}, epochs=1)]
+
+
+@dataclass(frozen=True)
+class NoPhases(Method):
+    def phases(self) -> list[Phase]:
+        return []
+
+
+@dataclass(frozen=True)
+class LossARecord(Method):
+    def phases(self) -> list[Phase]:
+        return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
+
+    def loss(self, forward: Any, signals: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(forward(signals), labels, reduction="none").mean(1)
+
+
+@dataclass(frozen=True)
+class Idle(Method):
+    def phases(self) -> list[Phase]:
+        return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        return torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize(
+    ("faulty", "check", "words"),
+    [
+        (NoSuchPart, "trains x as declared", "'hed'"),
+        (NoPhases, "declares phases", "at least one"),
+        (LossARecord, "trains x as declared", "one finite number"),
+        (Idle, "trains x as declared", "moves nothing"),
+    ],
+)
+def test_a_faulty_method_is_told_so(
+    registered: Callable[..., Reference], faulty: type[Method], check: str, words: str
+) -> None:
+    assert words in faults(check_method(registered(faulty)))[check]
+
+
+def test_published_outputs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file with the published keys: other weights give other outputs; told its own outputs, it agrees."""
+    torch.manual_seed(0)
+    model = Classifier(make("backbone", Reference("ecgfounder")), 150).eval()
+    weights = {("dense." + k[5:] if k.startswith("head.") else k[9:]): v for k, v in model.state_dict().items()}
+    path = tmp_path / "12_lead.pth"
+    torch.save({"state_dict": weights}, path)
+
+    (finding,) = check_published(Reference("ecgfounder"), str(path))
+    assert "published: 8.3751" in str(finding.fault)
+
+    load_published(model, path)
+    with torch.no_grad():
+        outputs = model(torch.linspace(-1, 1, 60_000).view(1, 12, 5000))[0, :10].tolist()
+    published = type(model.backbone).checkpoint
+    monkeypatch.setattr(
+        type(model.backbone), "checkpoint", type(published)(**{**vars(published), "first_logits": tuple(outputs)})
+    )
+    (finding,) = check_published(Reference("ecgfounder"), str(path))
+    assert finding.fault is None
+
+
+def test_no_published_outputs_is_an_answer() -> None:
+    with pytest.raises(CheckpointError, match="net1d_mini has no published outputs"):
+        list(check_published(Reference("net1d_mini"), "pretrained"))

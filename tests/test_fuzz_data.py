@@ -1,0 +1,279 @@
+"""Whatever stands in a file of a stranger's: it is read, or refused in one line.
+
+`BENCH_FUZZ=20000 pytest tests/test_fuzz_data.py` tries that many inputs a kind, new ones every time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from bench.data.info import describe
+from bench.data.manifests import read_manifest, split_of
+from bench.data.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.verify import parse_sums, verify
+from bench.data.waveforms import read_waveform
+from bench.errors import DataError
+from bench.evaluation.predictions import Predictions, align
+from bench.reporting.results import PREDICTIONS, Result, write_result
+
+NUM = int(os.environ.get("BENCH_FUZZ", "0"))
+FUZZ = settings(
+    deadline=None,
+    derandomize=not NUM,
+    max_examples=NUM or 80,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+TOKENS = (
+    *(
+        "",
+        " ",
+        "\n",
+        "\r",
+        ",",
+        '"',
+        "'",
+        "\t",
+        "\x00",
+        "\ufeff",
+        "0",
+        "1",
+        "-",
+        "-1",
+        "1.5",
+        "1e9",
+        "1e999",
+        "nan",
+        "inf",
+    ),
+    *("{", "}", "[", "]", ":", "{'NORM': 100.0}", "{}", "{'NORM': -1}", "{'X': 1e999}", "{1: 2}", "None", "True", "10"),
+    *("99999999999999999999", "µ", "\udc80", "\x0b", "ecg_id", "train", "null", "../x", "#", "\\", "/", "0x1", "1_0"),
+)
+SMALL = 12
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> list[tuple[float, int, bytes]]:
+    """Up to three edits: where, as a share of the file, how many bytes go, and what comes."""
+    token = st.sampled_from(TOKENS).map(lambda text: text.encode("utf-8", "surrogateescape"))
+    one = st.tuples(st.floats(0, 1), st.sampled_from([0, 0, 1, 1, 2, 5, 30, 400]), token | st.binary(max_size=4))
+    return draw(st.lists(one, min_size=1, max_size=3))
+
+
+def mutated(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+    for share, num_gone, new in edits:
+        at = int(share * len(content))
+        content = content[:at] + new + content[at + num_gone :]
+    return content
+
+
+def read_or_refuse(read: Callable[[], object]) -> None:
+    """Anything but a DataError with words is the test's failure; the command line makes one line of it."""
+    refused = None
+    try:
+        read()
+    except DataError as error:
+        refused = str(error)
+    assert refused is None or len(refused.split()) > 3
+
+
+@pytest.fixture(scope="module")
+def small(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few records at 100 Hz."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    rows = pd.read_csv(demo_set / TABLE).head(SMALL)
+    rows.to_csv(folder / TABLE, index=False)
+    shutil.copy(demo_set / STATEMENTS, folder / STATEMENTS)
+    (folder / "records100/00000").mkdir(parents=True)
+    for name in rows["filename_lr"]:
+        for ending in (".hea", ".dat"):
+            shutil.copy(demo_set / (name + ending), folder / (name + ending))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(small: Path) -> LabelTable:
+    return label_table(load_records(small), find_task("all"))
+
+
+def read_dataset(folder: Path) -> None:
+    describe(folder, [find_task("superdiag")])
+
+
+@pytest.mark.parametrize("name", [TABLE, STATEMENTS])
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_table(small: Path, name: str, edits: list[tuple[float, int, bytes]]) -> None:
+    original = (small / name).read_bytes()
+    try:
+        (small / name).write_bytes(mutated(original, edits))
+        read_or_refuse(lambda: read_dataset(small))
+    finally:
+        (small / name).write_bytes(original)
+
+
+CELL = st.sampled_from(TOKENS) | st.text(max_size=6)
+
+
+@FUZZ
+@given(row=st.integers(0, SMALL - 1), column=st.integers(0, 27), text=CELL, every=st.booleans())
+def test_a_table_with_a_wrong_cell(small: Path, row: int, column: int, text: str, every: bool) -> None:
+    original = (small / TABLE).read_bytes()
+    rows = pd.read_csv(small / TABLE, dtype=str, keep_default_na=False)
+    rows.iloc[slice(None) if every else row, column] = text
+    try:
+        (small / TABLE).write_bytes(rows.to_csv(index=False).encode("utf-8", "surrogateescape"))
+        read_or_refuse(lambda: read_dataset(small))
+    finally:
+        (small / TABLE).write_bytes(original)
+
+
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_header(small: Path, edits: list[tuple[float, int, bytes]]) -> None:
+    path = small / "records100/00000/00001_lr.hea"
+    original = path.read_bytes()
+    try:
+        path.write_bytes(mutated(original, edits))
+        read_or_refuse(lambda: read_waveform(path.with_suffix("")))
+    finally:
+        path.write_bytes(original)
+
+
+@FUZZ
+@given(edits=mutations())
+def test_mutated_samples(small: Path, edits: list[tuple[float, int, bytes]]) -> None:
+    path = small / "records100/00000/00001_lr.dat"
+    original = path.read_bytes()
+    try:
+        path.write_bytes(mutated(original, edits))
+        read_or_refuse(lambda: read_waveform(path.with_suffix("")))
+    finally:
+        path.write_bytes(original)
+
+
+@settings(FUZZ, max_examples=NUM // 20 or 15)
+@given(
+    edits=mutations(), name=st.sampled_from([TABLE, "records100/00000/00001_lr.hea", "records100/00000/00001_lr.dat"])
+)
+def test_verify_tells_and_never_fails(small: Path, name: str, edits: list[tuple[float, int, bytes]]) -> None:
+    original = (small / name).read_bytes()
+    changed = mutated(original, edits)
+    assume(changed != original)
+    try:
+        (small / name).write_bytes(changed)
+        report = verify(small)
+        assert len(report.as_rows()) == len(report.checks)
+    finally:
+        (small / name).write_bytes(original)
+
+
+@FUZZ
+@given(edits=mutations())
+def test_mutated_checksums(small: Path, edits: list[tuple[float, int, bytes]]) -> None:
+    lines = "".join(f"{at:064x} records100/{at:05d}_lr.dat\n" for at in range(4)).encode()
+    text = mutated(lines, edits).decode(errors="replace")
+
+    def read() -> None:
+        for path in parse_sums(text, "it"):
+            assert (small / path).resolve().is_relative_to(small.resolve())
+
+    read_or_refuse(read)
+
+
+MANIFESTS = {
+    ".json": b'{"schema": 1, "fingerprint": null, "train": [1, 2, 3, 4], "val": [5], "test": [6], "draw": 0}',
+    ".csv": b"ecg_id,split\n1,train\n2,train\n3,train\n4,val\n5,test\n",
+}
+
+
+@pytest.mark.parametrize("ending", MANIFESTS)
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_manifest(small: Path, table: LabelTable, ending: str, edits: list[tuple[float, int, bytes]]) -> None:
+    path = small.parent / f"fuzz{ending}"
+    path.write_bytes(mutated(MANIFESTS[ending], edits))
+    read_or_refuse(lambda: split_of(read_manifest(path), table))
+
+
+DOCUMENT = {"task": {"fingerprint": "f" * 64}}
+
+
+def read_predictions(folder: Path, table: LabelTable) -> None:
+    for scores in Result(folder, DOCUMENT).predictions.values():
+        align(scores, table.ecg_id, table.labels)
+
+
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_predictions_file(small: Path, table: LabelTable, edits: list[tuple[float, int, bytes]]) -> None:
+    folder = small.parent / "run"
+    folder.mkdir(exist_ok=True)
+    path, whole = folder / PREDICTIONS, small.parent / "whole.npz"
+    if not whole.exists():
+        logits = np.zeros((len(table), len(table.labels)), dtype=np.float32)
+        scores = Predictions(table.ecg_id, table.labels, logits)
+        write_result(folder, DOCUMENT, {10: scores})
+        shutil.copy(path, whole)
+    path.write_bytes(mutated(whole.read_bytes(), edits))
+    read_or_refuse(lambda: read_predictions(folder, table))
+
+
+ARRAYS = st.one_of(
+    st.lists(st.integers(-3, 2**40), max_size=SMALL).map(np.array),
+    st.lists(st.floats(width=32), max_size=4).map(lambda numbers: np.array(numbers, dtype=np.float32)),
+    st.lists(st.text(max_size=3), max_size=3).map(lambda texts: np.array(texts, dtype=str)),
+    st.sampled_from(
+        [np.array(0), np.array("f" * 64), np.zeros((2, 2, 2)), np.array([b"x"]), np.array([1j]), np.array([])]
+    ),
+    st.tuples(st.integers(0, 4), st.integers(0, 4)).map(lambda shape: np.zeros(shape, dtype=np.float32)),
+)
+KEYS = st.sampled_from(["fingerprint", "labels", "ecg_id_fold10", "logits_fold10", "ecg_id_foldx", "ecg_id_", "extra"])
+
+
+@FUZZ
+@given(changed=st.dictionaries(KEYS, ARRAYS | st.none(), min_size=1, max_size=3))
+def test_a_predictions_file_of_strange_arrays(
+    small: Path, table: LabelTable, changed: dict[str, npt.NDArray[np.generic] | None]
+) -> None:
+    folder = small.parent / "strange"
+    folder.mkdir(exist_ok=True)
+    logits = np.zeros((len(table), len(table.labels)), dtype=np.float32)
+    arrays = {"fingerprint": np.array("f" * 64), "labels": np.array(table.labels), "ecg_id_fold10": table.ecg_id}
+    arrays |= {"logits_fold10": logits} | changed
+    np.savez(folder / PREDICTIONS, **{key: array for key, array in arrays.items() if array is not None})
+    read_or_refuse(lambda: read_predictions(folder, table))
+
+
+@FUZZ
+@given(
+    folds=st.lists(st.integers(1, 10), min_size=SMALL, max_size=SMALL),
+    patients=st.lists(st.integers(1, 6), min_size=SMALL, max_size=SMALL),
+)
+def test_a_set_is_read_if_and_only_if_no_patient_leaks(small: Path, folds: list[int], patients: list[int]) -> None:
+    original = (small / TABLE).read_bytes()
+    parts: dict[int, set[int]] = {}
+    for patient, fold in zip(patients, folds, strict=True):
+        parts.setdefault(patient, set()).add(max(fold, 8))
+    leaks = any(len(found) > 1 for found in parts.values())
+    rows = pd.read_csv(small / TABLE).assign(strat_fold=folds, patient_id=patients)
+    try:
+        rows.to_csv(small / TABLE, index=False)
+        if leaks:
+            with pytest.raises(DataError, match="would leak"):
+                load_records(small)
+        else:
+            assert len(load_records(small)) == SMALL
+    finally:
+        (small / TABLE).write_bytes(original)

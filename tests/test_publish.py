@@ -1,0 +1,211 @@
+"""Published results: verified, boarded with pictures and side pages, and found out when anything is edited."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.data.ptbxl import load_records
+from bench.data.splits import TEST_FOLD
+from bench.data.tasks import find_task, label_table
+from bench.reporting import boards
+from bench.reporting.boards import make_boards
+from bench.reporting.external import score_external
+from bench.reporting.leaderboards import write_leaderboards
+from bench.reporting.pages import plan_in
+from bench.reporting.publish import check, faults_of, publish, published_results
+from bench.reporting.results import load_result
+from bench.reporting.truth import Truth, truth_of
+
+
+@pytest.fixture(autouse=True)
+def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.reporting.comparisons.NUM_PERMUTATIONS", 500)
+
+
+@pytest.fixture(scope="module")
+def tables(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two CSV files that no longer say that they are synthetic."""
+    folder = tmp_path_factory.mktemp("tables")
+    shutil.copy(demo_set / "scp_statements.csv", folder)
+    table = pd.read_csv(demo_set / "ptbxl_database.csv").assign(device="AT-6 C")
+    more = [table.assign(ecg_id=table["ecg_id"] + n * 1000, patient_id=table["patient_id"] + n * 1e5) for n in range(6)]
+    pd.concat(more).to_csv(folder / "ptbxl_database.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two external rows of two seeds each, at two fractions."""
+    folder = tmp_path_factory.mktemp("runs")
+    table = label_table(load_records(tables), find_task("superdiag"))
+    late = table.select(table.strat_fold >= 9)
+    made = []
+    for name, quality in (("good", 2.0), ("bad", 0.5)):
+        for seed in range(2):
+            z = quality * late.y_true + np.random.default_rng(seed).normal(size=late.y_true.shape) - 1
+            pd.DataFrame(z, columns=list(late.labels)).assign(ecg_id=late.ecg_id).to_csv(folder / "x.csv", index=False)
+            for fraction in (1.0, 0.1):
+                options = {"scale": "logit", "fraction": fraction, "seed": seed}
+                made.append(score_external(folder / "x.csv", "superdiag", name, tables, folder, **options).folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def truth(tables: Path) -> Truth:
+    return truth_of(tables)
+
+
+@pytest.fixture
+def shelf(runs: list[Path], truth: Truth, tmp_path: Path) -> Path:
+    """Leaderboards with published results, a plan, reported numbers, and all pages."""
+    folder = tmp_path / "leaderboards"
+    copied, faults = publish(runs, folder, truth)
+    assert faults == []
+    assert len(copied) == len(runs)
+    (copied[0].parents[2] / "superdiag.toml").write_text('baseline = "bad (external)"\n')
+    (folder / "reported.csv").write_text(
+        "task,model,setting,macro_auroc,bracket,low,high,source,protocol\n"
+        "superdiag,fcn_wang,from scratch,0.925,0.006,,,Somebody 2020,theirs\n"
+    )
+    write(folder, truth)
+    return folder
+
+
+def write(folder: Path, truth: Truth) -> list[Path]:
+    """All pages of what is published."""
+    return write_leaderboards(make_boards(published_results(folder), truth, plan_in(folder)), folder, truth)
+
+
+def test_pages_say_what_was_found(shelf: Path) -> None:
+    (path,) = shelf.glob("*/superdiag.md")
+    text = path.read_text()
+
+    for words in (
+        "| 1 | a | good | – | external |",
+        "| baseline |",
+        "1 row tested against it (Holm over 1)",
+        "Better than the baseline: good (external); worse: none",
+        "[1] Somebody 2020: theirs.",
+        "**Synthetic" not in text and "macro AP",
+    ):
+        assert words in text
+    for file in re.findall(r"\]\(([^)]+)\)", text):
+        assert (path.parent / file).is_file(), file
+    assert len(list((path.parent / "pictures").glob("*.svg"))) == 7  # no training, no curves and no cost
+    calibration, subgroups = (
+        (path.parent / f"superdiag-{kind}.md").read_text() for kind in ("calibration", "subgroups")
+    )
+    assert "| good | – | external |" in calibration
+    assert "| sex | female |" in subgroups
+    assert "| device | AT-6 C |" in subgroups
+    assert "| superdiag | fcn_wang | from scratch | Somebody 2020 | – | 0.925 |" in (shelf / "LEDGER.md").read_text()
+
+
+def test_everything_follows_and_is_the_same_bytes_again(shelf: Path, truth: Truth, tmp_path: Path) -> None:
+    assert check(shelf, truth) == []
+    assert check(shelf, truth_of(tmp_path / "nowhere")) == []
+    before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
+    write(shelf, truth)
+    assert {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()} == before
+
+
+def edit_json(**changes: object) -> Callable[[Path], None]:
+    """Changes a result's document at `section__key__...`."""
+
+    def edit(folder: Path) -> None:
+        document = json.loads((folder / "result.json").read_text())
+        for key, value in changes.items():
+            *sections, last = key.split("__")
+            inner = document
+            for section in sections:
+                inner = inner[section]
+            inner[last] = value
+        (folder / "result.json").write_text(json.dumps(document))
+
+    return edit
+
+
+def shift_scores(folder: Path) -> None:
+    """Makes the first record's scores better."""
+    with np.load(folder / "predictions.npz") as file:
+        arrays = dict(file)
+    arrays[f"logits_fold{TEST_FOLD}"][0] += 5
+    np.savez_compressed(folder / "predictions.npz", **arrays)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (
+            edit_json(metrics__fold_10__macro__frequent__auroc__value=0.99),
+            r"metrics.fold_10.macro.frequent.auroc.value",
+        ),
+        (edit_json(metrics__fold_10__labels__MI__num_positives=1), r"metrics.fold_10.labels.MI.num_positives"),
+        (edit_json(cell__seed=7), "its digest is not that of what it says of itself"),
+        (edit_json(cell__arch="better"), "its digest is not"),
+        (edit_json(dataset__synthetic=True), "it is of a synthetic dataset"),
+        (edit_json(metrics={}), "its predictions of folds"),
+        (edit_json(scores={}), "result.json is not as it was written"),
+        (edit_json(task__fingerprint="0" * 64), "is of another task or dataset"),
+        (shift_scores, "its digest is not"),
+        (lambda folder: (folder / "predictions.npz").unlink(), "predictions.npz is missing"),
+        (lambda folder: (folder / "result.json").write_text("{"), "result.json is damaged"),
+    ],
+)
+def test_a_result_that_was_edited_is_found(
+    shelf: Path, truth: Truth, tamper: Callable[[Path], None], message: str
+) -> None:
+    folder = sorted(path.parent for path in shelf.rglob("result.json"))[0]
+    tamper(folder)
+
+    faults = check(shelf, truth)
+    assert any(message in fault and str(folder) in fault for fault in faults), faults
+
+
+def test_a_page_that_was_edited_is_found(shelf: Path, truth: Truth, tmp_path: Path) -> None:
+    (path,) = shelf.glob("*/superdiag.md")
+    text = path.read_text()
+    value = re.search(r"external \| (0\.\d{4})", text).group(1)  # type: ignore[union-attr]
+    for damaged in (text.replace(value, "0.9999", 1), text + "\nAnd the winner is ours.\n"):
+        path.write_text(damaged)
+        assert [fault.split(";")[0] for fault in check(shelf, truth)] == [f"{path} does not follow from the results"]
+    path.write_text(text.replace(value, "0.9999", 1))
+    assert check(shelf, truth_of(tmp_path / "nowhere")) == [f"{path} has other rows or scores than the results"]
+    path.write_text(text)
+    (shelf / "extra.md").write_text("x")
+    assert check(shelf, truth) == [f"{shelf / 'extra.md'} follows from no published result"]
+
+
+def test_what_has_a_fault_is_not_published(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    edited = tmp_path / "edited"
+    shutil.copytree(runs[0], edited)
+    shift_scores(edited)
+    copied, faults = publish([runs[1], edited], tmp_path / "out", truth)
+
+    assert copied == []
+    assert len(faults) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("commit", "fault"), [(None, "is not known"), ("abc-dirty", "differed from its commit abc")])
+def test_code_that_is_not_committed_is_a_fault(
+    runs: list[Path], truth: Truth, tmp_path: Path, commit: str | None, fault: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    edit_json(cell__method="lp", environment__git_commit=commit)(folder)
+
+    assert any(fault in one for one in faults_of(load_result(folder), truth))
+
+
+def test_boards_are_drawn_once(truth: Truth, runs: list[Path]) -> None:
+    table = truth(load_result(runs[0]))
+    assert table is truth(load_result(runs[1]))
+    assert table is not None
+    assert boards.draws_of(table) is boards.draws_of(table)

@@ -1,0 +1,30 @@
+"""What `bench new` writes; that it installs and passes `bench check` is tests/test_plugins.py's."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.scaffold import write_plugin
+
+
+def test_a_package_is_written_whole(tmp_path: Path) -> None:
+    folder = write_plugin("backbone", "my_net", tmp_path)
+
+    assert sorted(path.name for path in folder.iterdir()) == ["my_net.py", "pyproject.toml", "test_my_net.py"]
+    assert 'my_net = "my_net"' in (folder / "pyproject.toml").read_text()
+    assert "class MyNet(Backbone)" in (folder / "my_net.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["my-net", "2net", "MyNet", ""])
+def test_a_name_that_python_cannot_import_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BenchError, match="cannot be a package"):
+        write_plugin("method", name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    write_plugin("method", "mine", tmp_path)
+
+    with pytest.raises(BenchError, match="exists already"):
+        write_plugin("method", "mine", tmp_path)

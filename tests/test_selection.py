@@ -1,0 +1,64 @@
+"""Rows that a user names: a folder stands for itself, a name for all its runs, and what is ambiguous is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.data.tasks import LabelTable
+from bench.errors import BenchError
+from bench.reporting.external import EXTERNAL
+from bench.reporting.results import Predictions, write_result
+from bench.reporting.selection import select_rows
+
+RANDOM = np.random.default_rng(0)
+TRUTH = LabelTable("form", ("A", "B"), np.arange(80), np.arange(80), np.full(80, 10), RANDOM.random((80, 2)) < 0.4)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two rows of two seeds at two fractions."""
+    for name in ("one", "other"):
+        for fraction in (1.0, 0.1):
+            for seed in range(2):
+                folder = tmp_path / f"{name}-{fraction}-{seed}"
+                folder.mkdir()
+                cell = {"task": "form", "arch": name, "method": EXTERNAL, "fraction": fraction, "draw": 0, "seed": seed}
+                document = {
+                    "digest": folder.name,
+                    "stage": "test",
+                    "cell": {**cell, "source_rate": None, "precision": None, "command": ""},
+                    "dataset": {"name": "set", "synthetic": False},
+                    "task": {"name": "form", "fingerprint": TRUTH.fingerprint, "labels": ["A", "B"]},
+                    "init": {"name": EXTERNAL},
+                    "incompatible": None,
+                    "metrics": {},
+                    "training": [],
+                    "signals": {},
+                }
+                write_result(
+                    folder, document, {10: Predictions(TRUTH.ecg_id, TRUTH.labels, RANDOM.normal(size=(80, 2)))}
+                )
+    return tmp_path
+
+
+def test_names_and_folders(runs: Path) -> None:
+    names = ["one (external)", "other (external)"]
+    found = select_rows(names, runs, lambda result: TRUTH, fraction=0.1)
+    assert {name: sorted(row) for name, row in found.rows.items()} == {name: [(0, 0), (0, 1)] for name in names}
+
+    folders = [str(runs / "one-1.0-0"), str(runs / "other-0.1-1")]
+    found = select_rows(folders, runs, lambda result: TRUTH)
+    assert {name: sorted(row) for name, row in found.rows.items()} == {name: [(0, 0)] for name in folders}
+
+
+def test_what_cannot_be_meant_is_said(runs: Path) -> None:
+    for names, message in (
+        (["one (external)", "other (external)"], "--task form --fraction 0.1; --task form --fraction 1: choose one"),
+        (["one (external)", "otter (external)"], r"Did you mean 'other \(external\)'\?"),
+        (["one (external)", "one (external)"], "named twice"),
+    ):
+        with pytest.raises(BenchError, match=message):
+            select_rows(names, runs, lambda result: TRUTH)
+    with pytest.raises(BenchError, match="name their folder with --data"):
+        select_rows(["one (external)", "other (external)"], runs, lambda result: None, fraction=1.0)
