@@ -21,7 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data_app = typer.Typer(help="Datasets: write a synthetic one.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Datasets: get one, check it, count it, look at it, or write a synthetic one.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable plugin to start from.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
@@ -31,7 +33,7 @@ out = Console()
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The PTB-XL folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
-DATA, RUNS = Path("data/ptb-xl"), Path("runs")
+DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
 
 
 class Stage(StrEnum):
@@ -56,6 +58,19 @@ class Precision(StrEnum):
     float32 = "float32"
     bf16 = "bf16"
     float64 = "float64"
+
+
+class Scale(StrEnum):
+    """What scores made elsewhere are."""
+
+    logit = "logit"
+    probability = "probability"
+
+
+class Compat(StrEnum):
+    """Old ways of giving intervals."""
+
+    strodthoff2020 = "strodthoff2020"
 
 
 class Kind(StrEnum):
@@ -156,26 +171,116 @@ def list_(
 @app.command()
 def leaderboard(
     runs: Runs = RUNS,
-    folder: Annotated[Path, typer.Option("--out", help="Where the pages are written.")] = Path("leaderboards"),
+    folder: Annotated[Path, typer.Option("--out", help="Where the pages are written.")] = BOARDS,
     data: Data = DATA,
+    published: Annotated[bool, typer.Option(help="Board the results published in --out, not those in --runs.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where --out does not add up.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the boards of all finished runs: <dataset>/<task>.md and an index."""
-    from bench.reporting.boards import as_data, make_boards, write_pages
+    """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones."""
+    from bench.reporting import publish
+    from bench.reporting.boards import as_data, make_boards
+    from bench.reporting.leaderboards import write_leaderboards
+    from bench.reporting.pages import plan_in
     from bench.reporting.results import find_results
     from bench.reporting.tables import board_table
     from bench.reporting.truth import truth_of
 
-    boards = make_boards(find_results(runs), truth_of(data))
-    if not boards:
+    truth = truth_of(data)
+    if check:
+        faults = publish.check(folder, truth)
+        against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
+        _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
+    boards = make_boards(publish.published_results(folder) if published else find_results(runs), truth, plan_in(folder))
+    if not boards and not published:
         raise BenchError(f"no finished run with scores of fold 10 in {runs}")
-    written = write_pages(boards, folder)
+    written = write_leaderboards(boards, folder, truth)
     if as_json:
         print(json.dumps(as_data(boards), indent=1))
         return
     for board in boards:
         out.print(board_table(board))
-    out.print("wrote " + ", ".join(map(str, written)), markup=False, highlight=False, soft_wrap=True)
+    pages = [path for path in written if path.suffix == ".md"]
+    out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    rows: Annotated[list[str], typer.Argument(help="Run folders, or rows as boards print them.")],
+    runs: Runs = RUNS,
+    data: Data = DATA,
+    task: Annotated[str | None, typer.Option(help="Where row names stand on several boards.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="The same.")] = None,
+    boards: Annotated[Path, typer.Option(help="Where <dataset>/<task>.toml declares baseline and margin.")] = BOARDS,
+    as_json: Json = False,
+) -> None:
+    """Is one row better than another? Paired differences, tests, and how small a difference could have been seen."""
+    from bench.reporting.comparisons import compared
+    from bench.reporting.pages import plan_in
+    from bench.reporting.selection import select_rows
+    from bench.reporting.tables import comparison_tables
+    from bench.reporting.truth import truth_of
+
+    chosen = select_rows(rows, runs, truth_of(data), task, fraction)
+    found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth)
+    if as_json:
+        print(json.dumps(found.as_data(), indent=1))
+        return
+    for shown in comparison_tables(found):
+        out.print(shown)
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="CSV: ecg_id and a column a label; or npz: ecg_id, labels, y_score.")],
+    task: Annotated[str, typer.Option(help="The task whose labels they are.")],
+    name: Annotated[str, typer.Option(help="What boards call it.")],
+    scale: Annotated[Scale | None, typer.Option(help="What the scores are. [default: unknown: no calibration]")] = None,
+    compat: Annotated[Compat | None, typer.Option(help="Also as old tables gave it: record-level draws.")] = None,
+    fraction: Annotated[float, typer.Option(help="Share of the training records it was trained on.")] = 1.0,
+    draw: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
+    data: Data = DATA,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Score predictions made elsewhere on fold 10; the dataset's two CSV files are enough."""
+    from bench.reporting.external import score_external
+    from bench.reporting.tables import compat_line, result_table
+
+    result = score_external(
+        file, task, name, data, runs, scale=scale, compat=compat is not None, fraction=fraction, draw=draw, seed=seed
+    )
+    _print(dict(result.document), result_table(result), as_json)
+    if compat and not as_json:
+        out.print(compat_line(result), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def publish(
+    run: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    folder: Annotated[Path, typer.Option("--out", help="The leaderboards.")] = BOARDS,
+    data: Data = DATA,
+) -> None:
+    """Verify results against the dataset's labels and copy them beside the boards."""
+    from bench.reporting import publish
+    from bench.reporting.truth import truth_of
+
+    copied, faults = publish.publish(run, folder, truth_of(data))
+    if faults:
+        _faults(faults, "")
+    for path in copied:
+        out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)
+    out.print("next: bench leaderboard --published", markup=False, highlight=False)
+
+
+def _faults(faults: list[str], passed: str) -> None:
+    """One line a fault and exit code 1, or what has passed and 0."""
+    for fault in faults:
+        err.print(f"fault: {' '.join(fault.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if not faults:
+        out.print(passed, markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(1 if faults else 0)
 
 
 @app.command()
@@ -255,6 +360,124 @@ def demo(
         write_demo(folder, records, seed, tuple(rate), lambda done: bar.update(task, completed=done))
     for part in [folder, *(halve(folder) if halves else ())]:
         out.print(f"wrote {part}", markup=False, highlight=False)
+
+
+@data_app.command("download")
+def download_(
+    folder: Annotated[Path, typer.Argument(help="Where PTB-XL is or shall be.")] = DATA,
+    version: Annotated[str, typer.Option()] = "1.0.3",
+    rates: Annotated[str, typer.Option(help="100, 500 or both: 0.6 and 2.8 GB.")] = "100,500",
+    mirror: Annotated[
+        str, typer.Option(help="physionet, aws, or the https:// address of a folder with the same files.")
+    ] = "physionet",
+    metadata: Annotated[bool, typer.Option("--metadata", help="The two tables alone: enough to score.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Get PTB-XL from PhysioNet (CC BY 4.0), each file checked; the same command goes on after an interruption."""
+    from bench.data.download import download, parse_rates
+    from bench.reporting.tables import table
+    from bench.reporting.tracking import progress_bar
+
+    with progress_bar(err, "downloading files") as bar:
+        task = bar.add_task("", total=None)
+        done = download(
+            folder,
+            version,
+            () if metadata else parse_rates(rates),
+            mirror,
+            lambda num, total, speed: bar.update(
+                task, completed=num, total=total, description=f"{speed / 1e6:.1f} MB/s"
+            ),
+        )
+    _print(done.as_data(), table(str(folder), [done.as_data()]), as_json)
+
+
+@data_app.command("verify")
+def verify_(folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")], as_json: Json = False) -> None:
+    """Check every file of a PTB-XL folder; exit code 1 if something is wrong with it. Warnings alone give 0."""
+    from bench.data.verify import verify
+    from bench.reporting.tables import table
+    from bench.reporting.tracking import progress_bar
+
+    with progress_bar(err, "examining records") as bar:
+        task = bar.add_task("", total=None)
+        report = verify(folder, lambda done, total: bar.update(task, completed=done, total=total))
+    title = f"{folder}: {report.version}, {report.num_records:,} records" if report.num_records else str(folder)
+    _print(report.as_data(), table(title, report.as_rows()), as_json)
+    raise SystemExit(1 if report.faulty else 0)
+
+
+@data_app.command()
+def info(
+    folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")],
+    task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What a PTB-XL folder holds: version, patients, ages, sexes, folds, and the counts of every task."""
+    from bench.data.info import describe, label_rows, task_rows
+    from bench.data.tasks import find_task
+    from bench.registry import registry
+    from bench.reporting.tables import table
+
+    tasks = [find_task(task)] if task else [plugin.make() for plugin in registry().of_kind("task")]
+    found = describe(folder, tasks)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    plain = ("name", "version", "records", "patients", "ages_years", "sexes")
+    out.print(table(str(folder), [{"what": key, "found": _words(found[key])} for key in plain]))
+    out.print(table("folds", [{"fold": fold, **counts} for fold, counts in found["folds"].items()]))
+    out.print(table("tasks", task_rows(found["tasks"])))
+    if task:
+        out.print(table(f"{task}: positives", label_rows(*found["tasks"].values())))
+
+
+@data_app.command()
+def show(
+    ecg_id: Annotated[int, typer.Argument(help="The record.")],
+    data: Data = DATA,
+    target: Annotated[Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<ecg_id>.svg]")] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="Also draw it as ecgfounder, zscore, strodthoff or none prepares it.")
+    ] = None,
+) -> None:
+    """Draw a record's 12 leads on ECG paper, 25 mm/s and 10 mm/mV, with its statements."""
+    from bench.data.ptbxl import load_records
+    from bench.reporting.ecg import draw_record
+
+    path = draw_record(load_records(data), ecg_id, target or Path(f"ecg-{ecg_id}.svg"), preprocessing)
+    out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@data_app.command()
+def manifest(
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    data: Data = DATA,
+    fraction: Annotated[float, typer.Option(help="Share of the training records, in (0, 1].")] = 1.0,
+    draw: Annotated[int, typer.Option(help="Which draw of that share.")] = 0,
+    target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
+) -> None:
+    """Write what a split is: the ecg_ids of train, val and test, and the positives of each label."""
+    from bench.data.manifests import describe_split, manifest_text, write_manifest
+    from bench.data.ptbxl import load_records
+    from bench.data.splits import split
+    from bench.data.tasks import find_task, label_table
+
+    records = load_records(data)
+    labels = label_table(records, find_task(task))
+    described = describe_split(labels, split(labels, fraction, draw), records.name)
+    if target is None:
+        print(manifest_text(described, ".json"), end="")
+        return
+    write_manifest(described, target)
+    out.print(f"wrote {target}: {_words(described['records'])}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _words(value: Any) -> str:
+    """A number, or counts by name, on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _print(document: Any, table: Table, as_json: bool) -> None:

@@ -16,7 +16,8 @@ from bench.errors import DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.reporting import boards
-from bench.reporting.boards import Board, as_data, interval_of, make_boards, page, write_pages
+from bench.reporting.boards import Board, as_data, interval_of, make_boards
+from bench.reporting.pages import page, write_pages
 from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, write_result
 from bench.reporting.tables import board_table, result_table
 from bench.reporting.truth import truth_of
@@ -239,7 +240,7 @@ def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> N
     write("twin", 1.0, arch="net0")
     results = list(find_results(tmp_path / "runs"))
     first = write_pages(make_boards(results, lambda result: TRUTH), tmp_path / "first")
-    boards._draws.cache_clear()
+    boards.draws_of.cache_clear()
     second = write_pages(make_boards(results[::-1], lambda result: TRUTH), tmp_path / "second")
 
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

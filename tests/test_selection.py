@@ -7,8 +7,8 @@ import pytest
 
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.reporting.external import EXTERNAL
-from bench.reporting.results import Predictions, write_result
+from bench.evaluation.predictions import Predictions
+from bench.reporting.results import EXTERNAL, write_result
 from bench.reporting.selection import select_rows
 
 RANDOM = np.random.default_rng(0)

@@ -11,9 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import given as hypothesis_given
+from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from bench import plugin, registry
 from bench.data.ptbxl import Records, load_records
+from bench.data.splits import split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError, PluginError
 
@@ -131,6 +136,103 @@ def test_the_long_names_of_the_literature_are_accepted(long: str, short: str) ->
 def test_an_unknown_task_suggests_the_nearest() -> None:
     with pytest.raises(PluginError, match="Did you mean 'rhythm'"):
         find_task("rythm")
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test registers is forgotten after it."""
+    monkeypatch.setattr(registry._REGISTRY, "plugins", dict(registry._REGISTRY.plugins))
+
+
+CODES: dict[int, dict[str, float]] = {
+    1: {"NORM": 80.0, "SR": 0.0},
+    2: {"IMI": 15.0, "AFIB": 0.0},
+    3: {"IMI": 50.0, "ASMI": 35.0, "SR": 0.0},
+    4: {"ISC_": 100.0, "AFLT": 0.0},
+    5: {},
+}
+CLASS = lambda code, statement: [statement["diagnostic_class"]] if statement["diagnostic"] == 1 else []
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_plugin_adds_a_likelihood_threshold(demo_set: Path) -> None:
+    plugin.register_task(plugin.Task("superdiag50", "classes that are at least 50 % likely", CLASS, min_likelihood=50))
+    table = label_table(records_of(CODES, demo_set), find_task("superdiag50"))
+    assert table.ecg_id.tolist() == [1, 3, 4]  # record 2 has no statement left
+    assert table.labels == ("MI", "NORM", "STTC")
+    assert table.y_true.tolist() == [[False, True, False], [True, False, False], [False, False, True]]
+    assert label_table(records_of(CODES, demo_set), find_task("superdiag")).ecg_id.tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_plugin_asks_for_one_label_yes_or_no(demo_set: Path) -> None:
+    af = lambda code, statement: ["AF"] if code in ("AFIB", "AFLT") else []
+    plugin.register_task(plugin.Task("af", "atrial fibrillation or flutter", af, keeps_unlabeled=True))
+    table = label_table(records_of(CODES, demo_set), find_task("af"))
+    assert table.labels == ("AF",)
+    assert table.ecg_id.tolist() == [1, 2, 3, 4, 5]
+    assert table.y_true[:, 0].tolist() == [False, True, False, True, False]
+    real = label_table(load_records(demo_set), find_task("af"))
+    parts = split(real, 0.3)
+    assert len(real) == 240
+    assert 0 < parts.train.y_true.mean() < 0.5  # negatives are drawn too
+    dropped = label_table(load_records(demo_set), replace(find_task("af"), keeps_unlabeled=False))
+    assert dropped.y_true.all() and dropped.fingerprint != real.fingerprint
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_plugin_brings_a_mapping_of_its_own(demo_set: Path) -> None:
+    mapping = {"NORM": ["healthy"], "IMI": ["infarct", "inferior"], "ASMI": ["infarct"]}
+    plugin.register_task(plugin.Task("mine", "my classes", lambda code, statement: mapping.get(code, [])))
+    table = label_table(records_of(CODES, demo_set), find_task("mine"))
+    assert table.labels == ("healthy", "infarct", "inferior")
+    assert table.ecg_id.tolist() == [1, 2, 3]
+    assert table.y_true.astype(int).tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("given", ["AF", None, [1], [float("nan")], [""], {"AF": 1}])
+def test_a_task_that_gives_no_list_of_labels_is_named(demo_set: Path, given: object) -> None:
+    task = plugin.Task("odd", "not labels", lambda code, statement: given)  # type: ignore[arg-type, return-value]
+    with pytest.raises(PluginError, match=r"task 'odd': labels_of\('NDT', \.\.\.\) gave .* expected a list of labels"):
+        label_table(records_of(CODES, demo_set), task)
+
+
+LIKELIHOODS = st.dictionaries(st.sampled_from(["NORM", "IMI", "ASMI", "NDT", "PVC", "AFIB", "SR"]), st.floats(0, 100))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@hypothesis_given(
+    st.lists(LIKELIHOODS, min_size=1, max_size=12), st.sampled_from(TASKS), st.floats(0, 100), st.booleans()
+)
+def test_the_label_rule(
+    demo_set: Path, codes: list[dict[str, float]], name: str, threshold: float, keeps: bool
+) -> None:
+    """Each record's labels are those of its own statements, and a higher threshold only takes labels away."""
+    records = records_of(dict(enumerate(codes, start=1)), demo_set)
+    base = find_task(name)
+    task = replace(base, min_likelihood=threshold, keeps_unlabeled=keeps)
+    try:
+        table = label_table(records, task)
+    except DataError:
+        assert not any(
+            p >= threshold and base.labels_of(c, records.statements.loc[c]) for r in codes for c, p in r.items()
+        )
+        return
+    assert list(table.labels) == sorted(set(table.labels)) and table.y_true.any(axis=0).all()
+    assert keeps or table.y_true.any(axis=1).all()
+    assert len(table) == len(codes) or not keeps
+    for ecg_id, row in zip(table.ecg_id.tolist(), table.y_true, strict=True):
+        mine = {
+            label
+            for code, likelihood in codes[ecg_id - 1].items()
+            if likelihood >= threshold
+            for label in base.labels_of(code, records.statements.loc[code])
+        }
+        assert {label for label, has in zip(table.labels, row, strict=True) if has} == mine
+    loose = label_table(records, replace(base, keeps_unlabeled=True))
+    rows = np.searchsorted(loose.ecg_id, table.ecg_id)
+    columns = [loose.labels.index(label) for label in table.labels]
+    assert not (table.y_true & ~loose.y_true[np.ix_(rows, columns)]).any()
 
 
 def small_table() -> LabelTable:

@@ -255,7 +255,7 @@ def _map_chunks(
             yield job[0], _prepare_chunk(*job)
         return
     with ProcessPoolExecutor(
-        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     ) as pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -271,7 +271,7 @@ def _map_chunks(
             raise
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
 
     def wait() -> None:

@@ -63,12 +63,16 @@ class Records:
     @cached_property
     def content(self) -> str:
         """SHA-256 over what defines the dataset's protocol: ecg_id, patient, fold and codes of every record."""
-        digest = hashlib.sha256()
-        for ecg_id, patient, fold, codes in zip(
-            self.ecg_id, self.patient_id, self.strat_fold, self.scp_codes, strict=True
-        ):
-            digest.update(f"{ecg_id} {patient} {fold} {sorted(codes.items())}\n".encode())
-        return digest.hexdigest()
+        return hashlib.sha256("".join(self.lines()).encode()).hexdigest()
+
+    def lines(self) -> list[str]:
+        """[record], what defines the dataset's protocol, as it is hashed."""
+        return [
+            f"{ecg_id} {patient} {fold} {sorted(codes.items())}\n"
+            for ecg_id, patient, fold, codes in zip(
+                self.ecg_id, self.patient_id, self.strat_fold, self.scp_codes, strict=True
+            )
+        ]
 
     @property
     def synthetic(self) -> bool:
@@ -110,11 +114,25 @@ def load_records(folder: Path) -> Records:
     folds = set(table["strat_fold"])
     if not folds <= set(range(1, 11)):
         raise DataError(f"{folder / TABLE}: strat_fold must be 1 to 10, found {sorted(folds - set(range(1, 11)))[:3]}")
+    _check_patients(table, folder)
     codes: list[Any] = [
         _parse_codes(text, ecg_id, folder) for ecg_id, text in zip(table.index, table["scp_codes"], strict=True)
     ]
     table["scp_codes"] = codes
     return Records(folder, table.sort_index(), statements)
+
+
+def _check_patients(table: pd.DataFrame, folder: Path) -> None:
+    """Raises DataError if a patient has records in two of training (folds 1-8), selection (9) and test (10)."""
+    parts = table["strat_fold"].clip(lower=8).groupby(table["patient_id"]).nunique()
+    torn = parts.index[parts > 1]
+    if len(torn):
+        folds = sorted(set(table.loc[table["patient_id"] == torn[0], "strat_fold"]))
+        raise DataError(
+            f"{folder / TABLE}: patient {torn[0]} has records in folds {', '.join(map(str, folds))}, and so have "
+            f"{len(torn) - 1:,} other patients in more than one of folds 1-8, 9 and 10: the test would leak; "
+            "give all records of a patient one fold"
+        )
 
 
 def _whole_numbers(values: pd.Series, ecg_id: pd.Series, folder: Path) -> pd.Series:
@@ -123,7 +141,9 @@ def _whole_numbers(values: pd.Series, ecg_id: pd.Series, folder: Path) -> pd.Ser
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         where = "" if values.name == "ecg_id" else f" of ecg_id {ecg_id.iloc[row]}"
-        raise DataError(f"{folder / TABLE}: {values.name}{where} is {values.iloc[row]}, expected a whole number")
+        raise DataError(
+            f"{folder / TABLE}: {values.name}{where} is {str(values.iloc[row])[:40]!r}, expected a whole number"
+        )
     return numbers.astype(np.int64)
 
 
@@ -149,7 +169,10 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 def _parse_codes(text: object, ecg_id: object, folder: Path) -> dict[str, float]:
     try:
         codes = ast.literal_eval(str(text))
-        return {str(code): float(likelihood) for code, likelihood in codes.items()}
+        parsed = {str(code): float(likelihood) for code, likelihood in codes.items()}
+        if not all(0 <= likelihood <= 100 for likelihood in parsed.values()):
+            raise ValueError("a likelihood is in percent")
+        return parsed
     except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
         raise DataError(
             f"{folder / TABLE}: scp_codes of ecg_id {ecg_id} is {str(text)[:60]!r}, "

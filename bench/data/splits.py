@@ -22,6 +22,8 @@ class Split:
     val: LabelTable
     fraction: float
     draw: int
+    manifest: str | None = None
+    """SHA-256 of the training ecg_ids, if they were given by a list and not drawn."""
 
     @property
     def unseen_labels(self) -> list[str]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.data.ptbxl import Records
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 from bench.registry import find, register_task
 
 
@@ -24,6 +24,11 @@ class Task:
     description: str
     labels_of: Callable[[str, pd.Series], list[str]]
     """The labels that a statement (its code and its row of scp_statements.csv) stands for, none or several."""
+    min_likelihood: float = 0.0
+    """Percent: statements of a lower likelihood do not count. PTB-XL writes 0 where none is stated, as for nearly all
+    statements of form and rhythm, so a threshold is of use for diagnostic ones."""
+    keeps_unlabeled: bool = False
+    """Whether records without a label stay, as negatives of all: for a task that asks yes or no."""
 
 
 def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
@@ -58,7 +63,8 @@ LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """The truth of a task: which record of which patient and fold has which labels. Records without any are dropped."""
+    """The truth of a task: which record of which patient and fold has which labels. Records without any are dropped,
+    unless the task keeps them."""
 
     task: str
     labels: tuple[str, ...]
@@ -93,15 +99,22 @@ class LabelTable:
 
 
 def label_table(records: Records, task: Task) -> LabelTable:
-    """Labels of the records by Strodthoff et al. 2020: every statement counts, whatever its likelihood."""
+    """Labels of the records by Strodthoff et al. 2020: every statement counts, whatever its likelihood.
+
+    A task may ask for a likelihood, and may keep records without a label. Raises DataError if the tables do not fit
+    each other or no record has a label, and PluginError if the task gives something else than labels.
+    """
     unknown = {code for codes in records.scp_codes for code in codes} - set(records.statements.index)
     if unknown:
         raise DataError(
             f"{records.folder}: scp_codes name statements that scp_statements.csv lacks: "
             + ", ".join(sorted(unknown)[:5])
         )
-    labels_of = {str(code): task.labels_of(str(code), row) for code, row in records.statements.iterrows()}
-    present = [{label for code in codes for label in labels_of[code]} for codes in records.scp_codes]
+    labels_of = {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
+    present = [
+        {label for code, likelihood in codes.items() if likelihood >= task.min_likelihood for label in labels_of[code]}
+        for codes in records.scp_codes
+    ]
     labels = tuple(sorted(set().union(*present)))
     if not labels:
         raise DataError(f"no record in {records.folder} has a label of task {task.name}")
@@ -110,7 +123,17 @@ def label_table(records: Records, task: Task) -> LabelTable:
     for row, found in enumerate(present):
         y_true[row, [column[label] for label in found]] = True
     table = LabelTable(task.name, labels, records.ecg_id, records.patient_id, records.strat_fold, y_true)
-    return table.select(np.asarray(y_true.any(axis=1)))
+    return table if task.keeps_unlabeled else table.select(np.asarray(y_true.any(axis=1)))
+
+
+def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
+    labels: object = task.labels_of(code, statement)
+    if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) and label for label in labels):
+        raise PluginError(
+            f"task {task.name!r}: labels_of({code!r}, ...) gave {str(labels)[:40]!r}, expected a list of labels, "
+            "which is empty where the statement stands for none"
+        )
+    return list(labels)
 
 
 def find_task(name: str) -> Task:

@@ -61,19 +61,37 @@ def permutation_p(
     label, so that models on different scales can be exchanged; each permutation exchanges the two models' ranks in
     all records, labels and runs of the patients that a fair coin chose.
     """
+    return float(permutation_ps(patient_id, y_true, [(first, second)], labels, num_permutations, seed)[0])
+
+
+def permutation_ps(
+    patient_id: NDArray[Any],
+    y_true: NDArray[Any],
+    pairs: Sequence[tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]]]],
+    labels: Bools,
+    num_permutations: int = 10_000,
+    seed: int = 0,
+) -> Floats:
+    """[pair] what `permutation_p` says of each; the coins are tossed once and serve all pairs."""
     if (labels & ~metrics.defined(y_true)).any():
         raise ValueError("a chosen label has no positive or no negative: choose among metrics.defined(y_true)")
-    effects = [_swap_effects(y_true, a, b)[:, labels].mean(axis=1) for a, b in zip(first, second, strict=True)]
+    y_true = np.asarray(y_true)[:, labels]
     patients, patient_of_record = np.unique(patient_id, return_inverse=True)
-    effect = np.bincount(patient_of_record, np.mean(effects, axis=0), len(patients))
+    effects = np.empty((len(patients), len(pairs)))
+    for column, (first, second) in enumerate(pairs):
+        of_runs = [
+            _swap_effects(y_true, a[:, labels], b[:, labels]).mean(axis=1) for a, b in zip(first, second, strict=True)
+        ]
+        effects[:, column] = np.bincount(patient_of_record, np.mean(of_runs, axis=0), len(patients))
 
     random = np.random.default_rng(seed)
-    observed, num_as_large = abs(effect.sum()), 0
+    total = effects.sum(axis=0)
+    num_as_large = np.zeros(len(pairs), dtype=np.int64)
     for start in range(0, num_permutations, CHUNK):
         swapped = random.integers(2, size=(min(CHUNK, num_permutations - start), len(patients)), dtype=np.int8)
-        permuted = abs(effect.sum() - 2 * (swapped @ effect))
-        num_as_large += int(np.count_nonzero(permuted >= observed - 1e-12))  # sums of equal terms differ by rounding
-    return (1 + num_as_large) / (1 + num_permutations)
+        permuted = abs(total - 2 * (swapped.astype(np.float64) @ effects))
+        num_as_large += (permuted >= abs(total) - 1e-12).sum(axis=0)  # sums of equal terms differ by rounding
+    return np.asarray((1 + num_as_large) / (1 + num_permutations))
 
 
 def _swap_effects(y_true: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> Floats:

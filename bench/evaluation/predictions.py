@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ class Predictions:
 
     ecg_id: NDArray[np.int64]  # [record]
     labels: tuple[str, ...]
-    logits: NDArray[np.float32]  # [record, label]
+    logits: NDArray[np.floating[Any]]  # [record, label]; float32 of our runs, as given of others
 
 
-def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.float32]:
+def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.floating[Any]]:
     """Scores [record, label] in the order of `ecg_id` and `labels`.
 
     Raises DataError, in one line, unless the predictions hold each of these records and labels once, nothing else,

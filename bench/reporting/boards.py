@@ -1,4 +1,4 @@
-"""Results become Markdown: a page a dataset and task, a section a training fraction, and an index."""
+"""Results become boards: rows of runs, with intervals, differences, groups and ranks. `pages` writes them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
+from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Draws, Estimate, Interval, Summary, resample, summarize
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import draw_for, label_sets
-from bench.reporting.results import Result
+from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, Standing, stand
+from bench.reporting.comparisons import as_data as comparison_data
+from bench.reporting.results import Result, row_name
 
 TEST = 10
 NUM_DRAWS, SEED = 2000, 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """Runs that differ in seed and draw only, as one line of a board."""
 
@@ -33,6 +35,13 @@ class Row:
     runs: tuple[Result, ...]
     summaries: Mapping[str, Mapping[str, Summary | Interval]]
     """Label set -> metric -> mean and interval; an Interval where no dataset was at hand to resample."""
+    scored: ScoredRow = field(default_factory=dict)
+    """The runs by (draw, seed), resampled; empty where no dataset was at hand."""
+
+    @property
+    def name(self) -> str:
+        """The row in words: what `bench compare` takes."""
+        return row_name(self.backbone, self.init, self.method)
 
     @property
     def score(self) -> float:
@@ -41,7 +50,7 @@ class Row:
         return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Board:
     """Comparable rows: one task of one dataset, trained on one fraction."""
 
@@ -52,15 +61,32 @@ class Board:
     fraction: float
     rows: tuple[Row, ...]
     declined: tuple[Result, ...]
-    recomputed: bool
-    """Whether the numbers were computed anew from predictions and the dataset's labels."""
+    truth: LabelTable | None
+    """The dataset's labels of fold 10 by which the numbers were computed anew; None: copied from the results."""
+    plan: Plan
+    standing: Standing | None
+    """The rows against each other, where the numbers were computed anew."""
+
+    @property
+    def recomputed(self) -> bool:
+        """Whether the numbers were computed anew from predictions and the dataset's labels."""
+        return self.truth is not None
+
+    @property
+    def title(self) -> str:
+        """What the rows were trained on."""
+        return "All training records" if self.fraction == 1 else f"{self.fraction:.3g} of the training records"
 
 
-Truth = Callable[[Result], LabelTable | None]
+LabelsOf = Callable[[Result], LabelTable | None]
 """The labels of fold 10 that a result is to be judged by, or None where the dataset is not at hand."""
+PlanOf = Callable[[str, str], Plan]
+"""Dataset and task -> what was declared for its board."""
 
 
-def make_boards(results: Iterable[Result], truth: Truth) -> list[Board]:
+def make_boards(
+    results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: Plan()
+) -> list[Board]:
     """Boards of all finished results, fold 10 scored; runs that only selected (`--stage val`) are left out."""
     groups: dict[tuple[str, str, str, float], list[Result]] = defaultdict(list)
     for result in results:
@@ -68,7 +94,10 @@ def make_boards(results: Iterable[Result], truth: Truth) -> list[Board]:
             document = result.document
             key = (document["dataset"]["name"], result.cell["task"], result.fingerprint, result.cell["fraction"])
             groups[key].append(result)
-    return [_board(*key, group, truth) for key, group in sorted(groups.items(), key=lambda item: _page_order(item[0]))]
+    return [
+        _board(*key, group, truth, plan_of(key[0], key[1]))
+        for key, group in sorted(groups.items(), key=lambda item: _page_order(item[0]))
+    ]
 
 
 def _page_order(key: tuple[str, str, str, float]) -> tuple[Any, ...]:
@@ -77,7 +106,13 @@ def _page_order(key: tuple[str, str, str, float]) -> tuple[Any, ...]:
 
 
 def _board(
-    dataset: str, task: str, fingerprint: str, fraction: float, results: Sequence[Result], truth: Truth
+    dataset: str,
+    task: str,
+    fingerprint: str,
+    fraction: float,
+    results: Sequence[Result],
+    truth: LabelsOf,
+    plan: Plan,
 ) -> Board:
     by_row: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     for result in results:
@@ -85,16 +120,19 @@ def _board(
             by_row[result.row].append(result)
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((found for result in results if (found := truth(result)) is not None), None)
-    rows = [Row(*key, _ordered(runs), _summaries(_ordered(runs), labels)) for key, runs in by_row.items()]
+    rows = [_row(key, _ordered(runs), labels) for key, runs in by_row.items()]
+    rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
     return Board(
         dataset,
         bool(results[0].document["dataset"]["synthetic"]),
         task,
         fingerprint,
         fraction,
-        tuple(sorted(rows, key=lambda row: (-row.score, row.backbone, row.init, row.method))),
+        tuple(rows),
         tuple(declined[reason] for reason in sorted(declined)),
-        labels is not None,
+        labels,
+        plan,
+        None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels),
     )
 
 
@@ -107,6 +145,14 @@ def _ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
             raise DataError(
                 f"{twin.folder} and {run.folder} are results of one cell and disagree; remove the one that is wrong"
             )
+    by_place: dict[tuple[int, int], Result] = {}
+    for run in by_digest.values():
+        twin = by_place.setdefault((run.cell["draw"], run.cell["seed"]), run)
+        if twin is not run:
+            raise DataError(
+                f"{twin.folder} and {run.folder} share row, draw and seed and yet differ in what decides their "
+                "outcome (their digests do): they were run by different code or settings; remove the older one"
+            )
     return tuple(by_digest.values())
 
 
@@ -118,29 +164,42 @@ def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:
     return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=tolerance)
 
 
-def _summaries(runs: Sequence[Result], labels: LabelTable | None) -> dict[str, dict[str, Summary | Interval]]:
+def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable | None) -> Row:
     if labels is None:
-        return {chosen: {m: _cached(runs, chosen, m) for m in METRICS} for chosen in ("all", "frequent")}
-    draws, all_present = _draws(labels)
-    scored = [resample(labels.y_true, align(r.predictions[TEST], labels.ecg_id, labels.labels), draws) for r in runs]
+        return Row(
+            *key, runs, {chosen: {m: _cached(runs, chosen, m) for m in METRICS} for chosen in ("all", "frequent")}
+        )
+    scored = {(run.cell["draw"], run.cell["seed"]): scored_run(run, labels) for run in runs}
     found: dict[str, dict[str, Summary | Interval]] = {}
     for chosen, mask in label_sets(labels.y_true).items():
-        estimates = {m: [getattr(one, m).macro(mask) for one in scored] for m in METRICS}
-        trusted = all_present or chosen == "frequent"
+        estimates = {m: [one.macro(m, mask) for one in scored.values()] for m in METRICS}
+        trusted = draws_of(labels)[1] or chosen == "frequent"
         found[chosen] = {m: summarize(e) if trusted else _without_draws(e) for m, e in estimates.items()}
-    return found
+    return Row(*key, runs, found, scored)
+
+
+def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
+    """A run's scores of fold 10, resampled on the draws that all results of the task share."""
+    y_score = align(run.predictions[TEST], labels.ecg_id, labels.labels)
+    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)[0]))
 
 
 METRICS = ("auroc", "average_precision")
 
 
 @functools.lru_cache(maxsize=8)
-def _draws(labels: LabelTable) -> tuple[Draws, bool]:
+def draws_of(labels: LabelTable) -> tuple[Draws, bool]:
+    """The draws of a task, and whether every defined label is in all of them, else only the frequent ones."""
     return draw_for(labels.patient_id, labels.y_true, labels.labels, NUM_DRAWS, SEED)
 
 
 def _without_draws(estimates: Sequence[Estimate]) -> Interval:
     return Interval(float(np.mean([estimate.value for estimate in estimates])), math.nan, math.nan)
+
+
+def chance_precision(labels: LabelTable) -> float:
+    """Macro AP of scores that know nothing: the mean prevalence of the frequent labels."""
+    return float(metrics.macro(labels.y_true.mean(axis=0), metrics.frequent(labels.y_true)))
 
 
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
@@ -156,129 +215,6 @@ def interval_of(summary: Summary | Interval) -> Interval:
     return summary.interval if isinstance(summary, Summary) else summary
 
 
-def page(boards: Sequence[Board]) -> str:
-    """The Markdown page of one task of one dataset."""
-    first = boards[0]
-    test = _any_metrics(boards)
-    lines = [f"# {first.task} on {first.dataset}", ""]
-    if first.synthetic:
-        lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
-    if test:
-        acceptance = test["bootstrap"]["acceptance"]
-        lines += [
-            f"Fold 10: {test['num_records']:,} records of {test['num_patients']:,} patients, "
-            f"{test['macro']['all']['num_labels']} labels, {test['macro']['frequent']['num_labels']} of them with at "
-            f"least 10 positives. {acceptance:.0%} of the patient draws held every label.",
-            "",
-        ]
-    for board in boards:
-        lines += _section(board)
-    return "\n".join([*lines, *_protocol(boards)]) + "\n"
-
-
-def _any_metrics(boards: Sequence[Board]) -> dict[str, Any] | None:
-    return next(
-        (run.document["metrics"][f"fold_{TEST}"] for board in boards for row in board.rows for run in row.runs), None
-    )
-
-
-def _section(board: Board) -> list[str]:
-    title = "All training records" if board.fraction == 1 else f"{board.fraction:.3g} of the training records"
-    lines = [f"## {title}", ""]
-    if board.rows:
-        narrow = any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in board.rows)
-        head = ["", "backbone", "init", "method", "macro AUROC", "macro AP", "runs", "trained parameters", "minutes"]
-        head[6:6] = ["AUROC, all labels"] if narrow else []
-        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        for place, row in enumerate(board.rows, 1):
-            lines.append("| " + " | ".join(_cells(place, row, narrow)) + " |")
-        lines += ["", "<details><summary>The command of each row</summary>", ""]
-        lines += [f"{place}. `{row.runs[0].cell['command']}`" for place, row in enumerate(board.rows, 1)]
-        lines += ["", "</details>", ""]
-    if board.declined:
-        lines += ["Not run, because the method declined:", ""]
-        lines += [f"- {r.row[2]} on {r.row[0]} ({r.row[1]}): {r.incompatible}" for r in board.declined]
-        lines.append("")
-    return lines
-
-
-def _num_labels(row: Row, chosen: str) -> int:
-    return int(row.runs[0].document["metrics"][f"fold_{TEST}"]["macro"][chosen]["num_labels"])
-
-
-def _cells(place: int, row: Row, narrow: bool) -> list[str]:
-    runs = [run.document for run in row.runs]
-    seconds = float(np.mean([sum(phase["seconds"] for phase in run["training"]) for run in runs]))
-    trained = max(phase["trainable_parameters"] for phase in runs[0]["training"])
-    cells = [
-        str(place),
-        row.backbone,
-        row.init,
-        row.method,
-        _spell(row.summaries["frequent"]["auroc"]),
-        _spell(row.summaries["frequent"]["average_precision"]),
-        str(len(runs)) + ("*" if len(runs) < 3 else ""),
-        f"{trained:,}",
-        f"{seconds / 60:.1f}",
-    ]
-    cells[6:6] = [_spell(row.summaries["all"]["auroc"])] if narrow else []
-    return cells
-
-
-def _spell(summary: Summary | Interval) -> str:
-    found = interval_of(summary)
-    if math.isnan(found.value):
-        return "–"
-    bounds = "" if math.isnan(found.low) else f" ({found.low:.3f}–{found.high:.3f})"
-    return f"{found.value:.4f}{bounds}"
-
-
-def _protocol(boards: Sequence[Board]) -> list[str]:
-    selections = sorted(
-        {phase["selection"] for b in boards for row in b.rows for phase in row.runs[0].document["training"]}
-    )
-    recomputed = (
-        "Recomputed from the predictions and the dataset's labels."
-        if all(board.recomputed for board in boards)
-        else "Copied from the results: the dataset was not at hand to recompute them."
-    )
-    return [
-        "---",
-        "",
-        "Folds 1-8 train, 9 selects, 10 tests. Every statement counts as a label, whatever its likelihood; records "
-        "without a label of the task are dropped (Strodthoff et al. 2020). macro AUROC and macro AP (average "
-        "precision) are means over the labels with at least 10 positives in fold 10. In brackets: 95 % percentile "
-        f"intervals over {NUM_DRAWS:,} draws of fold 10's patients, the same for every row; for several runs the "
-        f"variance between them is added. Weights of each phase: {' or '.join(selections) or 'none'} epoch by fold-9 "
-        "macro AUROC. \\* fewer than three runs: how much training varies is not known. init `own:` are weights of a "
-        f"run of ours, by hash. {recomputed}",
-        "",
-        "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
-    ]
-
-
-def write_pages(boards: Sequence[Board], folder: Path) -> list[Path]:
-    """Write `<dataset>/<task>.md` for all boards and README.md, the index; returns what was written."""
-    by_page: dict[tuple[str, str], list[Board]] = defaultdict(list)
-    for board in boards:
-        by_page[board.dataset, board.task].append(board)
-    written = []
-    index = ["# Leaderboards", "", "| dataset | task | rows | best macro AUROC |", "|---|---|---|---|"]
-    for (dataset, task), group in by_page.items():
-        path = folder / dataset / f"{task}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(group), encoding="utf-8")
-        written.append(path)
-        num_rows = sum(len(board.rows) for board in group)
-        best = max((row for board in group for row in board.rows), key=lambda row: row.score, default=None)
-        words = f"{_spell(best.summaries['frequent']['auroc'])}: {best.method} on {best.backbone}" if best else ""
-        index.append(f"| {dataset} | [{task}]({dataset}/{task}.md) | {num_rows} | {words} |")
-    path = folder / "README.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(index) + "\n", encoding="utf-8")
-    return [*written, path]
-
-
 def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
     """The boards as plain data, for --json."""
     return [
@@ -289,8 +225,10 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
             "fingerprint": board.fingerprint,
             "fraction": board.fraction,
             "recomputed": board.recomputed,
+            "plan": asdict(board.plan),
             "rows": [
                 {
+                    "name": row.name,
                     "backbone": row.backbone,
                     "init": row.init,
                     "method": row.method,
@@ -298,6 +236,7 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     "metrics": {
                         chosen: {m: _plain(s) for m, s in found.items()} for chosen, found in row.summaries.items()
                     },
+                    **_standing(board, row),
                     "command": row.runs[0].cell["command"],
                 }
                 for row in board.rows
@@ -308,8 +247,20 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
     ]
 
 
+def _standing(board: Board, row: Row) -> dict[str, Any]:
+    if board.standing is None:
+        return {}
+    against = board.standing.baseline.get(row.name)
+    return {
+        "rank_interval": board.standing.ranks[row.name],
+        "groups": board.standing.letters[row.name],
+        "against_baseline": None if against is None else comparison_data(against),
+    }
+
+
 def _plain(summary: Summary | Interval) -> dict[str, float | None]:
     found = interval_of(summary)
-    return {
-        k: None if math.isnan(v) else v for k, v in (("value", found.value), ("low", found.low), ("high", found.high))
-    }
+    numbers = {"value": found.value, "low": found.low, "high": found.high}
+    if isinstance(summary, Summary):
+        numbers |= {"patient_sd": summary.patient_sd, "run_sd": summary.run_sd}
+    return {k: None if math.isnan(v) else v for k, v in numbers.items()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
-from bench.evaluation.bootstrap import Estimate, Resampled, Summary
+from bench.evaluation.bootstrap import Estimate, Resampled, Summary, summarize
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 10_000
@@ -25,7 +26,7 @@ NUM_PERMUTATIONS = 10_000
 class ScoredRun:
     """One run on fold 10: its scores, and both metrics on the fold and on each draw of its patients."""
 
-    y_score: NDArray[np.float32]
+    y_score: NDArray[np.floating[Any]]
     """[record, label]"""
     resampled: Resampled
 
@@ -78,32 +79,74 @@ class Comparison:
     num_pairs: int
     differences: Mapping[str, Summary]
     """Metric -> difference of its macro average over the labels with at least 10 positives."""
-    p: float
-    """The larger of the permutation test's and the interval's p, for macro AUROC."""
-    p_adjusted: float
-    """After Holm over the family."""
-    family_size: int
-    resolvable: float
-    """The true difference of macro AUROC that would be found in 80 % of cases."""
+    permutation_p: float
+    """Of macro AUROC, by swapping whole patients."""
+    interval_p: float
+    """Of macro AUROC, by the standard error of the difference."""
     practically_equal: bool
+    p_adjusted: float = math.nan
+    """The larger p, after Holm over the family."""
+    family_size: int = 0
     labels: Mapping[str, Summary] = field(default_factory=dict)
-    """Label -> difference of AUROC."""
+    """Label -> difference of AUROC; only where asked for."""
+
+    @property
+    def p(self) -> float:
+        """The larger of both: each test is blind where the other sees."""
+        return max(self.permutation_p, self.interval_p)
 
     @property
     def significant(self) -> bool:
         """Whether the rows differ after Holm."""
         return self.p_adjusted <= ALPHA
 
+    @property
+    def resolvable(self) -> float:
+        """The true difference of macro AUROC that would be found in 80 % of cases."""
+        return compare.resolvable_difference(self.differences["auroc"])
 
-def compare_with_baseline(
-    rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable, *, per_label: bool = False
-) -> dict[str, Comparison]:
+
+@dataclass(frozen=True)
+class Standing:
+    """What can be said of a board's rows against each other."""
+
+    ranks: Mapping[str, tuple[int, int]]
+    """Row -> the ranks it takes in the middle 95 % of draws."""
+    letters: Mapping[str, str]
+    """Row -> its groups: rows that share a letter are not told apart."""
+    pairs: tuple[Comparison, ...]
+    """Every pair, adjusted over all of them."""
+    baseline: Mapping[str, Comparison]
+    """Row -> its difference from the declared baseline, adjusted over the declared family."""
+
+
+def stand(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Standing | None:
+    """All rows, in board order, against each other and against the baseline; None where no label is frequent."""
+    if not rows or not metrics.frequent(truth.y_true).any():
+        return None
+    names = list(rows)
+    pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
+    every = compare_pairs(rows, pairs, plan.margin, truth)
+    baseline = against_baseline(rows, plan, truth)
+    return Standing(_rank_intervals(rows, truth), _letters(names, every), tuple(every), baseline)
+
+
+def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str]:
+    """Row -> group letters; `names` from best to worst. A pair that was not tested is not told apart."""
+    differs = np.zeros((len(names), len(names)), dtype=bool)
+    for found in pairs:
+        i, j = names.index(found.first), names.index(found.second)
+        differs[i, j] = differs[j, i] = found.significant
+    return dict(zip(names, compare.group_letters(differs), strict=True))
+
+
+def against_baseline(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> dict[str, Comparison]:
     """Row -> its comparison with the declared baseline, adjusted over the declared family."""
     if plan.baseline is None or plan.baseline not in rows:
         return {}
     family = [name for name in rows if name != plan.baseline and (plan.family is None or name in plan.family)]
     pairs = [(name, plan.baseline) for name in family if _shared(rows[name], rows[plan.baseline])]
-    return {found.first: found for found in compare_pairs(rows, pairs, plan.margin, truth, per_label=per_label)}
+    return {found.first: found for found in compare_pairs(rows, pairs, plan.margin, truth)}
 
 
 def compare_pairs(
@@ -116,75 +159,69 @@ def compare_pairs(
 ) -> list[Comparison]:
     """Each pair compared, the p-values adjusted over all of them."""
     chosen = metrics.frequent(truth.y_true)
-    raw = []
+    paired = []
     for first, second in pairs:
-        keys = _shared(rows[first], rows[second])
-        if not keys:
+        if not _shared(rows[first], rows[second]):
             raise BenchError(f"{first} and {second} have no run of the same draw and seed, so they cannot be paired")
-        one, other = [rows[first][key] for key in keys], [rows[second][key] for key in keys]
+        paired.append(paired_runs(rows[first], rows[second]))
+    permuted = compare.permutation_ps(
+        truth.patient_id,
+        truth.y_true,
+        [([run.y_score for run in one], [run.y_score for run in other]) for one, other in paired],
+        chosen,
+        NUM_PERMUTATIONS,
+    )
+    found = []
+    for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
         differences = {
             metric: compare.difference(
                 [run.macro(metric, chosen) for run in one], [run.macro(metric, chosen) for run in other]
             )
             for metric in ("auroc", "average_precision")
         }
-        permuted = compare.permutation_p(
-            truth.patient_id,
-            truth.y_true,
-            [run.y_score for run in one],
-            [run.y_score for run in other],
-            chosen,
-            NUM_PERMUTATIONS,
+        found.append(
+            Comparison(
+                first,
+                second,
+                len(one),
+                differences,
+                float(p),
+                compare.interval_p(differences["auroc"]),
+                compare.practically_equal(differences["auroc"], margin),
+                labels=label_differences(one, other, truth) if per_label else {},
+            )
         )
-        labels = {}
-        if per_label:
-            for column in np.flatnonzero(chosen).tolist():
-                labels[truth.labels[column]] = compare.difference(
-                    [run.resampled.auroc.label(column) for run in one],
-                    [run.resampled.auroc.label(column) for run in other],
-                )
-        raw.append(
-            (first, second, len(keys), differences, max(permuted, compare.interval_p(differences["auroc"])), labels)
+    adjusted = compare.holm([one.p for one in found])
+    return [replace(one, p_adjusted=float(p), family_size=len(found)) for one, p in zip(found, adjusted, strict=True)]
+
+
+def label_differences(one: Sequence[ScoredRun], other: Sequence[ScoredRun], truth: LabelTable) -> dict[str, Summary]:
+    """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
+    return {
+        truth.labels[column]: compare.difference(
+            [run.resampled.auroc.label(column) for run in one], [run.resampled.auroc.label(column) for run in other]
         )
-    adjusted = compare.holm([one[4] for one in raw]) if raw else np.array([])
-    return [
-        Comparison(
-            first,
-            second,
-            num_pairs,
-            differences,
-            p,
-            float(p_adjusted),
-            len(raw),
-            compare.resolvable_difference(differences["auroc"]),
-            compare.practically_equal(differences["auroc"], margin),
-            labels,
-        )
-        for (first, second, num_pairs, differences, p, labels), p_adjusted in zip(raw, adjusted, strict=True)
-    ]
+        for column in np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
+    }
 
 
-def letters(rows: Mapping[str, ScoredRow], truth: LabelTable) -> tuple[dict[str, str], int]:
-    """Row -> its group letters, and how many pairs were tested: rows that share a letter are not told apart.
-
-    `rows` are in board order. Pairs without a common (draw, seed) are not tested and count as not told apart.
-    """
-    names = list(rows)
-    pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
-    differs = np.zeros((len(names), len(names)), dtype=bool)
-    for found in compare_pairs(rows, pairs, 0.0, truth):
-        i, j = names.index(found.first), names.index(found.second)
-        differs[i, j] = differs[j, i] = found.significant
-    return dict(zip(names, compare.group_letters(differs), strict=True)), len(pairs)
+def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[list[ScoredRun], list[ScoredRun]]:
+    """The runs that both rows have, in the same order."""
+    keys = _shared(one, other)
+    return [one[key] for key in keys], [other[key] for key in keys]
 
 
-def rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Row -> the ranks, best 1, that it takes in the middle 95 % of the draws of fold 10's patients."""
+def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
+    """Ranks, best 1, over the draws of patients; the mean of several runs also moves by its own standard error."""
     chosen = metrics.frequent(truth.y_true)
-    draws = np.array(
-        [np.mean([run.macro("auroc", chosen).draws for run in row.values()], axis=0) for row in rows.values()]
-    )
-    ranks = 1 + (draws[None, :, :] > draws[:, None, :]).sum(axis=1)  # [row, draw]
+    random = np.random.default_rng(0)
+    draws = []
+    for row in rows.values():
+        summary = summarize([run.macro("auroc", chosen) for run in row.values()])
+        of_patients = np.mean([run.macro("auroc", chosen).draws for run in row.values()], axis=0)
+        run_error = summary.run_sd / math.sqrt(len(row)) if len(row) > 1 else 0.0
+        draws.append(of_patients + run_error * random.normal(size=of_patients.shape))
+    ranks = 1 + (np.array(draws)[None] > np.array(draws)[:, None]).sum(axis=1)  # [row, draw]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
 
@@ -193,26 +230,62 @@ def _shared(one: ScoredRow, other: ScoredRow) -> list[tuple[int, int]]:
     return sorted(set(one) & set(other))
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Named rows against each other: every pair, and the declared baseline's contrasts where it is among them."""
+
+    pairs: tuple[Comparison, ...]
+    """First named row minus later ones, per label too, adjusted over all pairs."""
+    baseline: Mapping[str, Comparison]
+    letters: Mapping[str, str]
+    """Row -> groups, the rows by descending macro AUROC."""
+    margin: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data, for --json."""
+        return {
+            "pairs": [as_data(one) for one in self.pairs],
+            "baseline": {name: as_data(one) for name, one in self.baseline.items()},
+            "groups": dict(self.letters),
+            "margin": self.margin,
+        }
+
+
+def compared(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Compared:
+    """Every pair of rows in the order in which they were named."""
+    if len(rows) < 2:
+        raise BenchError("name at least two rows to compare")
+    chosen = metrics.frequent(truth.y_true)
+    if not chosen.any():
+        raise BenchError(f"no label of {truth.task} has {metrics.MIN_POSITIVES} positives in fold 10")
+    pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), plan.margin, truth, per_label=True)
+    values = {name: np.mean([run.macro("auroc", chosen).value for run in row.values()]) for name, row in rows.items()}
+    letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
+    return Compared(tuple(pairs), against_baseline(rows, plan, truth), letters, plan.margin)
+
+
 def as_data(found: Comparison) -> dict[str, Any]:
     """A comparison as plain data, for --json."""
     return {
         "first": found.first,
         "second": found.second,
         "num_pairs": found.num_pairs,
-        **{
-            metric: {
-                "difference": summary.interval.value,
-                "low": summary.interval.low,
-                "high": summary.interval.high,
-                "patient_sd": summary.patient_sd,
-                "run_sd": None if np.isnan(summary.run_sd) else summary.run_sd,
-            }
-            for metric, summary in found.differences.items()
-        },
-        "p": found.p,
+        **{metric: _plain(summary) for metric, summary in found.differences.items()},
+        "permutation_p": found.permutation_p,
+        "interval_p": found.interval_p,
         "p_adjusted": found.p_adjusted,
         "family_size": found.family_size,
         "resolvable": found.resolvable,
         "practically_equal": found.practically_equal,
-        "labels": {label: [s.interval.value, s.interval.low, s.interval.high] for label, s in found.labels.items()},
+        "labels": {label: _plain(summary) for label, summary in found.labels.items()},
+    }
+
+
+def _plain(summary: Summary) -> dict[str, float | None]:
+    return {
+        "difference": summary.interval.value,
+        "low": summary.interval.low,
+        "high": summary.interval.high,
+        "patient_sd": summary.patient_sd,
+        "run_sd": None if math.isnan(summary.run_sd) else summary.run_sd,
     }

@@ -5,17 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
+from bench.evaluation.metrics import Reliability
 from bench.reporting.boards import Board, Row, interval_of
+from bench.reporting.comparisons import label_differences as label_differences_of
+from bench.reporting.comparisons import paired_runs
+from bench.reporting.pages import minutes
 
 INK = "#808080"
 COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
@@ -41,102 +46,156 @@ STYLE: dict[Any, Any] = {
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
 }
-
-
-def name_of(row: Row) -> str:
-    """A row in words."""
-    init = "" if row.init == "random" else f" ({row.init})"
-    return f"{row.method}, {row.backbone}{init}"
+MIN_BIN = 20
+"""Scores that a bin needs to be drawn."""
+MAX_LINES = 8
+"""More rows than colours would not be told apart: the first rows of a board are drawn."""
 
 
 @contextmanager
 def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.15))
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
         yield axes
+        if handles := axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside lower center", ncols=1 if len(handles) < 3 else 2, fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def forest(board: Board, path: Path) -> Path:
-    """Macro AUROC of each row with its interval, best on top."""
-    with _drawing(path, 8, 0.9 + 0.34 * len(board.rows)) as axes:
+def forest(board: Board, path: Path) -> Path | None:
+    """Macro AUROC of each row with its interval, best on top; the baseline's value is a dashed line."""
+    if not board.rows:
+        return None
+    with _drawing(path, 8, 1.0 + 0.32 * len(board.rows)) as axes:
         for place, row in enumerate(reversed(board.rows)):
             found = interval_of(row.summaries["frequent"]["auroc"])
-            axes.plot([found.low, found.high], [place, place], color=COLORS[0], solid_capstyle="round")
-            axes.plot([found.value], [place], "o", color=COLORS[0], markersize=6)
-        axes.set_yticks(range(len(board.rows)), [name_of(row) for row in reversed(board.rows)])
+            color = COLORS[1] if row.name == board.plan.baseline else COLORS[0]
+            axes.plot([found.low, found.high], [place, place], color=color, solid_capstyle="round")
+            axes.plot([found.value], [place], "o", color=color, markersize=6)
+            if row.name == board.plan.baseline:
+                axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0)
+        axes.set_yticks(range(len(board.rows)), [row.name for row in reversed(board.rows)])
         axes.set_ylim(-0.6, len(board.rows) - 0.4)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("macro AUROC, 95 % interval over patients")
+        axes.set_xlabel("macro AUROC, 95 % interval")
     return path
 
 
 def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
     """Macro AUROC against the training fraction, a line a row that has two fractions or more, a band its interval."""
-    points: dict[tuple[str, str, str], list[tuple[float, Row]]] = defaultdict(list)
+    points: dict[str, list[tuple[float, Row]]] = defaultdict(list)
     for board in boards:
         for row in board.rows:
-            points[row.backbone, row.init, row.method].append((board.fraction, row))
-    lines = {key: sorted(found, key=lambda one: one[0]) for key, found in points.items() if len(found) > 1}
+            points[row.name].append((board.fraction, row))
+    lines = {name: sorted(found, key=lambda one: one[0]) for name, found in points.items() if len(found) > 1}
     if not lines:
         return None
-    with _drawing(path, 8, 4.6) as axes:
-        for (_, found), color in zip(sorted(lines.items()), itertools.cycle(COLORS)):
-            fractions = [fraction for fraction, _ in found]
-            intervals = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in found]
-            axes.plot(
-                fractions, [i.value for i in intervals], "o-", color=color, label=name_of(found[0][1]), markersize=5
-            )
+    best_first = sorted(lines, key=lambda name: (-lines[name][-1][1].score, name))[:MAX_LINES]
+    with _drawing(path, 8, 4.6 + 0.12 * len(best_first)) as axes:
+        for name, color in zip(best_first, COLORS, strict=False):
+            fractions = [fraction for fraction, _ in lines[name]]
+            found = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in lines[name]]
+            axes.plot(fractions, [i.value for i in found], "o-", color=color, label=name, markersize=5)
             axes.fill_between(
-                fractions, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.13, linewidth=0
+                fractions, [i.low for i in found], [i.high for i in found], color=color, alpha=0.15, linewidth=0
             )
         axes.set_xscale("log")
         ticks = sorted({board.fraction for board in boards})
-        axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlabel("fraction of the training records")
-        axes.set_ylabel("macro AUROC")
-        axes.legend(loc="lower right", fontsize=9)
+        axes.set_xlabel("share of the training records")
+        axes.set_ylabel("macro AUROC, 95 % band")
     return path
 
 
-def training_curves(board: Board, path: Path) -> Path:
+def training_curves(board: Board, path: Path) -> Path | None:
     """Fold-9 macro AUROC over the epochs of all phases, a line a run, a colour a row."""
-    with _drawing(path, 8, 4.6) as axes:
-        for row, color in zip(board.rows, itertools.cycle(COLORS)):
+    trained = [row for row in board.rows if any(run.document["training"] for run in row.runs)][:MAX_LINES]
+    if not trained:
+        return None
+    with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
+        for row, color in zip(trained, COLORS, strict=False):
             for at, run in enumerate(row.runs):
                 phases = [phase["val_macro_auroc"] for phase in run.document["training"]]
-                curve = list(itertools.chain(*phases))
-                label = name_of(row) if at == 0 else None
+                curve = [math.nan if value is None else value for value in itertools.chain(*phases)]
+                label = row.name if at == 0 else None
                 axes.plot(range(1, len(curve) + 1), curve, color=color, linewidth=1.2, alpha=0.85, label=label)
                 for end in itertools.accumulate(len(phase) for phase in phases[:-1]):
                     axes.plot([end], [curve[end - 1]], "o", color=color, markersize=4)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch (a dot ends a phase)")
         axes.set_ylabel("fold-9 macro AUROC")
-        axes.legend(loc="lower right", fontsize=9)
     return path
 
 
-def cost(board: Board, path: Path) -> Path:
-    """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats."""
-    with _drawing(path, 8, 4.6) as axes:
-        points = []
-        for row, color in zip(board.rows, itertools.cycle(COLORS)):
-            minutes = float(np.mean([sum(p["seconds"] for p in run.document["training"]) for run in row.runs])) / 60
-            points.append((minutes, row.score))
-            axes.plot([minutes], [row.score], "o", color=color, markersize=7, label=name_of(row))
-        best, front = -math.inf, []
-        for minutes, score in sorted(points):
-            if score > best:
-                front.append((minutes, score))
-                best = score
-        axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1, zorder=0)
+def label_differences(board: Board, path: Path) -> Path | None:
+    """AUROC of the best row that is not the baseline minus the baseline's, label by label, sorted, with n+."""
+    rows = {row.name: row for row in board.rows}
+    contrasts = board.standing.baseline if board.standing else {}
+    name = next((name for name in rows if name in contrasts), None)
+    if name is None or board.truth is None:
+        return None
+    baseline = contrasts[name].second
+    found = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
+    positives = dict(zip(board.truth.labels, board.truth.y_true.sum(axis=0).tolist(), strict=True))
+    ordered = sorted(found.items(), key=lambda item: (item[1].interval.value, item[0]))
+    with _drawing(path, 8, 1.2 + 0.26 * len(ordered)) as axes:
+        axes.axvline(0, color=INK, linewidth=1)
+        for place, (_, one) in enumerate(ordered):
+            differs = one.interval.low > 0 or one.interval.high < 0
+            color = (COLORS[2] if one.interval.value > 0 else COLORS[1]) if differs else INK
+            axes.plot([one.interval.low, one.interval.high], [place, place], color=color, solid_capstyle="round")
+            axes.plot([one.interval.value], [place], "o", color=color, markersize=5)
+        axes.set_yticks(range(len(ordered)), [f"{label}  n+ {positives[label]}" for label, _ in ordered])
+        axes.set_ylim(-0.7, len(ordered) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("difference of AUROC, 95 % interval, not corrected for the number of labels")
+        axes.set_title(f"{name}\nminus {baseline}", fontsize=10, loc="left")
+    return path
+
+
+def cost(board: Board, path: Path) -> Path | None:
+    """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats (Pareto front)."""
+    trained = [row for row in board.rows if any(run.document["training"] for run in row.runs)]
+    if len(trained) < 2:
+        return None
+    points = [(max(minutes(row), 1e-3), row.score) for row in trained]
+    front: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda one: (one[0], -one[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
+        axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
+        for place, (row, point) in enumerate(zip(trained, points, strict=True)):
+            known = place < MAX_LINES
+            color = COLORS[place] if known else INK
+            found = interval_of(row.summaries["frequent"]["auroc"])
+            axes.plot([point[0]] * 2, [found.low, found.high], color=color, linewidth=1.2, alpha=0.6)
+            axes.plot(*point, "o", color=color, markersize=7, label=row.name if known else None)
         axes.set_xscale("log")
-        axes.set_xlabel("training, minutes (machines may differ: see each result)")
-        axes.set_ylabel("macro AUROC")
-        axes.legend(loc="lower right", fontsize=9)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel("training, minutes a run (machines may differ: see the costs)")
+        axes.set_ylabel("macro AUROC, 95 % interval")
+    return path
+
+
+def reliability_curves(curves: Mapping[str, Reliability], path: Path) -> Path | None:
+    """Share of positives against the mean probability of each bin, all labels pooled; the diagonal is perfect."""
+    if not curves:
+        return None
+    with _drawing(path, 6.4, 5.4 + 0.12 * len(curves)) as axes:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
+        for (name, curve), color in zip(curves.items(), COLORS, strict=False):
+            kept = curve.num_records[:, 0] >= MIN_BIN
+            axes.plot(
+                curve.mean_prob[kept, 0], curve.positive_rate[kept, 0], "o-", color=color, label=name, markersize=4
+            )
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel(f"mean predicted probability (bins of at least {MIN_BIN} scores)")
+        axes.set_ylabel("share that is positive")
     return path

@@ -34,6 +34,8 @@ SECTIONS: Mapping[str, Sequence[str]] = {
 """What every result says, and what in each section; all that boards read of any result."""
 SCORED = ("metrics", "training", "signals")
 """What it says as well unless it is incompatible."""
+EXTERNAL = "external"
+"""The method of scores that nobody here made: neither training nor code are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,13 @@ class Result:
         """
         rate, precision = self.cell["source_rate"], self.cell["precision"]
         unusual = [f"from {rate} Hz"] if rate else []
-        unusual += [precision] if precision != "float32" else []
+        unusual += [precision] if precision not in ("float32", None) else []
         return ", ".join([self.cell["arch"], *unusual]), self.document["init"]["name"], self.cell["method"]
+
+    @property
+    def external(self) -> bool:
+        """Whether its scores were made elsewhere."""
+        return bool(self.cell["method"] == EXTERNAL)
 
     @cached_property
     def predictions(self) -> dict[int, Predictions]:
@@ -88,8 +95,22 @@ class Result:
                 return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
         except FileNotFoundError:
             raise DataError(f"{path} is missing") from None
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            OSError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise DataError(f"{path} is not a predictions file: {_first_line(error)}") from None
+
+
+def row_name(backbone: str, init: str, method: str) -> str:
+    """A row in words, as boards print it and `bench compare` takes it."""
+    return f"{backbone} ({EXTERNAL})" if method == EXTERNAL else f"{method} on {backbone} ({init})"
 
 
 class RunFolder:

@@ -17,6 +17,8 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import label_table
 from bench.registry import Kind, Plugin, registry, why_it_fails
 from bench.reporting.boards import Board, interval_of
+from bench.reporting.comparisons import Compared
+from bench.reporting.pages import spell_difference, spell_p
 from bench.reporting.results import Result
 
 PLUGIN_KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
@@ -139,3 +141,46 @@ def board_table(board: Board) -> Table:
     if board.declined:
         shown.caption = Text("declined: " + "; ".join(f"{r.row[2]} on {r.row[0]}" for r in board.declined))
     return shown
+
+
+def comparison_tables(found: Compared) -> list[Table]:
+    """Differences of every pair, and of two rows also label by label."""
+    shown = Table(title=Text("first minus second, labels with ≥ 10 positives"), title_justify="left")
+    for head in ("first", "second", "macro AUROC", "macro AP", "p swap", "p interval", "p Holm", "resolvable", "pairs"):
+        shown.add_column(head, overflow="fold")
+    for one in found.pairs:
+        differences = [spell_difference(one.differences[metric]) for metric in ("auroc", "average_precision")]
+        numbers = [*map(spell_p, (one.permutation_p, one.interval_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
+        few = "*" if one.differences["auroc"].few_runs else ""
+        _add_row(shown, [one.first, one.second, *differences, *numbers, f"{one.num_pairs}{few}"])
+    words = [f"Holm over {len(found.pairs)} pairs of the larger p; groups: "]
+    words[0] += ", ".join(f"{name} {letters}" for name, letters in found.letters.items())
+    for name, one in found.baseline.items():
+        words.append(f"against the declared baseline {one.second}, Holm over {one.family_size}: {name} ")
+        words[-1] += f"{spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
+    equal = [f"{one.first} = {one.second}" for one in found.pairs if one.practically_equal]
+    words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
+    words += ["* fewer than three paired runs: how much training varies is not known"] * any(
+        one.differences["auroc"].few_runs for one in found.pairs
+    )
+    shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
+    return [shown, _label_table(found)] if len(found.pairs) == 1 else [shown]
+
+
+def _label_table(found: Compared) -> Table:
+    (pair,) = found.pairs
+    shown = Table(title=Text("AUROC by label, largest difference first; not corrected"), title_justify="left")
+    for head in ("label", "difference"):
+        shown.add_column(head)
+    for label, one in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
+        _add_row(shown, [label, spell_difference(one)])
+    return shown
+
+
+def compat_line(result: Result) -> str:
+    """Macro AUROC as Strodthoff et al. (2020) printed it."""
+    found = result.document["compat"]["strodthoff2020"]["macro_auroc"]
+    return (
+        f"as Strodthoff et al. 2020 (100 draws of records, 5 and 95 % quantiles): "
+        f"{found['value']:.3f}({round(1000 * found['bracket']):02d}), {found['low']:.3f} to {found['high']:.3f}"
+    )

@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from bench.data.ptbxl import load_records
-from bench.data.splits import held_out
+from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import PluginError
 from bench.reporting.results import Result
 
 
-def truth_of(folder: Path) -> Callable[[Result], LabelTable | None]:
-    """Result -> labels of fold 10 from the two tables in `folder`.
+class Truth:
+    """Result -> labels of fold 10 from the two tables of a dataset; no signal is touched.
 
     None where the dataset is another or not there, and for a task whose plugin is not installed.
     """
-    if not folder.is_dir():
-        return lambda result: None
-    records = load_records(folder)
 
-    @functools.cache
-    def table_of(task: str) -> LabelTable | None:
+    def __init__(self, folder: Path) -> None:
+        self._records = load_records(folder) if folder.is_dir() else None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether there is a dataset."""
+        return self._records is not None
+
+    def __call__(self, result: Result) -> LabelTable | None:
+        """The labels of fold 10."""
+        return self.fold(result, TEST_FOLD)
+
+    def fold(self, result: Result, fold: int) -> LabelTable | None:
+        """The labels of fold 9 or 10, the same object for each result of a task."""
+        if self._records is None or result.document["dataset"]["name"] != self._records.name:
+            return None
+        table, folds = self._tables(result.cell["task"])
+        return folds[fold] if table and table.fingerprint == result.fingerprint else None
+
+    def people(self, table: LabelTable) -> pd.DataFrame:
+        """The rows of ptbxl_database.csv of these records, in their order."""
+        assert self._records is not None
+        return self._records.table.loc[table.ecg_id]
+
+    @functools.cache  # noqa: B019, lives as long as the program
+    def _tables(self, task: str) -> tuple[LabelTable | None, dict[int, LabelTable]]:
+        assert self._records is not None
         try:
-            return label_table(records, find_task(task))
+            table = label_table(self._records, find_task(task))
         except PluginError:
-            return None
+            return None, {}
+        return table, {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
 
-    def truth(result: Result) -> LabelTable | None:
-        if result.document["dataset"]["name"] != records.name:
-            return None
-        table = table_of(result.cell["task"])
-        return held_out(table) if table and table.fingerprint == result.fingerprint else None
 
-    return truth
+def truth_of(folder: Path) -> Truth:
+    """The truth in a dataset's folder, or one that knows nothing where there is none."""
+    return Truth(folder)

@@ -1,0 +1,334 @@
+"""A PTB-XL folder becomes a report: what is there, what is missing, and what is wrong with it, record by record."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.prepared import end_with_parent
+from bench.data.ptbxl import FILENAMES, STATEMENTS, TABLE, Records, load_records
+from bench.data.published import version_of
+from bench.data.waveforms import LEADS, read_waveform
+from bench.errors import DataError
+
+SUMS = "SHA256SUMS.txt"
+SECONDS = 10
+"""Length of every record of PTB-XL."""
+FLAT_S = 1.0
+"""A lead counts as flat for a stretch if it keeps one value for so long."""
+CLIPPED_MV, CLIPPED_S = 1.0, 0.05
+"""A lead counts as clipped if it stays this long at its highest or lowest value, and that is beyond this amplitude. At
+100 Hz, 8 of PTB-XL's records have such a lead."""
+NUM_NAMED = 4
+"""Culprits that a row names; --json has them all."""
+CHUNK = 200
+"""Records that a worker examines at a time."""
+Progress = Callable[[int, int], None]
+"""Called with the records examined and the records in all."""
+
+FAULTS = (
+    "table",
+    "missing files",
+    "wrong hashes",
+    "header against data",
+    "rates",
+    "lengths",
+    "patients in two folds",
+)
+WARNINGS = (
+    "incomplete rates",
+    "unlisted files",
+    "units",
+    "invalid samples",
+    "flat leads",
+    "flat stretches",
+    "clipped leads",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question put to a folder, and the records or files that fail it."""
+
+    name: str
+    fault: bool
+    """Whether what was found is a fault; a warning else."""
+    num_checked: int
+    found: tuple[str, ...]
+    """One text a culprit, in order."""
+
+    @property
+    def verdict(self) -> str:
+        """ok, FAULT, warning, or - where there was nothing to check."""
+        if self.found:
+            return "FAULT" if self.fault else "warning"
+        return "ok" if self.num_checked else "-"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found in a folder."""
+
+    folder: Path
+    version: str
+    num_records: int
+    present: Mapping[int, int]
+    """Hz -> records whose two files are there."""
+    checks: tuple[Check, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        """The report as plain data."""
+        checks = [{**asdict(check), "verdict": check.verdict} for check in self.checks]
+        return {**asdict(self), "folder": str(self.folder), "faulty": self.faulty, "checks": checks}
+
+    def as_rows(self) -> list[dict[str, str | int]]:
+        """A row a check, for a person: its verdict, how many were looked at and found, and the first culprits."""
+        return [
+            {
+                "check": check.name,
+                "verdict": check.verdict,
+                "looked at": check.num_checked,
+                "found": len(check.found),
+                "which": "; ".join(check.found[:NUM_NAMED]) + ("; ..." if len(check.found) > NUM_NAMED else ""),
+            }
+            for check in self.checks
+        ]
+
+    @property
+    def faulty(self) -> bool:
+        """Whether any check found a fault."""
+        return any(check.fault and check.found for check in self.checks)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One record at one rate, to be examined."""
+
+    ecg_id: int
+    path: str
+    rate: int
+    sums: tuple[str | None, str | None]
+    """The published SHA-256 of .hea and .dat."""
+
+
+def verify(folder: Path, progress: Progress = lambda done, total: None) -> Report:
+    """Examine all files of a PTB-XL folder, over all cores.
+
+    Raises DataError if there is no such folder, or its SHA256SUMS.txt cannot be read. A table that `load_records`
+    refuses is a fault of its own; no record is examined then.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no dataset at {folder}: expected a PTB-XL folder")
+    sums = read_sums(folder / SUMS) if (folder / SUMS).is_file() else {}
+    found: dict[str, list[str]] = defaultdict(list)
+    num_checked = {"table": 1, "wrong hashes": 0}
+    for name in (TABLE, STATEMENTS):
+        if name in sums and (folder / name).is_file():
+            num_checked["wrong hashes"] += 1
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums[name]:
+                found["wrong hashes"].append(name)
+    try:
+        records = load_records(folder)
+    except DataError as error:
+        found["table"].append(str(error))
+        return Report(folder, "unknown", 0, {}, _checks(found, num_checked))
+    jobs, present = _find_files(records, sums, found, num_checked)
+    patients = records.table.groupby("patient_id")["strat_fold"].unique()
+    num_checked["patients in two folds"] = len(patients)
+    found["patients in two folds"] = [
+        f"patient {patient} in folds {', '.join(map(str, sorted(folds)))}"
+        for patient, folds in patients.items()
+        if len(folds) > 1
+    ]
+    num_checked["wrong hashes"] += sum(known is not None for job in jobs for known in job.sums)
+    for name in (
+        "header against data",
+        "rates",
+        "lengths",
+        "units",
+        "invalid samples",
+        "flat leads",
+        "flat stretches",
+        "clipped leads",
+    ):
+        num_checked[name] = len(jobs)
+    done = 0
+    examined: list[tuple[int, str, str]] = []
+    with contextlib.closing(_examine_all(jobs)) as chunks:
+        for num, culprits in chunks:
+            examined += culprits
+            done += num
+            progress(done, len(jobs))
+    for _, name, text in sorted(examined):
+        found[name].append(text)
+    return Report(folder, version_of(records), len(records), present, _checks(found, num_checked))
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Path in the folder -> SHA-256 in lower case, from a SHA256SUMS.txt."""
+    try:
+        return parse_sums(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file; get it again") from None
+
+
+def parse_sums(text: str, name: str) -> dict[str, str]:
+    """Path in the folder -> SHA-256, from lines `digest path`; `name` says in errors where they are from.
+
+    Raises DataError for a line of another form and for a path that leads out of the folder.
+    """
+    sums = {}
+    for num, line in enumerate(text.splitlines(), start=1):
+        digest, _, path = line.partition(" ")
+        path = path.strip().removeprefix("*").removeprefix("./")
+        parts = path.split("/")
+        whole = len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")
+        if not whole or not path.isprintable() or "\\" in path or {"", ".", ".."} & set(parts) or ":" in parts[0]:
+            raise DataError(f"{name}: line {num} is {line[:80]!r}, expected a SHA-256, a space and a relative path")
+        sums[path] = digest.lower()
+    return sums
+
+
+def _checks(found: Mapping[str, list[str]], num_checked: Mapping[str, int]) -> tuple[Check, ...]:
+    return tuple(
+        Check(name, name in FAULTS, num_checked.get(name, 0), tuple(found.get(name, ()))) for name in FAULTS + WARNINGS
+    )
+
+
+def _find_files(
+    records: Records, sums: Mapping[str, str], found: dict[str, list[str]], num_checked: dict[str, int]
+) -> tuple[list[_Job], dict[int, int]]:
+    """The records that can be examined, and how many there are of each rate; what is missing goes to `found`.
+
+    A rate without any file was not asked for. Where a rate is there in part, SHA256SUMS.txt says which files belong.
+    """
+    folder, jobs, present = records.folder, [], {}
+    named: set[str] = set()
+    for rate, column in FILENAMES.items():
+        missing, unlisted = [], 0
+        present[rate] = 0
+        for ecg_id, name in zip(records.ecg_id.tolist(), records.table[column].astype(str), strict=True):
+            pair = (f"{name}.hea", f"{name}.dat")
+            named.update(pair)
+            there = [os.path.isfile(f"{folder}/{file}") for file in pair]  # noqa: PTH113  (pathlib would take longer)
+            if all(there):
+                present[rate] += 1
+                jobs.append(_Job(ecg_id, f"{folder}/{name}", rate, (sums.get(pair[0]), sums.get(pair[1]))))
+            elif any(there) or not sums or sums.keys() & set(pair):
+                missing += [file for file, is_there in zip(pair, there, strict=True) if not is_there]
+            else:
+                unlisted += 1
+        if present[rate] or len(missing) < 2 * (len(records) - unlisted):
+            num_checked["missing files"] = num_checked.get("missing files", 0) + 2 * (len(records) - unlisted)
+            found["missing files"] += missing
+            if unlisted:
+                found["incomplete rates"].append(
+                    f"{rate} Hz is there for {present[rate]:,} of {len(records):,} records; {SUMS} lists no more"
+                )
+    num_checked["incomplete rates"] = len(jobs)
+    if not jobs and not found["missing files"]:
+        found["incomplete rates"].append("no signals at all: enough to score and to check, not to train")
+    known = {*sums, *named, SUMS, TABLE, STATEMENTS, "LICENSE.txt"}
+    for top, _, files in os.walk(folder):
+        place = Path(top).relative_to(folder).as_posix()
+        inside = files if place == "." else [f"{place}/{file}" for file in files]
+        num_checked["unlisted files"] = num_checked.get("unlisted files", 0) + len(inside)
+        found["unlisted files"] += sorted(set(inside) - known)
+    return jobs, present
+
+
+def _examine_all(jobs: list[_Job]) -> Generator[tuple[int, list[tuple[int, str, str]]], None, None]:
+    """Chunks of records over all cores as they are done: their number, and what was found; few are done here."""
+    chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
+    num_workers = min(len(os.sched_getaffinity(0)), len(chunks))
+    if num_workers <= 1 or len(chunks) <= 4:
+        for chunk in chunks:
+            yield len(chunk), _examine_chunk(chunk)
+        return
+    with ProcessPoolExecutor(
+        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
+    ) as pool:
+        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = {pool.submit(_examine_chunk, chunk): len(chunk) for chunk in chunks}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _examine_chunk(jobs: list[_Job]) -> list[tuple[int, str, str]]:
+    """(ecg_id, name of a check, culprit in words) for everything that is wrong with these records."""
+    return [(job.ecg_id, name, text) for job in jobs for name, text in _examine(job)]
+
+
+def _examine(job: _Job) -> list[tuple[str, str]]:
+    path, found = Path(job.path), []
+    try:
+        header = Path(f"{path}.hea").read_bytes()
+        for known, content, ending in zip(
+            job.sums, (header, Path(f"{path}.dat").read_bytes()), (".hea", ".dat"), strict=True
+        ):
+            if known is not None and hashlib.sha256(content).hexdigest() != known:
+                found.append(("wrong hashes", f"{path.name}{ending}"))
+        signals, rate = read_waveform(path)
+    except OSError as error:
+        return [*found, ("header against data", f"{path} cannot be read: {error.strerror}")]
+    except DataError as error:
+        return [*found, ("header against data", str(error))]
+    if rate != job.rate:
+        found.append(("rates", f"{path.name}.hea says {rate} Hz, expected {job.rate} Hz"))
+    elif signals.shape[1] != SECONDS * rate:
+        found.append(("lengths", f"{path.name} has {signals.shape[1] / rate:g} s, expected {SECONDS} s"))
+    units = {line.split()[2].rpartition(b"/")[2].lower() for line in header.splitlines()[1:13] if line.count(b" ") > 2}
+    if units - {b"mv"}:
+        found.append(("units", f"{path.name}.hea is in {b', '.join(sorted(units)).decode('ascii', 'replace')}, not mV"))
+    where = f"{job.ecg_id} at {job.rate} Hz"
+    invalid = [bool(np.isnan(lead).any()) for lead in signals]
+    flat = [bool(np.ptp(lead) == 0) for lead in signals]
+    stretches, clipped = ([False] * len(LEADS) for _ in range(2))
+    for row, lead in enumerate(signals):
+        if not invalid[row] and not flat[row]:
+            stretches[row] = longest_run(np.diff(lead) == 0) >= FLAT_S * rate - 1
+            clipped[row] = is_clipped(lead, rate)
+    for name, odd in (
+        ("invalid samples", invalid),
+        ("flat leads", flat),
+        ("flat stretches", stretches),
+        ("clipped leads", clipped),
+    ):
+        if any(odd):
+            named = ", ".join(lead for lead, is_odd in zip(LEADS, odd, strict=True) if is_odd)
+            found.append((name, f"{where}: {named}"))
+    return found
+
+
+def is_clipped(lead: npt.NDArray[np.float32], rate: int) -> bool:
+    """Whether a lead [time] in mV stays at its highest or lowest value, beyond CLIPPED_MV, for CLIPPED_S."""
+    extremes = [value for value in (lead.max(), lead.min()) if abs(value) >= CLIPPED_MV]
+    return any(longest_run(lead == value) >= max(CLIPPED_S * rate, 2) for value in extremes)
+
+
+def longest_run(mask: npt.NDArray[np.bool_]) -> int:
+    """How many neighbours in `mask` [time] hold together, at most."""
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    return int(np.max(edges[1::2] - edges[::2], initial=0))

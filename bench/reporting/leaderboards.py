@@ -1,0 +1,76 @@
+"""All that is written beside the results: pages and pictures of each task, its side pages, the ledger, the index."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.reporting import plots
+from bench.reporting.boards import Board
+from bench.reporting.calibration import calibrate, calibration_page
+from bench.reporting.ledger import ledger
+from bench.reporting.pages import Surroundings, write_pages
+from bench.reporting.subgroups import subgroup_page
+from bench.reporting.truth import Truth
+
+PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
+    ("forest", "Macro AUROC of each row with its interval", plots.forest),
+    ("labels", "Difference from the baseline, label by label", plots.label_differences),
+    ("curves", "Fold-9 macro AUROC over the epochs of each run", plots.training_curves),
+    ("cost", "Macro AUROC against training time", plots.cost),
+)
+
+
+def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
+    """Write everything that follows from these boards, and from the files in `given` [default: folder]; the paths."""
+    around = Surroundings.load(given or folder)
+    pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
+    for board in boards:
+        pages[board.dataset, board.task].append(board)
+    pictures: dict[Board, list[tuple[str, str]]] = defaultdict(list)
+    links: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    written: list[Path] = []
+    for (dataset, task), group in pages.items():
+        home = folder / dataset
+        slugs = {board: _slug(board, group) for board in group}
+        for board in group:
+            for name, words, draw in PICTURES:
+                if path := draw(board, home / "pictures" / f"{slugs[board]}-{name}.svg"):
+                    pictures[board].append((words, f"pictures/{path.name}"))
+                    written.append(path)
+        if path := plots.sample_efficiency(_of_one_fingerprint(group), home / "pictures" / f"{task}-efficiency.svg"):
+            pictures[group[0]].append(("Macro AUROC against the share of training records", f"pictures/{path.name}"))
+            written.append(path)
+        known = [board for board in group if board.truth is not None and board.rows]
+        if judged := [(board, rows) for board in known if (rows := calibrate(board, truth))]:
+            curves = {}
+            for board, rows in judged:
+                path = home / "pictures" / f"{slugs[board]}-reliability.svg"
+                if plots.reliability_curves({one.row.name: one.curve for one in rows[: plots.MAX_LINES]}, path):
+                    curves[board] = f"pictures/{path.name}"
+                    written.append(path)
+            written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))
+            links[dataset, task].append(("calibration and thresholds", f"{task}-calibration.md"))
+        if known:
+            written.append(_write(home / f"{task}-subgroups.md", subgroup_page(known[0], truth)))
+            links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
+    if around.reported:
+        written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported)))
+    return [*written, *write_pages(boards, folder, around, pictures, links)]
+
+
+def _slug(board: Board, group: Sequence[Board]) -> str:
+    """The start of a board's picture files; a second fingerprint on the page needs its own."""
+    several = len({one.fingerprint for one in group}) > 1
+    return f"{board.task}-{board.fraction:g}" + (f"-{board.fingerprint[:8]}" if several else "")
+
+
+def _of_one_fingerprint(group: Sequence[Board]) -> list[Board]:
+    return [board for board in group if board.fingerprint == group[0].fingerprint]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

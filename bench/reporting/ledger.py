@@ -1,0 +1,74 @@
+"""Published numbers against ours, one by one: LEDGER.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.errors import BenchError
+from bench.registry import Reference
+from bench.reporting.boards import Board, Row, interval_of
+from bench.reporting.pages import markdown_table
+
+TOLERANCE = 0.01
+BACKBONES = {"ECGFounder": "ecgfounder", "Net1D": "ecgfounder", "Wavelet+NN": "wavelet_nn"}
+"""Published names that are not ours. Net1D from scratch is ECGFounder's architecture with random weights."""
+SETTINGS = {
+    "from scratch": ("random", ("scratch", "ft", "ft-official")),
+    "fine-tuning": ("pretrained", ("ft", "ft-official")),
+    "linear probing": ("pretrained", ("lp",)),
+}
+"""Setting -> our init and methods, at their defaults, the first that there is."""
+
+
+def ledger(boards: Sequence[Board], reported: Sequence[Mapping[str, str]]) -> str:
+    """The Markdown page: published value, ours, difference, tolerance and status of every published number."""
+    full = [board for board in boards if board.fraction == 1 and board.dataset.startswith("ptb-xl")]
+    entries = [_entry(row, _match(row, full)) for row in reported]
+    tally = {
+        status: sum(status == entry[-1] for entry in entries) for status in ("agrees", "differs", "no run of ours")
+    }
+    head = ["task", "model", "setting", "source", "ours", "published", "our value", "difference", "tolerance", "status"]
+    lines = ["# Ledger", "", f"{len(entries)} published macro AUROCs over all labels: "]
+    lines[-1] += ", ".join(f"{number} {status}" for status, number in tally.items()) + "."
+    lines += [
+        "",
+        "Ours are rows on all training records of PTB-XL at the methods' defaults, the mean of their runs. Tolerance: "
+        f"the published bracket, at most {TOLERANCE}; {TOLERANCE} where none was published. Protocols differ in part: "
+        "they stand on each board under “Reported elsewhere”.",
+        "",
+    ]
+    order = {"differs": 0, "agrees": 1, "no run of ours": 2}
+    return "\n".join([*lines, *markdown_table(head, sorted(entries, key=lambda entry: order[entry[-1]]), left=5)])
+
+
+def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:
+    published = float(reported["macro_auroc"])
+    tolerance = min(float(reported["bracket"] or TOLERANCE), TOLERANCE)
+    words = [reported[key] for key in ("task", "model", "setting", "source")]
+    if row is None:
+        return [*words, "–", reported["macro_auroc"], "–", "–", f"{tolerance:.3f}", "no run of ours"]
+    ours = interval_of(row.summaries["all"]["auroc"]).value
+    difference = ours - published
+    status = "agrees" if abs(difference) <= tolerance + 5e-5 else "differs"
+    numbers = [f"{ours:.4f}", f"{difference:+.4f}".replace("-", "−"), f"{tolerance:.3f}"]
+    return [*words, f"{row.name}, {len(row.runs)} runs", reported["macro_auroc"], *numbers, status]
+
+
+def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:
+    """Our row of a published number, or None."""
+    if reported["setting"] not in SETTINGS:
+        return None
+    init, methods = SETTINGS[reported["setting"]]
+    backbone = BACKBONES.get(reported["model"], reported["model"])
+    rows = [row for board in boards if board.task == reported["task"] for row in board.rows]
+    same = [row for row in rows if row.init == init and _bare(row.backbone.split(", ")[0]) == backbone]
+    return next((row for method in methods for row in same if _bare(row.method) == method), None)
+
+
+def _bare(reference: str) -> str | None:
+    """The name of a reference without arguments; None where it has some or is none."""
+    try:
+        found = Reference.parse(reference)
+    except BenchError:
+        return None
+    return None if found.arguments else found.name

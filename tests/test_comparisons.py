@@ -1,0 +1,113 @@
+"""Rows against each other: declared baselines, families, letters, ranks, and rows that are named."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.data.tasks import LabelTable
+from bench.errors import BenchError
+from bench.evaluation.bootstrap import draw, resample
+from bench.evaluation.compare import permutation_p, permutation_ps
+from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compared, stand
+
+RANDOM = np.random.default_rng(0)
+Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
+PATIENTS = np.sort(RANDOM.integers(200, size=300))
+TRUTH = LabelTable("form", ("A", "B", "RARE"), np.arange(300), PATIENTS, np.full(300, 10), Y_TRUE)
+DRAWS = draw(PATIENTS, Y_TRUE, num_draws=200)
+SHARED = RANDOM.normal(size=Y_TRUE.shape)
+
+
+def row(quality: float, seeds: Sequence[int] = (0, 1, 2), draw: int = 0) -> ScoredRow:
+    """Runs of one quality that share most of their noise with every other row's."""
+    runs = {}
+    for seed in seeds:
+        noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)
+        y_score = quality * Y_TRUE + SHARED + 0.1 * noise
+        runs[draw, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, DRAWS))
+    return runs
+
+
+ROWS = {"best": row(2.0), "good": row(1.2), "twin": row(1.2001), "bad": row(0.1)}
+
+
+def test_standing_tells_apart_what_differs_and_no_more() -> None:
+    found = stand(ROWS, Plan("good", None, 0.02), TRUTH)
+    assert found is not None
+
+    assert found.letters == {"best": "a", "good": "b", "twin": "b", "bad": "c"}
+    assert found.ranks["best"] == (1, 1)
+    assert found.ranks["bad"] == (4, 4)
+    assert found.ranks["good"][0] == 2
+    assert len(found.pairs) == 6
+    assert {one.family_size for one in found.pairs} == {6}
+    assert [(one.first, one.second) for one in found.pairs if one.practically_equal] == [("good", "twin")]
+    assert set(found.baseline) == {"best", "twin", "bad"}
+    assert {one.family_size for one in found.baseline.values()} == {3}
+    assert found.baseline["best"].significant
+    assert not found.baseline["twin"].significant
+    assert found.baseline["bad"].differences["auroc"].interval.high < 0
+
+
+def test_the_family_is_the_declared_one() -> None:
+    found = stand(ROWS, Plan("good", ("best",), 0.02), TRUTH)
+    assert found is not None
+
+    assert {name: one.family_size for name, one in found.baseline.items()} == {"best": 1}
+    absent = stand(ROWS, Plan("gone"), TRUTH)
+    assert absent is not None
+    assert absent.baseline == {}
+
+
+def test_rows_without_a_common_run_are_not_told_apart() -> None:
+    found = stand({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, Plan("one"), TRUTH)
+    assert found is not None
+
+    assert found.pairs == ()
+    assert found.letters == {"one": "a", "other": "a"}
+    with pytest.raises(BenchError, match="no run of the same draw and seed"):
+        compared({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, Plan(), TRUTH)
+
+
+def test_only_common_runs_are_paired() -> None:
+    found = compared({"one": row(2.0, seeds=[0, 1, 5]), "other": row(0.1, seeds=[1, 5, 7])}, Plan(), TRUTH)
+
+    assert found.pairs[0].num_pairs == 2
+    assert found.pairs[0].differences["auroc"].few_runs
+    assert set(found.pairs[0].labels) == {"A", "B"}
+
+
+def test_nothing_is_claimed_where_no_label_is_frequent() -> None:
+    few = dataclasses.replace(TRUTH, y_true=Y_TRUE & (np.arange(300)[:, None] < 20))
+
+    assert stand(ROWS, Plan(), few) is None
+    with pytest.raises(BenchError, match="has 10 positives"):
+        compared(ROWS, Plan(), few)
+
+
+def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
+    labels = np.array([True, True, False])
+    scores = {name: [run.y_score for run in runs.values()] for name, runs in ROWS.items()}
+    pairs = [(scores["good"], scores["twin"]), (scores["good"], scores["bad"])]
+    together = permutation_ps(PATIENTS, Y_TRUE, pairs, labels, 1500)
+
+    assert together.tolist() == [permutation_p(PATIENTS, Y_TRUE, *pair, labels, 1500) for pair in pairs]
+    assert permutation_ps(PATIENTS, Y_TRUE, [], labels).shape == (0,)
+
+
+def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "form.toml"
+    assert Plan.load(path) == Plan(None, None, 0.005)
+    path.write_text('baseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n')
+    assert Plan.load(path) == Plan("ft on net (random)", ("lp on net (random)",), 0.01)
+    for text, message in (
+        ("baseline = ", "is not TOML"),
+        ("base = 1", "unknown keys base; expected baseline, family, margin"),
+        ("margin = 2", r"margin must be a number in \[0, 1\)"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BenchError, match=message):
+            Plan.load(path)

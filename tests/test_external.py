@@ -1,0 +1,190 @@
+"""Scores from anywhere: joined by record and label, refused by name, and scored without torch or waveforms."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bench.data.ptbxl import load_records
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.errors import BenchError, DataError
+from bench.reporting.boards import make_boards
+from bench.reporting.external import as_logits, score_external
+from bench.reporting.pages import page
+from bench.reporting.results import find_results
+from bench.reporting.truth import truth_of
+
+Score = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def tables(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of two CSV files and nothing else: the demo's six times over, so that fold 10 has frequent labels."""
+    folder = tmp_path_factory.mktemp("tables")
+    shutil.copy(demo_set / "scp_statements.csv", folder)
+    table = pd.read_csv(demo_set / "ptbxl_database.csv")
+    more = [table.assign(ecg_id=table["ecg_id"] + n * 1000, patient_id=table["patient_id"] + n * 1e5) for n in range(6)]
+    pd.concat(more).to_csv(folder / "ptbxl_database.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def test_fold(tables: Path) -> LabelTable:
+    """The truth of fold 10."""
+    table = label_table(load_records(tables), find_task("superdiag"))
+    return table.select(table.strat_fold == 10)
+
+
+@pytest.fixture
+def scores(test_fold: LabelTable) -> pd.DataFrame:
+    """Probabilities for fold 10, its records and labels in another order."""
+    z = test_fold.y_true + np.random.default_rng(0).normal(size=test_fold.y_true.shape)
+    frame = pd.DataFrame(1 / (1 + np.exp(-z)), columns=list(test_fold.labels))
+    frame.insert(2, "ecg_id", test_fold.ecg_id)
+    return frame.sample(frac=1, random_state=0)[[*frame.columns[::-1]]]
+
+
+@pytest.fixture
+def score(tables: Path, tmp_path: Path) -> Score:
+    """Scores a table by way of a CSV file."""
+
+    def score(frame: pd.DataFrame, **options: Any) -> Any:
+        frame.to_csv(tmp_path / "scores.csv", index=False)
+        return score_external(tmp_path / "scores.csv", "superdiag", "other", tables, tmp_path / "runs", **options)
+
+    return score
+
+
+def test_scores_agree_with_scikit_learn_whatever_their_order(
+    score: Score, scores: pd.DataFrame, test_fold: LabelTable
+) -> None:
+    result = score(scores, scale="probability", compat=True)
+    ordered = scores.set_index("ecg_id").loc[test_fold.ecg_id, list(test_fold.labels)].to_numpy()
+    expected = roc_auc_score(test_fold.y_true, ordered, average="macro")
+
+    found = result.document["metrics"]["fold_10"]["macro"]["all"]["auroc"]
+    assert found["value"] == pytest.approx(expected, abs=1e-12)
+    assert found["low"] < found["value"] < found["high"]
+    old = result.document["compat"]["strodthoff2020"]
+    assert (old["unit"], old["level"], old["num_draws"]) == ("record", 0.9, 100)
+    assert old["macro_auroc"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert old["macro_auroc"]["low"] < expected < old["macro_auroc"]["high"]
+
+
+def test_npz_and_csv_give_the_same_scores(score: Score, scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:
+    labels = [name for name in scores if name != "ecg_id"]
+    arrays = {"ecg_id": scores["ecg_id"].to_numpy(), "labels": np.array(labels), "y_score": scores[labels].to_numpy()}
+    np.savez(tmp_path / "scores.npz", **arrays)
+    of_csv = score(scores)
+    of_npz = score_external(tmp_path / "scores.npz", "superdiagnostic", "other", tables, tmp_path / "runs")
+
+    assert of_npz.digest == of_csv.digest
+    np.testing.assert_array_equal(of_npz.predictions[10].logits, of_csv.predictions[10].logits)
+
+
+def test_fold_9_is_taken_along_where_it_is_whole(score: Score, tables: Path) -> None:
+    table = label_table(load_records(tables), find_task("superdiag"))
+    late = table.select(table.strat_fold >= 9)
+    frame = pd.DataFrame(late.y_true * 0.5, columns=list(late.labels)).assign(ecg_id=late.ecg_id)
+
+    assert set(score(frame).document["metrics"]) == {"fold_9", "fold_10"}
+    with pytest.raises(
+        DataError, match=f"fold 9 of superdiag: .*missing record {late.ecg_id[late.strat_fold == 9][0]}"
+    ):
+        score(frame[frame["ecg_id"] != late.ecg_id[late.strat_fold == 9][0]])
+
+
+def test_what_does_not_fit_is_named(score: Score, scores: pd.DataFrame, test_fold: LabelTable) -> None:
+    first, last = int(scores["ecg_id"].iloc[0]), int(scores["ecg_id"].iloc[-1])
+    broken = {
+        f"missing record {first}": scores.iloc[1:],
+        f"duplicate record {last}": pd.concat([scores, scores.iloc[-1:]]),
+        "unknown record 999999": pd.concat([scores, scores.iloc[:1].assign(ecg_id=999999)]),
+        "missing label MI": scores.drop(columns="MI"),
+        "unknown label EXTRA": scores.assign(EXTRA=0.5),
+        f"NaN or infinite score {first}/MI": scores.assign(MI=scores["MI"].where(scores["ecg_id"] != first)),
+        f"the score of {first}/MI is 'high', expected a number": scores.assign(
+            MI=scores["MI"].astype(object).where(scores["ecg_id"] != first, "high")
+        ),
+        "ecg_id in row 1 is 1.5": scores.assign(ecg_id=scores["ecg_id"].astype(float).where(scores.index < 0, 1.5)),
+        "needs one column ecg_id": scores.rename(columns={"ecg_id": "id"}),
+    }
+    for message, frame in broken.items():
+        with pytest.raises(DataError, match=message):
+            score(frame)
+    with pytest.raises(DataError, match="duplicate label MI"):
+        score(pd.concat([scores, scores[["MI"]]], axis=1))
+    with pytest.raises(DataError, match="which are no probabilities; use --scale logit"):
+        score(scores.assign(MI=2.0), scale="probability")
+
+
+def test_files_that_are_none_are_refused(tables: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    np.savez(tmp_path / "short.npz", ecg_id=[1])
+    for name, message in (
+        ("nowhere.csv", "no file at"),
+        ("broken.npz", "is not a readable npz"),
+        ("short.npz", "lacks labels, y_score"),
+    ):
+        with pytest.raises(DataError, match=message):
+            score_external(tmp_path / name, "superdiag", "other", tables, tmp_path / "runs")
+    with pytest.raises(BenchError, match="expected letters"):
+        score_external(tmp_path / "x.csv", "superdiag", "a | b", tables, tmp_path / "runs")
+
+
+def test_logits_keep_the_order_of_probabilities_to_the_last_bit() -> None:
+    probabilities = np.array([0, 5e-324, 1e-300, 0.1, 0.5, 1 - 1e-12, np.nextafter(1, 0), 1])
+    logits = as_logits(probabilities, "probability", Path("x"))
+
+    assert (np.diff(logits) > 0).all()
+    assert np.isfinite(logits).all()
+    np.testing.assert_array_equal(as_logits(probabilities, "logit", Path("x")), probabilities)
+
+
+def test_boards_show_external_rows_and_seeds_share_one(
+    score: Score, scores: pd.DataFrame, tables: Path, tmp_path: Path
+) -> None:
+    for seed in range(3):
+        score(scores.assign(MI=scores["MI"] + seed / 10), seed=seed)
+    (board,) = make_boards(find_results(tmp_path / "runs"), truth_of(tables))
+
+    assert [(row.name, len(row.runs)) for row in board.rows] == [("other (external)", 3)]
+    assert "| other | – | external |" in page([board])
+
+
+def test_two_csv_files_and_no_torch_are_enough(scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    code = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ImportError("torch is blocked")
+sys.meta_path.insert(0, Block())
+from bench.cli import main
+for words in (
+    ["score", "scores.csv", "--task", "superdiag", "--name", "a", "--scale", "probability"],
+    ["score", "scores.csv", "--task", "superdiag", "--name", "b", "--compat", "strodthoff2020"],
+    ["compare", "a (external)", "b (external)"],
+    ["leaderboard"],
+):
+    sys.argv = ["bench", *words, "--data", sys.argv[-1]]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+assert "torch" not in sys.modules
+"""
+    words = [sys.executable, "-c", code, str(tables)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "as Strodthoff et al. 2020" in done.stdout
+    assert list((tmp_path / "leaderboards").glob("synthetic-*/superdiag.md"))
