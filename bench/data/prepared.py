@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -30,6 +27,7 @@ from bench.data.ptbxl import FILENAMES, Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import read_waveform
+from bench.data.workers import over_cores
 from bench.errors import DataError
 
 FORMAT = 1
@@ -195,9 +193,11 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
         facts = np.zeros((len(paths), len(_FACTS)))
         done = 0
-        with contextlib.closing(_map_chunks(paths, target, spec, rate)) as chunks:
-            for chunk, found in chunks:
-                facts[chunk.start : chunk.stop] = found
+        chunks = [dict(enumerate(paths[at : at + CHUNK], at)) for at in range(0, len(paths), CHUNK)]
+        prepare = functools.partial(_prepare_chunk, target=target, spec=spec, rate=rate)
+        with contextlib.closing(over_cores(prepare, chunks)) as prepared:
+            for chunk, found in prepared:
+                facts[list(chunk)] = found
                 done += len(chunk)
                 progress(done, len(paths))
         fact = dict(zip(_FACTS, facts.T, strict=True))
@@ -243,53 +243,12 @@ def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray
     )
 
 
-def _map_chunks(
-    paths: Sequence[Path], target: Path, spec: SignalSpec, rate: int
-) -> Generator[tuple[range, npt.NDArray[np.float64]], None, None]:
-    """Prepare chunks of records over all cores, as they are done; few are done here."""
-    chunks = [range(at, min(at + CHUNK, len(paths))) for at in range(0, len(paths), CHUNK)]
-    jobs = [(chunk, [str(paths[row]) for row in chunk], str(target), spec, rate) for chunk in chunks]
-    num_workers = min(len(os.sched_getaffinity(0)), len(chunks))
-    if num_workers == 1 or len(chunks) <= 4:
-        for job in jobs:
-            yield job[0], _prepare_chunk(*job)
-        return
-    with ProcessPoolExecutor(
-        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
-    ) as pool:
-        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            futures = {pool.submit(_prepare_chunk, *job): job[0] for job in jobs}
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-
-    def wait() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _prepare_chunk(
-    chunk: range, paths: Sequence[str], target: str, spec: SignalSpec, rate: int
-) -> npt.NDArray[np.float64]:
-    """Prepare the records of a chunk into the memory map; returns _FACTS of each, [record, fact]."""
+def _prepare_chunk(chunk: Mapping[int, Path], target: Path, spec: SignalSpec, rate: int) -> npt.NDArray[np.float64]:
+    """Prepare a chunk of records, path by row, into the memory map; returns _FACTS of each, [record, fact]."""
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
-    for at, (row, path) in enumerate(zip(chunk, paths, strict=True)):
-        raw, found_rate = read_waveform(Path(path), spec.leads)
+    for at, (row, path) in enumerate(chunk.items()):
+        raw, found_rate = read_waveform(path, spec.leads)
         if found_rate != rate:
             raise DataError(f"{path}.hea says {found_rate} Hz where the dataset's table says {rate} Hz")
         signals = prepare_record(raw, rate, spec)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
-import signal
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.prepared import end_with_parent
 from bench.data.ptbxl import FILENAMES, STATEMENTS, TABLE, Records, load_records
 from bench.data.published import version_of
 from bench.data.waveforms import LEADS, read_waveform
+from bench.data.workers import over_cores
 from bench.errors import DataError
 
 SUMS = "SHA256SUMS.txt"
@@ -166,10 +163,11 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
         num_checked[name] = len(jobs)
     done = 0
     examined: list[tuple[int, str, str]] = []
-    with contextlib.closing(_examine_all(jobs)) as chunks:
-        for num, culprits in chunks:
+    chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
+    with contextlib.closing(over_cores(_examine_chunk, chunks)) as outcomes:
+        for chunk, culprits in outcomes:
             examined += culprits
-            done += num
+            done += len(chunk)
             progress(done, len(jobs))
     for _, name, text in sorted(examined):
         found[name].append(text)
@@ -249,31 +247,6 @@ def _find_files(
         num_checked["unlisted files"] = num_checked.get("unlisted files", 0) + len(inside)
         found["unlisted files"] += sorted(set(inside) - known)
     return jobs, present
-
-
-def _examine_all(jobs: list[_Job]) -> Generator[tuple[int, list[tuple[int, str, str]]], None, None]:
-    """Chunks of records over all cores as they are done: their number, and what was found; few are done here."""
-    chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
-    num_workers = min(len(os.sched_getaffinity(0)), len(chunks))
-    if num_workers <= 1 or len(chunks) <= 4:
-        for chunk in chunks:
-            yield len(chunk), _examine_chunk(chunk)
-        return
-    with ProcessPoolExecutor(
-        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
-    ) as pool:
-        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            futures = {pool.submit(_examine_chunk, chunk): len(chunk) for chunk in chunks}
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _examine_chunk(jobs: list[_Job]) -> list[tuple[int, str, str]]:

@@ -1,0 +1,53 @@
+"""One function over chunks of records on all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+Chunk = TypeVar("Chunk")
+Found = TypeVar("Found")
+FEW = 4
+"""So many chunks are done in this process: starting workers would take longer."""
+
+
+def over_cores(
+    examine: Callable[[Chunk], Found], chunks: Sequence[Chunk]
+) -> Generator[tuple[Chunk, Found], None, None]:
+    """Each chunk with what `examine` gives for it, as they are done. Closing the generator ends the workers."""
+    num_workers = min(len(os.sched_getaffinity(0)), len(chunks))
+    if num_workers <= 1 or len(chunks) <= FEW:
+        for chunk in chunks:
+            yield chunk, examine(chunk)
+        return
+    with ProcessPoolExecutor(
+        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
+        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = {pool.submit(examine, chunk): chunk for chunk in chunks}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
