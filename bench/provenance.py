@@ -131,7 +131,6 @@ def outcome(
         "signals": {
             **asdict(signals.spec),
             "version": PREPROCESSINGS[signals.spec.preprocessing].version,
-            "source_rate": signals.source_rate,
             "scaling": asdict(signals.scaling),
             "findings": signals.findings,
         },

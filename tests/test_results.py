@@ -16,6 +16,7 @@ from bench.cell import Cell
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.registry import Reference
+from bench.reporting.publish import faults_of
 from bench.reporting.results import (
     PREDICTIONS,
     RESULT,
@@ -26,6 +27,7 @@ from bench.reporting.results import (
     load_result,
     write_result,
 )
+from bench.reporting.truth import truth_of
 from bench.run import Options, execute
 
 DOCUMENT: dict[str, Any] = {
@@ -259,6 +261,11 @@ def test_a_result_says_what_on_what_how_well_by_which_code_at_what_cost(finished
     assert {"torch", "python", "git_commit", "ranks", "device"} <= set(said["environment"])
     assert len(said["reads_of_fold_10"]) == 1
     assert said["dataset"]["synthetic"] is True
+
+
+def test_the_digest_follows_from_what_a_result_says_of_itself(finished: Result) -> None:
+    """What `bench publish` recomputes; the run is of synthetic data and perhaps of edited code, and no worse."""
+    assert [fault for fault in faults_of(finished, truth_of(Path("nowhere"))) if "digest" in fault] == []
 
 
 def test_a_finished_cell_is_not_run_again_unless_asked(finished: Result, demo_set: Path) -> None:
