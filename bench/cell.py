@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.data.tasks import find_task
 from bench.errors import BenchError
@@ -59,11 +55,6 @@ class Cell:
         """A name that sorts well and tells cells apart."""
         fraction = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         return f"{self.arch.name}-{self.method.name}{fraction}-seed{self.seed}-{digest[:8]}"
-
-
-def digest(facts: Mapping[str, Any]) -> str:
-    """SHA-256 over the facts that change a cell's result, and no others."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def _quoted(word: object) -> str:

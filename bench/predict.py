@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.prepared import Scaling
+from bench.data.prepared import Scaling, quantize
 from bench.data.signals import Signal, SignalSpec, prepare_record
 from bench.data.waveforms import read_waveform
 from bench.errors import CheckpointError, DataError
@@ -65,5 +65,5 @@ def _logits(model: Classifier, path: Path, spec: SignalSpec, scaling: Scaling, p
 
 def _as_cached(signals: Signal) -> Signal:
     """Signals [lead, time] rounded as the cache holds them, so that the scores are the run's own."""
-    scale = max(float(np.abs(signals).max()) / 32767, 1e-12)
-    return np.asarray(np.rint(signals / scale).astype(np.int16) * np.float32(scale), dtype=np.float32)
+    values, scale = quantize(signals)
+    return np.asarray(values * np.float32(scale), dtype=np.float32)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import bench
-from bench.cell import Cell, digest
+from bench.cell import Cell
 from bench.data.prepared import PreparedSignals, choose_source_rate
 from bench.data.ptbxl import Records
 from bench.data.signals import PREPROCESSINGS
@@ -28,6 +28,7 @@ from bench.data.tasks import LabelTable
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.registry import Kind, Reference, find, resolve
+from bench.reporting.results import identity
 from bench.training.distributed import World
 from bench.training.loop import PhaseReport
 from bench.training.method import Phase
@@ -53,21 +54,7 @@ def describe(
     method, backbone = plugin_facts("method", cell.method), plugin_facts("backbone", cell.arch)
     source_rate = choose_source_rate(spec, cell.source_rate)
     signals = {**asdict(spec), "version": PREPROCESSINGS[spec.preprocessing].version}
-    facts = {
-        "task": table.fingerprint,
-        "fraction": cell.fraction,
-        "draw": cell.draw if cell.fraction < 1 else None,
-        "signals": signals,
-        "source_rate": source_rate,
-        "method": [method["name"], method["resolved"], [asdict(phase) for phase in phases]],
-        "backbone": [backbone["name"], backbone["resolved"]],
-        "init": init.sha256,
-        "precision": precision,
-        "seed": cell.seed,
-    }
-    identity = digest(facts)
-    return {
-        "digest": identity,
+    plan: dict[str, Any] = {
         "cell": {
             "task": table.task,
             "arch": str(cell.arch),
@@ -97,12 +84,14 @@ def describe(
         },
         "signals": signals,
         "init": asdict(init),
-        "origin": {
-            "digest": identity,
-            "trained_on": f"{table.task} of {records.name}, folds 1-8",
-            "command": cell.command(),
-        },
     }
+    plan["digest"] = identity(plan)
+    plan["origin"] = {
+        "digest": plan["digest"],
+        "trained_on": f"{table.task} of {records.name}, folds 1-8",
+        "command": cell.command(),
+    }
+    return plan
 
 
 def outcome(

@@ -11,12 +11,13 @@ import torch
 
 import bench.cli
 import bench.run
-from bench.cell import Cell, digest
+from bench.cell import Cell
 from bench.data.ptbxl import load_records
 from bench.data.splits import split
 from bench.data.tasks import find_task, label_table
 from bench.errors import BenchError, PluginError
 from bench.registry import Reference
+from bench.reporting.results import digest
 from bench.training.precision import resolve_precision
 from bench.training.weights import save_weights
 

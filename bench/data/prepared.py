@@ -243,6 +243,12 @@ def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray
     )
 
 
+def quantize(signals: Signal) -> tuple[npt.NDArray[np.int16], float]:
+    """Signals [lead, time] as int16, and the scale that turns them back."""
+    scale = max(float(np.abs(signals).max()) / 32767, 1e-12)
+    return np.rint(signals / scale).astype(np.int16), scale
+
+
 def _prepare_chunk(chunk: Mapping[int, Path], target: Path, spec: SignalSpec, rate: int) -> npt.NDArray[np.float64]:
     """Prepare a chunk of records, path by row, into the memory map; returns _FACTS of each, [record, fact]."""
     values = np.lib.format.open_memmap(target, mode="r+")
@@ -257,8 +263,7 @@ def _prepare_chunk(chunk: Mapping[int, Path], target: Path, spec: SignalSpec, ra
                 f"{path}.dat has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "
                 f"{spec.rate} Hz, and all records of the dataset must be as long"
             )
-        scale = max(float(np.abs(signals).max()) / 32767, 1e-12)
-        values[row] = np.rint(signals / scale)
+        values[row], scale = quantize(signals)
         wide = signals.astype(np.float64).ravel()
         invalid = np.isnan(raw)
         facts[at] = (

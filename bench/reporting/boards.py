@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
@@ -21,7 +22,6 @@ from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, Standing, st
 from bench.reporting.comparisons import as_data as comparison_data
 from bench.reporting.results import Result, row_name
 
-TEST = 10
 NUM_DRAWS, SEED = 2000, 0
 
 
@@ -158,7 +158,7 @@ def _ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
 
 def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:
     """Whether two results of a cell are repeats: their macro AUROCs differ by at most `tolerance`."""
-    values = [r.document["metrics"][f"fold_{TEST}"]["macro"]["all"]["auroc"]["value"] for r in (one, other)]
+    values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (one, other)]
     one_value, other_value = (math.nan if value is None else value for value in values)
     undefined = math.isnan(one_value) and math.isnan(other_value)
     return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=tolerance)
@@ -180,7 +180,7 @@ def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
     """A run's scores of fold 10, resampled on the draws that all results of the task share."""
-    y_score = align(run.predictions[TEST], labels.ecg_id, labels.labels)
+    y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
     return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)[0]))
 
 
@@ -204,7 +204,7 @@ def chance_precision(labels: LabelTable) -> float:
 
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
     """What the results say of themselves; the interval of a single run only, as more need the draws."""
-    found = [run.document["metrics"][f"fold_{TEST}"]["macro"][chosen][metric] for run in runs]
+    found = [run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric] for run in runs]
     value = float(np.mean([math.nan if one["value"] is None else one["value"] for one in found]))
     low, high = (found[0].get("low"), found[0].get("high")) if len(found) == 1 else (None, None)
     return Interval(value, math.nan if low is None else low, math.nan if high is None else high)

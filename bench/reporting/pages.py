@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import MIN_RUNS, Interval, Summary
-from bench.reporting.boards import NUM_DRAWS, TEST, Board, Row, chance_precision, interval_of
+from bench.reporting.boards import NUM_DRAWS, Board, Row, chance_precision, interval_of
 from bench.reporting.comparisons import NUM_PERMUTATIONS, Plan
 from bench.reporting.results import Result
 
@@ -90,7 +91,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int
 def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
     """The first result's metrics of fold 10."""
     return next(
-        (run.document["metrics"][f"fold_{TEST}"] for board in boards for row in board.rows for run in row.runs), None
+        (run.document["metrics"][f"fold_{TEST_FOLD}"] for board in boards for row in board.rows for run in row.runs),
+        None,
     )
 
 
@@ -141,7 +143,7 @@ def _scores(board: Board) -> list[str]:
 
 
 def _num_labels(row: Row, chosen: str) -> int:
-    return int(row.runs[0].document["metrics"][f"fold_{TEST}"]["macro"][chosen]["num_labels"])
+    return int(row.runs[0].document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen]["num_labels"])
 
 
 def _cells(board: Board, place: int, narrow: bool, compared: bool) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -22,7 +21,7 @@ from bench.reporting.boards import NUM_DRAWS, SEED, draws_of, make_boards
 from bench.reporting.external import external_digest
 from bench.reporting.leaderboards import write_leaderboards
 from bench.reporting.pages import page, plan_in
-from bench.reporting.results import PREDICTIONS, RESULT, Result, find_results, load_result
+from bench.reporting.results import PREDICTIONS, RESULT, Result, find_results, identity, load_result
 from bench.reporting.truth import Truth
 
 TOLERANCE = 1e-6
@@ -80,21 +79,8 @@ def _faults_of_identity(result: Result) -> Iterator[str]:
     if result.external:
         found = external_digest(document, result.predictions)
     else:
-        signals = {k: v for k, v in document["signals"].items() if k not in ("scaling", "findings")}
+        found = identity(document)
         method, backbone = document["method"], document["backbone"]
-        facts = {
-            "task": result.fingerprint,
-            "fraction": cell["fraction"],
-            "draw": cell["draw"] if cell["fraction"] < 1 else None,
-            "signals": signals,
-            "source_rate": cell["source_rate"] or signals["rate"],
-            "method": [method["name"], method["resolved"], method["phases"]],
-            "backbone": [backbone["name"], backbone["resolved"]],
-            "init": document["init"]["sha256"],
-            "precision": cell["precision"],
-            "seed": cell["seed"],
-        }
-        found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
         for kind, named in (("method", method), ("arch", backbone)):
             reference = Reference.parse(cell[kind])
             if (reference.name, _plain(reference.arguments)) != (named["name"], _plain(named["given"])):

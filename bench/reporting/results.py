@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import shutil
@@ -111,6 +112,31 @@ class Result:
 def row_name(backbone: str, init: str, method: str) -> str:
     """A row in words, as boards print it and `bench compare` takes it."""
     return f"{backbone} ({EXTERNAL})" if method == EXTERNAL else f"{method} on {backbone} ({init})"
+
+
+def identity(document: Mapping[str, Any]) -> str:
+    """The digest of a cell by what its result says of it: all that decides the outcome, and nothing else."""
+    cell, method, backbone = document["cell"], document["method"], document["backbone"]
+    signals = {key: value for key, value in document["signals"].items() if key not in ("scaling", "findings")}
+    return digest(
+        {
+            "task": document["task"]["fingerprint"],
+            "fraction": cell["fraction"],
+            "draw": cell["draw"] if cell["fraction"] < 1 else None,
+            "signals": signals,
+            "source_rate": cell["source_rate"] or signals["rate"],
+            "method": [method["name"], method["resolved"], method["phases"]],
+            "backbone": [backbone["name"], backbone["resolved"]],
+            "init": document["init"]["sha256"],
+            "precision": cell["precision"],
+            "seed": cell["seed"],
+        }
+    )
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 over plain facts, in whatever order they stand."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
 
 class RunFolder:
