@@ -6,8 +6,7 @@ Structured State Spaces. As published: bidirectional, 4 layers of 512 channels, 
 HiPPO-LegS, dropout of whole channels at 0.2, layer norm after the addition, mean over time. Of the state spaces only
 `output` and `skip` are trained: their code leaves step sizes, poles and input map at their initial values.
 Signals as there: mV without standardisation, crops of 2.5 s, disjoint test windows joined by the mean (of
-probabilities there, of logits here). Their recipe: AdamW at a constant 1e-3, weight decay 1e-3, batches of 128,
-100 epochs, best epoch on validation.
+probabilities there, of logits here). Their recipe is the method `scratch-s4`.
 
 The kernel is theirs, exactly: diagonal plus low rank, bilinear discretisation, Cauchy sums at the roots of unity,
 Woodbury, inverse FFT. Deviations: a DropPath before each addition; the sums are multiplied out so that the last root

@@ -7,7 +7,7 @@ rounding (a flat lead, a constant stretch), entropy and crossings count rounding
 62 records of PTB-XL in 0.4 % and 0.3 % of the numbers.
 Deviations: their StandardScaler, fitted once on the training features, is a batch norm without parameters (statistics
 of the batch in training, their mean over all batches so far in evaluation; a frozen backbone keeps mean 0 and variance
-1). Their recipe is Adamax at Keras's default rate, batches of 128, 30 epochs, the epoch of the lowest validation loss.
+1). Their recipe is the method `scratch-wavelet`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training from random weights with the one-cycle recipe of Strodthoff et al. 2020 (fastai_model.py, fastai v1)."""
+"""Training from random weights, by the recipes that the baselines were published with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,35 +10,78 @@ from torch import nn
 from bench.plugin import Incompatible, Method, Phase, register_method
 
 
-@register_method("scratch")
 @dataclass(frozen=True)
-class Scratch(Method):
-    """Training from random weights, one-cycle; published with lr 1e-3 and clip 0.25 for the LSTMs."""
+class FromRandom(Method):
+    """What the recipes share: one phase that trains everything."""
 
     epochs: int = 50
     lr: float = 1e-2
     weight_decay: float = 1e-2
     batch_size: int = 128
-    clip: float | None = None
 
     def prepare(self, model: nn.Module, init: str) -> None:
         if init != "random":
-            raise Incompatible(f"scratch starts from random weights, and --init gives {init}; use --init random")
+            raise Incompatible(f"this recipe starts from random weights, and --init gives {init}; use --init random")
+
+    def train(self, **rest: Any) -> Phase:
+        return Phase(
+            name="train",
+            learning_rates={"backbone": self.lr, "head": self.lr},
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            **rest,
+        )
+
+
+@register_method("scratch")
+@dataclass(frozen=True)
+class Scratch(FromRandom):
+    """The one-cycle recipe of Strodthoff et al. 2020; published with lr 1e-3 and clip 0.25 for the LSTMs.
+
+    Their fastai_model.py, fastai v1.
+    """
+
+    clip: float | None = None
 
     def phases(self) -> Sequence[Phase]:
-        return [
-            Phase(
-                name="train",
-                learning_rates={"backbone": self.lr, "head": self.lr},
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-                schedule="one-cycle",
-                clip=self.clip,
-                selection="last",
-            )
-        ]
+        return [self.train(schedule="one-cycle", clip=self.clip, selection="last")]
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
         """AdamW with fastai v1's second beta; one-cycle moves the first."""
         return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.95, 0.99), fused=True)
+
+
+@register_method("scratch-s4")
+@dataclass(frozen=True)
+class ScratchS4(FromRandom):
+    """The recipe of S4, Mehari & Strodthoff 2023: AdamW at a constant rate, the best epoch.
+
+    Their train_ecg_model.py, code tmehari/ssm_ecg.
+    """
+
+    epochs: int = 100
+    lr: float = 1e-3
+    weight_decay: float = 1e-3
+
+    def phases(self) -> Sequence[Phase]:
+        return [self.train()]
+
+
+@register_method("scratch-wavelet")
+@dataclass(frozen=True)
+class ScratchWavelet(FromRandom):
+    """The recipe of Wavelet+NN, Strodthoff et al. 2020: Adamax, the epoch of the lowest validation loss.
+
+    Their models/wavelet.py, Keras with its default rate and epsilon.
+    """
+
+    epochs: int = 30
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+
+    def phases(self) -> Sequence[Phase]:
+        return [self.train(selection="lowest-loss")]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        return torch.optim.Adamax(groups, eps=1e-7, weight_decay=phase.weight_decay)

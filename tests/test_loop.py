@@ -229,7 +229,7 @@ def turning() -> tuple[Classifier, tuple[FeatureSource, FeatureSource]]:
     return model, (train_source, val_source)
 
 
-@pytest.mark.parametrize(("selection", "best_epoch"), [("best", 1), ("last", 6)])
+@pytest.mark.parametrize(("selection", "best_epoch"), [("best", 1), ("lowest-loss", 1), ("last", 6)])
 def test_the_selected_epoch_leaves_the_phase(selection: Any, best_epoch: int, tmp_path: Path) -> None:
     model, data = turning()
     first, _ = turning()
@@ -241,6 +241,22 @@ def test_the_selected_epoch_leaves_the_phase(selection: Any, best_epoch: int, tm
     assert report.val_macro_auroc[0] == max(report.val_macro_auroc) > 0.9 and report.val_macro_auroc[-1] < 0.1
     assert (report.best_epoch, report.selection) == (best_epoch, selection)
     assert moved(model, weights(first)) == set()
+
+
+@pytest.mark.parametrize(("selection", "best_epoch"), [("best", 1), ("lowest-loss", 6)])
+def test_the_lowest_loss_is_not_the_best_auroc(selection: Any, best_epoch: int, tmp_path: Path) -> None:
+    """A head that ranks perfectly from the start, at a level far too low, only becomes surer."""
+    model, data = turning()
+    for source in data:
+        source.features[:, 0, 3:6] = 0
+    with torch.no_grad():
+        model.head.bias.fill_(-5)
+
+    (report,) = run(model, Recipe([phase({"head": 0.05}, epochs=6, selection=selection)]), tmp_path, data)
+
+    assert report.best_epoch == best_epoch
+    assert min(report.val_loss) == report.val_loss[-1] < report.val_loss[0]
+    assert report.val_macro_auroc == report.val_macro_auroc[:1] * 6
 
 
 def _new(folder: Path, name: str) -> Path:

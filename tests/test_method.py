@@ -28,7 +28,7 @@ from bench.training.method import Method, Phase
         ({"clip": 0.0}, "clip must be positive, got 0.0"),
         ({"optimizer": "sgd"}, r"expected one of \('adamw', 'adam'\), got 'sgd'"),
         ({"schedule": "linear"}, "expected one of .*'plateau'.*, got 'linear'"),
-        ({"selection": "first"}, r"expected one of \('best', 'last'\), got 'first'"),
+        ({"selection": "first"}, r"expected one of \('best', 'lowest-loss', 'last'\), got 'first'"),
     ],
 )
 def test_a_wrong_phase_says_what_is_wrong(wrong: dict[str, Any], message: str) -> None:

@@ -16,9 +16,19 @@ from methods.ft_official import OfficialFinetune
 from methods.full_finetune import FullFinetune, FullFinetuneStochasticDepth
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFT, LPFTStochasticDepth
-from methods.scratch import Scratch
+from methods.scratch import Scratch, ScratchS4, ScratchWavelet
 
-ALL = [LinearProbe, FullFinetune, FullFinetuneStochasticDepth, LPFT, LPFTStochasticDepth, OfficialFinetune, Scratch]
+ALL = [
+    LinearProbe,
+    FullFinetune,
+    FullFinetuneStochasticDepth,
+    LPFT,
+    LPFTStochasticDepth,
+    OfficialFinetune,
+    Scratch,
+    ScratchS4,
+    ScratchWavelet,
+]
 
 
 def only(method: Method, name: str) -> dict[str, Any]:
@@ -90,12 +100,29 @@ def test_scratch_is_the_published_one_cycle() -> None:
     assert optimizer.defaults["betas"][1] == 0.99 and optimizer.defaults["weight_decay"] == 1e-2
 
 
+def test_s4_is_trained_at_a_constant_rate() -> None:
+    (phase,) = ScratchS4().phases()
+
+    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (100, 128, "constant", "best")
+    assert (phase.learning_rates, phase.weight_decay) == ({"backbone": 1e-3, "head": 1e-3}, 1e-3)
+    assert phase.optimizer == "adamw"
+
+
+def test_wavelet_nn_is_trained_by_adamax_to_the_lowest_loss() -> None:
+    (phase,) = ScratchWavelet().phases()
+    optimizer = ScratchWavelet().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}], phase)
+
+    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (30, 128, "constant", "lowest-loss")
+    assert type(optimizer).__name__ == "Adamax" and optimizer.defaults["eps"] == 1e-7
+    assert optimizer.param_groups[0]["lr"] == 1e-3 and optimizer.defaults["weight_decay"] == 0
+
+
 def test_scratch_declines_weights() -> None:
     model = Classifier(Net1DMini(), 3)
 
     Scratch().prepare(model, "random")
     for init in ("pretrained", "own:0123abcd"):
-        with pytest.raises(Incompatible, match=f"scratch starts from random weights, and --init gives {init}"):
+        with pytest.raises(Incompatible, match=f"this recipe starts from random weights, and --init gives {init}"):
             Scratch().prepare(model, init)
 
 

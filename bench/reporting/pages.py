@@ -20,6 +20,12 @@ from bench.reporting.boards import NUM_DRAWS, Board, Row, chance_precision, inte
 from bench.reporting.comparisons import NUM_PERMUTATIONS, Plan
 from bench.reporting.results import Result
 
+SELECTIONS = {
+    "best": "the best epoch by fold-9 macro AUROC",
+    "lowest-loss": "the epoch of the lowest fold-9 loss",
+    "last": "the last epoch",
+}
+
 REPORTED, COVERAGE = "reported.csv", "coverage.csv"
 
 
@@ -326,7 +332,7 @@ def _note(notes: Sequence[tuple[str, str]], row: Mapping[str, str]) -> int:
 
 def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
     phases = [p for b in boards for row in b.rows for p in row.runs[0].document["training"]]
-    selections = sorted({phase["selection"] for phase in phases})
+    selections = [words for name, words in SELECTIONS.items() if name in {phase["selection"] for phase in phases}]
     recomputed = (
         "Recomputed from the predictions and the dataset's labels."
         if all(board.recomputed for board in boards)
@@ -343,9 +349,9 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "middle 95 % over the same draws. A difference is the mean over runs paired by draw and seed; its p is the "
         f"larger of a test that swaps whole patients' ranks ({NUM_PERMUTATIONS:,} permutations) and of the interval's, "
         "adjusted by Holm over the family named below each table; the resolvable difference is 2.8 standard errors, "
-        f"found in 80 % of studies. Weights of each phase: {' or '.join(selections) or 'none'} epoch by fold-9 "
-        "macro AUROC. \\* fewer than three runs: how much training varies is not known. init `own:` are weights of a "
-        f"run of ours, by hash. external: scores that were made elsewhere. {recomputed}",
+        f"found in 80 % of studies. Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than "
+        "three runs: how much training varies is not known. init `own:` are weights of a run of ours, by hash. "
+        f"external: scores that were made elsewhere. {recomputed}",
         "",
         *_dagger(boards, around),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",

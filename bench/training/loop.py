@@ -44,6 +44,7 @@ class PhaseReport:
     on_features: bool
     selection: str
     train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
     val_macro_auroc: list[float] = field(default_factory=list)
     best_epoch: int = 0
     """Counted from 1; the epoch whose weights left the phase."""
@@ -167,21 +168,24 @@ class PhaseRun:
         loss = self._train_epoch(epoch, watcher)
         if not math.isfinite(loss):
             raise self._diverged(epoch, f"the training loss is {loss}")
-        score = self._val_macro_auroc(epoch)
-        if self.phase.selection == "last" or score > self.best_score:
+        val_loss, val_macro_auroc = self._validate(epoch)
+        score = {"best": val_macro_auroc, "lowest-loss": -val_loss, "last": float(epoch)}[self.phase.selection]
+        if score > self.best_score:
             self.best_score, report.best_epoch = score, epoch + 1
             self.best = {key: value.detach().clone() for key, value in self._weights().items()}
         if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(score)
+            self.schedule.step(val_macro_auroc)
         report.train_loss.append(loss)
-        report.val_macro_auroc.append(score)
+        report.val_loss.append(val_loss)
+        report.val_macro_auroc.append(val_macro_auroc)
         report.seconds += time.monotonic() - began
         watcher.epoch_ends(
             {
                 "phase": self.phase.name,
                 "epoch": epoch + 1,
                 "train_loss": loss,
-                "val_macro_auroc": score,
+                "val_loss": val_loss,
+                "val_macro_auroc": val_macro_auroc,
                 "best_epoch": report.best_epoch,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
                 "seconds": time.monotonic() - began,
@@ -258,12 +262,15 @@ class PhaseRun:
             for path, drawn in zip(dropping, uniform, strict=True):
                 path.keep = torch.from_numpy(drawn >= path.rate).to(self.world.device)
 
-    def _val_macro_auroc(self, epoch: int) -> float:
+    def _validate(self, epoch: int) -> tuple[float, float]:
+        """Binary cross-entropy and macro AUROC on fold 9."""
         aggregate = self.model.backbone.signals.aggregate
         logits = predict(self.module, self.val_source, aggregate, self.world, self.precision)
         if not bool(torch.isfinite(logits).all()):
             raise self._diverged(epoch, "outputs on fold 9 are not finite")
-        return float(np.nanmean(auroc(self.val_source.labels.numpy(), logits.numpy())))
+        labels = self.val_source.labels
+        loss = nn.functional.binary_cross_entropy_with_logits(logits.double(), labels.double())
+        return float(loss), float(np.nanmean(auroc(labels.numpy(), logits.numpy())))
 
     def _diverged(self, epoch: int, what: str) -> BenchError:
         return BenchError(

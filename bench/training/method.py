@@ -15,7 +15,7 @@ from bench.errors import PluginError
 Forward = Callable[[Tensor], Tensor]
 Optimizer = Literal["adamw", "adam"]
 Schedule = Literal["constant", "cosine", "one-cycle", "plateau"]
-Selection = Literal["best", "last"]
+Selection = Literal["best", "lowest-loss", "last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Phase:
     drop_path: float = 0.0
     """Stochastic depth: the rate of the deepest residual block; linear from 0 at the shallowest."""
     selection: Selection = "best"
-    """The epoch whose weights leave the phase: best by fold-9 macro AUROC, or the last."""
+    """The epoch whose weights leave the phase: best by fold-9 macro AUROC, lowest by fold-9 loss, or the last."""
 
     def __post_init__(self) -> None:
         if not self.learning_rates:
