@@ -123,6 +123,8 @@ def check_method(reference: Reference) -> Iterator[Finding]:
     yield Finding("declares phases", fault)
     if fault:
         return
+    if method.search:
+        yield Finding("can be tuned where it says", _searchable(reference, method))
     try:
         method.prepare(model, "random")
     except Incompatible as reason:
@@ -316,6 +318,17 @@ def _rank_step(rank: int, reference: str, port: int, target: Path) -> None:
     gradients = _trained_step(Reference.parse(reference))
     if rank == 0:
         torch.save(gradients, target)
+
+
+def _searchable(reference: Reference, method: Method) -> str | None:
+    for name, search in method.search.items():
+        for quantile in (0.0, 0.5, 0.999):
+            try:
+                value = search.at(quantile)
+                make("method", Reference(reference.name, {**reference.arguments, name: value})).phases()
+            except (BenchError, TypeError, ValueError, AttributeError) as error:
+                return f"search[{name!r}]: {error}"
+    return None
 
 
 def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:

@@ -11,18 +11,22 @@ from bench.errors import Incompatible
 from bench.registry import register_backbone, register_method, register_task
 from bench.training.method import Method, Phase
 from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
+from bench.training.search import Choice, LogUniform, Uniform
 
 __all__ = [
     "Backbone",
+    "Choice",
     "Classifier",
     "DropPath",
     "Incompatible",
+    "LogUniform",
     "Method",
     "Phase",
     "PublishedCheckpoint",
     "Records",
     "SignalSpec",
     "Task",
+    "Uniform",
     "register_backbone",
     "register_method",
     "register_task",

@@ -6,7 +6,7 @@ Deviation: the notebook selects its epoch on the test set; here fold 9 selects.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.plugin import Method, Phase, register_method
+from bench.plugin import LogUniform, Method, Phase, register_method
 
 
 @register_method("ft-official")
@@ -17,6 +17,8 @@ class OfficialFinetune(Method):
     epochs: int = 5
     lr: float = 1e-4
     weight_decay: float = 1e-5
+
+    search = {"lr": LogUniform(1e-5, 1e-3)}
 
     def phases(self) -> Sequence[Phase]:
         return [

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.plugin import Method, Phase, register_method
+from bench.plugin import LogUniform, Method, Phase, Uniform, register_method
+
+STOCHASTIC_DEPTH = {"drop_path": Uniform(0.1, 0.7)}
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Finetune(Method):
     finetune_final_lr: float = 1e-5
     finetune_weight_decay: float = 0.05
     drop_path: float = 0.0
+
+    search = {"finetune_lr": LogUniform(5e-5, 5e-3)}
 
     def finetune(self) -> Phase:
         return Phase(
@@ -47,3 +51,5 @@ class FullFinetuneStochasticDepth(FullFinetune):
     """Full fine-tuning with stochastic depth (Huang et al. 2016)."""
 
     drop_path: float = 0.5
+
+    search = {**FullFinetune.search, **STOCHASTIC_DEPTH}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.plugin import Method, Phase, register_method
+from bench.plugin import LogUniform, Method, Phase, register_method
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Probe(Method):
     probe_epochs: int = 30
     probe_lr: float = 5e-3
     probe_weight_decay: float = 0.1
+
+    search = {"probe_lr": LogUniform(5e-4, 5e-2)}
 
     def probe(self) -> Phase:
         return Phase(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.plugin import Phase, register_method
-from methods.full_finetune import Finetune
+from methods.full_finetune import STOCHASTIC_DEPTH, Finetune
 from methods.linear_probe import Probe
 
 
@@ -13,6 +13,8 @@ from methods.linear_probe import Probe
 @dataclass(frozen=True)
 class LPFT(Finetune, Probe):
     """A preview linear probe, then full fine-tuning."""
+
+    search = {**Probe.search, **Finetune.search}
 
     def phases(self) -> Sequence[Phase]:
         return [self.probe(), self.finetune()]
@@ -24,3 +26,5 @@ class LPFTStochasticDepth(LPFT):
     """A preview linear probe, then full fine-tuning with stochastic depth."""
 
     drop_path: float = 0.5
+
+    search = {**LPFT.search, **STOCHASTIC_DEPTH}

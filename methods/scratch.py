@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.plugin import Incompatible, Method, Phase, register_method
+from bench.plugin import Incompatible, LogUniform, Method, Phase, register_method
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class FromRandom(Method):
     lr: float = 1e-2
     weight_decay: float = 1e-2
     batch_size: int = 128
+
+    search = {"lr": LogUniform(1e-4, 1e-1)}
 
     def prepare(self, model: nn.Module, init: str) -> None:
         if init != "random":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import PluginError
+from bench.training.search import Search
 
 Forward = Callable[[Tensor], Tensor]
 Optimizer = Literal["adamw", "adam"]
@@ -76,6 +77,9 @@ class Method:
     The harness owns data, order, loop, precision, ranks, clock and selection. A method sees training batches and
     nothing of folds 9 and 10.
     """
+
+    search: ClassVar[Mapping[str, Search]] = {}
+    """Hyper-parameters that `bench tune` may vary, and where: LogUniform, Uniform or Choice."""
 
     def phases(self) -> Sequence[Phase]:
         """The phases in order; each starts from the weights that the one before selected."""

@@ -1,0 +1,60 @@
+"""Where a hyper-parameter may be tuned, and how a trial's value is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.errors import PluginError
+
+
+class Search(Protocol):
+    """The values that a hyper-parameter may take."""
+
+    def at(self, quantile: float) -> Any:
+        """The value at a place in [0, 1)."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Between two bounds, each value as likely."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high < math.inf:
+            raise PluginError(f"{self}: the upper bound must be larger than the lower one")
+
+    def at(self, quantile: float) -> float:
+        return _rounded(self.low + quantile * (self.high - self.low))
+
+
+@dataclass(frozen=True)
+class LogUniform(Uniform):
+    """Between two positive bounds, each order of magnitude as likely."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise PluginError(f"{self}: the bounds must be positive")
+
+    def at(self, quantile: float) -> float:
+        return _rounded(self.low * (self.high / self.low) ** quantile)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values, each as likely."""
+
+    values: Sequence[Any]
+
+    def at(self, quantile: float) -> Any:
+        return self.values[int(quantile * len(self.values))]
+
+
+def _rounded(value: float) -> float:
+    """Three digits: what a board prints can be pasted back."""
+    return float(f"{value:.3g}")
