@@ -24,6 +24,8 @@ class Cell:
     """`pretrained`, `random` or a path; None lets the backbone choose."""
     fraction: float = 1.0
     draw: int = 0
+    manifest: Path | None = None
+    """A file that lists the training records, instead of a fraction and draw."""
     seed: int = 0
     source_rate: int | None = None
     """Hz of the files to read; None: the backbone's own."""
@@ -37,6 +39,8 @@ class Cell:
                 raise BenchError(f"--{name} must not be negative, got {value}")
         if self.draw and self.fraction == 1:
             raise BenchError(f"--draw {self.draw} has no effect on all training records; add --fraction below 1")
+        if self.manifest is not None and self.fraction < 1:
+            raise BenchError("--manifest lists the training records and --fraction draws them; give one of them")
         object.__setattr__(self, "task", find_task(self.task).name)
         object.__setattr__(self, "arch", normalize("backbone", self.arch))
         object.__setattr__(self, "method", normalize("method", self.method))
@@ -46,6 +50,7 @@ class Cell:
         words = ["bench run", f"--task {self.task}", f"--arch {_quoted(self.arch)}", f"--method {_quoted(self.method)}"]
         words += [f"--init {_quoted(self.init)}"] if self.init else []
         words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
+        words += [f"--manifest {_quoted(self.manifest)}"] if self.manifest is not None else []
         words += [f"--seed {self.seed}"] if self.seed else []
         words += [f"--source-rate {self.source_rate}"] if self.source_rate else []
         words += [f"--precision {self.precision}"] if self.precision != "auto" else []
@@ -53,8 +58,9 @@ class Cell:
 
     def folder_name(self, digest: str) -> str:
         """A name that sorts well and tells cells apart."""
-        fraction = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
-        return f"{self.arch.name}-{self.method.name}{fraction}-seed{self.seed}-{digest[:8]}"
+        thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
+        thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
+        return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
 
 
 def _quoted(word: object) -> str:

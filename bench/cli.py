@@ -93,6 +93,9 @@ def run(
     data: Data = DATA,
     fraction: Annotated[float, typer.Option(help="Share of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Which draw of that share.")] = 0,
+    manifest_: Annotated[
+        Path | None, typer.Option("--manifest", help="A .json or .csv list of the training records, instead.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     source_rate: Annotated[
         int | None, typer.Option(help="Hz of the files to read and resample. [default: the backbone's own]")
@@ -118,6 +121,7 @@ def run(
         init=init,
         fraction=fraction,
         draw=draw,
+        manifest=manifest_,
         seed=seed,
         source_rate=source_rate,
         precision=precision.value,

@@ -12,9 +12,10 @@ import torch
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.data.manifests import listed
 from bench.data.prepared import PreparedSignals, prepare_signals
 from bench.data.ptbxl import load_records
-from bench.data.splits import TEST_FOLD, VAL_FOLD, held_out, split
+from bench.data.splits import folds_to_score, split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import Incompatible, PluginError
 from bench.evaluation.predictions import Predictions
@@ -53,7 +54,7 @@ def execute(cell: Cell, options: Options) -> Result:
     with join() as world:
         records = load_records(cell.data)
         table = label_table(records, find_task(cell.task))
-        parts = split(table, cell.fraction, cell.draw)
+        parts = listed(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
         method = make_method(cell.method)
         phases = method.phases()
         model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)
@@ -86,7 +87,7 @@ def execute(cell: Cell, options: Options) -> Result:
                 save_weights(model, folder.path / WEIGHTS, about=plan["origin"])
             world.wait()
             load_classifier(model, folder.path / WEIGHTS)
-            folds = {VAL_FOLD: parts.val} | ({TEST_FOLD: held_out(table)} if options.stage == "test" else {})
+            folds = folds_to_score(table, options.stage)
             predictions = {fold: predict_fold(model, signals, truth, world, precision) for fold, truth in folds.items()}
             document = {**plan, **outcome(options.stage, model, signals, reports, predictions, folds)}
             document |= {"cost": cost(began, world), "environment": environment(world)}

@@ -40,6 +40,7 @@ def cell(data: Path, **changes: Any) -> Cell:
         {"init": "my runs/it's $HOME.pt"},
         {"init": "plain.pt", "fraction": 0.012345678901, "draw": 2},
         {"fraction": 1e-7},
+        {"manifest": Path("lists/one percent.json"), "seed": 1},
         {"source_rate": 500, "precision": "float64"},
     ],
 )
@@ -80,6 +81,7 @@ def test_spellings_of_one_cell_are_equal(tmp_path: Path) -> None:
         ({"seed": -1}, "--seed must not be negative, got -1"),
         ({"fraction": 0.5, "draw": -1}, "--draw must not be negative"),
         ({"draw": 1}, "--draw 1 has no effect on all training records"),
+        ({"fraction": 0.5, "manifest": Path("a.csv")}, "--manifest lists the training records and --fraction draws"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:

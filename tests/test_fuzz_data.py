@@ -204,7 +204,7 @@ MANIFESTS = {
 def test_a_mutated_manifest(small: Path, table: LabelTable, ending: str, edits: list[tuple[float, int, bytes]]) -> None:
     path = small.parent / f"fuzz{ending}"
     path.write_bytes(mutated(MANIFESTS[ending], edits))
-    read_or_refuse(lambda: split_of(read_manifest(path), table))
+    read_or_refuse(lambda: split_of(read_manifest(path), table, table.ecg_id))
 
 
 DOCUMENT = {"task": {"fingerprint": "f" * 64}}

@@ -7,7 +7,6 @@ a list of training records, and JSON needs `train` alone.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections import Counter
@@ -19,12 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.ptbxl import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 
 SCHEMA = 1
-PARTS = ("train", "val", "test")
+FOLDS = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
+PARTS = tuple(FOLDS)
 NUM_NAMED = 5
 MAX_BYTES = 50_000_000
 """Far beyond any list of PTB-XL's records; what is larger is no manifest."""
@@ -107,12 +108,18 @@ def read_manifest(path: Path) -> Manifest:
     return _from_json(text, str(path)) if path.suffix == ".json" else _from_csv(text, str(path))
 
 
-def split_of(manifest: Manifest, table: LabelTable) -> Split:
-    """The split that a manifest names, with `split.manifest` set to the SHA-256 of its training ecg_ids.
+def listed(path: Path, table: LabelTable, records: Records) -> Split:
+    """The split that the manifest in a file names; see `read_manifest` and `split_of`."""
+    return split_of(read_manifest(path), table, records.ecg_id)
 
-    Its training records are of folds 1-8. Folds 9 and 10 are the protocol's and stay whole: a manifest may name them,
-    and is refused if it names others, as its scores could not stand beside anyone's. Raises DataError for that, for
-    records that the task lacks here, twice named ones, and a fingerprint of other labels or folds.
+
+def split_of(manifest: Manifest, table: LabelTable, known: npt.NDArray[np.int64]) -> Split:
+    """The split that a manifest names, of a dataset whose ecg_ids are `known`.
+
+    It trains on records of folds 1-8 and selects on records of fold 9; a manifest may thin both. Fold 10 tests: a
+    manifest may name it, and is refused if it names another test set, as its scores could not stand beside anyone's.
+    Records without a label of the task are dropped, as everywhere. Raises DataError for what is of another fold,
+    unknown or named twice, and for a fingerprint of other labels or folds.
     """
     source = manifest.source
     if manifest.fingerprint is not None and manifest.fingerprint != table.fingerprint:
@@ -120,41 +127,41 @@ def split_of(manifest: Manifest, table: LabelTable) -> Split:
             f"{source} was written for a task with fingerprint {manifest.fingerprint[:8]}, and {table.task} has "
             f"{table.fingerprint[:8]} here: other labels, records or folds; without its fingerprint it is taken as ids"
         )
-    if not manifest.train:
-        raise DataError(f"{source} names no training record")
-    folds = dict(zip(table.ecg_id.tolist(), table.strat_fold.tolist(), strict=True))
-    for name in PARTS:
-        given = getattr(manifest, name) or ()
+    folds = {"train": table.strat_fold < VAL_FOLD, "val": table.strat_fold == VAL_FOLD}
+    folds["test"] = table.strat_fold == TEST_FOLD
+    chosen = {}
+    for name, fold in folds.items():
+        given = getattr(manifest, name)
+        if given is None:
+            chosen[name] = fold
+            continue
         if twice := [ecg_id for ecg_id, count in Counter(given).items() if count > 1]:
             raise DataError(f"{source} names {_some(twice)} twice in {name}")
-        if unknown := [ecg_id for ecg_id in given if ecg_id not in folds]:
+        if unknown := sorted({*given}.difference(known.tolist())):
+            raise DataError(f"{source} names {_some(unknown)} for {name}, which this dataset does not have")
+        chosen[name] = np.isin(table.ecg_id, given)
+        if (outside := chosen[name] & ~fold).any():
             raise DataError(
-                f"{source} names {_some(unknown)} for {name}, which task {table.task} does not have in this dataset"
+                f"{source} has {_some(table.ecg_id[outside].tolist())} in {name}, not of {FOLDS[name]}; folds 1-8 "
+                "train, 9 selects and 10 tests, whoever thins them"
             )
-    if wrong := [ecg_id for ecg_id in manifest.train if folds[ecg_id] >= VAL_FOLD]:
-        raise DataError(f"{source} trains on {_some(wrong)}, of fold 9 or 10; folds 1-8 train")
-    for name, fold in (("val", VAL_FOLD), ("test", TEST_FOLD)):
-        given = getattr(manifest, name)
-        whole = {ecg_id for ecg_id, its in folds.items() if its == fold}
-        if given is not None and (off := whole ^ set(given)):
-            raise DataError(
-                f"{source}: {name} is not fold {fold} of task {table.task}; {_some(sorted(off))} lacking or too many"
-            )
-    train = table.select(np.isin(table.ecg_id, manifest.train))
-    val = table.select(table.strat_fold == VAL_FOLD)
+        if not chosen[name].any():
+            raise DataError(f"{source} names no record for {name} that has a label of task {table.task}")
+    if (lacking := folds["test"] & ~chosen["test"]).any():
+        raise DataError(
+            f"{source} tests without {_some(table.ecg_id[lacking].tolist())} of fold 10: scores of another test set "
+            "cannot stand beside others; drop its test part to be tested on all of fold 10"
+        )
+    train, val = table.select(chosen["train"]), table.select(chosen["val"])
     if not len(val):
         raise DataError(f"task {table.task} has no record in fold {VAL_FOLD}")
-    torn = np.intersect1d(train.patient_id, table.patient_id[table.strat_fold >= VAL_FOLD])
-    if len(torn):
-        raise DataError(
-            f"{source} trains on patient {torn[0]}, who has records in fold 9 or 10 too; the test would leak"
-        )
-    return Split(train, val, len(train) / int((table.strat_fold < VAL_FOLD).sum()), 0, hash_ids(train.ecg_id))
-
-
-def hash_ids(ecg_id: npt.NDArray[np.int64]) -> str:
-    """SHA-256 over these records' ecg_ids, whatever their order."""
-    return hashlib.sha256(np.sort(ecg_id).astype("<i8").tobytes()).hexdigest()
+    return Split(
+        train,
+        val,
+        fraction=len(train) / int(folds["train"].sum()),
+        draw=0,
+        whole=bool((chosen["train"] == folds["train"]).all() and (chosen["val"] == folds["val"]).all()),
+    )
 
 
 def _some(ecg_ids: list[int]) -> str:

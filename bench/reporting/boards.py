@@ -52,13 +52,15 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Board:
-    """Comparable rows: one task of one dataset, trained on one fraction."""
+    """Comparable rows: one task of one dataset, trained on one fraction or one manifest's records."""
 
     dataset: str
     synthetic: bool
     task: str
     fingerprint: str
     fraction: float
+    manifest: str
+    """As `Result.manifest`."""
     rows: tuple[Row, ...]
     declined: tuple[Result, ...]
     truth: LabelTable | None
@@ -75,7 +77,8 @@ class Board:
     @property
     def title(self) -> str:
         """What the rows were trained on."""
-        return "All training records" if self.fraction == 1 else f"{self.fraction:.3g} of the training records"
+        share = "All training records" if self.fraction == 1 else f"{self.fraction:.3g} of the training records"
+        return f"{share}, as listed in {self.manifest}" if self.manifest else share
 
 
 LabelsOf = Callable[[Result], LabelTable | None]
@@ -88,21 +91,24 @@ def make_boards(
     results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: Plan()
 ) -> list[Board]:
     """Boards of all finished results, fold 10 scored; runs that only selected (`--stage val`) are left out."""
-    groups: dict[tuple[str, str, str, float], list[Result]] = defaultdict(list)
+    groups: dict[_Key, list[Result]] = defaultdict(list)
     for result in results:
         if result.document["stage"] == "test":
-            document = result.document
-            key = (document["dataset"]["name"], result.cell["task"], result.fingerprint, result.cell["fraction"])
-            groups[key].append(result)
+            dataset, cell = result.document["dataset"]["name"], result.cell
+            groups[dataset, cell["task"], result.fingerprint, cell["fraction"], result.manifest].append(result)
     return [
         _board(*key, group, truth, plan_of(key[0], key[1]))
         for key, group in sorted(groups.items(), key=lambda item: _page_order(item[0]))
     ]
 
 
-def _page_order(key: tuple[str, str, str, float]) -> tuple[Any, ...]:
-    dataset, task, fingerprint, fraction = key
-    return dataset, task, fingerprint, -fraction
+_Key = tuple[str, str, str, float, str]
+"""Dataset, task, fingerprint, fraction and manifest."""
+
+
+def _page_order(key: _Key) -> tuple[Any, ...]:
+    dataset, task, fingerprint, fraction, manifest = key
+    return dataset, task, fingerprint, bool(manifest), -fraction, manifest
 
 
 def _board(
@@ -110,11 +116,13 @@ def _board(
     task: str,
     fingerprint: str,
     fraction: float,
+    manifest: str,
     results: Sequence[Result],
     truth: LabelsOf,
     plan: Plan,
 ) -> Board:
     by_row: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    _check_draws(results)
     for result in results:
         if result.incompatible is None:
             by_row[result.row].append(result)
@@ -128,12 +136,26 @@ def _board(
         task,
         fingerprint,
         fraction,
+        manifest,
         tuple(rows),
         tuple(declined[reason] for reason in sorted(declined)),
         labels,
         plan,
         None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels),
     )
+
+
+def _check_draws(results: Sequence[Result]) -> None:
+    """Raises DataError if results of one draw were trained on other records: the draws' rule may have changed."""
+    by_draw: dict[int, Result] = {}
+    for result in results:
+        if not result.external:
+            twin = by_draw.setdefault(result.cell["draw"], result)
+            if twin.thinned != result.thinned:
+                raise DataError(
+                    f"{twin.folder} and {result.folder} are of one fraction and draw and were trained on other "
+                    "records: versions of bench draw differently; remove the older one"
+                )
 
 
 def _ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
@@ -224,6 +246,7 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
             "task": board.task,
             "fingerprint": board.fingerprint,
             "fraction": board.fraction,
+            "manifest": board.manifest or None,
             "recomputed": board.recomputed,
             "plan": asdict(board.plan),
             "rows": [

@@ -39,7 +39,7 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
                 if path := draw(board, home / "pictures" / f"{slugs[board]}-{name}.svg"):
                     pictures[board].append((words, f"pictures/{path.name}"))
                     written.append(path)
-        if path := plots.sample_efficiency(_of_one_fingerprint(group), home / "pictures" / f"{task}-efficiency.svg"):
+        if path := plots.sample_efficiency(_drawn(group), home / "pictures" / f"{task}-efficiency.svg"):
             pictures[group[0]].append(("Macro AUROC against the share of training records", f"pictures/{path.name}"))
             written.append(path)
         known = [board for board in group if board.truth is not None and board.rows]
@@ -61,13 +61,15 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
 
 
 def _slug(board: Board, group: Sequence[Board]) -> str:
-    """The start of a board's picture files; a second fingerprint on the page needs its own."""
+    """The start of a board's picture files; a manifest and a second fingerprint on the page need their own."""
     several = len({one.fingerprint for one in group}) > 1
-    return f"{board.task}-{board.fraction:g}" + (f"-{board.fingerprint[:8]}" if several else "")
+    listed = f"-{board.manifest[-8:]}" if board.manifest else ""
+    return f"{board.task}-{board.fraction:g}{listed}" + (f"-{board.fingerprint[:8]}" if several else "")
 
 
-def _of_one_fingerprint(group: Sequence[Board]) -> list[Board]:
-    return [board for board in group if board.fingerprint == group[0].fingerprint]
+def _drawn(group: Sequence[Board]) -> list[Board]:
+    """The boards of one fingerprint whose training records no manifest names."""
+    return [board for board in group if board.fingerprint == group[0].fingerprint and not board.manifest]
 
 
 def _write(path: Path, text: str) -> Path:

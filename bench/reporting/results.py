@@ -79,6 +79,17 @@ class Result:
         return ", ".join([self.cell["arch"], *unusual]), self.document["init"]["name"], self.cell["method"]
 
     @property
+    def manifest(self) -> str:
+        """The list it was trained on, by name and content; empty if fraction and draw chose the records."""
+        name = self.cell.get("manifest")
+        return f"{name}, {str(self.thinned)[:8]}" if name else ""
+
+    @property
+    def thinned(self) -> str | None:
+        """SHA-256 of the records it was trained and selected on; None for all of folds 1-8 and 9."""
+        return self.document.get("split", {}).get("sha256")  # type: ignore[no-any-return]
+
+    @property
     def external(self) -> bool:
         """Whether its scores were made elsewhere."""
         return bool(self.cell["method"] == EXTERNAL)
@@ -118,9 +129,11 @@ def identity(document: Mapping[str, Any]) -> str:
     """The digest of a cell by what its result says of it: all that decides the outcome, and nothing else."""
     cell, method, backbone = document["cell"], document["method"], document["backbone"]
     signals = {key: value for key, value in document["signals"].items() if key not in ("scaling", "findings")}
+    thinned = document["split"].get("sha256")
     return digest(
         {
             "task": document["task"]["fingerprint"],
+            **({"split": thinned} if thinned else {}),
             "fraction": cell["fraction"],
             "draw": cell["draw"] if cell["fraction"] < 1 else None,
             "signals": signals,

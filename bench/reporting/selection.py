@@ -64,7 +64,7 @@ def _place(run: Result) -> tuple[int, int]:
 def _by_name(
     wanted: Sequence[str], given: Sequence[Result], runs: Path, task: str | None, fraction: float | None
 ) -> dict[str, list[Result]]:
-    places: dict[tuple[str, str, str, float], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in find_results(runs):
         if result.incompatible is not None or result.document["stage"] != "test":
             continue
@@ -74,6 +74,7 @@ def _by_name(
                 result.cell["task"],
                 result.fingerprint,
                 result.cell["fraction"],
+                result.manifest,
             )
             places[place][row_name(*result.row)].append(result)
     known = sorted({name for rows in places.values() for name in rows})
@@ -88,7 +89,10 @@ def _by_name(
         if all(name in rows for name in wanted) and all(one.fingerprint == place[2] for one in given)
     }
     if len(fitting) != 1:
-        where = "; ".join(f"--task {place[1]} --fraction {place[3]:g}" for place in sorted(fitting))
+        where = "; ".join(
+            f"--task {place[1]} --fraction " + (f"{place[3]!r} ({place[4]})" if place[4] else f"{place[3]:g}")
+            for place in sorted(fitting)
+        )
         raise BenchError(
             f"these rows are together at {where}: choose one"
             if where

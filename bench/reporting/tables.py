@@ -129,9 +129,9 @@ def _spell(one: Mapping[str, float | None]) -> str:
 
 def board_table(board: Board) -> Table:
     """A board on the console."""
-    share = "all training records" if board.fraction == 1 else f"{board.fraction:g} of the training records"
     kind = " (synthetic)" if board.synthetic else ""
-    shown = Table(title=Text(f"{board.task} on {board.dataset}{kind}, {share}"), title_justify="left")
+    share = board.title[0].lower() + board.title[1:]
+    shown = Table(title=Text(f"{board.task} on {board.dataset}{kind}: {share}"), title_justify="left")
     for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
         shown.add_column(head, overflow="fold")
     for row in board.rows:
