@@ -106,6 +106,7 @@ def run(
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option(help="Run a finished cell again.")] = False,
     keep_weights: Annotated[bool, typer.Option(help="Keep the adapted model's weights.")] = True,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = WandbMode.off,
     as_json: Json = False,
 ) -> None:
@@ -130,7 +131,7 @@ def run(
         from bench.launch.torchrun import run_on_ranks
 
         words = [*shlex.split(cell.command())[1:], f"--data={data}", f"--runs={runs}"]
-        words += [f"--stage={stage}", f"--wandb={wandb}"]
+        words += [f"--stage={stage}", f"--wandb={wandb}", f"--checkpoint-minutes={checkpoint_minutes}"]
         words += ["--overwrite"] * overwrite + ["--no-keep-weights"] * (not keep_weights) + ["--json"] * as_json
         raise SystemExit(run_on_ranks(nproc, words))
     from bench.reporting.tables import result_table
@@ -144,6 +145,7 @@ def run(
             overwrite=overwrite,
             wandb=wandb.value,
             keep_weights=keep_weights,
+            checkpoint_minutes=checkpoint_minutes,
             console=err,
         ),
     )

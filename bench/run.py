@@ -45,6 +45,8 @@ class Options:
     overwrite: bool = False
     wandb: Wandb = "off"
     keep_weights: bool = True
+    checkpoint_minutes: float = 10.0
+    """How much work a kill in the middle of an epoch may cost."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
 
@@ -70,6 +72,7 @@ def execute(cell: Cell, options: Options) -> Result:
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
+            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes)
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
             reports = train(
@@ -81,7 +84,7 @@ def execute(cell: Cell, options: Options) -> Result:
                 world=world,
                 precision=precision,
                 watcher=watcher,
-                checkpoints=Checkpoints(folder.path, writes=world.is_main, note=watcher.note),
+                checkpoints=checkpoints,
             )
             if world.is_main:
                 save_weights(model, folder.path / WEIGHTS, about=plan["origin"])

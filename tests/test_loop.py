@@ -137,6 +137,7 @@ def run(
     watch: Watch | None = None,
     seed: int = 0,
     precision: Precision = "float32",
+    minutes: float = 10.0,
 ) -> list[PhaseReport]:
     train_source, val_source = data or sources()
     watch = watch or Watch()
@@ -149,7 +150,7 @@ def run(
         world=ALONE,
         precision=precision,
         watcher=watch,
-        checkpoints=Checkpoints(folder, writes=True, note=watch.note),
+        checkpoints=Checkpoints(folder, writes=True, note=watch.note, minutes=minutes),
     )
 
 
@@ -457,24 +458,41 @@ def test_the_same_command_twice_is_the_same_bit_for_bit(precision: Precision, tm
     assert reports[0][1].train_loss != reports[2][1].train_loss, "another seed is another run"
 
 
-@pytest.mark.parametrize("method", [lpft_sd, one_cycle])
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(method: Callable[[], Method], tmp_path: Path) -> None:
+@dataclass
+class Noisy(Recipe):
+    """A loss that draws from torch's own generator, as a plugin may."""
+
+    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
+        return super().loss(forward, signals + 0.1 * torch.randn_like(signals), labels)
+
+
+def noisy() -> Method:
+    return Noisy([phase({"backbone": 1e-2, "head": 1e-2}, epochs=2, clip=1.0)])
+
+
+@pytest.mark.parametrize("minutes", [10.0, 0.0])
+@pytest.mark.parametrize("method", [lpft_sd, one_cycle, noisy])
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
+    method: Callable[[], Method], minutes: float, tmp_path: Path
+) -> None:
     whole = model_of(Mixed)
     undisturbed = run(whole, method(), _new(tmp_path, "whole"))
     num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases()), sum(p.epochs for p in method().phases())
     moments = [("step", at) for at in range(1, num_steps + 1, 2)] + [("epoch", at) for at in range(1, num_epochs + 1)]
     for event, at in moments:
         folder = _new(tmp_path, f"{event}-{at}")
+        kill = Watch(lambda e, n, event=event, at=at: (e, n) == (event, at))
         with pytest.raises(KeyboardInterrupt):
-            run(model_of(Mixed), method(), folder, watch=Watch(lambda e, n, event=event, at=at: (e, n) == (event, at)))
+            run(model_of(Mixed), method(), folder, watch=kill, minutes=minutes)
         model, watch = model_of(Mixed), Watch()
 
         reports = run(model, method(), folder, watch=watch)
 
         assert moved(model, weights(whole)) == set(), f"killed at {event} {at}"
         assert [without_clock(report) for report in reports] == [without_clock(report) for report in undisturbed]
-        done = (at - 1) // 4 if event == "step" else at - 1
-        assert watch.steps == num_steps - 4 * done, "finished epochs are not run again"
+        reached = at if event == "step" else 4 * at
+        done = reached if minutes == 0 else (reached - 1) // 4 * 4
+        assert watch.steps == num_steps - done, "what was saved is not run again"
         assert any("resumed in phase" in note for note in watch.notes) == (done > 0)
 
 

@@ -1,9 +1,10 @@
-"""Where a run stands, written after every epoch so that a killed run goes on as if it had not been killed."""
+"""Where a run stands, written after every epoch and every few minutes: a killed run goes on as if it had not been."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,11 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The newest states of one run, `checkpoint-NNNN.pt` in its folder."""
+    """The newest states of one run, `checkpoint-NNNN.pt` in its folder; within an epoch one every `minutes`."""
 
-    def __init__(self, folder: Path, *, writes: bool, note: Callable[[str], None]) -> None:
-        self.folder, self.writes, self.note = folder, writes, note
+    def __init__(self, folder: Path, writes: bool, note: Callable[[str], None], minutes: float = 10.0) -> None:
+        self.folder, self.writes, self.note, self.minutes = folder, writes, note, minutes
+        self._saved = time.monotonic()
         self._damaged: set[Path] = set()
         self._number = max((int(path.stem.rpartition("-")[2]) for path in self._files()), default=0)
 
@@ -40,6 +42,10 @@ class Checkpoints:
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
         return None
+
+    def due(self) -> bool:
+        """Whether the last one was written so long ago that the middle of an epoch must do."""
+        return self.writes and time.monotonic() - self._saved >= 60 * self.minutes
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a state atomically and drop all but the last two that can be read."""
@@ -63,6 +69,7 @@ class Checkpoints:
         for path in [*self._damaged, *good[:-KEPT]]:
             path.unlink(missing_ok=True)
         self._damaged.clear()
+        self._saved = time.monotonic()
 
     def remove(self) -> None:
         """The run is done."""

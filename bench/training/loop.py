@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,10 +69,11 @@ def train(
     check_sources(train_source, val_source)
     reports: list[PhaseReport] = []
     resumed = checkpoints.newest()
-    check_same_start(resumed, world)
+    check_same_start(resumed, checkpoints.folder, world)
     if resumed:
         reports = [PhaseReport(**report) for report in resumed["reports"]]
-        watcher.note(f"resumed in phase {reports[-1].name} after epoch {len(reports[-1].train_loss)}")
+        steps = f" and {resumed['step']} steps" if resumed["step"] else ""
+        watcher.note(f"resumed in phase {reports[-1].name} after epoch {len(reports[-1].train_loss)}{steps}")
     trained: set[str] = set()
     for position, phase in enumerate(method.phases()):
         trained |= set(phase.learning_rates)
@@ -79,18 +82,15 @@ def train(
         state = resumed if resumed and position + 1 == len(reports) else None
         run = PhaseRun(model, method, phase, world, precision, seed, model.changed_keys(trained))
         if state:
-            report = reports[-1]
             run.load(state["model"])
         else:
-            report = PhaseReport(phase.name, run.num_trainable, False, phase.selection)
-            reports.append(report)
-        run.begin(train_source, val_source, report, watcher)
+            reports.append(PhaseReport(phase.name, run.num_trainable, False, phase.selection))
+        run.begin(train_source, val_source, reports, watcher, checkpoints)
         if state:
             run.restore(state)
-        for epoch in range(len(report.train_loss), phase.epochs):
-            run.epoch(epoch, report, watcher)
-            checkpoints.save({**run.state(), "reports": [asdict(report) for report in reports]})
-        run.finish(report)
+        for epoch in range(len(reports[-1].train_loss), phase.epochs):
+            run.epoch(epoch)
+        run.finish()
     return reports
 
 
@@ -103,13 +103,15 @@ def check_sources(train: Source, val: Source) -> None:
         raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
 
 
-def check_same_start(resumed: Mapping[str, Any] | None, world: World) -> None:
+def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: World) -> None:
     """Raise where the ranks found different checkpoints, as they do on folders that are not shared."""
-    done = sum(len(report["train_loss"]) for report in resumed["reports"]) if resumed else 0
-    found = world.gather(torch.tensor([done], device=world.device), world.size)
-    if len(set(found.tolist())) > 1:
+    epochs = sum(len(report["train_loss"]) for report in resumed["reports"]) if resumed else 0
+    done = [epochs, resumed["step"] if resumed else 0, int(folder.is_dir())]
+    found = world.gather(torch.tensor([done], device=world.device), world.size).tolist()
+    if any(other != found[0] for other in found):
+        said = [f"{epochs} epochs and {step} steps" if there else "no folder" for epochs, step, there in found]
         raise BenchError(
-            f"the ranks found checkpoints of {', '.join(map(str, found.tolist()))} epochs; "
+            f"the ranks found different states of {folder}: {', '.join(said)}; "
             "all machines of a run need the same runs folder"
         )
 
@@ -143,12 +145,20 @@ class PhaseRun:
         self.num_trainable = count_parameters(model, trainable=True)
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
+        self.step = 0
+        """Steps of the epoch that are done."""
+        self.loss_sum: float | Tensor = 0.0
+        """Their losses, summed over the records of all ranks."""
 
-    def begin(self, train: Source, val: Source, report: PhaseReport, watcher: Watcher) -> None:
+    def begin(
+        self, train: Source, val: Source, reports: list[PhaseReport], watcher: Watcher, checkpoints: Checkpoints
+    ) -> None:
         """Choose what is run a step, wrap it, and set up optimiser and schedule."""
+        self.reports, self.report = reports, reports[-1]
+        self.watcher, self.checkpoints = watcher, checkpoints
         self.module: nn.Module = self.model
-        report.on_features = can_use_features(self.phase, self.method, self.model)
-        if report.on_features:
+        self.report.on_features = can_use_features(self.phase, self.method, self.model)
+        if self.report.on_features:
             self.module = self.model.head
             train = compute_features(self.model, train, self.world, self.precision, watcher.note)
             val = compute_features(self.model, val, self.world, self.precision, watcher.note)
@@ -162,10 +172,10 @@ class PhaseRun:
         self.schedule = make_schedule(self.optimizer, self.phase, num_steps)
         watcher.phase_begins(self.phase.name, self.phase.epochs, num_steps)
 
-    def epoch(self, epoch: int, report: PhaseReport, watcher: Watcher) -> None:
-        """Train on every record once, score fold 9, keep the weights if they are to be kept."""
-        began = time.monotonic()
-        loss = self._train_epoch(epoch, watcher)
+    def epoch(self, epoch: int) -> None:
+        """Train on every record once, score fold 9, keep the weights if they are to be kept; save it all."""
+        began, report = time.monotonic(), self.report
+        loss = self._train_epoch(epoch)
         if not math.isfinite(loss):
             raise self._diverged(epoch, f"the training loss is {loss}")
         val_loss, val_macro_auroc = self._validate(epoch)
@@ -179,7 +189,8 @@ class PhaseRun:
         report.val_loss.append(val_loss)
         report.val_macro_auroc.append(val_macro_auroc)
         report.seconds += time.monotonic() - began
-        watcher.epoch_ends(
+        self.step, self.loss_sum = 0, 0.0
+        self.watcher.epoch_ends(
             {
                 "phase": self.phase.name,
                 "epoch": epoch + 1,
@@ -191,8 +202,9 @@ class PhaseRun:
                 "seconds": time.monotonic() - began,
             }
         )
+        self.checkpoints.save(self.state())
 
-    def finish(self, report: PhaseReport) -> None:
+    def finish(self) -> None:
         """The model holds the weights of the selected epoch."""
         self.load(self.best)
         set_drop_path(self.model, 0.0)
@@ -202,8 +214,11 @@ class PhaseRun:
         self.model.load_state_dict({**self.model.state_dict(), **weights})
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs beside the reports and the initial weights."""
+        """All that a resumed run needs beside the initial weights."""
         return {
+            "reports": [asdict(report) for report in self.reports],
+            "step": self.step,
+            "loss_sum": float(self.loss_sum),
             "model": self._weights(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -216,25 +231,27 @@ class PhaseRun:
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.best, self.best_score = state["best"], state["best_score"]
+        self.step, self.loss_sum = state["step"], state["loss_sum"]
 
     def _weights(self) -> dict[str, Tensor]:
         """What training has changed since the run began; the rest is as the initial weights have it."""
         return {key: value for key, value in self.model.state_dict().items() if key in self.changed}
 
-    def _train_epoch(self, epoch: int, watcher: Watcher) -> float:
-        """Mean loss over the records of the epoch."""
+    def _train_epoch(self, epoch: int) -> float:
+        """Mean loss over the records of the epoch, of which the first `self.step` steps may be done."""
         world, num_records = self.world, len(self.train_source.labels)
         stream = (self.seed, self.phase.name, epoch)
-        torch.manual_seed(int(random_stream(*stream, world.rank, "torch").integers(2**62)))
         self.model.train_mode(self.phase.learning_rates)
-        total = torch.zeros((), dtype=torch.float64, device=world.device)
-        for step, batch in enumerate(epoch_batches(num_records, self.phase.batch_size, stream)):
+        batches = enumerate(epoch_batches(num_records, self.phase.batch_size, stream))
+        for step, batch in islice(batches, self.step, None):
             share = world.share(len(batch))
             rows = batch[share]
             signals = self.train_source.training(rows, stream).to(world.device)
             labels = self.train_source.labels[rows].to(world.device)
             self._draw_paths(len(batch), share, (*stream, step))
             redraw(self.dropouts, len(batch), share, world.device, *stream, step)
+            # for what a plugin may draw by itself
+            torch.manual_seed(int(random_stream(*stream, step, world.rank, "torch").integers(2**62)))
             with autocast(self.precision, world.device):
                 loss = self._loss(signals, labels)
             self.optimizer.zero_grad(set_to_none=True)
@@ -245,9 +262,13 @@ class PhaseRun:
             self.optimizer.step()
             if isinstance(self.schedule, LRScheduler) and not isinstance(self.schedule, ReduceLROnPlateau):
                 self.schedule.step()
-            total += loss.detach().double() * len(rows)
-            watcher.step_ends()
-        return float(world.sum(total)) / num_records
+            self.step += 1
+            # summed over ranks at once, so that the rank that writes checkpoints can do so whenever it likes
+            self.loss_sum += world.sum(loss.detach().double() * len(rows))
+            if self.checkpoints.due():
+                self.checkpoints.save(self.state())
+            self.watcher.step_ends()
+        return float(self.loss_sum) / num_records
 
     def _loss(self, signals: Tensor, labels: Tensor) -> Tensor:
         if not len(signals):  # fewer records than ranks: take part in the collectives, add nothing
