@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +48,13 @@ class WandbMode(StrEnum):
     off = "off"
     offline = "offline"
     online = "online"
+
+
+class Keep(StrEnum):
+    """Which weights stay when a run is done."""
+
+    none = "none"
+    best = "best"
 
 
 class Precision(StrEnum):
@@ -105,7 +111,7 @@ def run(
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option(help="Run a finished cell again.")] = False,
-    keep_weights: Annotated[bool, typer.Option(help="Keep the adapted model's weights.")] = True,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = Keep.best,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = WandbMode.off,
     as_json: Json = False,
@@ -127,30 +133,92 @@ def run(
         source_rate=source_rate,
         precision=precision.value,
     )
-    if nproc > 1:
-        from bench.launch.torchrun import run_on_ranks
-
-        words = [*shlex.split(cell.command())[1:], f"--data={data}", f"--runs={runs}"]
-        words += [f"--stage={stage}", f"--wandb={wandb}", f"--checkpoint-minutes={checkpoint_minutes}"]
-        words += ["--overwrite"] * overwrite + ["--no-keep-weights"] * (not keep_weights) + ["--json"] * as_json
-        raise SystemExit(run_on_ranks(nproc, words))
     from bench.reporting.tables import result_table
     from bench.run import Options, execute
 
-    result = execute(
-        cell,
-        Options(
-            runs=runs,
-            stage=stage.value,
-            overwrite=overwrite,
-            wandb=wandb.value,
-            keep_weights=keep_weights,
-            checkpoint_minutes=checkpoint_minutes,
-            console=err,
-        ),
+    options = Options(
+        runs=runs,
+        stage=stage.value,
+        overwrite=overwrite,
+        wandb=wandb.value,
+        keep_weights=keep_weights.value,
+        checkpoint_minutes=checkpoint_minutes,
+        console=err,
     )
+    if nproc > 1:
+        from bench.launch.torchrun import run_on_ranks
+
+        raise SystemExit(run_on_ranks(nproc, [*options.words(cell), *["--json"] * as_json]))
+    result = execute(cell, options)
     if os.environ.get("RANK", "0") == "0":
         _print(dict(result.document), result_table(result), as_json)
+
+
+@app.command()
+def sweep(
+    task: Annotated[str, typer.Option(help="Tasks, with commas between them; all-tasks are the published six.")],
+    method: Annotated[str, typer.Option(help='Methods, such as "ft,lpft-sd(drop_path=0.3)"; * is every one.')],
+    arch: Annotated[str, typer.Option(help="Backbones; * is every one.")] = "ecgfounder",
+    init: Annotated[str | None, typer.Option(help="As in bench run, several with commas.")] = None,
+    data: Data = DATA,
+    fraction: Annotated[str, typer.Option(help="Shares of the training records.")] = "1",
+    draw: Annotated[str, typer.Option(help="Draws of each share.")] = "0",
+    seed: Annotated[str, typer.Option()] = "0",
+    source_rate: Annotated[
+        int | None, typer.Option(help="Hz of the files to read and resample. [default: the backbone's own]")
+    ] = None,
+    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one a GPU, or one]")] = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
+    runs: Runs = RUNS,
+    rerun_stale: Annotated[bool, typer.Option(help="Run finished cells again whose plugin has changed.")] = False,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = Keep.none,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,
+) -> None:
+    """Run a grid of cells: all that is not done yet, whatever had stopped it."""
+    from bench.launch import sweep as launch
+    from bench.registry import Reference
+    from bench.run import Options
+
+    grid = launch.Grid(
+        data=data,
+        tasks=launch.names("task", task),
+        archs=[Reference.parse(name) for name in launch.names("backbone", arch)],
+        methods=[Reference.parse(name) for name in launch.names("method", method)],
+        inits=launch.split_list(init) if init else [None],
+        fractions=launch.numbers("--fraction", fraction, float),
+        draws=launch.numbers("--draw", draw, int),
+        seeds=launch.numbers("--seed", seed, int),
+        source_rate=source_rate,
+        precision=precision.value,
+    )
+    options = Options(runs=runs, stage=stage.value, keep_weights=keep_weights.value)
+    done = launch.sweep(
+        grid, options, jobs=jobs, nproc=nproc, rerun_stale=rerun_stale, dry_run=dry_run, out=out, err=err
+    )
+    raise SystemExit(0 if done else 1)
+
+
+@app.command()
+def status(
+    runs: Runs = RUNS,
+    done: Annotated[bool, typer.Option("--done", help="Name the finished cells as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a runs folder holds: done, declined, stale, running, unfinished, failed, and why."""
+    from bench.reporting.status import as_data, survey
+    from bench.reporting.tables import table
+
+    found = survey(runs)
+    if as_json:
+        print(json.dumps(as_data(found), indent=1))
+        return
+    out.print(table(str(runs), as_data(found)["tasks"]))
+    for one in found:
+        if done or one.state not in ("done", "declined"):
+            line = f"{one.state}: {one.command or one.path}" + (f": {one.reason}" if one.reason else "")
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("list")

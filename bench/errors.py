@@ -20,5 +20,12 @@ class CheckpointError(BenchError):
     """A file of weights is missing, does not fit the backbone, or would run code when loaded."""
 
 
+class Busy(BenchError):
+    """Another process is running this cell now, or has just done so."""
+
+    WORDS = "another process "
+    """How all such messages begin; across ranks the words are all that is left of the error."""
+
+
 class Incompatible(BenchError):
     """This method cannot be run on this backbone or init, and why. The board lists the cell with the reason."""

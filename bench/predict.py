@@ -28,7 +28,7 @@ def predict_records(run: Path, records: Sequence[Path]) -> str:
     if result.incompatible:
         raise CheckpointError(f"{run} trained nothing, because its method declined: {result.incompatible}")
     if not (run / WEIGHTS).is_file():
-        raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights --overwrite")
+        raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights best --overwrite")
     labels, precision = result.document["task"]["labels"], result.cell["precision"]
     backbone = make("backbone", Reference.parse(result.cell["arch"]))
     assert isinstance(backbone, Backbone)

@@ -22,7 +22,7 @@ import bench
 from bench.cell import Cell
 from bench.data.prepared import PreparedSignals, choose_source_rate
 from bench.data.ptbxl import Records
-from bench.data.signals import PREPROCESSINGS
+from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.splits import TEST_FOLD, Split
 from bench.data.tasks import LabelTable
 from bench.evaluation.predictions import Predictions
@@ -50,11 +50,44 @@ def describe(
     precision: Precision,
 ) -> dict[str, Any]:
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
-    spec = model.backbone.signals
-    method, backbone = plugin_facts("method", cell.method), plugin_facts("backbone", cell.arch)
-    source_rate = choose_source_rate(spec, cell.source_rate)
-    signals = {**asdict(spec), "version": PREPROCESSINGS[spec.preprocessing].version}
+    method = {**plugin_facts("method", cell.method), "phases": [asdict(phase) for phase in phases]}
+    backbone = plugin_facts("backbone", cell.arch)
+    facts = identify(cell, table, parts, method, backbone, model.backbone.signals, precision)
     plan: dict[str, Any] = {
+        "cell": facts["cell"],
+        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
+        "task": facts["task"],
+        "split": facts["split"],
+        "method": method,
+        "backbone": {
+            **backbone,
+            "parameters": count_parameters(model),
+            "feature_dim": model.backbone.feature_dim,
+        },
+        "signals": facts["signals"],
+        "init": asdict(init),
+    }
+    plan["digest"] = identity(plan)
+    plan["origin"] = {
+        "digest": plan["digest"],
+        "trained_on": f"{table.task} of {records.name}, folds 1-8",
+        "command": cell.command(),
+    }
+    return plan
+
+
+def identify(
+    cell: Cell,
+    table: LabelTable,
+    parts: Split,
+    method: Mapping[str, Any],
+    backbone: Mapping[str, Any],
+    spec: SignalSpec,
+    precision: Precision,
+) -> dict[str, Any]:
+    """All that decides a cell's outcome but its first weights: sections of its result, which `identity` reads."""
+    source_rate = choose_source_rate(spec, cell.source_rate)
+    return {
         "cell": {
             "task": table.task,
             "arch": str(cell.arch),
@@ -68,7 +101,6 @@ def describe(
             "precision": precision,
             "command": cell.command(),
         },
-        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
         "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
         "split": {
             "sha256": None if parts.whole else parts.content,
@@ -78,22 +110,10 @@ def describe(
             "train_positives": dict(zip(table.labels, parts.train.y_true.sum(axis=0).tolist(), strict=True)),
             "labels_without_training_positive": parts.unseen_labels,
         },
-        "method": {**method, "phases": [asdict(phase) for phase in phases]},
-        "backbone": {
-            **backbone,
-            "parameters": count_parameters(model),
-            "feature_dim": model.backbone.feature_dim,
-        },
-        "signals": signals,
-        "init": asdict(init),
+        "method": method,
+        "backbone": backbone,
+        "signals": {**asdict(spec), "version": PREPROCESSINGS[spec.preprocessing].version},
     }
-    plan["digest"] = identity(plan)
-    plan["origin"] = {
-        "digest": plan["digest"],
-        "trained_on": f"{table.task} of {records.name}, folds 1-8",
-        "command": cell.command(),
-    }
-    return plan
 
 
 def outcome(

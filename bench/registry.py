@@ -64,13 +64,8 @@ class Plugin:
 
     @property
     def code_hash(self) -> str:
-        """SHA-256 over the source files that define it: its module and what that imports of its own package."""
-        digest = hashlib.sha256()
-        for name, file in sorted(_source_files(self.module).items()):
-            source = file.read_bytes()
-            digest.update(f"{name} {len(source)}\n".encode())
-            digest.update(source)
-        return digest.hexdigest()
+        """SHA-256 over the source files that define it."""
+        return code_hash(self.module)
 
 
 @dataclass(frozen=True)
@@ -401,21 +396,56 @@ def _location(dist: Distribution, package: str) -> Path:
     )
 
 
+def code_hash(module: str) -> str:
+    """SHA-256 over the source files that define a plugin: its module and what that imports of its own package.
+
+    The files are found without importing anything where an entry point names their package.
+    """
+    digest = hashlib.sha256()
+    for name, file in sorted(_source_files(module).items()):
+        source = file.read_bytes()
+        digest.update(f"{name} {len(source)}\n".encode())
+        digest.update(source)
+    return digest.hexdigest()
+
+
 def _source_files(module: str) -> dict[str, Path]:
     """Name -> file of a module and, on and on, of the modules of the same top-level package that it imports."""
     top, found, waiting = module.partition(".")[0], dict[str, Path](), [module]
     while waiting:
         name = waiting.pop()
-        present = sys.modules.get(name)
-        file = getattr(present, "__file__", None)
-        if name in found or name.partition(".")[0] != top or present is None or not file or not file.endswith(".py"):
+        file = _source_file(name) if name.partition(".")[0] == top and name not in found else None
+        if file is None:
             continue
-        found[name] = Path(file)
-        package = present.__package__ or ""
-        for node in ast.walk(ast.parse(found[name].read_bytes())):
+        found[name] = file
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
                 waiting += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return found
+
+
+def _source_file(module: str) -> Path | None:
+    """The file of a module that is imported, or that lies where its package's entry point says."""
+    if (present := sys.modules.get(module)) is not None:
+        file = getattr(present, "__file__", None)
+        return Path(file) if file and file.endswith(".py") else None
+    top, _, rest = module.partition(".")
+    home = _home(top)
+    if home is None or (rest and home.name != "__init__.py"):
+        return None
+    stem = home.parent / rest.replace(".", "/") if rest else home
+    return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py", stem) if file.is_file()), None)
+
+
+@functools.cache
+def _home(package: str) -> Path | None:
+    """The file of a top-level package that an entry point names."""
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.dist is not None and entry_point.value.partition(".")[0] == package:
+            with contextlib.suppress(FileNotFoundError):
+                return _location(entry_point.dist, package)
+    return None

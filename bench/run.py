@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,8 +16,8 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.data.manifests import listed
 from bench.data.prepared import PreparedSignals, prepare_signals
-from bench.data.ptbxl import load_records
-from bench.data.splits import folds_to_score, split
+from bench.data.ptbxl import Records, load_records
+from bench.data.splits import Split, folds_to_score, split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import Incompatible, PluginError
 from bench.evaluation.predictions import Predictions
@@ -34,6 +36,8 @@ from bench.training.model import Backbone, Classifier
 from bench.training.precision import Precision, dtype, resolve_precision
 from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights
 
+KeepWeights = Literal["none", "best"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -44,10 +48,20 @@ class Options:
     """`val` ends with the predictions of fold 9; `test` adds fold 10."""
     overwrite: bool = False
     wandb: Wandb = "off"
-    keep_weights: bool = True
+    keep_weights: KeepWeights = "best"
+    """`best`: those that predicted, of the selected epoch."""
     checkpoint_minutes: float = 10.0
     """How much work a kill in the middle of an epoch may cost."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
+    told: Callable[[str], None] = lambda line: None
+    """Is told in a line where the run is, about once an epoch."""
+
+    def words(self, cell: Cell) -> list[str]:
+        """The words after `bench` that run a cell so, in a process of its own."""
+        words = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
+        words += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
+        words += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
+        return words + ["--overwrite"] * self.overwrite
 
 
 def execute(cell: Cell, options: Options) -> Result:
@@ -56,7 +70,7 @@ def execute(cell: Cell, options: Options) -> Result:
     with join() as world:
         records = load_records(cell.data)
         table = label_table(records, find_task(cell.task))
-        parts = listed(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
+        parts = make_split(cell, table, records)
         method = make_method(cell.method)
         phases = method.phases()
         model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)
@@ -65,7 +79,7 @@ def execute(cell: Cell, options: Options) -> Result:
         folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
         if not options.overwrite and (finished := folder.finished()):
             return finished
-        with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main) as watcher:
+        with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.told) as watcher:
             try:
                 method.prepare(model, init.name)
                 rehearse(model, method)
@@ -92,10 +106,15 @@ def execute(cell: Cell, options: Options) -> Result:
             load_classifier(model, folder.path / WEIGHTS)
             folds = folds_to_score(table, options.stage)
             predictions = {fold: predict_fold(model, signals, truth, world, precision) for fold, truth in folds.items()}
-            document = {**plan, **outcome(options.stage, model, signals, reports, predictions, folds)}
-            document |= {"cost": cost(began, world), "environment": environment(world)}
+            scored = outcome(options.stage, model, signals, reports, predictions, folds)
+            document = {**plan, "cost": cost(began, world), "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
-            return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights else [])
+            return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])
+
+
+def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
+    """The records that a cell trains and selects on."""
+    return listed(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
 
 
 def make_method(reference: Reference) -> Method:
@@ -106,12 +125,19 @@ def make_method(reference: Reference) -> Method:
     return method
 
 
+def make_backbone(reference: Reference) -> Backbone:
+    """The backbone that a reference stands for."""
+    backbone = make("backbone", reference)
+    if not isinstance(backbone, Backbone):
+        kind = type(backbone).__name__
+        raise PluginError(f"backbone {reference.name!r} makes a {kind}, expected a bench.plugin.Backbone")
+    return backbone
+
+
 def build_model(arch: Reference, num_labels: int, init: str | None, seed: int) -> tuple[Classifier, Init]:
     """A backbone with its first weights and a new head; the head's do not depend on the backbone's."""
     torch.manual_seed(int(random_stream(seed, "backbone").integers(2**62)))
-    backbone = make("backbone", arch)
-    if not isinstance(backbone, Backbone):
-        raise PluginError(f"backbone {arch.name!r} makes a {type(backbone).__name__}, expected a bench.plugin.Backbone")
+    backbone = make_backbone(arch)
     start = initialize(backbone, init)
     torch.manual_seed(int(random_stream(seed, "head").integers(2**62)))
     return Classifier(backbone, num_labels), start

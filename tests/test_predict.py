@@ -126,7 +126,9 @@ def test_a_run_without_weights_says_how_to_get_them(runs: dict[str, Result], dem
     shutil.copytree(runs["net1d_mini"].folder, tmp_path / "run")
     (tmp_path / "run" / "weights.pt").unlink()
 
-    with pytest.raises(CheckpointError, match="kept no weights; run its cell again with --keep-weights --overwrite"):
+    with pytest.raises(
+        CheckpointError, match="kept no weights; run its cell again with --keep-weights best --overwrite"
+    ):
         predict_records(tmp_path / "run", [])
     with pytest.raises(DataError, match="no finished run at"):
         predict_records(tmp_path, [])

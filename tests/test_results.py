@@ -294,7 +294,7 @@ def test_a_damaged_result_can_be_overwritten(demo_set: Path, finished: Result, t
 
 
 def test_validation_never_reads_fold_10(demo_set: Path, tmp_path: Path) -> None:
-    result = execute(small_cell(demo_set), Options(runs=tmp_path, stage="val", keep_weights=False))
+    result = execute(small_cell(demo_set), Options(runs=tmp_path, stage="val", keep_weights="none"))
 
     assert set(result.predictions) == {9}
     assert set(result.document["metrics"]) == {"fold_9"}

@@ -57,6 +57,8 @@ for task in (
 ):
     register_task(task)
 
+PUBLISHED_TASKS = ("all", "diag", "subdiag", "superdiag", "form", "rhythm")
+"""The six of Strodthoff et al. 2020."""
 LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic": "superdiag"}
 """The literature's names of three tasks."""
 

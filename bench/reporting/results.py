@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 import zipfile
 import zlib
@@ -13,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, Busy, DataError
 from bench.evaluation.predictions import Predictions
 
 SCHEMA = 1
@@ -35,6 +37,11 @@ SECTIONS: Mapping[str, Sequence[str]] = {
 """What every result says, and what in each section; all that boards read of any result."""
 SCORED = ("metrics", "training", "signals")
 """What it says as well unless it is incompatible."""
+METRICS, HEAD = ',\n "metrics": ', 16384
+"""What the last section of a result.json begins with, and how many characters usually come before it."""
+LOCK_TIMEOUT = 0.2
+"""Seconds: longer than somebody needs who only asks whether a lock is held, shorter than any cell."""
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 EXTERNAL = "external"
 """The method of scores that nobody here made: neither training nor code are known."""
 
@@ -163,47 +170,73 @@ class RunFolder:
         self.final = final.with_name(final.name + ("-val" if stage == "val" else ""))
         self.path = self.final.with_name(self.final.name + UNFINISHED)
         self._is_main = is_main
-        self._lock = FileLock(self.final.with_name(f".{self.final.name}.lock"), blocking=False)
+        self._was_missing = False
+        self._lock = FileLock(lock_of(self.final), timeout=LOCK_TIMEOUT)
 
     def finished(self) -> Result | None:
         """The cell's result, if it has one."""
-        return load_result(self.final) if self.final.is_dir() else None
+        self._was_missing = not self.final.is_dir()
+        return None if self._was_missing else load_result(self.final)
 
     def __enter__(self) -> RunFolder:
         if self._is_main:
             try:
                 self.final.parent.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
+                if self._was_missing and self.final.is_dir():
+                    self._lock.release()
+                    raise Busy(f"another process has just finished this cell: {self.final}")
                 self.path.mkdir(exist_ok=True)
             except Timeout:
-                raise BenchError(f"another process is running this cell in {self.path}; wait for it") from None
+                raise Busy(f"another process is running this cell in {self.path}; wait for it") from None
             except OSError as error:
                 raise BenchError(
                     f"cannot write to {self.path.parent}: {error.strerror}; --runs names another folder"
                 ) from None
         return self
 
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: object, failure: BaseException | None, _: object) -> None:
         if self._is_main and failure and self.path.is_dir() and not any(self.path.glob("checkpoint-*.pt")):
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
+        if isinstance(failure, OSError) and failure.errno in DISK_FAULTS:
+            raise BenchError(
+                f"cannot write to {self.path}: {failure.strerror}; mend that and give the same command again: "
+                "it goes on from the last checkpoint"
+            ) from None
 
     def finish(
         self, document: Mapping[str, Any], predictions: Mapping[int, Predictions], keep: Sequence[str] = ()
     ) -> Result:
-        """Write the result, drop what is not kept, and give the folder its final name."""
+        """Write the result, give the folder its final name, and drop what is not kept."""
         if self._is_main:
             write_result(self.path, document, predictions)
-            for path in self.path.iterdir():
-                if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
-                    path.unlink()
             old = self.final.with_name(f".{self.final.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 self.final.rename(old)
             self.path.rename(self.final)
             shutil.rmtree(old, ignore_errors=True)
+            for path in self.final.iterdir():  # last: until the result has its name, a killed run needs its checkpoint
+                if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
+                    path.unlink()
         return Result(self.final, {"schema": SCHEMA, **document})
+
+
+def lock_of(final: Path) -> Path:
+    """The file whose lock a process holds while it runs the cell of this folder."""
+    return final.with_name(f".{final.name}.lock")
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a process holds this lock; it need not exist."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> None:
@@ -214,11 +247,21 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
             for fold, scores in predictions.items():
                 arrays["labels"] = np.array(scores.labels)
                 arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
-            np.savez_compressed(folder / PREDICTIONS, **arrays)
+            with (folder / PREDICTIONS).open("wb") as file:
+                np.savez_compressed(file, **arrays)
+                _to_disk(file)
         text = json.dumps(_finite({"schema": SCHEMA, **document}), indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+        with (folder / RESULT).open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            _to_disk(file)
     except OSError as error:
         raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
+
+
+def _to_disk(file: IO[Any]) -> None:
+    """Or a power cut could leave a renamed folder with empty files in it."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _finite(value: Any) -> Any:
@@ -263,10 +306,30 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def load_head(folder: Path) -> dict[str, Any]:
+    """What a result says before its metrics, which are most of it: of 10,000 results in a second or two."""
+    with (folder / RESULT).open(encoding="utf-8") as file:
+        text = file.read(HEAD)
+        head, metrics, _ = text.partition(METRICS)
+        if not metrics:
+            head, metrics, _ = (text + file.read()).partition(METRICS)
+    document: dict[str, Any] = json.loads(head + "}" if metrics else head)
+    return document
+
+
+def find_runs(runs: Path) -> list[Path]:
+    """The folders of all finished runs below a folder, in order."""
+    found = []
+    for folder, inner, files in os.walk(runs):
+        inner[:] = [name for name in inner if not name.endswith(UNFINISHED) and not name.startswith(".")]
+        if RESULT in files:
+            found.append(Path(folder))
+            inner.clear()
+    return sorted(found)
+
+
 def find_results(runs: Path) -> Iterator[Result]:
     """Every finished run below a folder, in the order of their paths."""
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
-    for path in sorted(runs.rglob(RESULT)):
-        if not path.parent.name.endswith(UNFINISHED) and not path.parent.name.startswith("."):
-            yield load_result(path.parent)
+    yield from map(load_result, find_runs(runs))

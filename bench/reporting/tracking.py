@@ -6,12 +6,22 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from bench.errors import BenchError
 
@@ -32,9 +42,16 @@ def progress_bar(console: Console, what: str) -> Progress:
 
 
 @contextlib.contextmanager
-def watch(folder: Path, console: Console, wandb: Wandb, config: Mapping[str, Any], is_main: bool) -> Iterator[Silent]:
-    """The watcher of a run, until the run ends; only the main rank's shows or writes anything."""
-    watcher = Tracker(folder, console, wandb, config) if is_main else Silent()
+def watch(
+    folder: Path,
+    console: Console,
+    wandb: Wandb,
+    config: Mapping[str, Any],
+    is_main: bool,
+    told: Callable[[str], None] = lambda line: None,
+) -> Iterator[Silent]:
+    """The watcher of a run, until the run ends; only the main rank's shows, tells or writes anything."""
+    watcher = Tracker(folder, console, wandb, config, told) if is_main else Silent()
     try:
         yield watcher
     finally:
@@ -56,8 +73,15 @@ class Silent:
 class Tracker(Silent):
     """Shows a run on the console and writes every epoch to log.jsonl."""
 
-    def __init__(self, folder: Path, console: Console, wandb: Wandb, config: Mapping[str, Any]) -> None:
-        self.console = console
+    def __init__(
+        self,
+        folder: Path,
+        console: Console,
+        wandb: Wandb,
+        config: Mapping[str, Any],
+        told: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.console, self._told = console, told
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -70,6 +94,7 @@ class Tracker(Silent):
     def prepared(self, done: int, total: int) -> None:
         """Called while signals are prepared."""
         self._advance("preparing signals", done, total, "records")
+        self._told(f"preparing signals: {done:,} of {total:,} records")
         if done == total:
             self._stop_bar()
 
@@ -90,6 +115,7 @@ class Tracker(Silent):
             f"epoch {facts['epoch']}/{num_epochs}  loss {facts['train_loss']:.4f}  "
             f"fold-9 AUROC {facts['val_macro_auroc']:.4f}"
         )
+        self._told(f"{name}: {self._last}")
         self._steps = facts["epoch"] * (self._num_steps // num_epochs)
         self._advance(name, self._steps, self._num_steps, self._last)
         if self._run:
@@ -153,3 +179,60 @@ def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mappi
     except wandb.errors.Error as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BenchError(f"Weights & Biases did not start: {reason}; use --wandb offline or off") from None
+
+
+class CellsView:
+    """Many cells at once: a bar over cells and a line a worker; where that cannot be drawn, a line a cell that ends."""
+
+    def __init__(self, console: Console, num_cells: int) -> None:
+        self._console, self._num_cells, self._num_ended = console, num_cells, 0
+        self._lines: dict[int, tuple[str, str]] = {}
+        self._bar = Progress(
+            TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        )
+        self._task = self._bar.add_task("", total=num_cells)
+        self._live: Live | None = None
+
+    def __enter__(self) -> CellsView:
+        if self._console.is_terminal and not self._console.quiet:
+            self._live = Live(self._bar, console=self._console, transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def begins(self, slot: int, cell: str) -> None:
+        """A worker takes up a cell."""
+        self._lines[slot] = (cell, "")
+        self._draw()
+
+    def moves(self, slot: int, where: str) -> None:
+        """A worker says where in its cell it is."""
+        self._lines[slot] = (self._lines[slot][0], where)
+        self._draw()
+
+    def waits(self, slot: int) -> None:
+        """A worker's cell is another process's: it is asked for again later."""
+        self._lines[slot] = (self._lines[slot][0], "runs in another process")
+        self._draw()
+
+    def ends(self, slot: int, cell: str, how: str, reason: str, seconds: float) -> None:
+        """A cell is done, declined or failed."""
+        self._num_ended += 1
+        self._lines.pop(slot, None)
+        self._bar.update(self._task, completed=self._num_ended)
+        self._draw()
+        if self._live is None or how != "done":
+            line = f"[{self._num_ended}/{self._num_cells}] {cell}: {how} in {seconds:.1f} s"
+            line += f": {reason}" if reason else ""
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        if self._live:
+            lines = [
+                Text(f"  {cell}  {where}", overflow="ellipsis", no_wrap=True)
+                for _, (cell, where) in sorted(self._lines.items())
+            ]
+            self._live.update(Group(self._bar, *lines))

@@ -1,0 +1,171 @@
+"""A grid of cells: `bench sweep` shows what is done and what is left of it, and runs what is left."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.data.tasks import PUBLISHED_TASKS
+from bench.errors import BenchError
+from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
+from bench.launch.workers import run_cells, visible_gpus
+from bench.registry import Kind, Plugin, Reference, registry
+from bench.reporting.tables import table
+from bench.run import Options
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What `bench sweep` is asked for: each field a list of its options' values."""
+
+    data: Path
+    tasks: Sequence[str]
+    archs: Sequence[Reference]
+    methods: Sequence[Reference]
+    inits: Sequence[str | None] = (None,)
+    fractions: Sequence[float] = (1.0,)
+    draws: Sequence[int] = (0,)
+    seeds: Sequence[int] = (0,)
+    source_rate: int | None = None
+    precision: str = "auto"
+
+    def cells(self) -> list[Cell]:
+        """Every cell once, all seeds of a row far apart, so that an interrupted sweep has something of every row.
+
+        All training records have one draw only.
+        """
+        found: dict[str, Cell] = {}
+        points = itertools.product(
+            self.seeds, self.draws, self.fractions, self.tasks, self.archs, self.methods, self.inits
+        )
+        for seed, draw, fraction, task, arch, method, init in points:
+            cell = Cell(
+                data=self.data,
+                task=task,
+                arch=arch,
+                method=method,
+                init=init,
+                fraction=fraction,
+                draw=draw if fraction < 1 else 0,
+                seed=seed,
+                source_rate=self.source_rate,
+                precision=self.precision,
+            )
+            found.setdefault(cell.command(), cell)
+        return list(found.values())
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a list between its commas; those inside brackets or quotes belong to a part."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def names(kind: Kind, text: str) -> list[str]:
+    """The names in a list; `*` is every registered one, `all-tasks` the six tasks that PTB-XL is published with."""
+    found: list[str] = []
+    for part in split_list(text):
+        if part == "*":
+            found += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
+        elif kind == "task" and part.replace("_", "-") == "all-tasks":
+            found += PUBLISHED_TASKS
+        else:
+            found.append(part)
+    return found
+
+
+def _has_defaults(plugin: Plugin) -> bool:
+    """Whether its bare name is enough to make it."""
+    return all(parameter.default is not parameter.empty for parameter in plugin.parameters.values())
+
+
+def numbers(option: str, text: str, read: Callable[[str], T]) -> list[T]:
+    """The numbers in a list."""
+    try:
+        return [read(part) for part in split_list(text)]
+    except ValueError:
+        raise BenchError(f"{option} takes numbers with commas between them, got {text!r}") from None
+
+
+def sweep(
+    grid: Grid,
+    options: Options,
+    *,
+    jobs: int | None,
+    nproc: int,
+    rerun_stale: bool,
+    dry_run: bool,
+    out: Console,
+    err: Console,
+) -> bool:
+    """Show the plan of a grid and run what is left of it; False if a cell has failed."""
+    jobs = jobs or max(1, len(visible_gpus()) // nproc)
+    with err.status("reading what is done"):
+        plan = make_plan(grid.cells(), options)
+    out.print(table("plan", plan.rows(jobs)))
+    for line in _remarks(plan, options, jobs, rerun_stale):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if dry_run:
+        return True
+    again = plan.of("stale") if rerun_stale else []
+    ended = run_cells([one.cell for one in plan.of(*LEFT)], options, jobs=jobs, nproc=nproc, console=err)
+    fresh = replace(options, overwrite=True)
+    ended += run_cells([one.cell for one in again], fresh, jobs=jobs, nproc=nproc, console=err)
+    failed = [one.failure for one in ended if one.failure]
+    declined = [*plan.of("declined"), *(one for one in ended if one.incompatible)]
+    num_done = len(plan.cells) - len(failed) - len(declined)
+    out.print(
+        f"{len(plan.cells):,} cells: {num_done:,} done, {len(declined):,} declined, {len(failed):,} failed",
+        highlight=False,
+    )
+    for failure in failed:
+        out.print(
+            f"failed: {failure.command}: {failure.reason}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+    if failed:
+        out.print(
+            "next: their tracebacks lie beside the runs (*.failed); the same command tries them again",
+            markup=False,
+            highlight=False,
+        )
+    return not failed
+
+
+def _remarks(plan: Plan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
+    """What the table does not say."""
+    at_once = min(jobs, len(plan.of(*LEFT)))
+    need = plan.result_bytes + at_once * plan.run_bytes
+    if need:
+        where = next(folder for folder in (options.runs.resolve(), *options.runs.resolve().parents) if folder.is_dir())
+        free = shutil.disk_usage(where).free
+        kept = "" if options.keep_weights == "none" else ", weights included"
+        yield (
+            f"disk: {spell_bytes(plan.result_bytes)} for results{kept}, up to {spell_bytes(at_once * plan.run_bytes)} "
+            f"more for checkpoints while they run; {spell_bytes(free)} free" + (": not enough" if need > free else "")
+        )
+    if plan.left_out:
+        yield f"left out: {plan.left_out:,} cells that ask for published weights of a backbone that has none"
+    if (stale := len(plan.of("stale"))) and not rerun_stale:
+        yield f"stale: {stale:,} finished cells whose plugin has changed since; --rerun-stale runs them again"

@@ -1,0 +1,373 @@
+"""Many cells on this machine: worker processes that import torch once and run one cell after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.errors import BenchError, Busy
+from bench.reporting.failures import FAILED, Failure
+from bench.reporting.results import Result, load_result
+from bench.reporting.tracking import CellsView
+
+if TYPE_CHECKING:
+    from bench.run import Options
+
+GRACE = 10.0
+"""Seconds that workers have to end by themselves."""
+FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
+"""Seconds until a cell that another process runs is asked for again; the wait grows by half each time."""
+SAID = 20_000
+"""Characters of a worker's last output that a failure keeps."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a cell ended: with a finished run in `folder`, or with a failure."""
+
+    cell: Cell
+    folder: Path | None = None
+    incompatible: str | None = None
+    """Why the method declined the backbone; such a cell has a result, without scores."""
+    failure: Failure | None = None
+
+    def result(self) -> Result:
+        """The finished run's result; raises BenchError with the reason of a failure."""
+        if self.folder is None:
+            raise BenchError(self.failure.reason if self.failure else "this cell has not run")
+        return load_result(self.folder)
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    options: Options,
+    *,
+    jobs: int = 1,
+    nproc: int = 1,
+    console: Console,
+    ended: Callable[[Ended], None] = lambda one: None,
+) -> list[Ended]:
+    """Run cells on `jobs` workers of `nproc` processes each, and say how each ended, in the order of `cells`.
+
+    Finished cells are only loaded and unfinished ones go on. A failing cell stops no other: its failure is written
+    beside the run folders, and a worker that it took with it is replaced. A cell that another process runs is asked
+    for again until that process is done. Ctrl-C and SIGTERM end the workers and raise KeyboardInterrupt.
+    """
+    if not cells:
+        return []
+    with _ending_on_sigterm(), tempfile.TemporaryDirectory() as scratch, CellsView(console, len(cells)) as view:
+        return _Pool(cells, options, min(jobs, len(cells)), nproc, Path(scratch), view, ended).run()
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, and what it does now."""
+
+    slot: int
+    process: SpawnProcess
+    pipe: Connection
+    said: Path
+    """What it prints."""
+    cell: int | None = None
+    began: float = 0.0
+
+
+@dataclass
+class _Pool:
+    """The workers of one call of `run_cells`, and the cells that wait for one."""
+
+    cells: Sequence[Cell]
+    options: Options
+    jobs: int
+    nproc: int
+    scratch: Path
+    view: CellsView
+    ended: Callable[[Ended], None]
+    workers: list[_Worker] = field(default_factory=list)
+    found: dict[int, Ended] = field(default_factory=dict)
+
+    def run(self) -> list[Ended]:
+        self.fresh = deque(range(len(self.cells)))
+        self.later: dict[int, tuple[float, float]] = {}
+        """Cells that other processes run -> when to ask again, and after how long a wait that is."""
+        try:
+            self.workers = [self._start(slot) for slot in range(self.jobs)]
+            while len(self.found) < len(self.cells):
+                for worker in self.workers:
+                    if worker.cell is None and (chosen := self._next()) is not None:
+                        self._give(worker, chosen)
+                self._listen()
+        finally:
+            self._end()
+        return [self.found[at] for at in range(len(self.cells))]
+
+    def _next(self) -> int | None:
+        """The next cell: one that nobody has asked for yet, else one whose wait is over."""
+        if self.fresh:
+            return self.fresh.popleft()
+        given = {worker.cell for worker in self.workers}
+        due = [at for at, (when, _) in self.later.items() if at not in given and when <= time.monotonic()]
+        return due[0] if due else None
+
+    def _start(self, slot: int) -> _Worker:
+        ours, theirs = multiprocessing.Pipe()
+        said = self.scratch / f"{slot}-{time.monotonic_ns()}"
+        context = multiprocessing.get_context("spawn")
+        share = share_of(slot, self.jobs, self.nproc)
+        process = context.Process(target=serve, args=(theirs, said, share), daemon=False)
+        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        return _Worker(slot, process, ours, said)
+
+    def _give(self, worker: _Worker, at: int) -> None:
+        worker.cell, worker.began = at, time.monotonic()
+        self.view.begins(worker.slot, words_of(self.cells[at]))
+        plain = replace(self.options, told=None, console=None)  # type: ignore[arg-type]
+        with contextlib.suppress(BrokenPipeError):  # a worker that has just died is seen by its silence
+            worker.pipe.send((self.cells[at], plain, self.nproc))
+
+    def _listen(self) -> None:
+        """Until some worker says something or dies, or a cell's wait is over."""
+        for pipe in wait([worker.pipe for worker in self.workers], timeout=0.5):
+            worker = next(one for one in self.workers if one.pipe is pipe)
+            try:
+                word, *rest = worker.pipe.recv()
+            except (EOFError, ConnectionResetError):
+                self._bury(worker)
+                continue
+            assert worker.cell is not None
+            if word == "at":
+                self.view.moves(worker.slot, *rest)
+            elif word == "busy":
+                _, waited = self.later.get(worker.cell, (0.0, FIRST_WAIT / 1.5))
+                pause = min(waited * 1.5, LONGEST_WAIT)
+                self.later[worker.cell] = (time.monotonic() + pause, pause)
+                self.view.waits(worker.slot)
+                worker.cell = None
+            elif word == "done":
+                self._settle(worker, Ended(self.cells[worker.cell], *rest))
+            else:
+                self._fail(worker, *rest)
+
+    def _bury(self, worker: _Worker) -> None:
+        """A worker has died: its cell has failed, and another takes its place."""
+        worker.process.join()
+        worker.pipe.close()
+        code = worker.process.exitcode
+        said = worker.said.read_text(errors="replace")[-SAID:] if worker.said.exists() else ""
+        last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
+        killed = signal.Signals(-code).name if code is not None and code < 0 else ""
+        reason = f"its process was killed by {killed}" if killed else last or f"its process ended with exit code {code}"
+        if worker.cell is None:
+            raise BenchError(f"a worker ended before it had a cell: {reason}")
+        self._fail(worker, reason, said)
+        self.workers[worker.slot] = self._start(worker.slot)
+
+    def _fail(self, worker: _Worker, reason: str, details: str) -> None:
+        assert worker.cell is not None
+        cell, stage = self.cells[worker.cell], self.options.stage
+        failure = Failure.now(cell.command(), stage, reason, details)
+        failure.write(failure_path(self.options.runs, cell, stage))
+        self._settle(worker, Ended(cell, failure=failure))
+
+    def _settle(self, worker: _Worker, one: Ended) -> None:
+        assert worker.cell is not None
+        if one.folder:
+            failure_path(self.options.runs, one.cell, self.options.stage).unlink(missing_ok=True)
+        self.found[worker.cell] = one
+        self.later.pop(worker.cell, None)
+        worker.cell = None
+        self.ended(one)
+        self.view.ends(worker.slot, words_of(one.cell), *_how(one), time.monotonic() - worker.began)
+
+    def _end(self) -> None:
+        """Idle workers go when their pipe closes; the others are told to stop, and killed if they do not."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for worker in self.workers:
+                worker.pipe.close()
+                if worker.cell is not None and worker.process.pid:
+                    worker.process.terminate()
+            deadline = time.monotonic() + GRACE
+            for worker in self.workers:
+                worker.process.join(max(0.0, deadline - time.monotonic()))
+                if worker.process.is_alive():
+                    worker.process.kill()
+                    worker.process.join()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _how(one: Ended) -> tuple[str, str]:
+    """One word, and the reason if there is one."""
+    if one.failure:
+        return "failed", one.failure.reason
+    return ("declined", one.incompatible) if one.incompatible else ("done", "")
+
+
+def words_of(cell: Cell) -> str:
+    """A cell in a few words."""
+    share = f", {cell.fraction:g} draw {cell.draw}" if cell.fraction < 1 else ""
+    return f"{cell.task}: {cell.method} on {cell.arch}{share}, seed {cell.seed}"
+
+
+def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
+    """Where the failure of a cell stands. It follows from the command alone, as there may be no digest yet."""
+    name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
+    return runs / cell.task / (name + ("-val" if stage == "val" else "") + FAILED)
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM is Ctrl-C: what runs is ended in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of this machine a worker may use."""
+
+    cores: frozenset[int] | None
+    """None where processes cannot be pinned to cores."""
+    gpus: tuple[str, ...]
+    """As CUDA_VISIBLE_DEVICES names them; none: leave it as it is."""
+
+
+def share_of(slot: int, jobs: int, nproc: int) -> Share:
+    """The cores and GPUs of one of `jobs` workers; each is shared only where there are fewer than workers need."""
+    cores = None
+    if hasattr(os, "sched_setaffinity"):
+        ours = sorted(os.sched_getaffinity(0))
+        cores = frozenset(ours[slot * len(ours) // jobs : (slot + 1) * len(ours) // jobs] or [ours[slot % len(ours)]])
+    gpus = visible_gpus()
+    return Share(cores, tuple(gpus[(slot * nproc + rank) % len(gpus)] for rank in range(min(nproc, len(gpus)))))
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def serve(pipe: Connection, said: Path, share: Share) -> None:
+    """The life of a worker: cell after cell from the pipe, until it closes. What it prints goes to the file `said`.
+
+    An error that is not a user's ends the process: its traceback is in that file, and no broken state outlives it.
+    """
+    printed = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    faulthandler.enable()
+    _end_with_parent()
+    if share.cores:
+        os.sched_setaffinity(0, share.cores)
+        os.environ["OMP_NUM_THREADS"] = str(len(share.cores))
+    if share.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+    while True:
+        signal.signal(signal.SIGTERM, _interrupt)  # anew each time: torchrun puts its own there
+        try:
+            cell, options, nproc = pipe.recv()
+            os.ftruncate(printed, 0)
+            pipe.send(_answer(cell, options, nproc, pipe))
+            sys.stdout.flush()
+        except (EOFError, BrokenPipeError):
+            return
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+
+
+def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple[Any, ...]:
+    """Run a cell; what the sweep is told of how it ended."""
+    from bench.run import execute
+
+    tell = _sparing(lambda line: pipe.send(("at", line)))
+    options = replace(options, console=Console(quiet=True), told=tell)
+    _forget_peak_memory()
+    try:
+        if nproc > 1:
+            from bench.launch.torchrun import run_on_ranks
+
+            if code := run_on_ranks(nproc, options.words(cell)):
+                raise BenchError(f"its {nproc} processes ended with exit code {code}")
+            options = replace(options, overwrite=False)
+        result = execute(cell, options)
+    except BenchError as error:
+        if str(error).startswith(Busy.WORDS):
+            return ("busy",)
+        return ("failed", str(error), traceback.format_exc())
+    return ("done", result.folder, result.incompatible)
+
+
+def _sparing(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Tells the first line, and after that at most two a second."""
+    last = 0.0
+
+    def told(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            tell(line)
+
+    return told
+
+
+def _forget_peak_memory() -> None:
+    """So that the peak in a cell's result is its own, and not that of a larger one before it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # Linux alone has this
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _end_with_parent() -> None:
+    """A worker whose sweep was killed ends too, and with it the ranks that it started."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(GRACE)
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
