@@ -32,6 +32,16 @@ out = Console()
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The PTB-XL folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
+Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas between them; all-tasks are the published six.")]
+Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path=0.3)"; * is every one.')]
+Archs = Annotated[str, typer.Option("--arch", help="Backbones; * is every one.")]
+Inits = Annotated[str | None, typer.Option("--init", help="As in bench run, several with commas.")]
+Fractions = Annotated[str, typer.Option("--fraction", help="Shares of the training records.")]
+Draws = Annotated[str, typer.Option("--draw", help="Draws of each share.")]
+SourceRate = Annotated[
+    int | None, typer.Option(help="Hz of the files to read and resample. [default: the backbone's own]")
+]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one a GPU, or one]")]
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
 
 
@@ -103,9 +113,7 @@ def run(
         Path | None, typer.Option("--manifest", help="A .json or .csv list of the training records, instead.")
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    source_rate: Annotated[
-        int | None, typer.Option(help="Hz of the files to read and resample. [default: the backbone's own]")
-    ] = None,
+    source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = Precision.auto,
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
@@ -156,20 +164,18 @@ def run(
 
 @app.command()
 def sweep(
-    task: Annotated[str, typer.Option(help="Tasks, with commas between them; all-tasks are the published six.")],
-    method: Annotated[str, typer.Option(help='Methods, such as "ft,lpft-sd(drop_path=0.3)"; * is every one.')],
-    arch: Annotated[str, typer.Option(help="Backbones; * is every one.")] = "ecgfounder",
-    init: Annotated[str | None, typer.Option(help="As in bench run, several with commas.")] = None,
+    task: Tasks,
+    method: Methods,
+    arch: Archs = "ecgfounder",
+    init: Inits = None,
     data: Data = DATA,
-    fraction: Annotated[str, typer.Option(help="Shares of the training records.")] = "1",
-    draw: Annotated[str, typer.Option(help="Draws of each share.")] = "0",
+    fraction: Fractions = "1",
+    draw: Draws = "0",
     seed: Annotated[str, typer.Option()] = "0",
-    source_rate: Annotated[
-        int | None, typer.Option(help="Hz of the files to read and resample. [default: the backbone's own]")
-    ] = None,
+    source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = Precision.auto,
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one a GPU, or one]")] = None,
+    jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
     rerun_stale: Annotated[bool, typer.Option(help="Run finished cells again whose plugin has changed.")] = False,
@@ -178,26 +184,52 @@ def sweep(
 ) -> None:
     """Run a grid of cells: all that is not done yet, whatever had stopped it."""
     from bench.launch import sweep as launch
-    from bench.registry import Reference
     from bench.run import Options
 
-    grid = launch.Grid(
-        data=data,
-        tasks=launch.names("task", task),
-        archs=[Reference.parse(name) for name in launch.names("backbone", arch)],
-        methods=[Reference.parse(name) for name in launch.names("method", method)],
-        inits=launch.split_list(init) if init else [None],
-        fractions=launch.numbers("--fraction", fraction, float),
-        draws=launch.numbers("--draw", draw, int),
-        seeds=launch.numbers("--seed", seed, int),
-        source_rate=source_rate,
-        precision=precision.value,
-    )
+    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
     options = Options(runs=runs, stage=stage.value, keep_weights=keep_weights.value)
     done = launch.sweep(
         grid, options, jobs=jobs, nproc=nproc, rerun_stale=rerun_stale, dry_run=dry_run, out=out, err=err
     )
     raise SystemExit(0 if done else 1)
+
+
+@app.command()
+def tune(
+    task: Tasks,
+    method: Methods,
+    trials: Annotated[
+        int, typer.Option(min=2, help="Settings tried of each method; the first is the method as given.")
+    ],
+    arch: Archs = "ecgfounder",
+    init: Inits = None,
+    data: Data = DATA,
+    fraction: Fractions = "1",
+    draw: Draws = "0",
+    seed: Annotated[str, typer.Option(help="Trials run with the first, the best setting with all.")] = "0",
+    source_rate: SourceRate = None,
+    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    jobs: Jobs = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
+    runs: Runs = RUNS,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = Keep.none,
+    as_json: Json = False,
+) -> None:
+    """Give every method the same number of trials on fold 9, and run the best setting of each to the end."""
+    from bench.launch.sweep import Grid
+    from bench.launch.tune import tune
+    from bench.launch.workers import default_jobs
+    from bench.run import Options
+
+    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
+    options = Options(runs=runs, keep_weights=keep_weights.value)
+    found = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
+    if as_json:
+        print(json.dumps([one.as_data() for one in found], indent=1))
+    else:
+        for one in found:
+            out.print(one.as_table())
+    raise SystemExit(0 if all(one.finished for one in found) else 1)
 
 
 @app.command()

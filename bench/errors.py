@@ -27,5 +27,12 @@ class Busy(BenchError):
     """How all such messages begin; across ranks the words are all that is left of the error."""
 
 
+class Diverged(BenchError):
+    """Training left the finite numbers; the setting is at fault, and the same would happen again."""
+
+    WORDS = "training diverged"
+    """How all such messages begin; across processes the words are all that is left of the error."""
+
+
 class Incompatible(BenchError):
     """This method cannot be run on this backbone or init, and why. The board lists the cell with the reason."""

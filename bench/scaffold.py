@@ -28,7 +28,7 @@ METHOD = '''\
 
 from dataclasses import dataclass
 
-from bench.plugin import Method, Phase, register_method
+from bench.plugin import LogUniform, Method, Phase, register_method
 
 
 @register_method("{name}")
@@ -39,6 +39,8 @@ class {class_name}(Method):
     epochs: int = 30
     lr: float = 5e-4
     weight_decay: float = 0.05
+
+    search = {{"lr": LogUniform(1e-5, 1e-2)}}
 
     def phases(self) -> list[Phase]:
         return [

@@ -15,7 +15,7 @@ from bench.cell import Cell
 from bench.data.tasks import PUBLISHED_TASKS
 from bench.errors import BenchError
 from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
-from bench.launch.workers import run_cells, visible_gpus
+from bench.launch.workers import default_jobs, run_cells
 from bench.registry import Kind, Plugin, Reference, registry
 from bench.reporting.tables import table
 from bench.run import Options
@@ -37,6 +37,34 @@ class Grid:
     seeds: Sequence[int] = (0,)
     source_rate: int | None = None
     precision: str = "auto"
+
+    @classmethod
+    def parse(
+        cls,
+        data: Path,
+        task: str,
+        arch: str,
+        method: str,
+        init: str | None,
+        fraction: str,
+        draw: str,
+        seed: str,
+        source_rate: int | None,
+        precision: str,
+    ) -> Grid:
+        """The grid that the options of the command line spell."""
+        return cls(
+            data=data,
+            tasks=names("task", task),
+            archs=[Reference.parse(name) for name in names("backbone", arch)],
+            methods=[Reference.parse(name) for name in names("method", method)],
+            inits=split_list(init) if init else [None],
+            fractions=numbers("--fraction", fraction, float),
+            draws=numbers("--draw", draw, int),
+            seeds=numbers("--seed", seed, int),
+            source_rate=source_rate,
+            precision=precision,
+        )
 
     def cells(self) -> list[Cell]:
         """Every cell once, all seeds of a row far apart, so that an interrupted sweep has something of every row.
@@ -121,7 +149,7 @@ def sweep(
     err: Console,
 ) -> bool:
     """Show the plan of a grid and run what is left of it; False if a cell has failed."""
-    jobs = jobs or max(1, len(visible_gpus()) // nproc)
+    jobs = jobs or default_jobs(nproc)
     with err.status("reading what is done"):
         plan = make_plan(grid.cells(), options)
     out.print(table("plan", plan.rows(jobs)))

@@ -278,6 +278,11 @@ def share_of(slot: int, jobs: int, nproc: int) -> Share:
     return Share(cores, tuple(gpus[(slot * nproc + rank) % len(gpus)] for rank in range(min(nproc, len(gpus)))))
 
 
+def default_jobs(nproc: int) -> int:
+    """Cells at a time: as many as the GPUs serve, else one."""
+    return max(1, len(visible_gpus()) // nproc)
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch

@@ -250,18 +250,30 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
             with (folder / PREDICTIONS).open("wb") as file:
                 np.savez_compressed(file, **arrays)
                 _to_disk(file)
-        text = json.dumps(_finite({"schema": SCHEMA, **document}), indent=1, ensure_ascii=False, allow_nan=False)
-        with (folder / RESULT).open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            _to_disk(file)
+        _write_document(folder / RESULT, {"schema": SCHEMA, **document})
     except OSError as error:
         raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
+
+
+def _write_document(path: Path, document: Mapping[str, Any]) -> None:
+    text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        _to_disk(file)
 
 
 def _to_disk(file: IO[Any]) -> None:
     """Or a power cut could leave a renamed folder with empty files in it."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def record_search(result: Result, search: Mapping[str, Any]) -> None:
+    """Say in a finished run's result what search its setting comes from. The digest does not depend on it."""
+    before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
+    part = result.folder / f".{RESULT}.part"
+    _write_document(part, {**before, "search": search, "metrics": result.document["metrics"]})
+    part.replace(result.folder / RESULT)
 
 
 def _finite(value: Any) -> Any:

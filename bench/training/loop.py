@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Diverged
 from bench.evaluation.metrics import auroc
 from bench.training.batches import Source, epoch_batches, num_batches, random_stream
 from bench.training.checkpoint import Checkpoints
@@ -293,9 +293,9 @@ class PhaseRun:
         loss = nn.functional.binary_cross_entropy_with_logits(logits.double(), labels.double())
         return float(loss), float(np.nanmean(auroc(labels.numpy(), logits.numpy())))
 
-    def _diverged(self, epoch: int, what: str) -> BenchError:
-        return BenchError(
-            f"training diverged in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
+    def _diverged(self, epoch: int, what: str) -> Diverged:
+        return Diverged(
+            f"{Diverged.WORDS} in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
             "a lower learning rate or clipping may help"
         )
 

@@ -1,0 +1,179 @@
+"""The same small budget for every method: trials that never see fold 10, and the best of them run to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.cell import Cell
+from bench.errors import BenchError, Diverged
+from bench.launch.workers import Ended, run_cells
+from bench.registry import Reference, find, normalize, resolve
+from bench.reporting.results import record_search
+from bench.reporting.tables import table
+
+if TYPE_CHECKING:
+    from bench.run import Options
+    from bench.training.search import Search
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of a method, and how it did on fold 9."""
+
+    method: str
+    val_macro_auroc: float | None
+    """None where training diverged."""
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the trials of a method on one backbone, task and fraction found."""
+
+    cell: Cell
+    """As the trials ran it, the method as given."""
+    trials: tuple[Trial, ...]
+    best: Trial
+    finals: tuple[Ended, ...]
+    """Its best setting with every seed and draw that was asked for."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every final run has a result."""
+        return not any(end.failure for end in self.finals)
+
+    def as_data(self) -> dict[str, Any]:
+        """What was tried and chosen, and where the final runs are."""
+        return {
+            "cell": self.cell.command(),
+            "trials": [asdict(trial) for trial in self.trials],
+            "best": self.best.method,
+            "runs": [str(end.folder) if end.folder else None for end in self.finals],
+            "failed": [end.failure.reason for end in self.finals if end.failure],
+        }
+
+    def as_table(self) -> Table:
+        """The trials, with what was chosen marked and how often it was run to the end."""
+        share = f", {self.cell.fraction:g} of the training records" if self.cell.fraction < 1 else ""
+        rows = [
+            {
+                "setting": trial.method,
+                "fold-9 macro AUROC": "-" if trial.val_macro_auroc is None else f"{trial.val_macro_auroc:.4f}",
+                "chosen": self._runs() if trial == self.best else "",
+            }
+            for trial in self.trials
+        ]
+        return table(f"{self.cell.task}: {self.cell.method} on {self.cell.arch}{share}", rows)
+
+    def _runs(self) -> str:
+        failed = [end.failure for end in self.finals if end.failure]
+        return f"{len(self.finals)} runs" + (f", {len(failed)} failed: {failed[0].reason}" if failed else "")
+
+
+def tune(
+    cells: Sequence[Cell], num_trials: int, options: Options, *, jobs: int = 1, nproc: int = 1, console: Console
+) -> list[Tuned]:
+    """Try `num_trials` settings of each method, choose by fold 9, and run the choice for every cell asked for.
+
+    Cells that differ in seed and draw alone share their trials, which run with the first one's. What has run before
+    is only loaded, so the same command goes on after an interruption, and more trials add to those there.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(repr(replace(cell, seed=0, draw=0)), []).append(cell)
+    settings = [settings_of(group[0].method, num_trials) for group in groups.values()]
+    tried = iter(
+        run_cells(
+            [replace(group[0], method=m) for group, ms in zip(groups.values(), settings, strict=True) for m in ms],
+            replace(options, stage="val", keep_weights="none"),
+            jobs=jobs,
+            nproc=nproc,
+            console=console,
+        )
+    )
+    trials = [tuple(_trial(next(tried)) for _ in methods) for methods in settings]
+    chosen = [max(group, key=_score) for group in trials]
+    finals = iter(
+        run_cells(
+            [
+                replace(cell, method=Reference.parse(best.method))
+                for group, best in zip(groups.values(), chosen, strict=True)
+                for cell in group
+            ],
+            options,
+            jobs=jobs,
+            nproc=nproc,
+            console=console,
+        )
+    )
+    found = []
+    for group, tries, best in zip(groups.values(), trials, chosen, strict=True):
+        ends = tuple(next(finals) for _ in group)
+        for end in ends:
+            if end.folder and not end.incompatible:
+                record_search(end.result(), _record(group[0], tries))
+        found.append(Tuned(group[0], tries, best, ends))
+    return found
+
+
+def settings_of(method: Reference, num_trials: int) -> list[Reference]:
+    """The settings that are tried: the method as it is, then what is drawn from its declared search space.
+
+    Arguments that the reference gives are kept. A draw depends on the trial's number and the hyper-parameter's name
+    alone, so that methods which share a hyper-parameter try the same values.
+    """
+    from bench.training.batches import random_stream
+
+    space = search_space(method)
+    drawn = [
+        {name: one.at(float(random_stream("trial", number, name).random())) for name, one in space.items()}
+        for number in range(1, num_trials)
+    ]
+    settings = [normalize("method", Reference(method.name, {**method.arguments, **values})) for values in ({}, *drawn)]
+    return list({str(setting): setting for setting in settings}.values())
+
+
+def search_space(method: Reference) -> Mapping[str, Search]:
+    """The hyper-parameters that may be tuned: those its class declares and the reference does not fix."""
+    plugin = find("method", method.name)
+    resolve(plugin, method)
+    space = {name: one for name, one in plugin.make.search.items() if name not in method.arguments}  # type: ignore[attr-defined]
+    if not space:
+        raise BenchError(
+            f"method {method} leaves nothing to tune; its class declares what may be, such as "
+            'search = {"lr": LogUniform(1e-5, 1e-2)}'
+        )
+    return space
+
+
+def _trial(end: Ended) -> Trial:
+    """What a trial's end says; raises where it says nothing of its setting."""
+    if end.failure:
+        if end.failure.reason.startswith(Diverged.WORDS):
+            return Trial(str(end.cell.method), None, None)
+        raise BenchError(f"a trial of {end.cell.method} failed: {end.failure.reason}; the same command tries it again")
+    if end.incompatible:
+        return Trial(str(end.cell.method), None, None)
+    document = end.result().document
+    value = document["metrics"]["fold_9"]["macro"]["all"]["auroc"]["value"]
+    return Trial(str(end.cell.method), value, document["cost"]["seconds"])
+
+
+def _score(trial: Trial) -> float:
+    return -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc
+
+
+def _record(cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
+    """What a result says of the search that its setting comes from."""
+    return {
+        "chosen_by": "fold-9 macro AUROC",
+        "seed": cell.seed,
+        "draw": cell.draw,
+        "space": {name: str(one) for name, one in search_space(cell.method).items()},
+        "trials": [asdict(trial) for trial in trials],
+    }

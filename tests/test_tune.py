@@ -1,0 +1,107 @@
+"""Every method gets the same trials, they never see fold 10, and the best of them is what runs to the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.errors import BenchError, PluginError
+from bench.launch.tune import Tuned, settings_of, tune
+from bench.registry import Reference
+from bench.reporting.results import load_result
+from bench.run import Options
+
+QUIET = Console(quiet=True)
+
+
+def values(method: str, num_trials: int, name: str) -> list[object]:
+    return [setting.arguments.get(name) for setting in settings_of(Reference.parse(method), num_trials)]
+
+
+def test_the_first_trial_is_the_method_as_it_is() -> None:
+    first, *others = settings_of(Reference.parse("lpft-sd(probe_epochs=2)"), 4)
+
+    assert first == Reference("lpft-sd", {"probe_epochs": 2})
+    assert len(others) == 3
+    for other in others:
+        assert set(other.arguments) == {"probe_epochs", "probe_lr", "finetune_lr", "drop_path"}
+        assert Reference.parse(str(other)) == other
+
+
+def test_methods_try_the_same_values_of_what_they_share() -> None:
+    assert values("ft", 6, "finetune_lr") == values("lpft-sd", 6, "finetune_lr")
+    assert values("lp", 6, "probe_lr") == values("lpft", 6, "probe_lr")
+    assert len(set(values("ft", 6, "finetune_lr"))) == 6
+    assert values("ft", 3, "finetune_lr") == values("ft", 6, "finetune_lr")[:3]
+
+
+def test_what_the_reference_fixes_is_not_searched() -> None:
+    assert values("ft-sd(drop_path=0.3)", 3, "drop_path") == [0.3] * 3
+    with pytest.raises(BenchError, match=r"method lp\(probe_lr=0.01\) leaves nothing to tune; its class declares"):
+        settings_of(Reference.parse("lp(probe_lr=0.01)"), 3)
+    with pytest.raises(PluginError, match="no hyper-parameter 'probe_rate'"):
+        settings_of(Reference.parse("lp(probe_rate=0.01)"), 3)
+
+
+@pytest.fixture(scope="module")
+def tuned(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tuned], list[Cell], Options]:
+    """Two probes on one backbone, three trials each and two seeds: one with a rate at which training diverges."""
+    runs = tmp_path_factory.mktemp("tuned")
+    cells = [
+        Cell(
+            data=demo_set,
+            task="superdiag",
+            arch=Reference("net1d_mini"),
+            method=Reference.parse(f"lp(probe_epochs=2, probe_weight_decay={decay})"),
+            seed=seed,
+        )
+        for decay in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    options = Options(runs=runs, console=QUIET)
+    return runs, tune(cells, 3, options, console=QUIET), cells, options
+
+
+@pytest.mark.slow
+def test_the_best_trial_by_fold_9_is_run_with_every_seed(tuned: tuple[Path, list[Tuned], list[Cell], Options]) -> None:
+    for found in tuned[1]:
+        scores = [trial.val_macro_auroc for trial in found.trials]
+        assert len(set(scores)) == 3
+        assert found.best.val_macro_auroc == max(score for score in scores if score is not None)
+        assert [str(end.cell.method) for end in found.finals] == [found.best.method] * 2
+        assert [end.cell.seed for end in found.finals] == [0, 1]
+
+
+@pytest.mark.slow
+def test_only_what_was_chosen_sees_fold_10(tuned: tuple[Path, list[Tuned], list[Cell], Options]) -> None:
+    runs, found, _, _ = tuned
+    results = [load_result(path.parent) for path in runs.rglob("result.json")]
+
+    tested = {(r.cell["method"], r.cell["seed"]) for r in results if "fold_10" in r.document["metrics"]}
+    assert tested == {(one.best.method, seed) for one in found for seed in (0, 1)}
+    for result in results:
+        assert (10 in result.predictions) == (result.document["stage"] == "test")
+
+
+@pytest.mark.slow
+def test_a_result_says_what_was_tried(tuned: tuple[Path, list[Tuned], list[Cell], Options]) -> None:
+    for found in tuned[1]:
+        for end in found.finals:
+            search = end.result().document["search"]
+            assert [trial["method"] for trial in search["trials"]] == [trial.method for trial in found.trials]
+            assert search["space"] == {"probe_lr": "LogUniform(low=0.0005, high=0.05)"}
+            assert list(end.result().document)[-1] == "metrics"
+
+
+@pytest.mark.slow
+def test_the_same_command_runs_nothing_again(tuned: tuple[Path, list[Tuned], list[Cell], Options]) -> None:
+    runs, found, cells, options = tuned
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")}
+
+    again = tune(cells, 3, options, console=QUIET)
+
+    assert [one.best for one in again] == [one.best for one in found]
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")} == before
