@@ -253,6 +253,21 @@ def status(
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def prune(
+    runs: Runs = RUNS,
+    weights: Annotated[bool, typer.Option("--weights", help="Remove the weights of finished runs.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Remove runs that were begun and stopped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is, and remove nothing.")] = False,
+) -> None:
+    """Free disk: what killed runs have left over, and more if asked. No result goes, and nothing of a running cell."""
+    from bench.reporting import prune as pruning
+    from bench.reporting.tables import table
+
+    freed = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
+    out.print(table(str(runs), [one.as_row() for one in freed]))
+
+
 @app.command("list")
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,

@@ -399,14 +399,15 @@ def _location(dist: Distribution, package: str) -> Path:
 def code_hash(module: str) -> str:
     """SHA-256 over the source files that define a plugin: its module and what that imports of its own package.
 
-    The files are found without importing anything where an entry point names their package.
+    The files are found without importing anything where an entry point names their package. Empty where there are none.
     """
     digest = hashlib.sha256()
-    for name, file in sorted(_source_files(module).items()):
+    files = sorted(_source_files(module).items())
+    for name, file in files:
         source = file.read_bytes()
         digest.update(f"{name} {len(source)}\n".encode())
         digest.update(source)
-    return digest.hexdigest()
+    return digest.hexdigest() if files else ""
 
 
 def _source_files(module: str) -> dict[str, Path]:

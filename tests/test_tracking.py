@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.reporting.tracking import Silent, Tracker, watch
 
+PLAN = {"cell": {"command": "bench run"}}
 EPOCH = {
     "phase": "probe",
     "epoch": 1,
@@ -26,7 +27,7 @@ EPOCH = {
 
 def run_through(folder: Path, console: Console) -> None:
     """The events of a run of one phase with two epochs of three steps."""
-    with watch(folder, console, "off", {}, is_main=True) as watcher:
+    with watch(folder, console, "off", PLAN, is_main=True) as watcher:
         watcher.prepared(1, 2)
         watcher.prepared(2, 2)
         watcher.note("a note with [brackets]")
@@ -42,9 +43,10 @@ def test_every_event_is_a_line_of_the_log(tmp_path: Path) -> None:
     run_through(tmp_path, Console(file=io.StringIO()))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
-    assert [line["event"] for line in lines] == ["note", "epoch", "epoch", "note", "finished"]
-    assert lines[1]["val_macro_auroc"] == 0.75
-    assert lines[1]["phase"] == "probe {x}"
+    assert [line["event"] for line in lines] == ["begins", "note", "epoch", "epoch", "note", "finished"]
+    assert lines[0]["command"] == "bench run"
+    assert lines[2]["val_macro_auroc"] == 0.75
+    assert lines[2]["phase"] == "probe {x}"
     assert lines[-1]["fold_10"] == {"auroc": 0.9}
     seconds = [line["seconds_since_start"] for line in lines]
     assert seconds == sorted(seconds)
@@ -68,26 +70,29 @@ def test_the_bar_shows_counts_loss_and_time_left(tmp_path: Path) -> None:
 
 
 def test_what_is_no_number_is_null_in_the_log(tmp_path: Path) -> None:
-    tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", {})
+    tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", PLAN)
     tracker.phase_begins("probe", 1, 1)
     tracker.epoch_ends({**EPOCH, "val_macro_auroc": -float("inf")})
     tracker.close()
-    first = (tmp_path / "log.jsonl").read_text().splitlines()[0]
+    first = (tmp_path / "log.jsonl").read_text().splitlines()[1]
 
     assert json.loads(first, parse_constant=pytest.fail)["val_macro_auroc"] is None
 
 
 def test_a_resumed_run_goes_on_in_the_same_log(tmp_path: Path) -> None:
     for _ in range(2):
-        with watch(tmp_path, Console(file=io.StringIO()), "off", {}, is_main=True) as watcher:
+        with watch(tmp_path, Console(file=io.StringIO()), "off", PLAN, is_main=True) as watcher:
             watcher.note("here")
 
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    assert [json.loads(line)["event"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
+        "begins",
+        "note",
+    ] * 2
 
 
 def test_other_ranks_neither_show_nor_write(tmp_path: Path) -> None:
     shown = io.StringIO()
-    with watch(tmp_path, Console(file=shown), "online", {}, is_main=False) as watcher:
+    with watch(tmp_path, Console(file=shown), "online", PLAN, is_main=False) as watcher:
         assert type(watcher) is Silent
         watcher.note("hidden")
 
@@ -98,7 +103,7 @@ def test_other_ranks_neither_show_nor_write(tmp_path: Path) -> None:
 def test_a_failing_run_closes_its_log(tmp_path: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        watch(tmp_path, Console(file=io.StringIO()), "off", {}, is_main=True) as watcher,
+        watch(tmp_path, Console(file=io.StringIO()), "off", PLAN, is_main=True) as watcher,
     ):
         raise ZeroDivisionError
     assert isinstance(watcher, Tracker)
@@ -140,7 +145,7 @@ def test_after_its_last_words_nothing_is_open_so_that_the_folder_can_be_renamed(
             ended.append(exit_code)
 
     for last_words in (True, False):
-        tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", {})
+        tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", PLAN)
         tracker._run = Run()
         if last_words:
             tracker.finish({"fold_10": 0.5})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,7 +26,6 @@ class Found:
     path: Path
     """Its folder, or the file that says why it failed."""
     command: str = ""
-    """Empty for what is not finished: it says so in no file."""
     reason: str = ""
     """Why it failed or was declined, what has changed since it was finished, or where it is."""
     at: str = ""
@@ -38,13 +38,25 @@ def survey(runs: Path) -> list[Found]:
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
     changed = functools.cache(_changed)
     found = [_finished(folder, changed) for folder in find_runs(runs)]
-    done = {(one.command, one.path.name.endswith("-val")) for one in found}
-    found += [_unfinished(path) for path in runs.rglob(f"*{UNFINISHED}") if path.is_dir()]
+    done = {(one.command, _stage(one.path)) for one in found}
+    failed = {(one.command, stage): one for one, stage in _failed(runs) if (one.command, stage) not in done}
+    for path in runs.rglob(f"*{UNFINISHED}"):
+        one = _unfinished(path)
+        if one.state == "running":
+            failed.pop((one.command, _stage(path)), None)
+        if (one.command, _stage(path)) not in failed:
+            found.append(one)
+    return sorted([*found, *failed.values()], key=lambda one: one.path)
+
+
+def _stage(folder: Path) -> str:
+    return "val" if folder.name.removesuffix(UNFINISHED).endswith("-val") else "test"
+
+
+def _failed(runs: Path) -> Iterator[tuple[Found, str]]:
     for path in runs.rglob(f"[!.]*{FAILED}"):
         failure = Failure.read(path)
-        if (failure.command, failure.stage == "val") not in done:
-            found.append(Found("failed", path, failure.command, failure.reason, failure.at))
-    return sorted(found, key=lambda one: one.path)
+        yield Found("failed", path, failure.command, failure.reason, failure.at), failure.stage
 
 
 def as_data(found: Sequence[Found]) -> dict[str, Any]:
@@ -60,42 +72,43 @@ def as_data(found: Sequence[Found]) -> dict[str, Any]:
     }
 
 
-def _finished(folder: Path, changed: Any) -> Found:
+def _finished(folder: Path, changed: Callable[[str, str], str]) -> Found:
     head = load_head(folder)
     command = head["cell"]["command"]
-    plugins = [head[kind] for kind in ("method", "backbone") if kind in head]
     news = [
-        f"{one['name']} ({one['module']}) has changed since"
-        for one in plugins
-        if changed(one["module"], one["code_sha256"])
+        f"{kind} {head[kind]['name']} {what}"
+        for kind in ("method", "backbone")
+        if kind in head and (what := changed(head[kind]["module"], head[kind]["code_sha256"]))
     ]
     if news:
         return Found("stale", folder, command, "; ".join(news))
     return Found("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
 
 
-def _changed(module: str, sha256: str) -> bool:
-    return code_hash(module) != sha256
+def _changed(module: str, sha256: str) -> str:
+    """What has become of a plugin's code, or nothing."""
+    now = code_hash(module)
+    return "" if now == sha256 else f"({module}) has changed since" if now else f"({module}) is not installed here"
 
 
 def _unfinished(path: Path) -> Found:
     running = is_locked(lock_of(path.with_name(path.name.removesuffix(UNFINISHED))))
-    return Found("running" if running else "unfinished", path, "", _last_epoch(path / "log.jsonl"))
+    command, where = _said(path / "log.jsonl")
+    return Found("running" if running else "unfinished", path, command, where)
 
 
-def _last_epoch(log: Path) -> str:
-    """Where a run is by its log, whose last line may be half written."""
+def _said(log: Path) -> tuple[str, str]:
+    """The command of a run and where it is, by its log, whose last line may be half written."""
+    command = where = ""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""
-    for line in reversed(lines):
-        try:
+        return command, where
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
             event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if event.get("event") == "epoch":
-            return f"{event['phase']}, epoch {event['epoch']}"
-    return ""
+            if event["event"] == "begins":
+                command = event["command"]
+            elif event["event"] == "epoch":
+                where = f"{event['phase']}, epoch {event['epoch']}"
+    return command, where

@@ -88,6 +88,7 @@ class Tracker(Silent):
         self._run: Any = None
         self._failed = True
         self._began = time.monotonic()
+        self._write({"event": "begins", "command": config["cell"]["command"]})
         if wandb != "off":
             self._run = _start_wandb(folder, wandb, config)
 

@@ -1,0 +1,569 @@
+"""A grid of cells: which there are, which are done, and what comes of failing, killed and interrupted workers."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.errors import BenchError, Busy, DataError
+from bench.launch import plan as planning
+from bench.launch.plan import make_plan
+from bench.launch.sweep import Grid, names, numbers, split_list
+from bench.launch.workers import Ended, run_cells, share_of
+from bench.registry import Reference, registry
+from bench.reporting.boards import make_boards
+from bench.reporting.failures import Failure
+from bench.reporting.prune import prune
+from bench.reporting.results import RESULT, Result, RunFolder, find_results, load_head, load_result
+from bench.reporting.status import survey
+from bench.reporting.tracking import CellsView
+from bench.reporting.truth import truth_of
+from bench.run import Options, execute
+
+QUIET = Console(quiet=True)
+
+
+def probe(data: Path, seed: int = 0, epochs: int = 2, **others: Any) -> Cell:
+    """A cell that is quick to run: a head on a constant feature."""
+    method = Reference("lp", {"probe_epochs": epochs})
+    return Cell(data=data, task="superdiag", arch=Reference("prevalence"), method=method, seed=seed, **others)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("ft", ["ft"]),
+        ("ft, lp ,lpft", ["ft", "lp", "lpft"]),
+        ("ft,lpft-sd(drop_path=0.3, finetune_lr=3e-4),lp", ["ft", "lpft-sd(drop_path=0.3, finetune_lr=3e-4)", "lp"]),
+        ("net(widths=(1, 2), names=['a,b', \"c)\"]),x", ["net(widths=(1, 2), names=['a,b', \"c)\"])", "x"]),
+        ("a,,b", ["a", "", "b"]),
+    ],
+)
+def test_a_list_is_cut_at_its_own_commas(text: str, parts: list[str]) -> None:
+    assert split_list(text) == parts
+
+
+def test_stars_and_groups_are_spelled_out() -> None:
+    assert names("task", "all-tasks") == ["all", "diag", "subdiag", "superdiag", "form", "rhythm"]
+    assert names("task", "*") == [plugin.name for plugin in registry().of_kind("task")]
+    assert set(names("method", "*")) >= {"ft", "lp", "lpft-sd", "scratch"}
+    assert names("backbone", "net1d_mini,*")[0] == "net1d_mini"
+
+
+def test_numbers_are_read_or_named() -> None:
+    assert numbers("--fraction", "0.01, 1", float) == [0.01, 1.0]
+    with pytest.raises(BenchError, match="--seed takes numbers with commas between them, got '0,one'"):
+        numbers("--seed", "0,one", int)
+
+
+def test_a_grid_has_every_cell_once(demo_set: Path) -> None:
+    grid = Grid(
+        data=demo_set,
+        tasks=["superdiag", "superdiagnostic", "form"],
+        archs=[Reference("prevalence"), Reference("net1d-mini")],
+        methods=[Reference("lp"), Reference("lp", {"probe_epochs": 1}), Reference("lp", {"probe_lr": 1e-3})],
+        fractions=[0.1, 1.0],
+        draws=[0, 1],
+        seeds=[0, 1],
+    )
+    default = registry().find("method", "lp").parameters["probe_lr"].default
+    kinds = 2 if default == 1e-3 else 3
+    cells = grid.cells()
+
+    assert len(cells) == 2 * 2 * kinds * 2 * 3, "all training records have one draw"
+    assert len({cell.command() for cell in cells}) == len(cells)
+    assert {(cell.fraction, cell.draw) for cell in cells} == {(0.1, 0), (0.1, 1), (1.0, 0)}
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells), "a whole board before its next seed"
+
+
+@pytest.fixture(scope="module")
+def done(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cell, Result]:
+    """A runs folder with one finished cell; look at it, leave it as it is."""
+    runs = tmp_path_factory.mktemp("runs")
+    cell = probe(demo_set)
+    return runs, cell, execute(cell, Options(runs=runs, keep_weights="none", console=QUIET))
+
+
+def states(cells: list[Cell], runs: Path, **options: Any) -> list[str]:
+    """What a plan says of each."""
+    return [one.state for one in make_plan(cells, Options(runs=runs, **options)).cells]
+
+
+def test_a_plan_knows_what_is_done(done: tuple[Path, Cell, Result], demo_set: Path) -> None:
+    runs, cell, result = done
+    others = [
+        probe(demo_set, seed=1),
+        probe(demo_set, fraction=0.5),
+        probe(demo_set, epochs=3),
+        probe(demo_set, precision="float64"),
+        replace(cell, task="form"),
+        replace(cell, arch=Reference("net1d_mini")),
+    ]
+
+    assert states([cell, *others], runs) == ["done"] + ["to do"] * len(others)
+    assert states([cell], runs, stage="val") == ["to do"], "a test result is none of val"
+    assert states([cell, replace(cell, init="random")], runs) == ["done"], "random is this backbone's default"
+    seconds = [one.seconds for one in make_plan([cell, *others], Options(runs=runs)).cells]
+    assert seconds == [None, pytest.approx(result.document["cost"]["seconds"])] + [None] * 2 + [seconds[1]] * 2 + [None]
+
+
+def test_a_changed_default_is_to_do_and_changed_code_is_stale(
+    done: tuple[Path, Cell, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, cell, _ = done
+    facts = planning.plugin_facts
+
+    def changed(key: str, value: Any) -> Callable[..., dict[str, Any]]:
+        return lambda kind, reference: {**facts(kind, reference), **({key: value} if kind == "method" else {})}
+
+    monkeypatch.setattr(planning, "plugin_facts", changed("resolved", {"probe_epochs": 2, "probe_lr": 0.123}))
+    assert states([cell], runs) == ["to do"]
+    monkeypatch.setattr(planning, "plugin_facts", changed("code_sha256", "0" * 64))
+    assert states([cell], runs) == ["stale"]
+
+
+def test_weights_from_a_file_count_by_what_is_in_it(demo_set: Path, tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "start.pt"
+    cell = probe(demo_set, init=str(file))
+    torch.save({"constant": torch.ones(1)}, file)
+    execute(cell, Options(runs=runs, console=QUIET))
+
+    assert states([cell], runs) == ["done"]
+    torch.save({"constant": torch.zeros(1)}, file)
+    assert states([cell], runs) == ["to do"]
+    file.unlink()
+    assert states([cell], runs) == ["to do"], "whoever runs it will say what is missing"
+
+
+def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path, tmp_path: Path) -> None:
+    plan = make_plan([probe(demo_set), probe(demo_set, init="pretrained")], Options(runs=tmp_path))
+
+    assert (len(plan.cells), plan.left_out) == (1, 1)
+
+
+FAULTY = '''
+"""Methods that fail, each in its own way, unless $MENDED is a file; this module notes who imports it."""
+
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.plugin import Incompatible, Method, Phase, register_method
+
+with open(os.environ["IMPORTS"], "a") as file:
+    file.write(f"{os.getpid()}\\n")
+
+
+@dataclass(frozen=True)
+class Probe(Method):
+    """A head."""
+
+    epochs: int = 1
+
+    def phases(self):
+        return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=self.epochs)]
+
+    def prepare(self, model, init):
+        if not Path(os.environ["MENDED"]).exists():
+            self.fail()
+
+    def fail(self):
+        pass
+
+
+@register_method("buggy")
+class Buggy(Probe):
+    """A bug."""
+
+    def fail(self):
+        print("about to fail")
+        raise ZeroDivisionError("a bug of [mine]")
+
+
+@register_method("deadly")
+class Deadly(Probe):
+    """What the kernel does to a process that takes too much memory."""
+
+    def fail(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@register_method("declining")
+class Declining(Probe):
+    """Never."""
+
+    def prepare(self, model, init):
+        raise Incompatible("it will not")
+'''
+
+
+class Sweeps:
+    """`bench sweep` and other verbs in processes of their own, where the faulty methods are installed."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self.data, self.runs, self.mended = data, folder / "runs", folder / "mended"
+        self.imports = folder / "imports"
+        about = folder / "site" / "faulty-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text("[bench.plugins]\nfaulty = faulty\n")
+        (folder / "site" / "faulty.py").write_text(FAULTY)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder / "site"),
+            "IMPORTS": str(self.imports),
+            "MENDED": str(self.mended),
+            "COLUMNS": "200",
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """`bench WORDS` in a process group of its own, as a terminal starts it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench", *words, "--runs", str(self.runs)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def sweep(self, *words: str) -> subprocess.Popen[str]:
+        """`bench sweep` on superdiag and the constant feature, in float32."""
+        fixed = ("--task", "superdiag", "--arch", "prevalence", "--precision", "float32", "--data", str(self.data))
+        return self.start("sweep", *fixed, *words)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What `bench status` says of each cell."""
+        out, _ = ends(self.start("status", "--json"), 0)
+        found: list[dict[str, Any]] = json.loads(out)["cells"]
+        return found
+
+    def importers(self) -> list[int]:
+        """The processes that have imported the faulty methods, with torch, in order."""
+        return [int(line) for line in self.imports.read_text().split()]
+
+
+@pytest.fixture
+def sweeps(demo_set: Path, tmp_path: Path) -> Sweeps:
+    return Sweeps(demo_set, tmp_path)
+
+
+def ends(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
+    """What a process printed, once it has ended as expected."""
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == code, out + err
+    return out, err
+
+
+@pytest.mark.slow
+def test_a_failing_cell_stops_no_other_and_is_tried_again(sweeps: Sweeps) -> None:
+    words = ("--method", "lp(probe_epochs=1),lp(probe_lr=1e30),buggy,deadly,declining", "--jobs", "2")
+    out, err = ends(sweeps.sweep(*words), 1)
+
+    assert "5 cells: 1 done, 1 declined, 3 failed" in out
+    lines = err.splitlines()
+    assert len(lines) == 5, "a line a cell, and nothing else"
+    assert all(line.startswith("[") for line in lines), err
+    importers = sweeps.importers()
+    assert len(importers) == len(set(importers)), "torch is imported once a process"
+    assert 3 + 1 <= len(importers) <= 3 + 2, "the sweep, its two workers, and one for each that died, but the last"
+    found = sweeps.status()
+    assert sorted(one["state"] for one in found) == ["declined", "done", "failed", "failed", "failed"]
+    reasons = {one["reason"]: Path(one["path"]) for one in found if one["state"] == "failed"}
+    assert set(reasons) == {
+        "ZeroDivisionError: a bug of [mine]",
+        "its process was killed by SIGKILL",
+        next(reason for reason in reasons if reason.startswith("training diverged in phase probe")),
+    }
+    assert all(f": {reason}\n" in out for reason in reasons)
+    failure = Failure.read(reasons["ZeroDivisionError: a bug of [mine]"])
+    assert "about to fail" in failure.details
+    assert 'raise ZeroDivisionError("a bug of [mine]")' in failure.details
+    assert failure.command.startswith("bench run --task superdiag --arch prevalence --method buggy")
+    before = {path: path.stat().st_mtime_ns for path in sweeps.runs.rglob(RESULT)}
+
+    sweeps.mended.touch()
+    sweeps.imports.unlink()
+    out, err = ends(sweeps.sweep(*words), 1)
+    assert "5 cells: 3 done, 1 declined, 1 failed" in out
+    assert len(err.splitlines()) == 3, "what is done is not done again"
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in sweeps.runs.rglob(RESULT)}.items()
+    assert len(sweeps.importers()) == 3
+    assert sorted(one["state"] for one in sweeps.status()) == ["declined", "done", "done", "done", "failed"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists that is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    """Wait for it while the process lives."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_leaves_no_process_and_goes_on(sweeps: Sweeps) -> None:
+    words = ("--method", "lp(probe_epochs=200)", "--seed", "0,1,2", "--jobs", "2")
+    for how in ("Ctrl-C", "SIGTERM", "SIGKILL"):
+        begun = numbered(sweeps.runs)
+        process = sweeps.sweep(*words)
+        until(lambda begun=begun: len(numbered(sweeps.runs) - begun) >= 4, process)  # type: ignore[misc]
+        if how == "Ctrl-C":  # a terminal's reaches every process of the group
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
+        out, err = ends(process, -signal.SIGKILL if how == "SIGKILL" else 130)
+
+        if how != "SIGKILL":
+            assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+        assert "Traceback" not in out + err
+        deadline = time.monotonic() + 20
+        while any(map(is_alive, sweeps.importers())):
+            assert time.monotonic() < deadline, "a worker outlives its sweep"
+            time.sleep(0.1)
+        found = {one.state for one in survey(sweeps.runs)}
+        assert "unfinished" in found
+        assert not found & {"failed", "running"}
+    out, err = ends(sweeps.sweep(*words), 0)
+
+    assert "3 cells: 3 done, 0 declined, 0 failed" in out
+    logs = [result.folder / "log.jsonl" for result in find_results(sweeps.runs)]
+    assert any("resumed in phase probe" in log.read_text() for log in logs)
+
+
+def numbered(runs: Path) -> set[str]:
+    """Every checkpoint that there is now."""
+    return {str(path) for path in runs.glob("superdiag/*/checkpoint-*.pt")}
+
+
+def ended(cells: list[Cell], runs: Path, **how: Any) -> list[Ended]:
+    """`run_cells` without a word."""
+    return run_cells(cells, Options(runs=runs, keep_weights="none"), console=QUIET, **how)
+
+
+def assert_same(one: Result, other: Result) -> None:
+    """All but time and machine, to the bit."""
+    for key in ("cell", "init", "digest", "metrics", "weights_sha256"):
+        assert one.document[key] == other.document[key], key
+    assert one.predictions.keys() == other.predictions.keys()
+    for fold, scores in one.predictions.items():
+        np.testing.assert_array_equal(scores.logits, other.predictions[fold].logits)
+
+
+@pytest.mark.slow
+def test_workers_give_the_results_of_single_runs(demo_set: Path, tmp_path: Path) -> None:
+    mini = {"data": demo_set, "task": "form", "arch": Reference("net1d_mini"), "precision": "float32"}
+    cells = [
+        Cell(**mini, method=Reference("ft-sd", {"finetune_epochs": 2}), fraction=0.5, seed=seed) for seed in (0, 1)
+    ]
+    cells.append(replace(cells[0], method=Reference("lp", {"probe_epochs": 2})))
+    threads = torch.get_num_threads()
+    os.sched_setaffinity(0, before := os.sched_getaffinity(0))
+    together = [one.result() for one in ended(cells, tmp_path / "one")]
+
+    for cell, result in zip(cells, together, strict=True):
+        assert_same(execute(cell, Options(runs=tmp_path / "other", console=QUIET)), result)
+        assert not (result.folder / "weights.pt").exists()
+    assert len({result.document["weights_sha256"] for result in together}) == 3, "they did train"
+    assert (threads, before) == (torch.get_num_threads(), os.sched_getaffinity(0))
+
+
+@pytest.mark.slow
+def test_cells_of_two_processes_each(demo_set: Path, tmp_path: Path) -> None:
+    cell = probe(demo_set)
+    good, bad = ended([cell, probe(demo_set, init="nowhere.pt")], tmp_path, nproc=2)
+
+    assert good.result().document["environment"]["ranks"] == 2
+    assert bad.failure is not None
+    assert bad.failure.reason == "no file of weights at nowhere.pt"
+    with pytest.raises(BenchError, match="no file of weights"):
+        bad.result()
+
+
+def test_cores_are_shared_out_and_each_worker_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5, 7, 9})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-abc,5")
+    shares = [share_of(slot, 3, 1) for slot in range(3)]
+
+    assert sorted(core for share in shares for core in share.cores or ()) == [1, 3, 5, 7, 9]
+    assert all(share.cores for share in shares)
+    assert [share.gpus for share in shares] == [("2",), ("GPU-abc",), ("5",)]
+    assert share_of(1, 2, 2).gpus == ("5", "2"), "more ranks than GPUs share them"
+    assert all(share_of(slot, 8, 1).cores for slot in range(8)), "more workers than cores share them"
+
+
+def test_a_locked_cell_is_left_to_its_process(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
+    final = tmp_path / "task" / "net-ft-seed0-0123abcd"
+    with RunFolder(final, "test", True), pytest.raises(Busy, match=f"^{Busy.WORDS}is running this cell in "):
+        RunFolder(final, "test", True).__enter__()
+
+    late = RunFolder(final, "test", True)
+    assert late.finished() is None
+    with RunFolder(final, "test", True) as first:
+        first.finish({"task": {"fingerprint": "f"}}, {})
+    with pytest.raises(Busy, match=f"^{Busy.WORDS}has just finished this cell"), late:
+        pytest.fail("it would be run twice")
+    with RunFolder(final, "test", True):
+        pass  # the lock is free again, and who did not ask whether it is finished may overwrite it
+
+
+def test_the_view_is_a_line_a_cell_where_nothing_can_be_drawn() -> None:
+    shown = io.StringIO()
+    with CellsView(Console(file=shown, width=40), 2) as view:
+        for slot, how, reason in ((0, "done", ""), (1, "failed", "a [bad] reason")):
+            view.begins(slot, f"cell {slot}")
+            view.moves(slot, "epoch 1")
+            view.waits(slot)
+            view.ends(slot, f"cell {slot}", how, reason, 1.25)
+
+    assert shown.getvalue() == "[1/2] cell 0: done in 1.2 s\n[2/2] cell 1: failed in 1.2 s: a [bad] reason\n"
+
+
+def test_the_view_on_a_terminal_has_a_bar_and_a_line_a_worker() -> None:
+    shown = io.StringIO()
+    with CellsView(Console(file=shown, width=100, force_terminal=True), 2) as view:
+        view.begins(0, "first cell")
+        view.begins(1, "second cell")
+        view.moves(1, "probe: epoch 3/5")
+        view._live.refresh()  # type: ignore[union-attr]
+        view.ends(0, "first cell", "done", "", 1.0)
+        view.ends(1, "second cell", "failed", "reason", 1.0)
+
+    for words in ("0/2", "first cell", "second cell  probe: epoch 3/5", "[2/2] second cell: failed in 1.0 s: reason"):
+        assert words in shown.getvalue(), words
+    assert "first cell: done" not in shown.getvalue()
+
+
+def test_merged_folders_are_one_sweep(done: tuple[Path, Cell, Result], demo_set: Path, tmp_path: Path) -> None:
+    runs, cell, _ = done
+    other = probe(demo_set, seed=7)
+    shutil.copytree(runs, tmp_path / "runs")
+    execute(other, Options(runs=tmp_path / "elsewhere", console=QUIET))
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "runs", dirs_exist_ok=True)
+
+    assert states([cell, other], tmp_path / "runs") == ["done", "done"]
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "runs" / "from another machine")
+    assert states([cell, other], tmp_path / "runs") == ["done", "done"], "a repeat is no other cell"
+    (board,) = make_boards(list(find_results(tmp_path / "runs")), truth_of(demo_set))
+    assert len(board.repeats) == 1
+    assert [len(row.runs) for row in board.rows] == [2]
+
+
+def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(done[0], runs)
+    home = runs / "superdiag"
+    (finished,) = (path for path in home.iterdir() if path.is_dir())
+    document = json.loads((finished / RESULT).read_text())
+    for name, changes in (
+        ("net-ft-seed0-00000001", {"incompatible": "no"}),
+        ("net-ft-seed0-00000002", {"method": {**document["method"], "code_sha256": "0" * 64}}),
+    ):
+        (home / name).mkdir()
+        (home / name / RESULT).write_text(json.dumps({**document, **changes}, indent=1))
+    for name in ("net-ft-seed0-00000003", "net-ft-seed0-00000004"):
+        (home / f"{name}.unfinished").mkdir()
+        (home / f"{name}.unfinished" / "log.jsonl").write_text(
+            '{"event": "begins", "command": "bench run"}\n'
+            '{"event": "epoch", "phase": "probe", "epoch": 3}\n{"event": "note"}\n{"event": "epo'
+        )
+    for name, command in (("net-ft-seed0-00000005", "bench run --seed 5"), ("x-00000006", done[1].command())):
+        Failure.now(command, "test", "a reason\nof two lines", "Traceback").write(home / f"{name}.failed")
+
+    with RunFolder(home / "net-ft-seed0-00000003", "test", True):
+        found = {one.path.name.partition(".")[0]: one for one in survey(runs)}
+
+    assert {name[-8:]: one.state for name, one in found.items()} == {
+        finished.name[-8:]: "done",
+        "00000001": "declined",
+        "00000002": "stale",
+        "00000003": "running",
+        "00000004": "unfinished",
+        "00000005": "failed",
+    }, "the sixth was mended since"
+    by_number = {name[-1]: one for name, one in found.items() if name.startswith("net")}
+    assert by_number["2"].reason == "method lp (methods.linear_probe) has changed since"
+    assert by_number["4"].reason == "probe, epoch 3"
+    assert by_number["5"].reason == "a reason of two lines"
+    assert by_number["5"].command == "bench run --seed 5"
+    with pytest.raises(DataError, match="no runs at"):
+        survey(tmp_path / "nowhere")
+
+
+def test_the_head_of_a_result_is_what_stands_before_its_metrics(done: tuple[Path, Cell, Result]) -> None:
+    _, _, result = done
+    head = load_head(result.folder)
+
+    document = dict(load_result(result.folder).document)
+    metrics = document.pop("metrics")
+    assert metrics
+    assert head == document
+
+
+def test_prune_frees_what_is_asked_for_and_no_result(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(done[0], runs)
+    home = runs / "superdiag"
+    (finished,) = (path for path in home.iterdir() if path.is_dir())
+    (finished / "weights.pt").write_bytes(bytes(1000))
+    (finished / "checkpoint-0001.pt").write_bytes(bytes(100))
+    only = home / ".net-ft-seed0-00000001.old"
+    shutil.copytree(done[2].folder, only)
+    for number in (2, 3):
+        started = home / f"net-ft-seed0-0000000{number}.unfinished"
+        started.mkdir()
+        (started / "checkpoint-0001.pt").write_bytes(bytes(10))
+    for stranger in ("notes.lock", "my.unfinished", ".hidden.lock", "weights.pt"):
+        (home / stranger).touch()
+    running = RunFolder(home / "net-ft-seed0-00000003", "test", True)
+
+    def left() -> set[str]:
+        return {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+
+    with running:
+        before = left()
+        counts = {one.name: (one.num, one.size, one.num_running) for one in prune(runs, dry_run=True)}
+        assert left() == before
+        assert counts["weights"] == (1, 1000, 0)
+        assert counts["unfinished"] == (1, 10, 1)
+        prune(runs)
+        kept = before - {str((finished / "checkpoint-0001.pt").relative_to(home))}
+        kept = {name.replace(f"{only.name}/", "net-ft-seed0-00000001/") for name in kept}
+        assert left() == {name for name in kept if not name.endswith(".lock") or name in left()}
+        prune(runs, weights=True, unfinished=True)
+        assert not (finished / "weights.pt").exists()
+        assert not (home / "net-ft-seed0-00000002.unfinished").exists()
+        assert (running.path / "checkpoint-0001.pt").exists(), "it runs"
+    assert len(list(find_results(runs))) == 2
+    prune(runs, unfinished=True)
+    assert not running.path.exists()
+    assert {path.name for path in home.iterdir() if path.is_file()} == {
+        "notes.lock",
+        "my.unfinished",
+        ".hidden.lock",
+        "weights.pt",
+    }
