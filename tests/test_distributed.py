@@ -6,11 +6,15 @@ the same cases in one process.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from baselines.net1d import Net1D
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError
 from bench.plugin import Backbone
+from bench.reporting.results import Result, find_results
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints
@@ -44,6 +49,7 @@ NUM_TRAIN: dict[Precision, int] = {"float64": 92, "float32": 98}
 Float32 ends on 8 records: behind a batch norm over 2 the true gradient is nil, and Adam makes steps of its rounding
 (1.2e-3 after 21 of them on 3 ranks, in place of 1.3e-5).
 """
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -94,19 +100,24 @@ CASES: dict[str, tuple[Callable[[], Backbone], Method, Precision]] = {
     "float32 net1d": (net1d, FullFinetuneStochasticDepth(finetune_epochs=3), "float32"),
     "float32 batch norm": (BatchNorm, FullFinetune(finetune_epochs=3), "float32"),
 }
+FEW = ("lpft-sd net1d", "scratch batch norm")
 LEAST = {"lp": 5e-2, "ft": 5e-3, "lpft": 5e-3, "lpft-sd": 5e-3, "scratch": 0.1, "float32": 5e-3}
 """By how much some parameter must have moved: ten times the first learning rate."""
 
 
 class Watch:
-    def __init__(self) -> None:
-        self.steps = 0
+    """Counts steps, and stops the run like a kill after the one it is told."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.steps, self.stop = 0, stop
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None: ...
     def epoch_ends(self, facts: dict[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
     def step_ends(self) -> None:
         self.steps += 1
+        if self.steps == self.stop:
+            raise KeyboardInterrupt
 
 
 def signals(num: int, kind: torch.dtype) -> FeatureSource:
@@ -117,13 +128,13 @@ def signals(num: int, kind: torch.dtype) -> FeatureSource:
     return FeatureSource(noise, labels)
 
 
-def train_case(name: str, world: World) -> dict[str, Any]:
+def train_case(name: str, world: World, checkpoints: Checkpoints | None = None, stop: int | None = None) -> Any:
     backbone, recipe, precision = CASES[name]
     torch.manual_seed(1)
     model = Classifier(backbone(), 3).to(dtype(precision))
     start = {key: value.clone() for key, value in model.state_dict().items()}
     share_batch_norm(model, world)
-    watch = Watch()
+    watch = Watch(stop)
     reports = train(
         model,
         Small(recipe),
@@ -133,7 +144,7 @@ def train_case(name: str, world: World) -> dict[str, Any]:
         world=world,
         precision=precision,
         watcher=watch,
-        checkpoints=Checkpoints(Path("/nowhere"), writes=False, note=print),
+        checkpoints=checkpoints or Checkpoints(Path("/nowhere"), writes=False, note=print),
     )
     return {
         "start": start,
@@ -142,6 +153,17 @@ def train_case(name: str, world: World) -> dict[str, Any]:
         "auroc": torch.tensor([score for report in reports for score in report.val_macro_auroc], dtype=torch.float64),
         "steps": watch.steps,
     }
+
+
+def resume_case(name: str, world: World, folder: Path) -> dict[str, Any]:
+    """The same, killed in the middle of an epoch and gone on with."""
+    folder.mkdir(exist_ok=True)
+    for stop in (10, 5, None):
+        checkpoints = Checkpoints(folder, writes=world.is_main, note=print, minutes=0)
+        with contextlib.suppress(KeyboardInterrupt):
+            outcome: dict[str, Any] = train_case(name, world, checkpoints, stop)
+        world.wait()
+    return outcome
 
 
 class Count(nn.Module):
@@ -187,44 +209,60 @@ def run_batch_norm(shape: tuple[int, ...], world: World) -> dict[str, Tensor]:
 NUMBERS, SHAPES = (1, 2, 3, 10, 128, 301), ((2, 4, 5), (3, 4), (7, 4, 9))
 
 
-def everything(world: World) -> dict[str, Any]:
-    """What a number of ranks makes of all cases, on the main rank."""
+def everything(world: World, names: Sequence[str], folder: Path) -> dict[str, Any]:
+    """What a number of ranks makes of these cases."""
     try:
-        check_same_start({"reports": [{"train_loss": [0.5] * world.rank}], "step": 3}, Path(), world)
+        check_same_start({"reports": [{"train_loss": [0.5] * world.rank}], "step": 3}, folder, world)
         disagreement = ""
     except BenchError as error:
         disagreement = str(error)
     return {
-        **{name: train_case(name, world) for name in CASES},
+        **{name: train_case(name, world) for name in names},
+        "resumed": {name: resume_case(name, world, folder / name) for name in names if name.startswith("float32")},
         "scores": {num: score_numbers(num, world) for num in NUMBERS},
         "batch norm": {shape: run_batch_norm(shape, world) for shape in SHAPES},
         "disagreement": disagreement,
     }
 
 
-def torchrun(num_ranks: int, out: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, __file__, out], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+def torchrun(nodes: Sequence[int], out: Path, *names: str) -> dict[str, Any]:
+    """These cases by torchrun, an agent a node with so many ranks each; what came of it, and how it ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = [f"--nnodes={len(nodes)}", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test"]
+    agents = [
+        subprocess.Popen(
+            [*TORCHRUN, *meet, f"--nproc-per-node={num_ranks}", __file__, str(out), *names],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for num_ranks in nodes
+    ]
+    said = "".join(agent.communicate(timeout=300)[1] for agent in agents)
+    ended = time.time()
+    assert out.is_file(), said[-3000:]
+    found: dict[str, Any] = torch.load(out, weights_only=True)
+    return found | {
+        "stderr": said,
+        "codes": {agent.returncode for agent in agents},
+        "last words": ended - out.stat().st_mtime,
+    }
 
 
 @pytest.fixture(scope="module")
-def alone() -> Iterator[dict[str, Any]]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield everything(ALONE)
+    yield everything(ALONE, list(CASES), tmp_path_factory.mktemp("alone"))
     torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("ranks") / "all.pt"
-    done = torchrun(request.param, str(out))
-    assert out.is_file(), done.stderr[-3000:]
-    found: dict[str, Any] = torch.load(out, weights_only=True)
-    return found | {"stderr": done.stderr, "code": done.returncode, "last words": time.time() - out.stat().st_mtime}
+    return torchrun([request.param], tmp_path_factory.mktemp("ranks") / "all.pt", *CASES)
 
 
 def gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
@@ -235,7 +273,10 @@ def gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_ranks_end_with_the_same_weights(name: str, alone: dict[str, Any], together: dict[str, Any]) -> None:
-    one, many = alone[name], together[name]
+    assert_same_weights(name, alone[name], together[name])
+
+
+def assert_same_weights(name: str, one: dict[str, Any], many: dict[str, Any]) -> None:
     tolerance, least_steps = (1e-4, 20) if name.startswith("float32") else (1e-8, 100)
     learned = {key: value for key, value in one["end"].items() if key.endswith((".weight", ".bias"))}
 
@@ -251,11 +292,37 @@ def test_ranks_end_with_the_same_weights(name: str, alone: dict[str, Any], toget
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("nodes", [(4,), (1, 1), (1, 2), (2, 2)], ids=str)
+def test_more_ranks_on_one_node_and_on_two(nodes: tuple[int, ...], alone: dict[str, Any], tmp_path: Path) -> None:
+    found = torchrun(nodes, tmp_path / "all.pt", *FEW)
+
+    for name in FEW:
+        assert_same_weights(name, alone[name], found[name])
+    for num in NUMBERS:
+        assert_scored_once(num, *found["scores"][num], num_ranks=sum(nodes))
+    assert_all_ended(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("float32")])
+def test_a_run_killed_within_an_epoch_goes_on_to_the_same_bits(name: str, together: dict[str, Any]) -> None:
+    resumed = together["resumed"][name]
+
+    assert resumed["steps"] == together[name]["steps"] - 15, "steps that were saved are not run again"
+    assert gap(resumed["end"], together[name]["end"]) == 0
+    assert torch.equal(resumed["loss"], together[name]["loss"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("num", NUMBERS)
 def test_every_record_is_scored_once(num: int, alone: dict[str, Any], together: dict[str, Any]) -> None:
     for scores, num_run in (alone["scores"][num], together["scores"][num]):
-        assert torch.equal(scores, torch.arange(num, dtype=torch.float32))
-        assert num_run == num or num < 3, "a rank without a record runs one for the shape and drops it"
+        assert_scored_once(num, scores, num_run, num_ranks=3)
+
+
+def assert_scored_once(num: int, scores: Tensor, num_run: int, num_ranks: int) -> None:
+    assert torch.equal(scores, torch.arange(num, dtype=torch.float32))
+    assert num_run == num or num < num_ranks, "a rank without a record runs one for the shape and drops it"
 
 
 @pytest.mark.slow
@@ -269,16 +336,56 @@ def test_batch_norm_is_that_of_the_whole_batch(
 @pytest.mark.slow
 def test_ranks_that_found_different_checkpoints_say_so(alone: dict[str, Any], together: dict[str, Any]) -> None:
     assert alone["disagreement"] == ""
-    assert together["disagreement"].startswith(
-        "the ranks found different states of .: 0 epochs and 3 steps, 1 epochs and 3 steps"
-    )
+    assert "found different states of" in together["disagreement"]
+    assert ": 0 epochs and 3 steps, 1 epochs and 3 steps" in together["disagreement"]
 
 
 @pytest.mark.slow
 def test_a_failing_main_rank_ends_the_others(together: dict[str, Any]) -> None:
-    assert together["code"] == 1 and "no space left, said by rank 0" in together["stderr"]
-    assert together["last words"] < 60, "seconds from the failure to the end of all ranks"
+    assert_all_ended(together)
     assert "Warning" not in together["stderr"]
+
+
+def assert_all_ended(found: dict[str, Any]) -> None:
+    assert found["codes"] == {1} and "no space left, said by rank 0" in found["stderr"]
+    assert found["last words"] < 60, "seconds from the failure to the end of all ranks"
+
+
+@pytest.mark.slow
+def test_a_killed_rank_brings_all_down_and_back(demo_set: Path, tmp_path: Path) -> None:
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=1", "-m", "bench", "run"]
+    command += ["--task=superdiag", "--arch=net1d_mini", "--method=ft(finetune_epochs=8)", "--precision=float32"]
+    command += [f"--data={demo_set}", "--checkpoint-minutes=0", "--runs"]
+    ends: list[Result] = []
+    for kill in (False, True):
+        runs = tmp_path / str(kill)
+        with subprocess.Popen([*command, runs], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as agent:
+            if kill:
+                wait_for(lambda runs=runs: any(runs.rglob("checkpoint-0003.pt")))
+                os.kill(rank_process(agent.pid, 1), signal.SIGKILL)
+            _, said = agent.communicate(timeout=240)
+        assert agent.returncode == 0, said[-3000:]
+        ends += find_results(runs)
+
+    undisturbed, restarted = ends
+    assert restarted.document["weights_sha256"] == undisturbed.document["weights_sha256"]
+    log = [json.loads(line) for line in (restarted.folder / "log.jsonl").read_text().splitlines()]
+    assert any(str(line.get("text")).startswith("resumed in phase finetune") for line in log)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def rank_process(agent: int, rank: int) -> int:
+    """The process of a rank, among the children of its agent."""
+    for child in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return int(child)
+    raise AssertionError(f"rank {rank} is not running")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -303,7 +410,7 @@ def test_one_process_joins_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
 
 if __name__ == "__main__":
     with join() as the_world:
-        outcome = everything(the_world)
+        outcome = everything(the_world, sys.argv[2:], Path(sys.argv[1]).parent)
         if the_world.is_main:
             torch.save(outcome, sys.argv[1])
             raise BenchError("no space left, said by rank 0")

@@ -1,4 +1,4 @@
-"""One cell on several processes of this machine: what `torchrun -m bench run` does, for `bench run --nproc N`."""
+"""One cell on several processes, of this machine or of several: what `torchrun -m bench run` does, from within."""
 
 from __future__ import annotations
 
@@ -8,28 +8,49 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bench.errors import ERROR_FILE, BenchError
 
+NODE_TIMEOUT = 600
+"""Seconds within which all machines of a run must have begun."""
 
-def run_on_ranks(num_ranks: int, arguments: Sequence[str]) -> int:
-    """Start `bench ARGUMENTS` on that many ranks and wait; returns the exit code, 1 for an error of ours.
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """This machine among those that run a cell together."""
+
+    number: int = 0
+    """The machine with number 0 is where the others meet."""
+    size: int = 1
+    """How many machines there are."""
+    endpoint: str = "localhost:0"
+    """`HOST:PORT` of the machine with number 0."""
+    run_id: str = ""
+    """What tells this run from others there; the same on all machines."""
+
+
+def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:
+    """Start `bench ARGUMENTS` on that many ranks of this machine and wait; the exit code, 1 for an error of ours.
 
     A user's error is raised here, once for all ranks.
     """
+    node = node or Node(run_id=uuid.uuid4().hex)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=node.size,
+        max_nodes=node.size,
         nproc_per_node=num_ranks,
-        run_id=uuid.uuid4().hex,
+        run_id=node.run_id,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=node.endpoint,
+        rdzv_configs={"is_host": node.number == 0, "timeout": NODE_TIMEOUT},
         max_restarts=0,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -41,6 +62,8 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str]) -> int:
             if said.exists():
                 raise BenchError(said.read_text(encoding="utf-8")) from None
             return 1
+        except RendezvousError as error:
+            raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
         except SignalException:
             raise KeyboardInterrupt from None
         finally:
