@@ -3,36 +3,104 @@
 Li et al., NEJM AI 2025; code PKUDigitalHealth/ECGFounder, net1d.py (MIT), rebuilt here so that the published
 checkpoint loads strictly. Differences: no `dense` layer (the head is the harness's), a DropPath before each addition.
 The published network carries batch-norm layers that its forward pass never calls; they are kept for their keys and
-never trained.
+never trained. Inside, time comes before channels: on a CPU that trains three times as fast in bf16.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 
 class SameConv1d(nn.Module):
-    """Convolution whose output is as long as its input / stride, rounded up; an odd padding is longer on the right."""
+    """Convolution [record, time, channel] -> [record, time / stride rounded up, channel'].
+
+    An odd padding is longer on the right.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        (kernel_size,), (stride,), length = self.conv.kernel_size, self.conv.stride, x.shape[-1]
+        (kernel_size,), (stride,), length = self.conv.kernel_size, self.conv.stride, x.shape[1]
+        weight, bias, on_cpu = self.conv.weight, self.conv.bias, x.device.type == "cpu"
+        if torch.is_autocast_enabled(x.device.type):
+            kind = torch.get_autocast_dtype(x.device.type)
+            x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+        if kernel_size == 1 and not (on_cpu and x.dtype == torch.float32):
+            return F.linear(x, weight.squeeze(-1), bias)  # float32: MKL takes twice as long as oneDNN on some CPUs
         padding = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
-        if padding:
-            x = F.pad(x, (padding // 2, padding - padding // 2))
-        return self.conv(x)  # type: ignore[no-any-return]
+        if padding % 2:
+            x, padding = F.pad(x, (0, 0, padding // 2, padding - padding // 2)), 0
+        convolve = _Conv2d.apply if on_cpu else _conv2d
+        flat = convolve(_as_image(x), weight.unsqueeze(2), bias, stride, padding // 2, self.conv.groups)
+        return flat.squeeze(2).transpose(1, 2)
+
+
+MOST_TAPS = 8
+"""Taps whose weight gradient is computed at a time: oneDNN has fast code for up to 14, and Net1D has 16."""
+
+
+class _Conv2d(torch.autograd.Function):
+    """A convolution of images [record, channel, 1, time] whose weight gradient is computed a few taps at a time.
+
+    For kernels of 16 taps oneDNN falls back to a matrix product a group, which takes ten times as long as the forward
+    pass. The sums are the same; nothing is rounded more often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding, ctx.groups = stride, padding, groups
+        return _conv2d(x, weight, bias, stride, padding, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+
+        def gradients(of: Tensor, taps: Tensor, padding: int, wanted: list[bool]) -> tuple[Tensor, ...]:
+            sizes = ([len(taps)], (1, ctx.stride), (0, padding), (1, 1), False, (0, 0), ctx.groups)
+            return torch.ops.aten.convolution_backward(gradient, of, taps, *sizes, wanted)  # type: ignore[no-any-return]
+
+        for_x, *for_parameters = ctx.needs_input_grad[:3]
+        of_x = gradients(x, weight, ctx.padding, [True, False, False])[0] if for_x else None
+        if not any(for_parameters):
+            return of_x, None, None, None, None, None
+        padded, span = F.pad(x, (ctx.padding, ctx.padding)), (gradient.shape[-1] - 1) * ctx.stride
+        of_taps = []
+        for first in range(0, weight.shape[-1], MOST_TAPS):
+            taps = weight[..., first : first + MOST_TAPS]
+            seen = padded[..., first : first + span + taps.shape[-1]]
+            of_taps.append(gradients(seen, taps, 0, [False, True, first == 0]))
+        return of_x, torch.cat([of for _, of, _ in of_taps], -1), of_taps[0][2], None, None, None
+
+
+def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int) -> Tensor:
+    return F.conv2d(x, weight, bias, (1, stride), (0, padding), groups=groups)
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """[record, time, channel] as an image [record, channel, 1, time]; in memory it is one in the format channels_last,
+    for which the fast code of convolution and pooling is written."""
+    return x.transpose(1, 2).unsqueeze(2)
 
 
 class Block(nn.Module):
-    """Pre-activation bottleneck with squeeze-and-excitation: [channel, time] -> [channel', time / stride]."""
+    """Pre-activation bottleneck with squeeze-and-excitation.
+
+    [record, time, channel] -> [record, time / stride, channel'].
+    """
 
     def __init__(
         self, in_channels: int, channels: int, kernel_size: int, stride: int, groups: int, first: bool
@@ -51,13 +119,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv1(x if self.first else F.silu(x))
         branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
-        gate = self.se_fc2(F.silu(self.se_fc1(branch.mean(-1)))).sigmoid()
-        branch = branch * gate.unsqueeze(-1)
+        gate = self.se_fc2(F.silu(self.se_fc1(branch.mean(1)))).sigmoid()
         if self.stride > 1:
-            x = F.max_pool1d(F.pad(x, ((self.stride - 1) // 2, self.stride // 2)), self.stride)
+            x = F.pad(x, (0, 0, (self.stride - 1) // 2, self.stride // 2))
+            x = F.max_pool2d(_as_image(x), (1, self.stride)).squeeze(2).transpose(1, 2)
         if self.widening:
-            x = F.pad(x, (0, 0, self.widening // 2, self.widening - self.widening // 2))
-        return x + self.drop_path(branch)  # type: ignore[no-any-return]
+            x = F.pad(x, (self.widening // 2, self.widening - self.widening // 2))
+        # to drop the gate is to drop the branch
+        return torch.addcmul(x, branch, self.drop_path(gate).unsqueeze(1))
 
 
 class Stage(nn.Module):
@@ -102,10 +171,10 @@ class Net1D(Backbone):
         self.feature_dim = in_channels
 
     def forward(self, signals: Tensor) -> Tensor:
-        x = F.silu(self.first_conv(signals))
+        x = F.silu(self.first_conv(signals.transpose(1, 2).contiguous()))
         for stage in self.stage_list:
             x = stage(x)
-        return x.mean(-1)
+        return x.mean(1)
 
 
 def _uncalled(channels: int) -> nn.BatchNorm1d:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.fcn import FCNWang
-from baselines.net1d import ECGFounder, Net1D, Net1DMini
+from baselines.net1d import ECGFounder, Net1D, Net1DMini, SameConv1d
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, Incompatible
 from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
@@ -50,6 +50,44 @@ def test_ecgfounder_computes_what_the_official_code_does(founder: ECGFounder) ->
             features = founder(torch.linspace(-1, 1, 12 * length).view(1, 12, length))
             assert features.shape == (1, 1024)
             torch.testing.assert_close(features[0, :5], torch.tensor(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("stride", "groups", "kernel_size", "length"), [(1, 2, 16, 37), (2, 1, 16, 37), (2, 2, 9, 36)])
+def test_convolution_has_the_gradients_of_pytorchs(
+    stride: int, groups: int, kernel_size: int, length: int, kind: torch.dtype
+) -> None:
+    """Weight gradients are computed a few taps at a time; float64 is the judge of all three."""
+    torch.manual_seed(0)
+    ours = SameConv1d(32, 32, kernel_size, stride, groups).to(kind)
+    theirs = nn.Conv1d(32, 32, kernel_size, stride, groups=groups).double()
+    theirs.load_state_dict(ours.conv.state_dict())
+    signals = torch.randn(3, length, 32, dtype=kind, requires_grad=True)
+    wide = signals.detach().double().requires_grad_()
+    padding = (-(-length // stride) - 1) * stride + kernel_size - length
+    expected = theirs(nn.functional.pad(wide.mT, (padding // 2, padding - padding // 2))).mT
+    direction = torch.randn_like(expected).to(kind)
+
+    found = ours(signals)
+
+    got = torch.autograd.grad(found, [signals, ours.conv.weight, ours.conv.bias], direction)
+    wanted = torch.autograd.grad(expected, [wide, theirs.weight, theirs.bias], direction.double())
+    for one, other in zip((found, *got), (expected, *wanted), strict=True):
+        assert one.shape == other.shape
+        off = float(((one.double() - other).norm() / other.norm()).detach())
+        assert off < {torch.float32: 1e-6, torch.float64: 1e-14, torch.bfloat16: 5e-3}[kind]
+
+
+def test_a_frozen_convolution_gives_no_gradient_and_passes_one_on() -> None:
+    conv = SameConv1d(4, 4, 16).requires_grad_(False)
+    conv.conv.bias.requires_grad_()
+    signals = torch.randn(2, 20, 4, requires_grad=True)
+
+    conv(signals).sum().backward()
+
+    assert conv.conv.weight.grad is None
+    torch.testing.assert_close(conv.conv.bias.grad, torch.full((4,), 40.0))
+    assert float(signals.grad.abs().sum()) > 0
 
 
 @pytest.mark.parametrize(("num_labels", "total"), [(150, 30_819_014), (5, 30_670_389)])
@@ -156,12 +194,12 @@ def test_drop_path_is_before_the_addition_in_every_block() -> None:
     blocks = [block for stage in model.stage_list for block in stage.block_list]
     assert len(blocks) == 4
     for block in blocks:
-        x = torch.randn(3, block.conv1.conv.in_channels, 10)
+        x = torch.randn(3, 10, block.conv1.conv.in_channels)
         with_branch = block(x)
         block.drop_path.rate, block.drop_path.keep = 0.5, torch.tensor([1.0, 0.0, 0.0])
         dropped = block(x)
-        identity = nn.functional.max_pool1d(x, 2) if block.stride == 2 else x
-        identity = nn.functional.pad(identity, (0, 0, block.widening // 2, block.widening - block.widening // 2))
+        identity = nn.functional.max_pool1d(x.mT, 2).mT if block.stride == 2 else x
+        identity = nn.functional.pad(identity, (block.widening // 2, block.widening - block.widening // 2))
         torch.testing.assert_close(dropped[1:], identity[1:])
         torch.testing.assert_close(dropped[0], (2 * with_branch - identity)[0])
 
