@@ -275,17 +275,19 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """What can be named: tasks, methods and archs; with --data the counts of each task there."""
-    from bench.registry import registry
-    from bench.reporting import tables
+    from bench.catalogue import catalogue, counted_tasks
+    from bench.reporting.listing import table
 
-    kinds = [kind.value] if kind else [k.value for k in Kind]
-    found: dict[str, Any] = {k: tables.listing(k, data) for k in kinds}
+    known = catalogue()
+    found = {one.value: known.entries[one.value] for one in ([kind] if kind else Kind)}
+    if data and "tasks" in found:
+        found["tasks"] = counted_tasks(data)
     if as_json:
         print(json.dumps(found, indent=1, default=str))
         return
     for name, rows in found.items():
-        out.print(tables.table(name, rows))
-    for module, reason in registry().broken.items():
+        out.print(table(name, rows))
+    for module, reason in known.broken.items():
         err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, soft_wrap=True)
 
 
@@ -496,7 +498,7 @@ def download_(
 ) -> None:
     """Get PTB-XL from PhysioNet (CC BY 4.0), each file checked; the same command goes on after an interruption."""
     from bench.data.download import download, parse_rates
-    from bench.reporting.tables import table
+    from bench.reporting.listing import table
     from bench.reporting.tracking import progress_bar
 
     with progress_bar(err, "downloading files") as bar:
@@ -517,7 +519,7 @@ def download_(
 def verify_(folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")], as_json: Json = False) -> None:
     """Check every file of a PTB-XL folder; exit code 1 if something is wrong with it. Warnings alone give 0."""
     from bench.data.verify import verify
-    from bench.reporting.tables import table
+    from bench.reporting.listing import table
     from bench.reporting.tracking import progress_bar
 
     with progress_bar(err, "examining records") as bar:
@@ -538,7 +540,7 @@ def info(
     from bench.data.info import describe, label_rows, task_rows
     from bench.data.tasks import find_task
     from bench.registry import registry
-    from bench.reporting.tables import table
+    from bench.reporting.listing import table
 
     tasks = [find_task(task)] if task else [plugin.make() for plugin in registry().of_kind("task")]
     found = describe(folder, tasks)

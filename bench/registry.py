@@ -179,6 +179,17 @@ class Registry:
 _REGISTRY = Registry()
 
 
+def declared_files() -> list[Path]:
+    """The source files of every package that an entry point names; of a lone module, also those beside it."""
+    files: set[Path] = set()
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.dist is not None:
+            with contextlib.suppress(FileNotFoundError):  # the registry says so when it is imported
+                file = _location(entry_point.dist, entry_point.value)
+                files |= set(file.parent.rglob("*.py") if file.name == "__init__.py" else file.parent.glob("*.py"))
+    return sorted(files)
+
+
 @functools.cache
 def registry() -> Registry:
     """The one registry, with every installed plugin imported."""

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from bench.data.cache import cache_folder
 from bench.data.ptbxl import FILENAMES, Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
@@ -87,11 +88,6 @@ class PreparedSignals:
         if self.scaling.fitted_on:
             signals = (signals - np.float32(self.scaling.mean)) / np.float32(self.scaling.std)
         return signals
-
-
-def cache_folder() -> Path:
-    """$BENCH_CACHE, or ~/.cache/ptbxl-bench."""
-    return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "ptbxl-bench")
 
 
 def choose_source_rate(spec: SignalSpec, asked: int | None) -> int:

@@ -1,0 +1,99 @@
+"""The catalogue is what the registry has, comes without importing it, and is made anew when anything has changed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.catalogue import catalogue, counted_tasks
+from bench.registry import registry
+
+METHOD = """
+from dataclasses import dataclass
+from bench.plugin import Method, register_method
+
+@register_method("strange")
+@dataclass
+class Strange(Method):
+    '''First words.'''
+"""
+LIST = (
+    "import json, sys; from bench.catalogue import catalogue; found = catalogue()\n"
+    "entries = {e['name']: e['what'] for e in found.entries['methods']}\n"
+    "print(json.dumps(['torch' in sys.modules, entries, dict(found.broken)]))"
+)
+
+
+@pytest.fixture
+def listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], tuple[bool, dict[str, str], dict[str, str]]]:
+    """Lists methods in a new process, with a stranger's package on the path: torch imported?, methods, broken."""
+    path, about = tmp_path / "path", tmp_path / "path" / "strange-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[bench.plugins]\nany = strange\n")
+    (path / "strange").mkdir()
+    (path / "strange" / "__init__.py").write_text("")
+    (path / "strange" / "method.py").write_text(METHOD)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(path))
+
+    def run() -> tuple[bool, dict[str, str], dict[str, str]]:
+        done = subprocess.run([sys.executable, "-c", LIST], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        imported, methods, broken = json.loads(done.stdout)
+        return imported, methods, broken
+
+    return run
+
+
+@pytest.mark.slow
+def test_is_made_anew_for_every_change_and_only_then(
+    listed: Callable[[], tuple[bool, dict[str, str], dict[str, str]]], tmp_path: Path
+) -> None:
+    package = tmp_path / "path" / "strange"
+    assert listed()[0], "the first listing imports everything"
+    imported, methods, broken = listed()
+    assert (imported, methods["strange"], broken) == (False, "First words.", {})
+    assert set(methods) == {p.name for p in registry().of_kind("method")} | {"strange"}
+
+    (package / "method.py").write_text(METHOD.replace("First", "Other"))
+    assert listed()[:2] == (True, {**methods, "strange": "Other words."})
+    (package / "second.py").write_text("import no_such_module")
+    assert listed()[2] == {"strange.second": "ModuleNotFoundError: No module named 'no_such_module'"}
+    imported, _, broken = listed()
+    assert not imported and list(broken) == ["strange.second"], "broken plugins are reported from the cache too"
+
+    (tmp_path / "path" / "strange-1.0.dist-info").rename(tmp_path / "path" / "strange-1.1.dist-info")
+    assert listed()[0], "a version of anything installed has changed"
+    (kept,) = (tmp_path / "cache").glob("catalogue-*.json")
+    kept.write_text(kept.read_text()[:100])
+    assert listed() == (True, {**methods, "strange": "Other words."}, broken), "what is not whole is no catalogue"
+
+
+def test_says_what_a_backbone_is() -> None:
+    archs = {entry["name"]: entry for entry in catalogue().entries["archs"]}
+
+    assert archs["ecgfounder"]["parameters"] == 30_665_264
+    assert archs["ecgfounder"]["init"] == "pretrained (PKUDigitalHealth/ECGFounder), random"
+    assert archs["fcn_wang"] | {"what": "", "from": ""} == {
+        "name": "fcn_wang",
+        "parameters": 309_120,
+        "Hz": 100,
+        "window": "2.5 s",
+        "residual": False,
+        "init": "random",
+        "what": "",
+        "from": "",
+    }
+
+
+def test_counts_the_tasks_of_a_dataset(demo_set: Path) -> None:
+    rows = {row["name"]: row for row in counted_tasks(demo_set)}
+
+    assert rows["superdiag"]["labels"] == 5
+    assert all(row["train"] + row["val"] + row["test"] == row["records"] for row in rows.values())
