@@ -5,7 +5,7 @@ VENV := .venv
 BENCH := $(VENV)/bin/bench
 DEMO := runs/demo
 
-.PHONY: install demo test clean
+.PHONY: install demo test simulations clean
 
 install: $(VENV)/installed
 
@@ -32,6 +32,11 @@ test: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+# How often intervals cover and comparisons claim what is not there, on the labels of PTB-XL in DATA: half an hour.
+DATA ?= data/ptb-xl
+simulations: install
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.reporting.simulations $(DATA) leaderboards
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -13,11 +13,12 @@ from bench.data.ptbxl import load_records
 from bench.data.splits import held_out
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError
+from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.reporting import boards
 from bench.reporting.boards import Board, as_data, interval_of, make_boards
-from bench.reporting.pages import page, write_pages
+from bench.reporting.pages import ALL_LABELS, Surroundings, page, spell, write_pages
 from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, write_result
 from bench.reporting.tables import board_table, result_table
 from bench.reporting.truth import truth_of
@@ -281,17 +282,31 @@ def test_predictions_that_lack_a_record_are_refused(write: Write, tmp_path: Path
         made(tmp_path)
 
 
-def test_labels_too_rare_to_draw_leave_all_without_an_interval(write: Write, tmp_path: Path) -> None:
-    lonely = np.hstack([TRUTH.y_true[:, :2], np.eye(150, 12, dtype=bool)])
-    labels = (*LABELS[:2], *(f"Z{at:02}" for at in range(12)))
-    rare = LabelTable("superdiag", labels, TRUTH.ecg_id, np.arange(150), TRUTH.strat_fold, lonely)
-    write("rare", truth=rare)
-    (board,) = made(tmp_path, rare)
-    row = board.rows[0]
+def test_over_all_labels_a_row_has_the_interval_of_its_runs(write: Write, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(f"s{seed}", 1.0, seed, seed=seed)
+    (board,) = made(tmp_path)
+    (row,) = board.rows
+    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [one.y_score for one in row.scored.values()])
 
-    assert not np.isnan(interval_of(row.summaries["frequent"]["auroc"]).low)
-    assert np.isnan(interval_of(row.summaries["all"]["auroc"]).low)
-    assert as_data([board])[0]["rows"][0]["metrics"]["all"]["auroc"]["low"] is None
+    assert row.summaries["all"]["auroc"] == expected
+    assert np.isnan(interval_of(row.summaries["all"]["average_precision"]).low)
+    assert as_data([board])[0]["rows"][0]["metrics"]["all"]["average_precision"]["low"] is None
+    text = page([board])
+    assert f"| {spell(expected)} | 3 |" in text
+    assert "that part of the interval is borrowed from the other labels" in text
+
+
+def test_how_often_the_marked_interval_covers_stands_beside_it(write: Write, tmp_path: Path) -> None:
+    write("one")
+    rows = [
+        {"task": task, "quantity": ALL_LABELS, "setting": "rare labels harder", "percent": percent, "error": "0.9"}
+        for task, percent in (("superdiag", "91.2"), ("form", "77.7"))
+    ]
+    text = page(made(tmp_path), Surroundings(simulated=rows))
+
+    assert "covered the truth in 91.2 % (± 0.9) with rare labels harder." in text
+    assert "77.7" not in text
 
 
 def test_a_fold_without_frequent_labels_is_sorted_by_all(write: Write, tmp_path: Path) -> None:

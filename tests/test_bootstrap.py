@@ -165,12 +165,13 @@ def test_macro_and_difference_are_taken_within_each_draw(fold: Fold) -> None:
     np.testing.assert_allclose((first - second).macro(labels).value, 2 * first.value[:6].mean() - 1)
 
 
-def test_one_run_has_the_percentile_interval() -> None:
+def test_one_run_has_the_percentile_interval_around_its_value() -> None:
     draws = np.random.default_rng(0).gamma(2, size=2000)
-    summary = summarize([Estimate(np.array(2.0), draws)], level=0.9)
+    summary = summarize([Estimate(np.array(1.5), draws)], level=0.9)
+    moved = draws - draws.mean() + 1.5
 
     assert summary.interval == Interval(
-        2.0, pytest.approx(np.quantile(draws, 0.05)), pytest.approx(np.quantile(draws, 0.95))
+        1.5, pytest.approx(np.quantile(moved, 0.05)), pytest.approx(np.quantile(moved, 0.95))
     )
     assert summary.standard_error == summary.patient_sd == pytest.approx(draws.std(ddof=1))
     assert np.isnan(summary.run_sd)

@@ -193,6 +193,20 @@ def test_what_has_a_fault_is_not_published(runs: list[Path], truth: Truth, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_intervals_of_an_earlier_version_are_computed_anew(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    old = tmp_path / runs[0].name
+    shutil.copytree(runs[0], old)
+    edit_json(metrics__fold_10__macro__frequent__auroc__low=0.1, metrics__fold_10__bootstrap__labels_present="all")(old)
+    assert ["labels_present" in fault for fault in faults_of(load_result(old), truth)] == [True]
+    (copy,), faults = publish([old], tmp_path / "out", truth)
+
+    assert faults == []
+    assert load_result(copy).document == load_result(runs[0]).document
+    assert faults_of(load_result(copy), truth) == []
+    edit_json(metrics__fold_10__macro__frequent__auroc__value=0.1)(old)
+    assert publish([old], tmp_path / "out", truth)[0] == []
+
+
 @pytest.mark.parametrize(("commit", "fault"), [(None, "is not known"), ("abc-dirty", "differed from its commit abc")])
 def test_code_that_is_not_committed_is_a_fault(
     runs: list[Path], truth: Truth, tmp_path: Path, commit: str | None, fault: str

@@ -1,6 +1,7 @@
 """What is said of one run on one fold: values as scikit-learn has them, labels left out, folds too small to draw."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.scores import draw_for, label_sets, score_fold
 
 Fold = tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]
@@ -65,7 +67,6 @@ def test_intervals_hold_the_value_and_say_how_they_were_made(fold: Fold) -> None
     y_true, y_score, patients = fold
     found = score_fold(y_true, y_score, LABELS, patients, num_draws=200, seed=1)
 
-    assert found["bootstrap"]["labels_present"] == "all"
     assert found["bootstrap"]["num_draws"] == 200
     assert 0 < found["bootstrap"]["acceptance"] <= 1
     assert found["num_patients"] == len(np.unique(patients))
@@ -74,18 +75,27 @@ def test_intervals_hold_the_value_and_say_how_they_were_made(fold: Fold) -> None
         assert interval["low"] < interval["value"] < interval["high"]
 
 
-def test_a_label_of_one_patient_among_many_leaves_intervals_to_the_frequent(fold: Fold) -> None:
-    y_true, y_score, _ = fold
-    lonely = np.eye(150, 12, dtype=bool)  # twelve labels of one record each: hardly a draw holds them all
-    y_true, y_score = np.hstack([y_true[:, :2], lonely]), np.hstack([y_score[:, :2], lonely + 0.0])
-    labels = [*LABELS[:2], *(f"L{at}" for at in range(12))]
-    found = score_fold(y_true, y_score, labels, np.arange(150), num_draws=20)
+def test_labels_that_are_too_rare_have_no_interval_of_their_own(fold: Fold) -> None:
+    y_true, y_score, patients = fold
+    found = score_fold(y_true, y_score, LABELS, patients, num_draws=20)
 
-    assert found["bootstrap"]["labels_present"] == "frequent"
-    assert set(found["macro"]["all"]["auroc"]) == {"value"}
-    assert set(found["labels"]["L3"]["auroc"]) == {"value"}
-    assert set(found["macro"]["frequent"]["auroc"]) == {"value", "low", "high"}
-    assert not draw_for(np.arange(150), y_true, labels, 20, 0)[1]
+    assert set(found["labels"]["A"]["auroc"]) == {"value", "low", "high"}
+    assert set(found["labels"]["RARE"]["auroc"]) == set(found["labels"]["RARE"]["average_precision"]) == {"value"}
+    assert set(found["macro"]["frequent"]["average_precision"]) == {"value", "low", "high"}
+    assert set(found["macro"]["all"]["average_precision"]) == {"value"}
+    of_all = asdict(summarize_all_labels(patients, y_true, [y_score]).interval)
+    assert found["macro"]["all"]["auroc"] == of_all
+    common = score_fold(y_true[:, :2], y_score[:, :2], LABELS[:2], patients, num_draws=20)
+    assert common["macro"]["all"] == common["macro"]["frequent"]  # where no label is rare, both are the same
+
+
+def test_rare_labels_do_not_restrict_the_draws(fold: Fold) -> None:
+    y_true, _, patients = fold
+    alone = np.eye(150, 12, dtype=bool)
+    draws = draw_for(patients, np.hstack([y_true, alone]), [*LABELS, *map(str, range(12))], 50, 0)
+
+    np.testing.assert_array_equal(draws.counts, draw_for(patients, y_true, LABELS, 50, 0).counts)
+    assert draws.acceptance == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 6])

@@ -10,7 +10,7 @@ Resampling records as Strodthoff et al. (2020) did: `draw(ecg_id, y_true, num_dr
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,24 +174,33 @@ def _running_sum(counts: NDArray[np.uint16]) -> NDArray[np.int32]:
 def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
     """The row of these runs (one number each): their mean, never that of pooled scores.
 
-    One run: the percentile interval of its draws. Several: the variance between runs, over their number, is added to
-    the patients' and widens that interval about the median of the draws; and as the variance of few runs is hardly
-    known, the normal quantile becomes that of t with the degrees of freedom of the sum (Satterthwaite 1946).
+    One run: the percentile interval of its draws, moved so that their mean is the value. That matters for average
+    precision: the same positive drawn twice ranks above more negatives, so draws lie above the fold, by a third of
+    the interval's width on task `all`; AUROC does not move. Several runs: the variance between runs, over their number,
+    is added to the patients' and widens that interval about the median of the draws; and as the variance of few runs
+    is hardly known, the normal quantile becomes that of t with the degrees of freedom of the sum (Satterthwaite 1946).
     """
-    num_runs = len(runs)
     values, draws = np.array([run.value for run in runs]), np.mean([run.draws for run in runs], axis=0)
-    patient_sd = float(draws.std(ddof=1))
-    run_sd = float(values.std(ddof=1)) if num_runs > 1 else math.nan
-    run_variance = run_sd**2 / num_runs if num_runs > 1 else 0.0
-    variance = patient_sd**2 + run_variance
-    degrees_of_freedom = (num_runs - 1) * (variance / run_variance) ** 2 if run_variance else math.inf
-
+    draws = draws + (values.mean() - draws.mean())
+    summary = summarize_normal(values, float(draws.std(ddof=1)), level)
     low, center, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
     z = norm.ppf((1 + level) / 2)
-    few = t.ppf((1 + level) / 2, degrees_of_freedom) / z
+    few = t.ppf((1 + level) / 2, summary.degrees_of_freedom) / z
+    run_error = z * summary.run_sd / math.sqrt(len(runs)) if len(runs) > 1 else 0.0
     interval = Interval(
-        value=float(values.mean()),
-        low=float(center - few * np.hypot(center - low, z * math.sqrt(run_variance))),
-        high=float(center + few * np.hypot(high - center, z * math.sqrt(run_variance))),
+        value=summary.interval.value,
+        low=float(center - few * np.hypot(center - low, run_error)),
+        high=float(center + few * np.hypot(high - center, run_error)),
     )
-    return Summary(interval, patient_sd, run_sd, num_runs, math.sqrt(variance), degrees_of_freedom)
+    return replace(summary, interval=interval)
+
+
+def summarize_normal(values: Floats, patient_sd: float, level: float = 0.95) -> Summary:
+    """The row of these runs' `values` [run], where the patients' part of their mean's standard error is known."""
+    run_sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    run_variance = run_sd**2 / len(values) if len(values) > 1 else 0.0
+    variance = patient_sd**2 + run_variance
+    degrees_of_freedom = (len(values) - 1) * (variance / run_variance) ** 2 if run_variance else math.inf
+    value, error = float(values.mean()), float(t.ppf((1 + level) / 2, degrees_of_freedom)) * math.sqrt(variance)
+    interval = Interval(value, value - error, value + error)
+    return Summary(interval, patient_sd, run_sd, len(values), math.sqrt(variance), degrees_of_freedom)

@@ -18,6 +18,7 @@ from scipy.stats import rankdata, t
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Bools, Floats
+from bench.evaluation.placements import num_below
 
 POWER_FACTOR = 2.8  # 1.96 + 0.84 standard errors: seen at the 5 % level in 80 % of studies
 CHUNK = 1000  # permutations at once
@@ -110,15 +111,9 @@ def _swap_effects(y_true: NDArray[Any], first: NDArray[Any], second: NDArray[Any
         is_positive = y_true[:, column]
         ranks = np.stack([rankdata(first[:, column]), rankdata(second[:, column])])  # [model, record]
         for own, sign in ((is_positive, 1), (~is_positive, -1)):
-            above = _num_below(ranks[:, own], ranks[:, ~own].ravel())
+            above = num_below(ranks[:, own], ranks[:, ~own].ravel())
             effects[own, column] = sign * (above[0] - above[1]) / (2 * own.sum() * (~own).sum())
     return effects
-
-
-def _num_below(values: Floats, others: Floats) -> Floats:
-    """How many of `others` lie below each value, ties half."""
-    others = np.sort(others)
-    return (np.searchsorted(others, values, side="left") + np.searchsorted(others, values, side="right")) / 2
 
 
 def holm(p: ArrayLike) -> Floats:

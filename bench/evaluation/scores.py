@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Draws, Estimate, draw, resample, summarize
 from bench.evaluation.metrics import Bools, Floats
+from bench.evaluation.placements import summarize_all_labels
 
 METRICS = ("auroc", "average_precision")
 
@@ -35,18 +35,10 @@ def label_sets(y_true: NDArray[Any]) -> dict[str, Bools]:
     return {"all": metrics.defined(y_true), "frequent": metrics.frequent(y_true)}
 
 
-def draw_for(
-    patient_id: NDArray[Any], y_true: NDArray[Any], labels: Sequence[str], num_draws: int, seed: int
-) -> tuple[Draws, bool]:
-    """Draws in which every defined label is present; where they are too rare, draws for the frequent labels alone.
-
-    The second value says whether all defined labels are present, so that their macro average has an interval.
-    """
-    try:
-        return draw(patient_id, y_true, num_draws, seed, labels), True
-    except BenchError:
-        frequent = metrics.frequent(y_true)
-        return draw(patient_id, y_true[:, frequent], num_draws, seed, np.array(labels)[frequent].tolist()), False
+def draw_for(patient_id: NDArray[Any], y_true: NDArray[Any], labels: Sequence[str], num_draws: int, seed: int) -> Draws:
+    """Draws of patients in which every label with at least 10 positives is present."""
+    frequent = metrics.frequent(y_true)
+    return draw(patient_id, np.asarray(y_true)[:, frequent], num_draws, seed, np.array(labels)[frequent].tolist())
 
 
 def score_fold(
@@ -56,62 +48,54 @@ def score_fold(
     patient_id: NDArray[Any] | None = None,
     num_draws: int = 2000,
     seed: int = 0,
-    drawn: tuple[Draws, bool] | None = None,
+    draws: Draws | None = None,
 ) -> dict[str, Any]:
     """Metrics of scores [record, label] as plain data; with `patient_id` [record] also their 95 % intervals.
 
-    `drawn` is what `draw_for` gives for the same arguments, where it is at hand.
+    `draws` are what `draw_for` gives for the same arguments, where they are at hand. Labels with fewer than 10
+    positives have no interval of their own, and no part in one of average precision: nobody can tell how much so few
+    vary.
     """
     sets = label_sets(y_true)
     positives = np.asarray(y_true).astype(bool).sum(axis=0)
     values = dict(
         zip(METRICS, (metrics.auroc(y_true, y_score), metrics.average_precision(y_true, y_score)), strict=True)
     )
-    draws_of: dict[str, Estimate] = {}
+    found: dict[str, Estimate] = {}
     bootstrap: dict[str, Any] | None = None
-    all_present = False
     if patient_id is not None:
-        draws, all_present = drawn or draw_for(patient_id, y_true, labels, num_draws, seed)
+        draws = draws or draw_for(patient_id, y_true, labels, num_draws, seed)
         resampled = resample(y_true, y_score, draws)
-        draws_of = {"auroc": resampled.auroc, "average_precision": resampled.average_precision}
+        found = {"auroc": resampled.auroc, "average_precision": resampled.average_precision}
         bootstrap = {
             "unit": "patient",
             "level": 0.95,
             "num_draws": num_draws,
             "seed": seed,
             "acceptance": draws.acceptance,
-            "labels_present": "all" if all_present else "frequent",
         }
 
-    def described(metric: str, chosen: Bools, has_interval: bool) -> dict[str, float | None]:
-        if draws_of and has_interval and chosen.any():
-            interval: dict[str, float | None] = asdict(summarize([draws_of[metric].macro(chosen)]).interval)
-            return interval
+    def described(metric: str, chosen: Bools) -> dict[str, float | None]:
+        if found and chosen.any() and not (chosen & ~sets["frequent"]).any():
+            return asdict(summarize([found[metric].macro(chosen)]).interval)
+        if patient_id is not None and metric == "auroc" and chosen is sets["all"] and sets["frequent"].any():
+            return asdict(summarize_all_labels(patient_id, y_true, [y_score]).interval)
         value: Floats = metrics.macro(values[metric], chosen)
         return {"value": None if np.isnan(value) else float(value)}
 
     def one(column: int) -> Bools:
-        return np.asarray(np.arange(len(labels)) == column)
+        return np.asarray((np.arange(len(labels)) == column) & sets["all"])
 
     return {
         "num_records": len(y_true),
         "num_patients": None if patient_id is None else len(np.unique(patient_id)),
         "bootstrap": bootstrap,
         "macro": {
-            name: {
-                "num_labels": int(chosen.sum()),
-                **{m: described(m, chosen, all_present or name == "frequent") for m in METRICS},
-            }
+            name: {"num_labels": int(chosen.sum()), **{m: described(m, chosen) for m in METRICS}}
             for name, chosen in sets.items()
         },
         "labels": {
-            label: {
-                "num_positives": int(positives[column]),
-                **{
-                    m: described(m, one(column) & sets["all"], bool(all_present or sets["frequent"][column]))
-                    for m in METRICS
-                },
-            }
+            label: {"num_positives": int(positives[column]), **{m: described(m, one(column)) for m in METRICS}}
             for column, label in enumerate(labels)
         },
         "excluded_labels": [label for label, kept in zip(labels, sets["all"], strict=True) if not kept],

@@ -16,6 +16,7 @@ from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Draws, Estimate, Interval, Summary, resample, summarize
+from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import draw_for, label_sets
 from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, Standing, stand
@@ -193,25 +194,29 @@ def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable
         )
     scored = {(run.cell["draw"], run.cell["seed"]): scored_run(run, labels) for run in runs}
     found: dict[str, dict[str, Summary | Interval]] = {}
-    for chosen, mask in label_sets(labels.y_true).items():
+    sets = label_sets(labels.y_true)
+    for chosen, mask in sets.items():
         estimates = {m: [one.macro(m, mask) for one in scored.values()] for m in METRICS}
-        trusted = draws_of(labels)[1] or chosen == "frequent"
-        found[chosen] = {m: summarize(e) if trusted else _without_draws(e) for m, e in estimates.items()}
+        if (mask == sets["frequent"]).all():
+            found[chosen] = {m: summarize(e) for m, e in estimates.items()}
+        else:
+            of_all = summarize_all_labels(labels.patient_id, labels.y_true, [one.y_score for one in scored.values()])
+            found[chosen] = {"auroc": of_all, "average_precision": _without_draws(estimates["average_precision"])}
     return Row(*key, runs, found, scored)
 
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
     """A run's scores of fold 10, resampled on the draws that all results of the task share."""
     y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
-    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)[0]))
+    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)))
 
 
 METRICS = ("auroc", "average_precision")
 
 
 @functools.lru_cache(maxsize=8)
-def draws_of(labels: LabelTable) -> tuple[Draws, bool]:
-    """The draws of a task, and whether every defined label is in all of them, else only the frequent ones."""
+def draws_of(labels: LabelTable) -> Draws:
+    """The draws that all results of a task share."""
     return draw_for(labels.patient_id, labels.y_true, labels.labels, NUM_DRAWS, SEED)
 
 

@@ -156,8 +156,9 @@ def compare_pairs(
     truth: LabelTable,
     *,
     per_label: bool = False,
+    num_permutations: int | None = None,
 ) -> list[Comparison]:
-    """Each pair compared, the p-values adjusted over all of them."""
+    """Each pair compared, the p-values adjusted over all of them; NUM_PERMUTATIONS unless told otherwise."""
     chosen = metrics.frequent(truth.y_true)
     paired = []
     for first, second in pairs:
@@ -169,7 +170,7 @@ def compare_pairs(
         truth.y_true,
         [([run.y_score for run in one], [run.y_score for run in other]) for one, other in paired],
         chosen,
-        NUM_PERMUTATIONS,
+        num_permutations or NUM_PERMUTATIONS,
     )
     found = []
     for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):

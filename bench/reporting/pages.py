@@ -26,7 +26,9 @@ SELECTIONS = {
     "last": "the last epoch",
 }
 
-REPORTED, COVERAGE = "reported.csv", "coverage.csv"
+REPORTED, SIMULATIONS = "reported.csv", "simulations.csv"
+ALL_LABELS = "coverage, all labels, macro AUROC"
+"""The simulated quantity that is printed where that interval is."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class Surroundings:
 
     reported: Sequence[Mapping[str, str]] = ()
     """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol."""
-    coverage: Sequence[Mapping[str, str]] = ()
-    """Rows of coverage.csv: task, labels (all or frequent), coverage, error."""
+    simulated: Sequence[Mapping[str, str]] = ()
+    """Rows of simulations.csv: task, quantity, setting, percent, error, simulations."""
 
     @classmethod
     def load(cls, folder: Path) -> Surroundings:
         """What is there; nothing where nothing is."""
-        return cls(read_rows(folder / REPORTED), read_rows(folder / COVERAGE))
+        return cls(read_rows(folder / REPORTED), read_rows(folder / SIMULATIONS))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -344,14 +346,15 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "Folds 1-8 train, 9 selects, 10 tests. Every statement counts as a label, whatever its likelihood; records "
         "without a label of the task are dropped (Strodthoff et al. 2020). macro AUROC and macro AP (average "
         "precision) are means over the labels with at least 10 positives in fold 10. In brackets: 95 % percentile "
-        f"intervals over {NUM_DRAWS:,} draws of fold 10's patients, the same for every row; for several runs the "
-        "variance between them is added, and both standard deviations stand with the costs. Ranks in brackets: the "
-        "middle 95 % over the same draws. A difference is the mean over runs paired by draw and seed; its p is the "
-        f"larger of a test that swaps whole patients' ranks ({NUM_PERMUTATIONS:,} permutations) and of the interval's, "
-        "adjusted by Holm over the family named below each table; the resolvable difference is 2.8 standard errors, "
-        f"found in 80 % of studies. Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than "
-        "three runs: how much training varies is not known. init `own:` are weights of a run of ours, by hash. "
-        f"external: scores that were made elsewhere. {recomputed}",
+        f"intervals over {NUM_DRAWS:,} draws of fold 10's patients, the same for every row, their mean moved to the "
+        "value; for several runs the variance between them is added, and both standard deviations stand with the "
+        "costs. AP depends on how many positives there are, so its interval is for folds of this size. Ranks in "
+        "brackets: the middle 95 % over the same draws. A difference is the mean over runs paired by draw and seed; "
+        f"its p is the larger of a test that swaps whole patients' ranks ({NUM_PERMUTATIONS:,} permutations) and of "
+        "the interval's, as the first is blind to how much runs vary, and is adjusted by Holm over the family named "
+        "below each table; the resolvable difference is 2.8 standard errors, found in 80 % of studies. "
+        f"Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than three runs: how much training varies is not known. init `own:` are weights of a "
+        f"run of ours, by hash. external: scores that were made elsewhere. {recomputed}",
         "",
         *_dagger(boards, around),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
@@ -363,13 +366,13 @@ def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
     if not test or test["macro"]["all"]["num_labels"] == test["macro"]["frequent"]["num_labels"]:
         return []
     words = (
-        "† For comparison with the literature: where one or two patients carry a label, an interval covers too seldom."
+        "† For comparison with the literature. Labels with fewer than 10 positives say little of how much they vary: "
+        "that part of the interval is borrowed from the other labels."
     )
-    if test["bootstrap"]["labels_present"] == "all":
-        words += f" {test['bootstrap']['acceptance']:.0%} of the draws of patients held every label and were kept."
-    for row in around.coverage:
-        if row["task"] == boards[0].task and row["labels"] == "all":
-            words += f" Simulated coverage of the 95 % interval here: {row['coverage']} % (± {row['error']})."
+    found = [row for row in around.simulated if (row["task"], row["quantity"]) == (boards[0].task, ALL_LABELS)]
+    if found:
+        shares = "; ".join(f"{row['percent']} % (± {row['error']}) with {row['setting']}" for row in found)
+        words += f" In simulations on these labels and patients a 95 % interval covered the truth in {shares}."
     return [words, ""]
 
 

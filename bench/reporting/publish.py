@@ -29,29 +29,43 @@ TOLERANCE = 1e-6
 
 
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
-    """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is."""
+    """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is.
+
+    The copies' metrics are computed anew: the run must have had the same values, but its intervals may be those of an
+    earlier version.
+    """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
     results = [load_result(folder) for folder in folders]
-    faults = [f"{result.folder}: {fault}" for result in results for fault in faults_of(result, truth)]
+    faults = [
+        f"{result.folder}: {fault}" for result in results for fault in faults_of(result, truth, with_intervals=False)
+    ]
     if faults:
         return [], faults
     copied = []
     for result in results:
         place = target / result.document["dataset"]["name"] / "results" / result.cell["task"] / result.folder.name
         place.mkdir(parents=True, exist_ok=True)
-        for name in (RESULT, PREDICTIONS):
-            if (result.folder / name).is_file():
-                shutil.copyfile(result.folder / name, place / name)
+        document = dict(result.document)
+        if result.incompatible is None:
+            shutil.copyfile(result.folder / PREDICTIONS, place / PREDICTIONS)
+            tables = {fold: truth.fold(result, fold) for fold in result.predictions}
+            document["metrics"] = {f"fold_{f}": _scored_anew(result, f, table) for f, table in tables.items() if table}
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+        (place / RESULT).write_text(text + "\n", encoding="utf-8")
         copied.append(place)
     return copied, []
 
 
-def faults_of(result: Result, truth: Truth) -> list[str]:
+def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
     """Why a result must not be published; without the dataset, what the files alone show."""
     faults: list[str] = []
     try:
-        for found in (_faults_of_origin(result), _faults_of_identity(result), _faults_of_scores(result, truth)):
+        for found in (
+            _faults_of_origin(result),
+            _faults_of_identity(result),
+            _faults_of_scores(result, truth, with_intervals),
+        ):
             faults += found
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         faults.append(f"result.json is not as it was written: {type(error).__name__} {error}")
@@ -93,7 +107,7 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=list))
 
 
-def _faults_of_scores(result: Result, truth: Truth) -> Iterator[str]:
+def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
     """Metrics must follow from the predictions and the dataset's labels."""
     if result.incompatible is not None:
         return
@@ -103,6 +117,7 @@ def _faults_of_scores(result: Result, truth: Truth) -> Iterator[str]:
         return
     if not truth.at_hand:
         return
+    ignored = () if with_intervals else ("low", "high", "bootstrap")
     for fold in folds:
         table = truth.fold(result, fold)
         if table is None:
@@ -111,29 +126,28 @@ def _faults_of_scores(result: Result, truth: Truth) -> Iterator[str]:
                 f"{result.document['dataset']['name']} is not that of the dataset at hand"
             )
             return
-        yield from _faults_of_fold(result, fold, table)
+        said, found = _plain(result.document["metrics"][f"fold_{fold}"]), _plain(_scored_anew(result, fold, table))
+        for where, told, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
+            yield f"{where} is said to be {told}, from the predictions it is {computed}"
+            break
 
 
-def _faults_of_fold(result: Result, fold: int, table: LabelTable) -> Iterator[str]:
+def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
+    """The metrics of a fold, with intervals where the result has them."""
     said = result.document["metrics"][f"fold_{fold}"]
     y_score = align(result.predictions[fold], table.ecg_id, table.labels)
     if said["bootstrap"] is None:
-        found = score_fold(table.y_true, y_score, table.labels)
-    else:
-        num_draws, seed = said["bootstrap"]["num_draws"], said["bootstrap"]["seed"]
-        drawn = draws_of(table) if (num_draws, seed) == (NUM_DRAWS, SEED) else None
-        found = score_fold(table.y_true, y_score, table.labels, table.patient_id, num_draws, seed, drawn)
-    found["num_patients"] = said["num_patients"] if said["bootstrap"] is None else found["num_patients"]
-    for where, told, computed in _differences(_plain(said), _plain(found), f"metrics.fold_{fold}"):
-        yield f"{where} is said to be {told}, from the predictions it is {computed}"
-        return
+        return score_fold(table.y_true, y_score, table.labels) | {"num_patients": said["num_patients"]}
+    num_draws, seed = said["bootstrap"]["num_draws"], said["bootstrap"]["seed"]
+    draws = draws_of(table) if (num_draws, seed) == (NUM_DRAWS, SEED) else None
+    return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_draws, seed, draws)
 
 
-def _differences(told: Any, computed: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
-    """Where two documents of plain data differ, numbers by more than TOLERANCE."""
+def _differences(told: Any, computed: Any, where: str, ignored: Sequence[str] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Where two documents of plain data differ, numbers by more than TOLERANCE, `ignored` keys aside."""
     if isinstance(told, Mapping) and isinstance(computed, Mapping):
-        for key in sorted({*told, *computed}):
-            yield from _differences(told.get(key), computed.get(key), f"{where}.{key}")
+        for key in sorted({*told, *computed} - {*ignored}):
+            yield from _differences(told.get(key), computed.get(key), f"{where}.{key}", ignored)
     elif isinstance(told, int | float) and isinstance(computed, int | float):
         if not math.isclose(told, computed, rel_tol=0, abs_tol=TOLERANCE):
             yield where, told, computed
