@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,41 @@ def test_everything_follows_and_is_the_same_bytes_again(shelf: Path, truth: Trut
     before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
     write(shelf, truth)
     assert {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()} == before
+
+
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "wandb", "wfdb", "sklearn", "huggingface_hub"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from bench.cli import main
+main()
+"""
+"""`bench` where what trains and reads signals is not installed."""
+
+
+def test_a_reader_needs_no_torch(tables: Path, runs: list[Path], tmp_path: Path) -> None:
+    table = label_table(load_records(tables), find_task("superdiag"))
+    test = table.select(table.strat_fold == TEST_FOLD)
+    perfect = pd.DataFrame(test.y_true * 1.0, columns=list(test.labels)).assign(ecg_id=test.ecg_id)
+    perfect.to_csv(tmp_path / "x.csv", index=False)
+    boards = ["--out", "boards"]
+    for words, says in (
+        (["score", "x.csv", "--task", "superdiag", "--name", "perfect", "--runs", "mine"], "1.0000"),
+        (["compare", *map(str, runs[::2][:2])], "first minus second"),
+        (["publish", *map(str, runs), *boards], "published"),
+        (["leaderboard", "--published", *boards], "wrote"),
+        (["leaderboard", "--check", *boards], "results against the dataset's labels"),
+        (["data", "info", str(tables)], "superdiag"),
+    ):
+        data = [] if words[0] == "data" else ["--data", str(tables)]
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT, *words, *data], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (words, done.stderr)
+        assert says in done.stdout, words
 
 
 def edit_json(**changes: object) -> Callable[[Path], None]:
