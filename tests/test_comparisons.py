@@ -62,6 +62,42 @@ def test_the_family_is_the_declared_one() -> None:
     assert absent.baseline == {}
 
 
+NAMES = [
+    "ft on net, bf16 (own:460b68ef)",
+    "lpft on net, bf16 (own:460b68ef)",
+    "ft on net, bf16 (random)",
+    "lpft(lr=0.1) on net, bf16 (random)",
+    "scratch on fcn_wang (random)",
+    "theirs (external)",
+]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "family", "expected"),
+    [
+        ("ft", None, [(1, 0), (3, 2)]),  # each on its own backbone and init; what has no ft there is not tested
+        ("ft", ("lpft",), [(1, 0)]),
+        ("ft on net (own)", None, [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]),
+        ("ft on net (random)", ("lpft on net", "theirs (external)"), [(1, 2), (5, 2)]),
+        ("ft on net, bf16 (own:460b68ef)", ("scratch",), [(4, 0)]),
+        ("scratch on fcn_wang", ("ft",), [(0, 4), (2, 4)]),
+        ("theirs (external)", ("lpft(lr=0.1)",), [(3, 5)]),
+        ("lp", None, []),
+        ("ft on other", None, []),
+        (None, None, []),
+    ],
+)
+def test_a_baseline_is_declared_without_hash_or_precision(
+    baseline: str | None, family: tuple[str, ...] | None, expected: list[tuple[int, int]]
+) -> None:
+    assert Plan(baseline, family).contrasts(NAMES) == [(NAMES[one], NAMES[other]) for one, other in expected]
+
+
+def test_a_baseline_that_may_be_either_is_refused() -> None:
+    with pytest.raises(BenchError, match=r"'ft on net' may be any of ft on net, bf16 \(own:460b68ef\), ft on net"):
+        Plan("ft on net").contrasts(NAMES)
+
+
 def test_rows_without_a_common_run_are_not_told_apart() -> None:
     found = stand({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, Plan("one"), TRUTH)
     assert found is not None
@@ -107,6 +143,8 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
         ("baseline = ", "is not TOML"),
         ("base = 1", "unknown keys base; expected baseline, family, margin"),
         ("margin = 2", r"margin must be a number in \[0, 1\)"),
+        ("baseline = 3", "baseline must be a method or a row in quotes, got 3"),
+        ('family = "lp"', "family must be a list of methods or rows in quotes, got 'lp'"),
     ):
         path.write_text(text)
         with pytest.raises(BenchError, match=message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,9 +46,10 @@ class Plan:
     """What a board declares before anyone looks: its baseline, which rows are tested against it, and the margin."""
 
     baseline: str | None = None
-    """A row as the board names it, or None: no row is tested against another."""
+    """`ft`: each row is tested against that method on its own backbone and init. Or one row for all, `ft on net1d_mini`
+    or more exactly `ft on net1d_mini (own)`. None: no row is tested against another."""
     family: tuple[str, ...] | None = None
-    """Rows to test against the baseline; None: every other."""
+    """Rows to test against the baseline, named in the same ways; None: every one."""
     margin: float = 0.005
     """Differences of macro AUROC that do not matter."""
 
@@ -63,11 +65,62 @@ class Plan:
         unknown = set(document) - {"baseline", "family", "margin"}
         if unknown:
             raise BenchError(f"{path} has unknown keys {', '.join(sorted(unknown))}; expected baseline, family, margin")
-        family = document.get("family")
+        baseline, family = document.get("baseline"), document.get("family")
         margin = document.get("margin", cls.margin)
         if not isinstance(margin, int | float) or not 0 <= margin < 1:
             raise BenchError(f"{path}: margin must be a number in [0, 1), got {margin!r}")
-        return cls(document.get("baseline"), None if family is None else tuple(family), float(margin))
+        if not isinstance(baseline, str | None):
+            raise BenchError(f"{path}: baseline must be a method or a row in quotes, got {baseline!r}")
+        if family is not None and not (isinstance(family, list) and all(isinstance(one, str) for one in family)):
+            raise BenchError(f"{path}: family must be a list of methods or rows in quotes, got {family!r}")
+        return cls(baseline, None if family is None else tuple(family), float(margin))
+
+    @property
+    def of_same_backbone(self) -> bool:
+        """Whether the baseline is a method, and not one row for all."""
+        return self.baseline is not None and not re.search(r" on |\(external\)$", self.baseline)
+
+    def contrasts(self, rows: Sequence[str]) -> list[tuple[str, str]]:
+        """Each row of the family and its baseline, for rows as boards name them.
+
+        Raises BenchError where several rows could be the one baseline.
+        """
+        found = []
+        for name in rows:
+            if self.baseline is None or (self.family and not any(_fits(declared, name) for declared in self.family)):
+                continue
+            fitting = [other for other in rows if _fits(self.baseline, other)]
+            if self.of_same_backbone and self.baseline not in rows:
+                fitting = [other for other in fitting if _place(other) == _place(name)]
+            if len(fitting) > 1:
+                raise BenchError(
+                    f"the declared baseline {self.baseline!r} may be any of {', '.join(fitting)}: say which"
+                )
+            found += [(name, fitting[0])] if fitting and fitting != [name] else []
+        return found
+
+
+_ROW = re.compile(r"(?P<method>.+) on (?P<backbone>.+) \((?P<init>[^()]+)\)")
+_DECLARED = re.compile(r"(?P<method>.+?)(?: on (?P<backbone>.+?)(?: \((?P<init>[^()]+)\))?)?")
+
+
+def _fits(declared: str, name: str) -> bool:
+    """Whether a row is meant: by its method, by backbone too (whatever its precision), by init too (`own` for all)."""
+    row, wanted = _ROW.fullmatch(name), _DECLARED.fullmatch(declared)
+    if declared == name or row is None or wanted is None:
+        return declared == name
+    method, backbone, init = wanted.groups()
+    return (
+        row["method"] == method
+        and (backbone is None or f"{row['backbone']}, ".startswith(f"{backbone}, "))
+        and (init in (None, row["init"]) or (init == "own" and row["init"].startswith("own:")))
+    )
+
+
+def _place(name: str) -> tuple[str, ...]:
+    """Backbone and init of a row; of scores made elsewhere just the name."""
+    row = _ROW.fullmatch(name)
+    return (row["backbone"], row["init"]) if row else (name,)
 
 
 @dataclass(frozen=True)
@@ -119,6 +172,11 @@ class Standing:
     baseline: Mapping[str, Comparison]
     """Row -> its difference from the declared baseline, adjusted over the declared family."""
 
+    @property
+    def baselines(self) -> set[str]:
+        """The rows that others were tested against."""
+        return {found.second for found in self.baseline.values()}
+
 
 def stand(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Standing | None:
     """All rows, in board order, against each other and against the baseline; None where no label is frequent."""
@@ -142,10 +200,7 @@ def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str
 
 def against_baseline(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> dict[str, Comparison]:
     """Row -> its comparison with the declared baseline, adjusted over the declared family."""
-    if plan.baseline is None or plan.baseline not in rows:
-        return {}
-    family = [name for name in rows if name != plan.baseline and (plan.family is None or name in plan.family)]
-    pairs = [(name, plan.baseline) for name in family if _shared(rows[name], rows[plan.baseline])]
+    pairs = [(name, other) for name, other in plan.contrasts(list(rows)) if _shared(rows[name], rows[other])]
     return {found.first: found for found in compare_pairs(rows, pairs, plan.margin, truth)}
 
 

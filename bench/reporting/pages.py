@@ -164,7 +164,7 @@ def _cells(board: Board, place: int, narrow: bool, compared: bool) -> list[str]:
     cells.append(spell(row.summaries["frequent"]["auroc"]))
     if compared and standing is not None:
         found = standing.baseline.get(row.name)
-        own = "baseline" if row.name == board.plan.baseline else "–"
+        own = "baseline" if row.name in standing.baselines else "–"
         cells += (
             [own, ""] if found is None else [spell_difference(found.differences["auroc"]), spell_p(found.p_adjusted)]
         )
@@ -202,15 +202,16 @@ def _claims(board: Board) -> list[str]:
     lines = []
     if standing.baseline:
         found = list(standing.baseline.values())
+        whose = f"{plan.baseline} on the same backbone and init" if plan.of_same_backbone else plan.baseline
         lines.append(
-            f"- Baseline: {plan.baseline}. {_rows(len(found))} tested against it (Holm over {len(found)}); "
+            f"- Baseline: {whose}. {_rows(len(found))} tested against it (Holm over {len(found)}); "
             f"resolvable difference {_range([one.resolvable for one in found])}."
         )
         better = [one.first for one in found if one.significant and one.differences["auroc"].interval.value > 0]
         worse = [one.first for one in found if one.significant and one.differences["auroc"].interval.value < 0]
         lines += [f"- Better than the baseline: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."]
     elif plan.baseline:
-        lines.append(f"- The declared baseline, {plan.baseline}, has no run here that could be paired.")
+        lines.append(f"- The declared baseline, {plan.baseline}, has no run here that a row could be paired with.")
     if standing.pairs:
         lines.append(
             f"- Groups: rows that share a letter are not told apart (Holm over all pairs, {len(standing.pairs)}); "
@@ -353,8 +354,9 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         f"its p is the larger of a test that swaps whole patients' ranks ({NUM_PERMUTATIONS:,} permutations) and of "
         "the interval's, as the first is blind to how much runs vary, and is adjusted by Holm over the family named "
         "below each table; the resolvable difference is 2.8 standard errors, found in 80 % of studies. "
-        f"Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than three runs: how much training varies is not known. init `own:` are weights of a "
-        f"run of ours, by hash. external: scores that were made elsewhere. {recomputed}",
+        f"Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than three runs: how much training "
+        "varies is not known. init `own:` are weights of a run of ours, by hash. external: scores that were made "
+        f"elsewhere. {recomputed}",
         "",
         *_dagger(boards, around),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",

@@ -67,16 +67,17 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
 
 
 def forest(board: Board, path: Path) -> Path | None:
-    """Macro AUROC of each row with its interval, best on top; the baseline's value is a dashed line."""
+    """Macro AUROC of each row with its interval, best on top; a baseline's value is a dashed line."""
     if not board.rows:
         return None
+    baselines = board.standing.baselines if board.standing else ()
     with _drawing(path, 8, 1.0 + 0.32 * len(board.rows)) as axes:
         for place, row in enumerate(reversed(board.rows)):
             found = interval_of(row.summaries["frequent"]["auroc"])
-            color = COLORS[1] if row.name == board.plan.baseline else COLORS[0]
+            color = COLORS[1] if row.name in baselines else COLORS[0]
             axes.plot([found.low, found.high], [place, place], color=color, solid_capstyle="round")
             axes.plot([found.value], [place], "o", color=color, markersize=6)
-            if row.name == board.plan.baseline:
+            if row.name in baselines:
                 axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0)
         axes.set_yticks(range(len(board.rows)), [row.name for row in reversed(board.rows)])
         axes.set_ylim(-0.6, len(board.rows) - 0.4)

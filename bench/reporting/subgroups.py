@@ -53,7 +53,8 @@ def _name(value: object) -> str:
 def subgroup_page(board: Board, truth: Truth) -> str:
     """The Markdown page of a board: its first rows and the baseline in each part of fold 10."""
     assert board.truth is not None
-    rows = [row for row in board.rows if row.name == board.plan.baseline]
+    baselines = board.standing.baselines if board.standing else ()
+    rows = [row for row in board.rows if row.name in baselines][:1]
     rows = [*[row for row in board.rows if row not in rows][: NUM_ROWS - len(rows)], *rows]
     lines = [f"# Subgroups: {board.task} on {board.dataset}", "", f"[Back to the board]({board.task}.md)", ""]
     lines += [f"{board.title}.", ""]
