@@ -239,8 +239,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """What a runs folder holds: done, declined, stale, running, unfinished, failed, and why."""
+    from bench.reporting.listing import table
     from bench.reporting.status import as_data, survey
-    from bench.reporting.tables import table
 
     found = survey(runs)
     if as_json:
@@ -262,7 +262,7 @@ def prune(
 ) -> None:
     """Free disk: what killed runs have left over, and more if asked. No result goes, and nothing of a running cell."""
     from bench.reporting import prune as pruning
-    from bench.reporting.tables import table
+    from bench.reporting.listing import table
 
     freed = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
     out.print(table(str(runs), [one.as_row() for one in freed]))

@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
 from bench.launch.workers import default_jobs, run_cells
 from bench.registry import Kind, Plugin, Reference, registry
-from bench.reporting.tables import table
+from bench.reporting.listing import table
 from bench.run import Options
 
 T = TypeVar("T")

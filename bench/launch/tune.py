@@ -13,8 +13,8 @@ from bench.cell import Cell
 from bench.errors import BenchError, Diverged
 from bench.launch.workers import Ended, run_cells
 from bench.registry import Reference, find, normalize, resolve
+from bench.reporting.listing import table
 from bench.reporting.results import record_search
-from bench.reporting.tables import table
 
 if TYPE_CHECKING:
     from bench.run import Options
