@@ -31,7 +31,7 @@ class SameConv1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         (kernel_size,), (stride,), length = self.conv.kernel_size, self.conv.stride, x.shape[1]
         weight, bias, on_cpu = self.conv.weight, self.conv.bias, x.device.type == "cpu"
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
             kind = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
         if kernel_size == 1 and not (on_cpu and x.dtype == torch.float32):
