@@ -19,7 +19,7 @@ from bench.evaluation.scores import score_fold
 from bench.reporting import boards
 from bench.reporting.boards import Board, as_data, interval_of, make_boards
 from bench.reporting.pages import ALL_LABELS, Surroundings, page, spell, write_pages
-from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, write_result
+from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, record_search, write_result
 from bench.reporting.tables import board_table, result_table
 from bench.reporting.truth import truth_of
 
@@ -120,6 +120,19 @@ def test_seeds_and_draws_share_a_row_of_mean_metrics_and_a_wider_interval(write:
     lines = page([board]).splitlines()
     assert any("| net | random | ft |" in line and "| 3 |" in line for line in lines)
     assert any("| alone | random | ft |" in line and "| 1* |" in line for line in lines)
+
+
+def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: Path) -> None:
+    folder = write("tuned", 1.0, arch="tuned")
+    record_search(load_result(folder), {"trials": [{"method": f"ft(lr={k})"} for k in range(7)]})
+    write("plain", 0.5, arch="plain")
+    (board,) = made(tmp_path)
+
+    assert [row.num_trials for row in board.rows] == [7, 0]
+    lines = page([board]).splitlines()
+    assert any("| runs |" in line and "| trials |" in line for line in lines)
+    assert any("| tuned |" in line and line.endswith("| 7 | 1* |") for line in lines)
+    assert any("| plain |" in line and line.endswith("| – | 1* |") for line in lines)
 
 
 def test_unlike_runs_do_not_share_a_row(write: Write, tmp_path: Path) -> None:

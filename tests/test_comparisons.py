@@ -76,9 +76,10 @@ NAMES = [
     ("baseline", "family", "expected"),
     [
         ("ft", None, [(1, 0), (3, 2)]),  # each on its own backbone and init; what has no ft there is not tested
-        ("ft", ("lpft",), [(1, 0)]),
+        ("ft", ("lpft",), [(1, 0), (3, 2)]),
+        ("lpft", ("ft",), [(0, 1), (2, 3)]),  # whatever its setting
         ("ft on net (own)", None, [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]),
-        ("ft on net (random)", ("lpft on net", "theirs (external)"), [(1, 2), (5, 2)]),
+        ("ft on net (random)", ("lpft on net", "theirs (external)"), [(1, 2), (3, 2), (5, 2)]),
         ("ft on net, bf16 (own:460b68ef)", ("scratch",), [(4, 0)]),
         ("scratch on fcn_wang", ("ft",), [(0, 4), (2, 4)]),
         ("theirs (external)", ("lpft(lr=0.1)",), [(3, 5)]),
@@ -91,6 +92,14 @@ def test_a_baseline_is_declared_without_hash_or_precision(
     baseline: str | None, family: tuple[str, ...] | None, expected: list[tuple[int, int]]
 ) -> None:
     assert Plan(baseline, family).contrasts(NAMES) == [(NAMES[one], NAMES[other]) for one, other in expected]
+
+
+def test_the_plain_method_is_the_baseline_where_it_stands_beside_a_tuned_one() -> None:
+    names = ["ft on net (random)", "ft(lr=0.1) on net (random)", "lp on net (random)"]
+
+    assert Plan("ft").contrasts(names) == [(names[1], names[0]), (names[2], names[0])]
+    with pytest.raises(BenchError, match=r"'ft' may be any of ft\(lr=0.1\) on net \(random\), ft\(lr=0.2\) on net"):
+        Plan("ft").contrasts([*names[1:], "ft(lr=0.2) on net (random)"])
 
 
 def test_a_baseline_that_may_be_either_is_refused() -> None:

@@ -45,6 +45,11 @@ class Row:
         return row_name(self.backbone, self.init, self.method)
 
     @property
+    def num_trials(self) -> int:
+        """Settings that were tried on fold 9 to find this one; 0 where none was looked for."""
+        return max(len(run.document.get("search", {}).get("trials", ())) for run in self.runs)
+
+    @property
     def score(self) -> float:
         """What rows are sorted by: macro AUROC over the labels with at least 10 test positives, or all."""
         frequent = interval_of(self.summaries["frequent"]["auroc"]).value

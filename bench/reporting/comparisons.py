@@ -46,8 +46,8 @@ class Plan:
     """What a board declares before anyone looks: its baseline, which rows are tested against it, and the margin."""
 
     baseline: str | None = None
-    """`ft`: each row is tested against that method on its own backbone and init. Or one row for all, `ft on net1d_mini`
-    or more exactly `ft on net1d_mini (own)`. None: no row is tested against another."""
+    """`ft`: each row is tested against that method, as it was tuned, on its own backbone and init. Or one row for all,
+    `ft on net1d_mini` or more exactly `ft on net1d_mini (own)`. None: no row is tested against another."""
     family: tuple[str, ...] | None = None
     """Rows to test against the baseline, named in the same ways; None: every one."""
     margin: float = 0.005
@@ -92,6 +92,7 @@ class Plan:
             fitting = [other for other in rows if _fits(self.baseline, other)]
             if self.of_same_backbone and self.baseline not in rows:
                 fitting = [other for other in fitting if _place(other) == _place(name)]
+                fitting = [other for other in fitting if other.startswith(f"{self.baseline} on ")] or fitting
             if len(fitting) > 1:
                 raise BenchError(
                     f"the declared baseline {self.baseline!r} may be any of {', '.join(fitting)}: say which"
@@ -105,13 +106,16 @@ _DECLARED = re.compile(r"(?P<method>.+?)(?: on (?P<backbone>.+?)(?: \((?P<init>[
 
 
 def _fits(declared: str, name: str) -> bool:
-    """Whether a row is meant: by its method, by backbone too (whatever its precision), by init too (`own` for all)."""
+    """Whether a row is meant: by its method, by backbone too (whatever its precision), by init too (`own` for all).
+
+    A method's bare name stands for whatever setting of it there is.
+    """
     row, wanted = _ROW.fullmatch(name), _DECLARED.fullmatch(declared)
     if declared == name or row is None or wanted is None:
         return declared == name
     method, backbone, init = wanted.groups()
     return (
-        row["method"] == method
+        method in (row["method"], row["method"].partition("(")[0])
         and (backbone is None or f"{row['backbone']}, ".startswith(f"{backbone}, "))
         and (init in (None, row["init"]) or (init == "own" and row["init"].startswith("own:")))
     )

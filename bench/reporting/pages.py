@@ -144,17 +144,19 @@ def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
 def _scores(board: Board) -> list[str]:
     narrow = any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in board.rows)
     compared = board.standing is not None and bool(board.standing.baseline)
+    tuned = any(row.num_trials for row in board.rows)
     head = ["rank", "group", "backbone", "init", "method", "macro AUROC"]
     head += ["Δ baseline", "p, Holm"] if compared else []
-    head += ["macro AP", *(["AUROC, all labels†"] if narrow else []), "runs"]
-    return markdown_table(head, [_cells(board, place, narrow, compared) for place, _ in enumerate(board.rows)], left=5)
+    head += ["macro AP", *(["AUROC, all labels†"] if narrow else []), *(["trials"] if tuned else []), "runs"]
+    rows = [_cells(board, place, narrow, compared, tuned) for place, _ in enumerate(board.rows)]
+    return markdown_table(head, rows, left=5)
 
 
 def _num_labels(row: Row, chosen: str) -> int:
     return int(row.runs[0].document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen]["num_labels"])
 
 
-def _cells(board: Board, place: int, narrow: bool, compared: bool) -> list[str]:
+def _cells(board: Board, place: int, narrow: bool, compared: bool, tuned: bool) -> list[str]:
     row, standing = board.rows[place], board.standing
     rank, group = str(place + 1), ""
     if standing is not None:
@@ -170,6 +172,7 @@ def _cells(board: Board, place: int, narrow: bool, compared: bool) -> list[str]:
         )
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
+    cells += [str(row.num_trials or "–")] if tuned else []
     return [*cells, str(len(row.runs)) + ("*" if len(row.runs) < MIN_RUNS else "")]
 
 
@@ -341,6 +344,11 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         if all(board.recomputed for board in boards)
         else "Copied from the results: the dataset was not at hand to recompute them."
     )
+    searched = (
+        "trials: settings of the method tried on fold 9, of which the best is the row. "
+        if any(row.num_trials for board in boards for row in board.rows)
+        else ""
+    )
     return [
         "---",
         "",
@@ -356,7 +364,7 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "below each table; the resolvable difference is 2.8 standard errors, found in 80 % of studies. "
         f"Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than three runs: how much training "
         "varies is not known. init `own:` are weights of a run of ours, by hash. external: scores that were made "
-        f"elsewhere. {recomputed}",
+        f"elsewhere. {searched}{recomputed}",
         "",
         *_dagger(boards, around),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
