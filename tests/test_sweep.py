@@ -469,8 +469,13 @@ def test_merged_folders_are_one_sweep(done: tuple[Path, Cell, Result], demo_set:
     shutil.copytree(tmp_path / "elsewhere", tmp_path / "runs" / "from another machine")
     assert states([cell, other], tmp_path / "runs") == ["done", "done"], "a repeat is no other cell"
     (board,) = make_boards(list(find_results(tmp_path / "runs")), truth_of(demo_set))
-    assert len(board.repeats) == 1
     assert [len(row.runs) for row in board.rows] == [2]
+    (twin,) = (tmp_path / "runs" / "from another machine").rglob(RESULT)
+    document = json.loads(twin.read_text())
+    document["metrics"]["fold_10"]["macro"]["all"]["auroc"]["value"] += 0.1
+    twin.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"from another machine.* are results of one cell and disagree"):
+        make_boards(list(find_results(tmp_path / "runs")), truth_of(demo_set))
 
 
 def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
