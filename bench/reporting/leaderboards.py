@@ -56,7 +56,7 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
             written.append(_write(home / f"{task}-subgroups.md", subgroup_page(known[0], truth)))
             links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
     if around.reported:
-        written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported)))
+        written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     return [*written, *write_pages(boards, folder, around, pictures, links)]
 
 

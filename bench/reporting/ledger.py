@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from bench.errors import BenchError
 from bench.registry import Reference
 from bench.reporting.boards import Board, Row, interval_of
+from bench.reporting.claims import claim_lines
 from bench.reporting.pages import markdown_table
 
 TOLERANCE = 0.01
+ROUNDING = 5e-5
+"""Half a digit of what is printed."""
 BACKBONES = {"ECGFounder": "ecgfounder", "Net1D": "ecgfounder", "Wavelet+NN": "wavelet_nn"}
 """Published names that are not ours. Net1D from scratch is ECGFounder's architecture with random weights."""
 SETTINGS = {
@@ -20,27 +23,31 @@ SETTINGS = {
 """Setting -> our init and methods, at their defaults, the first that there is."""
 
 
-def ledger(boards: Sequence[Board], reported: Sequence[Mapping[str, str]]) -> str:
-    """The Markdown page: published value, ours, difference, tolerance and status of every published number."""
-    full = [
-        board for board in boards if board.fraction == 1 and not board.manifest and board.dataset.startswith("ptb-xl")
-    ]
+STATUSES = ("reproduced", "not reproduced", "no run of ours")
+
+
+def ledger(
+    boards: Sequence[Board], reported: Sequence[Mapping[str, str]], claims: Sequence[Mapping[str, str]] = ()
+) -> str:
+    """The Markdown page: published value, ours, difference, tolerance and status of every published number; claims."""
+    real = [board for board in boards if board.dataset.startswith("ptb-xl") and not board.manifest]
+    full = [board for board in real if board.fraction == 1]
     entries = [_entry(row, _match(row, full)) for row in reported]
-    tally = {
-        status: sum(status == entry[-1] for entry in entries) for status in ("agrees", "differs", "no run of ours")
-    }
+    tally = {status: sum(status == entry[-1] for entry in entries) for status in STATUSES}
     head = ["task", "model", "setting", "source", "ours", "published", "our value", "difference", "tolerance", "status"]
-    lines = ["# Ledger", "", f"{len(entries)} published macro AUROCs over all labels: "]
+    lines = ["# Ledger", ""]
+    lines += claim_lines(real, claims) if claims else []
+    lines += ["## Numbers", "", f"{len(entries)} published macro AUROCs over all labels: "]
     lines[-1] += ", ".join(f"{number} {status}" for status, number in tally.items()) + "."
     lines += [
         "",
-        "Ours are rows on all training records of PTB-XL at the methods' defaults, the mean of their runs. Tolerance: "
-        f"the published bracket, at most {TOLERANCE}; {TOLERANCE} where none was published. Protocols differ in part: "
-        "they stand on each board under “Reported elsewhere”.",
+        "Ours are rows on all training records of PTB-XL at the methods' defaults, the mean of their runs. Reproduced: "
+        f"within the published bracket and within {TOLERANCE}; within {TOLERANCE} where none was published. Protocols "
+        "differ in part: they stand on each board under “Reported elsewhere”.",
         "",
     ]
-    order = {"differs": 0, "agrees": 1, "no run of ours": 2}
-    return "\n".join([*lines, *markdown_table(head, sorted(entries, key=lambda entry: order[entry[-1]]), left=5)])
+    ordered = sorted(entries, key=lambda entry: [STATUSES[1], STATUSES[0], STATUSES[2]].index(entry[-1]))
+    return "\n".join([*lines, *markdown_table(head, ordered, left=5)])
 
 
 def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:
@@ -51,9 +58,10 @@ def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:
         return [*words, "–", reported["macro_auroc"], "–", "–", f"{tolerance:.3f}", "no run of ours"]
     ours = interval_of(row.summaries["all"]["auroc"]).value
     difference = ours - published
-    status = "agrees" if abs(difference) <= tolerance + 5e-5 else "differs"
+    status = STATUSES[0] if abs(difference) <= tolerance + ROUNDING else STATUSES[1]
     numbers = [f"{ours:.4f}", f"{difference:+.4f}".replace("-", "−"), f"{tolerance:.3f}"]
-    return [*words, f"{row.name}, {len(row.runs)} runs", reported["macro_auroc"], *numbers, status]
+    runs = f"{len(row.runs)} run" + "s" * (len(row.runs) != 1)
+    return [*words, f"{row.name}, {runs}", reported["macro_auroc"], *numbers, status]
 
 
 def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:

@@ -26,7 +26,7 @@ SELECTIONS = {
     "last": "the last epoch",
 }
 
-REPORTED, SIMULATIONS = "reported.csv", "simulations.csv"
+REPORTED, CLAIMS, SIMULATIONS = "reported.csv", "claims.csv", "simulations.csv"
 ALL_LABELS = "coverage, all labels, macro AUROC"
 """The simulated quantity that is printed where that interval is."""
 
@@ -37,13 +37,15 @@ class Surroundings:
 
     reported: Sequence[Mapping[str, str]] = ()
     """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol."""
+    claims: Sequence[Mapping[str, str]] = ()
+    """Rows of claims.csv: claim, better, worse, tasks, metric, fraction, than_fraction, gain, source."""
     simulated: Sequence[Mapping[str, str]] = ()
     """Rows of simulations.csv: task, quantity, setting, percent, error, simulations."""
 
     @classmethod
     def load(cls, folder: Path) -> Surroundings:
         """What is there; nothing where nothing is."""
-        return cls(read_rows(folder / REPORTED), read_rows(folder / SIMULATIONS))
+        return cls(*(read_rows(folder / name) for name in (REPORTED, CLAIMS, SIMULATIONS)))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,184 @@
+"""Published numbers and claims against our rows: status by the declared tolerance and test, and silence is named."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.data.tasks import LabelTable
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import draw, resample, summarize
+from bench.evaluation.compare import permutation_p
+from bench.reporting.boards import Board, Row
+from bench.reporting.comparisons import Plan, ScoredRun
+from bench.reporting.ledger import ledger
+from bench.reporting.pages import read_rows
+from bench.reporting.results import Result
+
+RANDOM = np.random.default_rng(0)
+Y_TRUE = RANDOM.random((300, 2)) < 0.3
+PATIENTS = np.sort(RANDOM.integers(200, size=300))
+SHARED = RANDOM.normal(size=Y_TRUE.shape)
+EVERY = np.ones(2, dtype=bool)
+HEAD = "task,model,setting,macro_auroc,bracket,low,high,source,protocol"
+MODEL, OTHER = ("ecgfounder", "pretrained"), ("net, bf16", "own:1234")
+
+
+def truth(task: str) -> LabelTable:
+    return LabelTable(task, ("A", "B"), np.arange(300), PATIENTS, np.full(300, 10), Y_TRUE)
+
+
+def row(method: str, quality: float, model: tuple[str, str] = MODEL, seeds: Sequence[int] = (0, 1, 2)) -> Row:
+    """Runs of one quality that share most of their noise with every other row's."""
+    draws = draw(PATIENTS, Y_TRUE, num_draws=200)
+    scored = {}
+    for seed in seeds:
+        noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)
+        y_score = quality * Y_TRUE + SHARED + 0.1 * noise
+        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, draws))
+    found = {m: summarize([run.macro(m, EVERY) for run in scored.values()]) for m in ("auroc", "average_precision")}
+    runs = tuple(Result(Path(str(seed)), {}) for seed in seeds)
+    return Row(*model, method, runs, {"all": found, "frequent": found}, scored)
+
+
+def board(task: str, *rows: Row, fraction: float = 1.0, dataset: str = "ptb-xl-1.0.3", manifest: str = "") -> Board:
+    return Board(dataset, False, task, "f", fraction, manifest, rows, (), truth(task), Plan(), None)
+
+
+def reported(tmp_path: Path, *rows: str) -> list[dict[str, str]]:
+    (tmp_path / "reported.csv").write_text("\n".join([HEAD, *rows]) + "\n")
+    return read_rows(tmp_path / "reported.csv")
+
+
+def claim(metric: str = "auroc", tasks: str = "form", fraction: str = "1", than: str = "1") -> dict[str, str]:
+    words = {"claim": "It helps", "better": "lpft-sd", "worse": "ft", "tasks": tasks, "metric": metric}
+    return {**words, "fraction": fraction, "than_fraction": than, "gain": "+3 %", "source": "a paper"}
+
+
+def table(text: str, title: str) -> list[dict[str, str]]:
+    """The rows of the table under a title."""
+    lines = [line for line in text.split(f"## {title}")[1].split("##")[0].splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(head, cells, strict=True)) for cells in rows]
+
+
+@pytest.mark.parametrize(
+    ("published", "bracket", "tolerance", "status"),
+    [
+        (0.004, "0.006", "0.006", "reproduced"),
+        (-0.004, "0.006", "0.006", "reproduced"),
+        (0.008, "0.006", "0.006", "not reproduced"),
+        (0.008, "", "0.010", "reproduced"),
+        (0.008, "0.02", "0.010", "reproduced"),  # a wide bracket is no licence
+        (0.012, "0.02", "0.010", "not reproduced"),
+    ],
+)
+def test_reproduced_is_within_the_bracket_and_a_hundredth(
+    tmp_path: Path, published: float, bracket: str, tolerance: str, status: str
+) -> None:
+    ours = row("scratch", 1.2, ("fcn_wang", "random"))
+    value = np.mean([metrics.auroc(Y_TRUE, run.y_score).mean() for run in ours.scored.values()])
+    numbers = reported(tmp_path, f"form,fcn_wang,from scratch,{value + published:.6f},{bracket},,,Somebody,theirs")
+    (found,) = table(ledger([board("form", ours)], numbers), "Numbers")
+
+    assert (found["status"], found["tolerance"], found["our value"]) == (status, tolerance, f"{value:.4f}")
+    assert found["difference"] == f"{-published:+.4f}".replace("-", "−")
+    assert found["ours"] == "scratch on fcn_wang (random), 3 runs"
+
+
+def test_only_like_rows_count(tmp_path: Path) -> None:
+    """Another task, fraction, dataset, manifest, init or other hyper-parameters are no run of that number."""
+    fcn = ("fcn_wang", "random")
+    unlike = [
+        board("rhythm", row("scratch", 1.2, fcn)),
+        board("form", row("scratch", 1.2, fcn), fraction=0.1),
+        board("form", row("scratch", 1.2, fcn), dataset="synthetic-0"),
+        board("form", row("scratch", 1.2, fcn), manifest="mine"),
+        board("form", row("scratch", 1.2, ("fcn_wang", "own:1")), row("scratch(lr=1.0)", 1.2, fcn)),
+    ]
+    numbers = reported(tmp_path, "form,fcn_wang,from scratch,0.8,0.006,,,Somebody,theirs")
+    text = ledger(unlike, numbers)
+
+    assert [found["status"] for found in table(text, "Numbers")] == ["no run of ours"]
+    assert "1 published macro AUROCs over all labels: 0 reproduced, 0 not reproduced, 1 no run of ours." in text
+    assert "## Claims" not in text
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "status"),
+    [(2.0, 1.0, "confirmed"), (1.0, 2.0, "contradicted"), (1.2001, 1.2, "not settled")],
+)
+def test_a_claim_is_judged_by_paired_runs(better: float, worse: float, status: str) -> None:
+    rows = row("lpft-sd", better), row("ft", worse, seeds=(0, 1, 2, 3))
+    for metric in ("auroc", "average_precision"):
+        (found,) = table(ledger([board("form", *rows)], [], [claim(metric)]), "Claims")
+        value = {
+            one.method: np.mean([getattr(metrics, metric)(Y_TRUE, run.y_score).mean() for run in one.scored.values()])
+            for one in (rows[0], row("ft", worse))
+        }
+        difference = value["lpft-sd"] - value["ft"]
+
+        assert found["status"] == status
+        assert found["difference"].startswith(f"{difference:+.4f}".replace("-", "−"))
+        assert found["ours"] == "lpft-sd minus ft on ecgfounder (pretrained), 3 pairs"
+        of_all = row("ft", worse, seeds=(0, 1, 2, 3)).summaries["frequent"][metric]
+        relative = 100 * difference / of_all.interval.value  # type: ignore[union-attr]
+        assert found["relative"] == f"{relative:+.1f} %".replace("-", "−")
+
+
+def test_the_p_of_a_claim_is_adjusted_over_its_tasks() -> None:
+    rows = row("lpft-sd", 1.23), row("ft", 1.2)
+    scores = [[run.y_score for run in one.scored.values()] for one in rows]
+    alone = permutation_p(PATIENTS, Y_TRUE, *scores, EVERY)
+    tasks = ["form", "rhythm", "diag"]
+    (single,) = table(ledger([board("form", *rows)], [], [claim()]), "Claims")
+    three = table(ledger([board(task, *rows) for task in tasks], [], [claim(tasks=" ".join(tasks))]), "Claims")
+
+    p = float(single["p, Holm"])
+    assert 0.005 < p < 0.3
+    assert p >= round(alone, 3)
+    assert [found["task"] for found in three] == tasks
+    assert all(float(found["p, Holm"]) == pytest.approx(min(3 * p, 1), abs=0.002) for found in three)
+
+
+def test_other_models_are_marked_and_missing_runs_named() -> None:
+    rows = row("lpft-sd", 2.0, OTHER), row("ft", 1.0, OTHER), row("ft", 1.0, ("net, bf16", "random"))
+    text = ledger([board("form", *rows)], [], [claim(tasks="form rhythm")])
+
+    assert [(found["task"], found["ours"], found["status"]) for found in table(text, "Claims")] == [
+        ("form", "lpft-sd minus ft", "no run of ours"),
+        ("form", "lpft-sd minus ft on net (own:1234), 3 pairs", "confirmed, on another model"),
+        ("rhythm", "lpft-sd minus ft", "no run of ours"),
+    ]
+    assert "0 confirmed, 0 contradicted, 0 not settled, 2 no run of ours; 1 on another model." in text
+
+
+def test_random_weights_and_other_seeds_settle_nothing() -> None:
+    plain = ("net", "random")
+    rows = row("lpft-sd", 2.0, plain), row("ft", 1.0, plain), row("lpft-sd", 2.0), row("ft", 1.0, seeds=(7,))
+
+    (found,) = table(ledger([board("form", *rows)], [], [claim()]), "Claims")
+    assert found["status"] == "no run of ours"
+
+
+def test_a_claim_may_span_two_fractions() -> None:
+    few, all_records = board("form", row("lpft-sd", 2.0), fraction=0.3), board("form", row("ft", 1.0))
+    (found,) = table(ledger([all_records, few], [], [claim(fraction="0.3", than="1")]), "Claims")
+
+    assert (found["status"], found["metric"]) == ("confirmed", "AUROC, 0.3 of the records against 1")
+
+
+def test_what_is_published_can_be_read() -> None:
+    """The files beside the boards: every number a number, every task one of ours, every claim judged without a run."""
+    folder = Path(__file__).parent.parent / "leaderboards"
+    numbers, claims = read_rows(folder / "reported.csv"), read_rows(folder / "claims.csv")
+    text = ledger([], numbers, claims)
+    tasks = {"all", "diag", "subdiag", "superdiag", "form", "rhythm"}
+
+    assert {number["task"] for number in numbers} == tasks
+    assert all(0.5 < float(number["macro_auroc"]) < 1 for number in numbers)
+    assert all(not n["low"] or float(n["low"]) < float(n["macro_auroc"]) < float(n["high"]) for n in numbers)
+    assert all(set(one["tasks"].split()) <= tasks and one["metric"] in ("auroc", "average_precision") for one in claims)
+    assert len(table(text, "Numbers")) == len(numbers)
+    assert len(table(text, "Claims")) == sum(len(one["tasks"].split()) for one in claims)
