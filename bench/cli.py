@@ -67,6 +67,13 @@ class Keep(StrEnum):
     best = "best"
 
 
+class Launcher(StrEnum):
+    """Where the cells of a sweep run."""
+
+    local = "local"
+    slurm = "slurm"
+
+
 class Precision(StrEnum):
     """The number format of a run."""
 
@@ -176,7 +183,14 @@ def sweep(
     precision: Annotated[Precision, typer.Option()] = Precision.auto,
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
     jobs: Jobs = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell, on each of its nodes.")] = 1,
+    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = Launcher.local,
+    partition: Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")] = None,
+    time: Annotated[str, typer.Option(help="SLURM: limit of a job; a longer cell is requeued and goes on.")] = "1h",
+    nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes a cell.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="SLURM: cores a node.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="SLURM: GPUs a node.")] = 0,
+    sbatch: Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")] = [],
     runs: Runs = RUNS,
     rerun_stale: Annotated[bool, typer.Option(help="Run finished cells again whose plugin has changed.")] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = Keep.none,
@@ -188,8 +202,22 @@ def sweep(
 
     grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
     options = Options(runs=runs, stage=stage.value, keep_weights=keep_weights.value)
+    slurm = None
+    if launcher == Launcher.slurm:
+        from bench.launch.slurm import MOST_AT_ONCE, Slurm, minutes, others
+
+        slurm = Slurm(
+            minutes=minutes("--time", time),
+            partition=partition,
+            nodes=nodes,
+            ranks=nproc,
+            cpus=cpus,
+            gpus=gpus,
+            at_once=jobs or MOST_AT_ONCE,
+            others=others("--sbatch", sbatch),
+        )
     done = launch.sweep(
-        grid, options, jobs=jobs, nproc=nproc, rerun_stale=rerun_stale, dry_run=dry_run, out=out, err=err
+        grid, options, jobs=jobs, nproc=nproc, rerun_stale=rerun_stale, dry_run=dry_run, out=out, err=err, slurm=slurm
     )
     raise SystemExit(0 if done else 1)
 

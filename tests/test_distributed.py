@@ -408,6 +408,15 @@ def test_one_process_joins_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
         world.wait()
 
 
+def test_more_processes_than_gpus_are_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+    with pytest.raises(BenchError, match="2 processes on this machine, but 1 GPUs"), join():
+        pass
+
+
 if __name__ == "__main__":
     with join() as the_world:
         outcome = everything(the_world, sys.argv[2:], Path(sys.argv[1]).parent)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,10 @@ import torch
 
 from bench.cell import Cell
 from bench.errors import BenchError
-from bench.launch.slurm import Slurm, queued, submit
+from bench.launch.slurm import FOLDER, Slurm, minutes, others, queued, submit
+from bench.launch.workers import failure_path
 from bench.registry import Reference
+from bench.reporting.failures import Failure
 from bench.reporting.results import Result, find_results
 from bench.run import Options, execute
 from bench.training.weights import WEIGHTS
@@ -52,8 +55,6 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
 PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
-
-pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
 @pytest.fixture(scope="module")
@@ -126,25 +127,16 @@ def wait_until(happened: Callable[[], bool], seconds: float, logs: Path) -> None
         time.sleep(0.1)
 
 
-def words(data: Path, runs: Path, method: str, *more: str) -> list[str]:
-    """A small cell as words after `bench`."""
-    cell = ["run", "--task=superdiag", "--arch=net1d_mini", f"--method={method}", "--precision=float32"]
-    return [*cell, f"--data={data}", f"--runs={runs}", *more]
+def small(data: Path, method: str, seed: int = 0, precision: str = "float32") -> Cell:
+    arch, how = Reference("net1d_mini"), Reference.parse(method)
+    return Cell(data=data, task="superdiag", arch=arch, method=how, seed=seed, precision=precision)
 
 
-def alone(data: Path, runs: Path, method: str, seed: int = 0, precision: str = "float32") -> Result:
-    """The same cell in this process."""
+def alone(cell: Cell, runs: Path) -> Result:
+    """The same cell in this process, on one core, as the fixture leaves us."""
     num_threads = torch.get_num_threads()
-    cell = Cell(
-        data=data,
-        task="superdiag",
-        arch=Reference("net1d_mini"),
-        method=Reference.parse(method),
-        seed=seed,
-        precision=precision,
-    )
     try:
-        return execute(cell, Options(runs=runs))  # on one core, as the fixture leaves us
+        return execute(cell, Options(runs=runs))
     finally:
         torch.set_num_threads(num_threads)
 
@@ -162,39 +154,58 @@ def assert_equal(ours: Sequence[Result], theirs: Sequence[Result]) -> None:
             assert np.array_equal(one.predictions[fold].logits, other.predictions[fold].logits)
 
 
-def test_an_array_gives_what_a_single_machine_gives(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
-    method, runs, logs = "lp(probe_epochs=2)", tmp_path / "runs", tmp_path / "logs"
-    commands = [words(demo_set, runs, method, f"--seed={seed}") for seed in (0, 1)]
-    wrong = words(tmp_path / "nowhere", runs, method)
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
+    slurm: Path, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs, logs = Path("runs"), Path("runs") / FOLDER
+    grid = ["--task=superdiag", "--arch=net1d_mini", "--method=lp(probe_epochs=2)", "--seed=0,1", f"--data={demo_set}"]
+    settings = ["--launcher=slurm", "--partition=test", "--time=5min", "--precision=float32", "--sbatch=comment=small"]
 
-    jobs = submit([*commands, wrong], Slurm(minutes=5, partition="test"), logs)
-    assert [job.partition("_")[2] for job in jobs] == ["0", "1", "2"] and set(jobs) <= set(queued())
-    expected = [alone(demo_set, tmp_path / "alone", method, seed) for seed in (0, 1)]
-    wait_until(lambda: not set(jobs) & set(queued()), 180, logs)
+    first, again = (said(sys.executable, "-m", "bench", "sweep", *grid, *settings) for _ in range(2))
+    assert "2 cells submitted as job 1;" in first
+    assert "2 cells are in SLURM's queue already" in again and "submitted" not in again
+    expected = [alone(small(demo_set, "lp(probe_epochs=2)", seed), tmp_path / "alone") for seed in (0, 1)]
+    wait_until(lambda: not queued(), 180, logs)
 
     assert_equal(results(runs), expected)
-    assert "error: no dataset at" in (logs / f"{jobs[2]}_0_log.err").read_text()
-    states = [said("scontrol", "show", "job", job, "--oneliner") for job in jobs]
-    assert ["JobState=COMPLETED" in state for state in states] == [True, True, False]
-    assert "JobState=FAILED" in states[2] and "ExitCode=2:0" in states[2]
+    states = [said("scontrol", "show", "job", f"1_{number}", "--oneliner") for number in (0, 1)]
+    assert all("JobState=COMPLETED" in state and "Comment=small" in state for state in states)
+    nothing = said(sys.executable, "-m", "bench", "sweep", *grid, *settings)
+    assert "submitted" not in nothing and "queue" not in nothing
 
 
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_cell_that_fails_says_why(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
+    cell, options = small(tmp_path / "nowhere", "lp"), Options(runs=tmp_path)
+
+    (job,) = submit([cell], options, Slurm(minutes=5))
+    wait_until(lambda: job not in queued(), 120, tmp_path / FOLDER)
+
+    state = said("scontrol", "show", "job", job, "--oneliner")
+    assert "JobState=FAILED" in state and "ExitCode=2:0" in state
+    failure = Failure.read(failure_path(options.runs, cell, "test"))
+    assert failure.reason.startswith("no dataset at") and failure.command == cell.command()
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
 def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
-    method, runs, logs = "ft(finetune_epochs=20)", tmp_path / "runs", tmp_path / "logs"
+    cell, runs = small(demo_set, "ft(finetune_epochs=12)"), tmp_path / "runs"
     num_seen = 0
 
-    def advanced() -> bool:
-        return newest(runs) > num_seen
-
-    (job,) = submit([words(demo_set, runs, method, "--checkpoint-minutes=0")], Slurm(minutes=5), logs)
+    (job,) = submit([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=5))
     for stop in (["scancel", "--signal=USR2", job], ["scontrol", "requeue", job]):  # near the time limit; preempted
-        wait_until(advanced, 120, logs)
-        assert not results(runs), "this was too quick to be stopped"
+        wait_until(lambda seen=num_seen: newest(runs) > seen, 120, runs / FOLDER)
         subprocess.run(stop, check=True)
-        wait_until(lambda: queued().get(job) != "RUNNING", 30, logs)
+        wait_until(lambda: queued().get(job) != "RUNNING", 30, runs / FOLDER)
+        assert not results(runs), "this was too quick to be stopped"
         num_seen = newest(runs)
-    expected = alone(demo_set, tmp_path / "alone", method)
-    wait_until(lambda: job not in queued(), 180, logs)
+    expected = alone(cell, tmp_path / "alone")
+    wait_until(lambda: job not in queued(), 180, runs / FOLDER)
 
     assert_equal(results(runs), [expected])
     log = [json.loads(line) for line in (results(runs)[0].folder / "log.jsonl").read_text().splitlines()]
@@ -208,13 +219,14 @@ def newest(runs: Path) -> int:
     return max((int(path.stem.rpartition("-")[2]) for path in runs.rglob("checkpoint-*.pt")), default=0)
 
 
+@pytest.mark.slow
+@pytest.mark.slurm
 def test_a_cell_on_two_nodes_equals_that_of_one_process(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
-    method, runs, logs = "lpft(probe_epochs=2, finetune_epochs=3)", tmp_path / "runs", tmp_path / "logs"
-    command = words(demo_set, runs, method, "--precision=float64")
+    cell, runs = small(demo_set, "lpft(probe_epochs=2, finetune_epochs=3)", precision="float64"), tmp_path / "runs"
 
-    (job,) = submit([command], Slurm(minutes=5, nodes=2), logs)
-    expected = alone(demo_set, tmp_path / "alone", method, precision="float64")
-    wait_until(lambda: job not in queued(), 180, logs)
+    (job,) = submit([cell], Options(runs=runs), Slurm(minutes=5, nodes=2))
+    expected = alone(cell, tmp_path / "alone")
+    wait_until(lambda: job not in queued(), 180, runs / FOLDER)
 
     (found,) = results(runs)
     assert found.digest == expected.digest and found.document["environment"]["ranks"] == 2
@@ -227,6 +239,23 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(BenchError, match="no SLURM on this machine"):
-        submit([["run"]], Slurm(minutes=1), tmp_path)
+        submit([], Options(runs=tmp_path), Slurm(minutes=1))
     with pytest.raises(BenchError, match="no SLURM on this machine"):
         queued()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90min", 90), ("2h", 120), ("1.5 d", 2160)])
+def test_times(text: str, expected: int) -> None:
+    assert minutes("--time", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "2", "2:00:00", "-1h", "0min"])
+def test_what_is_no_time_is_a_users_mistake(text: str) -> None:
+    with pytest.raises(BenchError, match="--time takes a time such as 90min, 2h or 1d"):
+        minutes("--time", text)
+
+
+def test_options_of_sbatch() -> None:
+    assert others("--sbatch", ["account=a=b", "mail-type=END"]) == {"account": "a=b", "mail-type": "END"}
+    with pytest.raises(BenchError, match="--sbatch takes an option of sbatch"):
+        others("--sbatch", ["account"])

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import submitit
 from submitit.core.utils import FailedJobError
 
-from bench.errors import BenchError
+from bench.cell import Cell
+from bench.errors import BenchError, Busy
 from bench.launch.torchrun import Node, run_on_ranks
+from bench.launch.workers import failure_path
+from bench.reporting.failures import Failure
+from bench.run import Options
 
+FOLDER = ".slurm"
+"""Below the runs folder: what is handed to SLURM, and what its jobs print."""
 MOST_REQUEUES = 100
 """Times that a job may reach its time limit before it is given up."""
 WARNING = 60
 """Seconds before the time limit at which a job is told to stop."""
+MOST_AT_ONCE = 256
+"""Jobs of an array that may run at a time, if nothing else is said."""
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
 """Where the nodes of a job meet; below the ports that Linux gives out by itself."""
 
@@ -39,7 +49,7 @@ class Slurm:
     """Cores a node."""
     gpus: int = 0
     """GPUs a node."""
-    at_once: int = 256
+    at_once: int = MOST_AT_ONCE
     """Jobs of the array that may run at a time."""
     others: Mapping[str, str] = field(default_factory=dict)
     """Any other option of sbatch by its long name, such as account or mem."""
@@ -47,19 +57,33 @@ class Slurm:
 
 @dataclass(frozen=True)
 class CellJob:
-    """`bench ARGUMENTS` on all nodes of a SLURM job; called once on each of them."""
+    """A cell on all nodes of a SLURM job; called once on each of them."""
 
     arguments: tuple[str, ...]
+    """The words after `bench`."""
     ranks: int
+    """Processes a node."""
+    failure: Path
+    """Where to say why, if it fails."""
+    command: str
+    stage: str
 
     def __call__(self) -> None:
+        node = this_node()
         try:
-            code = run_on_ranks(self.ranks, self.arguments, this_node())
+            code = run_on_ranks(self.ranks, self.arguments, node)
         except BenchError as error:
             print(f"error: {error}", file=sys.stderr)
-            code = 2
+            code = 0 if str(error).startswith(Busy.WORDS) else 2
+            reason = str(error)
+        else:
+            reason = f"its processes ended with exit code {code}"
+        if code and (node.number == 0 or code == 2):
+            log = submitit.JobEnvironment().paths.stderr
+            Failure.now(self.command, self.stage, reason, f"see {log}\n").write(self.failure)
         if code:
             raise SystemExit(code)
+        self.failure.unlink(missing_ok=True)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What a job runs when it is requeued: the same, as the state is in the run's own checkpoint."""
@@ -76,13 +100,14 @@ def this_node() -> Node:
     return Node(number=number, size=size, endpoint=f"{host}:{port}", run_id=f"{job}-{restarts}")
 
 
-def submit(commands: Sequence[Sequence[str]], settings: Slurm, folder: Path) -> list[str]:
-    """Submit one array of jobs, a job for each `bench COMMAND`; their ids, such as `17_0`, in the order of commands.
+def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str]:
+    """Submit one array, a job a cell; the jobs' ids, such as `17_0`, in the order of cells.
 
-    The folder must be on a file system that all nodes share; what jobs print is in it, `17_0_0_log.err` and `.out`.
+    What they print is in `.slurm/` below the runs folder: `17_0_0_log.err` and `.out`.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise BenchError("no SLURM on this machine: sbatch and srun are not to be found; use --launcher local")
+    folder = options.runs / FOLDER
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_REQUEUES)
     executor.update_parameters(
         job_name="bench",
@@ -97,12 +122,30 @@ def submit(commands: Sequence[Sequence[str]], settings: Slurm, folder: Path) -> 
         signal_delay_s=min(WARNING, 30 * settings.minutes),
         additional_parameters={"requeue": True, **settings.others},
     )
+    failures = [failure_path(options.runs, cell, options.stage) for cell in cells]
     try:
         with executor.batch():
-            jobs = [executor.submit(CellJob(tuple(command), settings.ranks)) for command in commands]
-    except (FailedJobError, subprocess.CalledProcessError) as error:
+            jobs = [
+                executor.submit(
+                    CellJob(tuple(options.words(cell)), settings.ranks, failure, cell.command(), options.stage)
+                )
+                for cell, failure in zip(cells, failures, strict=True)
+            ]
+    except FailedJobError as error:
         raise BenchError(f"SLURM took no jobs: {' '.join(str(error).split())}") from None
-    return [job.job_id for job in jobs]
+    ids = [job.job_id for job in jobs]
+    known = dict(zip(ids, map(str, failures), strict=True))
+    (folder / f"{ids[0].partition('_')[0]}.json").write_text(json.dumps(known, indent=1), encoding="utf-8")
+    return ids
+
+
+def is_queued(options: Options) -> Callable[[Cell], bool]:
+    """Tells the cells of a runs folder that SLURM has a job for, waiting or running."""
+    alive = queued()
+    files = (options.runs / FOLDER).glob("*.json")
+    jobs = {job: failure for file in files for job, failure in json.loads(file.read_text(encoding="utf-8")).items()}
+    taken = {jobs[job] for job in alive if job in jobs}
+    return lambda cell: str(failure_path(options.runs, cell, options.stage)) in taken
 
 
 def queued() -> dict[str, str]:
@@ -115,3 +158,19 @@ def queued() -> dict[str, str]:
     except subprocess.CalledProcessError as error:
         raise BenchError(f"squeue failed: {error.stderr.strip()}") from None
     return dict(line.split() for line in answer.splitlines())
+
+
+def minutes(option: str, text: str) -> int:
+    """The minutes in `90min`, `2h` or `1.5d`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
+    if found is None or (value := float(found[1]) * {"min": 1, "h": 60, "d": 1440}[found[2]]) < 1:
+        raise BenchError(f"{option} takes a time such as 90min, 2h or 1d, got {text!r}")
+    return round(value)
+
+
+def others(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Options of sbatch given as `account=abc`."""
+    for text in texts:
+        if not re.fullmatch(r"[a-z][a-z-]*=.+", text):
+            raise BenchError(f"{option} takes an option of sbatch such as account=abc, got {text!r}")
+    return dict(text.split("=", 1) for text in texts)

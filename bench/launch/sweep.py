@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
@@ -19,6 +19,9 @@ from bench.launch.workers import default_jobs, run_cells
 from bench.registry import Kind, Plugin, Reference, registry
 from bench.reporting.listing import table
 from bench.run import Options
+
+if TYPE_CHECKING:
+    from bench.launch.slurm import Slurm
 
 T = TypeVar("T")
 
@@ -147,9 +150,10 @@ def sweep(
     dry_run: bool,
     out: Console,
     err: Console,
+    slurm: Slurm | None = None,
 ) -> bool:
-    """Show the plan of a grid and run what is left of it; False if a cell has failed."""
-    jobs = jobs or default_jobs(nproc)
+    """Show the plan of a grid and run what is left of it, or hand it to SLURM; False if a cell has failed."""
+    jobs = slurm.at_once if slurm else jobs or default_jobs(nproc)
     with err.status("reading what is done"):
         plan = make_plan(grid.cells(), options)
     out.print(table("plan", plan.rows(jobs)))
@@ -157,10 +161,15 @@ def sweep(
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return True
-    again = plan.of("stale") if rerun_stale else []
-    ended = run_cells([one.cell for one in plan.of(*LEFT)], options, jobs=jobs, nproc=nproc, console=err)
+    left = [one.cell for one in plan.of(*LEFT)]
+    again = [one.cell for one in plan.of("stale")] if rerun_stale else []
     fresh = replace(options, overwrite=True)
-    ended += run_cells([one.cell for one in again], fresh, jobs=jobs, nproc=nproc, console=err)
+    if slurm:
+        for cells, how in ((left, options), (again, fresh)):
+            _hand_over(cells, how, slurm, out)
+        return True
+    ended = run_cells(left, options, jobs=jobs, nproc=nproc, console=err)
+    ended += run_cells(again, fresh, jobs=jobs, nproc=nproc, console=err)
     failed = [one.failure for one in ended if one.failure]
     declined = [*plan.of("declined"), *(one for one in ended if one.incompatible)]
     num_done = len(plan.cells) - len(failed) - len(declined)
@@ -179,6 +188,24 @@ def sweep(
             highlight=False,
         )
     return not failed
+
+
+def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Console) -> None:
+    """Submit what is not in SLURM's queue already, and say how to watch it."""
+    from bench.launch.slurm import FOLDER, is_queued, submit
+
+    waiting = is_queued(options)
+    missing = [cell for cell in cells if not waiting(cell)]
+    if there := len(cells) - len(missing):
+        out.print(f"{there:,} cells are in SLURM's queue already", highlight=False)
+    if not missing:
+        return
+    array = submit(missing, options, slurm)[0].partition("_")[0]
+    said = (
+        f"{len(missing):,} cells submitted as job {array}; squeue --job {array} and bench status --runs {options.runs} "
+        f"show how it goes, what they print is in {options.runs / FOLDER}; the same command submits what is missing"
+    )
+    out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _remarks(plan: Plan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:

@@ -13,6 +13,8 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.errors import BenchError
+
 
 @dataclass(frozen=True)
 class World:
@@ -72,13 +74,17 @@ class World:
 def join() -> Iterator[World]:
     """The world that torchrun describes in the environment, or a world of one."""
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     on_gpu = torch.cuda.is_available()
+    if on_gpu and num_local > torch.cuda.device_count():
+        raise BenchError(
+            f"{num_local} processes on this machine, but {torch.cuda.device_count()} GPUs; each process needs its own"
+        )
     device = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
     else:
-        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_local))
     if size == 1:
         yield World(0, 1, device)

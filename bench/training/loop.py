@@ -164,6 +164,7 @@ class PhaseRun:
             val = compute_features(self.model, val, self.world, self.precision, watcher.note)
         self.train_source, self.val_source = train, val
         self.forward = self.world.wrap(self.module)
+        self._settle_buckets()
         groups = [
             {"params": parameters, "lr": self.phase.learning_rates[part]} for part, parameters in self.parts.items()
         ]
@@ -171,6 +172,23 @@ class PhaseRun:
         num_steps = num_batches(len(train.labels), self.phase.batch_size)
         self.schedule = make_schedule(self.optimizer, self.phase, num_steps)
         watcher.phase_begins(self.phase.name, self.phase.epochs, num_steps)
+
+    def _settle_buckets(self) -> None:
+        """A backward pass that does not count, before DDP's first that does.
+
+        DDP orders its buckets by the first pass it sees, and the order in which three ranks or more are summed follows
+        from a parameter's place in them: a run that goes on would end in other bits than one that was never killed.
+        """
+        if self.world.size < 3:
+            return
+        before = {key: buffer.clone() for key, buffer in self.model.named_buffers()}
+        self.model.train_mode(self.phase.learning_rates)
+        signals = self.train_source.training(np.arange(2), (self.seed, self.phase.name)).to(self.world.device)
+        with autocast(self.precision, self.world.device):
+            self.forward(signals).sum().backward()
+        self.model.zero_grad(set_to_none=True)
+        for key, buffer in self.model.named_buffers():
+            buffer.copy_(before[key])
 
     def epoch(self, epoch: int) -> None:
         """Train on every record once, score fold 9, keep the weights if they are to be kept; save it all."""
