@@ -42,7 +42,8 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
     A user's error is raised here, once for all ranks.
     """
     node = node or Node(run_id=uuid.uuid4().hex)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    elastic = logging.getLogger("torch.distributed.elastic")  # its modules set levels of their own
+    elastic.handlers, elastic.propagate = [logging.NullHandler()], False
     config = LaunchConfig(
         min_nodes=node.size,
         max_nodes=node.size,

@@ -1,0 +1,78 @@
+"""The spine keeps fold 10 locked: nothing that is trained or selected knows it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.cell import Cell
+from bench.data.prepared import PreparedSignals
+from bench.data.ptbxl import load_records
+from bench.data.splits import TEST_FOLD
+from bench.registry import Reference
+from bench.reporting.results import Result
+from bench.run import Options, execute
+from bench.training.weights import WEIGHTS
+
+
+def run(data: Path, runs: Path) -> Result:
+    """A backbone whose signals are standardised by statistics of the dataset, trained for an epoch."""
+    cell = Cell(
+        data=data,
+        task="superdiag",
+        arch=Reference("fcn_wang"),
+        method=Reference.parse("scratch(epochs=1)"),
+        precision="float32",
+    )
+    return execute(cell, Options(runs=runs))
+
+
+def with_another_fold_10(data: Path, copy: Path) -> Path:
+    """The dataset with fold 10's labels and signals exchanged among its records."""
+    copy.mkdir()
+    shutil.copy(data / "scp_statements.csv", copy)
+    shutil.copytree(data / "records100", copy / "records100")
+    table = pd.read_csv(data / "ptbxl_database.csv")
+    held_out = table.strat_fold == TEST_FOLD
+    table.loc[held_out, "scp_codes"] = table.loc[held_out, "scp_codes"].to_numpy()[::-1]
+    table.to_csv(copy / "ptbxl_database.csv", index=False)
+    names = list(table.loc[held_out, "filename_lr"])
+    for name, other in zip(names, names[::-1], strict=True):
+        shutil.copy(data / f"{other}.dat", copy / f"{name}.dat")
+        header = (data / f"{other}.hea").read_text().replace(Path(other).name, Path(name).name)
+        (copy / f"{name}.hea").write_text(header)
+    return copy
+
+
+def test_training_does_not_depend_on_fold_10(demo_set: Path, tmp_path: Path) -> None:
+    one = run(demo_set, tmp_path / "one")
+    other = run(with_another_fold_10(demo_set, tmp_path / "data"), tmp_path / "other")
+
+    assert one.fingerprint != other.fingerprint
+    assert not np.array_equal(one.predictions[10].logits, other.predictions[10].logits)
+    assert one.document["weights_sha256"] == other.document["weights_sha256"]
+    assert one.document["training"][0]["val_macro_auroc"] == other.document["training"][0]["val_macro_auroc"]
+    assert np.array_equal(one.predictions[9].logits, other.predictions[9].logits)
+
+
+def test_fold_10_is_read_once_after_training(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = load_records(demo_set)
+    reads: list[tuple[set[int], bool]] = []
+    read = PreparedSignals.read
+
+    def watched(self: PreparedSignals, rows: Any, *crop: Any) -> Any:
+        trained = any((tmp_path / "runs").rglob(WEIGHTS))
+        reads.append((set(records.table.strat_fold.loc[self.ecg_id[rows]]), trained))
+        return read(self, rows, *crop)
+
+    monkeypatch.setattr(PreparedSignals, "read", watched)
+    result = run(demo_set, tmp_path / "runs")
+
+    of_test = [trained for folds, trained in reads if TEST_FOLD in folds]
+    assert of_test == [True], "one batch, after the weights were saved"
+    assert len(reads) > 3
+    (noted,) = result.document["reads_of_fold_10"]
+    assert noted["records"] == len(result.predictions[10].ecg_id)
