@@ -9,8 +9,10 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
-from bench.launch.tune import Tuned, settings_of, tune
+from bench.launch.tune import Trial, Tuned, best_of, read_trial, settings_of, tune
+from bench.launch.workers import Ended
 from bench.registry import Reference
+from bench.reporting.failures import Failure
 from bench.reporting.results import load_result
 from bench.run import Options
 
@@ -48,21 +50,37 @@ def test_what_the_reference_fixes_is_not_searched() -> None:
 
 @pytest.fixture(scope="module")
 def tuned(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tuned], list[Cell], Options]:
-    """Two probes on one backbone, three trials each and two seeds: one with a rate at which training diverges."""
+    """A probe on one backbone: three trials, and two seeds of the best."""
     runs = tmp_path_factory.mktemp("tuned")
     cells = [
         Cell(
             data=demo_set,
             task="superdiag",
             arch=Reference("net1d_mini"),
-            method=Reference.parse(f"lp(probe_epochs=2, probe_weight_decay={decay})"),
+            method=Reference.parse("lp(probe_epochs=2)"),
             seed=seed,
         )
-        for decay in (0.1, 0.2)
         for seed in (0, 1)
     ]
     options = Options(runs=runs, console=QUIET)
     return runs, tune(cells, 3, options, console=QUIET), cells, options
+
+
+def ended(reason: str) -> Ended:
+    cell = Cell(data=Path(), task="superdiag", arch=Reference("net1d_mini"), method=Reference("lp"))
+    return Ended(cell, failure=Failure.now(cell.command(), "val", reason, ""))
+
+
+def test_a_setting_that_diverges_was_tried_and_is_never_the_best() -> None:
+    diverged = read_trial(ended("training diverged in phase probe, epoch 1: the training loss is nan"))
+
+    assert diverged.val_macro_auroc is None
+    assert best_of([diverged, Trial("lp", 0.4, 1.0)]).method == "lp"
+
+
+def test_a_trial_that_failed_otherwise_says_nothing_of_its_setting() -> None:
+    with pytest.raises(BenchError, match="a trial of lp failed: its process was killed by SIGKILL; the same command"):
+        read_trial(ended("its process was killed by SIGKILL"))
 
 
 @pytest.mark.slow

@@ -96,8 +96,8 @@ def tune(
             console=console,
         )
     )
-    trials = [tuple(_trial(next(tried)) for _ in methods) for methods in settings]
-    chosen = [max(group, key=_score) for group in trials]
+    trials = [tuple(read_trial(next(tried)) for _ in methods) for methods in settings]
+    chosen = [best_of(group) for group in trials]
     finals = iter(
         run_cells(
             [
@@ -151,7 +151,7 @@ def search_space(method: Reference) -> Mapping[str, Search]:
     return space
 
 
-def _trial(end: Ended) -> Trial:
+def read_trial(end: Ended) -> Trial:
     """What a trial's end says; raises where it says nothing of its setting."""
     if end.failure:
         if end.failure.reason.startswith(Diverged.WORDS):
@@ -164,8 +164,9 @@ def _trial(end: Ended) -> Trial:
     return Trial(str(end.cell.method), value, document["cost"]["seconds"])
 
 
-def _score(trial: Trial) -> float:
-    return -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The highest on fold 9; the first of equals."""
+    return max(trials, key=lambda trial: -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc)
 
 
 def _record(cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
