@@ -86,7 +86,13 @@ def _our_keys(weights: Mapping[str, Tensor], published: PublishedCheckpoint | No
 def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:
     """Write the whole model's weights, with plain facts about where they come from."""
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    torch.save({"state_dict": state, "about": dict(about)}, path)
+    try:
+        torch.save({"state_dict": state, "about": dict(about)}, path)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"could not write {path} ({reason}); free some space and give the command again"
+        ) from None
 
 
 def load_classifier(model: Classifier, path: Path) -> None:
