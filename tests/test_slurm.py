@@ -53,7 +53,10 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1
 KillWait=5
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=3
+PartitionName=first Nodes=n1,n2 MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
@@ -82,7 +85,9 @@ def slurm() -> Iterator[Path]:
             for node, core in (("n1", min(cores)), ("n2", max(cores))):  # jobs inherit it: the same threads everywhere
                 os.sched_setaffinity(0, {core})
                 start("slurmd", "-N", node)
-            wait_until(lambda: said("sinfo", "--noheader", "--format=%D %t") == "2 idle", 30, folder)
+            wait_until(
+                lambda: said("sinfo", "--noheader", "--partition=test", "--format=%D %t") == "2 idle", 30, folder
+            )
             yield folder
         finally:
             os.sched_setaffinity(0, cores)
@@ -198,7 +203,8 @@ def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_
     num_seen = 0
 
     (job,) = submit([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=5))
-    for stop in (["scancel", "--signal=USR2", job], ["scontrol", "requeue", job]):  # near the time limit; preempted
+    preempt = ["sbatch", "--partition=first", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
+    for stop in (["scancel", "--signal=USR2", job], preempt):  # as SLURM does near the time limit; another job's claim
         wait_until(lambda seen=num_seen: newest(runs) > seen, 120, runs / FOLDER)
         subprocess.run(stop, check=True)
         wait_until(lambda: queued().get(job) != "RUNNING", 30, runs / FOLDER)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +77,11 @@ class CellJob:
             print(f"error: {error}", file=sys.stderr)
             code = 0 if str(error).startswith(Busy.WORDS) else 2
             reason = str(error)
+        except KeyboardInterrupt:
+            # SIGTERM: SLURM will have the node back. It requeues a job that it kills, and not one that ends by itself
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                signal.pause()
         else:
             reason = f"its processes ended with exit code {code}"
         if code and (node.number == 0 or code == 2):
