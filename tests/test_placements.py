@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import draw, resample, summarize
 from bench.evaluation.metrics import Bools, Floats
-from bench.evaluation.placements import placements, summarize_all_labels
+from bench.evaluation.placements import difference_p, placements, summarize_all_labels
 
 Fold = tuple[Bools, Floats]
 
@@ -124,3 +125,58 @@ def test_without_a_frequent_label_there_is_nothing_to_borrow(fold: Fold) -> None
 
     assert found.interval.value > 0
     assert np.isnan([found.interval.low, found.interval.high]).all()
+
+
+def two_models(num_records: int, num_positives: int, gain: float) -> tuple[Bools, Floats, Floats]:
+    """Truth and placements of two models that share most of their noise, the first better by `gain`."""
+    random = np.random.default_rng(3)
+    y_true = np.arange(num_records)[:, None] < [num_positives]
+    shared, own = random.normal(size=y_true.shape), random.normal(size=y_true.shape)
+    return y_true, placements(y_true, shared + (1 + gain) * y_true), placements(y_true, shared + 0.4 * own + y_true)
+
+
+def test_a_difference_has_the_p_of_delongs_test() -> None:
+    y_true, first, second = two_models(3000, 900, -0.04)
+    placed, positive = (first - second)[:, 0], y_true[:, 0]
+    variance = placed[positive].var(ddof=1) / 900 + placed[~positive].var(ddof=1) / 2100
+    z = placed[positive].mean() / np.sqrt(variance)
+    expected = 2 * scipy.stats.norm.sf(abs(z))
+    assert 0.001 < expected < 0.5
+
+    assert difference_p(np.arange(3000), y_true, [first], [second]) == pytest.approx(expected, rel=0.03)
+    assert difference_p(np.arange(3000), y_true, [second], [first]) == pytest.approx(expected, rel=0.03)
+
+
+def test_copies_of_a_record_are_no_evidence() -> None:
+    y_true, first, second = (np.repeat(one, 5, axis=0) for one in two_models(600, 200, 0.0))
+    once = difference_p(np.arange(600), y_true[::5], [first[::5]], [second[::5]])
+
+    assert difference_p(np.repeat(np.arange(600), 5), y_true, [first], [second]) == pytest.approx(once, rel=0.05)
+    assert difference_p(np.arange(3000), y_true, [first], [second]) < 0.2 * once
+
+
+def test_few_positives_leave_few_degrees_of_freedom() -> None:
+    """Four positives decide: their t has about three degrees of freedom, not those of 2,000 patients."""
+    y_true, first, second = two_models(2000, 4, 1.0)
+    placed = (first - second)[:4, 0]
+    expected = scipy.stats.ttest_1samp(placed, 0).pvalue
+    p = difference_p(np.arange(2000), y_true, [first], [second])
+    normal = 2 * scipy.stats.norm.sf(placed.mean() / (placed.std(ddof=1) / 2))
+
+    assert p > 2 * normal
+    assert p == pytest.approx(expected, rel=0.6)
+
+
+def test_runs_that_vary_are_tested_by_t() -> None:
+    y_true = np.arange(50)[:, None] < [20]
+    runs = [np.where(y_true, 0.5 + gain, 0.5 + gain) for gain in (0.01, 0.02, 0.04)]
+    p = difference_p(np.arange(50), y_true, runs, [np.full((50, 1), 0.5)] * 3)
+
+    assert p == pytest.approx(scipy.stats.ttest_1samp([0.01, 0.02, 0.04], 0).pvalue)
+
+
+def test_nothing_that_differs_and_nothing_that_varies() -> None:
+    y_true, first, _ = two_models(100, 30, 0.0)
+
+    assert difference_p(np.arange(100), y_true, [first], [first]) == 1
+    assert difference_p(np.arange(100), y_true, [np.ones((100, 1))], [np.full((100, 1), 0.5)]) == 0

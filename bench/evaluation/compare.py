@@ -4,8 +4,8 @@ Rows are compared run by run, paired by (draw, seed), on the same draws of the s
 a sequence, the n-th of one row paired with the n-th of the other.
 
 Two p-values, each blind where the other sees. `permutation_p` is exact when two models are exchangeable, but tests
-just that, and takes the runs as given. `interval_p` asks only whether the metrics are equal and lets runs vary, but
-rests on normal approximation. A difference is claimed when the larger of the two, after Holm, is small.
+just that, and takes the runs as given. `placements.difference_p` asks only whether the metrics are equal and lets runs
+vary, but rests on normal approximation. A difference is claimed when the larger of the two, after Holm, is small.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def practically_equal(difference: Summary, margin: float) -> bool:
 
 
 def interval_p(difference: Summary) -> float:
-    """Two-sided p of no difference by its standard error, which holds patients and runs; 1 if nothing differs."""
+    """Two-sided p of no difference by the draws' standard error and the runs'; 1 if nothing differs. For any metric."""
     value, standard_error = difference.interval.value, difference.standard_error
     if standard_error == 0:
         return float(value == 0)

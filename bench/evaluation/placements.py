@@ -1,4 +1,4 @@
-"""Macro AUROC over labels too rare to be resampled: its standard error from what each patient contributes.
+"""Standard errors of macro AUROC from what each patient contributes: over labels too rare to draw, and of differences.
 
 A record's placement is the share of the other class that it is ranked above (a positive) or below (a negative); a
 label's AUROC is the mean placement of its positives, and of its negatives. The variance of that mean over patients is
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary, summarize_normal
@@ -49,6 +50,34 @@ def summarize_all_labels(
     summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), level)
     interval = summary.interval
     return replace(summary, interval=Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0)))
+
+
+def difference_p(
+    patient_id: NDArray[Any], y_true: NDArray[Any], first: Sequence[Floats], second: Sequence[Floats]
+) -> float:
+    """Two-sided p of no difference in macro AUROC over all these labels; 1 if nothing differs, 0 if nothing varies.
+
+    `first` and `second` are the `placements` [record, label] of paired runs. The variance holds patients and runs.
+    Where labels have few positives it is a sum of few large squares and uncertain itself: p is that of t, with the
+    degrees of freedom that normal variables with the same sum of fourth powers would have (Satterthwaite 1946).
+    """
+    y_true = np.asarray(y_true).astype(bool)
+    _, patient_of_record = np.unique(patient_id, return_inverse=True)
+    num_positives = y_true.sum(axis=0)
+    of_runs = np.array([one - other for one, other in zip(first, second, strict=True)])  # [run, record, label]
+    by_label = np.where(y_true, of_runs, 0).sum(axis=1) / num_positives  # [run, label]
+    values, deviation = by_label.mean(axis=1), of_runs.mean(axis=0) - by_label.mean(axis=0)
+
+    size = np.where(y_true, num_positives, len(y_true) - num_positives)
+    influence = np.bincount(patient_of_record, (deviation / np.sqrt(size * (size - 1.0))).mean(axis=1))
+    of_patients = np.square(influence).sum()
+    of_runs_mean = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
+    if of_patients + of_runs_mean == 0:
+        return float(values.mean() == 0)
+    inverse = of_runs_mean**2 / max(len(values) - 1, 1)  # of the degrees of freedom, times the squared variance
+    inverse += max(np.sum(influence**4) - of_patients**2 / len(influence), 0) / 2
+    degrees_of_freedom = (of_patients + of_runs_mean) ** 2 / inverse if inverse else np.inf
+    return float(2 * t.sf(abs(values.mean()) / np.sqrt(of_patients + of_runs_mean), degrees_of_freedom))
 
 
 def _variance_of_rare_positives(y_true: Bools, deviation: Floats, auroc: Floats, is_rare: Bools) -> float:

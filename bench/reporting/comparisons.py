@@ -18,6 +18,7 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
 from bench.evaluation.bootstrap import Estimate, Resampled, Summary, summarize
+from bench.evaluation.placements import difference_p, placements
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 10_000
@@ -139,7 +140,7 @@ class Comparison:
     permutation_p: float
     """Of macro AUROC, by swapping whole patients."""
     interval_p: float
-    """Of macro AUROC, by the standard error of the difference."""
+    """Of macro AUROC, by the standard error of the difference: patients and runs."""
     practically_equal: bool
     p_adjusted: float = math.nan
     """The larger p, after Holm over the family."""
@@ -219,6 +220,11 @@ def compare_pairs(
 ) -> list[Comparison]:
     """Each pair compared, the p-values adjusted over all of them; NUM_PERMUTATIONS unless told otherwise."""
     chosen = metrics.frequent(truth.y_true)
+    y_true = truth.y_true[:, chosen]
+    placed = {
+        name: {key: placements(y_true, run.y_score[:, chosen]) for key, run in rows[name].items()}
+        for name in dict.fromkeys(itertools.chain.from_iterable(pairs))
+    }
     paired = []
     for first, second in pairs:
         if not _shared(rows[first], rows[second]):
@@ -233,6 +239,10 @@ def compare_pairs(
     )
     found = []
     for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
+        keys = _shared(rows[first], rows[second])
+        by_error = difference_p(
+            truth.patient_id, y_true, [placed[first][key] for key in keys], [placed[second][key] for key in keys]
+        )
         differences = {
             metric: compare.difference(
                 [run.macro(metric, chosen) for run in one], [run.macro(metric, chosen) for run in other]
@@ -246,7 +256,7 @@ def compare_pairs(
                 len(one),
                 differences,
                 float(p),
-                compare.interval_p(differences["auroc"]),
+                by_error,
                 compare.practically_equal(differences["auroc"], margin),
                 labels=label_differences(one, other, truth) if per_label else {},
             )

@@ -156,7 +156,7 @@ EQUAL = ("exchangeable", "scores of different shapes", "good at different labels
 def false_positives(truth: LabelTable, setting: str, num_simulations: int, seed: int = 0) -> list[Rate]:
     """How often any of several equal models is told apart after Holm, over all pairs and against one baseline."""
     table = replace(truth, y_true=truth.y_true[:, metrics.frequent(truth.y_true)])
-    draws = draw(table.patient_id, table.y_true, NUM_DRAWS // 2, seed)
+    draws = draw(table.patient_id, table.y_true, 2, seed)  # no p depends on them
     random = np.random.default_rng(seed)
     claimed: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for _ in range(num_simulations):

@@ -1,0 +1,164 @@
+"""Pictures draw the numbers of their boards: what is plotted is caught and compared, colours and bytes are checked."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.evaluation.bootstrap import Interval
+from bench.evaluation.metrics import Reliability
+from bench.reporting import plots
+from bench.reporting.boards import Board, Row
+from bench.reporting.comparisons import Plan
+from bench.reporting.pages import minutes
+from bench.reporting.results import Result
+
+
+def row(name: str, value: float, curves: list[list[float | None]] | None = None, seconds: float = 60.0) -> Row:
+    """A row of one run a list of epochs; each run has two phases, cut after its second epoch."""
+    runs = []
+    for curve in curves or [[0.5, 0.6, 0.7]]:
+        phases = [curve[:2], curve[2:]]
+        training = [{"val_macro_auroc": phase, "seconds": seconds / 2} for phase in phases]
+        runs.append(Result(Path(), {"training": training, "cell": {"method": name}}))
+    return Row("net", "random", name, tuple(runs), {"frequent": {"auroc": Interval(value, value - 0.02, value + 0.01)}})
+
+
+def board(*rows: Row, fraction: float = 1.0) -> Board:
+    return Board("ptb-xl-1.0.3", False, "form", "f", fraction, "", rows, (), None, Plan(), None)
+
+
+@pytest.fixture
+def caught(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
+    """The axes that pictures draw on, instead of files."""
+    found: list[Axes] = []
+
+    @contextmanager
+    def catch(path: Path, width: float, height: float) -> Iterator[Axes]:
+        found.append(Figure().add_subplot())
+        yield found[-1]
+
+    monkeypatch.setattr(plots, "_drawing", catch)
+    return found
+
+
+def lines_of(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
+    """Label -> x and y of what has one."""
+    return {
+        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
+        for line in axes.lines
+        if not str(line.get_label()).startswith("_")
+    }
+
+
+def test_sample_efficiency_joins_the_fractions_of_a_row(caught: list[Axes], tmp_path: Path) -> None:
+    boards = [
+        board(row("ft", 0.9), row("lp", 0.88), row("once", 0.95)),
+        board(row("lp", 0.8), row("ft", 0.7), fraction=0.1),
+        board(row("ft", 0.6), fraction=0.01),
+    ]
+    assert plots.sample_efficiency(boards, tmp_path / "x.svg") is not None
+    (axes,) = caught
+
+    assert lines_of(axes) == {
+        "ft on net (random)": ([0.01, 0.1, 1.0], [0.6, 0.7, 0.9]),
+        "lp on net (random)": ([0.1, 1.0], [0.8, 0.88]),
+    }
+    band = axes.collections[0].get_paths()[0].vertices
+    assert {(round(x, 4), round(y, 4)) for x, y in np.asarray(band)} == {
+        (0.01, 0.58), (0.01, 0.61), (0.1, 0.68), (0.1, 0.71), (1.0, 0.88), (1.0, 0.91)
+    }  # fmt: skip
+    assert axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 %", "10 %", "100 %"]
+    assert plots.sample_efficiency(boards[:1], tmp_path / "x.svg") is None
+
+
+def test_training_curves_draw_every_run_and_mark_its_phases(caught: list[Axes], tmp_path: Path) -> None:
+    curves: list[list[float | None]] = [[0.5, 0.6, 0.7, 0.8], [0.4, None, 0.65, 0.66]]
+    assert plots.training_curves(board(row("lpft", 0.9, curves), row("ft", 0.8)), tmp_path / "x.svg") is not None
+    (axes,) = caught
+    drawn = [line for line in axes.lines if len(np.asarray(line.get_xdata())) > 1]
+    ends = [line for line in axes.lines if len(np.asarray(line.get_xdata())) == 1]
+
+    assert np.asarray(drawn[0].get_ydata()).tolist() == curves[0]
+    np.testing.assert_array_equal(np.asarray(drawn[1].get_ydata()), [0.4, np.nan, 0.65, 0.66])
+    assert all(np.asarray(line.get_xdata())[0] == 1 for line in drawn)
+    assert len({line.get_color() for line in drawn[:2]}) == 1  # runs of a row share its colour
+    assert drawn[2].get_color() != drawn[0].get_color()
+    assert [np.asarray(line.get_xdata()).tolist() for line in ends] == [[2], [2], [2]]
+    assert list(lines_of(axes)) == ["lpft on net (random)", "ft on net (random)"]
+
+
+def test_cost_joins_what_no_cheaper_row_beats(caught: list[Axes], tmp_path: Path) -> None:
+    """By brute force: on the front is who is better than everyone who is as cheap or cheaper."""
+    random = np.random.default_rng(0)
+    rows = [row(f"m{at}", random.uniform(0.6, 0.9), seconds=random.uniform(10, 1000)) for at in range(7)]
+    assert plots.cost(board(*rows), tmp_path / "x.svg") is not None
+    found = lines_of(caught[0])
+    points = [(minutes(one), one.score) for one in rows]
+    front = sorted(one for one in points if not any(o[0] <= one[0] and o[1] > one[1] for o in points))
+
+    assert list(zip(*found.pop("Pareto front"), strict=True)) == front
+    assert 1 < len(front) < 7
+    assert {name: (x[0], y[0]) for name, (x, y) in found.items()} == {
+        one.name: point for one, point in zip(rows, points, strict=True)
+    }
+    assert plots.cost(board(rows[0]), tmp_path / "x.svg") is None
+
+
+def test_minutes_are_the_mean_of_runs() -> None:
+    one = row("ft", 0.9, [[0.5, 0.6], [0.5, 0.6]], seconds=120)
+    assert minutes(one) == 2
+
+
+def test_the_forest_has_the_best_row_on_top(caught: list[Axes], tmp_path: Path) -> None:
+    assert plots.forest(board(row("good", 0.9), row("bad", 0.8)), tmp_path / "x.svg") is not None
+    (axes,) = caught
+
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["bad on net (random)", "good on net (random)"]
+    bars = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+    assert bars == [pytest.approx([0.78, 0.81]), [0.8], pytest.approx([0.88, 0.91]), [0.9]]
+
+
+def test_reliability_leaves_out_bins_of_few_scores(caught: list[Axes], tmp_path: Path) -> None:
+    columns = (np.array([[0.1], [0.5], [0.9]]), np.array([[0.2], [0.4], [0.8]]), np.array([[500], [5], [20]]))
+    assert plots.reliability_curves({"ft": Reliability(*columns)}, tmp_path / "x.svg") is not None
+
+    assert lines_of(caught[0]) == {"ft": ([0.1, 0.9], [0.2, 0.8])}
+
+
+PICTURES: list[Callable[[Board, Path], Any]] = [plots.forest, plots.training_curves, plots.cost]
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+def test_pictures_are_the_same_bytes_without_a_background(draw: Callable[[Board, Path], Any], tmp_path: Path) -> None:
+    shown = board(row("ft", 0.9), row("lp", 0.85, seconds=20.0))
+    first, second = (draw(shown, tmp_path / f"{at}.svg").read_bytes() for at in range(2))
+    text = first.decode()
+
+    assert first == second
+    assert not re.search(r"fill: ?(#ffffff|white|#000000|black)", text)
+    assert "ft on net (random)" in text
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])
+def test_every_colour_is_seen_on_white_and_on_dark(background: str) -> None:
+    """Contrast of at least 2.3 to 1 with both: a line is not text, and one colour must do on either."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    for color in (plots.INK, *plots.COLORS):
+        light, dark = sorted((luminance(color), luminance(background)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) > 2.3, color
+    assert len(set(plots.COLORS)) == plots.MAX_LINES
+    assert not set(itertools.chain(plots.COLORS)) & {plots.INK}

@@ -1,0 +1,134 @@
+"""Parts of fold 10: who is in them, and scikit-learn's AUROC on exactly those records."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bench.data.tasks import LabelTable
+from bench.evaluation.bootstrap import draw, resample
+from bench.reporting import subgroups
+from bench.reporting.boards import Board, Row
+from bench.reporting.comparisons import Plan, ScoredRun, stand
+from bench.reporting.results import Result
+from bench.reporting.subgroups import groups_of, subgroup_page
+
+SIZE = 600
+RANDOM = np.random.default_rng(0)
+Y_TRUE = RANDOM.random((SIZE, 2)) < [0.3, 0.06]
+PATIENTS = np.sort(RANDOM.integers(400, size=SIZE))
+TRUTH = LabelTable("form", ("A", "B"), np.arange(SIZE), PATIENTS, np.full(SIZE, 10), Y_TRUE)
+PEOPLE = pd.DataFrame(
+    {
+        "age": np.where(np.arange(SIZE) % 50 == 0, np.nan, RANDOM.integers(18, 95, SIZE)),
+        "sex": RANDOM.integers(2, size=SIZE),
+        "device": np.where(np.arange(SIZE) < 450, "AT-6 C", np.where(np.arange(SIZE) < 560, " CS-12  E", "rare one")),
+        "site": np.where(np.arange(SIZE) < 300, 0.0, np.nan),
+    }
+)
+Y_TRUE[PEOPLE["age"] < 40, 1] = False
+
+
+class Truth:
+    """The people behind the records."""
+
+    def people(self, table: LabelTable) -> pd.DataFrame:
+        return PEOPLE.loc[table.ecg_id]
+
+
+def row(name: str, quality: float, seeds: int) -> Row:
+    draws = draw(PATIENTS, Y_TRUE, num_draws=100)
+    scored = {}
+    for seed in range(seeds):
+        y_score = quality * Y_TRUE + np.random.default_rng([seed, int(10 * quality)]).normal(size=Y_TRUE.shape)
+        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, draws))
+    return Row("net", "random", name, (Result(Path(), {}),) * seeds, {}, scored)
+
+
+ROWS = (row("lpft", 2.0, 2), row("lp", 1.5, 1), row("scratch", 1.2, 1), row("ft", 1.0, 3))
+
+
+def page(*rows: Row, baseline: str | None = "ft") -> list[dict[str, str]]:
+    plan = Plan(baseline)
+    standing = stand({one.name: one.scored for one in rows}, plan, TRUTH)
+    board = Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), TRUTH, plan, standing)
+    lines = [line for line in subgroup_page(board, Truth()).splitlines() if line.startswith("|")]  # type: ignore[arg-type]
+    head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(head, cells, strict=True)) for cells in body]
+
+
+@pytest.fixture(autouse=True)
+def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.reporting.comparisons.NUM_PERMUTATIONS", 100)
+
+
+def test_every_age_and_sex_is_in_one_group_and_unknown_ones_in_none() -> None:
+    groups = list(groups_of(PEOPLE))
+    ages = [mask for kind, _, mask in groups if kind == "age"]
+    sexes = [mask for kind, _, mask in groups if kind == "sex"]
+
+    np.testing.assert_array_equal(np.sum(ages, axis=0), PEOPLE["age"].notna())
+    np.testing.assert_array_equal(np.sum(sexes, axis=0), 1)
+    names = {name: mask for _, name, mask in groups}
+    np.testing.assert_array_equal(names["40 to 59"], PEOPLE["age"].between(40, 59))
+    np.testing.assert_array_equal(names["80 and over"], PEOPLE["age"] >= 80)
+    np.testing.assert_array_equal(names["female"], PEOPLE["sex"] == 1)  # as in PTB-XL's table
+    np.testing.assert_array_equal(names["CS-12 E"], PEOPLE["device"] == " CS-12  E")
+    assert [name for kind, name, _ in groups if kind == "site"] == ["0"]
+
+
+def test_a_table_without_the_columns_has_no_groups() -> None:
+    assert list(groups_of(PEOPLE[[]])) == []
+
+
+def test_auroc_in_a_part_is_scikit_learns_on_its_records() -> None:
+    found = {cells["part of fold 10"]: cells for cells in page(*ROWS)}
+    parts = {"male": PEOPLE["sex"] == 0, "under 40": PEOPLE["age"] < 40, "AT-6 C": PEOPLE["device"] == "AT-6 C"}
+    for name, members in parts.items():
+        mask = members.to_numpy()
+        labels = [c for c in range(2) if Y_TRUE[mask, c].sum() >= 10]
+        cells = found[name]
+
+        assert cells["records"] == str(mask.sum())
+        assert cells["patients"] == str(len(np.unique(PATIENTS[mask])))
+        assert cells["labels"] == str(len(labels))
+        for one in ROWS[:2]:
+            every = [
+                roc_auc_score(Y_TRUE[mask, c], run.y_score[mask, c]) for run in one.scored.values() for c in labels
+            ]
+            value, low, high = cells[one.name].replace("(", "").replace(")", "").replace("–", " ").split()
+            assert value == f"{np.mean(every):.4f}"
+            assert float(low) < float(value) < float(high)
+    assert found["under 40"]["labels"] == "1"  # the rarer label has too few positives there
+    assert "rare one" not in found
+
+
+def test_intervals_are_over_the_patients_of_the_part() -> None:
+    mask = (PEOPLE["sex"] == 0).to_numpy()
+    (run,) = ROWS[1].scored.values()
+    members = [np.flatnonzero(mask & (patient == PATIENTS)) for patient in np.unique(PATIENTS[mask])]
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(400):
+        records = np.concatenate([members[at] for at in random.integers(len(members), size=len(members))])
+        drawn.append(np.mean([roc_auc_score(Y_TRUE[records, c], run.y_score[records, c]) for c in range(2)]))
+    shown = next(cells for cells in page(*ROWS) if cells["part of fold 10"] == "male")["lp on net (random)"]
+    _, low, high = (float(number) for number in shown.replace("(", "").replace(")", "").replace("–", " ").split())
+
+    assert high - low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
+
+
+def test_the_first_rows_and_a_baseline_are_shown() -> None:
+    shown = list(page(*ROWS)[0])
+    assert shown[-3:] == ["lpft on net (random)", "lp on net (random)", "ft on net (random)"]
+    assert list(page(*ROWS, baseline=None)[0])[-3:] == [one.name for one in ROWS[:3]]
+
+
+def test_a_part_without_frequent_labels_has_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subgroups, "AGES", (0, 19, 1000))
+    cells = next(one for one in page(*ROWS) if one["part of fold 10"] == "under 19")
+
+    assert cells["labels"] == "0"
+    assert cells["lp on net (random)"] == "–"
