@@ -58,21 +58,21 @@ def catalogue() -> Catalogue:
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:
     """The tasks with their labels and records in the dataset at `data`."""
+    from bench.data.datasets import load_records
     from bench.data.info import task_counts
-    from bench.data.ptbxl import load_records
-    from bench.data.tasks import label_table
+    from bench.data.tasks import label_table, tasks_of
 
     records = load_records(data)
     rows = []
-    for plugin in registry().of_kind("task"):
-        counts = task_counts(label_table(records, plugin.make()))
+    for task in tasks_of(records):
+        counts = task_counts(label_table(records, task))
         rows.append(
             {
-                "name": plugin.name,
+                "name": task.name,
                 "labels": len(counts["labels"]),
                 **{key: counts[key] for key in ("records", "train", "val", "test")},
                 "test patients": counts["patients"]["test"],
-                "what": plugin.summary,
+                "what": task.description,
             }
         )
     return rows

@@ -567,11 +567,9 @@ def info(
     """What a PTB-XL folder holds: version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.data.info import describe, label_rows, task_rows
     from bench.data.tasks import find_task
-    from bench.registry import registry
     from bench.reporting.listing import table
 
-    tasks = [find_task(task)] if task else [plugin.make() for plugin in registry().of_kind("task")]
-    found = describe(folder, tasks)
+    found = describe(folder, [find_task(task)] if task else None)
     if as_json:
         print(json.dumps(found, indent=1))
         return
@@ -593,7 +591,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw a record's 12 leads on ECG paper, 25 mm/s and 10 mm/mV, with its statements."""
-    from bench.data.ptbxl import load_records
+    from bench.data.datasets import load_records
     from bench.reporting.ecg import draw_record
 
     path = draw_record(load_records(data), ecg_id, target or Path(f"ecg-{ecg_id}.svg"), preprocessing)
@@ -609,8 +607,8 @@ def manifest(
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
 ) -> None:
     """Write what a split is: the ecg_ids of train, val and test, and the positives of each label."""
+    from bench.data.datasets import load_records
     from bench.data.manifests import describe_split, manifest_text, write_manifest
-    from bench.data.ptbxl import load_records
     from bench.data.splits import split
     from bench.data.tasks import find_task, label_table
 

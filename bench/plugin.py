@@ -4,7 +4,7 @@ A package with a line `[project.entry-points."bench.plugins"]`, `anything = "my_
 imported by the registry; what they register here can be named on the command line like our own.
 """
 
-from bench.data.ptbxl import Records
+from bench.data.records import Records
 from bench.data.signals import SignalSpec
 from bench.data.tasks import Task
 from bench.errors import Incompatible

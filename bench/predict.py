@@ -36,22 +36,24 @@ def predict_records(run: Path, records: Sequence[Path]) -> str:
     make("method", Reference.parse(result.cell["method"])).prepare(model, result.document["init"]["name"])
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
-    scaling = Scaling(**result.document["signals"]["scaling"])
+    scaling, seconds = Scaling(**result.document["signals"]["scaling"]), result.document["dataset"].get("seconds")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["record", *labels])
     for path in records:
-        path = path.with_suffix("") if path.suffix in (".hea", ".dat") else path
-        probabilities = torch.sigmoid(_logits(model, path, backbone.signals, scaling, precision))
+        path = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
+        probabilities = torch.sigmoid(_logits(model, path, backbone.signals, scaling, precision, seconds))
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
 
 
 @torch.no_grad()
-def _logits(model: Classifier, path: Path, spec: SignalSpec, scaling: Scaling, precision: Precision) -> torch.Tensor:
+def _logits(
+    model: Classifier, path: Path, spec: SignalSpec, scaling: Scaling, precision: Precision, seconds: float | None
+) -> torch.Tensor:
     """Logits [label] of a record, computed as the harness computes those of fold 10."""
     raw, rate = read_waveform(path, spec.leads)
-    signals = _as_cached(prepare_record(raw, rate, spec))
+    signals = _as_cached(prepare_record(raw, rate, spec, seconds))
     if spec.window is not None and signals.shape[1] < spec.window:
         raise DataError(f"{path}.dat lasts {raw.shape[1] / rate:g} s; this backbone needs at least {spec.window_s:g} s")
     if scaling.fitted_on:

@@ -21,7 +21,7 @@ import torch
 import bench
 from bench.cell import Cell
 from bench.data.prepared import PreparedSignals, choose_source_rate
-from bench.data.ptbxl import Records
+from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.splits import TEST_FOLD, Split
 from bench.data.tasks import LabelTable
@@ -52,10 +52,15 @@ def describe(
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
     method = {**plugin_facts("method", cell.method), "phases": [asdict(phase) for phase in phases]}
     backbone = plugin_facts("backbone", cell.arch)
-    facts = identify(cell, table, parts, method, backbone, model.backbone.signals, precision)
+    facts = identify(cell, records, table, parts, method, backbone, model.backbone.signals, precision)
     plan: dict[str, Any] = {
         "cell": facts["cell"],
-        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
+        "dataset": {
+            "name": records.name,
+            "synthetic": records.synthetic,
+            "num_records": len(records),
+            "seconds": records.seconds,
+        },
         "task": facts["task"],
         "split": facts["split"],
         "method": method,
@@ -78,6 +83,7 @@ def describe(
 
 def identify(
     cell: Cell,
+    records: Records,
     table: LabelTable,
     parts: Split,
     method: Mapping[str, Any],
@@ -86,7 +92,7 @@ def identify(
     precision: Precision,
 ) -> dict[str, Any]:
     """All that decides a cell's outcome but its first weights: sections of its result, which `identity` reads."""
-    source_rate = choose_source_rate(spec, cell.source_rate)
+    source_rate = choose_source_rate(records, spec, cell.source_rate)
     return {
         "cell": {
             "task": table.task,

@@ -14,9 +14,10 @@ import torch
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.data.datasets import load_records
 from bench.data.manifests import listed
 from bench.data.prepared import PreparedSignals, prepare_signals
-from bench.data.ptbxl import Records, load_records
+from bench.data.records import Records
 from bench.data.splits import Split, folds_to_score, split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import Incompatible, PluginError

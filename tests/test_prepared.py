@@ -238,14 +238,14 @@ def test_a_clean_set_has_no_findings(small: Path, cache: Path) -> None:
     ("rate", "asked", "chosen"),
     [(100, None, 100), (500, None, 500), (250, None, 500), (500, 100, 100), (100, 500, 500)],
 )
-def test_the_source_rate_is_the_backbones_unless_asked(rate: int, asked: int | None, chosen: int) -> None:
-    assert choose_source_rate(SignalSpec(rate, "none"), asked) == chosen
+def test_the_source_rate_is_the_backbones_unless_asked(small: Path, rate: int, asked: int | None, chosen: int) -> None:
+    assert choose_source_rate(load_records(small), SignalSpec(rate, "none"), asked) == chosen
 
 
 @pytest.mark.parametrize("asked", [0, 250, -100])
-def test_a_source_rate_that_ptbxl_has_not_is_refused(asked: int) -> None:
+def test_a_source_rate_that_ptbxl_has_not_is_refused(small: Path, asked: int) -> None:
     with pytest.raises(DataError, match="use --source-rate 100 or 500"):
-        choose_source_rate(RAW, asked)
+        choose_source_rate(load_records(small), RAW, asked)
 
 
 def test_500_hz_of_a_folder_with_100_hz_names_the_way_out(small: Path, cache: Path) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.data.ptbxl import Records, load_records
+from bench.data.datasets import load_records
 from bench.data.published import version_of
+from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, Task, label_table
+from bench.data.tasks import LabelTable, Task, label_table, tasks_of
 
 FOLDS = range(1, 11)
 HIDDEN_AGE = 300
@@ -21,8 +22,8 @@ SEXES = {0: "male", 1: "female"}
 """The codes of the column `sex`."""
 
 
-def describe(folder: Path, tasks: list[Task]) -> dict[str, Any]:
-    """What the two tables of a folder say, as plain data; no signal is read."""
+def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
+    """What the tables of a folder say, and these tasks or all that fit, as plain data; no signal is read."""
     records = load_records(folder)
     patients = records.table.groupby("patient_id")
     return {
@@ -42,7 +43,7 @@ def describe(folder: Path, tasks: list[Task]) -> dict[str, Any]:
             }
             for fold in FOLDS
         },
-        "tasks": {task.name: task_counts(label_table(records, task)) for task in tasks},
+        "tasks": {task.name: task_counts(label_table(records, task)) for task in tasks or tasks_of(records)},
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.ptbxl import Records
+from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out
 from bench.data.tasks import LabelTable
 from bench.errors import DataError

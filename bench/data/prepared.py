@@ -24,7 +24,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from bench.data.cache import cache_folder
-from bench.data.ptbxl import FILENAMES, Records
+from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import read_waveform
@@ -90,12 +90,11 @@ class PreparedSignals:
         return signals
 
 
-def choose_source_rate(spec: SignalSpec, asked: int | None) -> int:
-    """The rate of the files to read: the backbone's own where PTB-XL has it, unless another one was asked for."""
+def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) -> int:
+    """The rate of the files to read: the backbone's own where the dataset has it, unless another one was asked for."""
     if asked is None:
-        return spec.rate if spec.rate in FILENAMES else 500
-    if asked not in FILENAMES:
-        raise DataError(f"PTB-XL has signals at 100 and 500 Hz, not at {asked} Hz; use --source-rate 100 or 500")
+        return spec.rate if spec.rate in records.filenames else max(records.filenames)
+    records.names(asked)
     return asked
 
 
@@ -107,7 +106,7 @@ def prepare_signals(
     Whoever comes second waits for the first. An entry is written under a temporary name and renamed when whole.
     Raises DataError if a record is missing or damaged, and if the cache cannot be written; nothing is left then.
     """
-    rate = choose_source_rate(spec, source_rate)
+    rate = choose_source_rate(records, spec, source_rate)
     entry = cache_folder() / _key(records, spec, rate)
     try:
         if not entry.is_dir():
@@ -153,12 +152,16 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     """
     digest = hashlib.sha256()
     chosen = PREPROCESSINGS[spec.preprocessing]
-    digest.update(json.dumps([FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]).encode())
+    made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
+    digest.update(json.dumps(made + ([records.seconds] if records.seconds else [])).encode())
     digest.update(str(records.folder.resolve()).encode())
     digest.update(np.stack([records.ecg_id, records.strat_fold]).tobytes())
     missing = []
-    for name in records.table[FILENAMES[rate]].astype(str):
-        for file in (f"{name}.hea", f"{name}.dat"):  # plain strings: pathlib would take longer than the disk
+    for name in records.names(rate):
+        for file in (
+            f"{name}.hea",
+            f"{name}{records.ending}",
+        ):  # plain strings: pathlib would take longer than the disk
             try:
                 stat = os.stat(f"{records.folder}/{file}")  # noqa: PTH116
             except (FileNotFoundError, NotADirectoryError):
@@ -166,11 +169,15 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
             else:
                 digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     if missing:
-        other = 100 if rate == 500 else 500
+        others = [other for other in records.filenames if other != rate]
         raise DataError(
             f"{records.folder} lacks {len(missing):,} of the {2 * len(records):,} files at {rate} Hz "
-            f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder, or "
-            f"--source-rate {other} takes the {other} Hz files" + (" and resamples them" if other != spec.rate else "")
+            f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder"
+            + "".join(
+                f", or --source-rate {other} takes the {other} Hz files"
+                + (" and resamples them" if other != spec.rate else "")
+                for other in others
+            )
         )
     return f"{records.name}-{rate}-{spec.rate}hz-{spec.preprocessing}-{digest.hexdigest()[:16]}"
 
@@ -181,16 +188,21 @@ def _num_bytes(records: Records, spec: SignalSpec, seconds: float = 10.0) -> int
 
 def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, progress: Progress) -> None:
     paths = records.paths(rate)
-    first = prepare_record(*read_waveform(paths[0], spec.leads), spec)
+    if records.seconds:
+        length = round(records.seconds * spec.rate)
+    else:
+        length = prepare_record(*read_waveform(paths[0], spec.leads), spec).shape[1]
     with _temporary_folder(entry) as folder:
         target = folder / "signals.npy"
-        np.lib.format.open_memmap(target, mode="w+", dtype=np.int16, shape=(len(paths), *first.shape)).flush()
+        np.lib.format.open_memmap(
+            target, mode="w+", dtype=np.int16, shape=(len(paths), len(spec.leads), length)
+        ).flush()
         with target.open("r+b") as file:  # a full disk must show here, and not as a bus error in the memory map
             os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
         facts = np.zeros((len(paths), len(_FACTS)))
         done = 0
         chunks = [dict(enumerate(paths[at : at + CHUNK], at)) for at in range(0, len(paths), CHUNK)]
-        prepare = functools.partial(_prepare_chunk, target=target, spec=spec, rate=rate)
+        prepare = functools.partial(_prepare_chunk, target=target, spec=spec, rate=rate, seconds=records.seconds)
         with contextlib.closing(over_cores(prepare, chunks)) as prepared:
             for chunk, found in prepared:
                 facts[list(chunk)] = found
@@ -245,7 +257,9 @@ def quantize(signals: Signal) -> tuple[npt.NDArray[np.int16], float]:
     return np.rint(signals / scale).astype(np.int16), scale
 
 
-def _prepare_chunk(chunk: Mapping[int, Path], target: Path, spec: SignalSpec, rate: int) -> npt.NDArray[np.float64]:
+def _prepare_chunk(
+    chunk: Mapping[int, Path], target: Path, spec: SignalSpec, rate: int, seconds: float | None
+) -> npt.NDArray[np.float64]:
     """Prepare a chunk of records, path by row, into the memory map; returns _FACTS of each, [record, fact]."""
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
@@ -253,7 +267,7 @@ def _prepare_chunk(chunk: Mapping[int, Path], target: Path, spec: SignalSpec, ra
         raw, found_rate = read_waveform(path, spec.leads)
         if found_rate != rate:
             raise DataError(f"{path}.hea says {found_rate} Hz where the dataset's table says {rate} Hz")
-        signals = prepare_record(raw, rate, spec)
+        signals = prepare_record(raw, rate, spec, seconds)
         if signals.shape != values.shape[1:]:
             raise DataError(
                 f"{path}.dat has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "

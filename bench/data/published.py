@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from bench.data.ptbxl import KNOWN_CONTENTS, Records
+from bench.data.records import KNOWN_CONTENTS, Records
 
 NUM_RECORDS = {"1.0.1": 21_837, "1.0.3": 21_799}
 CHANGES = "1.0.3 dropped 38 records of 1.0.1, corrected the labels of 13 and set ages above 89 to 300"
@@ -17,6 +17,8 @@ def version_of(records: Records) -> str:
     A part is recognised by a checksum of 8 bits a record, so an edited record passes for the published one in 1 of
     255 cases: what keeps results apart is the fingerprint of a task, which is exact.
     """
+    if records.dataset != "ptb-xl":
+        return f"{records.dataset}, of which no version is known here"
     if records.synthetic:
         return "synthetic, no PTB-XL"
     if version := KNOWN_CONTENTS.get(records.content[:8]):

@@ -123,7 +123,16 @@ def resample(record: Signal, rate: int, target: int) -> Signal:
     return resampled
 
 
-def prepare_record(record: Signal, rate: int, spec: SignalSpec) -> Signal:
-    """One record [lead, time] in mV, at any rate, as `spec` wants it before standardisation; NaN counts as 0 mV."""
+def prepare_record(record: Signal, rate: int, spec: SignalSpec, seconds: float | None = None) -> Signal:
+    """One record [lead, time] in mV, at any rate, as `spec` wants it before standardisation; NaN counts as 0 mV.
+
+    With `seconds`, a longer record is cut to its middle first, and a shorter one filled up with zeros on both sides
+    last, so that no filter meets the edge.
+    """
     whole = np.where(np.isnan(record), np.float32(0), record)
-    return PREPROCESSINGS[spec.preprocessing].apply(resample(whole, rate, spec.rate), spec.rate)
+    if seconds is not None:
+        start = max(0, (whole.shape[-1] - round(seconds * rate)) // 2)
+        whole = whole[..., start : start + round(seconds * rate)]
+    prepared = PREPROCESSINGS[spec.preprocessing].apply(resample(whole, rate, spec.rate), spec.rate)
+    spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])
+    return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2))) if spare else prepared

@@ -113,17 +113,24 @@ def _take(
 def _halve(
     weights: npt.NDArray[np.float64], group: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Two halves of at least two patients; the carriers of rare labels are dealt first, to the half that needs them."""
-    share = weights[group]
-    total = share.sum(axis=0)
-    rarest_first = np.argsort(np.where(share > 0, total, np.inf).min(axis=1), kind="stable")
-    need = np.tile(total / 2, (2, 1))
-    urgency = share / np.maximum(total, 1)
-    second = np.zeros(len(group), dtype=bool)
-    for one in rarest_first:
-        gain = need @ urgency[one]
-        second[one] = gain[1] > gain[0]
-        need[int(second[one])] -= share[one]
+    """Two halves of at least two patients."""
+    second = deal(weights[group], 2) == 1
     if second.all() or not second.any():
         second = np.arange(len(group)) >= len(group) // 2
     return group[~second], group[second]
+
+
+def deal(shares: npt.NDArray[np.float64], num_parts: int) -> npt.NDArray[np.int64]:
+    """The part [one] that each goes to, so that the parts share all columns of `shares` [one, column] evenly.
+
+    The carriers of rare labels are dealt first, each to the part that needs it most, the first of several.
+    """
+    total = shares.sum(axis=0)
+    rarest_first = np.argsort(np.where(shares > 0, total, np.inf).min(axis=1), kind="stable")
+    need = np.tile(total / num_parts, (num_parts, 1))
+    urgency = shares / np.maximum(total, 1)
+    part = np.zeros(len(shares), dtype=np.int64)
+    for one in rarest_first:
+        part[one] = np.argmax(need @ urgency[one])
+        need[part[one]] -= shares[one]
+    return part

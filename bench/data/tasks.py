@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.data.ptbxl import Records
+from bench.data.records import Records
 from bench.errors import DataError, PluginError
-from bench.registry import find, register_task
+from bench.registry import find, register_task, registry
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Task:
     statements of form and rhythm, so a threshold is of use for diagnostic ones."""
     keeps_unlabeled: bool = False
     """Whether records without a label stay, as negatives of all: for a task that asks yes or no."""
+    dataset: str = "ptb-xl"
+    """What it is a task of: `Records.dataset`."""
 
 
 def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
@@ -53,6 +55,7 @@ for task in (
     Task("superdiag", "diagnostic superclasses", _mapped("diagnostic_class")),
     Task("form", "form statements", _flagged("form")),
     Task("rhythm", "rhythm statements", _flagged("rhythm")),
+    Task("cpsc2018", "the nine labels of CPSC2018", lambda code, statement: [code], dataset="cpsc2018"),
     Task("nondiag", "rhythm and form statements that are not diagnostic: all without diag", _not_diagnostic),
 ):
     register_task(task)
@@ -106,6 +109,11 @@ def label_table(records: Records, task: Task) -> LabelTable:
     A task may ask for a likelihood, and may keep records without a label. Raises DataError if the tables do not fit
     each other or no record has a label, and PluginError if the task gives something else than labels.
     """
+    if task.dataset != records.dataset:
+        fitting = ", ".join(one.name for one in tasks_of(records))
+        raise DataError(
+            f"task {task.name} is of {task.dataset}, and {records.folder} holds {records.dataset}; its tasks: {fitting}"
+        )
     unknown = {code for codes in records.scp_codes for code in codes} - set(records.statements.index)
     if unknown:
         raise DataError(
@@ -136,6 +144,12 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
             "which is empty where the statement stands for none"
         )
     return list(labels)
+
+
+def tasks_of(records: Records) -> list[Task]:
+    """The registered tasks of that dataset."""
+    made = [plugin.make() for plugin in registry().of_kind("task")]
+    return [task for task in made if isinstance(task, Task) and task.dataset == records.dataset]
 
 
 def find_task(name: str) -> Task:

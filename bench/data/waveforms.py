@@ -103,6 +103,8 @@ class _Stored:
     """None where samples are shifted against the file's, or nothing is declared."""
     rate: float
     """Hz"""
+    file: str
+    """The first of its files."""
 
 
 def _read_plain(path: Path) -> _Stored | None:
@@ -144,6 +146,7 @@ def _read_plain(path: Path) -> _Stored | None:
             column["units"],
             numbers["checksum"],
             int(record["fs"]),
+            column["file_name"][0],
         )
     except (OSError, ValueError):
         return None  # wfdb then says in its own words what is wrong
@@ -177,6 +180,7 @@ def _read_with_wfdb(path: Path) -> _Stored:
         [str(unit) for unit in record.units],
         [None if skew else checksum for skew, checksum in zip(record.skew, record.checksum, strict=True)],
         float(record.fs),
+        record.file_name[0],
     )
 
 
@@ -209,7 +213,7 @@ def _check_sums(stored: _Stored, header: Path) -> None:
     for name, found, declared in zip(stored.names, sums, stored.checksums, strict=True):
         if declared is not None and found != declared & 0xFFFF:
             raise DataError(
-                f"{header.with_suffix('.dat')}: lead {name} does not add up to the checksum in {header.name}; "
+                f"{header.with_name(stored.file)}: lead {name} does not add up to the checksum in {header.name}; "
                 "the file is damaged, get it again"
             )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from bench.cell import Cell
-from bench.data.ptbxl import load_records
+from bench.data.datasets import load_records
 from bench.data.splits import VAL_FOLD, Split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError
@@ -195,7 +195,8 @@ class _Facts:
             return None
         precision = resolve_precision(cell.precision, self._device)
         method, arch = self._method(cell.method), self._arch(cell.arch)
-        facts = identify(cell, self._table(cell.task), self._split(cell), method, arch, backbone.signals, precision)
+        table, parts = self._table(cell.task), self._split(cell)
+        facts = identify(cell, self._records, table, parts, method, arch, backbone.signals, precision)
         return identity({**facts, "init": {"sha256": start}})
 
     def is_stale(self, cell: Cell, head: Mapping[str, Any]) -> bool:

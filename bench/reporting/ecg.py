@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.data.ptbxl import Records
+from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
@@ -76,7 +76,7 @@ def draw_record(records: Records, ecg_id: int, path: Path, preprocessing: str | 
             f"{records.folder} has no record {ecg_id}; its {len(records):,} ecg_ids go from "
             f"{records.ecg_id[0]} to {records.ecg_id[-1]}"
         )
-    places = [records.paths(rate)[rows[0]] for rate in (500, 100)]
+    places = [records.paths(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
     there = [place for place in places if place.with_name(place.name + ".hea").exists()]
     signals, rate = read_waveform(there[0] if there else places[-1])
     sheets = [Tracing(f"raw, {rate} Hz; {MM_PER_S:g} mm/s, {MM_PER_MV:g} mm/mV", signals, rate)]

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import bench
-from bench.data.ptbxl import load_records
+from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError

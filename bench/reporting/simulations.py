@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from bench.data.ptbxl import load_records
+from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.evaluation import metrics

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.data.ptbxl import load_records
+from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import PluginError

@@ -1,0 +1,125 @@
+"""CPSC2018 (ICBEB 2018) in its PhysioNet form becomes Records: `cpsc_2018` of the PhysioNet/CinC Challenge 2020.
+
+6,877 records of 6 to 60 s at 500 Hz, in g1/ to g7/ or in one folder: A0001.hea with `Dx`, `Age` and `Sex` in its
+comments and A0001.mat. Liu et al., J. Med. Imaging Health Inform. 2018; Perez Alday et al., Physiol. Meas. 2020.
+
+The dataset names no patients, so each record counts as one, and it has no folds. Those of Strodthoff et al. 2021 were
+drawn over records numbered in the order in which a file system listed them, so they cannot be computed anew: where
+the file that their code wrote, icbeb_database.csv, lies in the folder, its folds are taken (`icbeb-folds` in the
+dataset's name); else they are drawn here (`own-folds`). Each record is cut to its middle 10 s, and after its
+preprocessing a shorter one is filled up with zeros on both sides: that is ours too; they see the whole record.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.data.records import Records
+from bench.data.splits import deal
+from bench.data.tables import read_csv, whole_numbers
+from bench.errors import DataError
+
+NUM_RECORDS = 6_877
+SECONDS = 10.0
+FOLDS = "icbeb_database.csv"
+LABELS = {
+    "164889003": ("AF", "atrial fibrillation"),
+    "270492004": ("I-AVB", "first-degree atrioventricular block"),
+    "164909002": ("LBBB", "left bundle branch block"),
+    "426783006": ("Normal", "sinus rhythm"),
+    "284470004": ("PAC", "premature atrial contraction"),
+    "164884008": ("PVC", "ventricular ectopics"),
+    "59118001": ("RBBB", "right bundle branch block"),
+    "429622005": ("STD", "ST depression"),
+    "164931005": ("STE", "ST elevation"),
+}
+"""SNOMED CT code -> the label as the challenge of 2018 calls it, and the code's own words."""
+SEXES = {"male": 0, "m": 0, "female": 1, "f": 1}
+"""As PTB-XL codes them."""
+COMMENT = re.compile(r"#\s*(\w+)\s*:\s*(.*?)\s*")
+SEED = 0
+
+
+def headers_in(folder: Path) -> list[Path]:
+    """The headers of the dataset's records, in the order of their names."""
+    return sorted([*folder.glob("A*.hea"), *folder.glob("g*/A*.hea")], key=lambda path: path.name)
+
+
+def load_records(folder: Path) -> Records:
+    """Read the headers' comments of all records; no signal is touched."""
+    rows = [_row(path, folder) for path in headers_in(folder)]
+    table = pd.DataFrame(rows).set_index("ecg_id").sort_index()
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise DataError(f"{folder} has record A{twice:04d} twice: {', '.join(table.loc[twice, 'filename_hr'])}")
+    published = (folder / FOLDS).exists()
+    table["strat_fold"] = _published_folds(table, folder / FOLDS) if published else _own_folds(table)
+    table["patient_id"] = table.index
+    statements = pd.DataFrame(
+        [(label, words, code) for code, (label, words) in LABELS.items()], columns=["code", "description", "snomed"]
+    ).set_index("code")
+    return Records(
+        folder,
+        table,
+        statements,
+        dataset="cpsc2018",
+        folds="icbeb-folds" if published else "own-folds",
+        filenames={500: "filename_hr"},
+        ending=".mat",
+        seconds=SECONDS,
+    )
+
+
+def _row(path: Path, folder: Path) -> dict[str, Any]:
+    """What a header says of its record."""
+    if not re.fullmatch(r"A\d{4,9}", path.stem):
+        raise DataError(f"{path} is not named as a record of CPSC2018: expected A0001.hea to A{NUM_RECORDS}.hea")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file") from None
+    said = {found[1].lower(): found[2] for line in lines if (found := COMMENT.fullmatch(line))}
+    if "dx" not in said:
+        raise DataError(f"{path} has no comment `#Dx: ` with the record's SNOMED codes")
+    codes = [code.strip() for code in said["dx"].split(",")]
+    if unknown := [code for code in codes if code not in LABELS]:
+        raise DataError(
+            f"{path}: Dx {unknown[0][:40]!r} is none of the nine of CPSC2018 ({', '.join(LABELS)}); "
+            "of the challenge's folders cpsc_2018 alone is read"
+        )
+    return {
+        "ecg_id": int(path.stem[1:]),
+        "filename_hr": path.relative_to(folder).with_suffix("").as_posix(),
+        "scp_codes": {LABELS[code][0]: 100.0 for code in codes},
+        "age": pd.to_numeric(said.get("age", ""), errors="coerce"),
+        "sex": SEXES.get(said.get("sex", "").lower(), np.nan),
+    }
+
+
+def _own_folds(table: pd.DataFrame) -> Any:
+    """Ten folds that share each label evenly, dealt in an order that a seed gives: [record], 1 to 10."""
+    labels = sorted({label for codes in table["scp_codes"] for label in codes})
+    shares = np.array([[*(label in codes for label in labels), 1] for codes in table["scp_codes"]], dtype=np.float64)
+    order = np.random.default_rng(SEED).permutation(len(table))
+    folds = np.empty(len(table), dtype=np.int64)
+    folds[order] = deal(shares[order], 10) + 1
+    return folds
+
+
+def _published_folds(table: pd.DataFrame, path: Path) -> Any:
+    """The fold of each record in icbeb_database.csv, [record]."""
+    given = read_csv(path, ("filename", "strat_fold"))
+    folds = whole_numbers(given["strat_fold"], given["filename"], path).set_axis(given["filename"].astype(str))
+    wanted = [f"A{ecg_id:04d}" for ecg_id in table.index]
+    if folds.index.has_duplicates or not folds.between(1, 10).all():
+        raise DataError(f"{path} must name each record once, with a strat_fold of 1 to 10")
+    if missing := [name for name in wanted if name not in folds.index]:
+        raise DataError(f"{path} gives no fold to {len(missing):,} of the records, the first {missing[0]}")
+    return folds.loc[wanted].to_numpy(np.int64)
