@@ -29,7 +29,7 @@ app.add_typer(new_app, name="new")
 err = Console(stderr=True)
 out = Console()
 
-Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The PTB-XL folder.")]
+Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas between them; all-tasks are the published six.")]

@@ -31,7 +31,26 @@ PLUGIN = '''
 
     from torch import Tensor, nn
 
-    from bench.plugin import Backbone, Method, Phase, SignalSpec, register_backbone, register_method
+    from bench.plugin import (
+        Backbone, Method, Phase, SignalSpec, Task, register_backbone, register_method, register_task
+    )
+
+    register_task(
+        Task(
+            "af",
+            "atrial fibrillation: yes or no",
+            lambda code, statement: ["AFIB"] if code == "AFIB" else [],
+            keeps_unlabeled=True,
+        )
+    )
+    register_task(
+        Task(
+            "superdiag50",
+            "classes that are at least 50 % likely",
+            lambda code, statement: [statement["diagnostic_class"]] if statement["diagnostic"] == 1 else [],
+            min_likelihood=50,
+        )
+    )
 
 
     @register_method("warm-head")
@@ -168,6 +187,27 @@ def test_a_strangers_method_and_backbone_run(wheel_venv: Venv, demo_set: Path) -
     assert result["backbone"]["resolved"] == {"parts": 5}
     assert len(result["backbone"]["code_sha256"]) == 64
     assert result["metrics"]["fold_10"]["num_records"] > 0
+
+
+@pytest.mark.slow
+def test_a_strangers_tasks_are_counted_run_and_boarded(wheel_venv: Venv, demo_set: Path) -> None:
+    listed = wheel_venv.bench("list", "tasks", "--data", demo_set, "--json")
+    assert listed.returncode == 0, listed.stderr
+    rows = {row["name"]: row for row in json.loads(listed.stdout)["tasks"]}
+    assert rows["af"]["labels"] == 1 and rows["af"]["records"] == 240
+    assert rows["superdiag50"]["labels"] == 5 and rows["superdiag50"]["records"] < rows["superdiag"]["records"]
+
+    words = ["--task", "af", "--arch", "tiny_pool", "--method", "lp(probe_epochs=1)", "--init", "random"]
+    done = wheel_venv.bench("run", *words, "--data", demo_set, "--runs", "af-runs", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["task"]["labels"] == ["AFIB"]
+    positives = result["split"]["train_positives"]["AFIB"]
+    assert 0 < positives < result["split"]["train_records"] / 2, "those without it train too"
+    board = wheel_venv.bench("leaderboard", "--runs", "af-runs", "--data", demo_set)
+    assert board.returncode == 0, board.stderr
+    (page,) = wheel_venv.work.glob("leaderboards/*/af.md")
+    assert "| tiny_pool" in page.read_text()
 
 
 @pytest.mark.slow

@@ -318,7 +318,8 @@ def test_a_part_and_an_edit_of_the_real_set_are_told_apart(ptbxl: Path, tmp_path
     edited.loc[7, "scp_codes"] = "{'PMI': 100.0}"
     assert version(edited).startswith("no version known here: 1,987 records, 1,986 of them with")
     more = rows.tail(38).assign(ecg_id=range(30000, 30038), patient_id=range(90000, 90038))
-    assert version(pd.concat([rows, more])).startswith("by its number of records 1.0.1 (21,837); 1.0.3 dropped 38")
+    assert version(pd.concat([rows, more])).startswith("by its number of records 1.0.1 (21,837); from 1.0.1 to 1.0.3,")
+    assert version(pd.concat([rows, more.head(2)])).startswith("by its number of records 1.0.2 (21,801); from 1.0.1")
 
 
 @pytest.mark.ptbxl

@@ -7,8 +7,12 @@ import hashlib
 
 from bench.data.records import KNOWN_CONTENTS, Records
 
-NUM_RECORDS = {"1.0.1": 21_837, "1.0.3": 21_799}
-CHANGES = "1.0.3 dropped 38 records of 1.0.1, corrected the labels of 13 and set ages above 89 to 300"
+NUM_RECORDS = {"1.0.1": 21_837, "1.0.2": 21_801, "1.0.3": 21_799}
+"""As the page of each version on PhysioNet says."""
+CHANGES = (
+    "from 1.0.1 to 1.0.3, 38 records were dropped (36 of them in 1.0.2), the labels of 13 corrected and ages above 89 "
+    "set to 300"
+)
 
 
 def version_of(records: Records) -> str:
@@ -26,8 +30,9 @@ def version_of(records: Records) -> str:
     same = num_as_published(records)
     if same == len(records):
         return f"a part of 1.0.3: {same:,} of its {NUM_RECORDS['1.0.3']:,} records"
-    if len(records) == NUM_RECORDS["1.0.1"]:
-        return f"by its number of records 1.0.1 ({NUM_RECORDS['1.0.1']:,}); {CHANGES}; `bench data download` gets 1.0.3"
+    for version in ("1.0.1", "1.0.2"):
+        if len(records) == (num := NUM_RECORDS[version]):
+            return f"by its number of records {version} ({num:,}); {CHANGES}; `bench data download` gets 1.0.3"
     return (
         f"no version known here: {len(records):,} records, {same:,} of them with the patient, fold and statements "
         f"that 1.0.3 ({NUM_RECORDS['1.0.3']:,} records) gives them"
