@@ -37,9 +37,9 @@ PLUGIN = '''
 
     register_task(
         Task(
-            "af",
-            "atrial fibrillation: yes or no",
-            lambda code, statement: ["AFIB"] if code == "AFIB" else [],
+            "normal",
+            "a normal ECG: yes or no",
+            lambda code, statement: ["NORM"] if code == "NORM" else [],
             keeps_unlabeled=True,
         )
     )
@@ -194,19 +194,19 @@ def test_a_strangers_tasks_are_counted_run_and_boarded(wheel_venv: Venv, demo_se
     listed = wheel_venv.bench("list", "tasks", "--data", demo_set, "--json")
     assert listed.returncode == 0, listed.stderr
     rows = {row["name"]: row for row in json.loads(listed.stdout)["tasks"]}
-    assert rows["af"]["labels"] == 1 and rows["af"]["records"] == 240
+    assert rows["normal"]["labels"] == 1 and rows["normal"]["records"] == 240
     assert rows["superdiag50"]["labels"] == 5 and rows["superdiag50"]["records"] < rows["superdiag"]["records"]
 
-    words = ["--task", "af", "--arch", "tiny_pool", "--method", "lp(probe_epochs=1)", "--init", "random"]
-    done = wheel_venv.bench("run", *words, "--data", demo_set, "--runs", "af-runs", "--json")
+    words = ["--task", "normal", "--arch", "tiny_pool", "--method", "lp(probe_epochs=1)", "--init", "random"]
+    done = wheel_venv.bench("run", *words, "--data", demo_set, "--runs", "normal-runs", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["task"]["labels"] == ["AFIB"]
-    positives = result["split"]["train_positives"]["AFIB"]
-    assert 0 < positives < result["split"]["train_records"] / 2, "those without it train too"
-    board = wheel_venv.bench("leaderboard", "--runs", "af-runs", "--data", demo_set)
+    assert result["task"]["labels"] == ["NORM"]
+    positives = result["split"]["train_positives"]["NORM"]
+    assert 0 < positives < result["split"]["train_records"] - 10, "those without it train too"
+    board = wheel_venv.bench("leaderboard", "--runs", "normal-runs", "--data", demo_set)
     assert board.returncode == 0, board.stderr
-    (page,) = wheel_venv.work.glob("leaderboards/*/af.md")
+    (page,) = wheel_venv.work.glob("leaderboards/*/normal.md")
     assert "| tiny_pool" in page.read_text()
 
 
