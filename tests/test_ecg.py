@@ -14,7 +14,8 @@ import pytest
 import wfdb
 
 import bench.cli
-from bench.data.ptbxl import STATEMENTS, TABLE, Records, load_records
+from bench.data.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS
 from bench.data.waveforms import LEADS
 from bench.errors import DataError

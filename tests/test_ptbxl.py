@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.data.ptbxl import STATEMENTS, TABLE, Records, load_records
+from bench.data.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.records import Records
 from bench.errors import DataError
 
 

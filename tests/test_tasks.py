@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from bench import plugin, registry
-from bench.data.ptbxl import Records, load_records
+from bench.data.ptbxl import load_records
+from bench.data.records import Records
 from bench.data.splits import split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError, PluginError
