@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from bench.cell import Cell
 from bench.data.datasets import load_records
@@ -22,15 +24,15 @@ from bench.data.splits import Split, folds_to_score, split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import Incompatible, PluginError
 from bench.evaluation.predictions import Predictions
-from bench.provenance import cost, describe, environment, outcome
+from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry import Reference, make
 from bench.reporting.results import Result, RunFolder
 from bench.reporting.tracking import Wandb, watch
 from bench.training.batch_norm import share_batch_norm
-from bench.training.batches import SignalSource, random_stream
+from bench.training.batches import SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, join
-from bench.training.features import predict
+from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
 from bench.training.method import Method
 from bench.training.model import Backbone, Classifier
@@ -88,6 +90,7 @@ def execute(cell: Cell, options: Options) -> Result:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
             checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes)
+            model.made_by = makers(cell, method)
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
             reports = train(
@@ -106,7 +109,8 @@ def execute(cell: Cell, options: Options) -> Result:
             world.wait()
             load_classifier(model, folder.path / WEIGHTS)
             folds = folds_to_score(table, options.stage)
-            predictions = {fold: predict_fold(model, signals, truth, world, precision) for fold, truth in folds.items()}
+            frozen = all(report.on_features for report in reports)
+            predictions = {f: predict_fold(model, signals, t, world, precision, frozen) for f, t in folds.items()}
             scored = outcome(options.stage, model, signals, reports, predictions, folds)
             document = {**plan, "cost": cost(began, world), "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
@@ -144,10 +148,20 @@ def build_model(arch: Reference, num_labels: int, init: str | None, seed: int) -
     return Classifier(backbone, num_labels), start
 
 
+def makers(cell: Cell, method: Method) -> str:
+    """What made the backbone, apart from its weights: its plugin, and the method's if that may have altered it."""
+    altered = type(method).prepare is not Method.prepare
+    plugins = [plugin_facts("backbone", cell.arch)] + [plugin_facts("method", cell.method)] * altered
+    return json.dumps(plugins, sort_keys=True)
+
+
 def predict_fold(
-    model: Classifier, signals: PreparedSignals, truth: LabelTable, world: World, precision: Precision
+    model: Classifier, signals: PreparedSignals, truth: LabelTable, world: World, precision: Precision, frozen: bool
 ) -> Predictions:
-    """The model's logits for every record of a fold."""
-    source = SignalSource.of(signals, truth, dtype(precision))
-    logits = predict(model, source, model.backbone.signals.aggregate, world, precision)
+    """The model's logits for every record of a fold; a backbone that stayed frozen may have features at hand."""
+    source: Source = SignalSource.of(signals, truth, dtype(precision))
+    module: nn.Module = model
+    if frozen:
+        module, source = model.head, compute_features(model, source, world, precision)
+    logits = predict(module, source, model.backbone.signals.aggregate, world, precision)
     return Predictions(truth.ecg_id, truth.labels, logits.to(torch.float64).numpy().astype(np.float32))

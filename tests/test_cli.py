@@ -287,6 +287,7 @@ def test_from_runs_to_a_leaderboard(run_bench: Bench, demo_set: Path, tmp_path: 
 def test_two_ranks_give_the_result_of_one(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
     words = ("run", *LP, "--data", demo_set, "--json", "--runs")
     alone = run_bench(*words, tmp_path / "on-1")
+    run_bench.patch.setenv("BENCH_CACHE", str(tmp_path / "cache"))  # or the features would be those of the first
     together = in_a_process(*words, tmp_path / "on-2", "--nproc", 2, cwd=tmp_path)
     for num, said in ((1, alone), (2, together)):
         assert said.code == 0, said.err

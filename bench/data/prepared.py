@@ -63,6 +63,8 @@ class PreparedSignals:
     """[record, lead, time], memory-mapped"""
     scale: npt.NDArray[np.float32]
     """[record]"""
+    entry: str = ""
+    """The cache entry's name, which follows from all that changes the signals; empty where they are from elsewhere."""
 
     @property
     def length(self) -> int:
@@ -139,6 +141,7 @@ def _open_entry(entry: Path, spec: SignalSpec, rate: int) -> PreparedSignals:
             np.load(entry / "ecg_id.npy"),
             np.load(entry / "signals.npy", mmap_mode="r"),
             np.load(entry / "scale.npy"),
+            entry.name,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]

@@ -9,31 +9,43 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.training.batches import FeatureSource, Source
+from bench.training.batches import FeatureSource, Rows, SignalSource, Source
 from bench.training.distributed import World
+from bench.training.feature_cache import FeatureCache
 from bench.training.method import Method, Phase
 from bench.training.model import Classifier
 from bench.training.precision import Precision, autocast
 
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 64
 """Records a forward pass; it bounds memory and does not change which records are scored."""
 
 
 @torch.no_grad()
-def run_windows(module: nn.Module, source: Source, world: World, precision: Precision) -> Tensor:
-    """Outputs [record, window, output] of a module in eval mode, every record exactly once, on every rank."""
+def run_windows(
+    module: nn.Module, source: Source, world: World, precision: Precision, rows: Rows | None = None
+) -> Tensor:
+    """Outputs [record, window, output] of a module in eval mode, every record exactly once, on every rank.
+
+    All records, or those of `rows`; then every batch is filled up to one size, so that a record's outputs do not hang
+    on how many are computed together.
+    """
     module.eval()
-    share = world.share(len(source.labels))
+    chosen = np.arange(len(source.labels)) if rows is None else rows
+    mine = chosen[world.share(len(chosen))]
     outputs = []
-    for start in range(share.start, share.stop, EVALUATION_BATCH):
-        windows = source.windows(np.arange(start, min(start + EVALUATION_BATCH, share.stop))).to(world.device)
+    for start in range(0, len(mine), EVALUATION_BATCH):
+        batch = mine[start : start + EVALUATION_BATCH]
+        num = len(batch)
+        if rows is not None:
+            batch = np.pad(batch, (0, EVALUATION_BATCH - num), mode="edge")
+        windows = source.windows(batch).to(world.device)
         with autocast(precision, world.device):
             flat = module(windows.flatten(0, 1))
-        outputs.append(flat.unflatten(0, windows.shape[:2]).to(windows.dtype))
+        outputs.append(flat.unflatten(0, windows.shape[:2])[:num].to(windows.dtype))
     if not outputs:
         windows = source.windows(np.arange(1)).to(world.device)
         outputs = [module(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])[:0]]
-    return world.gather(torch.cat(outputs), len(source.labels))
+    return world.gather(torch.cat(outputs), len(chosen))
 
 
 def predict(
@@ -55,9 +67,35 @@ def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
 
 
 def compute_features(
-    model: Classifier, source: Source, world: World, precision: Precision, note: Callable[[str], None]
+    model: Classifier,
+    source: Source,
+    world: World,
+    precision: Precision,
+    note: Callable[[str], None] = lambda text: None,
 ) -> FeatureSource:
-    """The source with its records run through the frozen backbone."""
-    note(f"computing features of {len(source.labels):,} records")
-    features = run_windows(model.backbone, source, world, precision)
-    return FeatureSource(features, source.labels)
+    """The source with its records, which are whole, run through the frozen backbone, now or by an earlier run."""
+    num_records = len(source.labels)
+    known, kept, cache, ecg_id = np.zeros(num_records, dtype=bool), None, None, np.arange(num_records)
+    if model.made_by and isinstance(source, SignalSource) and source.signals.entry:
+        cache = FeatureCache.of(model, source.signals, precision, world.device)
+        ecg_id = source.signals.ecg_id[source.rows]
+        here, kept = cache.load(ecg_id)
+        # ranks on several machines may have caches of their own: what all of them know needs no computing
+        everywhere = world.sum(torch.from_numpy(here).to(world.device, torch.int64)) == world.size
+        known = everywhere.cpu().numpy()
+        kept = kept[known[here]]
+    missing = np.flatnonzero(~known)
+    parts = []
+    if known.any() and kept is not None:
+        note(f"features of {known.sum():,} records are known from an earlier run")
+        parts.append(torch.from_numpy(kept).to(world.device))
+    if len(missing):
+        note(f"computing features of {len(missing):,} records")
+        parts.append(run_windows(model.backbone, source, world, precision, missing)[:, 0])
+        if cache and world.is_main:
+            try:
+                cache.save(ecg_id[missing], parts[-1].cpu().numpy())
+            except OSError as error:
+                note(f"they are not kept: {error}")
+    order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(known), missing]))).to(world.device)
+    return FeatureSource(torch.cat(parts)[order].unsqueeze(1), source.labels)

@@ -100,6 +100,8 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = Head(backbone.feature_dim, num_labels)
         backbone.reset_head(self.head)
+        self.made_by = ""
+        """What made the backbone, apart from its weights; features are kept on disk only where it is known."""
         self.never_trained = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
 
     def forward(self, signals: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""Features of frozen backbones on disk, so that the next probe of the same weights runs no backbone.
+
+A feature set follows from the prepared signals, what made the backbone, its weights, the precision, the code that runs
+it, torch and the kind of device; its folder is named by a hash of these. A pass over some records adds one file to it,
+whole or not at all, and changes none: processes that write at once do each other no harm, at worst they do some work
+twice. A record takes 4 bytes a feature, 89 MB for all of PTB-XL by ECGFounder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.data.cache import cache_folder
+from bench.data.prepared import PreparedSignals
+from bench.errors import DataError
+from bench.registry import code_hash
+from bench.training.model import Classifier
+from bench.training.precision import Precision
+from bench.training.weights import hash_weights
+
+LIMIT_BYTES = 4 * 2**30
+"""Of all feature sets together; beyond it those that were longest not used are removed."""
+Features = npt.NDArray[np.float32 | np.float64]
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """One feature set."""
+
+    folder: Path
+
+    @classmethod
+    def of(
+        cls, model: Classifier, signals: PreparedSignals, precision: Precision, device: torch.device
+    ) -> FeatureCache:
+        """The set of this model's backbone with the weights that it has now."""
+        on_gpu = device.type == "cuda"
+        follows_from = {
+            "signals": signals.entry,
+            "backbone": model.made_by,
+            "weights": hash_weights(model.backbone.state_dict()),
+            "precision": precision,
+            "code": code_hash("bench.training.features"),
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
+        }
+        key = hashlib.sha256(json.dumps(follows_from).encode()).hexdigest()
+        return cls(cache_folder() / "features" / key[:32])
+
+    def load(self, ecg_id: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], Features]:
+        """Which of these records are here, [record], and their features in the same order, [record here, feature].
+
+        Raises DataError, naming the file, if one is damaged.
+        """
+        known, rows = np.zeros(len(ecg_id), dtype=bool), list[Features]()
+        at = np.empty(len(ecg_id), dtype=np.int64)
+        for part in sorted(self.folder.glob("part-*.npz")):
+            try:
+                with part.open("rb") as file, np.load(file) as archive:
+                    here, features = archive["ecg_id"], archive["features"]
+            except FileNotFoundError:
+                continue  # another process has made room meanwhile
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise DataError(f"{part} is damaged ({error}); remove it, its features are computed anew") from None
+            _, ours, theirs = np.intersect1d(ecg_id, here, return_indices=True)
+            new = ~known[ours]
+            at[ours[new]] = sum(map(len, rows)) + np.arange(new.sum())
+            known[ours] = True
+            rows.append(features[theirs[new]])
+        if not rows:
+            return known, np.empty((0, 0), dtype=np.float32)
+        os.utime(self.folder)  # the last use, by which room is made
+        return known, np.concatenate(rows)[at[known]]
+
+    def save(self, ecg_id: npt.NDArray[np.int64], features: Features) -> None:
+        """Add features [record, feature] of records that `load` did not know."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f"part-{uuid4().hex[:16]}.npz"
+        temporary = part.with_name(f".{part.name}")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, ecg_id=ecg_id, features=features)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(part)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        sizes = {folder: _num_bytes(folder) for folder in self.folder.parent.iterdir()}
+        for folder in sorted(sizes, key=_last_use):
+            if sum(sizes.values()) > LIMIT_BYTES and folder != self.folder:
+                shutil.rmtree(folder, ignore_errors=True)
+                del sizes[folder]
+
+
+def _num_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("part-*.npz") if file.exists())
+
+
+def _last_use(folder: Path) -> float:
+    return folder.stat().st_mtime if folder.exists() else 0.0

@@ -1,0 +1,204 @@
+"""Features of a frozen backbone are computed once for all probes, and are those that a probe alone would compute."""
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from baselines.net1d import Net1D, Net1DMini
+from bench.cell import Cell
+from bench.data.prepared import PreparedSignals, Scaling
+from bench.data.signals import SignalSpec
+from bench.errors import DataError
+from bench.plugin import Classifier
+from bench.registry import Reference
+from bench.run import Options, execute, make_method, makers
+from bench.training import feature_cache
+from bench.training.batches import SignalSource
+from bench.training.distributed import World
+from bench.training.feature_cache import FeatureCache
+from bench.training.features import compute_features
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch sizes of every forward pass of a Net1D from now on."""
+    seen: list[int] = []
+    forward = Net1D.forward
+
+    def counted(self: Net1D, signals: Tensor) -> Tensor:
+        seen.append(len(signals))
+        return forward(self, signals)
+
+    monkeypatch.setattr(Net1D, "forward", counted)
+    return seen
+
+
+def source_of(num: int, length: int = 200) -> SignalSource:
+    """Noise as if it came from the cache of prepared signals."""
+    values = np.random.default_rng(0).integers(-9000, 9000, (num, 12, length)).astype(np.int16)
+    ids = 7 + 3 * np.arange(num)
+    signals = PreparedSignals(
+        SignalSpec(100, "zscore"), 100, Scaling(), {}, ids, values, np.full(num, 1e-3, np.float32), "an-entry"
+    )
+    return SignalSource(signals, np.arange(num), torch.zeros(num, 2), torch.float32)
+
+
+def known_model() -> Classifier:
+    torch.manual_seed(0)
+    model = Classifier(Net1DMini(), 2)
+    model.made_by = "a known maker"
+    return model
+
+
+def probe(demo_set: Path, runs: Path, task: str, method: str, **changes: Any) -> tuple[dict[str, Any], str]:
+    """Predictions of a linear probe by fold, and what it said meanwhile."""
+    said = io.StringIO()
+    references = {"arch": Reference("net1d_mini"), "method": Reference.parse(method)}
+    cell = Cell(data=demo_set, task=task, precision="float32", source_rate=100, **{**references, **changes})
+    result = execute(cell, Options(runs=runs, console=Console(file=said, width=200)))
+    with np.load(result.folder / "predictions.npz") as archive:
+        return {key: archive[key] for key in archive.files}, said.getvalue()
+
+
+@pytest.mark.slow
+def test_the_next_probe_runs_no_backbone_and_scores_the_same(
+    demo_set: Path, tmp_path: Path, cache: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = "lp(probe_epochs=2)"
+    first, _ = probe(demo_set, tmp_path / "first", "rhythm", quick)
+    assert sum(passes) >= 240
+    passes.clear()
+    other_task, said = probe(demo_set, tmp_path / "second", "superdiag", "lp(probe_epochs=3)")
+    assert sum(passes) <= 64 * 3, said
+    assert "are known from an earlier run" in said
+    passes.clear()
+    probe(demo_set, tmp_path / "third", "superdiag", quick, fraction=0.5)
+    assert passes == [], "another fraction needs nothing new"
+    again, _ = probe(demo_set, tmp_path / "fourth", "rhythm", quick)
+    assert passes == []
+    probe(demo_set, tmp_path / "fifth", "rhythm", quick, seed=1)
+    assert sum(passes) >= 240, "another seed draws other random weights"
+
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "another cache"))
+    alone, _ = probe(demo_set, tmp_path / "alone", "superdiag", "lp(probe_epochs=3)")
+    for one, other in ((again, first), (other_task, alone)):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[key], other[key]) for key in one), "to the bit"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_features_hang_neither_on_the_company_nor_on_the_cache(cache: Path, passes: list[int], precision: Any) -> None:
+    source, model = source_of(150), known_model()
+    few = replace(source, rows=np.array([149, 3, 64, 70]), labels=torch.zeros(4, 2))
+
+    alone = compute_features(model, few, ALONE, precision).features
+    whole = compute_features(model, source, ALONE, precision).features
+    assert passes == [64, 64, 64, 64], "146 that were missing, after 4"
+    kept = compute_features(model, source, ALONE, precision).features
+    model.made_by = ""
+    anew = compute_features(model, source, ALONE, precision).features
+
+    assert len(passes) == 7
+    assert torch.equal(kept, whole) and torch.equal(alone, whole[few.rows])
+    assert torch.equal(anew, whole), "records in other batches have the same features"
+    assert whole.shape == (150, 1, 256) and float(whole.std(0).min()) > 0
+
+
+def test_everything_that_changes_features_changes_the_key(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, signals, device = known_model(), source_of(2).signals, torch.device("cpu")
+    first = FeatureCache.of(model, signals, "float32", device)
+    assert first == FeatureCache.of(model, signals, "float32", device)
+    assert first.folder.parent == cache / "features"
+
+    keys = {first, FeatureCache.of(model, signals, "bf16", device)}
+    keys.add(FeatureCache.of(model, replace(signals, entry="another"), "float32", device))
+    with torch.no_grad():
+        next(model.head.parameters()).add_(1)
+    assert FeatureCache.of(model, signals, "float32", device) == first, "the head does not matter"
+    with torch.no_grad():
+        next(model.backbone.parameters())[0, 0, 0] += 1e-6
+    keys.add(FeatureCache.of(model, signals, "float32", device))
+    model.made_by = "another maker"
+    keys.add(FeatureCache.of(model, signals, "float32", device))
+    monkeypatch.setattr(feature_cache, "code_hash", lambda module: "changed code")
+    keys.add(FeatureCache.of(model, signals, "float32", device))
+    assert len(keys) == 6
+
+
+def test_only_a_method_that_may_alter_the_backbone_has_features_of_its_own(demo_set: Path) -> None:
+    def made_by(name: str, arch: str = "net1d_mini") -> str:
+        cell = Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference(name))
+        return makers(cell, make_method(cell.method))
+
+    assert made_by("lp") == made_by("lpft") != made_by("lp", "fcn_wang")
+    assert made_by("scratch") not in (made_by("lp"), made_by("lp", "fcn_wang")), "it overrides `prepare`"
+
+
+def test_what_two_processes_write_at_once_is_read_as_one(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "features" / "set")
+    table = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    cache.save(np.array([5, 1, 3]), table[[5, 1, 3]])
+    cache.save(np.array([3, 8, 1]), table[[3, 8, 1]])
+
+    known, features = cache.load(np.array([8, 2, 3, 5, 0, 1]))
+
+    assert known.tolist() == [True, False, True, True, False, True]
+    assert np.array_equal(features, table[[8, 3, 5, 1]])
+    assert not cache.load(np.array([2, 4]))[0].any()
+    assert FeatureCache(tmp_path / "none").load(np.array([1]))[0].tolist() == [False]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "features" / "set")
+    cache.save(np.arange(4), np.ones((4, 5)))
+    (part,) = cache.folder.glob("*")
+    whole = part.read_bytes()
+    for damaged in (
+        whole[:-40],
+        whole.replace(b"\x00\x00\x00\x00\x00\x00\xf0\x3f", b"\x00\x00\x00\x00\x00\x00\xf8\x3f"),
+    ):
+        part.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"{part.name} is damaged .*; remove it"):
+            cache.load(np.arange(4))
+
+
+def test_room_is_made_by_what_was_longest_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = [FeatureCache(tmp_path / "features" / name) for name in "abc"]
+    for age, one in enumerate(sets[:2]):
+        one.save(np.arange(10), np.zeros((10, 100)))
+        os.utime(one.folder, (age, age))
+    assert sets[0].load(np.arange(1))[0].all(), "used last"
+    monkeypatch.setattr(feature_cache, "LIMIT_BYTES", 20_000)
+
+    sets[2].save(np.arange(10), np.zeros((10, 100)))
+
+    assert sorted(folder.name for folder in (tmp_path / "features").iterdir()) == ["a", "c"]
+
+
+def test_a_cache_that_cannot_be_written_costs_no_run(cache: Path, passes: list[int]) -> None:
+    cache.mkdir()
+    (cache / "features").write_text("in the way")
+    said: list[str] = []
+
+    for _ in range(2):
+        features = compute_features(known_model(), source_of(3), ALONE, "float32", said.append).features
+
+    assert len(passes) == 2 and features.shape == (3, 1, 256)
+    assert [line.partition(":")[0] for line in said] == ["computing features of 3 records", "they are not kept"] * 2
