@@ -5,7 +5,7 @@ VENV := .venv
 BENCH := $(VENV)/bin/bench
 DEMO := runs/demo
 
-.PHONY: install demo test simulations clean
+.PHONY: install demo test bench simulations clean
 
 install: $(VENV)/installed
 
@@ -32,6 +32,10 @@ test: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+# Speed against stated references; prints a table and writes it to build/benchmarks.md.
+bench: install
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/benchmarks -o python_files="bench_*.py"
 
 # How often intervals cover and comparisons claim what is not there, on the labels of PTB-XL in DATA: half an hour.
 DATA ?= data/ptb-xl

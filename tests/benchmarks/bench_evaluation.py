@@ -1,0 +1,74 @@
+"""Bootstrap, permutations and the whole evaluation of a fold, against loops over scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from bench.evaluation.bootstrap import draw, resample
+from bench.evaluation.compare import permutation_p
+from bench.evaluation.metrics import macro
+from bench.evaluation.scores import score_fold
+
+RECORDS, LABELS, DRAWS, FEW = 2198, 71, 2000, 4
+RANDOM = np.random.default_rng(0)
+PATIENTS = RANDOM.integers(1904, size=RECORDS)
+Y_TRUE = RANDOM.random((RECORDS, LABELS)) < np.geomspace(0.008, 0.5, LABELS)
+FIRST, SECOND = ((RANDOM.normal(size=Y_TRUE.shape) + Y_TRUE).astype(np.float32) for _ in range(2))
+
+
+def test_bootstrap(compare: Any) -> None:
+    draws = draw(PATIENTS, Y_TRUE, DRAWS)
+
+    def by_scikit_learn() -> list[list[tuple[float, float]]]:
+        return [
+            [
+                (
+                    roc_auc_score(Y_TRUE[:, column], FIRST[:, column], sample_weight=counts),
+                    average_precision_score(Y_TRUE[:, column], FIRST[:, column], sample_weight=counts),
+                )
+                for column in range(LABELS)
+            ]
+            for counts in draws.counts[:FEW]
+        ]
+
+    ours = resample(Y_TRUE, FIRST, draws)
+    both = np.stack([ours.auroc.draws, ours.average_precision.draws], axis=-1)
+    np.testing.assert_allclose(both[:FEW], by_scikit_learn(), rtol=0, atol=1e-10)
+    compare(
+        f"AUROC and AP in {DRAWS:,} draws of {RECORDS:,} records, {LABELS} labels",
+        lambda: resample(Y_TRUE, FIRST, draws),
+        f"scikit-learn draw by draw ({FEW} draws, scaled)",
+        by_scikit_learn,
+        scale=DRAWS / FEW,
+        rounds=2,
+        goal="100",
+    )
+
+
+def test_permutations(compare: Any) -> None:
+    everything, num = np.ones(LABELS, dtype=bool), 10_000
+    ranks = [score.argsort(0).argsort(0) for score in (FIRST, SECOND)]
+
+    def one_by_one() -> None:
+        for _ in range(FEW):
+            swapped = RANDOM.random(1904)[PATIENTS][:, None] < 0.5
+            for one in (np.where(swapped, *ranks), np.where(swapped, *ranks[::-1])):
+                roc_auc_score(Y_TRUE, one, average="macro")
+
+    compare(
+        f"{num:,} permutations of a macro AUROC difference, {LABELS} labels",
+        lambda: permutation_p(PATIENTS, Y_TRUE, [FIRST], [SECOND], everything, num),
+        f"scikit-learn swap by swap ({FEW} swaps, scaled)",
+        one_by_one,
+        scale=num / FEW,
+        rounds=2,
+    )
+
+
+def test_whole_fold(compare: Any) -> None:
+    names = [f"L{column}" for column in range(LABELS)]
+    found = score_fold(Y_TRUE, FIRST, names, PATIENTS)
+    assert np.isclose(found["macro"]["all"]["auroc"]["value"], roc_auc_score(Y_TRUE, FIRST, average="macro"))
+    assert np.isclose(macro(np.array([1.0, 3.0]), np.array([True, True])), 2)
+    compare("fold 10 scored, with intervals", lambda: score_fold(Y_TRUE, FIRST, names, PATIENTS), rounds=2)

@@ -1,0 +1,127 @@
+"""A training step of ECGFounder's Net1D against the formulation that its authors published."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.net1d import ECGFounder
+from bench.training.model import Classifier
+
+RECORDS, SAMPLES = 16, 5000
+
+
+class PlainConv(nn.Module):
+    """Pads a copy of its input, whatever the padding is, and convolves [record, channel, time]."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, groups=conv.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kernel,), (stride,), length = self.conv.kernel_size, self.conv.stride, x.shape[-1]
+        total = max(0, ((length + stride - 1) // stride - 1) * stride + kernel - length)
+        return self.conv(F.pad(x, (total // 2, total - total // 2), "constant", 0))
+
+
+def swish(x: Tensor) -> Tensor:
+    """As published: a product of its own."""
+    return x * torch.sigmoid(x)
+
+
+class PlainBlock(nn.Module):
+    """The published block's operations one by one, with the parameters of ours."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = (PlainConv(one.conv) for one in (block.conv1, block.conv2, block.conv3))
+        self.se_fc1, self.se_fc2 = (
+            nn.Linear(one.in_features, one.out_features) for one in (block.se_fc1, block.se_fc2)
+        )
+        self.stride, self.first, self.widening = block.stride, block.first, block.widening
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(x if self.first else swish(x))
+        out = self.conv3(swish(self.conv2(swish(out))))
+        scale = torch.sigmoid(self.se_fc2(swish(self.se_fc1(out.mean(-1)))))
+        out = torch.einsum("abc,ab->abc", out, scale)
+        if self.stride > 1:
+            x = F.max_pool1d(F.pad(x, ((self.stride - 1) // 2, self.stride // 2), "constant", 0), self.stride)
+        if self.widening:
+            before = self.widening // 2
+            x = F.pad(x.transpose(-1, -2), (before, self.widening - before), "constant", 0).transpose(-1, -2)
+        out += x
+        return out
+
+
+class PlainStage(nn.Module):
+    """Blocks in a row."""
+
+    def __init__(self, stage: Any) -> None:
+        super().__init__()
+        self.block_list = nn.ModuleList(PlainBlock(block) for block in stage.block_list)
+
+
+class PlainNet1D(nn.Module):
+    """The published network, with its head."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.first_conv = PlainConv(model.backbone.first_conv.conv)
+        self.stage_list = nn.ModuleList(PlainStage(stage) for stage in model.backbone.stage_list)
+        self.dense = nn.Linear(model.head.in_features, model.head.out_features)
+        ours = {key.removeprefix("backbone.").replace("head.", "dense."): v for key, v in model.state_dict().items()}
+        left = self.load_state_dict(ours, strict=False)
+        assert not left.missing_keys and all("bn" in key for key in left.unexpected_keys)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = swish(self.first_conv(x))
+        for stage in self.stage_list:
+            for block in stage.block_list:
+                x = block(x)
+        return self.dense(x.mean(-1))
+
+
+def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool) -> Callable[[], Tensor]:
+    """A training step as a function, which gives the loss."""
+    random = torch.Generator().manual_seed(0)
+    signals, labels = torch.randn(RECORDS, 12, SAMPLES, generator=random), torch.ones(RECORDS, 5)
+
+    def step() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("ours_in", "theirs_in", "goal"), [("bf16", "float32", "3"), ("bf16", "bf16", "1.4"), ("float32", "float32", "1")]
+)
+def test_training_step(compare: Any, ours_in: str, theirs_in: str, goal: str) -> None:
+    torch.manual_seed(0)
+    model = Classifier(ECGFounder(), 5)
+    plain = PlainNet1D(model)
+    with torch.no_grad():
+        few = torch.randn(2, 12, 999)
+        torch.testing.assert_close(model(few), plain(few), rtol=0, atol=1e-6)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    ours = stepper(model, torch.optim.AdamW(trained, lr=1e-5, fused=True), ours_in == "bf16")
+    theirs = stepper(plain, torch.optim.AdamW(plain.parameters(), lr=1e-5), theirs_in == "bf16")
+
+    compare(
+        f"Net1D training step in {ours_in}, {RECORDS} records of 12 x {SAMPLES}",
+        ours,
+        f"published formulation in {theirs_in}",
+        theirs,
+        rounds=4,
+        goal=goal,
+    )
+    tolerance = 1e-5 if ours_in == theirs_in == "float32" else 2e-3
+    assert abs(float(ours() - theirs())) < tolerance, "after the same number of steps both have the same loss"

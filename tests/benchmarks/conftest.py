@@ -1,0 +1,127 @@
+"""Ours against a stated reference, in turns within one process, by the CPU time of the process and its children.
+
+`make bench` runs these and writes the table. The reference is the published or obvious way of computing the same
+thing, written here or taken from the package that others use; every comparison first sees that both agree.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+TABLE = Path(os.environ.get("BENCH_TABLE", "build/benchmarks.md"))
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended: other jobs on the machine disturb it least."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: CPU seconds of both, the least of all rounds."""
+
+    what: str
+    reference: str
+    ours_s: float
+    reference_s: float | None
+    goal: str
+
+
+ROWS: list[Row] = []
+Compare = Callable[..., Row]
+
+
+@pytest.fixture
+def compare(benchmark: Any) -> Compare:
+    """compare(what, ours, reference words, reference, rounds, scale, goal): times both in turns and keeps the row.
+
+    `scale` is how many times the reference is done in full, where all of it would take minutes; `goal` is a ratio.
+    """
+
+    def run(
+        what: str,
+        ours: Callable[[], object],
+        words: str = "",
+        reference: Callable[[], object] | None = None,
+        *,
+        rounds: int = 3,
+        warmup_rounds: int = 1,
+        scale: float = 1.0,
+        goal: str = "",
+    ) -> Row:
+        times = []
+
+        def time_reference() -> None:
+            if reference:
+                began = cpu_seconds()
+                reference()
+                times.append(cpu_seconds() - began)
+
+        benchmark.pedantic(ours, setup=time_reference, rounds=rounds, warmup_rounds=warmup_rounds)
+        row = Row(what, words, benchmark.stats.stats.min, min(times) * scale if times else None, goal)
+        benchmark.extra_info |= {"reference": words, "reference_s": row.reference_s}
+        ROWS.append(row)
+        return row
+
+    return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Ratios of one thread: they hold for more, and are steady on a shared machine."""
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All benchmarks are timed by the same clock."""
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(timer=cpu_seconds))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table, and write it to $BENCH_TABLE or build/benchmarks.md."""
+    if not ROWS:
+        return
+    lines = ["| what | against | ours | theirs | ratio | goal |", "|---|---|---:|---:|---:|---:|"]
+    for row in ROWS:
+        theirs = "" if row.reference_s is None else spell(row.reference_s)
+        ratio = "" if row.reference_s is None else f"{row.reference_s / row.ours_s:.3g}"
+        lines.append(f"| {row.what} | {row.reference} | {spell(row.ours_s)} | {theirs} | {ratio} | {row.goal} |")
+    lines += ["", f"CPU time, one thread, least of the rounds. {machine()}", ""]
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    TABLE.write_text("\n".join(lines), encoding="utf-8")
+    terminalreporter.write("\n" + "\n".join(lines) + f"\nwritten to {TABLE}\n")
+
+
+def spell(seconds: float) -> str:
+    """Seconds with three digits, in the unit that fits."""
+    unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e3)) if seconds * f >= 1), ("µs", 1e6))
+    return f"{seconds * factor:.3g} {unit}"
+
+
+def machine() -> str:
+    """Processor, what it can do, and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    cpu = torch.cpu
+    has = [
+        word
+        for word, found in (("AVX512-BF16", cpu._is_avx512_bf16_supported()), ("AMX", cpu._is_amx_tile_supported()))
+        if found
+    ]
+    packages = ", ".join(
+        f"{package} {version(package)}" for package in ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
+    )
+    return f"{name} ({', '.join(has) or 'no bf16'}), Python {platform.python_version()}, {packages}."
