@@ -261,7 +261,7 @@ def test_a_full_disk(runner: Runner, whole: Undisturbed, small_disk: Path | None
     Path(f"{runs}-cache").symlink_to(f"{whole.result.folder.parents[1]}-cache")
     # a fine-tuning checkpoint is four times the weights: too little for a folder, the log, the first checkpoint, the
     # second, the weights beside it, and the result
-    too_little = [0, 5_000, weights, 6 * weights, 4 * weights + weights // 2, weights + 12_000]
+    too_little = [0, 5_000, weights, 6 * weights, 4 * weights + weights // 2, weights + 6_000]
     faults = []
     for size in too_little if small_disk else [100, weights // 2, 2 * weights]:
         said = len(runner.said.read_text())

@@ -41,7 +41,8 @@ METRICS, HEAD = ',\n "metrics": ', 16384
 """What the last section of a result.json begins with, and how many characters usually come before it."""
 LOCK_TIMEOUT = 0.2
 """Seconds: longer than somebody needs who only asks whether a lock is held, shorter than any cell."""
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What only writing meets."""
 EXTERNAL = "external"
 """The method of scores that nobody here made: neither training nor code are known."""
 

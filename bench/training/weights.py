@@ -89,6 +89,7 @@ def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> Non
     try:
         torch.save({"state_dict": state, "about": dict(about)}, path)
     except (OSError, RuntimeError) as error:
+        path.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"could not write {path} ({reason}); free some space and give the command again"
