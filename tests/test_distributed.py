@@ -231,17 +231,28 @@ def torchrun(nodes: Sequence[int], out: Path, *names: str) -> dict[str, Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     meet = [f"--nnodes={len(nodes)}", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test"]
-    agents = [
-        subprocess.Popen(
-            [*TORCHRUN, *meet, f"--nproc-per-node={num_ranks}", __file__, str(out), *names],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for num_ranks in nodes
-    ]
-    said = "".join(agent.communicate(timeout=300)[1] for agent in agents)
+    cores = sorted(os.sched_getaffinity(0))
+    agents = []
+    try:
+        for number, num_ranks in enumerate(nodes):
+            if len(nodes) > 1:  # a node has its own cores
+                os.sched_setaffinity(0, {cores[number % len(cores)]})
+            command = [*TORCHRUN, *meet, f"--nproc-per-node={num_ranks}", __file__, str(out), *names]
+            agents.append(
+                subprocess.Popen(
+                    command,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        os.sched_setaffinity(0, cores)
+        said = "".join(agent.communicate(timeout=300)[1] for agent in agents)
+    finally:
+        os.sched_setaffinity(0, cores)
+        for agent in agents:
+            agent.kill()
     ended = time.time()
     assert out.is_file(), said[-3000:]
     found: dict[str, Any] = torch.load(out, weights_only=True)
