@@ -319,6 +319,7 @@ def test_how_often_the_marked_interval_covers_stands_beside_it(write: Write, tmp
     text = page(made(tmp_path), Surroundings(simulated=rows))
 
     assert "covered the truth in 91.2 % (± 0.9) with rare labels harder." in text
+    assert "([all rates](../simulations.csv))" in text
     assert "77.7" not in text
 
 

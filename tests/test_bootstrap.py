@@ -1,6 +1,7 @@
 """Draws are of patients and complete; metrics on them are scikit-learn's; intervals cover what they should."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -108,6 +109,37 @@ def test_a_draw_without_a_positive_is_undefined(fold: Fold) -> None:
     resampled = resample(y_true, y_score, draws)
     np.testing.assert_array_equal(np.isnan(resampled.auroc.draws[:, 1]), [False, True])
     np.testing.assert_array_equal(np.isnan(resampled.average_precision.draws[:, 1]), [False, True])
+
+
+def test_task_all_needs_little_memory() -> None:
+    """2,000 draws of 2,198 records and 71 labels; NumPy tells tracemalloc of what it holds."""
+    random = np.random.default_rng(0)
+    y_true = random.random((2198, 71)) < np.geomspace(0.005, 0.7, 71)
+    tracemalloc.start()
+    resampled = resample(y_true, random.normal(size=y_true.shape), draw(random.integers(1900, size=2198), y_true))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert resampled.auroc.draws.shape == (2000, 71)
+    assert peak < 1e9
+
+
+def test_draws_lie_above_the_fold_in_average_precision_and_intervals_do_not() -> None:
+    """40 rare labels: a positive drawn twice outranks more negatives. AUROC is not moved."""
+    random = np.random.default_rng(0)
+    y_true = np.arange(500)[:, None] < np.full(40, 12)
+    draws, every = draw(np.arange(500), y_true, num_draws=200), np.ones(40, dtype=bool)
+    moved = {"auroc": [], "average_precision": []}  # type: dict[str, list[float]]
+    for _ in range(10):
+        resampled = resample(y_true, 2 * y_true + random.normal(size=y_true.shape), draws)
+        for metric, shifts in moved.items():
+            run = getattr(resampled, metric).macro(every)
+            shifts.append((run.draws.mean() - run.value) / run.draws.std())
+            interval = summarize([run]).interval
+            assert interval.high - interval.value == pytest.approx(interval.value - interval.low, rel=0.4)
+
+    assert np.mean(moved["average_precision"]) > 0.3
+    assert abs(np.mean(moved["auroc"])) < 0.15
 
 
 def test_intervals_agree_with_scipy() -> None:

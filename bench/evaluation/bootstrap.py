@@ -3,7 +3,8 @@
 Records of one patient resemble each other, so patients are drawn, with replacement, and bring all their records.
 A macro average needs every label in every draw: draws without a positive or without a negative of some label are
 drawn again, and the share of draws that were kept (the acceptance) is reported. That conditions on presence, and
-takes the variance from labels that one or two patients carry: claims rest on `metrics.frequent` labels.
+takes the variance from labels that one or two patients carry: draw for `metrics.frequent` labels; `placements` has an
+interval over all.
 
 Resampling records as Strodthoff et al. (2020) did: `draw(ecg_id, y_true, num_draws=100)` and `level=0.9`.
 """

@@ -384,7 +384,10 @@ def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
     found = [row for row in around.simulated if (row["task"], row["quantity"]) == (boards[0].task, ALL_LABELS)]
     if found:
         shares = "; ".join(f"{row['percent']} % (± {row['error']}) with {row['setting']}" for row in found)
-        words += f" In simulations on these labels and patients a 95 % interval covered the truth in {shares}."
+        words += (
+            f" In simulations on these labels and patients ([all rates](../{SIMULATIONS})) a 95 % interval covered the "
+        )
+        words += f"truth in {shares}."
     return [words, ""]
 
 
