@@ -127,6 +127,18 @@ def test_the_forest_has_the_best_row_on_top(caught: list[Axes], tmp_path: Path) 
     assert bars == [pytest.approx([0.78, 0.81]), [0.8], pytest.approx([0.88, 0.91]), [0.9]]
 
 
+def test_constant_scores_do_not_squeeze_the_pictures(caught: list[Axes], tmp_path: Path) -> None:
+    rows = row("ft", 0.9), row("lp", 0.88), row("constant", 0.5)
+    for draw in (plots.forest, plots.training_curves, plots.cost):
+        draw(board(*rows), tmp_path / "x.svg")
+    forest, curves, cost = caught
+
+    assert [label.get_text() for label in forest.get_yticklabels()] == ["lp on net (random)", "ft on net (random)"]
+    assert list(lines_of(curves)) == ["ft on net (random)", "lp on net (random)"]
+    assert "constant on net (random)" not in lines_of(cost)
+    assert plots.forest(board(row("constant", 0.5)), tmp_path / "x.svg") is not None  # but alone it is shown
+
+
 def test_reliability_leaves_out_bins_of_few_scores(caught: list[Axes], tmp_path: Path) -> None:
     columns = (np.array([[0.1], [0.5], [0.9]]), np.array([[0.2], [0.4], [0.8]]), np.array([[500], [5], [20]]))
     assert plots.reliability_curves({"ft": Reliability(*columns)}, tmp_path / "x.svg") is not None

@@ -48,6 +48,8 @@ STYLE: dict[Any, Any] = {
 }
 MIN_BIN = 20
 """Scores that a bin needs to be drawn."""
+CHANCE = 0.5
+"""The macro AUROC of scores that are the same for every record."""
 MAX_LINES = 8
 """More rows than colours would not be told apart: the first rows of a board are drawn."""
 
@@ -66,21 +68,27 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
+def _telling(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that rank records at all: those at chance by definition would squeeze the others into a corner."""
+    return [row for row in rows if row.score != CHANCE] or rows
+
+
 def forest(board: Board, path: Path) -> Path | None:
     """Macro AUROC of each row with its interval, best on top; a baseline's value is a dashed line."""
     if not board.rows:
         return None
     baselines = board.standing.baselines if board.standing else ()
-    with _drawing(path, 8, 1.0 + 0.32 * len(board.rows)) as axes:
-        for place, row in enumerate(reversed(board.rows)):
+    rows = _telling(board.rows)
+    with _drawing(path, 8, 1.0 + 0.32 * len(rows)) as axes:
+        for place, row in enumerate(reversed(rows)):
             found = interval_of(row.summaries["frequent"]["auroc"])
             color = COLORS[1] if row.name in baselines else COLORS[0]
             axes.plot([found.low, found.high], [place, place], color=color, solid_capstyle="round")
             axes.plot([found.value], [place], "o", color=color, markersize=6)
             if row.name in baselines:
                 axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0)
-        axes.set_yticks(range(len(board.rows)), [row.name for row in reversed(board.rows)])
-        axes.set_ylim(-0.6, len(board.rows) - 0.4)
+        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("macro AUROC, 95 % interval")
     return path
@@ -115,7 +123,7 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
 
 def training_curves(board: Board, path: Path) -> Path | None:
     """Fold-9 macro AUROC over the epochs of all phases, a line a run, a colour a row."""
-    trained = [row for row in board.rows if any(run.document["training"] for run in row.runs)][:MAX_LINES]
+    trained = [row for row in _telling(board.rows) if any(run.document["training"] for run in row.runs)][:MAX_LINES]
     if not trained:
         return None
     with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
@@ -161,7 +169,7 @@ def label_differences(board: Board, path: Path) -> Path | None:
 
 def cost(board: Board, path: Path) -> Path | None:
     """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats (Pareto front)."""
-    trained = [row for row in board.rows if any(run.document["training"] for run in row.runs)]
+    trained = [row for row in _telling(board.rows) if any(run.document["training"] for run in row.runs)]
     if len(trained) < 2:
         return None
     points = [(max(minutes(row), 1e-3), row.score) for row in trained]
