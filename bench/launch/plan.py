@@ -29,6 +29,8 @@ from bench.training.weights import initialize
 State = Literal["done", "declined", "stale", "failed", "to do"]
 LEFT: Sequence[State] = ("failed", "to do")
 """What a sweep runs: what failed before is tried again."""
+PLACE = ("arch", "task", "fraction", "draw", "seed")
+"""What a result must share with a cell before its identity is looked at, which takes draws and weights to find out."""
 DRAWN = "random"
 """Stands for the hash of weights that are drawn."""
 BYTES_PER_LABEL = 900
@@ -112,7 +114,7 @@ def make_plan(cells: Sequence[Cell], options: Options) -> Plan:
     """
     facts = _Facts(cells[0].data)
     finished = _finished(options)
-    known = {head["cell"]["arch"] for heads in finished.values() for head in heads}
+    known = {tuple(head["cell"][key] for key in PLACE) for heads in finished.values() for head in heads}
     taken = _taken(head for heads in finished.values() for head in heads)
     planned: dict[str, Planned] = {}
     left_out = 0
@@ -123,7 +125,8 @@ def make_plan(cells: Sequence[Cell], options: Options) -> Plan:
             continue
         if (command := replace(cell, init=start).command()) in planned:
             continue
-        heads = finished.get(facts.key(cell) or "", []) if str(cell.arch) in known else []
+        place = (str(cell.arch), cell.task, cell.fraction, cell.draw, cell.seed)
+        heads = finished.get(facts.key(cell) or "", []) if place in known else []
         fresh = [head for head in heads if not facts.is_stale(cell, head)]
         path = failure_path(options.runs, cell, options.stage)
         if heads:
