@@ -163,6 +163,20 @@ def test_equal_models_are_seldom_told_apart(setting: str) -> None:
         assert alone.percent > bounds(0.05, number)[1]
 
 
+def test_what_was_measured_is_published_and_within_what_is_promised() -> None:
+    rows = Surroundings.load(Path(__file__).parent.parent / "leaderboards").simulated
+    assert {row["task"] for row in rows} <= set(FOLDS)
+    for row in rows:
+        percent, error = float(row["percent"]), float(row["error"])
+        assert 0 < error < 2, row
+        if "at least 10" in row["quantity"]:
+            assert 93 - 2 * error < percent < 97 + 2 * error, row
+        if row["quantity"].endswith("larger p"):
+            assert int(row["simulations"]) >= 2000
+            assert percent + 1.96 * error <= 7, row
+    assert any(row["quantity"] == ALL_LABELS for row in rows)
+
+
 def test_an_error_is_stated_even_where_nothing_happened() -> None:
     assert simulations.rate("form", "q", "s", [False] * 100) == Rate("form", "q", "s", 0, 0.99, 100)
     assert simulations.rate("form", "q", "s", [True, False] * 50) == Rate("form", "q", "s", 50, 5, 100)

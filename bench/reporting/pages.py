@@ -366,7 +366,7 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "below each table; the resolvable difference is 2.8 standard errors, found in 80 % of studies. "
         f"Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than three runs: how much training "
         "varies is not known. init `own:` are weights of a run of ours, by hash. external: scores that were made "
-        f"elsewhere. {searched}{recomputed}",
+        f"elsewhere. {searched}Pictures leave out rows of constant scores. {recomputed}",
         "",
         *_dagger(boards, around),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
