@@ -93,7 +93,7 @@ def test_training_curves_draw_every_run_and_mark_its_phases(caught: list[Axes], 
     assert len({line.get_color() for line in drawn[:2]}) == 1  # runs of a row share its colour
     assert drawn[2].get_color() != drawn[0].get_color()
     assert [np.asarray(line.get_xdata()).tolist() for line in ends] == [[2], [2], [2]]
-    assert list(lines_of(axes)) == ["lpft on net (random)", "ft on net (random)"]
+    assert list(lines_of(axes)) == ["1. lpft on net (random)", "2. ft on net (random)"]
 
 
 def test_cost_joins_what_no_cheaper_row_beats(caught: list[Axes], tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_cost_joins_what_no_cheaper_row_beats(caught: list[Axes], tmp_path: Path
     assert list(zip(*found.pop("Pareto front"), strict=True)) == front
     assert 1 < len(front) < 7
     assert {name: (x[0], y[0]) for name, (x, y) in found.items()} == {
-        one.name: point for one, point in zip(rows, points, strict=True)
+        f"{place}. {one.name}": point for place, (one, point) in enumerate(zip(rows, points, strict=True), 1)
     }
     assert plots.cost(board(rows[0]), tmp_path / "x.svg") is None
 
@@ -122,7 +122,10 @@ def test_the_forest_has_the_best_row_on_top(caught: list[Axes], tmp_path: Path) 
     assert plots.forest(board(row("good", 0.9), row("bad", 0.8)), tmp_path / "x.svg") is not None
     (axes,) = caught
 
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["bad on net (random)", "good on net (random)"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "2. bad on net (random)",
+        "1. good on net (random)",
+    ]
     bars = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
     assert bars == [pytest.approx([0.78, 0.81]), [0.8], pytest.approx([0.88, 0.91]), [0.9]]
 
@@ -133,9 +136,10 @@ def test_constant_scores_do_not_squeeze_the_pictures(caught: list[Axes], tmp_pat
         draw(board(*rows), tmp_path / "x.svg")
     forest, curves, cost = caught
 
-    assert [label.get_text() for label in forest.get_yticklabels()] == ["lp on net (random)", "ft on net (random)"]
-    assert list(lines_of(curves)) == ["ft on net (random)", "lp on net (random)"]
-    assert "constant on net (random)" not in lines_of(cost)
+    names = ["1. ft on net (random)", "2. lp on net (random)"]
+    assert [label.get_text() for label in forest.get_yticklabels()] == names[::-1]
+    assert list(lines_of(curves)) == names
+    assert "3. constant on net (random)" not in lines_of(cost)
     assert plots.forest(board(row("constant", 0.5)), tmp_path / "x.svg") is not None  # but alone it is shown
 
 
@@ -174,3 +178,14 @@ def test_every_colour_is_seen_on_white_and_on_dark(background: str) -> None:
         assert (light + 0.05) / (dark + 0.05) > 2.3, color
     assert len(set(plots.COLORS)) == plots.MAX_LINES
     assert not set(itertools.chain(plots.COLORS)) & {plots.INK}
+
+
+def test_long_names_are_short_and_numbered_by_place(caught: list[Axes], tmp_path: Path) -> None:
+    rows = [row(f"ft(lr={value}, note=')')", value) for value in (0.9, 0.8)]
+
+    plots.forest(board(*rows), tmp_path / "x.svg")
+    plots.sample_efficiency([board(*rows), board(*rows, fraction=0.1)], tmp_path / "x.svg")
+
+    names = [text.get_text() for text in caught[0].get_yticklabels()]
+    assert names == ["2. ft(…) on net (random)", "1. ft(…) on net (random)"]
+    assert set(lines_of(caught[1])) == {one.name for one in rows}  # short names alike would not tell them apart

@@ -16,11 +16,16 @@ FEW = 4
 """So many chunks are done in this process: starting workers would take longer."""
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def over_cores(
     examine: Callable[[Chunk], Found], chunks: Sequence[Chunk]
 ) -> Generator[tuple[Chunk, Found], None, None]:
     """Each chunk with what `examine` gives for it, as they are done. Closing the generator ends the workers."""
-    num_workers = min(len(os.sched_getaffinity(0)), len(chunks))
+    num_workers = min(num_cores(), len(chunks))
     if num_workers <= 1 or len(chunks) <= FEW:
         for chunk in chunks:
             yield chunk, examine(chunk)

@@ -303,7 +303,7 @@ def serve(pipe: Connection, said: Path, share: Share) -> None:
     _end_with_parent()
     if share.cores:
         os.sched_setaffinity(0, share.cores)
-        os.environ["OMP_NUM_THREADS"] = str(len(share.cores))
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(share.cores)))
     if share.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
     while True:

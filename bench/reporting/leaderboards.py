@@ -46,8 +46,8 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
         if judged := [(board, rows) for board in known if (rows := calibrate(board, truth))]:
             curves = {}
             for board, rows in judged:
-                path = home / "pictures" / f"{slugs[board]}-reliability.svg"
-                if plots.reliability_curves({one.row.name: one.curve for one in rows[: plots.MAX_LINES]}, path):
+                path, names = home / "pictures" / f"{slugs[board]}-reliability.svg", plots.numbered(board)
+                if plots.reliability_curves({names[one.row.name]: one.curve for one in rows[: plots.MAX_LINES]}, path):
                     curves[board] = f"pictures/{path.name}"
                     written.append(path)
             written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))

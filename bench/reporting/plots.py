@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.comparisons import label_differences as label_differences_of
 from bench.reporting.comparisons import paired_runs
 from bench.reporting.pages import minutes
+from bench.reporting.results import row_name
 
 INK = "#808080"
 COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
@@ -73,12 +75,23 @@ def _telling(rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in rows if row.score != CHANCE] or rows
 
 
+def short_name(row: Row) -> str:
+    """A row's name without arguments, precision and rate, which would not fit beside a picture."""
+    method, backbone = (re.sub(r"\(.*\)", "(…)", name) for name in (row.method, row.backbone))
+    return row_name(backbone.partition(", ")[0], row.init, method)
+
+
+def numbered(board: Board) -> dict[str, str]:
+    """Row -> its name in a picture: its place in the table, by which the rest can be looked up, and the short name."""
+    return {row.name: f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1)}
+
+
 def forest(board: Board, path: Path) -> Path | None:
     """Macro AUROC of each row with its interval, best on top; a baseline's value is a dashed line."""
     if not board.rows:
         return None
     baselines = board.standing.baselines if board.standing else ()
-    rows = _telling(board.rows)
+    rows, names = _telling(board.rows), numbered(board)
     with _drawing(path, 8, 1.0 + 0.32 * len(rows)) as axes:
         for place, row in enumerate(reversed(rows)):
             found = interval_of(row.summaries["frequent"]["auroc"])
@@ -87,7 +100,7 @@ def forest(board: Board, path: Path) -> Path | None:
             axes.plot([found.value], [place], "o", color=color, markersize=6)
             if row.name in baselines:
                 axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0)
-        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("macro AUROC, 95 % interval")
@@ -104,11 +117,14 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
     if not lines:
         return None
     best_first = sorted(lines, key=lambda name: (-lines[name][-1][1].score, name))[:MAX_LINES]
+    short = {name: short_name(lines[name][0][1]) for name in best_first}
+    known = list(short.values())
     with _drawing(path, 8, 4.6 + 0.12 * len(best_first)) as axes:
         for name, color in zip(best_first, COLORS, strict=False):
             fractions = [fraction for fraction, _ in lines[name]]
             found = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in lines[name]]
-            axes.plot(fractions, [i.value for i in found], "o-", color=color, label=name, markersize=5)
+            label = short[name] if known.count(short[name]) == 1 else name
+            axes.plot(fractions, [i.value for i in found], "o-", color=color, label=label, markersize=5)
             axes.fill_between(
                 fractions, [i.low for i in found], [i.high for i in found], color=color, alpha=0.15, linewidth=0
             )
@@ -126,12 +142,13 @@ def training_curves(board: Board, path: Path) -> Path | None:
     trained = [row for row in _telling(board.rows) if any(run.document["training"] for run in row.runs)][:MAX_LINES]
     if not trained:
         return None
+    names = numbered(board)
     with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
         for row, color in zip(trained, COLORS, strict=False):
             for at, run in enumerate(row.runs):
                 phases = [phase["val_macro_auroc"] for phase in run.document["training"]]
                 curve = [math.nan if value is None else value for value in itertools.chain(*phases)]
-                label = row.name if at == 0 else None
+                label = names[row.name] if at == 0 else None
                 axes.plot(range(1, len(curve) + 1), curve, color=color, linewidth=1.2, alpha=0.85, label=label)
                 for end in itertools.accumulate(len(phase) for phase in phases[:-1]):
                     axes.plot([end], [curve[end - 1]], "o", color=color, markersize=4)
@@ -163,7 +180,8 @@ def label_differences(board: Board, path: Path) -> Path | None:
         axes.set_ylim(-0.7, len(ordered) - 0.3)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("difference of AUROC, 95 % interval, not corrected for the number of labels")
-        axes.set_title(f"{name}\nminus {baseline}", fontsize=10, loc="left")
+        names = numbered(board)
+        axes.set_title(f"{names[name]}\nminus {names[baseline]}", fontsize=10, loc="left")
     return path
 
 
@@ -174,6 +192,7 @@ def cost(board: Board, path: Path) -> Path | None:
         return None
     points = [(max(minutes(row), 1e-3), row.score) for row in trained]
     front: list[tuple[float, float]] = []
+    names = numbered(board)
     for point in sorted(points, key=lambda one: (one[0], -one[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)
@@ -184,7 +203,7 @@ def cost(board: Board, path: Path) -> Path | None:
             color = COLORS[place] if known else INK
             found = interval_of(row.summaries["frequent"]["auroc"])
             axes.plot([point[0]] * 2, [found.low, found.high], color=color, linewidth=1.2, alpha=0.6)
-            axes.plot(*point, "o", color=color, markersize=7, label=row.name if known else None)
+            axes.plot(*point, "o", color=color, markersize=7, label=names[row.name] if known else None)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("training, minutes a run (machines may differ: see the costs)")

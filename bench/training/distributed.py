@@ -13,6 +13,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.data.workers import num_cores
 from bench.errors import BenchError
 
 
@@ -84,8 +85,8 @@ def join() -> Iterator[World]:
     if on_gpu:
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
-    else:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_local))
+    elif num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
+        torch.set_num_threads(max(1, num_cores() // num_local))
     if size == 1:
         yield World(0, 1, device)
         return
