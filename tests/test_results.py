@@ -304,7 +304,7 @@ def test_validation_never_reads_fold_10(demo_set: Path, tmp_path: Path) -> None:
 
 def start(data: Path, runs: Path) -> subprocess.Popen[str]:
     """A process that trains a cell of many short epochs."""
-    words = ["run", "--task", "superdiag", "--arch", "prevalence", "--method", "lp(probe_epochs=300)"]
+    words = ["run", "--task", "superdiag", "--arch", "prevalence", "--method", "lp(probe_epochs=1000)"]
     return subprocess.Popen(
         [sys.executable, "-m", "bench", *words, "--data", str(data), "--runs", str(runs)],
         stderr=subprocess.PIPE,
@@ -324,7 +324,7 @@ def test_a_second_process_and_ctrl_c_do_no_damage(demo_set: Path, tmp_path: Path
         time.sleep(0.02)
 
     cell = Cell(
-        data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp", {"probe_epochs": 300})
+        data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp", {"probe_epochs": 1000})
     )
     with pytest.raises(BenchError, match=r"another process is running this cell in .*unfinished"):
         execute(cell, Options(runs=runs))
@@ -343,4 +343,4 @@ def test_a_second_process_and_ctrl_c_do_no_damage(demo_set: Path, tmp_path: Path
     again = execute(cell, Options(runs=runs))
     assert [path for path in (runs / "superdiag").iterdir() if path.is_dir()] == [again.folder]
     assert "resumed in phase probe" in (again.folder / "log.jsonl").read_text()
-    assert len(again.document["training"][0]["train_loss"]) == 300
+    assert len(again.document["training"][0]["train_loss"]) == 1000

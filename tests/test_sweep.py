@@ -327,11 +327,11 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_sweep_leaves_no_process_and_goes_on(sweeps: Sweeps) -> None:
-    words = ("--method", "lp(probe_epochs=200)", "--seed", "0,1,2", "--jobs", "2")
+    words = ("--method", "lp(probe_epochs=600)", "--seed", "0,1,2,3", "--jobs", "2")
     for how in ("Ctrl-C", "SIGTERM", "SIGKILL"):
         begun = numbered(sweeps.runs)
         process = sweeps.sweep(*words)
-        until(lambda begun=begun: len(numbered(sweeps.runs) - begun) >= 4, process)  # type: ignore[misc]
+        until(lambda begun=begun: len(numbered(sweeps.runs) - begun) >= 2, process)  # type: ignore[misc]
         if how == "Ctrl-C":  # a terminal's reaches every process of the group
             os.killpg(process.pid, signal.SIGINT)
         else:
@@ -350,7 +350,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(sweeps: Sweeps) -> N
         assert not found & {"failed", "running"}
     out, err = ends(sweeps.sweep(*words), 0)
 
-    assert "3 cells: 3 done, 0 declined, 0 failed" in out
+    assert "4 cells: 4 done, 0 declined, 0 failed" in out
     logs = [result.folder / "log.jsonl" for result in find_results(sweeps.runs)]
     assert any("resumed in phase probe" in log.read_text() for log in logs)
 
