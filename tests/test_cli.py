@@ -119,7 +119,10 @@ def test_help_is_quick_and_needs_no_torch(tmp_path: Path) -> None:
     [
         ((*LP,), ["no dataset at data/ptb-xl", "--data DIR", "bench data demo"]),
         ((*LP, "--data", "nowhere"), ["no dataset at nowhere"]),
-        ((*LP, "--task", "superdaig"), ["unknown task 'superdaig'. Did you mean 'superdiag'? Known: all, cpsc2018, diag"]),
+        (
+            (*LP, "--task", "superdaig"),
+            ["unknown task 'superdaig'. Did you mean 'superdiag'? Known: all, cpsc2018, diag"],
+        ),
         ((*LP, "--method", "lp_tf"), ["unknown method 'lp_tf'. Did you mean 'lpft'? Known: ft, "]),
         ((*LP, "--arch", "net1d"), ["unknown backbone 'net1d'. Did you mean 'net1d_mini'?"]),
         ((*LP, "--method", "lp(epochs=2)"), ["has no hyper-parameter 'epochs'", "It has: probe_epochs"]),

@@ -129,7 +129,7 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
                 fractions, [i.low for i in found], [i.high for i in found], color=color, alpha=0.15, linewidth=0
             )
         axes.set_xscale("log")
-        ticks = sorted({board.fraction for board in boards})
+        ticks = sorted({fraction for name in best_first for fraction, _ in lines[name]})
         axes.set_xticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("share of the training records")

@@ -1,0 +1,29 @@
+"""What the README shows of a board is what stands on its page."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of every numbered table row."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:3] in STARTS]
+
+
+STARTS = {f"| {digit}" for digit in range(1, 10)}
+
+
+def test_the_board_of_the_readme_is_the_published_one() -> None:
+    page = (ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md").read_text()
+    (section,) = re.findall(r"## 0.1 of the training records\n(.*?)\n## ", page, flags=re.DOTALL)
+    published = [row for row in rows_of(section) if len(row) == 11]
+    shown = [row for row in rows_of((ROOT / "README.md").read_text()) if len(row) == 7]
+
+    assert len(shown) == len(published) > 5
+    for ours, theirs in zip(shown, published, strict=True):
+        rank, group, start, method, *scores = ours
+        assert [rank, group] == theirs[:2]
+        assert start == ("random" if theirs[3] == "random" else "pre-trained")
+        assert method == theirs[4].partition("(")[0]
+        assert scores == theirs[5:8]
