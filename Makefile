@@ -32,6 +32,7 @@ test: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(BENCH) leaderboard --check
 
 # Speed against stated references; prints a table and writes it to build/benchmarks.md.
 bench: install

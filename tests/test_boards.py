@@ -389,3 +389,15 @@ def test_the_truth_is_the_datasets_own_and_only_if_it_fits(demo_set: Path, tmp_p
     assert truth(result_of(table.fingerprint, "ptb-xl-1.0.3")) is None
     assert truth(result_of(table.fingerprint, records.name, task="of-a-plugin-that-is-gone")) is None
     assert truth_of(tmp_path / "nowhere")(result_of(table.fingerprint, records.name)) is None
+
+
+def test_a_page_says_what_left_the_weights_that_a_row_starts_from(write: Write, tmp_path: Path) -> None:
+    facts = {"command": "bench run --task nondiag --method scratch", "trained_on": "nondiag of ptb-xl-1.0.3, folds 1-8"}
+    for seed in (0, 1):
+        write(f"s{seed}", 1.0, seed, seed=seed, init={"name": "own:12345678", "facts": facts})
+    write("random", 0.5)
+    text = page(made(tmp_path))
+
+    said = "`own:12345678` are the weights that `bench run --task nondiag --method scratch` left, trained on nondiag of"
+    assert text.count(said) == 1
+    assert text.count("are the weights that") == 1

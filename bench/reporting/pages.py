@@ -247,7 +247,8 @@ def _costs(board: Board) -> list[str]:
     lines = ["<details><summary>Cost, spread, origin and command of each row</summary>", ""]
     lines += markdown_table(head, [_cost(place, row) for place, row in enumerate(board.rows, 1)])
     lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
-    return [*lines, "", "</details>", ""]
+    origins = dict.fromkeys(_origin(row.runs[0]) for row in board.rows)
+    return [*lines, "", *(line for origin in origins if origin for line in (origin, "")), "</details>", ""]
 
 
 def _cost(place: int, row: Row) -> list[str]:
@@ -282,6 +283,15 @@ def _short(commit: str | None) -> str:
 
 def _command(run: Result) -> str:
     return f"`{run.cell['command']}`" if run.cell["command"] else "scores made elsewhere"
+
+
+def _origin(run: Result) -> str:
+    """Where weights come from that an earlier run of ours left; empty for others."""
+    init = run.document["init"]
+    facts = init.get("facts", {})
+    if "command" not in facts:
+        return ""
+    return f"`{init['name']}` are the weights that `{facts['command']}` left, trained on {facts['trained_on']}."
 
 
 def _labels(boards: Sequence[Board]) -> list[str]:
