@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from bench.data.demo import write_demo
 
 NUM_DEMO_RECORDS = 240
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell gives it to jobs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start shall heed Ctrl-C
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -337,7 +337,7 @@ def test_two_sweeps_at_once_share_the_work(demo_set: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_which_goes_on(demo_set: Path, tmp_path: Path) -> None:
-    method, runs = Reference("lp", {"probe_epochs": 300}), tmp_path / "runs"
+    method, runs = Reference("lp", {"probe_epochs": 1000}), tmp_path / "runs"
     words = ("--task", "superdiag", "--arch", "prevalence", "--method", str(method), "--precision", "float64")
     launcher = bench("run", *words, "--nproc", "2", data=demo_set, runs=runs)
     until(lambda: launcher.poll() is not None or list(runs.glob("superdiag/*/checkpoint-*.pt")))
@@ -362,7 +362,8 @@ def test_a_killed_rank_ends_the_run_which_goes_on(demo_set: Path, tmp_path: Path
 def descendants(parent: int) -> list[int]:
     """The processes that a process has started, and on and on."""
     with contextlib.suppress(FileNotFoundError):
-        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        lists = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+        children = [int(pid) for pid in " ".join(lists).split()]
         return [*children, *(pid for child in children for pid in descendants(child))]
     return []
 
