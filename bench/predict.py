@@ -17,6 +17,7 @@ from bench.errors import CheckpointError, DataError
 from bench.registry import Reference, make
 from bench.reporting.results import load_result
 from bench.training.batches import cut_windows
+from bench.training.features import join_windows
 from bench.training.model import Backbone, Classifier
 from bench.training.precision import Precision, autocast, dtype
 from bench.training.weights import WEIGHTS, load_classifier
@@ -61,8 +62,7 @@ def _logits(
     windows = cut_windows(torch.from_numpy(signals[None]), spec.window, spec.window_starts(signals.shape[1]))[0]
     with autocast(precision, torch.device("cpu")):
         logits: torch.Tensor = model(windows.to(dtype(precision)))
-    joined = logits.amax(0) if spec.aggregate == "max" else logits.mean(0)
-    return joined.to(torch.float64)
+    return join_windows(logits[None], spec.aggregate)[0].to(torch.float64)
 
 
 def _as_cached(signals: Signal) -> Signal:

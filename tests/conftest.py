@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.data.demo import write_demo
+from bench.data.ptbxl import STATEMENTS, TABLE
 
 NUM_DEMO_RECORDS = 240
 
@@ -32,6 +35,22 @@ def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "demo"
     write_demo(folder, NUM_DEMO_RECORDS, seed=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def copy_first(demo_set: Path) -> Callable[[int, Path], None]:
+    """Copies the first so many records of the demo set, at 100 Hz alone, to a new folder that may be damaged."""
+
+    def copy(num: int, folder: Path) -> None:
+        (folder / "records100/00000").mkdir(parents=True)
+        shutil.copy(demo_set / STATEMENTS, folder / STATEMENTS)
+        rows = pd.read_csv(demo_set / TABLE).head(num)
+        rows.to_csv(folder / TABLE, index=False)
+        for name in rows["filename_lr"]:
+            for ending in (".hea", ".dat"):
+                shutil.copy(demo_set / (name + ending), folder / (name + ending))
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,17 @@ def mutated(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
     return content
 
 
+@contextmanager
+def damaged(path: Path, edits: list[tuple[float, int, bytes]]) -> Iterator[None]:
+    """A file with these edits made, until the block ends."""
+    original = path.read_bytes()
+    path.write_bytes(mutated(original, edits))
+    try:
+        yield
+    finally:
+        path.write_bytes(original)
+
+
 def read_or_refuse(read: Callable[[], object]) -> None:
     """Anything but a DataError with words is the test's failure; the command line makes one line of it."""
     refused = None
@@ -92,16 +104,10 @@ def read_or_refuse(read: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(copy_first: Callable[[int, Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few records at 100 Hz."""
     folder = tmp_path_factory.mktemp("fuzz")
-    rows = pd.read_csv(demo_set / TABLE).head(SMALL)
-    rows.to_csv(folder / TABLE, index=False)
-    shutil.copy(demo_set / STATEMENTS, folder / STATEMENTS)
-    (folder / "records100/00000").mkdir(parents=True)
-    for name in rows["filename_lr"]:
-        for ending in (".hea", ".dat"):
-            shutil.copy(demo_set / (name + ending), folder / (name + ending))
+    copy_first(SMALL, folder)
     return folder
 
 
@@ -118,12 +124,8 @@ def read_dataset(folder: Path) -> None:
 @FUZZ
 @given(edits=mutations())
 def test_a_mutated_table(small: Path, name: str, edits: list[tuple[float, int, bytes]]) -> None:
-    original = (small / name).read_bytes()
-    try:
-        (small / name).write_bytes(mutated(original, edits))
+    with damaged(small / name, edits):
         read_or_refuse(lambda: read_dataset(small))
-    finally:
-        (small / name).write_bytes(original)
 
 
 CELL = st.sampled_from(TOKENS) | st.text(max_size=6)
@@ -146,12 +148,8 @@ def test_a_table_with_a_wrong_cell(small: Path, row: int, column: int, text: str
 @given(edits=mutations())
 def test_a_mutated_header(small: Path, edits: list[tuple[float, int, bytes]]) -> None:
     path = small / "records100/00000/00001_lr.hea"
-    original = path.read_bytes()
-    try:
-        path.write_bytes(mutated(original, edits))
+    with damaged(path, edits):
         read_or_refuse(lambda: read_waveform(path.with_suffix("")))
-    finally:
-        path.write_bytes(original)
 
 
 @pytest.fixture(scope="module")
@@ -175,25 +173,17 @@ def cpsc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(edits=mutations())
 def test_a_mutated_file_of_cpsc2018(cpsc: Path, name: str, edits: list[tuple[float, int, bytes]]) -> None:
     path = cpsc / name
-    original = path.read_bytes()
-    try:
-        path.write_bytes(mutated(original, edits))
+    with damaged(path, edits):
         read_or_refuse(lambda: load_any(cpsc).content)
         read_or_refuse(lambda: read_waveform(cpsc / "A0001"))
-    finally:
-        path.write_bytes(original)
 
 
 @FUZZ
 @given(edits=mutations())
 def test_mutated_samples(small: Path, edits: list[tuple[float, int, bytes]]) -> None:
     path = small / "records100/00000/00001_lr.dat"
-    original = path.read_bytes()
-    try:
-        path.write_bytes(mutated(original, edits))
+    with damaged(path, edits):
         read_or_refuse(lambda: read_waveform(path.with_suffix("")))
-    finally:
-        path.write_bytes(original)
 
 
 @settings(FUZZ, max_examples=NUM // 20 or 15)

@@ -39,16 +39,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def small(demo_set: Path, tmp_path: Path) -> Path:
+def small(copy_first: Callable[[int, Path], None], tmp_path: Path) -> Path:
     """The first 24 records of the demo set at 100 Hz alone, free to be damaged."""
     folder = tmp_path / "small"
-    (folder / "records100/00000").mkdir(parents=True)
-    shutil.copy(demo_set / STATEMENTS, folder / STATEMENTS)
-    rows = pd.read_csv(demo_set / TABLE).head(24)
-    rows.to_csv(folder / TABLE, index=False)
-    for name in rows["filename_lr"]:
-        for ending in (".hea", ".dat"):
-            shutil.copy(demo_set / (name + ending), folder / (name + ending))
+    copy_first(24, folder)
     return folder
 
 

@@ -34,16 +34,10 @@ COUNTS = {  # DESIGN.md: labels, records, train, val, test, patients of the test
 
 
 @pytest.fixture
-def folder(demo_set: Path, tmp_path: Path) -> Path:
+def folder(demo_set: Path, copy_first: Callable[[int, Path], None], tmp_path: Path) -> Path:
     """The first 12 records of the demo set at 100 Hz with their checksums, free to be damaged."""
     target = tmp_path / "set"
-    (target / "records100/00000").mkdir(parents=True)
-    shutil.copy(demo_set / STATEMENTS, target / STATEMENTS)
-    rows = pd.read_csv(demo_set / TABLE).head(12)
-    rows.to_csv(target / TABLE, index=False)
-    for name in rows["filename_lr"]:
-        for ending in (".hea", ".dat"):
-            shutil.copy(demo_set / (name + ending), target / (name + ending))
+    copy_first(12, target)
     published_sums = (demo_set / SUMS).read_text().splitlines(keepends=True)
     (target / SUMS).write_text("".join(line for line in published_sums if "_hr." in line or in_it(line, target)))
     return target

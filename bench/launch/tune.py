@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -86,31 +87,18 @@ def tune(
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(repr(replace(cell, seed=0, draw=0)), []).append(cell)
+    run = partial(run_cells, jobs=jobs, nproc=nproc, console=console)
     settings = [settings_of(group[0].method, num_trials) for group in groups.values()]
-    tried = iter(
-        run_cells(
-            [replace(group[0], method=m) for group, ms in zip(groups.values(), settings, strict=True) for m in ms],
-            replace(options, stage="val", keep_weights="none"),
-            jobs=jobs,
-            nproc=nproc,
-            console=console,
-        )
-    )
+    asked = [replace(group[0], method=m) for group, ms in zip(groups.values(), settings, strict=True) for m in ms]
+    tried = iter(run(asked, replace(options, stage="val", keep_weights="none")))
     trials = [tuple(read_trial(next(tried)) for _ in methods) for methods in settings]
     chosen = [best_of(group) for group in trials]
-    finals = iter(
-        run_cells(
-            [
-                replace(cell, method=Reference.parse(best.method))
-                for group, best in zip(groups.values(), chosen, strict=True)
-                for cell in group
-            ],
-            options,
-            jobs=jobs,
-            nproc=nproc,
-            console=console,
-        )
-    )
+    winners = [
+        replace(cell, method=Reference.parse(best.method))
+        for group, best in zip(groups.values(), chosen, strict=True)
+        for cell in group
+    ]
+    finals = iter(run(winners, options))
     found = []
     for group, tries, best in zip(groups.values(), trials, chosen, strict=True):
         ends = tuple(next(finals) for _ in group)

@@ -53,7 +53,12 @@ def predict(
 ) -> Tensor:
     """Logits [record, label] on the CPU: those of a record's windows joined as the backbone's SignalSpec says."""
     windows = run_windows(module, source, world, precision)
-    return (windows.amax(1) if aggregate == "max" else windows.mean(1)).cpu()
+    return join_windows(windows, aggregate).cpu()
+
+
+def join_windows(logits: Tensor, aggregate: Literal["max", "mean"]) -> Tensor:
+    """Logits [record, window, label] of windows -> those of their records, [record, label]."""
+    return logits.amax(1) if aggregate == "max" else logits.mean(1)
 
 
 def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
