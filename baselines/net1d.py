@@ -77,11 +77,12 @@ class _Conv2d(torch.autograd.Function):
         of_x = gradients(x, weight, ctx.padding, [True, False, False])[0] if for_x else None
         if not any(for_parameters):
             return of_x, None, None, None, None, None
-        padded, span = F.pad(x, (ctx.padding, ctx.padding)), (gradient.shape[-1] - 1) * ctx.stride
         of_taps = []
         for first in range(0, weight.shape[-1], MOST_TAPS):
             taps = weight[..., first : first + MOST_TAPS]
-            seen = padded[..., first : first + span + taps.shape[-1]]
+            begin = first - ctx.padding
+            end = begin + (gradient.shape[-1] - 1) * ctx.stride + taps.shape[-1]
+            seen = F.pad(x, (-begin, end - x.shape[-1]))  # a negative padding cuts
             of_taps.append(gradients(seen, taps, 0, [False, True, first == 0]))
         return of_x, torch.cat([of for _, of, _ in of_taps], -1), of_taps[0][2], None, None, None
 
@@ -121,7 +122,8 @@ class Block(nn.Module):
         branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
         gate = self.se_fc2(F.silu(self.se_fc1(branch.mean(1)))).sigmoid()
         if self.stride > 1:
-            x = F.pad(x, (0, 0, (self.stride - 1) // 2, self.stride // 2))
+            if x.shape[1] % self.stride:
+                x = F.pad(x, (0, 0, (self.stride - 1) // 2, self.stride // 2))
             x = F.max_pool2d(_as_image(x), (1, self.stride)).squeeze(2).transpose(1, 2)
         if self.widening:
             x = F.pad(x, (self.widening // 2, self.widening - self.widening // 2))

@@ -137,9 +137,9 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
         "name": plugin.name,
         "parameters": count_parameters(backbone),
         "Hz": spec.rate,
-        "window": "whole record" if spec.window_s is None else f"{spec.window_s:g} s",
+        "window": "all" if spec.window_s is None else f"{spec.window_s:g} s",
         "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
-        "init": f"pretrained ({published.repo}), random" if published else "random",
-        "what": plugin.summary,
+        "init": "pretrained, random" if published else "random",
+        "what": plugin.summary + (f" Weights: {published.repo}." if published else ""),
         "from": plugin.distribution,
     }

@@ -79,7 +79,8 @@ def test_says_what_a_backbone_is() -> None:
     archs = {entry["name"]: entry for entry in catalogue().entries["archs"]}
 
     assert archs["ecgfounder"]["parameters"] == 30_665_264
-    assert archs["ecgfounder"]["init"] == "pretrained (PKUDigitalHealth/ECGFounder), random"
+    assert archs["ecgfounder"]["init"] == "pretrained, random"
+    assert archs["ecgfounder"]["what"].endswith("Weights: PKUDigitalHealth/ECGFounder.")
     assert archs["fcn_wang"] | {"what": "", "from": ""} == {
         "name": "fcn_wang",
         "parameters": 309_120,
