@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.strodthoff2020 import ConvNorm, Strodthoff2020
+from baselines.strodthoff2020 import Conv, ConvNorm, Convolutions, Strodthoff2020
 from bench.plugin import DropPath, register_backbone
 
 FILTERS = 32
@@ -18,16 +18,14 @@ WIDTH = (len(KERNELS) + 1) * FILTERS
 
 
 class Module(nn.Module):
-    """Three kernel sizes on a bottleneck of 32 channels and a pooled path, side by side: -> [record, 128, time]."""
+    """Three kernel sizes on a bottleneck of 32 channels and a pooled path, side by side: -> [record, 128, 1, time]."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        self.bottleneck = nn.Conv1d(in_channels, FILTERS, 1, bias=False)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(FILTERS, FILTERS, kernel_size, padding=kernel_size // 2, bias=False) for kernel_size in KERNELS
-        )
-        self.pooled = nn.Sequential(nn.MaxPool1d(3, 1, padding=1), nn.Conv1d(in_channels, FILTERS, 1, bias=False))
-        self.norm = nn.BatchNorm1d(WIDTH)
+        self.bottleneck = Conv(in_channels, FILTERS, 1)
+        self.convolutions = nn.ModuleList(Conv(FILTERS, FILTERS, kernel_size) for kernel_size in KERNELS)
+        self.pooled = nn.Sequential(nn.MaxPool2d((1, 3), stride=1, padding=(0, 1)), Conv(in_channels, FILTERS, 1))
+        self.norm = nn.BatchNorm2d(WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
         narrow = self.bottleneck(x)
@@ -36,7 +34,7 @@ class Module(nn.Module):
 
 
 class Block(nn.Module):
-    """Three modules and a shortcut: [record, channel, time] -> [record, 128, time]."""
+    """Three modules and a shortcut: [record, channel, 1, time] -> [record, 128, 1, time]."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -53,4 +51,4 @@ class Inception1d(Strodthoff2020):
     """Six inception modules in two residual blocks, then the tail; published superdiag AUROC 0.921."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Sequential(Block(12), Block(WIDTH)), num_pooled=2 * WIDTH)
+        super().__init__(Convolutions(Block(12), Block(WIDTH)), num_pooled=2 * WIDTH)

@@ -7,12 +7,12 @@ helme/ecg_ptbxl_benchmarking, resnet1d.py. Deviation: a DropPath before each add
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.strodthoff2020 import ConvNorm, ConvNormReLU, Strodthoff2020
+from baselines.strodthoff2020 import ConvNorm, ConvNormReLU, Convolutions, Strodthoff2020
 from bench.plugin import DropPath, register_backbone
 
 
 class Block(nn.Module):
-    """Two convolutions (kernels 5 and 3) and a shortcut: [record, 128, time] -> [record, 128, time / stride]."""
+    """Two convolutions (kernels 5 and 3) and a shortcut: [record, 128, 1, time] -> [record, 128, 1, time / stride]."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -30,4 +30,4 @@ class ResNet1dWang(Strodthoff2020):
 
     def __init__(self) -> None:
         blocks = [Block(128, stride) for stride in (1, 2, 2)]
-        super().__init__(nn.Sequential(ConvNormReLU(12, 128, 7), *blocks), num_pooled=2 * 128)
+        super().__init__(Convolutions(ConvNormReLU(12, 128, 7), *blocks), num_pooled=2 * 128)

@@ -9,7 +9,7 @@ fastai. Deviation: a DropPath before each addition, at rate 0 the published netw
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.strodthoff2020 import ConvNorm, ConvNormReLU, Strodthoff2020
+from baselines.strodthoff2020 import ConvNorm, ConvNormReLU, Convolutions, Strodthoff2020
 from bench.plugin import DropPath, register_backbone
 
 WIDTH = 64
@@ -34,7 +34,7 @@ class Block(nn.Module):
         self.branch = nn.Sequential(*convolutions)
         self.shortcut = nn.Sequential()
         if stride > 1:
-            self.shortcut.append(nn.AvgPool1d(2, ceil_mode=True))
+            self.shortcut.append(nn.AvgPool2d((1, 2), ceil_mode=True))
         if in_channels != out_channels:
             self.shortcut.append(ConvNorm(in_channels, out_channels, 1))
         self.drop_path = DropPath()
@@ -47,11 +47,11 @@ class XResNet1d(Strodthoff2020):
     """Three convolutions, a pooling, four stages of blocks, then the tail."""
 
     def __init__(self, depths: tuple[int, int, int, int], expansion: int) -> None:
-        layers = nn.Sequential(
+        layers = Convolutions(
             ConvNormReLU(12, 32, KERNEL, stride=2),
             ConvNormReLU(32, 32, KERNEL),
             ConvNormReLU(32, WIDTH, KERNEL),
-            nn.MaxPool1d(3, stride=2, padding=1),
+            nn.MaxPool2d((1, 3), stride=(1, 2), padding=(0, 1)),
         )
         channels = WIDTH
         for stage, depth in enumerate(depths):
