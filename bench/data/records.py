@@ -79,7 +79,7 @@ class Records:
             )
         ]
 
-    @property
+    @cached_property
     def synthetic(self) -> bool:
         """Whether any record says of itself that it is synthetic."""
         return "device" in self.table and bool(self.table["device"].astype(str).str.startswith("synthetic").any())

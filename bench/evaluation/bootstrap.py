@@ -138,24 +138,28 @@ def _multinomial(random: np.random.Generator, num_draws: int, size: int) -> NDAr
 def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resampled:
     """AUROC and AP of one run, on the fold and on each draw, as scikit-learn with `sample_weight=counts` has them.
 
-    The order of the scores is the same in every draw, so one sort a label serves all of them; the rest is running
-    sums of counts. NaN where a draw has no positive, and for AUROC where it has no negative.
+    The order of the scores is the same in every draw, so one sort a label serves all of them; the rest is sums of
+    counts up to each positive, all draws side by side. NaN where a draw has no positive, and for AUROC where it has no
+    negative.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
     auroc, average_precision = np.empty((2, len(draws.counts), y_true.shape[1]))
+    of_record = np.ascontiguousarray(draws.counts.T)  # [record, draw]
+    num_records = of_record.sum(axis=0, dtype=np.int64)
     for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
         order = np.argsort(-score, kind="stable")
         is_positive, ascending = is_positive[order], -score[order]
         levels = np.unique(ascending[is_positive])  # where recall steps; negated scores, so the best comes first
-        counts = draws.counts[:, order]
-        records, positives = _running_sum(counts), _running_sum(counts[:, is_positive])
-        called = records[:, np.searchsorted(ascending, levels, side="right")]  # [draw, level] scored at least so high
-        above = records[:, np.searchsorted(ascending, levels, side="left")]
-        found = positives[:, np.searchsorted(ascending[is_positive], levels, side="right")]
-        step = np.diff(found, prepend=0)
-        num_positives, num_records = positives[:, -1].astype(np.float64), records[:, -1]
-        missorted = np.einsum("dl,dl->d", step, called + above - 2 * found + step, dtype=np.float64) / 2
-        precision_sum = np.einsum("dl,dl->d", step, found / np.maximum(called, 1))
+        edges = np.stack([np.searchsorted(ascending, levels, side=side) for side in ("left", "right")], axis=1)
+        counts = of_record[order]
+        positives = counts[is_positive]
+        sums = _sums(counts, edges.ravel())
+        above, called = sums[::2], sums[1::2]  # [level, draw] scored higher; and at least so high
+        found = _sums(positives, np.searchsorted(ascending[is_positive], levels, side="right"))
+        step = np.diff(found, axis=0, prepend=np.int32(0))
+        num_positives = positives.sum(axis=0, dtype=np.float64)
+        missorted = np.einsum("ld,ld->d", step, called + above - 2 * found + step, dtype=np.float64) / 2
+        precision_sum = np.einsum("ld,ld->d", step, found / np.maximum(called, 1))
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this draw
             auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
             average_precision[:, column] = precision_sum / num_positives
@@ -165,10 +169,14 @@ def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resam
     )
 
 
-def _running_sum(counts: NDArray[np.uint16]) -> NDArray[np.int32]:
-    """[draw, 1 + record]: how much the first 0, 1, 2, ... records weigh."""
-    sums = np.zeros((len(counts), 1 + counts.shape[1]), dtype=np.int32)
-    np.cumsum(counts, axis=1, dtype=np.int32, out=sums[:, 1:])
+def _sums(counts: NDArray[np.uint16], edges: NDArray[np.int64]) -> NDArray[np.int32]:
+    """[edge, draw]: how much the first so many records of `counts` [record, draw] weigh; `edges` [edge] ascend."""
+    sums = np.empty((len(edges), counts.shape[1]), dtype=np.int32)
+    start, before = 0, np.zeros(counts.shape[1], dtype=np.int32)
+    for row, edge in zip(sums, edges.tolist(), strict=True):
+        np.add.reduce(counts[start:edge], axis=0, dtype=np.int32, out=row)
+        row += before
+        start, before = edge, row
     return sums
 
 
