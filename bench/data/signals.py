@@ -6,6 +6,7 @@ and result, and rises with any change of its output.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -90,14 +91,22 @@ def ecgfounder(record: Signal, rate: int) -> Signal:
             f"a record of {record.shape[-1]} samples is too short for ecgfounder's filters; {SHORTEST + 1} will do"
         )
     wide = record.astype(np.float64)
-    if rate > 100:
-        wide = scipy.signal.filtfilt(*scipy.signal.iirnotch(50, 30, rate), wide, axis=-1)
-    wide = scipy.signal.filtfilt(*scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=rate), wide, axis=-1)
+    for coefficients in _filters(rate):
+        wide = scipy.signal.filtfilt(*coefficients, wide, axis=-1)
     width = int(0.4 * rate) + 1
     width += 1 - width % 2
-    # lead by lead: scipy has a fast running median for one dimension only (3 ms a record, against 70)
-    baseline = [scipy.ndimage.median_filter(lead, size=width, mode="constant", cval=0.0) for lead in wide]
-    return zscore((wide - baseline).astype(np.float32), rate)
+    # scipy has a fast running median for one dimension only (3 ms a record, against 70): all leads in a row, and
+    # between two of them the zeros that lie beyond their ends
+    row = np.pad(wide, ((0, 0), (0, width // 2)))
+    baseline = scipy.ndimage.median_filter(row.ravel(), size=width, mode="constant", cval=0.0).reshape(row.shape)
+    return zscore((wide - baseline[:, : wide.shape[1]]).astype(np.float32), rate)
+
+
+@functools.cache
+def _filters(rate: int) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """The coefficients (b, a) of the notch, which a rate of 100 Hz leaves no room for, and of the band-pass."""
+    notch = [scipy.signal.iirnotch(50, 30, rate)] if rate > 100 else []
+    return [*notch, scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=rate)]
 
 
 def unchanged(record: Signal, rate: int) -> Signal:

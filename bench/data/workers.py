@@ -30,9 +30,11 @@ def over_cores(
         for chunk in chunks:
             yield chunk, examine(chunk)
         return
-    with ProcessPoolExecutor(
-        num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    ) as pool:
+    # a fork of this process may copy a lock that a thread of torch's holds; a process of its own imports what the work
+    # needs, once and not once a worker, and forks them
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.data.signals"])
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent) as pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
