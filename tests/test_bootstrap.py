@@ -2,6 +2,7 @@
 
 import dataclasses
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import scipy.stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.errors import BenchError
-from bench.evaluation import metrics
+from bench.evaluation import bootstrap, metrics
 from bench.evaluation.bootstrap import Estimate, Interval, Resampled, draw, resample, summarize
 from bench.evaluation.metrics import Bools, Floats, Ints
 
@@ -122,6 +123,26 @@ def test_task_all_needs_little_memory() -> None:
 
     assert resampled.auroc.draws.shape == (2000, 71)
     assert peak < 1e9
+
+
+def test_draws_of_a_large_fold_are_done_in_parts(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient_id, y_true, y_score = fold
+    draws = draw(patient_id, y_true, num_draws=25)
+    whole = resample(y_true, y_score, draws)
+
+    part = bootstrap._resample
+    sizes = []
+
+    def watched(y_true: Bools, y_score: Floats, counts: Any) -> tuple[Floats, Floats]:
+        sizes.append(len(counts))
+        return part(y_true, y_score, counts)
+
+    monkeypatch.setattr(bootstrap, "_resample", watched)
+    monkeypatch.setattr(bootstrap, "MAX_COUNTS", 7 * len(y_true) + 1)
+    parts = resample(y_true, y_score, draws)
+    assert sizes == [7, 7, 7, 4]
+    np.testing.assert_array_equal(parts.auroc.draws, whole.auroc.draws)
+    np.testing.assert_array_equal(parts.average_precision.draws, whole.average_precision.draws)
 
 
 def test_draws_lie_above_the_fold_in_average_precision_and_intervals_do_not() -> None:

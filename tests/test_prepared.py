@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
 import scipy.signal
+import torch
 import wfdb
 
 from bench.data import prepared
@@ -26,6 +29,7 @@ from bench.data.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.signals import SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
+from bench.training.batches import SignalSource, epoch_batches
 
 RAW = SignalSpec(100, "none")
 
@@ -482,6 +486,45 @@ def test_many_processes_make_what_one_does(demo_set: Path, cache: Path, monkeypa
     assert np.array_equal(together.values, alone.values)
     assert np.array_equal(together.scale, alone.scale)
     assert together.scaling == alone.scaling
+
+
+def test_memory_does_not_grow_with_the_signals(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the records: neither preparing them nor an epoch of batches may hold more than some names of each."""
+    monkeypatch.setattr("bench.data.workers.num_cores", lambda: 1)  # what workers hold could not be seen
+    table = pd.read_csv(demo_set / TABLE)
+
+    def peaks(times: int) -> tuple[int, int]:
+        folder = tmp_path / str(times)
+        folder.mkdir()
+        for part in (STATEMENTS, "records100"):
+            (folder / part).symlink_to(demo_set / part)
+        many = pd.concat([table] * times, ignore_index=True).assign(ecg_id=np.arange(times * len(table)))
+        many.to_csv(folder / TABLE, index=False)
+        records = load_records(folder)
+        signals, held = peak_of(lambda: prepare_signals(records, SignalSpec(100, "zscore")))
+        assert signals.values.nbytes == len(many) * 24_000
+        source = SignalSource(signals, np.arange(len(many)), torch.zeros(len(many), 1), torch.float32)
+
+        def read() -> int:
+            return sum(len(source.training(rows, (0,))) for rows in epoch_batches(len(many), 64, (0,)))
+
+        num_read, held_by_epoch = peak_of(read)
+        assert num_read == len(many)
+        return held, held_by_epoch
+
+    few, many = peaks(1), peaks(10)
+    assert few[1] > 64 * 48_000  # a batch in float32: what is held is seen
+    grown = [(b - a) / (9 * len(table)) for a, b in zip(few, many, strict=True)]
+    assert max(grown) < 1_000, f"bytes a record, which has 24,000 of signals: {grown}"
+
+
+def peak_of(do: Callable[[], Any]) -> tuple[Any, int]:
+    """What it gives, and the most bytes that Python and NumPy held meanwhile."""
+    tracemalloc.start()
+    try:
+        return do(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_found_by_a_worker_is_one_line(

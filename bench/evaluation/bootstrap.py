@@ -24,6 +24,7 @@ from bench.evaluation.metrics import Bools, Floats
 
 MAX_CANDIDATES = 200  # a draw; acceptance below half a percent is an error
 CHUNK = 250  # candidates at once; the draws do not depend on it
+MAX_COUNTS = 2**24  # draws times records at once; it bounds memory, and a fold of PTB-XL is done at once
 MIN_RUNS = 3  # a row of fewer runs is marked: its variance between runs is hardly known
 
 
@@ -143,17 +144,28 @@ def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resam
     negative.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
-    auroc, average_precision = np.empty((2, len(draws.counts), y_true.shape[1]))
-    of_record = np.ascontiguousarray(draws.counts.T)  # [record, draw]
+    num = max(1, MAX_COUNTS // len(y_true))
+    parts = [_resample(y_true, y_score, draws.counts[at : at + num]) for at in range(0, len(draws.counts), num)]
+    auroc, average_precision = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return Resampled(
+        Estimate(metrics.auroc(y_true, y_score), auroc),
+        Estimate(metrics.average_precision(y_true, y_score), average_precision),
+    )
+
+
+def _resample(y_true: Bools, y_score: Floats, counts: NDArray[np.uint16]) -> tuple[Floats, Floats]:
+    """Both metrics [draw, label] on the draws of these counts [draw, record]."""
+    auroc, average_precision = np.empty((2, len(counts), y_true.shape[1]))
+    of_record = np.ascontiguousarray(counts.T)  # [record, draw]
     num_records = of_record.sum(axis=0, dtype=np.int64)
     for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
         order = np.argsort(-score, kind="stable")
         is_positive, ascending = is_positive[order], -score[order]
         levels = np.unique(ascending[is_positive])  # where recall steps; negated scores, so the best comes first
         edges = np.stack([np.searchsorted(ascending, levels, side=side) for side in ("left", "right")], axis=1)
-        counts = of_record[order]
-        positives = counts[is_positive]
-        sums = _sums(counts, edges.ravel())
+        ordered = of_record[order]
+        positives = ordered[is_positive]
+        sums = _sums(ordered, edges.ravel())
         above, called = sums[::2], sums[1::2]  # [level, draw] scored higher; and at least so high
         found = _sums(positives, np.searchsorted(ascending[is_positive], levels, side="right"))
         step = np.diff(found, axis=0, prepend=np.int32(0))
@@ -163,10 +175,7 @@ def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resam
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this draw
             auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
             average_precision[:, column] = precision_sum / num_positives
-    return Resampled(
-        Estimate(metrics.auroc(y_true, y_score), auroc),
-        Estimate(metrics.average_precision(y_true, y_score), average_precision),
-    )
+    return auroc, average_precision
 
 
 def _sums(counts: NDArray[np.uint16], edges: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -6,6 +6,7 @@ ranks changes nothing and a resumed run goes on as if it had never stopped.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class SignalSource:
         window, length = self.signals.spec.window, self.signals.length
         if window is None or window >= length:
             return self._tensor(self.signals.read(self.rows[rows]))
-        starts = random_stream(*stream, "crop").integers(0, length - window + 1, size=len(self.labels))[rows]
+        starts = _crop_starts(tuple(stream), len(self.labels), length - window + 1)[rows]
         return self._tensor(self.signals.read(self.rows[rows], starts, window))
 
     def windows(self, rows: Rows) -> Tensor:
@@ -67,6 +68,13 @@ class SignalSource:
 
     def _tensor(self, signals: npt.NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(signals).to(self.dtype)
+
+
+@functools.lru_cache(maxsize=1)
+def _crop_starts(stream: tuple[object, ...], num_records: int, num_starts: int) -> Rows:
+    """First samples [record] of an epoch's crops, drawn for all records at once: a crop belongs to its record, not to
+    its batch. Kept for the epoch, or each step would cost time for all records."""
+    return random_stream(*stream, "crop").integers(0, num_starts, size=num_records)
 
 
 def cut_windows(signals: Tensor, window: int | None, starts: range) -> Tensor:
