@@ -1,14 +1,19 @@
 """Bootstrap, permutations and the whole evaluation of a fold, against loops over scikit-learn."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import draw, resample
 from bench.evaluation.compare import permutation_p
 from bench.evaluation.metrics import macro
 from bench.evaluation.scores import score_fold
+from bench.reporting.boards import make_boards
+from bench.reporting.results import Result, find_results
 
 RECORDS, LABELS, DRAWS, FEW = 2198, 71, 2000, 4
 RANDOM = np.random.default_rng(0)
@@ -72,3 +77,40 @@ def test_whole_fold(compare: Any) -> None:
     assert np.isclose(found["macro"]["all"]["auroc"]["value"], roc_auc_score(Y_TRUE, FIRST, average="macro"))
     assert np.isclose(macro(np.array([1.0, 3.0]), np.array([True, True])), 2)
     compare("fold 10 scored, with intervals", lambda: score_fold(Y_TRUE, FIRST, names, PATIENTS), rounds=2)
+
+
+def test_boards(compare: Any) -> None:
+    """What is published, judged by labels made up here, so that no dataset is needed."""
+    results = list(find_results(Path(__file__).parents[2] / "leaderboards"))
+
+    @functools.cache
+    def labels_of(task: str) -> LabelTable:
+        one = next(result.predictions[10] for result in results if result.cell["task"] == task)
+        y_true = RANDOM.random(one.logits.shape) < np.geomspace(0.02, 0.4, len(one.labels))
+        patients = RANDOM.integers(1877, size=len(y_true))
+        return LabelTable(task, one.labels, one.ecg_id, patients, np.full(len(y_true), 10), y_true)
+
+    def truth(result: Result) -> LabelTable:
+        return labels_of(result.cell["task"])
+
+    def by_scikit_learn() -> None:
+        for result in results:
+            y_true, scores = truth(result).y_true, result.predictions[10].logits
+            counts = np.bincount(RANDOM.integers(len(y_true), size=len(y_true)), minlength=len(y_true))
+            for score in (roc_auc_score, average_precision_score):
+                score(y_true, scores, average="macro", sample_weight=counts)
+
+    boards = make_boards(results, truth)
+    row = boards[0].rows[0]
+    mean = np.mean([roc_auc_score(truth(run).y_true, run.predictions[10].logits) for run in row.runs])
+    assert np.isclose(row.score, mean)
+    compare(
+        f"{len(boards)} boards of {len(results)} published results: intervals, tests, ranks",
+        lambda: make_boards(results, truth),
+        f"scikit-learn, the intervals' {DRAWS:,} draws alone (1 draw, scaled)",
+        by_scikit_learn,
+        scale=DRAWS,
+        rounds=1,
+        warmup_rounds=0,
+        goal="100",
+    )

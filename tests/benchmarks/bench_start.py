@@ -13,7 +13,7 @@ def bench(*words: str) -> None:
 
 
 def test_help(compare: Any) -> None:
-    compare("bench --help", lambda: bench("--help"), rounds=5)
+    compare("bench --help", lambda: bench("--help"), rounds=5, goal="0.5 s")
 
 
 def test_list(compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,4 +22,4 @@ def test_list(compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         bench("list")
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
 
-    compare("bench list", lambda: bench("list"), "importing every plugin", without_catalogue, rounds=2)
+    compare("bench list", lambda: bench("list"), "importing every plugin", without_catalogue, rounds=2, goal="0.5 s")
