@@ -138,7 +138,8 @@ def prepare_record(record: Signal, rate: int, spec: SignalSpec, seconds: float |
     With `seconds`, a longer record is cut to its middle first, and a shorter one filled up with zeros on both sides
     last, so that no filter meets the edge.
     """
-    whole = np.where(np.isnan(record), np.float32(0), record)
+    invalid = np.isnan(record)
+    whole = np.where(invalid, np.float32(0), record) if invalid.any() else record
     if seconds is not None:
         start = max(0, (whole.shape[-1] - round(seconds * rate)) // 2)
         whole = whole[..., start : start + round(seconds * rate)]

@@ -72,7 +72,7 @@ def read_waveform(path: Path, leads: tuple[str, ...] = LEADS) -> tuple[npt.NDArr
     _check_sums(stored, header)
     order = _find_leads(stored, leads, header)
     unit, gain = np.empty((2, len(order), 1))
-    baseline = np.array([[stored.baselines[at]] for at in order], dtype=np.int64)
+    baseline = np.array([[stored.baselines[at]] for at in order], dtype=np.float64)
     for row, at in enumerate(order):
         if stored.units[at].lower() not in MILLIVOLTS:
             raise DataError(f"{header}: lead {stored.names[at]} is in {stored.units[at]!r}, expected mV, uV, nV or V")
@@ -80,11 +80,14 @@ def read_waveform(path: Path, leads: tuple[str, ...] = LEADS) -> tuple[npt.NDArr
         if not 1e-9 < abs(stored.gains[at]) < 1e18:
             raise DataError(f"{header}: lead {stored.names[at]} has gain {stored.gains[at]}; mend the header")
     digital = stored.samples.T if order == list(range(len(stored.names))) else stored.samples.T[order]
-    signals = ((digital - baseline) / gain * unit).astype(np.float32)
-    markers = np.array([[INVALID.get(stored.formats[at], 2**40)] for at in order])
-    if (invalid := digital == markers).any():
-        signals[invalid] = np.nan
-    return np.ascontiguousarray(signals), int(stored.rate)
+    wide = digital.astype(np.float64, order="C")
+    invalid = wide == np.array([[INVALID.get(stored.formats[at], 2**40)] for at in order], dtype=np.float64)
+    wide -= baseline
+    wide /= gain
+    wide *= unit
+    if invalid.any():
+        wide[invalid] = np.nan
+    return wide.astype(np.float32), int(stored.rate)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from bench.training.batches import SignalSource, epoch_batches
 from bench.training.model import Classifier
 from bench.training.precision import autocast
 
-RECORDS, FEW, RATE, PTBXL = 512, 32, 500, 21_799
+RECORDS, FEW, RATE, PTBXL = 1024, 32, 500, 21_799
 SPEC = SignalSpec(RATE, "ecgfounder")
 
 
@@ -64,7 +64,7 @@ def test_reading_and_preparing(compare: Any, records: Records, tmp_path: Path, m
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     paths = [str(path) for path in records.paths(RATE)]
     compare(
-        f"{RECORDS} records read and filtered for ECGFounder by 2 workers, their start included",
+        f"{RECORDS:,} records read and filtered for ECGFounder by 2 workers, their start included",
         lambda: prepare_signals(records, SPEC),
         f"wfdb.rdsamp, scipy's filters lead by lead ({FEW} records, scaled)",
         lambda: [published(wfdb.rdsamp(path)[0]) for path in paths[:FEW]],
