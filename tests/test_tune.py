@@ -11,7 +11,7 @@ from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.launch.tune import Trial, Tuned, best_of, read_trial, settings_of, tune
 from bench.launch.workers import Ended
-from bench.registry import Reference
+from bench.registry import Reference, Registry, find, register_method
 from bench.reporting.failures import Failure
 from bench.reporting.results import load_result
 from bench.run import Options
@@ -38,6 +38,13 @@ def test_methods_try_the_same_values_of_what_they_share() -> None:
     assert values("lp", 6, "probe_lr") == values("lpft", 6, "probe_lr")
     assert len(set(values("ft", 6, "finetune_lr"))) == 6
     assert values("ft", 3, "finetune_lr") == values("ft", 6, "finetune_lr")[:3]
+
+
+def test_a_method_that_a_function_makes_has_nothing_to_tune(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.registry._REGISTRY", Registry())
+    register_method("made")(lambda: find("method", "lp").make())
+    with pytest.raises(BenchError, match="method made leaves nothing to tune"):
+        settings_of(Reference.parse("made"), 3)
 
 
 def test_what_the_reference_fixes_is_not_searched() -> None:

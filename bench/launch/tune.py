@@ -130,7 +130,8 @@ def search_space(method: Reference) -> Mapping[str, Search]:
     """The hyper-parameters that may be tuned: those its class declares and the reference does not fix."""
     plugin = find("method", method.name)
     resolve(plugin, method)
-    space = {name: one for name, one in plugin.make.search.items() if name not in method.arguments}  # type: ignore[attr-defined]
+    declared: Mapping[str, Search] = getattr(plugin.make, "search", {})  # a method may be a function
+    space = {name: one for name, one in declared.items() if name not in method.arguments}
     if not space:
         raise BenchError(
             f"method {method} leaves nothing to tune; its class declares what may be, such as "
