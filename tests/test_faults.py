@@ -343,11 +343,9 @@ def test_a_killed_rank_ends_the_run_which_goes_on(demo_set: Path, tmp_path: Path
     until(lambda: launcher.poll() is not None or list(runs.glob("superdiag/*/checkpoint-*.pt")))
     (rank,) = [pid for pid in descendants(launcher.pid) if b"\0LOCAL_RANK=1\0" in environment(pid)]
     os.kill(rank, signal.SIGKILL)
-    began = time.monotonic()
     out, err = launcher.communicate(timeout=60)
 
     assert launcher.returncode == 1, out + err
-    assert time.monotonic() - began < 60
     (left,) = survey(runs)
     assert left.state == "unfinished"
     cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method, precision="float64")

@@ -169,9 +169,7 @@ def test_an_entry_is_found_again_and_not_written_again(demo_set: Path, cache: Pa
     assert seen[-1] == (240, 240) and seen == sorted(seen)
     (entry,) = entries(cache)
     stamps = {file: file.stat().st_mtime_ns for file in (cache / entry).iterdir()}
-    began = time.perf_counter()
     again = prepare_signals(load_records(demo_set), RAW, progress=lambda done, total: pytest.fail("made again"))
-    assert time.perf_counter() - began < 1
     assert {file: file.stat().st_mtime_ns for file in (cache / entry).iterdir()} == stamps
     assert np.array_equal(everything(again), everything(first))
     assert (again.scaling, again.findings) == (first.scaling, first.findings)
@@ -582,7 +580,7 @@ def test_the_real_set_at_500_hz_names_what_lacks(ptbxl: Path, cache: Path) -> No
 
 @pytest.mark.ptbxl
 @pytest.mark.slow
-def test_all_of_ptbxl_is_prepared_once_and_found_in_a_second(ptbxl: Path, cache: Path) -> None:
+def test_all_of_ptbxl_is_prepared_once(ptbxl: Path, cache: Path) -> None:
     spec = SignalSpec(100, "strodthoff")
     try:
         signals = prepare_signals(load_records(ptbxl), spec)
@@ -590,9 +588,6 @@ def test_all_of_ptbxl_is_prepared_once_and_found_in_a_second(ptbxl: Path, cache:
         assert signals.findings == {"records with a flat lead": [12722]}
         assert signals.scaling.mean == pytest.approx(-0.000819171, rel=1e-5)
         assert signals.scaling.std == pytest.approx(0.2351289865, rel=1e-8)
-        records = load_records(ptbxl)
-        began = time.perf_counter()
-        prepare_signals(records, spec, progress=lambda done, total: pytest.fail("made again"))
-        assert time.perf_counter() - began < 1
+        prepare_signals(load_records(ptbxl), spec, progress=lambda done, total: pytest.fail("made again"))
     finally:
         shutil.rmtree(cache, ignore_errors=True)  # half a gigabyte

@@ -1,17 +1,19 @@
 """A training step of ECGFounder's Net1D against the formulation that its authors published."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.net1d import ECGFounder
 from bench.training.model import Classifier
 
-RECORDS, SAMPLES = 16, 5000
+RECORDS, SAMPLES = 32, 5000
 
 
 class PlainConv(nn.Module):
@@ -125,3 +127,43 @@ def test_training_step(compare: Any, ours_in: str, theirs_in: str, goal: str) ->
     )
     tolerance = 1e-5 if ours_in == theirs_in == "float32" else 2e-3
     assert abs(float(ours() - theirs())) < tolerance, "after the same number of steps both have the same loss"
+
+
+KERNELS = {"aten.mm", "aten.addmm", "aten.convolution", "aten.convolution_backward"}
+
+
+class Recorded(TorchDispatchMode):
+    """Keeps the matrix products and convolutions that are computed within, to be computed again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(function.overloadpacket) in KERNELS:
+            self.calls.append(partial(function, *args, **(kwargs or {})))
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_is_left_is_kernels(compare: Any) -> None:
+    """The step against its matrix products and convolutions alone, which oneDNN computes."""
+    torch.manual_seed(0)
+    model = Classifier(ECGFounder(), 5)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    step = stepper(model, torch.optim.AdamW(trained, lr=1e-5, fused=True), bf16=True)
+    with Recorded() as recorded:
+        step()
+    assert len(recorded.calls) > 3 * 60  # 62 convolutions, forwards and twice backwards
+
+    def kernels() -> None:
+        with torch.no_grad():
+            for call in recorded.calls:
+                call()
+
+    compare(
+        f"Net1D training step in bf16, {RECORDS} records of 12 x {SAMPLES}",
+        step,
+        "its matrix products and convolutions alone",
+        kernels,
+        rounds=4,
+    )
