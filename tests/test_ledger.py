@@ -105,6 +105,15 @@ def test_only_like_rows_count(tmp_path: Path) -> None:
     assert "## Claims" not in text
 
 
+def test_an_lstm_counts_by_the_recipe_it_was_published_with(tmp_path: Path) -> None:
+    recipe, lstm = "scratch(clip=0.25, lr=0.001)", ("lstm", "random")
+    numbers = reported(tmp_path, "form,lstm,from scratch,0.8,0.01,,,Somebody,theirs")
+    (found,) = table(ledger([board("form", row("scratch", 1.3, lstm), row(recipe, 1.2, lstm))], numbers), "Numbers")
+    assert found["ours"] == f"{recipe} on lstm (random), 3 runs"
+    (found,) = table(ledger([board("form", row("scratch", 1.3, lstm))], numbers), "Numbers")
+    assert found["status"] == "no run of ours"
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "status"),
     [(2.0, 1.0, "confirmed"), (1.0, 2.0, "contradicted"), (1.2001, 1.2, "not settled")],

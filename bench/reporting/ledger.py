@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.errors import BenchError
-from bench.registry import Reference
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.claims import claim_lines
 from bench.reporting.pages import markdown_table
@@ -21,6 +19,9 @@ SETTINGS = {
     "linear probing": ("pretrained", ("lp",)),
 }
 """Setting -> our init and methods, at their defaults, the first that there is."""
+LSTM = "scratch(clip=0.25, lr=0.001)"
+RECIPES = {"lstm": LSTM, "lstm_bidir": LSTM, "wavelet_nn": "scratch-wavelet"}
+"""What these backbones were trained with from scratch, where they were published."""
 
 
 STATUSES = ("reproduced", "not reproduced", "no run of ours")
@@ -70,15 +71,8 @@ def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:
         return None
     init, methods = SETTINGS[reported["setting"]]
     backbone = BACKBONES.get(reported["model"], reported["model"])
+    if init == "random" and backbone in RECIPES:
+        methods = (RECIPES[backbone],)
     rows = [row for board in boards if board.task == reported["task"] for row in board.rows]
-    same = [row for row in rows if row.init == init and _bare(row.backbone.split(", ")[0]) == backbone]
-    return next((row for method in methods for row in same if _bare(row.method) == method), None)
-
-
-def _bare(reference: str) -> str | None:
-    """The name of a reference without arguments; None where it has some or is none."""
-    try:
-        found = Reference.parse(reference)
-    except BenchError:
-        return None
-    return None if found.arguments else found.name
+    same = [row for row in rows if row.init == init and row.backbone.split(", ")[0] == backbone]
+    return next((row for method in methods for row in same if row.method == method), None)

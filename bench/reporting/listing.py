@@ -19,7 +19,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     if len(origins) == 1 and "from" in rows[0]:
         title = f"{title}, all from {origins.pop()}"
         rows = [{key: value for key, value in row.items() if key != "from"} for row in rows]
-    shown = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = new_table(title)
     for key in rows[0] if rows else ():
         numbers = any(_is_number(row[key]) for row in rows)
         short = all(len(_as_text(row[key])) <= SHORT for row in rows)
@@ -27,6 +27,11 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         add_row(shown, map(_as_text, row.values()))
     return shown
+
+
+def new_table(title: str) -> Table:
+    """A table without rows and columns, narrow enough for a terminal."""
+    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def add_row(shown: Table, cells: Iterable[str]) -> None:

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from bench.reporting.boards import Board, interval_of
 from bench.reporting.comparisons import Compared
-from bench.reporting.listing import add_row
+from bench.reporting.listing import add_row, new_table
 from bench.reporting.pages import spell_difference, spell_p
 from bench.reporting.results import Result
 
 
 def result_table(result: Result) -> Table:
     """What a finished run scored."""
-    shown = Table(title=Text(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}"), title_justify="left")
+    shown = new_table(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}")
     if result.incompatible:
         shown.add_column("declined")
         add_row(shown, [result.incompatible])
@@ -39,13 +39,17 @@ def _spell(one: Mapping[str, float | None]) -> str:
     return "-" if one["value"] is None else f"{one['value']:.4f}{bounds}"
 
 
+NARROWEST = {"backbone": 12, "method": 15, "macro AUROC": 13, "macro AP": 13, "runs": 4}
+"""Characters of a board's columns; what is longer is wrapped."""
+
+
 def board_table(board: Board) -> Table:
     """A board on the console."""
     kind = " (synthetic)" if board.synthetic else ""
     share = board.title[0].lower() + board.title[1:]
-    shown = Table(title=Text(f"{board.task} on {board.dataset}{kind}: {share}"), title_justify="left")
+    shown = new_table(f"{board.task} on {board.dataset}{kind}: {share}")
     for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
-        shown.add_column(head, overflow="fold")
+        shown.add_column(head, overflow="fold", min_width=NARROWEST.get(head))
     for row in board.rows:
         scores = [interval_of(row.summaries["frequent"][m]) for m in ("auroc", "average_precision")]
         known = [{k: None if math.isnan(v) else v for k, v in asdict(score).items()} for score in scores]
@@ -57,7 +61,7 @@ def board_table(board: Board) -> Table:
 
 def comparison_tables(found: Compared) -> list[Table]:
     """Differences of every pair, and of two rows also label by label."""
-    shown = Table(title=Text("first minus second, labels with ≥ 10 positives"), title_justify="left")
+    shown = new_table("first minus second, labels with ≥ 10 positives")
     for head in ("first", "second", "macro AUROC", "macro AP", "p swap", "p interval", "p Holm", "resolvable", "pairs"):
         shown.add_column(head, overflow="fold")
     for one in found.pairs:
@@ -81,7 +85,7 @@ def comparison_tables(found: Compared) -> list[Table]:
 
 def _label_table(found: Compared) -> Table:
     (pair,) = found.pairs
-    shown = Table(title=Text("AUROC by label, largest difference first; not corrected"), title_justify="left")
+    shown = new_table("AUROC by label, largest difference first; not corrected")
     for head in ("label", "difference"):
         shown.add_column(head)
     for label, one in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
