@@ -42,7 +42,8 @@ def ledger(
     lines[-1] += ", ".join(f"{number} {status}" for status, number in tally.items()) + "."
     lines += [
         "",
-        "Ours are rows on all training records of PTB-XL at the methods' defaults, the mean of their runs. Reproduced: "
+        "Ours are rows on all training records of PTB-XL at the methods' defaults, or by the recipe that a backbone "
+        "was published with, the mean of their runs. Reproduced: "
         f"within the published bracket and within {TOLERANCE}; within {TOLERANCE} where none was published. Protocols "
         "differ in part: they stand on each board under “Reported elsewhere”.",
         "",

@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from bench.evaluation.metrics import Reliability
 from bench.reporting.boards import Board, Row, interval_of
@@ -197,7 +197,8 @@ def cost(board: Board, path: Path) -> Path | None:
         if not front or point[1] > front[-1][1]:
             front.append(point)
     with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
-        axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
+        if len(front) > 1:
+            axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
         for place, (row, point) in enumerate(zip(trained, points, strict=True)):
             known = place < MAX_LINES
             color = COLORS[place] if known else INK
@@ -206,6 +207,7 @@ def cost(board: Board, path: Path) -> Path | None:
             axes.plot(*point, "o", color=color, markersize=7, label=names[row.name] if known else None)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         axes.set_xlabel("training, minutes a run (machines may differ: see the costs)")
         axes.set_ylabel("macro AUROC, 95 % interval")
     return path
