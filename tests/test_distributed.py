@@ -157,7 +157,9 @@ def train_case(name: str, world: World, checkpoints: Checkpoints | None = None, 
 
 def resume_case(name: str, world: World, folder: Path) -> dict[str, Any]:
     """The same, killed in the middle of an epoch and gone on with."""
-    folder.mkdir(exist_ok=True)
+    if world.is_main:
+        time.sleep(0.5)  # the others are there first, and must wait for the folder
+        folder.mkdir(exist_ok=True)
     for stop in (10, 5, None):
         checkpoints = Checkpoints(folder, writes=world.is_main, note=print, minutes=0)
         with contextlib.suppress(KeyboardInterrupt):

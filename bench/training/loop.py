@@ -68,6 +68,7 @@ def train(
     """Train the model in place through all phases of the method; go on from the newest checkpoint if there is one."""
     check_sources(train_source, val_source)
     reports: list[PhaseReport] = []
+    world.wait()  # for the main rank, which makes the folder
     resumed = checkpoints.newest()
     check_same_start(resumed, checkpoints.folder, world)
     if resumed:
