@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import os
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from bench.errors import BenchError, CheckpointError, Incompatible
+from bench.launch.torchrun import Node, launch_ranks
 from bench.registry import Reference, make, registry
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import random_stream
@@ -296,27 +295,16 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
 
 
 def _on_two_processes(reference: Reference) -> dict[str, Tensor]:
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "gradients.pt"
-        spawn(_rank_step, (str(reference), port, target), nprocs=2)  # type: ignore[no-untyped-call]
+        launch_ranks(2, _rank_step, (str(reference), target), Node())
         gradients: dict[str, Tensor] = torch.load(target)
         return gradients
 
 
-def _rank_step(rank: int, reference: str, port: int, target: Path) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+def _rank_step(reference: str, target: Path) -> None:
     gradients = _trained_step(Reference.parse(reference))
-    if rank == 0:
+    if os.environ["RANK"] == "0":
         torch.save(gradients, target)
 
 

@@ -229,9 +229,11 @@ def everything(world: World, names: Sequence[str], folder: Path) -> dict[str, An
 
 def torchrun(nodes: Sequence[int], out: Path, *names: str) -> dict[str, Any]:
     """These cases by torchrun, an agent a node with so many ranks each; what came of it, and how it ended."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = 0
+    if len(nodes) > 1:  # a port that both know beforehand
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     meet = [f"--nnodes={len(nodes)}", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test"]
     cores = sorted(os.sched_getaffinity(0))
     agents = []

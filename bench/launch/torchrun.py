@@ -7,8 +7,8 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -32,7 +32,7 @@ class Node:
     """How many machines there are."""
     endpoint: str = "localhost:0"
     """`HOST:PORT` of the machine with number 0."""
-    run_id: str = ""
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """What tells this run from others there; the same on all machines."""
 
 
@@ -41,7 +41,32 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
 
     A user's error is raised here, once for all ranks.
     """
-    node = node or Node(run_id=uuid.uuid4().hex)
+    node = node or Node()
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "error"
+        os.environ[ERROR_FILE] = str(said)
+        try:
+            launch_ranks(num_ranks, sys.executable, ("-m", "bench", *arguments), node)
+        except ChildFailedError:
+            if said.exists():
+                raise BenchError(said.read_text(encoding="utf-8")) from None
+            return 1
+        except RendezvousError as error:
+            raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
+        except SignalException:
+            raise KeyboardInterrupt from None
+        finally:
+            del os.environ[ERROR_FILE]
+    return 0
+
+
+def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Sequence[object], node: Node) -> None:
+    """Call `entry`, a program or a module's function, on that many ranks of this machine and wait for them.
+
+    Raises:
+        ChildFailedError: a rank failed.
+
+    """
     elastic = logging.getLogger("torch.distributed.elastic")  # its modules set levels of their own
     elastic.handlers, elastic.propagate = [logging.NullHandler()], False
     config = LaunchConfig(
@@ -54,19 +79,4 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
         rdzv_configs={"is_host": node.number == 0, "timeout": NODE_TIMEOUT},
         max_restarts=0,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "error"
-        os.environ[ERROR_FILE] = str(said)
-        try:
-            elastic_launch(config, sys.executable)("-m", "bench", *arguments)
-        except ChildFailedError:
-            if said.exists():
-                raise BenchError(said.read_text(encoding="utf-8")) from None
-            return 1
-        except RendezvousError as error:
-            raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
-        except SignalException:
-            raise KeyboardInterrupt from None
-        finally:
-            del os.environ[ERROR_FILE]
-    return 0
+    elastic_launch(config, entry)(*arguments)
