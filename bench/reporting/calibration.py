@@ -18,7 +18,7 @@ from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
 from bench.reporting.boards import Board, Row, draws_of
-from bench.reporting.pages import markdown_table, spell
+from bench.reporting.pages import folded, markdown_table, spell
 from bench.reporting.results import Result
 from bench.reporting.truth import Truth
 
@@ -132,5 +132,5 @@ def _by_label(board: Board, one: Calibrated) -> list[str]:
         found = [v[column] for v in (one.decisions.sensitivity, one.decisions.specificity, one.decisions.f1)]
         positives = str(int(board.truth.y_true[:, column].sum()))
         rows.append([label, positives, *("–" if math.isnan(v) else f"{v:.3f}" for v in found)])
-    lines = [f"<details><summary>{one.row.name}, label by label</summary>", ""]
-    return [*lines, *markdown_table(["label", "n+", "sensitivity", "specificity", "F1"], rows), "</details>", ""]
+    head = ["label", "n+", "sensitivity", "specificity", "F1"]
+    return folded(f"{one.row.name}, label by label", markdown_table(head, rows))

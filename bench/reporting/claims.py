@@ -11,7 +11,7 @@ from bench.evaluation.bootstrap import Summary
 from bench.evaluation.compare import holm, interval_p, resolvable_difference
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.comparisons import ALPHA, compare_pairs
-from bench.reporting.pages import markdown_table, spell_difference, spell_p
+from bench.reporting.pages import folded, markdown_table, spell_difference, spell_p
 
 MODEL = ("ecgfounder", "pretrained")
 """The backbone and init that the claims are of."""
@@ -65,18 +65,24 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         "gains are, we believe, relative ones.",
         "",
     ]
-    return [*lines, *markdown_table([*head, "status"], [_cells(one) for one in found], left=5)]
+    judged = [_cells(one) for one in found if one.difference is not None]
+    lines += markdown_table([*head, "status"], judged, left=5) if judged else []
+    waiting = [_words(one) for one in found if one.difference is None]
+    return lines + (folded("No run of ours", markdown_table(head[:5], waiting, left=5)) if waiting else [])
+
+
+def _words(one: Finding) -> list[str]:
+    claim = one.claim
+    ours = f"{claim['better']} minus {claim['worse']}"
+    return [claim["claim"], one.task, NAMES[claim["metric"]] + _shares(claim), claim["gain"], ours]
 
 
 def _cells(one: Finding) -> list[str]:
-    claim = one.claim
-    words = [claim["claim"], one.task, NAMES[claim["metric"]] + _shares(claim)]
-    ours = f"{claim['better']} minus {claim['worse']}"
-    if one.difference is None:
-        return [*words, claim["gain"], ours, "–", "–", "–", "–", one.status]
-    numbers = [spell_difference(one.difference), f"{100 * one.relative:+.1f} %".replace("-", "−"), spell_p(one.p)]
+    assert one.difference is not None
+    *words, ours = _words(one)
     ours += f" on {one.model[0]} ({one.model[1]}), {one.difference.num_runs} pairs"
-    return [*words, claim["gain"], ours, *numbers, f"{resolvable_difference(one.difference):.4f}", one.status]
+    numbers = [spell_difference(one.difference), f"{100 * one.relative:+.1f} %".replace("-", "−"), spell_p(one.p)]
+    return [*words, ours, *numbers, f"{resolvable_difference(one.difference):.4f}", one.status]
 
 
 def _shares(claim: Mapping[str, str]) -> str:

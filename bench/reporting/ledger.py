@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.claims import claim_lines
-from bench.reporting.pages import markdown_table
+from bench.reporting.pages import folded, markdown_table
 
 TOLERANCE = 0.01
 ROUNDING = 5e-5
@@ -48,8 +48,12 @@ def ledger(
         "differ in part: they stand on each board under “Reported elsewhere”.",
         "",
     ]
-    ordered = sorted(entries, key=lambda entry: [STATUSES[1], STATUSES[0], STATUSES[2]].index(entry[-1]))
-    return "\n".join([*lines, *markdown_table(head, ordered, left=5)])
+    compared = sorted((entry for entry in entries if entry[-1] != STATUSES[2]), key=lambda entry: entry[-1])
+    lines += markdown_table(head, compared, left=5) if compared else []
+    waiting = [[*entry[:4], entry[5]] for entry in entries if entry[-1] == STATUSES[2]]
+    if waiting:
+        lines += folded("No run of ours", markdown_table([*head[:4], "published"], waiting, left=4))
+    return "\n".join(lines)
 
 
 def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:

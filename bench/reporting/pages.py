@@ -98,6 +98,11 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int
     return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
 
+def folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Lines that a reader opens; the last of them is empty."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "</details>", ""]
+
+
 def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
     """The first result's metrics of fold 10."""
     return next(
@@ -139,8 +144,7 @@ def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
     images = [f"![{words}]({path})" for words, path in pictures]
     if len(images) < 2:
         return [*images, ""] if images else []
-    folded = [line for image in images[1:] for line in (image, "")]
-    return [images[0], "", "<details><summary>More pictures</summary>", "", *folded, "</details>", ""]
+    return [images[0], "", *folded("More pictures", [line for image in images[1:] for line in (image, "")])]
 
 
 def _scores(board: Board) -> list[str]:
@@ -244,11 +248,11 @@ def _range(values: Sequence[float]) -> str:
 
 def _costs(board: Board) -> list[str]:
     head = ["row", "patient sd", "run sd", "trained parameters", "minutes", "peak MiB", "commit", "machine"]
-    lines = ["<details><summary>Cost, spread, origin and command of each row</summary>", ""]
-    lines += markdown_table(head, [_cost(place, row) for place, row in enumerate(board.rows, 1)])
+    lines = markdown_table(head, [_cost(place, row) for place, row in enumerate(board.rows, 1)])
     lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
     origins = dict.fromkeys(_origin(row.runs[0]) for row in board.rows)
-    return [*lines, "", *(line for origin in origins if origin for line in (origin, "")), "</details>", ""]
+    lines += ["", *(line for origin in origins if origin for line in (origin, ""))]
+    return folded("Cost, spread, origin and command of each row", lines)
 
 
 def _cost(place: int, row: Row) -> list[str]:
@@ -309,10 +313,10 @@ def _labels(boards: Sequence[Board]) -> list[str]:
         if board:
             cells.append(_label_auroc(board.rows[0], column))
         rows.append(cells)
-    lines = ["<details><summary>Positives of each label in fold 10 (n+)</summary>", "", *markdown_table(head, rows)]
+    lines = markdown_table(head, rows)
     if board:
         lines += [f"The AUROC is that of the first row of the section “{board.title}”, the mean of its runs.", ""]
-    return [*lines, "</details>", ""]
+    return folded("Positives of each label in fold 10 (n+)", lines)
 
 
 def _label_auroc(row: Row, column: int) -> str:
@@ -333,15 +337,15 @@ def _reported(task: str, around: Surroundings) -> list[str]:
         doubt = f" ± {row['bracket']}" if row["bracket"] else ""
         doubt = f" ({row['low']}–{row['high']})" if row["low"] else doubt
         cells.append([row["model"], row["setting"], row["macro_auroc"] + doubt, f"[{_note(notes, row)}]"])
-    lines = [
+    head = [
         "## Reported elsewhere",
         "",
         "Macro AUROC over all labels as published, under other protocols: not ranked.",
+        "",
     ]
-    lines += ["", "<details><summary>The published numbers</summary>", ""]
-    lines += markdown_table(["model", "setting", "macro AUROC, all labels", "source"], cells, left=2)
+    lines = markdown_table(["model", "setting", "macro AUROC, all labels", "source"], cells, left=2)
     lines += [f"- [{n}] {source}: {protocol}." for n, (source, protocol) in enumerate(notes, 1)]
-    return [*lines, "", "</details>", ""]
+    return [*head, *folded("The published numbers", [*lines, ""])]
 
 
 def _note(notes: Sequence[tuple[str, str]], row: Mapping[str, str]) -> int:

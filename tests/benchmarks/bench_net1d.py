@@ -87,35 +87,18 @@ class PlainNet1D(nn.Module):
         return self.dense(x.mean(-1))
 
 
-def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool) -> Callable[[], Tensor]:
-    """A training step as a function, which gives the loss."""
-    random = torch.Generator().manual_seed(0)
-    signals, labels = torch.randn(RECORDS, 12, SAMPLES, generator=random), torch.ones(RECORDS, 5)
-
-    def step() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
-
-
 @pytest.mark.parametrize(
     ("ours_in", "theirs_in", "goal"), [("bf16", "float32", "3"), ("bf16", "bf16", "1.4"), ("float32", "float32", "1")]
 )
-def test_training_step(compare: Any, ours_in: str, theirs_in: str, goal: str) -> None:
+def test_training_step(compare: Any, stepper: Any, ours_in: str, theirs_in: str, goal: str) -> None:
     torch.manual_seed(0)
     model = Classifier(ECGFounder(), 5)
     plain = PlainNet1D(model)
     with torch.no_grad():
         few = torch.randn(2, 12, 999)
         torch.testing.assert_close(model(few), plain(few), rtol=0, atol=1e-6)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    ours = stepper(model, torch.optim.AdamW(trained, lr=1e-5, fused=True), ours_in == "bf16")
-    theirs = stepper(plain, torch.optim.AdamW(plain.parameters(), lr=1e-5), theirs_in == "bf16")
+    ours = stepper(model, RECORDS, SAMPLES, bf16=ours_in == "bf16")
+    theirs = stepper(plain, RECORDS, SAMPLES, bf16=theirs_in == "bf16", fused=False)
 
     compare(
         f"Net1D training step in {ours_in}, {RECORDS} records of 12 x {SAMPLES}",
@@ -145,12 +128,10 @@ class Recorded(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_what_is_left_is_kernels(compare: Any) -> None:
+def test_what_is_left_is_kernels(compare: Any, stepper: Any) -> None:
     """The step against its matrix products and convolutions alone, which oneDNN computes."""
     torch.manual_seed(0)
-    model = Classifier(ECGFounder(), 5)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    step = stepper(model, torch.optim.AdamW(trained, lr=1e-5, fused=True), bf16=True)
+    step = stepper(Classifier(ECGFounder(), 5), RECORDS, SAMPLES)
     with Recorded() as recorded:
         step()
     assert len(recorded.calls) > 3 * 60  # 62 convolutions, forwards and twice backwards

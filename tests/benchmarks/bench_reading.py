@@ -23,6 +23,8 @@ from bench.training.precision import autocast
 
 RECORDS, FEW, RATE, PTBXL = 1024, 32, 500, 21_799
 SPEC = SignalSpec(RATE, "ecgfounder")
+NOTCH = scipy.signal.iirnotch(50, 30, RATE)
+BAND = scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 def published(signals: np.ndarray) -> np.ndarray:
     """ECGFounder's published filters on one record [time, lead], lead by lead with scipy; then its z-score."""
-    notch = scipy.signal.iirnotch(50, 30, RATE)
-    band = scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=RATE)
     leads = []
     for lead in signals.T:
-        lead = scipy.signal.filtfilt(*notch, lead)
-        lead = scipy.signal.filtfilt(*band, lead)
+        lead = scipy.signal.filtfilt(*NOTCH, lead)
+        lead = scipy.signal.filtfilt(*BAND, lead)
         leads.append(lead - scipy.signal.medfilt(lead, 201))
     whole = np.array(leads)
     return (whole - whole.mean()) / (whole.std() + 1e-8)
@@ -82,14 +82,12 @@ def test_what_is_left_is_filtering(compare: Any, records: Records, tmp_path: Pat
     paths = dict(enumerate(records.paths(RATE)[:FEW]))
     target = tmp_path / "signals.npy"
     np.lib.format.open_memmap(target, mode="w+", dtype=np.int16, shape=(FEW, 12, 5000)).flush()
-    notch = scipy.signal.iirnotch(50, 30, RATE)
-    band = scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=RATE)
     raw = [read_waveform(path)[0].astype(np.float64) for path in paths.values()]
 
     def compiled() -> None:
         for path, one in zip(paths.values(), raw, strict=True):
             np.fromfile(path.with_name(path.name + ".dat"), dtype="<i2")
-            for b, a in (notch, band):
+            for b, a in (NOTCH, BAND):
                 for _ in range(2):  # forwards and backwards
                     scipy.signal.lfilter(b, a, one, axis=-1)
             scipy.ndimage.median_filter(one.ravel(), size=201, mode="constant")

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 TABLE = Path(os.environ.get("BENCH_TABLE", "build/benchmarks.md"))
 
@@ -82,6 +84,31 @@ def compare(benchmark: Any) -> Compare:
         return row
 
     return run
+
+
+Stepper = Callable[..., Callable[[], Tensor]]
+
+
+@pytest.fixture
+def stepper() -> Stepper:
+    """stepper(model, records, samples): a training step on twelve leads as a function, which gives the loss."""
+
+    def of(model: nn.Module, num: int, samples: int, *, bf16: bool = True, fused: bool = True) -> Callable[[], Tensor]:
+        random = torch.Generator().manual_seed(0)
+        signals, labels = torch.randn(num, 12, samples, generator=random), torch.ones(num, 5)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=fused)
+
+        def step() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step
+
+    return of
 
 
 @pytest.fixture(autouse=True, scope="session")
