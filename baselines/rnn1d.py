@@ -21,7 +21,9 @@ class Recurrent(nn.LSTM):
         super().__init__(12, 256, num_layers=2, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, signals: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(signals.transpose(1, 2))[0].transpose(1, 2)
+        # on CUDA autocast runs LSTMs in float16, whatever it was asked for, and gradients may vanish in that
+        with torch.autocast("cuda", enabled=False):
+            return super().forward(signals.transpose(1, 2))[0].transpose(1, 2)
 
 
 class LSTM1d(Strodthoff2020):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from bench.errors import BenchError, CheckpointError, Incompatible
 from bench.launch.torchrun import Node, launch_ranks
@@ -32,6 +33,10 @@ BF16_TOLERANCE = 0.05
 
 PUBLISHED_TOLERANCE = 1e-4
 """Largest difference from published outputs, which are known to 1e-5 or so."""
+
+
+FAULTS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, BenchError)
+"""What a plugin's mistakes raise."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
     for name, check in checks:
         try:
             fault = check(reference)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, BenchError) as error:
-            fault = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        except FAULTS as error:
+            fault = _first_line(error)
         yield Finding(name, fault)
         if fault and check is _computes:
             return
@@ -268,6 +273,8 @@ def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Ten
 
 def _two_processes(reference: Reference) -> str | None:
     alone, shared = _trained_step(reference), _on_two_processes(reference)
+    if isinstance(shared, str):
+        return shared
     gap = max(float((alone[key] - shared[key]).abs().max()) for key in alone)
     return f"after one step two processes differ from one by {gap:.1e} in float64" if gap > 1e-8 else None
 
@@ -294,18 +301,31 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         }
 
 
-def _on_two_processes(reference: Reference) -> dict[str, Tensor]:
+def _on_two_processes(reference: Reference) -> dict[str, Tensor] | str:
+    """The gradients, or why there are none."""
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "gradients.pt"
-        launch_ranks(2, _rank_step, (str(reference), target), Node())
+        target, fault = Path(folder) / "gradients.pt", Path(folder) / "fault"
+        try:
+            launch_ranks(2, _rank_step, (str(reference), target, fault), Node())
+        except ChildFailedError:
+            return fault.read_text(encoding="utf-8") if fault.exists() else "a process of the two died"
         gradients: dict[str, Tensor] = torch.load(target)
         return gradients
 
 
-def _rank_step(reference: str, target: Path) -> None:
-    gradients = _trained_step(Reference.parse(reference))
+def _rank_step(reference: str, target: Path, fault: Path) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # there may be one GPU for the two, and the model is not on it
+    try:
+        gradients = _trained_step(Reference.parse(reference))
+    except FAULTS as error:
+        fault.write_text(_first_line(error), encoding="utf-8")
+        raise SystemExit(1) from None
     if os.environ["RANK"] == "0":
         torch.save(gradients, target)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _searchable(reference: Reference, method: Method) -> str | None:

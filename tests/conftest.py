@@ -8,6 +8,9 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# before torch looks: tests are of the CPU, and start more ranks than a machine may have GPUs
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import pandas as pd
 import pytest
 

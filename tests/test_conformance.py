@@ -133,6 +133,15 @@ def registered() -> Iterator[Callable[..., Reference]]:
     _REGISTRY.plugins = before
 
 
+@pytest.mark.slow
+def test_what_two_processes_trip_over_is_one_line(registered: Callable[..., Reference]) -> None:
+    """They are processes of their own, and do not know what this one has registered."""
+    (fault,) = faults(check_backbone(registered(Sound))).items()
+    assert fault[0] == "trains alike on two processes"
+    assert "'sound'" in fault[1]
+    assert "\n" not in fault[1]
+
+
 def test_a_sound_backbone_passes(registered: Callable[..., Reference]) -> None:
     assert faults(check_backbone(registered(Sound), two_processes=False)) == {}
 

@@ -85,6 +85,7 @@ def join() -> Iterator[World]:
     if on_gpu:
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 shall be that on every device; bf16 is the fast one
     elif num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
         torch.set_num_threads(max(1, num_cores() // num_local))
     if size == 1:
