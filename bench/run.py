@@ -89,7 +89,8 @@ def execute(cell: Cell, options: Options) -> Result:
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
-            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes)
+            code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
+            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code)
             model.made_by = makers(cell, method)
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
             share_batch_norm(model.to(world.device, dtype(precision)), world)

@@ -35,6 +35,20 @@ def test_the_newest_state_comes_back(tmp_path: Path) -> None:
     assert files(tmp_path) == ["checkpoint-0002.pt", "checkpoint-0003.pt"]
 
 
+def test_what_other_code_left_is_not_gone_on_from(tmp_path: Path) -> None:
+    before, notes = Checkpoints(tmp_path, writes=True, note=print, code="before"), list[str]()
+    for epoch in (1, 2):
+        before.save(state(epoch))
+    after = Checkpoints(tmp_path, writes=True, note=notes.append, code="after")
+
+    assert after.newest() is None
+    assert notes[0] == "checkpoint-0002.pt was left by other code of the method or backbone and is not gone on from"
+    after.save(state(1))
+    found = after.newest()
+    assert found is not None and found["epoch"] == 1
+    assert before.newest() is not None, "the one of the two that is its own"
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
 def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str) -> None:
     written = checkpoints(tmp_path)

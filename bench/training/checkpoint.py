@@ -20,8 +20,12 @@ KEPT = 2
 class Checkpoints:
     """The newest states of one run, `checkpoint-NNNN.pt` in its folder; within an epoch one every `minutes`."""
 
-    def __init__(self, folder: Path, writes: bool, note: Callable[[str], None], minutes: float = 10.0) -> None:
+    def __init__(
+        self, folder: Path, writes: bool, note: Callable[[str], None], minutes: float = 10.0, code: str = ""
+    ) -> None:
         self.folder, self.writes, self.note, self.minutes = folder, writes, note, minutes
+        self.code = code
+        """Says what code trains; a state that other code left is not gone on from."""
         self._saved = time.monotonic()
         self._damaged: set[Path] = set()
         self._number = max((int(path.stem.rpartition("-")[2]) for path in self._files()), default=0)
@@ -31,13 +35,16 @@ class Checkpoints:
         return sorted(self.folder.glob("checkpoint-*.pt"))
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest state that can be read; a damaged one is named and passed over."""
+        """The newest state of this code that can be read; others are named and passed over."""
         for path in reversed(self._files()):
             try:
                 with zipfile.ZipFile(path) as archive:
                     if archive.testzip():  # torch reads past a wrong checksum
                         raise zipfile.BadZipFile
-                return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                if state.get("code", "") == self.code:
+                    return state
+                self.note(f"{path.name} was left by other code of the method or backbone and is not gone on from")
             except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
@@ -55,7 +62,7 @@ class Checkpoints:
         temporary = self.folder / f".checkpoint-{self._number:04d}.part"
         try:
             with temporary.open("wb") as file:
-                torch.save(state, file)
+                torch.save({**state, "code": self.code}, file)
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:

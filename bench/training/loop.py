@@ -160,9 +160,10 @@ class PhaseRun:
         self.module: nn.Module = self.model
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
-            self.module = self.model.head
+            began, self.module = time.monotonic(), self.model.head
             train = compute_features(self.model, train, self.world, self.precision, watcher.note)
             val = compute_features(self.model, val, self.world, self.precision, watcher.note)
+            self.report.seconds += time.monotonic() - began
         self.train_source, self.val_source = train, val
         self.forward = self.world.wrap(self.module)
         self._settle_buckets()
