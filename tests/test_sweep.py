@@ -121,6 +121,23 @@ def test_a_plan_knows_what_is_done(done: tuple[Path, Cell, Result], demo_set: Pa
     assert seconds == [None, pytest.approx(result.document["cost"]["seconds"])] + [None] * 2 + [seconds[1]] * 2 + [None]
 
 
+def test_a_cell_that_ran_on_other_hardware_is_done(
+    done: tuple[Path, Cell, Result], demo_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login node without bf16 plans what nodes with it have done, and the other way round."""
+    runs, cell, result = done
+    cell = replace(cell, precision="auto")
+    there = result.cell["precision"]
+    for has_bf16 in (True, False):
+        monkeypatch.setattr("bench.training.precision._has_bf16", lambda device, has=has_bf16: has)
+        here = "bf16" if has_bf16 else "float32"
+        (planned,) = make_plan([cell], Options(runs=runs), elsewhere=True).cells
+        assert planned.state == "done"
+        assert states([cell], runs) == ["done" if here == there else "to do"]
+    fixed = replace(cell, precision="float64")
+    assert [one.state for one in make_plan([fixed], Options(runs=runs), elsewhere=True).cells] == ["to do"]
+
+
 def test_a_changed_default_is_to_do_and_changed_code_is_stale(
     done: tuple[Path, Cell, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -494,6 +511,8 @@ def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], 
             '{"event": "begins", "command": "bench run"}\n'
             '{"event": "epoch", "phase": "probe", "epoch": 3}\n{"event": "note"}\n{"event": "epo'
         )
+    (home / "net-ft-seed0-00000007").mkdir()
+    (home / "net-ft-seed0-00000007" / RESULT).write_text(json.dumps(document)[:500])  # an interrupted copy
     for name, command in (("net-ft-seed0-00000005", "bench run --seed 5"), ("x-00000006", done[1].command())):
         Failure.now(command, "test", "a reason\nof two lines", "Traceback").write(home / f"{name}.failed")
 
@@ -507,12 +526,14 @@ def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], 
         "00000003": "running",
         "00000004": "unfinished",
         "00000005": "failed",
+        "00000007": "failed",
     }, "the sixth was mended since"
     by_number = {name[-1]: one for name, one in found.items() if name.startswith("net")}
     assert by_number["2"].reason == "method lp (methods.linear_probe) has changed since"
     assert by_number["4"].reason == "probe, epoch 3"
     assert by_number["5"].reason == "a reason of two lines"
     assert by_number["5"].command == "bench run --seed 5"
+    assert f"00000007/{RESULT} is damaged" in by_number["7"].reason
     with pytest.raises(DataError, match="no runs at"):
         survey(tmp_path / "nowhere")
 

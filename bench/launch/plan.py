@@ -104,13 +104,14 @@ def spell_bytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def make_plan(cells: Sequence[Cell], options: Options) -> Plan:
+def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = False) -> Plan:
     """What is done and what is left, from the disk alone.
 
     A finished run stands for a cell if everything agrees that decides its outcome, hyper-parameters with their
     present defaults included. The hash of the weights that training starts from is computed for published ones and
     files; those that are drawn follow from the seed and the code, and a result of other code is `stale`. Whoever
-    runs a cell has the last word: `execute` returns what turns out to be finished.
+    runs a cell has the last word: `execute` returns what turns out to be finished. Cells that run `elsewhere`, on
+    machines that may have other hardware, are finished in whatever precision `auto` was there.
     """
     facts = _Facts(cells[0].data)
     finished = _finished(options)
@@ -126,7 +127,8 @@ def make_plan(cells: Sequence[Cell], options: Options) -> Plan:
         if (command := replace(cell, init=start).command()) in planned:
             continue
         place = (str(cell.arch), cell.task, cell.fraction, cell.draw, cell.seed)
-        heads = finished.get(facts.key(cell) or "", []) if place in known else []
+        keys = facts.keys(cell, elsewhere) if place in known else []
+        heads = [head for key in keys for head in finished.get(key, [])]
         fresh = [head for head in heads if not facts.is_stale(cell, head)]
         path = failure_path(options.runs, cell, options.stage)
         if heads:
@@ -190,17 +192,22 @@ class _Facts:
         backbone = self._backbone(cell.arch)
         return backbone is not None and backbone.checkpoint is not None
 
-    def key(self, cell: Cell) -> str | None:
-        """The identity of a cell as `_finished` has it; None where its backbone or first weights cannot be made."""
+    def keys(self, cell: Cell, elsewhere: bool) -> list[str]:
+        """The identities of a cell as `_finished` has them; none where its backbone or first weights cannot be made."""
         backbone = self._backbone(cell.arch)
         start = self._start(cell, backbone) if backbone is not None else None
         if backbone is None or start is None:
-            return None
-        precision = resolve_precision(cell.precision, self._device)
+            return []
+        precisions = {resolve_precision(cell.precision, self._device)}
+        if elsewhere and cell.precision == "auto":
+            precisions |= {"bf16", "float32"}
         method, arch = self._method(cell.method), self._arch(cell.arch)
         table, parts = self._table(cell.task), self._split(cell)
-        facts = identify(cell, self._records, table, parts, method, arch, backbone.signals, precision)
-        return identity({**facts, "init": {"sha256": start}})
+        found = [
+            identify(cell, self._records, table, parts, method, arch, backbone.signals, precision)
+            for precision in sorted(precisions)
+        ]
+        return [identity({**facts, "init": {"sha256": start}}) for facts in found]
 
     def is_stale(self, cell: Cell, head: Mapping[str, Any]) -> bool:
         """Whether a plugin's code has changed since this result."""

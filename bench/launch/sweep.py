@@ -155,7 +155,7 @@ def sweep(
     """Show the plan of a grid and run what is left of it, or hand it to SLURM; False if a cell has failed."""
     jobs = slurm.at_once if slurm else jobs or default_jobs(nproc)
     with err.status("reading what is done"):
-        plan = make_plan(grid.cells(), options)
+        plan = make_plan(grid.cells(), options, elsewhere=slurm is not None)
     out.print(table("plan", plan.rows(jobs)))
     for line in _remarks(plan, options, jobs, rerun_stale):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
