@@ -333,6 +333,27 @@ def test_a_full_disk_is_named_and_nothing_is_left(small: Path, cache: Path, monk
     assert "$BENCH_CACHE" in message
 
 
+@pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP])
+def test_systems_that_cannot_promise_room_write_it(
+    number: int | None, small: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has no posix_fallocate, and some file systems refuse it."""
+    before = prepare_signals(load_records(small), RAW).read(np.arange(3))
+    shutil.rmtree(cache)
+    calls = []
+
+    def refused(*arguments: int) -> None:
+        calls.append(arguments)
+        raise OSError(number, "no")
+
+    if number is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refused)
+    np.testing.assert_array_equal(prepare_signals(load_records(small), RAW).read(np.arange(3)), before)
+    assert bool(calls) == (number is not None)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """Mounts a disk of so many bytes; skips where that is not allowed."""

@@ -200,8 +200,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         np.lib.format.open_memmap(
             target, mode="w+", dtype=np.int16, shape=(len(paths), len(spec.leads), length)
         ).flush()
-        with target.open("r+b") as file:  # a full disk must show here, and not as a bus error in the memory map
-            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
+        _allocate(target, 2 * len(paths) * len(spec.leads) * length)
         facts = np.zeros((len(paths), len(_FACTS)))
         done = 0
         chunks = [dict(enumerate(paths[at : at + CHUNK], at)) for at in range(0, len(paths), CHUNK)]
@@ -289,6 +288,20 @@ def _prepare_chunk(
             (np.ptp(raw, axis=1) == 0).any(),
         )
     return facts
+
+
+def _allocate(path: Path, num_bytes: int) -> None:
+    """Take the room of a file's last bytes: a full disk must show here, and not as a bus error in the memory map."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # macOS has no such call, some file systems do not support it
+            if getattr(error, "errno", None) not in (None, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            file.seek(size - num_bytes)
+            for at in range(0, num_bytes, 2**24):
+                file.write(bytes(min(2**24, num_bytes - at)))
 
 
 @contextlib.contextmanager
