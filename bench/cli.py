@@ -148,6 +148,7 @@ def run(
         source_rate=source_rate,
         precision=precision.value,
     )
+    from bench.reporting.status import changes
     from bench.reporting.tables import result_table
     from bench.run import Options, execute
 
@@ -166,11 +167,14 @@ def run(
         raise SystemExit(run_on_ranks(nproc, [*options.words(cell), *["--json"] * as_json]))
     result = execute(cell, options)
     if os.environ.get("RANK", "0") == "0":
+        if news := changes(result.document):
+            err.print(f"note: {news} this result; --overwrite runs it again", markup=False, soft_wrap=True)
         _print(dict(result.document), result_table(result), as_json)
 
 
 @app.command()
 def sweep(
+    context: typer.Context,
     task: Tasks,
     method: Methods,
     arch: Archs = "ecgfounder",
@@ -203,6 +207,10 @@ def sweep(
     grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
     options = Options(runs=runs, stage=stage.value, keep_weights=keep_weights.value)
     slurm = None
+    of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
+    given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    if launcher == Launcher.local and given:
+        raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
     if launcher == Launcher.slurm:
         from bench.launch.slurm import MOST_AT_ONCE, Slurm, minutes, others
 
@@ -636,12 +644,18 @@ def _print(document: Any, table: Table, as_json: bool) -> None:
         out.print(table)
 
 
+UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a path raises that cannot be what it was named for."""
+
+
 def main() -> None:
     """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
     try:
         app()
-    except BenchError as error:
+    except (BenchError, *UNUSABLE) as error:
         line = " ".join(str(error).split())
+        if isinstance(error, UNUSABLE):
+            line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
             Path(file).write_text(line, encoding="utf-8")
         else:

@@ -286,6 +286,11 @@ def test_from_runs_to_a_leaderboard(run_bench: Bench, demo_set: Path, tmp_path: 
     assert_one_line(run_bench("leaderboard", "--data", demo_set), "result.json is damaged")
 
 
+def test_options_of_slurm_need_slurm(run_bench: Bench, demo_set: Path) -> None:
+    words = ("sweep", *LP, "--data", demo_set, "--dry-run", "--gpus", 4, "--time", "2h")
+    assert_one_line(run_bench(*words), "--time, --gpus: for a cluster only; add --launcher slurm")
+
+
 @pytest.mark.slow
 def test_two_ranks_give_the_result_of_one(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
     words = ("run", *LP, "--data", demo_set, "--json", "--runs")
@@ -307,3 +312,9 @@ def test_two_ranks_give_the_result_of_one(run_bench: Bench, demo_set: Path, tmp_
 def test_a_users_mistake_is_one_line_on_two_ranks(tmp_path: Path) -> None:
     assert_one_line(in_a_process("run", *LP, "--nproc", 2, "--data", "nowhere", cwd=tmp_path), "no dataset at nowhere")
     assert_nothing_left(tmp_path)
+
+
+def test_a_path_that_cannot_be_written_is_one_line(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert run_bench("run", *LP, "--data", demo_set).code == 0
+    assert_one_line(run_bench("leaderboard", "--data", demo_set, "--out", tmp_path / "file"), f"{tmp_path / 'file'}")

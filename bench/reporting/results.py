@@ -321,13 +321,18 @@ def _first_line(error: BaseException) -> str:
 
 def load_head(folder: Path) -> dict[str, Any]:
     """What a result says before its metrics, which are most of it: of 10,000 results in a second or two."""
-    with (folder / RESULT).open(encoding="utf-8") as file:
-        text = file.read(HEAD)
-        head, metrics, _ = text.partition(METRICS)
-        if not metrics:
-            head, metrics, _ = (text + file.read()).partition(METRICS)
-    document: dict[str, Any] = json.loads(head + "}" if metrics else head)
-    return document
+    try:
+        with (folder / RESULT).open(encoding="utf-8") as file:
+            text = file.read(HEAD)
+            head, metrics, _ = text.partition(METRICS)
+            if not metrics:
+                head, metrics, _ = (text + file.read()).partition(METRICS)
+        document: dict[str, Any] = json.loads(head + "}" if metrics else head)
+        if document["schema"] == SCHEMA and document["cell"]["command"] and document["stage"]:
+            return document
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        pass
+    return dict(load_result(folder).document)  # which says what is wrong with it
 
 
 def find_runs(runs: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -73,16 +73,24 @@ def as_data(found: Sequence[Found]) -> dict[str, Any]:
 
 
 def _finished(folder: Path, changed: Callable[[str, str], str]) -> Found:
-    head = load_head(folder)
+    try:
+        head = load_head(folder)
+    except DataError as error:
+        return Found("failed", folder, "", str(error))
     command = head["cell"]["command"]
-    news = [
+    if news := changes(head, changed):
+        return Found("stale", folder, command, news)
+    return Found("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
+
+
+def changes(head: Mapping[str, Any], changed: Callable[[str, str], str] | None = None) -> str:
+    """How the code of a result's method and backbone is no longer that of the result, or nothing."""
+    changed = changed or _changed
+    return "; ".join(
         f"{kind} {head[kind]['name']} {what}"
         for kind in ("method", "backbone")
         if kind in head and (what := changed(head[kind]["module"], head[kind]["code_sha256"]))
-    ]
-    if news:
-        return Found("stale", folder, command, "; ".join(news))
-    return Found("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
+    )
 
 
 def _changed(module: str, sha256: str) -> str:
