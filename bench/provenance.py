@@ -203,6 +203,7 @@ def _git_commit() -> str | None:
     """The commit of the checkout that this code runs from, marked where files differ from it; None outside one."""
     root = Path(bench.__file__).parent.parent
     try:
+        _git(root, "ls-files", "--error-unmatch", "bench/__init__.py")  # else it is installed within another checkout
         commit = _git(root, "rev-parse", "HEAD")
         dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "bench", "methods", "baselines")
     except (OSError, subprocess.CalledProcessError):

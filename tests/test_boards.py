@@ -135,6 +135,46 @@ def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: P
     assert any("| plain |" in line and line.endswith("| – | 1* |") for line in lines)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": {"resolved": {"lr": 0.2}, "phases": []}},
+        {"backbone": {"resolved": {"width": 2}}},
+        {"init": {"name": "pretrained", "sha256": "that of another commit"}},
+        {"signals": {"version": 2}},
+    ],
+)
+def test_runs_whose_names_hide_a_difference_are_no_row(changed: dict[str, Any], write: Write, tmp_path: Path) -> None:
+    """Defaults are left out of a row's name, and may have changed between two seeds."""
+    said = {
+        "method": {"resolved": {"lr": 0.1}, "phases": []},
+        "backbone": {"resolved": {"width": 1}},
+        "init": {"name": "pretrained", "sha256": "one"},
+        "signals": {"version": 1},
+    }
+    runs = [load_result(write(f"s{seed}", seed=seed)) for seed in range(3)]
+    one, two, three = (Result(run.folder, {**run.document, **said}) for run in runs)
+    scaled = {"version": 1, "scaling": {"mean": 0.1}}  # follows from the training records
+    two = Result(two.folder, {**two.document, "signals": scaled})
+
+    assert len(make_boards([one, two, three], lambda result: TRUTH)[0].rows[0].runs) == 3
+    three = Result(three.folder, {**three.document, **changed})
+    with pytest.raises(DataError, match=r"s0 and .*s2 would share the row ft on net \(pretrained\), but their hyper"):
+        make_boards([one, two, three], lambda result: TRUTH)
+
+
+def test_labels_are_those_that_the_board_is_judged_by(write: Write, tmp_path: Path) -> None:
+    """A task's labels may have changed: an old run's names do not go beside a new run's AUROCs."""
+    old = truth_table()
+    old = LabelTable("superdiag", ("X", "Y", "Z"), old.ecg_id, old.patient_id, old.strat_fold, old.y_true)
+    write("old", truth=old)
+    write("new")
+    text = page(made(tmp_path))
+
+    assert all(f"| {label} |" in text for label in LABELS)
+    assert "| X |" not in text
+
+
 def test_unlike_runs_do_not_share_a_row(write: Write, tmp_path: Path) -> None:
     unlike: dict[str, dict[str, Any]] = {
         "a": {},

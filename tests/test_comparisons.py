@@ -102,6 +102,19 @@ def test_the_plain_method_is_the_baseline_where_it_stands_beside_a_tuned_one() -
         Plan("ft").contrasts([*names[1:], "ft(lr=0.2) on net (random)"])
 
 
+def test_a_tuned_row_has_the_tuned_baseline() -> None:
+    tuned = ["ft(lr=0.1) on net (random)", "lpft(lr=0.1) on net (random)"]
+    names = ["ft on net (random)", "lpft on net (random)", *tuned]
+
+    assert Plan("ft").contrasts(names, tuned) == [(names[1], names[0]), (names[3], names[2])]
+    assert Plan("ft").contrasts(names[1:], tuned) == [(names[1], names[2]), (names[3], names[2])]
+
+
+def test_what_was_declared_and_is_missing_is_named() -> None:
+    assert Plan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
+    assert Plan("ft").absent(NAMES) == []
+
+
 def test_a_baseline_that_may_be_either_is_refused() -> None:
     with pytest.raises(BenchError, match=r"'ft on net' may be any of ft on net, bf16 \(own:460b68ef\), ft on net"):
         Plan("ft on net").contrasts(NAMES)

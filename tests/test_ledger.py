@@ -102,6 +102,7 @@ def test_only_like_rows_count(tmp_path: Path) -> None:
         board("rhythm", row("scratch", 1.2, fcn)),
         board("form", row("scratch", 1.2, fcn), fraction=0.1),
         board("form", row("scratch", 1.2, fcn), dataset="synthetic-0"),
+        board("form", row("scratch", 1.2, fcn), dataset="ptb-xl-0badbeef"),  # some of its records
         board("form", row("scratch", 1.2, fcn), manifest="mine"),
         board("form", row("scratch", 1.2, ("fcn_wang", "own:1")), row("scratch(lr=1.0)", 1.2, fcn)),
     ]

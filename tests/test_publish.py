@@ -106,12 +106,13 @@ def test_pages_say_what_was_found(shelf: Path) -> None:
     assert "| good | – | external |" in calibration
     assert "| sex | female |" in subgroups
     assert "| device | AT-6 C |" in subgroups
-    assert "| superdiag | fcn_wang | from scratch | Somebody 2020 | – | 0.925 |" in (shelf / "LEDGER.md").read_text()
+    assert "| superdiag | fcn_wang | from scratch | Somebody 2020 | 0.925 |" in (shelf / "LEDGER.md").read_text()
 
 
 def test_everything_follows_and_is_the_same_bytes_again(shelf: Path, truth: Truth, tmp_path: Path) -> None:
     assert check(shelf, truth) == []
     assert check(shelf, truth_of(tmp_path / "nowhere")) == []
+    assert check(tmp_path / "typo", truth) == [f"{tmp_path / 'typo'}: no published result"]
     before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
     write(shelf, truth)
     assert {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()} == before

@@ -15,6 +15,7 @@ import pytest
 from bench.cell import Cell
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
+from bench.provenance import _git_commit
 from bench.registry import Reference
 from bench.reporting.publish import faults_of
 from bench.reporting.results import (
@@ -261,6 +262,20 @@ def test_a_result_says_what_on_what_how_well_by_which_code_at_what_cost(finished
     assert {"torch", "python", "git_commit", "ranks", "device"} <= set(said["environment"])
     assert len(said["reads_of_fold_10"]) == 1
     assert said["dataset"]["synthetic"] is True
+
+
+def test_the_commit_is_that_of_this_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in somebody else's checkout knows no commit of ours."""
+    for words in (("init",), ("-c", "user.name=a", "-c", "user.email=b", "commit", "--allow-empty", "-m", "theirs")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    package = tmp_path / "site-packages" / "bench"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr("bench.provenance.bench.__file__", str(package / "__init__.py"))
+
+    assert _git_commit.__wrapped__() is None
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    assert _git_commit.__wrapped__() is not None
 
 
 def test_the_digest_follows_from_what_a_result_says_of_itself(finished: Result) -> None:

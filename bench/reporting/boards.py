@@ -128,14 +128,15 @@ def _board(
     plan: Plan,
 ) -> Board:
     by_row: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
-    _check_draws(results)
+    check_draws(results)
     for result in results:
         if result.incompatible is None:
             by_row[result.row].append(result)
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((found for result in results if (found := truth(result)) is not None), None)
-    rows = [_row(key, _ordered(runs), labels) for key, runs in by_row.items()]
+    rows = [_row(key, ordered(runs), labels) for key, runs in by_row.items()]
     rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
+    tuned = {row.name for row in rows if row.num_trials}
     return Board(
         dataset,
         bool(results[0].document["dataset"]["synthetic"]),
@@ -147,11 +148,11 @@ def _board(
         tuple(declined[reason] for reason in sorted(declined)),
         labels,
         plan,
-        None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels),
+        None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels, tuned),
     )
 
 
-def _check_draws(results: Sequence[Result]) -> None:
+def check_draws(results: Sequence[Result]) -> None:
     """Raises DataError if results of one draw were trained on other records: the draws' rule may have changed."""
     by_draw: dict[int, Result] = {}
     for result in results:
@@ -164,8 +165,11 @@ def _check_draws(results: Sequence[Result]) -> None:
                 )
 
 
-def _ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
-    """By draw and seed; two results of one digest must agree."""
+def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
+    """The runs of a row by draw and seed, repeats once.
+
+    Raises DataError where two are of one draw and seed and no repeats, or of settings that the row's name leaves out.
+    """
     by_digest: dict[str, Result] = {}
     for run in sorted(runs, key=lambda r: (r.cell["draw"], r.cell["seed"], str(r.folder))):
         twin = by_digest.setdefault(run.digest, run)
@@ -181,7 +185,26 @@ def _ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
                 f"{twin.folder} and {run.folder} share row, draw and seed and yet differ in what decides their "
                 "outcome (their digests do): they were run by different code or settings; remove the older one"
             )
-    return tuple(by_digest.values())
+    found = tuple(by_digest.values())
+    for run in found:
+        if _settings(run) != _settings(found[0]):
+            raise DataError(
+                f"{found[0].folder} and {run.folder} would share the row {row_name(*run.row)}, but their "
+                "hyper-parameters, first weights or signals differ: a default or a published file has changed since; "
+                "remove the older one"
+            )
+    return found
+
+
+def _settings(run: Result) -> Any:
+    """What all runs of a row must share beside their names, which leave out defaults."""
+    if run.external:
+        return None
+    said = run.document
+    method, backbone, init = said.get("method", {}), said.get("backbone", {}), said["init"]
+    start = "drawn" if init["name"] == "random" else init.get("sha256")
+    signals = {key: value for key, value in said["signals"].items() if key not in ("scaling", "findings")}
+    return method.get("resolved"), method.get("phases"), backbone.get("resolved"), start, signals
 
 
 def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,12 @@ class Plan:
         """Whether the baseline is a method, and not one row for all."""
         return self.baseline is not None and not re.search(r" on |\(external\)$", self.baseline)
 
-    def contrasts(self, rows: Sequence[str]) -> list[tuple[str, str]]:
-        """Each row of the family and its baseline, for rows as boards name them.
+    def absent(self, rows: Sequence[str]) -> list[str]:
+        """What was declared to be tested and is no row."""
+        return [declared for declared in self.family or () if not any(_fits(declared, name) for name in rows)]
+
+    def contrasts(self, rows: Sequence[str], tuned: Container[str] = ()) -> list[tuple[str, str]]:
+        """Each row of the family and its baseline, for rows as boards name them; a tuned row has a tuned baseline.
 
         Raises BenchError where several rows could be the one baseline.
         """
@@ -93,6 +97,7 @@ class Plan:
             fitting = [other for other in rows if _fits(self.baseline, other)]
             if self.of_same_backbone and self.baseline not in rows:
                 fitting = [other for other in fitting if _place(other) == _place(name)]
+                fitting = [other for other in fitting if (other in tuned) == (name in tuned)] or fitting
                 fitting = [other for other in fitting if other.startswith(f"{self.baseline} on ")] or fitting
             if len(fitting) > 1:
                 raise BenchError(
@@ -183,14 +188,14 @@ class Standing:
         return {found.second for found in self.baseline.values()}
 
 
-def stand(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Standing | None:
+def stand(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable, tuned: Container[str] = ()) -> Standing | None:
     """All rows, in board order, against each other and against the baseline; None where no label is frequent."""
     if not rows or not metrics.frequent(truth.y_true).any():
         return None
     names = list(rows)
     pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
     every = compare_pairs(rows, pairs, plan.margin, truth)
-    baseline = against_baseline(rows, plan, truth)
+    baseline = against_baseline(rows, plan, truth, tuned)
     return Standing(_rank_intervals(rows, truth), _letters(names, every), tuple(every), baseline)
 
 
@@ -203,9 +208,11 @@ def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str
     return dict(zip(names, compare.group_letters(differs), strict=True))
 
 
-def against_baseline(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> dict[str, Comparison]:
+def against_baseline(
+    rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable, tuned: Container[str] = ()
+) -> dict[str, Comparison]:
     """Row -> its comparison with the declared baseline, adjusted over the declared family."""
-    pairs = [(name, other) for name, other in plan.contrasts(list(rows)) if _shared(rows[name], rows[other])]
+    pairs = [(name, other) for name, other in plan.contrasts(list(rows), tuned) if _shared(rows[name], rows[other])]
     return {found.first: found for found in compare_pairs(rows, pairs, plan.margin, truth)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.data.records import KNOWN_CONTENTS
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.claims import claim_lines
 from bench.reporting.pages import folded, markdown_table
@@ -24,6 +25,8 @@ RECIPES = {"lstm": LSTM, "lstm_bidir": LSTM, "wavelet_nn": "scratch-wavelet"}
 """What these backbones were trained with from scratch, where they were published."""
 
 
+PTB_XL = {f"ptb-xl-{version}" for version in KNOWN_CONTENTS.values()}
+"""Its releases, whole: any other table has a hash in its dataset's name."""
 STATUSES = ("reproduced", "not reproduced", "no run of ours")
 
 
@@ -31,7 +34,7 @@ def ledger(
     boards: Sequence[Board], reported: Sequence[Mapping[str, str]], claims: Sequence[Mapping[str, str]] = ()
 ) -> str:
     """The Markdown page: published value, ours, difference, tolerance and status of every published number; claims."""
-    real = [board for board in boards if board.dataset.startswith("ptb-xl") and not board.manifest]
+    real = [board for board in boards if board.dataset in PTB_XL and not board.manifest]
     full = [board for board in real if board.fraction == 1]
     entries = [_entry(row, _match(row, full)) for row in reported]
     tally = {status: sum(status == entry[-1] for entry in entries) for status in STATUSES}

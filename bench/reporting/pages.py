@@ -104,11 +104,10 @@ def folded(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
-    """The first result's metrics of fold 10."""
-    return next(
-        (run.document["metrics"][f"fold_{TEST_FOLD}"] for board in boards for row in board.rows for run in row.runs),
-        None,
-    )
+    """The first result's metrics of fold 10, of a board that is judged by the dataset's labels if there is one."""
+    judged_first = sorted(boards, key=lambda board: board.truth is None)
+    runs = (run for board in judged_first for row in board.rows for run in row.runs)
+    return next((run.document["metrics"][f"fold_{TEST_FOLD}"] for run in runs), None)
 
 
 def _about(boards: Sequence[Board]) -> list[str]:
@@ -211,7 +210,11 @@ def _claims(board: Board) -> list[str]:
     lines = []
     if standing.baseline:
         found = list(standing.baseline.values())
-        whose = f"{plan.baseline} on the same backbone and init" if plan.of_same_backbone else plan.baseline
+        whose = str(plan.baseline)
+        if plan.of_same_backbone:
+            whose += " on the same backbone and init"
+            tuned = {row.num_trials > 0 for row in board.rows if row.name in standing.baselines}
+            whose += ", tuned where the row is" if len(tuned) > 1 else ""
         lines.append(
             f"- Baseline: {whose}. {_rows(len(found))} tested against it (Holm over {len(found)}); "
             f"resolvable difference {_range([one.resolvable for one in found])}."
@@ -221,6 +224,8 @@ def _claims(board: Board) -> list[str]:
         lines += [f"- Better than the baseline: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."]
     elif plan.baseline:
         lines.append(f"- The declared baseline, {plan.baseline}, has no run here that a row could be paired with.")
+    if absent := plan.absent([row.name for row in board.rows]):
+        lines.append(f"- Declared to be tested, and not here: {', '.join(absent)}.")
     if standing.pairs:
         lines.append(
             f"- Groups: rows that share a letter are not told apart (Holm over all pairs, {len(standing.pairs)}); "
@@ -300,8 +305,8 @@ def _origin(run: Result) -> str:
 
 def _labels(boards: Sequence[Board]) -> list[str]:
     """How many positives each label has in fold 10, and how well the first row ranks them."""
-    test = _tests(boards)
     board = next((board for board in boards if board.rows and board.standing is not None), None)
+    test = _tests(boards)
     if not test:
         return []
     head, rows = ["label", "n+", "prevalence"], []

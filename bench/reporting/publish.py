@@ -169,8 +169,8 @@ def check(folder: Path, truth: Truth) -> list[str]:
             continue
         faults += [f"{result.folder}: {fault}" for fault in faults_of(result, truth)]
         results.append(result)
-    if faults:
-        return faults
+    if faults or not results:
+        return faults or [f"{folder}: no published result"]
     if not truth.at_hand:
         return _faults_of_copies(results, folder)
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.reporting.boards import LabelsOf, scored_run
+from bench.reporting.boards import LabelsOf, check_draws, ordered, scored_run
 from bench.reporting.comparisons import ScoredRow
 from bench.reporting.results import RESULT, Result, find_results, load_result, row_name
 
@@ -53,7 +53,11 @@ def select_rows(
             "name their folder with --data"
         )
     alone = not wanted
-    rows = {name: {(0, 0) if alone else _place(run): scored_run(run, table) for run in chosen[name]} for name in names}
+    check_draws([run for name in wanted for run in chosen[name]])
+    rows = {
+        name: {(0, 0) if alone else _place(run): scored_run(run, table) for run in ordered(chosen[name])}
+        for name in names
+    }
     return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table)
 
 
