@@ -112,27 +112,36 @@ def test_training_step(compare: Any, stepper: Any, ours_in: str, theirs_in: str,
     assert abs(float(ours() - theirs())) < tolerance, "after the same number of steps both have the same loss"
 
 
-KERNELS = {"aten.mm", "aten.addmm", "aten.convolution", "aten.convolution_backward"}
+PRODUCTS = {"aten.mm", "aten.addmm", "aten.convolution", "aten.convolution_backward"}
+ACTIVATIONS = {"aten.silu", "aten.silu_backward"}
 
 
 class Recorded(TorchDispatchMode):
-    """Keeps the matrix products and convolutions that are computed within, to be computed again."""
+    """Keeps the operations of some kinds that are computed within, to be computed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: set[str]) -> None:
         super().__init__()
+        self.kinds = kinds
         self.calls: list[Callable[[], object]] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if str(function.overloadpacket) in KERNELS:
+        if str(function.overloadpacket) in self.kinds:
             self.calls.append(partial(function, *args, **(kwargs or {})))
         return function(*args, **(kwargs or {}))
 
 
-def test_what_is_left_is_kernels(compare: Any, stepper: Any) -> None:
-    """The step against its matrix products and convolutions alone, which oneDNN computes."""
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        (PRODUCTS, "its matrix products and convolutions alone"),
+        (PRODUCTS | ACTIVATIONS, "these and its activations, which is exponentials, alone"),
+    ],
+)
+def test_what_is_left_is_kernels(compare: Any, stepper: Any, kinds: set[str], words: str) -> None:
+    """The step against what oneDNN and the processor's vector units compute in it."""
     torch.manual_seed(0)
     step = stepper(Classifier(ECGFounder(), 5), RECORDS, SAMPLES)
-    with Recorded() as recorded:
+    with Recorded(kinds) as recorded:
         step()
     assert len(recorded.calls) > 3 * 60  # 62 convolutions, forwards and twice backwards
 
@@ -141,10 +150,4 @@ def test_what_is_left_is_kernels(compare: Any, stepper: Any) -> None:
             for call in recorded.calls:
                 call()
 
-    compare(
-        f"Net1D training step in bf16, {RECORDS} records of 12 x {SAMPLES}",
-        step,
-        "its matrix products and convolutions alone",
-        kernels,
-        rounds=4,
-    )
+    compare(f"Net1D training step in bf16, {RECORDS} records of 12 x {SAMPLES}", step, words, kernels, rounds=4)
