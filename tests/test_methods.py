@@ -113,6 +113,7 @@ def test_wavelet_nn_is_trained_by_adamax_to_the_lowest_loss() -> None:
     optimizer = ScratchWavelet().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}], phase)
 
     assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (30, 128, "constant", "lowest-loss")
+    assert phase.learning_rates == {"backbone": 2e-3, "head": 2e-3}
     assert type(optimizer).__name__ == "Adamax" and optimizer.defaults["eps"] == 1e-7
     assert optimizer.param_groups[0]["lr"] == 1e-3 and optimizer.defaults["weight_decay"] == 0
 
