@@ -305,8 +305,8 @@ def _origin(run: Result) -> str:
 
 def _labels(boards: Sequence[Board]) -> list[str]:
     """How many positives each label has in fold 10, and how well the first row ranks them."""
-    board = next((board for board in boards if board.rows and board.standing is not None), None)
     test = _tests(boards)
+    board = next((board for board in boards if board.rows and board.standing is not None), None)
     if not test:
         return []
     head, rows = ["label", "n+", "prevalence"], []

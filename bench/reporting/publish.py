@@ -169,8 +169,10 @@ def check(folder: Path, truth: Truth) -> list[str]:
             continue
         faults += [f"{result.folder}: {fault}" for fault in faults_of(result, truth)]
         results.append(result)
-    if faults or not results:
-        return faults or [f"{folder}: no published result"]
+    if not results and not faults:
+        return [f"{folder}: no published result"]
+    if faults:
+        return faults
     if not truth.at_hand:
         return _faults_of_copies(results, folder)
     with tempfile.TemporaryDirectory() as scratch:

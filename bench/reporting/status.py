@@ -83,20 +83,19 @@ def _finished(folder: Path, changed: Callable[[str, str], str]) -> Found:
     return Found("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
 
 
-def changes(head: Mapping[str, Any], changed: Callable[[str, str], str] | None = None) -> str:
+def _changed(module: str, sha256: str) -> str:
+    """What has become of a plugin's code, or nothing."""
+    now = code_hash(module)
+    return "" if now == sha256 else f"({module}) has changed since" if now else f"({module}) is not installed here"
+
+
+def changes(head: Mapping[str, Any], changed: Callable[[str, str], str] = _changed) -> str:
     """How the code of a result's method and backbone is no longer that of the result, or nothing."""
-    changed = changed or _changed
     return "; ".join(
         f"{kind} {head[kind]['name']} {what}"
         for kind in ("method", "backbone")
         if kind in head and (what := changed(head[kind]["module"], head[kind]["code_sha256"]))
     )
-
-
-def _changed(module: str, sha256: str) -> str:
-    """What has become of a plugin's code, or nothing."""
-    now = code_hash(module)
-    return "" if now == sha256 else f"({module}) has changed since" if now else f"({module}) is not installed here"
 
 
 def _unfinished(path: Path) -> Found:
