@@ -108,11 +108,11 @@ def test_s4_is_trained_at_a_constant_rate() -> None:
     assert phase.optimizer == "adamw"
 
 
-def test_wavelet_nn_is_trained_by_adamax_to_the_lowest_loss() -> None:
+def test_wavelet_nn_is_trained_by_adamax_to_the_best_epoch() -> None:
     (phase,) = ScratchWavelet().phases()
     optimizer = ScratchWavelet().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}], phase)
 
-    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (30, 128, "constant", "lowest-loss")
+    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (30, 128, "constant", "best")
     assert phase.learning_rates == {"backbone": 2e-3, "head": 2e-3}
     assert type(optimizer).__name__ == "Adamax" and optimizer.defaults["eps"] == 1e-7
     assert optimizer.param_groups[0]["lr"] == 1e-3 and optimizer.defaults["weight_decay"] == 0
