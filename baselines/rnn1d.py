@@ -21,8 +21,8 @@ class Recurrent(nn.LSTM):
         super().__init__(12, 256, num_layers=2, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, signals: Tensor) -> Tensor:  # type: ignore[override]
-        # on CUDA autocast runs LSTMs in float16, whatever it was asked for, and gradients may vanish in that
-        with torch.autocast("cuda", enabled=False):
+        # under autocast CUDA runs LSTMs in float16, whatever was asked for, and CPUs without AVX-512 not at all
+        with torch.autocast(signals.device.type, enabled=False):
             return super().forward(signals.transpose(1, 2))[0].transpose(1, 2)
 
 
