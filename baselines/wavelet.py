@@ -77,24 +77,27 @@ def wavelet_bands(signals: Tensor) -> list[Tensor]:
     """Wavelet decomposition [..., time] -> approximation and details, coarsest first, as PyWavelets' wavedec."""
     details = []
     for _ in range(LEVELS):
-        details.append(_filter(signals, HIGH_PASS))
-        signals = _filter(signals, LOW_PASS)
+        signals, detail = _halve(signals)
+        details.append(detail)
     return [signals, *reversed(details)]
 
 
-def _filter(signals: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Convolution at every second sample of a signal that is mirrored at its ends: n -> (n + 11) // 2 samples.
+def _halve(signals: Tensor) -> tuple[Tensor, Tensor]:
+    """Low and high band, n -> (n + 11) // 2 samples: convolutions at every second sample, the ends mirrored.
 
-    The sum is taken tap by tap, so that equal stretches of signal give equal coefficients, which the entropy counts.
+    The sums are taken tap by tap, so that equal stretches of signal give equal coefficients, which the entropy counts.
     """
-    reach = len(taps) - 1
-    mirrored = torch.cat([signals[..., :reach].flip(-1), signals, signals[..., -reach:].flip(-1)], dim=-1)
+    reach = len(LOW_PASS) - 1
     num = (signals.shape[-1] + reach) // 2
-    total = torch.zeros_like(signals[..., :1])
-    for k, tap in enumerate(taps):
-        start = reach + 1 - k
-        total = total + tap * mirrored[..., start : start + 2 * num - 1 : 2]
-    return total
+    mirrored = torch.cat([signals[..., :reach].flip(-1), signals, signals[..., -reach:].flip(-1)], dim=-1)
+    halves = [mirrored[..., parity::2].contiguous() for parity in (0, 1)]
+    low, high = torch.zeros_like(halves[0][..., :num]), torch.zeros_like(halves[0][..., :num])
+    for k in range(reach + 1):
+        start, parity = divmod(reach + 1 - k, 2)
+        samples = halves[parity][..., start : start + num]
+        low.add_(samples, alpha=LOW_PASS[k])
+        high.add_(samples, alpha=HIGH_PASS[k])
+    return low, high
 
 
 def band_statistics(band: Tensor) -> Tensor:
