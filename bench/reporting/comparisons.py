@@ -315,7 +315,7 @@ class Compared:
     """First named row minus later ones, per label too, adjusted over all pairs."""
     baseline: Mapping[str, Comparison]
     letters: Mapping[str, str]
-    """Row -> groups, the rows by descending macro AUROC."""
+    """Row -> groups, the rows as they were named."""
     margin: float
 
     def as_data(self) -> dict[str, Any]:
@@ -338,7 +338,8 @@ def compared(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Co
     pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), plan.margin, truth, per_label=True)
     values = {name: np.mean([run.macro("auroc", chosen).value for run in row.values()]) for name, row in rows.items()}
     letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
-    return Compared(tuple(pairs), against_baseline(rows, plan, truth), letters, plan.margin)
+    as_named = {name: letters[name] for name in rows}
+    return Compared(tuple(pairs), against_baseline(rows, plan, truth), as_named, plan.margin)
 
 
 def as_data(found: Comparison) -> dict[str, Any]:

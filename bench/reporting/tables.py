@@ -60,27 +60,34 @@ def board_table(board: Board) -> Table:
 
 
 def comparison_tables(found: Compared) -> list[Table]:
-    """Differences of every pair, and of two rows also label by label."""
+    """The rows, numbered as they were named; differences of every pair, and of two rows also label by label."""
+    places = {name: str(place) for place, name in enumerate(found.letters, 1)}
+    rows = new_table("rows; those that share a letter are not told apart")
+    for head in ("", "row", "groups"):
+        rows.add_column(head, overflow="fold")
+    for name, place in places.items():
+        add_row(rows, [place, name, found.letters[name]])
+
     shown = new_table("first minus second, labels with ≥ 10 positives")
-    for head in ("first", "second", "macro AUROC", "macro AP", "p swap", "p interval", "p Holm", "resolvable", "pairs"):
-        shown.add_column(head, overflow="fold")
+    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p interval", "p Holm", "resolvable", "pairs"):
+        shown.add_column(head)
     for one in found.pairs:
         differences = [spell_difference(one.differences[metric]) for metric in ("auroc", "average_precision")]
         numbers = [*map(spell_p, (one.permutation_p, one.interval_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
         few = "*" if one.differences["auroc"].few_runs else ""
-        add_row(shown, [one.first, one.second, *differences, *numbers, f"{one.num_pairs}{few}"])
-    words = [f"Holm over {len(found.pairs)} pairs of the larger p; groups: "]
-    words[0] += ", ".join(f"{name} {letters}" for name, letters in found.letters.items())
+        pair = f"{places[one.first]} − {places[one.second]}"
+        add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
+    words = [f"p Holm: of the larger p, over all pairs ({len(found.pairs)})"]
     for name, one in found.baseline.items():
-        words.append(f"against the declared baseline {one.second}, Holm over {one.family_size}: {name} ")
-        words[-1] += f"{spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
-    equal = [f"{one.first} = {one.second}" for one in found.pairs if one.practically_equal]
+        words.append(f"against the declared baseline {places[one.second]}, Holm over {one.family_size}: ")
+        words[-1] += f"{places[name]} {spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
+    equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
     words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
     words += ["* fewer than three paired runs: how much training varies is not known"] * any(
         one.differences["auroc"].few_runs for one in found.pairs
     )
     shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
-    return [shown, _label_table(found)] if len(found.pairs) == 1 else [shown]
+    return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
 
 
 def _label_table(found: Compared) -> Table:
