@@ -97,8 +97,8 @@ def execute(cell: Cell, options: Options) -> Result:
             reports = train(
                 model,
                 method,
-                SignalSource.of(signals, parts.train, dtype(precision)),
-                SignalSource.of(signals, parts.val, dtype(precision)),
+                SignalSource.of(signals, parts.train, dtype(precision), world.device),
+                SignalSource.of(signals, parts.val, dtype(precision), world.device),
                 seed=cell.seed,
                 world=world,
                 precision=precision,
@@ -160,7 +160,7 @@ def predict_fold(
     model: Classifier, signals: PreparedSignals, truth: LabelTable, world: World, precision: Precision, frozen: bool
 ) -> Predictions:
     """The model's logits for every record of a fold; a backbone that stayed frozen may have features at hand."""
-    source: Source = SignalSource.of(signals, truth, dtype(precision))
+    source: Source = SignalSource.of(signals, truth, dtype(precision), world.device)
     module: nn.Module = model
     if frozen:
         module, source = model.head, compute_features(model, source, world, precision)

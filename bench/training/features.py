@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.training.batches import FeatureSource, Rows, SignalSource, Source
+from bench.training.batches import FeatureSource, Rows, SignalSource, Source, send
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
 from bench.training.method import Method, Phase
@@ -38,7 +38,7 @@ def run_windows(
         num = len(batch)
         if rows is not None:
             batch = np.pad(batch, (0, EVALUATION_BATCH - num), mode="edge")
-        windows = source.windows(batch).to(world.device)
+        windows = send(source.windows(batch), world.device)
         with autocast(precision, world.device):
             flat = module(windows.flatten(0, 1))
         outputs.append(flat.unflatten(0, windows.shape[:2])[:num].to(windows.dtype))

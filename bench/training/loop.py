@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from bench.errors import BenchError, Diverged
 from bench.evaluation.metrics import auroc
-from bench.training.batches import Source, epoch_batches, num_batches, random_stream
+from bench.training.batches import Source, epoch_batches, num_batches, random_stream, send
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.dropout import RankDropout, redraw, share_dropout
@@ -165,6 +165,7 @@ class PhaseRun:
             val = compute_features(self.model, val, self.world, self.precision, watcher.note)
             self.report.seconds += time.monotonic() - began
         self.train_source, self.val_source = train, val
+        self.train_labels = train.labels.to(self.world.device)
         self.forward = self.world.wrap(self.module)
         self._settle_buckets()
         groups = [
@@ -266,8 +267,8 @@ class PhaseRun:
         for step, batch in islice(batches, self.step, None):
             share = world.share(len(batch))
             rows = batch[share]
-            signals = self.train_source.training(rows, stream).to(world.device)
-            labels = self.train_source.labels[rows].to(world.device)
+            signals = send(self.train_source.training(rows, stream), world.device)
+            labels = self.train_labels[send(torch.from_numpy(rows), world.device)]
             self._draw_paths(len(batch), share, (*stream, step))
             redraw(self.dropouts, len(batch), share, world.device, *stream, step)
             # for what a plugin may draw by itself
@@ -300,8 +301,9 @@ class PhaseRun:
         dropping = [path for path in self.drop_paths if path.rate > 0]
         if dropping:
             uniform = random_stream(*stream, "drop path").random((len(dropping), num_records))[:, share]
-            for path, drawn in zip(dropping, uniform, strict=True):
-                path.keep = torch.from_numpy(drawn >= path.rate).to(self.world.device)
+            kept = uniform >= np.array([[path.rate] for path in dropping])
+            for path, keep in zip(dropping, send(torch.from_numpy(kept), self.world.device), strict=True):
+                path.keep = keep
 
     def _validate(self, epoch: int) -> tuple[float, float]:
         """Binary cross-entropy and macro AUROC on fold 9."""
