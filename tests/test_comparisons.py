@@ -52,6 +52,22 @@ def test_standing_tells_apart_what_differs_and_no_more() -> None:
     assert found.baseline["bad"].differences["auroc"].interval.high < 0
 
 
+def test_a_board_of_many_rows_can_tell_them_apart() -> None:
+    """34 rows are 561 pairs: of 10,000 permutations each, the smallest p after Holm would be 0.056."""
+    rows = {
+        f"{name} {number}": {(0, 0): run}
+        for name, quality in (("good", 1.5), ("bad", 0.1))
+        for (_, number), run in row(quality, range(17)).items()
+    }
+    found = stand(rows, Plan(), TRUTH)
+    assert found is not None
+
+    assert len(found.pairs) == 561
+    apart = [one for one in found.pairs if one.first[0] != one.second[0]]
+    assert all(one.significant and one.p_adjusted > 0.009 for one in apart)
+    assert found.letters == {name: "a" if name.startswith("good") else "b" for name in rows}
+
+
 def test_the_family_is_the_declared_one() -> None:
     found = stand(ROWS, Plan("good", ("best",), 0.02), TRUTH)
     assert found is not None
