@@ -9,7 +9,7 @@ import pytest
 
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.evaluation.bootstrap import draw, resample
+from bench.evaluation.bootstrap import Estimate, Resampled, draw, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
 from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compared, stand
 
@@ -66,6 +66,33 @@ def test_a_board_of_many_rows_can_tell_them_apart() -> None:
     apart = [one for one in found.pairs if one.first[0] != one.second[0]]
     assert all(one.significant and one.p_adjusted > 0.009 for one in apart)
     assert found.letters == {name: "a" if name.startswith("good") else "b" for name in rows}
+
+
+def test_ranks_know_how_little_three_runs_tell() -> None:
+    """2.5 standard errors apart by runs alone: the interval of the difference holds 0, so either may be first."""
+
+    def of(*values: float) -> ScoredRow:
+        found = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
+        return {(0, seed): ScoredRun(SHARED, Resampled(one, one)) for seed, one in enumerate(found)}
+
+    rows = {"varies": of(0.7, 0.8, 0.9), "steady": of(*[0.8 - 2.5 * 0.1 / np.sqrt(3)] * 3)}
+    found = stand(rows, Plan(), TRUTH)
+    assert found is not None
+
+    assert found.pairs[0].differences["auroc"].interval.low < 0
+    assert found.ranks == {"varies": (1, 2), "steady": (1, 2)}
+
+
+def test_one_pair_of_runs_is_about_these_two() -> None:
+    found = stand({"one": row(2.0, [0]), "other": row(0.1, [0])}, Plan("other"), TRUTH)
+    assert found is not None
+
+    assert found.pairs[0].significant
+    assert found.pairs[0].few_pairs
+    assert found.baseline["one"].few_pairs
+    found = stand({"one": row(2.0), "other": row(0.1)}, Plan(), TRUTH)
+    assert found is not None
+    assert not found.pairs[0].few_pairs
 
 
 def test_the_family_is_the_declared_one() -> None:

@@ -164,8 +164,13 @@ class Comparison:
         return self.p_adjusted <= ALPHA
 
     @property
+    def few_pairs(self) -> bool:
+        """Whether it is about these trained models and not about methods: too few pairs to know how training varies."""
+        return self.differences["auroc"].few_runs
+
+    @property
     def resolvable(self) -> float:
-        """The true difference of macro AUROC that would be found in 80 % of cases."""
+        """The true difference of macro AUROC that would be found in 80 % of cases, before Holm."""
         return compare.resolvable_difference(self.differences["auroc"])
 
 
@@ -289,15 +294,17 @@ def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[list[ScoredRun], list
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Ranks, best 1, over the draws of patients; the mean of several runs also moves by its own standard error."""
+    """Ranks, best 1, over the draws of patients; the mean of n runs also moves by its own standard error, times a t of
+    n - 1 degrees of freedom, as in its interval."""
     chosen = metrics.frequent(truth.y_true)
     random = np.random.default_rng(0)
     draws = []
     for row in rows.values():
         summary = summarize([run.macro("auroc", chosen) for run in row.values()])
         of_patients = np.mean([run.macro("auroc", chosen).draws for run in row.values()], axis=0)
-        run_error = summary.run_sd / math.sqrt(len(row)) if len(row) > 1 else 0.0
-        draws.append(of_patients + run_error * random.normal(size=of_patients.shape))
+        if (n := summary.num_runs) > 1:
+            of_patients += summary.run_sd / math.sqrt(n) * random.standard_t(n - 1, size=of_patients.shape)
+        draws.append(of_patients)
     ranks = 1 + (np.array(draws)[None] > np.array(draws)[:, None]).sum(axis=1)  # [row, draw]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
