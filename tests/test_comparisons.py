@@ -9,8 +9,10 @@ import pytest
 
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
+from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Resampled, draw, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
+from bench.evaluation.placements import difference_p, placements
 from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compared, stand
 
 RANDOM = np.random.default_rng(0)
@@ -93,6 +95,34 @@ def test_one_pair_of_runs_is_about_these_two() -> None:
     found = stand({"one": row(2.0), "other": row(0.1)}, Plan(), TRUTH)
     assert found is not None
     assert not found.pairs[0].few_pairs
+
+
+def test_runs_of_a_draw_count_once() -> None:
+    """Two draws of two seeds: the mean of each draw, in intervals, both tests of AUROC and what is marked."""
+    rows = {
+        "one": {**row(1.3, (0, 1)), **row(1.3, (2, 3), draw=1)},
+        "other": {**row(1.2, (0, 1)), **row(1.2, (2, 3), 1)},
+    }
+    (found,) = compared(rows, Plan(), TRUTH).pairs
+    of_runs = [
+        np.mean([metrics.auroc(Y_TRUE, row[place].y_score)[:2].mean() for place in row if place[0] == draw])
+        for draw in (0, 1)
+        for row in rows.values()
+    ]
+    differences = [of_runs[0] - of_runs[1], of_runs[2] - of_runs[3]]
+
+    assert (found.num_pairs, found.few_pairs) == (4, True)
+    assert found.labels["A"].num_runs == 2
+    assert found.differences["auroc"].interval.value == pytest.approx(np.mean(differences))
+    assert found.differences["auroc"].run_sd == pytest.approx(np.std(differences, ddof=1))
+    placed = [
+        [np.mean([placements(Y_TRUE[:, :2], row[d, s].y_score[:, :2]) for s in seeds], axis=0) for d, seeds in DRAWN]
+        for row in rows.values()
+    ]
+    assert found.interval_p == pytest.approx(difference_p(PATIENTS, Y_TRUE[:, :2], *placed))
+
+
+DRAWN = ((0, (0, 1)), (1, (2, 3)))
 
 
 def test_the_family_is_the_declared_one() -> None:
