@@ -15,7 +15,7 @@ import numpy as np
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import MIN_RUNS, Interval, Summary
+from bench.evaluation.bootstrap import Interval, Summary
 from bench.reporting.boards import NUM_DRAWS, Board, Row, chance_precision, interval_of
 from bench.reporting.comparisons import NUM_PERMUTATIONS, Plan
 from bench.reporting.results import Result
@@ -178,7 +178,7 @@ def _cells(board: Board, place: int, narrow: bool, compared: bool, tuned: bool) 
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
     cells += [str(row.num_trials or "–")] if tuned else []
-    return [*cells, str(len(row.runs)) + ("*" if len(row.runs) < MIN_RUNS else "")]
+    return [*cells, str(len(row.runs)) + "*" * row.few_runs]
 
 
 def spell(summary: Summary | Interval) -> str:
