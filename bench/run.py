@@ -90,9 +90,11 @@ def execute(cell: Cell, options: Options) -> Result:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
             code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
-            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code)
             model.made_by = makers(cell, method)
+            preparing = time.monotonic()
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
+            began += time.monotonic() - preparing  # once for all cells, so no cost of this one
+            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, began)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
             reports = train(
                 model,
@@ -113,7 +115,8 @@ def execute(cell: Cell, options: Options) -> Result:
             frozen = all(report.on_features for report in reports)
             predictions = {f: predict_fold(model, signals, t, world, precision, frozen) for f, t in folds.items()}
             scored = outcome(options.stage, model, signals, reports, predictions, folds)
-            document = {**plan, "cost": cost(began, world), "environment": environment(world), **scored}
+            costs = cost(checkpoints.run_seconds(), world)
+            document = {**plan, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
             return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])
 
