@@ -535,6 +535,26 @@ def test_seconds_add_up_over_attempts_to_those_of_work_that_counts(
     assert state is not None and state["run_seconds"] == 3 * 4
 
 
+def test_features_that_a_killed_run_computes_again_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the test a pass through the backbone takes a second, and nothing else takes any time."""
+    now = 0.0
+
+    class Slow(Flat):
+        def forward(self, signals: Tensor) -> Tensor:
+            nonlocal now
+            now += 1
+            return super().forward(signals)
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    method = Recipe([phase({"head": 1e-2})])
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(Slow), method, tmp_path, watch=Watch(lambda *event: event == ("epoch", 2)))
+
+    (report,) = run(model_of(Slow), method, tmp_path)
+
+    assert now == 4 and report.seconds == 2, "the training records and fold 9, in each attempt"
+
+
 def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Path) -> None:
     whole, again = model_of(Mixed), model_of(Mixed)
     run(whole, lpft_sd(), _new(tmp_path, "whole"))

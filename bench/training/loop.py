@@ -51,7 +51,8 @@ class PhaseReport:
     best_epoch: int = 0
     """Counted from 1; the epoch whose weights left the phase."""
     seconds: float = 0.0
-    """Spent on what is in the weights, over all attempts; what a kill has undone does not count."""
+    """Spent on what is in the weights, over all attempts; what a kill has undone does not count. Features that an
+    earlier run left count as if they had been computed anew."""
 
 
 def train(
@@ -167,11 +168,10 @@ class PhaseRun:
         self.module: nn.Module = self.model
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
-            began, self.module = time.monotonic(), self.model.head
-            train = compute_features(self.model, train, self.world, self.precision, watcher.note)
-            val = compute_features(self.model, val, self.world, self.precision, watcher.note)
+            self.module = self.model.head
+            (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
             if not state:  # else they are in the report
-                self.report.seconds += time.monotonic() - began
+                self.report.seconds += seconds
         self.train_source, self.val_source = train, val
         self.forward = self.world.wrap(self.module)
         self._settle_buckets()
