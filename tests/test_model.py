@@ -57,25 +57,34 @@ def test_ecgfounder_computes_what_the_official_code_does(founder: ECGFounder) ->
 def test_convolution_has_the_gradients_of_pytorchs(
     stride: int, groups: int, kernel_size: int, length: int, kind: torch.dtype
 ) -> None:
-    """Weight gradients are computed a few taps at a time; float64 is the judge of all three."""
+    """Weight gradients are computed a few taps at a time; float64 is the judge of all three.
+
+    PyTorch's own bf16 convolution is off by 5e-3 on CPUs without bf16 hardware, and ours may be where that is.
+    """
     torch.manual_seed(0)
     ours = SameConv1d(32, 32, kernel_size, stride, groups).to(kind)
     theirs = nn.Conv1d(32, 32, kernel_size, stride, groups=groups).double()
     theirs.load_state_dict(ours.conv.state_dict())
+    rounding = nn.Conv1d(32, 32, kernel_size, stride, groups=groups).to(kind)
+    rounding.load_state_dict(ours.conv.state_dict())
     signals = torch.randn(3, length, 32, dtype=kind, requires_grad=True)
     wide = signals.detach().double().requires_grad_()
     padding = (-(-length // stride) - 1) * stride + kernel_size - length
-    expected = theirs(nn.functional.pad(wide.mT, (padding // 2, padding - padding // 2))).mT
+    ends = (padding // 2, padding - padding // 2)
+    expected = theirs(nn.functional.pad(wide.mT, ends)).mT
+    rounded = rounding(nn.functional.pad(signals.mT, ends)).mT
     direction = torch.randn_like(expected).to(kind)
 
     found = ours(signals)
 
     got = torch.autograd.grad(found, [signals, ours.conv.weight, ours.conv.bias], direction)
+    plain = torch.autograd.grad(rounded, [signals, rounding.weight, rounding.bias], direction)
     wanted = torch.autograd.grad(expected, [wide, theirs.weight, theirs.bias], direction.double())
-    for one, other in zip((found, *got), (expected, *wanted), strict=True):
+    bound = {torch.float32: 1e-6, torch.float64: 1e-14, torch.bfloat16: 5e-3}[kind]
+    for one, same, other in zip((found, *got), (rounded, *plain), (expected, *wanted), strict=True):
         assert one.shape == other.shape
-        off = float(((one.double() - other).norm() / other.norm()).detach())
-        assert off < {torch.float32: 1e-6, torch.float64: 1e-14, torch.bfloat16: 5e-3}[kind]
+        off, pytorchs = (float(((x.double() - other).norm() / other.norm()).detach()) for x in (one, same))
+        assert off < max(bound, 1.1 * pytorchs if kind == torch.bfloat16 else 0.0)
 
 
 def test_a_frozen_convolution_gives_no_gradient_and_passes_one_on() -> None:
