@@ -307,7 +307,9 @@ class PhaseRun:
 
     def _loss(self, signals: Tensor, labels: Tensor) -> Tensor:
         if not len(signals):  # fewer records than ranks: take part in the collectives, add nothing
-            return self.forward(signals).sum() * 0.0  # type: ignore[no-any-return]
+            # SyncBatchNorm sends the statistics of bf16 records in float32, but those of no record in the type of these
+            with torch.autocast(self.world.device.type, enabled=False):
+                return self.forward(signals).sum() * 0.0  # type: ignore[no-any-return]
         return self.method.loss(self.forward, signals, labels)
 
     def _draw_paths(self, num_records: int, share: slice, stream: tuple[object, ...]) -> None:
