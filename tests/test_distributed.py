@@ -426,6 +426,14 @@ def test_one_process_joins_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
         world.wait()
 
 
+def test_a_sum_leaves_what_is_summed_alone() -> None:
+    value = torch.ones(2)
+
+    ALONE.sum(value).add_(1)
+
+    assert value.tolist() == [1, 1]
+
+
 def test_more_processes_than_gpus_are_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

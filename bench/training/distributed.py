@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.distributed
@@ -31,10 +32,14 @@ class World:
         return self.rank == 0
 
     def share(self, num: int) -> slice:
-        """Which of `num` things this rank takes; each thing is some rank's, the shares differ by at most one."""
+        """Which of `num` things this rank takes."""
+        return self._shares(num)[self.rank]
+
+    def _shares(self, num: int) -> list[slice]:
+        """Each rank's; each thing is some rank's, the shares differ by at most one."""
         small, rest = divmod(num, self.size)
-        start = self.rank * small + min(self.rank, rest)
-        return slice(start, start + small + (self.rank < rest))
+        starts = [rank * small + min(rank, rest) for rank in range(self.size + 1)]
+        return [slice(start, stop) for start, stop in pairwise(starts)]
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with its gradients averaged over ranks. Wrap anew whenever other parameters are trained."""
@@ -51,19 +56,19 @@ class World:
         """All ranks' shares of `num` things [thing, ...], in order, on every rank."""
         if self.size == 1:
             return local
-        longest = -(-num // self.size)
-        padded = local.new_zeros((longest, *local.shape[1:]))
+        lengths = [share.stop - share.start for share in self._shares(num)]
+        padded = local.new_zeros((max(lengths), *local.shape[1:]))
         padded[: len(local)] = local
-        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        parts = [torch.empty_like(padded) for _ in lengths]
         torch.distributed.all_gather(parts, padded)
-        lengths = [num // self.size + (rank < num % self.size) for rank in range(self.size)]
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over ranks."""
+        """The sum over ranks, a tensor of its own."""
+        total = value.clone()
         if self.size > 1:
-            torch.distributed.all_reduce(value)
-        return value
+            torch.distributed.all_reduce(total)
+        return total
 
     def wait(self) -> None:
         """Until every rank is here."""
