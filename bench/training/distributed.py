@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 
 import torch
@@ -16,6 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.data.workers import num_cores
 from bench.errors import BenchError
+
+TIMEOUT = timedelta(hours=12)
+"""How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,20 @@ def join() -> Iterator[World]:
     device = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; else its sums may vary
         torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # it finds bugs, and costs a write a tensor
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.allow_tf32 = False  # float32 shall be that on every device; bf16 is the fast one
     elif num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
         torch.set_num_threads(max(1, num_cores() // num_local))
     if size == 1:
         yield World(0, 1, device)
         return
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=TIMEOUT, device_id=device if on_gpu else None
+    )
     try:
         yield World(torch.distributed.get_rank(), size, device)
     finally:
