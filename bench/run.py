@@ -67,7 +67,10 @@ class Options:
 
 
 def execute(cell: Cell, options: Options) -> Result:
-    """Run a cell and return its result. A finished cell is only loaded, an unfinished one goes on where it was."""
+    """Run a cell and return its result. A finished cell is only loaded, an unfinished one goes on where it was.
+
+    Ranks other than the main one may return before it has scored, without what came out.
+    """
     began = time.monotonic()
     with join() as world:
         records = load_records(cell.data)
@@ -113,6 +116,8 @@ def execute(cell: Cell, options: Options) -> Result:
             folds = folds_to_score(table, options.stage)
             frozen = all(report.on_features for report in reports)
             predictions = predict_folds(model, signals, folds, world, precision, frozen)
+            if not world.is_main:
+                return Result(folder.final, plan)
             scored = outcome(options.stage, model, signals, reports, predictions, folds)
             costs = cost(checkpoints.run_seconds(), world)
             document = {**plan, "cost": costs, "environment": environment(world), **scored}

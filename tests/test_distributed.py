@@ -426,6 +426,39 @@ def test_one_process_joins_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
         world.wait()
 
 
+def test_a_sum_leaves_what_is_summed_alone() -> None:
+    value = torch.ones(2)
+
+    ALONE.sum(value).add_(1)
+
+    assert value.tolist() == [1, 1]
+
+
+def test_ranks_on_gpus_are_bound_deterministic_and_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: dict[str, Any] = {}
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    for flag in ("deterministic", "allow_tf32"):
+        monkeypatch.setattr(torch.backends.cudnn, flag, getattr(torch.backends.cudnn, flag))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: done.update(mode=mode))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda kind, **more: done.update(more, kind=kind))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+
+    with join() as world:
+        assert world.device == torch.device("cuda", 1)
+
+    assert done["kind"] == "nccl" and done["device_id"] == world.device and done["mode"] is True
+    assert done["timeout"].total_seconds() > 3600
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
 def test_more_processes_than_gpus_are_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

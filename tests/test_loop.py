@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from baselines.fcn import FCNWang
 from baselines.net1d import Net1D
 from bench.data.signals import SignalSpec
-from bench.errors import BenchError
+from bench.errors import BenchError, PluginError
 from bench.plugin import Backbone, DropPath
 from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport, make_schedule, train
+from bench.training.loop import PhaseReport, PhaseRun, make_schedule, rehearse, train
 from bench.training.method import Forward, Method, Phase
 from bench.training.model import Classifier
-from bench.training.precision import Precision, resolve_precision
+from bench.training.precision import Precision, autocast, resolve_precision
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
 
@@ -395,6 +395,25 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
     drawn = torch.cat(kept[:80]).double()
     assert len(drawn) == 20 * 40 and drawn.mean().item() == pytest.approx(0.5, abs=5 * (0.25 / 800) ** 0.5)
     assert [path.rate for path in paths] == [0, 0] and paths[1].keep is None
+
+
+def test_two_phases_of_one_name_are_refused() -> None:
+    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
+        rehearse(model_of(Flat), Recipe([phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]))
+
+
+def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics() -> None:
+    """torch's SyncBatchNorm would send bf16 zeros where the other ranks send float32, and all would wait for ever."""
+    model, seen = model_of(Mixed), list[torch.dtype]()
+    model.backbone.stem[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    one = PhaseRun(model, Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
+    one.forward = model.eval()
+
+    with autocast("bf16", ALONE.device):
+        for num in (2, 0):
+            one._loss(torch.zeros(num, 12, 32), torch.zeros(num, 3)).backward()
+
+    assert seen == [torch.bfloat16, torch.float32]
 
 
 def test_divergence_is_one_clear_line(tmp_path: Path) -> None:

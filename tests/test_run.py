@@ -17,6 +17,7 @@ from bench.registry import Reference
 from bench.reporting.results import Result
 from bench.reporting.tracking import Tracker
 from bench.run import Options, execute, prepare_signals
+from bench.training.distributed import World
 from bench.training.weights import WEIGHTS
 
 
@@ -109,3 +110,13 @@ def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
     result = run(demo_set, tmp_path, epochs=3)
 
     assert 3_000 < result.document["cost"]["seconds"] < 3_900, "an epoch, and two that followed from its checkpoint"
+
+
+def test_only_the_main_rank_scores(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "is_main", False)
+    monkeypatch.setattr("bench.run.load_classifier", lambda model, path: None)
+    monkeypatch.setattr("bench.run.outcome", lambda *_: pytest.fail("it takes seconds, and nobody sees it"))
+
+    result = run(demo_set, tmp_path)
+
+    assert result.document["digest"] and not result.folder.exists()

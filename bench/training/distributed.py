@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 
 import torch
 import torch.distributed
@@ -15,6 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.data.workers import num_cores
 from bench.errors import BenchError
+
+TIMEOUT = timedelta(hours=12)
+"""How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,14 @@ class World:
         return self.rank == 0
 
     def share(self, num: int) -> slice:
-        """Which of `num` things this rank takes; each thing is some rank's, the shares differ by at most one."""
+        """Which of `num` things this rank takes."""
+        return self._shares(num)[self.rank]
+
+    def _shares(self, num: int) -> list[slice]:
+        """Each rank's; each thing is some rank's, the shares differ by at most one."""
         small, rest = divmod(num, self.size)
-        start = self.rank * small + min(self.rank, rest)
-        return slice(start, start + small + (self.rank < rest))
+        starts = [rank * small + min(rank, rest) for rank in range(self.size + 1)]
+        return [slice(start, stop) for start, stop in pairwise(starts)]
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with its gradients averaged over ranks. Wrap anew whenever other parameters are trained."""
@@ -51,19 +60,19 @@ class World:
         """All ranks' shares of `num` things [thing, ...], in order, on every rank."""
         if self.size == 1:
             return local
-        longest = -(-num // self.size)
-        padded = local.new_zeros((longest, *local.shape[1:]))
+        lengths = [share.stop - share.start for share in self._shares(num)]
+        padded = local.new_zeros((max(lengths), *local.shape[1:]))
         padded[: len(local)] = local
-        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        parts = [torch.empty_like(padded) for _ in lengths]
         torch.distributed.all_gather(parts, padded)
-        lengths = [num // self.size + (rank < num % self.size) for rank in range(self.size)]
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over ranks."""
+        """The sum over ranks, a tensor of its own."""
+        total = value.clone()
         if self.size > 1:
-            torch.distributed.all_reduce(value)
-        return value
+            torch.distributed.all_reduce(total)
+        return total
 
     def wait(self) -> None:
         """Until every rank is here."""
@@ -84,14 +93,20 @@ def join() -> Iterator[World]:
     device = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; else its sums may vary
         torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # it finds bugs, and costs a write a tensor
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.allow_tf32 = False  # float32 shall be that on every device; bf16 is the fast one
     elif num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
         torch.set_num_threads(max(1, num_cores() // num_local))
     if size == 1:
         yield World(0, 1, device)
         return
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=TIMEOUT, device_id=device if on_gpu else None
+    )
     try:
         yield World(torch.distributed.get_rank(), size, device)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from bench.errors import BenchError, Diverged
+from bench.errors import BenchError, Diverged, PluginError
 from bench.evaluation.metrics import auroc
 from bench.training.batches import Source, epoch_batches, num_batches, random_stream, send
 from bench.training.checkpoint import Checkpoints
@@ -118,8 +119,14 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
 
 
 def rehearse(model: Classifier, method: Method) -> None:
-    """Go through the phases without training: raises what a part's name or a missing DropPath would raise later."""
-    for phase in method.phases():
+    """Go through the phases without training: raises what a part's name or a missing DropPath would raise later.
+
+    Two phases of one name are refused: they would draw the same order and masks, and log under one name.
+    """
+    phases = method.phases()
+    if twice := [name for name, num in Counter(phase.name for phase in phases).items() if num > 1]:
+        raise PluginError(f"the method has several phases named {twice[0]!r}; give each a name of its own")
+    for phase in phases:
         model.train_parts(phase.learning_rates)
         set_drop_path(model, phase.drop_path)
 
@@ -308,7 +315,9 @@ class PhaseRun:
 
     def _loss(self, signals: Tensor, labels: Tensor) -> Tensor:
         if not len(signals):  # fewer records than ranks: take part in the collectives, add nothing
-            return self.forward(signals).sum() * 0.0  # type: ignore[no-any-return]
+            # SyncBatchNorm sends the statistics of bf16 records in float32, but those of no record in the type of these
+            with torch.autocast(self.world.device.type, enabled=False):
+                return self.forward(signals).sum() * 0.0  # type: ignore[no-any-return]
         return self.method.loss(self.forward, signals, labels)
 
     def _draw_paths(self, num_records: int, share: slice, stream: tuple[object, ...]) -> None:
