@@ -221,9 +221,8 @@ def _gradients(reference: Reference) -> str | None:
 
 def _frozen(reference: Reference) -> str | None:
     model = _classifier(reference)
-    parts = model.train_parts({"head": 1.0})
+    optimizer = torch.optim.SGD(model.train_parts({"head": 0.1}))
     before = copy.deepcopy(model.backbone.state_dict())
-    optimizer = torch.optim.SGD([p for part in parts.values() for p in part], lr=0.1)
     _loss(model, 4).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     changed = [key for key, value in model.backbone.state_dict().items() if not torch.equal(value, before[key])]
@@ -284,7 +283,7 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
     with join() as world:
         model = _classifier(reference).double()
         share_batch_norm(model, world)
-        parts = model.train_parts({"backbone": 1.0, "head": 1.0})
+        groups = model.train_parts({"backbone": 1.0, "head": 1.0})
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.eval()
@@ -294,9 +293,9 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         loss = torch.nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
         (loss * ((share.stop - share.start) * world.size / 5)).backward()
         return {
-            f"{part}.{at}": parameter.grad.clone()
-            for part, parameters in parts.items()
-            for at, parameter in enumerate(parameters)
+            name: parameter.grad.clone()
+            for group in groups
+            for name, parameter in zip(group["param_names"], group["params"], strict=True)
             if parameter.grad is not None
         }
 
@@ -341,13 +340,12 @@ def _searchable(reference: Reference, method: Method) -> str | None:
 
 def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:
     try:
-        parts = model.train_parts(phase.learning_rates)
+        groups = model.train_parts(phase.learning_rates)
         set_drop_path(model, phase.drop_path)
     except BenchError as error:
         return str(error)
     before = copy.deepcopy(model.state_dict())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    groups = [{"params": ps, "lr": phase.learning_rates[part]} for part, ps in parts.items()]
     optimizer = method.optimizer(groups, phase)
     loss = method.loss(model, _signals(model.backbone), _labels(4))
     if loss.dim() or not bool(torch.isfinite(loss)):

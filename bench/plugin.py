@@ -9,7 +9,7 @@ from bench.data.signals import SignalSpec
 from bench.data.tasks import Task
 from bench.errors import Incompatible
 from bench.registry import register_backbone, register_method, register_task
-from bench.training.method import Method, Phase
+from bench.training.method import Forward, Method, Phase
 from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
 from bench.training.search import Choice, LogUniform, Uniform
 
@@ -18,6 +18,7 @@ __all__ = [
     "Choice",
     "Classifier",
     "DropPath",
+    "Forward",
     "Incompatible",
     "LogUniform",
     "Method",
