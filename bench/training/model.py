@@ -18,18 +18,26 @@ from bench.errors import BenchError, Incompatible
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """Where a backbone's published weights are, and how the file's keys become ours."""
+    """Where a backbone's published weights are, and how the file's keys become ours.
+
+    Every key must be the backbone's, the head's or left out, and every parameter and buffer of the backbone there.
+    """
 
     repo: str
     """Repository on the Hugging Face hub."""
     filename: str
     revision: str
     """Commit, tag or branch that is asked for by default; the commit that came and the file's hash are recorded."""
-    head_prefix: str = "dense."
-    """Keys of the published head, which is left out: ours is new."""
-    head_outputs: int = 150
+    head_prefix: str | None = None
+    """How keys of the published head begin, such as `fc.`; it is left out, as ours is new. None: the file has none."""
+    head_outputs: int = 0
+    """Outputs of the published head; needed with `first_logits` only."""
     first_logits: tuple[float, ...] = ()
     """First outputs of the published model, head included, for `linspace(-1, 1)` over [1, lead, time]."""
+    prefix: str = ""
+    """How the backbone's keys begin in the file, such as `encoder.`; what follows is ours."""
+    left_out: tuple[str, ...] = ()
+    """How other keys begin that are left out, such as `decoder.`; a result names all that were."""
 
 
 class Backbone(nn.Module):
