@@ -5,7 +5,7 @@ imported by the registry; what they register here can be named on the command li
 """
 
 from bench.data.records import Records
-from bench.data.signals import SignalSpec
+from bench.data.signals import SignalSpec, register_preprocessing
 from bench.data.tasks import Task
 from bench.errors import Incompatible
 from bench.registry import register_backbone, register_method, register_task
@@ -30,5 +30,6 @@ __all__ = [
     "Uniform",
     "register_backbone",
     "register_method",
+    "register_preprocessing",
     "register_task",
 ]
