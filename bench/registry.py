@@ -171,6 +171,10 @@ class Registry:
             message += f" Plugin {module} failed to import: {reason.rstrip('.')}."
         raise PluginError(message)
 
+    def kinds_of(self, name: str) -> list[Kind]:
+        """The kinds of which there is a plugin of that name."""
+        return [kind for kind, key in self.plugins if key == _canonical(name)]
+
     def of_kind(self, kind: Kind) -> list[Plugin]:
         """The plugins of one kind, by name."""
         return [plugin for (k, _), plugin in sorted(self.plugins.items()) if k == kind]
