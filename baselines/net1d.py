@@ -205,6 +205,8 @@ class ECGFounder(PublishedNet1D):
         "PKUDigitalHealth/ECGFounder",
         "12_lead_ECGFounder.pth",
         revision="main",
+        head_prefix="dense.",
+        head_outputs=150,
         first_logits=(
             *(8.3751173, -4.1527028, -6.7856750, -2.8647900, 4.4135675),
             *(-2.2547250, -5.3009405, -6.1225495, -1.0395477, -1.8894272),
@@ -219,7 +221,9 @@ class ECGFounder(PublishedNet1D):
 class ECGFounder1Lead(PublishedNet1D):
     """ECGFounder for lead I alone: the same Net1D on one lead, with the second published checkpoint."""
 
-    checkpoint = PublishedCheckpoint("PKUDigitalHealth/ECGFounder", "1_lead_ECGFounder.pth", revision="main")
+    checkpoint = PublishedCheckpoint(
+        "PKUDigitalHealth/ECGFounder", "1_lead_ECGFounder.pth", revision="main", head_prefix="dense."
+    )
 
     def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:
         super().__init__(SignalSpec(500, preprocessing, leads=("I",)))

@@ -595,7 +595,7 @@ def show(
     data: Data = DATA,
     target: Annotated[Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<ecg_id>.svg]")] = None,
     preprocessing: Annotated[
-        str | None, typer.Option(help="Also draw it as ecgfounder, zscore, strodthoff or none prepares it.")
+        str | None, typer.Option(help="Also draw it as ecgfounder, zscore, strodthoff, none or a plugin's prepares it.")
     ] = None,
 ) -> None:
     """Draw a record's 12 leads on ECG paper, 25 mm/s and 10 mm/mV, with its statements."""

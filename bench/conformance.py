@@ -49,12 +49,14 @@ class Finding:
 
 
 def check_plugin(reference: Reference) -> Iterator[Finding]:
-    """Check a backbone or a method, whichever has this name."""
-    if any(
-        plugin.name.replace("-", "_") == reference.name.replace("-", "_") for plugin in registry().of_kind("method")
-    ):
-        return check_method(reference)
-    return check_backbone(reference)
+    """Check the backbone or the method of this name; both where they share it."""
+    kinds = registry().kinds_of(reference.name)
+    if "method" in kinds and "backbone" in kinds:
+        yield Finding(f"{reference.name} is the name of a method and of a backbone, and both are checked", None)
+    if "method" in kinds:
+        yield from check_method(reference)
+    if "backbone" in kinds or "method" not in kinds:
+        yield from check_backbone(reference)
 
 
 def check_published(reference: Reference, init: str) -> Iterator[Finding]:
@@ -143,10 +145,9 @@ def _classifier(reference: Reference, seed: int = 0) -> Classifier:
     return Classifier(make("backbone", reference), NUM_LABELS)
 
 
-def _signals(backbone: Backbone, num_records: int = 4, rate: int | None = None) -> Tensor:
-    """Smooth random signals [record, lead, time] as long as the backbone's window, or 10 s."""
-    seconds = backbone.signals.window_s or 10.0
-    length = round(seconds * (rate or backbone.signals.rate))
+def _signals(backbone: Backbone, num_records: int = 4) -> Tensor:
+    """Smooth random signals [record, lead, time] as long as the backbone's window, or 10 s, at its rate."""
+    length = backbone.signals.window or 10 * backbone.signals.rate
     rough = torch.from_numpy(
         random_stream("conformance").standard_normal((num_records, len(backbone.signals.leads), length))
     )
@@ -165,17 +166,13 @@ def _computes(reference: Reference) -> str | None:
         if not hasattr(backbone, attribute):
             return f"has no attribute {attribute!r}; set it in the class or in __init__"
     backbone.eval()
-    for rate in dict.fromkeys([backbone.signals.rate, 100, 500]):
-        with torch.no_grad():
-            features = backbone(_signals(backbone, 2, rate))
-        if list(features.shape) != [2, backbone.feature_dim]:
-            return (
-                f"two records at {rate} Hz give features {list(features.shape)}, "
-                f"expected [2, feature_dim] = [2, {backbone.feature_dim}]"
-            )
-        if not bool(torch.isfinite(features).all()):
-            return f"gives NaN or infinite features at {rate} Hz"
-    return None
+    with torch.no_grad():
+        features = backbone(_signals(backbone, 2))
+    if list(features.shape) != [2, backbone.feature_dim]:
+        return (
+            f"two records give features {list(features.shape)}, expected [2, feature_dim] = [2, {backbone.feature_dim}]"
+        )
+    return None if bool(torch.isfinite(features).all()) else "gives NaN or infinite features"
 
 
 def _same_seed(reference: Reference) -> str | None:
@@ -221,9 +218,8 @@ def _gradients(reference: Reference) -> str | None:
 
 def _frozen(reference: Reference) -> str | None:
     model = _classifier(reference)
-    parts = model.train_parts({"head": 1.0})
+    optimizer = torch.optim.SGD(model.train_parts({"head": 0.1}))
     before = copy.deepcopy(model.backbone.state_dict())
-    optimizer = torch.optim.SGD([p for part in parts.values() for p in part], lr=0.1)
     _loss(model, 4).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     changed = [key for key, value in model.backbone.state_dict().items() if not torch.equal(value, before[key])]
@@ -284,7 +280,7 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
     with join() as world:
         model = _classifier(reference).double()
         share_batch_norm(model, world)
-        parts = model.train_parts({"backbone": 1.0, "head": 1.0})
+        groups = model.train_parts({"backbone": 1.0, "head": 1.0})
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.eval()
@@ -294,9 +290,9 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         loss = torch.nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
         (loss * ((share.stop - share.start) * world.size / 5)).backward()
         return {
-            f"{part}.{at}": parameter.grad.clone()
-            for part, parameters in parts.items()
-            for at, parameter in enumerate(parameters)
+            name: parameter.grad.clone()
+            for group in groups
+            for name, parameter in zip(group["param_names"], group["params"], strict=True)
             if parameter.grad is not None
         }
 
@@ -341,13 +337,12 @@ def _searchable(reference: Reference, method: Method) -> str | None:
 
 def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:
     try:
-        parts = model.train_parts(phase.learning_rates)
+        groups = model.train_parts(phase.learning_rates)
         set_drop_path(model, phase.drop_path)
     except BenchError as error:
         return str(error)
     before = copy.deepcopy(model.state_dict())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    groups = [{"params": ps, "lr": phase.learning_rates[part]} for part, ps in parts.items()]
     optimizer = method.optimizer(groups, phase)
     loss = method.loss(model, _signals(model.backbone), _labels(4))
     if loss.dim() or not bool(torch.isfinite(loss)):

@@ -5,11 +5,11 @@ imported by the registry; what they register here can be named on the command li
 """
 
 from bench.data.records import Records
-from bench.data.signals import SignalSpec
+from bench.data.signals import SignalSpec, register_preprocessing
 from bench.data.tasks import Task
 from bench.errors import Incompatible
 from bench.registry import register_backbone, register_method, register_task
-from bench.training.method import Method, Phase
+from bench.training.method import Forward, Method, Phase
 from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
 from bench.training.search import Choice, LogUniform, Uniform
 
@@ -18,6 +18,7 @@ __all__ = [
     "Choice",
     "Classifier",
     "DropPath",
+    "Forward",
     "Incompatible",
     "LogUniform",
     "Method",
@@ -29,5 +30,6 @@ __all__ = [
     "Uniform",
     "register_backbone",
     "register_method",
+    "register_preprocessing",
     "register_task",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import cmath
 import contextlib
 import difflib
 import functools
@@ -90,6 +91,10 @@ class Reference:
             if not whole or call.end_col_offset != len(source.encode()) or call.end_lineno != 1:
                 raise PluginError(f"expected name or name(key=value, ...), got {text!r}")
             assert isinstance(call, ast.Call)
+            for node in ast.walk(call):
+                value = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(value, float | complex) and not cmath.isfinite(value):
+                    raise PluginError(f"a number in {text!r} is too large: it would be infinite")
             arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
         except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             raise PluginError(f"expected name or name(key=value, ...) with plain values, got {text!r}") from None
@@ -170,6 +175,10 @@ class Registry:
         for module, reason in self.broken.items():
             message += f" Plugin {module} failed to import: {reason.rstrip('.')}."
         raise PluginError(message)
+
+    def kinds_of(self, name: str) -> list[Kind]:
+        """The kinds of which there is a plugin of that name."""
+        return [kind for kind, key in self.plugins if key == _canonical(name)]
 
     def of_kind(self, kind: Kind) -> list[Plugin]:
         """The plugins of one kind, by name."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from bench.plugin import Incompatible, LogUniform, Method, Phase, register_method
+from bench.plugin import Classifier, Incompatible, LogUniform, Method, Phase, register_method
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class FromRandom(Method):
 
     search = {"lr": LogUniform(1e-4, 1e-1)}
 
-    def prepare(self, model: nn.Module, init: str) -> None:
+    def prepare(self, model: Classifier, init: str) -> None:
         if init != "random":
             raise Incompatible(f"this recipe starts from random weights, and --init gives {init}; use --init random")
 

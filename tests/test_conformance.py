@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.conformance import check_backbone, check_method, check_published
+from bench.conformance import Finding, check_backbone, check_method, check_plugin, check_published
 from bench.errors import CheckpointError
 from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
 from bench.registry import _REGISTRY, Reference, make, registry
@@ -29,6 +29,20 @@ def faults(findings: Iterator[Any]) -> dict[str, str]:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_conform(name: str) -> None:
     assert faults(check_backbone(Reference(name), two_processes=False)) == {}
+
+
+@pytest.mark.parametrize("rate", [100, 500])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_our_backbones_take_any_rate(name: str, rate: int) -> None:
+    backbone = make("backbone", Reference(name)).eval()
+    seconds = backbone.signals.window_s or 10
+    with torch.no_grad():
+        features = backbone(
+            torch.linspace(-1, 1, 12 * round(seconds * rate)).view(1, 12, -1)[:, : len(backbone.signals.leads)]
+        )
+
+    assert features.shape == (1, backbone.feature_dim)
+    assert features.isfinite().all()
 
 
 @pytest.mark.slow
@@ -60,6 +74,14 @@ class Sound(Backbone):
         for path in self.paths:
             x = x + path(self.block(x.relu()))
         return x.mean(-1)
+
+
+class FixedLength(Sound):
+    """Takes ten seconds at its rate and nothing else, as transformers do."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        assert signals.shape[-1] == 1000, signals.shape
+        return super().forward(signals)
 
 
 class WrongShape(Sound):
@@ -142,8 +164,21 @@ def test_what_two_processes_trip_over_is_one_line(registered: Callable[..., Refe
     assert "\n" not in fault[1]
 
 
-def test_a_sound_backbone_passes(registered: Callable[..., Reference]) -> None:
-    assert faults(check_backbone(registered(Sound), two_processes=False)) == {}
+@pytest.mark.parametrize("sound", [Sound, FixedLength])
+def test_a_sound_backbone_passes(registered: Callable[..., Reference], sound: type[Backbone]) -> None:
+    assert faults(check_backbone(registered(sound), two_processes=False)) == {}
+
+
+def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+    register_backbone("n_o")(Sound)
+    register_method("n-o")(NoPhases)
+    monkeypatch.setattr("bench.conformance.check_backbone", lambda reference: iter([Finding("of the backbone", None)]))
+
+    found = list(check_plugin(Reference("n_o")))
+
+    assert found[0].check == "n_o is the name of a method and of a backbone, and both are checked"
+    assert [finding.check for finding in found[1:]] == ["declares phases", "of the backbone"]
 
 
 @pytest.mark.parametrize(

@@ -458,6 +458,11 @@ def lpft_sd() -> Method:
     return Recipe([replace(each, batch_size=11, clip=1.0) for each in small.phases()])
 
 
+def biases() -> Method:
+    parts = {"head": 0.05, "backbone.*.bias": 5e-3}
+    return Recipe([phase({"head": 0.05}, epochs=2), phase(parts, epochs=2, clip=1.0, schedule="cosine")])
+
+
 def one_cycle() -> Method:
     parts = {"backbone": 1e-2, "head": 1e-2}
     return Recipe(
@@ -492,7 +497,7 @@ def noisy() -> Method:
 
 
 @pytest.mark.parametrize("minutes", [10.0, 0.0])
-@pytest.mark.parametrize("method", [lpft_sd, one_cycle, noisy])
+@pytest.mark.parametrize("method", [lpft_sd, one_cycle, noisy, biases])
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
     method: Callable[[], Method], minutes: float, tmp_path: Path
 ) -> None:
@@ -590,6 +595,27 @@ def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Pa
     assert moved(again, weights(whole)) == set()
     assert watch.notes[0].startswith(f"{newest.name} is damaged")
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_checkpoint_from_before_groups_had_names_is_gone_on_from(tmp_path: Path) -> None:
+    whole, again = model_of(Mixed), model_of(Mixed)
+    run(whole, lpft_sd(), _new(tmp_path, "whole"))
+    folder = _new(tmp_path, "killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(Mixed), lpft_sd(), folder, watch=Watch(lambda e, n: (e, n) == ("epoch", 5)))
+    newest = max(folder.glob("checkpoint-*.pt"))
+    state = torch.load(newest, weights_only=True)
+    assert [group.pop("param_names")[0] for group in state["optimizer"]["param_groups"]] == [
+        "backbone.stem.0.weight",
+        "head.weight",
+    ]
+    torch.save(state, newest)
+    watch = Watch()
+
+    run(again, lpft_sd(), folder, watch=watch)
+
+    assert moved(again, weights(whole)) == set()
+    assert "resumed in phase finetune after epoch 1" in watch.notes
 
 
 def test_a_finished_training_resumes_to_its_end(tmp_path: Path) -> None:

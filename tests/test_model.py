@@ -1,6 +1,7 @@
 """Parts, modes and DropPath; ECGFounder computes what the official code computes."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -112,11 +113,11 @@ def test_uncalled_batch_norm_is_never_trainable(founder: ECGFounder) -> None:
     uncalled = {name for name, _ in model.named_parameters() if "bn" in name}
     num_uncalled = sum(p.numel() for name, p in model.named_parameters() if name in uncalled)
 
-    owned = model.train_parts({"backbone": 1e-3, "head": 1e-3})
+    groups = model.train_parts({"backbone": 1e-3, "head": 1e-3})
 
     assert len(uncalled) == 122 and not any(p.requires_grad for n, p in model.named_parameters() if n in uncalled)
     assert count_parameters(model, trainable=True) == 30_670_389 - num_uncalled
-    trained = {id(p) for part in owned.values() for p in part}
+    trained = {id(p) for group in groups for p in group["params"]}
     assert trained == {id(p) for name, p in model.named_parameters() if name not in uncalled}
     assert trained == {id(p) for p in model.parameters() if p.requires_grad}, "DDP takes what requires a gradient"
     with pytest.raises(BenchError, match=r"part 'backbone.first_bn', which has no parameters to train"):
@@ -136,7 +137,7 @@ def test_the_longest_part_owns_a_parameter() -> None:
     model = Classifier(small_net1d(), 3)
     parts = {"backbone": 1.0, "backbone.stage_list.1": 2.0, "backbone.stage_list.1.block_list.0.conv1": 3.0}
 
-    owned = model.train_parts(parts)
+    groups = model.train_parts(parts)
 
     def ids(module: nn.Module, without: tuple[nn.Module, ...] = ()) -> set[int]:
         return {id(p) for p in module.parameters() if p.requires_grad} - {
@@ -145,7 +146,7 @@ def test_the_longest_part_owns_a_parameter() -> None:
 
     stage = model.backbone.get_submodule("stage_list.1")
     conv = model.backbone.get_submodule("stage_list.1.block_list.0.conv1")
-    got = {part: {id(p) for p in parameters} for part, parameters in owned.items()}
+    got = {part: {id(p) for p in group["params"]} for part, group in zip(parts, groups, strict=True)}
     assert got == {
         "backbone": ids(model.backbone, (stage,)),
         "backbone.stage_list.1": ids(stage, (conv,)),
@@ -160,8 +161,84 @@ def test_a_part_is_a_path_and_not_a_prefix_of_letters() -> None:
     with pytest.raises(BenchError, match=r"trains part 'backbone.stage', which has no .*backbone.stage_list\b"):
         model.train_parts({"backbone.stage": 1e-3})
 
-    assert len(model.train_parts({"head.bias": 1e-3})["head.bias"]) == 1
+    (group,) = model.train_parts({"head.bias": 1e-3})
+    assert group == {"params": [model.head.bias], "param_names": ["head.bias"], "lr": 1e-3}
     assert not model.head.weight.requires_grad
+
+
+@pytest.mark.parametrize("part", ["backbone.*.bias", "*.bias", "backbone.tail.*.bias", "*.layers.0.*"])
+def test_a_part_may_be_a_pattern(part: str) -> None:
+    model = Classifier(FCNWang(), 3)
+    fitting = re.compile(re.escape(part).replace(r"\*", ".*"))
+
+    (group,) = model.train_parts({part: 1e-3})
+
+    names = [name for name, _ in model.named_parameters() if fitting.fullmatch(name)]
+    assert group["param_names"] == names
+    assert len(names) > 1
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_the_longest_pattern_owns_a_parameter_in_whatever_order() -> None:
+    """Of two as long the last in the alphabet: a digest does not know the order of a phase's parts."""
+    model = Classifier(FCNWang(), 3)
+    parts = {"head": 1.0, "*.bias": 2.0, "backbone": 3.0, "backbone.*.bias": 4.0, "backbone.tail.*": 5.0}
+    expected = {
+        "head": ["head.weight"],
+        "*.bias": ["head.bias"],
+        "backbone": [f"backbone.layers.{block}.{layer}.weight" for block in range(3) for layer in range(2)],
+        "backbone.*.bias": [f"backbone.layers.{block}.1.bias" for block in range(3)],
+        "backbone.tail.*": [name for name, _ in model.named_parameters() if name.startswith("backbone.tail.")],
+    }
+
+    for given in (parts, dict(reversed(parts.items()))):
+        groups = model.train_parts(given)
+        assert {part: group["param_names"] for part, group in zip(given, groups, strict=True)} == expected
+        assert [group["lr"] for group in groups] == list(given.values())
+
+
+def test_a_pattern_that_fits_nothing_is_told_what_is_near() -> None:
+    model = Classifier(FCNWang(), 3)
+
+    with pytest.raises(
+        BenchError, match=r"trains part 'backbone.\*.bais', which has no .*such as backbone.\*.bias,"
+    ) as error:
+        model.train_parts({"backbone.*.bais": 1e-3, "head": 1e-3})
+    assert "\n" not in str(error.value)
+    with pytest.raises(BenchError, match=r"trains part '\*.bias', which has no parameters to train of its own"):
+        model.train_parts({"*.bias": 1e-3, "backbone.*.bias": 1e-3, "head.bias": 1e-3})
+
+
+def test_modes_follow_the_modules_that_a_pattern_fits() -> None:
+    """Those of which parameters alone are trained stay in eval mode, and their buffers as they are."""
+    model = Classifier(FCNWang(), 3)
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)}
+    assert norms
+
+    model.train_parts({"backbone.*.bias": 1.0, "head": 1.0})
+    assert {name for name, module in model.named_modules() if module.training} == {"head"}
+    assert not any("running" in key for key in model.changed_keys({"backbone.*.bias"}))
+
+    model.train_parts({"backbone.layers.*": 1.0})
+    in_training = {name for name, module in model.named_modules() if module.training}
+    assert in_training == {name for name, _ in model.named_modules() if name.startswith("backbone.layers.")}
+    changed = model.changed_keys({"backbone.layers.*"})
+    assert changed == {key for key in model.state_dict() if key.startswith("backbone.layers.")}
+
+
+def test_what_prepare_wraps_or_turns_off_is_never_trained() -> None:
+    """Names are taken when parts are trained first, not when the model is made."""
+    model = Classifier(small_net1d(), 3)
+    uncalled = model.backbone.first_bn
+    model.backbone.first_bn = nn.Sequential(uncalled)
+    model.backbone.first_conv.requires_grad_(False)
+
+    for _ in range(2):
+        groups = model.train_parts({"backbone": 1e-3})
+        names = [name for group in groups for name in group["param_names"]]
+        assert not any("bn" in name or "first_conv" in name for name in names)
+        assert not uncalled.weight.requires_grad
+        model.train_parts({"head": 1e-3})
 
 
 def test_modes_follow_the_parts() -> None:

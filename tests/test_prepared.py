@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ import wfdb
 from bench.data import prepared
 from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals
 from bench.data.ptbxl import STATEMENTS, TABLE, load_records
-from bench.data.signals import SignalSpec, prepare_record
+from bench.data.signals import PREPROCESSINGS, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
 from bench.training.batches import SignalSource, epoch_batches
@@ -160,6 +161,38 @@ def test_no_training_fold_to_standardise_on_is_named(small: Path, cache: Path) -
     with pytest.raises(DataError, match="no record in folds 1-8 to fit the standardisation on"):
         prepare_signals(load_records(small), SignalSpec(100, "strodthoff"))
     assert entries(cache) == []
+
+
+PLUGIN = """
+from bench.plugin import register_preprocessing
+
+@register_preprocessing("doubled_mv", version=VERSION)
+def doubled(record, rate):
+    return 2 * record
+"""
+
+
+@pytest.mark.slow
+def test_a_plugins_preprocessing_reaches_the_processes_that_read(
+    small: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.data.workers.FEW", 0)
+    monkeypatch.setattr("bench.data.workers.num_cores", lambda: 2)
+    monkeypatch.setattr(prepared, "CHUNK", 12)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = set()
+    for version in (1, 2):
+        (tmp_path / "doubling_lab.py").write_text(PLUGIN.replace("VERSION", str(version)))
+        try:
+            importlib.import_module("doubling_lab")
+            found = prepare_signals(load_records(small), SignalSpec(100, "doubled_mv"))
+        finally:
+            sys.modules.pop("doubling_lab", None)
+            PREPROCESSINGS.pop("doubled_mv", None)
+        names.add(found.entry)
+        np.testing.assert_allclose(found.read(np.arange(24)), 2 * exact(small, RAW, 100), atol=1e-3)
+
+    assert len(names) == 2, "another version is another entry"
 
 
 def test_an_entry_is_found_again_and_not_written_again(demo_set: Path, cache: Path) -> None:

@@ -64,6 +64,21 @@ def test_what_is_not_a_call_with_plain_values_is_refused(text: str) -> None:
         Reference.parse(text)
 
 
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "[0.5, (1e999,)]", "1e999j", "{'a': 1e999}"])
+def test_a_number_that_could_not_be_read_back_is_refused(value: str) -> None:
+    with pytest.raises(PluginError, match="too large: it would be infinite"):
+        Reference.parse(f"ft(finetune_lr={value})")
+
+
+def test_the_kinds_of_a_name() -> None:
+    names = Registry()
+    names.add("method", "my-net", Recipe)
+    names.add("backbone", "my_net", Recipe)
+
+    assert names.kinds_of("my-net") == names.kinds_of("my_net") == ["method", "backbone"]
+    assert names.kinds_of("net") == []
+
+
 def test_dash_and_underscore_are_the_same() -> None:
     assert find("method", "lpft_sd") is find("method", "lpft-sd")
     assert normalize("method", Reference("lpft_sd")) == Reference("lpft-sd")

@@ -38,3 +38,10 @@ def test_orders_of_magnitude_are_as_likely() -> None:
 def test_bounds_that_make_no_sense_are_refused(wrong: tuple[float, float], message: str) -> None:
     with pytest.raises(PluginError, match=message):
         LogUniform(*wrong)
+
+
+def test_a_search_must_have_values_that_can_be_drawn() -> None:
+    with pytest.raises(PluginError, match="no value to choose from"):
+        Choice(())
+    with pytest.raises(PluginError, match="both finite"):
+        Uniform(-np.inf, 1.0)

@@ -10,9 +10,19 @@ import pytest
 import scipy.signal
 import wfdb
 
-from bench.data.signals import PREPROCESSINGS, SHORTEST, SignalSpec, ecgfounder, prepare_record, resample, zscore
+from bench.data import signals
+from bench.data.signals import (
+    PREPROCESSINGS,
+    SHORTEST,
+    SignalSpec,
+    ecgfounder,
+    prepare_record,
+    register_preprocessing,
+    resample,
+    zscore,
+)
 from bench.data.waveforms import read_waveform
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 
 
 def published_ecgfounder(record: npt.NDArray[np.float64], rate: int) -> npt.NDArray[np.float64]:
@@ -181,6 +191,33 @@ def test_invalid_samples_count_as_zero() -> None:
         prepared = prepare_record(record, 500, SignalSpec(500, preprocessing))
         assert np.array_equal(prepared, prepare_record(filled, 500, SignalSpec(500, preprocessing)))
     assert np.isnan(record[3, 100:200]).all()  # the caller's record is left as it was
+
+
+def flipped(record: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
+    return -record
+
+
+def test_a_plugins_preprocessing_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "PREPROCESSINGS", dict(PREPROCESSINGS))
+    register = register_preprocessing("flipped", version=3, standardized=True)
+
+    assert register(flipped) is register(flipped) is flipped
+
+    record = fixed_record()
+    assert np.array_equal(prepare_record(record, 500, SignalSpec(500, "flipped")), -record)
+    assert signals.PREPROCESSINGS["flipped"] == signals.Preprocessing(3, flipped, True)
+    with pytest.raises(DataError, match=r"unknown preprocessing 'fliped'; .*none, flipped; did you mean 'flipped'"):
+        SignalSpec(500, "fliped")
+
+
+def test_a_preprocessing_that_cannot_be_registered_is_told_why() -> None:
+    with pytest.raises(PluginError, match=r"'zscore' is already registered by bench.data.signals; .* another name"):
+        register_preprocessing("zscore", version=1)(flipped)
+    with pytest.raises(PluginError, match="'mine' must be a function at the top of a module"):
+        register_preprocessing("mine", version=1)(lambda record, rate: record)
+    with pytest.raises(PluginError, match="registers preprocessing 'my/filter'; letters"):
+        register_preprocessing("my/filter", version=1)(flipped)
+    assert "mine" not in PREPROCESSINGS
 
 
 def test_windows_slide_over_the_record() -> None:

@@ -20,7 +20,14 @@ from baselines.net1d import ECGFounder
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
 from bench.training.model import Backbone, Classifier, PublishedCheckpoint
-from bench.training.weights import hash_weights, initialize, load_classifier, read_weights, save_weights
+from bench.training.weights import (
+    hash_weights,
+    initialize,
+    load_classifier,
+    load_published,
+    read_weights,
+    save_weights,
+)
 
 
 class Tiny(Backbone):
@@ -28,7 +35,9 @@ class Tiny(Backbone):
 
     signals = SignalSpec(100, "zscore")
     feature_dim = 4
-    checkpoint: ClassVar[PublishedCheckpoint | None] = PublishedCheckpoint("lab/tiny", "files/tiny.pth", "v1")
+    checkpoint: ClassVar[PublishedCheckpoint | None] = PublishedCheckpoint(
+        "lab/tiny", "files/tiny.pth", "v1", head_prefix="dense."
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,6 +49,14 @@ class Tiny(Backbone):
 
 class Unpublished(Tiny):
     checkpoint = None
+
+
+class Encoder(Tiny):
+    """Published with a decoder, and with the head that ours is called like."""
+
+    checkpoint = PublishedCheckpoint(
+        "lab/mae", "mae.pth", "v1", prefix="encoder.", head_prefix="head.", left_out=("decoder.", "mask_token")
+    )
 
 
 def published(**changes: Tensor | None) -> dict[str, Tensor]:
@@ -176,6 +193,72 @@ def test_a_bare_or_parallel_state_dict_will_do(wrap: Any, tmp_path: Path) -> Non
 
     assert initialize(backbone, str(tmp_path / "w.pt")).left_out == ()
     assert torch.equal(backbone.layer.bias, published()["layer.bias"])
+
+
+class Wrapped(Backbone):
+    """Its own keys begin as those of our files do."""
+
+    signals = SignalSpec(100, "zscore")
+    feature_dim = 4
+    checkpoint = PublishedCheckpoint("lab/wrapped", "wrapped.pth", "v1", head_prefix="head.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Tiny()
+
+
+def test_published_keys_may_look_like_ours(tmp_path: Path) -> None:
+    theirs = {key.replace("layer", "backbone.layer").replace("dense", "head"): v for key, v in published().items()}
+    torch.save(theirs, tmp_path / "wrapped.pth")
+    backbone, again = Wrapped(), Wrapped()
+
+    assert initialize(backbone, str(tmp_path / "wrapped.pth")).left_out == ("head.weight", "head.bias")
+    save_weights(Classifier(backbone, 5), tmp_path / "weights.pt", {})
+    initialize(again, str(tmp_path))
+
+    assert torch.equal(again.backbone.layer.weight, published()["layer.weight"])
+
+
+def masked_autoencoder() -> dict[str, Tensor]:
+    theirs = {key.replace("layer", "encoder.layer").replace("dense", "head"): v for key, v in published().items()}
+    return theirs | {"decoder.layer.weight": torch.ones(2), "mask_token": torch.ones(1)}
+
+
+def test_a_published_encoder_loads_without_its_decoder(tmp_path: Path) -> None:
+    torch.save(masked_autoencoder(), tmp_path / "mae.pth")
+    backbone = Encoder()
+
+    init = initialize(backbone, str(tmp_path / "mae.pth"))
+
+    assert set(init.left_out) == {"head.weight", "head.bias", "decoder.layer.weight", "mask_token"}
+    assert torch.equal(backbone.layer.weight, published()["layer.weight"])
+    whole = Classifier(Encoder(), 150)
+    load_published(whole, tmp_path / "mae.pth")
+    assert torch.equal(whole.head.bias, published()["dense.bias"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer.weight": torch.ones(4, 12)}, "it has unknown 1 of its keys: layer.weight"),
+        ({"neck.weight": torch.ones(1)}, "it has unknown 1 of its keys: neck.weight"),
+        ({"encoder.layer.bias": torch.ones(5)}, "it has misshapen 1 of its keys: encoder.layer.bias"),
+    ],
+)
+def test_what_is_not_said_to_be_left_out_is_not(changes: dict[str, Tensor], message: str, tmp_path: Path) -> None:
+    torch.save(masked_autoencoder() | changes, tmp_path / "mae.pth")
+
+    with pytest.raises(CheckpointError, match=message):
+        initialize(Encoder(), str(tmp_path / "mae.pth"))
+
+
+@pytest.mark.parametrize("kind", [Tiny, Encoder, Unpublished])
+def test_a_file_of_ours_loads_whatever_the_published_one_is_like(kind: type[Tiny], tmp_path: Path) -> None:
+    model, backbone = Classifier(kind(), 5), kind()
+    save_weights(model, tmp_path / "weights.pt", {})
+
+    assert initialize(backbone, str(tmp_path)).left_out == ("head.weight", "head.bias")
+    assert hash_weights(backbone.state_dict()) == hash_weights(model.backbone.state_dict())
 
 
 def test_facts_about_a_file_need_not_be_facts(tmp_path: Path) -> None:

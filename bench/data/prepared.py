@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from bench.data.cache import cache_folder
 from bench.data.records import Records
-from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
+from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import read_waveform
 from bench.data.workers import over_cores
@@ -204,7 +204,14 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         facts = np.zeros((len(paths), len(_FACTS)))
         done = 0
         chunks = [dict(enumerate(paths[at : at + CHUNK], at)) for at in range(0, len(paths), CHUNK)]
-        prepare = functools.partial(_prepare_chunk, target=target, spec=spec, rate=rate, seconds=records.seconds)
+        prepare = functools.partial(
+            _prepare_chunk,
+            target=target,
+            spec=spec,
+            rate=rate,
+            seconds=records.seconds,
+            preprocessing=PREPROCESSINGS[spec.preprocessing],
+        )
         with contextlib.closing(over_cores(prepare, chunks)) as prepared:
             for chunk, found in prepared:
                 facts[list(chunk)] = found
@@ -260,9 +267,15 @@ def quantize(signals: Signal) -> tuple[npt.NDArray[np.int16], float]:
 
 
 def _prepare_chunk(
-    chunk: Mapping[int, Path], target: Path, spec: SignalSpec, rate: int, seconds: float | None
+    chunk: Mapping[int, Path],
+    target: Path,
+    spec: SignalSpec,
+    rate: int,
+    seconds: float | None,
+    preprocessing: Preprocessing,
 ) -> npt.NDArray[np.float64]:
     """Prepare a chunk of records, path by row, into the memory map; returns _FACTS of each, [record, fact]."""
+    PREPROCESSINGS[spec.preprocessing] = preprocessing  # a process of its own knows those of plugins from here only
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
     for at, (row, path) in enumerate(chunk.items()):

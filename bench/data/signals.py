@@ -6,10 +6,11 @@ and result, and rises with any change of its output.
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,11 @@ import scipy.ndimage
 import scipy.signal
 
 from bench.data.waveforms import LEADS
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
+from bench.registry import is_name
 
 Signal = npt.NDArray[np.float32]
+Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])
 SHORTEST = 27
 """Samples by which filtfilt extends a record at both ends, and which it must therefore have: 3 x 9 coefficients."""
 
@@ -31,7 +34,7 @@ class SignalSpec:
     rate: int
     """Hz"""
     preprocessing: str
-    """A name in PREPROCESSINGS."""
+    """`ecgfounder`, `zscore`, `strodthoff`, `none`, or what a plugin has registered: a name in PREPROCESSINGS."""
     leads: tuple[str, ...] = LEADS
     window_s: float | None = None
     """Seconds that the backbone sees at a time; None: the whole record. Training takes one random crop a record and
@@ -43,8 +46,10 @@ class SignalSpec:
 
     def __post_init__(self) -> None:
         if self.preprocessing not in PREPROCESSINGS:
+            near = difflib.get_close_matches(self.preprocessing, PREPROCESSINGS, n=1)
             raise DataError(
                 f"unknown preprocessing {self.preprocessing!r}; expected one of {', '.join(PREPROCESSINGS)}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
             )
         for key, seconds in (("window_s", self.window_s), ("stride_s", self.stride_s)):
             if seconds is not None and round(seconds * self.rate) < 1:
@@ -122,6 +127,32 @@ PREPROCESSINGS = {
 }
 """`strodthoff` is mV and then one scalar standardisation over all leads, samples and records of the training folds
 (Strodthoff et al. 2020; they fit it on a task's training records, here it is all of folds 1-8)."""
+
+
+def register_preprocessing(name: str, version: int, *, standardized: bool = False) -> Callable[[Apply], Apply]:
+    """Decorator of a function (record [lead, time] in mV, rate in Hz) -> record [lead, time]: known by `name` then.
+
+    `version` rises with any change of its output. `standardized`: one mean and standard deviation over folds 1-8 are
+    applied after it. It stands at the top of a module, which the processes that read records import.
+    """
+
+    def register(apply: Apply) -> Apply:
+        if not is_name(name):
+            raise PluginError(
+                f"{apply.__module__} registers preprocessing {name!r}; letters, digits, - and _ make a name"
+            )
+        if apply.__qualname__ != apply.__name__ or "<" in apply.__name__:
+            raise PluginError(f"preprocessing {name!r} must be a function at the top of a module, for other processes")
+        taken = PREPROCESSINGS.get(name)
+        if taken and (taken.apply.__module__, taken.apply.__name__) != (apply.__module__, apply.__name__):
+            raise PluginError(
+                f"preprocessing {name!r} is already registered by {taken.apply.__module__}; "
+                f"{apply.__module__} must choose another name"
+            )
+        PREPROCESSINGS[name] = Preprocessing(version, apply, standardized)
+        return apply
+
+    return register
 
 
 def resample(record: Signal, rate: int, target: int) -> Signal:

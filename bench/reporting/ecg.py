@@ -21,6 +21,7 @@ from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
+from bench.registry import registry
 
 MM_PER_S, MM_PER_MV, MM_PER_INCH = 25.0, 10.0, 25.4
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("II",))
@@ -35,7 +36,8 @@ MM_PER_STD = 2.5
 PAPER = {"raw": ("#fff7f6", "#f6cfcb", "#e59a94"), "prepared": ("#f8f9fa", "#dde3e9", "#b3bfca")}
 """Ground, lines of 1 mm and of 5 mm."""
 MILLIVOLTS_STAY = ("strodthoff", "none")
-"""Preprocessings of one record that leave it in mV; the others divide by its standard deviation."""
+STANDARD_DEVIATIONS = ("ecgfounder", "zscore")
+"""Preprocessings of one record that leave it in mV, and that divide by its standard deviation; others are plugins'."""
 TRACE, INK = "#101418", "#30363c"
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,
@@ -90,13 +92,19 @@ def draw_record(records: Records, ecg_id: int, path: Path, preprocessing: str | 
 
 
 def _prepared(signals: Signal, rate: int, name: str) -> Tracing:
+    if name not in PREPROCESSINGS:
+        registry()  # it may be a plugin's
     spec = SignalSpec(rate, name)
     prepared = prepare_record(signals, rate, spec)
     if name in MILLIVOLTS_STAY:
         note = ", before its one scaling over the training folds" if PREPROCESSINGS[name].standardized else ""
         scale, unit = MM_PER_MV, f"{MM_PER_MV:g} mm/mV"
     else:
-        note, scale, unit = "", MM_PER_STD, f"{MM_PER_STD:g} mm per standard deviation"
+        note, scale, unit = (
+            "",
+            MM_PER_STD,
+            f"{MM_PER_STD:g} mm per {'standard deviation' if name in STANDARD_DEVIATIONS else 'unit'}",
+        )
     return Tracing(f"{name}, {rate} Hz{note}; {MM_PER_S:g} mm/s, {unit}", prepared, rate, scale, "prepared")
 
 

@@ -146,7 +146,7 @@ class PhaseRun:
     ) -> None:
         self.model, self.method, self.phase = model, method, phase
         self.world, self.precision, self.seed = world, precision, seed
-        self.parts = model.train_parts(phase.learning_rates)
+        self.groups = model.train_parts(phase.learning_rates)
         self.drop_paths: list[DropPath] = set_drop_path(model, phase.drop_path)
         self.dropouts: list[RankDropout] = share_dropout(model)
         self.changed = changed
@@ -183,10 +183,7 @@ class PhaseRun:
         self.train_labels = train.labels.to(self.world.device)
         self.forward = self.world.wrap(self.module)
         self._settle_buckets()
-        groups = [
-            {"params": parameters, "lr": self.phase.learning_rates[part]} for part, parameters in self.parts.items()
-        ]
-        self.optimizer = self.method.optimizer(groups, self.phase)
+        self.optimizer = self.method.optimizer(list(map(dict, self.groups)), self.phase)
         num_steps = num_batches(len(train.labels), self.phase.batch_size)
         self.schedule = make_schedule(self.optimizer, self.phase, num_steps)
         if state:
@@ -301,7 +298,7 @@ class PhaseRun:
             # the ranks' gradients are averaged, so each rank's mean counts by its share of the batch
             (loss * (len(rows) * world.size / len(batch))).backward()  # type: ignore[no-untyped-call]
             if self.phase.clip is not None:
-                nn.utils.clip_grad_norm_([p for part in self.parts.values() for p in part], self.phase.clip)
+                nn.utils.clip_grad_norm_([p for group in self.groups for p in group["params"]], self.phase.clip)
             self.optimizer.step()
             if isinstance(self.schedule, LRScheduler) and not isinstance(self.schedule, ReduceLROnPlateau):
                 self.schedule.step()

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import PluginError
+from bench.training.model import Classifier
 from bench.training.search import Search
 
 Forward = Callable[[Tensor], Tensor]
+"""Signals [record, lead, time], or what stands for them, to logits [record, label]."""
 Optimizer = Literal["adamw", "adam"]
 Schedule = Literal["constant", "cosine", "one-cycle", "plateau"]
 Selection = Literal["best", "lowest-loss", "last"]
@@ -23,8 +25,14 @@ Selection = Literal["best", "lowest-loss", "last"]
 class Phase:
     """A stretch of training in which the same parts are trained.
 
-    A part is a module path such as `head`, `backbone` or `backbone.stage_list.6`; the longest path that fits a
-    parameter decides. A part without a learning rate is frozen: no gradient, and eval mode, its buffers too.
+    A part is the path of a module or parameter, such as `head` or `backbone.stage_list.6`, in which `*` fits anything,
+    dots too: `backbone.*.bias`. It takes in what lies below; the longest that fits a parameter, counted in
+    characters, decides. A part without a learning rate is frozen: no gradient, and eval mode, its buffers too.
+
+    Modes follow modules, not parameters: a module is in train mode if its own path, or that of one above it, fits a
+    part. So with `backbone.*.bias` alone the backbone stays in eval mode: batch norm learns its bias and normalises by
+    the running statistics it came with, dropout and stochastic depth rest. `backbone.*norm*`, which fits the modules,
+    trains them with their buffers.
     """
 
     name: str
@@ -85,10 +93,13 @@ class Method:
         """The phases in order; each starts from the weights that the one before selected."""
         raise NotImplementedError
 
-    def prepare(self, model: nn.Module, init: str) -> None:
-        """Look at the model before training; raise `Incompatible` with a reason to decline.
+    def prepare(self, model: Classifier, init: str) -> None:
+        """Look at the model before training, or alter it; raise `Incompatible` with a reason to decline.
 
-        `init` is `pretrained`, `random`, or what a file of weights calls itself.
+        Modules may be added, wrapped and renamed within `model.backbone` and `model.head`; it stays
+        `head(backbone(signals))`. A parameter whose `requires_grad` is off afterwards is never trained. `bench predict`
+        prepares a new model in the same way before it loads the weights. `init` is `pretrained`, `random`, or what a
+        file of weights calls itself.
         """
 
     def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
@@ -100,6 +111,10 @@ class Method:
         return nn.functional.binary_cross_entropy_with_logits(forward(signals), labels)
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
-        """The optimiser of a phase; `groups` carry their parameters and learning rates."""
+        """The optimiser of a phase; `groups` are its parts in order, as torch writes them.
+
+        Each has its `params`, `param_names` (dotted paths, in the same order) and `lr`; any other groups of these
+        parameters will do, such as one a layer. The phase's schedule scales whatever rates they have.
+        """
         kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
         return kinds[phase.optimizer](groups, weight_decay=phase.weight_decay, fused=True)  # type: ignore[call-arg]

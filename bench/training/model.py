@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +18,26 @@ from bench.errors import BenchError, Incompatible
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """Where a backbone's published weights are, and how the file's keys become ours."""
+    """Where a backbone's published weights are, and how the file's keys become ours.
+
+    Every key must be the backbone's, the head's or left out, and every parameter and buffer of the backbone there.
+    """
 
     repo: str
     """Repository on the Hugging Face hub."""
     filename: str
     revision: str
     """Commit, tag or branch that is asked for by default; the commit that came and the file's hash are recorded."""
-    head_prefix: str = "dense."
-    """Keys of the published head, which is left out: ours is new."""
-    head_outputs: int = 150
+    head_prefix: str | None = None
+    """How keys of the published head begin, such as `fc.`; it is left out, as ours is new. None: the file has none."""
+    head_outputs: int = 0
+    """Outputs of the published head; needed with `first_logits` only."""
     first_logits: tuple[float, ...] = ()
     """First outputs of the published model, head included, for `linspace(-1, 1)` over [1, lead, time]."""
+    prefix: str = ""
+    """How the backbone's keys begin in the file, such as `encoder.`; what follows is ours."""
+    left_out: tuple[str, ...] = ()
+    """How other keys begin that are left out, such as `decoder.`; a result names all that were."""
 
 
 class Backbone(nn.Module):
@@ -38,8 +48,11 @@ class Backbone(nn.Module):
     """
 
     signals: SignalSpec
+    """What `forward` is given; set in the class or in `__init__`."""
     checkpoint: ClassVar[PublishedCheckpoint | None] = None
+    """Its published weights, which `--init pretrained` loads and which are then the default; None: there are none."""
     feature_dim: int
+    """Features of a record, the size of what `forward` returns and of the head's input."""
 
     def reset_head(self, head: nn.Linear) -> None:
         """Initialise a new head on this backbone; PyTorch's default unless the publication says otherwise."""
@@ -102,42 +115,55 @@ class Classifier(nn.Module):
         backbone.reset_head(self.head)
         self.made_by = ""
         """What made the backbone, apart from its weights; features are kept on disk only where it is known."""
-        self.never_trained = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
+
+    @cached_property
+    def never_trained(self) -> frozenset[str]:
+        """Parameters whose `requires_grad` the backbone or a method's `prepare` turned off.
+
+        Asked for when parts are trained first, after `prepare`, which may have renamed parameters: from then on the
+        harness sets that flag.
+        """
+        return frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
 
     def forward(self, signals: Tensor) -> Tensor:
         return self.head(self.backbone(signals))  # type: ignore[no-any-return]
 
-    def train_parts(self, parts: Mapping[str, float]) -> dict[str, list[nn.Parameter]]:
-        """Freeze all but `parts`, set the modes, and return each part's parameters.
+    def train_parts(self, parts: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Freeze all but `parts`, which have learning rates, set the modes, and return an optimiser's groups.
 
-        The longest part that is a prefix of a parameter's path owns it. Frozen modules go to eval mode, so that
-        their buffers stay as they are.
+        A group is a part's: `params`, their `param_names` and `lr`. What a part is, and which of several owns a
+        parameter, is said in `Phase`.
         """
-        owned: dict[str, list[nn.Parameter]] = {part: [] for part in parts}
+        never_trained = self.never_trained
+        groups: dict[str, dict[str, Any]] = {
+            part: {"params": [], "param_names": [], "lr": rate} for part, rate in parts.items()
+        }
         for name, parameter in self.named_parameters():
             part = _owner(name, parts)
-            trained = part is not None and name not in self.never_trained
-            parameter.requires_grad_(trained)
-            if trained and part is not None:
-                owned[part].append(parameter)
-        for part, parameters in owned.items():
-            if not parameters:
-                paths = _paths(name for name, _ in self.named_parameters() if name not in self.never_trained)
-                near = difflib.get_close_matches(part, paths, n=3, cutoff=0.5)
+            parameter.requires_grad_(part is not None and name not in never_trained)
+            if part is not None and parameter.requires_grad:
+                groups[part]["params"].append(parameter)
+                groups[part]["param_names"].append(name)
+        for part, group in groups.items():
+            if not group["params"]:
+                names = [name for name, _ in self.named_parameters() if name not in never_trained]
+                paths = _paths(names)
+                near = difflib.get_close_matches(part, _patterns(names) if "*" in part else paths, n=3, cutoff=0.5)
                 top = [path for path in paths if path.count(".") < 2]
                 raise BenchError(
-                    f"a phase trains part {part!r}, which has no parameters to train of its own; "
-                    f"a part is a module path such as {', '.join(dict.fromkeys([*near, *top][:8]))}"
+                    f"a phase trains part {part!r}, which has no parameters to train of its own; a part is the path "
+                    f"of a module or parameter, `*` in it fitting anything, such as "
+                    f"{', '.join(dict.fromkeys([*near, *top][:8]))}"
                 )
         self.train_mode(parts)
-        return owned
+        return list(groups.values())
 
     def changed_keys(self, parts: Collection[str]) -> set[str]:
         """Keys of the state dict that training these parts changes: parameters and buffers."""
         return {key for key in self.state_dict() if _owner(key, parts) is not None}
 
-    def train_mode(self, parts: Mapping[str, float]) -> None:
-        """Train mode for the modules of trained parts, eval mode for the others."""
+    def train_mode(self, parts: Collection[str]) -> None:
+        """Train mode for the modules whose own path fits a part, eval mode for the others."""
         self.eval()
         for name, module in self.named_modules():
             if name and _owner(name, parts) is not None:
@@ -145,14 +171,22 @@ class Classifier(nn.Module):
 
 
 def _owner(name: str, parts: Collection[str]) -> str | None:
-    fitting = [part for part in parts if name == part or name.startswith(part + ".")]
-    return max(fitting, key=len, default=None)
+    """The longest part that fits a path or a module above it; of several as long, the last in the alphabet."""
+    fitting = [part for part in parts if fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")]
+    return max(fitting, key=lambda part: (len(part), part), default=None)
 
 
 def _paths(names: Iterable[str]) -> list[str]:
     """All modules on the way to these parameters, shortest first."""
     parents = {".".join(path[:depth]) for path in (name.split(".") for name in names) for depth in range(1, len(path))}
     return sorted(parents, key=lambda path: (path.count("."), path))
+
+
+def _patterns(names: Iterable[str]) -> list[str]:
+    """`backbone.*.bias`, `*.bias` and the like: patterns for each word that occurs in these parameters' paths."""
+    split = [name.split(".") for name in names]
+    within = {f"{words[0]}.*.{word}" for words in split for word in words[2:] if not word.isdigit()}
+    return sorted(within | {f"*.{word}" for words in split for word in words[1:] if not word.isdigit()})
 
 
 def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:

@@ -25,8 +25,8 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
-        if not self.low < self.high < math.inf:
-            raise PluginError(f"{self}: the upper bound must be larger than the lower one")
+        if not -math.inf < self.low < self.high < math.inf:
+            raise PluginError(f"{self}: the upper bound must be larger than the lower one, and both finite")
 
     def at(self, quantile: float) -> float:
         return _rounded(self.low + quantile * (self.high - self.low))
@@ -50,6 +50,10 @@ class Choice:
     """One of some values, each as likely."""
 
     values: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        if not len(self.values):
+            raise PluginError("Choice: there is no value to choose from")
 
     def at(self, quantile: float) -> Any:
         return self.values[int(quantile * len(self.values))]

@@ -58,11 +58,11 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
 def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
     """Load a file strictly: all keys and shapes of the backbone, and no others but the head's, which are left out."""
     weights, about = read_weights(path)
-    ours = _our_keys(weights, backbone.checkpoint)
-    left_out = tuple(theirs for theirs, key in ours.items() if key.startswith("head."))
-    own = {key.removeprefix("backbone."): weights[theirs] for theirs, key in ours.items() if theirs not in left_out}
-    check_weights(own, backbone.state_dict(), path)
-    backbone.load_state_dict(own)
+    prefix, others = _naming(weights, backbone)
+    left_out = tuple(key for key in weights if key.startswith(others))
+    own = {key: value for key, value in weights.items() if not key.startswith(others)}
+    check_weights(own, {prefix + key: value for key, value in backbone.state_dict().items()}, path)
+    backbone.load_state_dict({key.removeprefix(prefix): value for key, value in own.items()})
     sha256 = hash_weights(backbone.state_dict())
     return Init(name or f"own:{sha256[:8]}", sha256, path.name, left_out, facts or about)
 
@@ -70,17 +70,27 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
 def load_published(model: Classifier, path: Path) -> None:
     """Load a published checkpoint strictly, its head included."""
     weights, _ = read_weights(path)
-    named = {key: weights[theirs] for theirs, key in _our_keys(weights, model.backbone.checkpoint).items()}
+    published = model.backbone.checkpoint
+    assert published is not None
+    ours = {published.prefix + key: f"backbone.{key}" for key in model.backbone.state_dict()}
+    ours |= {f"{published.head_prefix or ''}{key}": f"head.{key}" for key in model.head.state_dict()}
+    named = {
+        ours.get(key, key): v for key, v in weights.items() if key in ours or not key.startswith(published.left_out)
+    }
     check_weights(named, model.state_dict(), path)
     model.load_state_dict(named)
 
 
-def _our_keys(weights: Mapping[str, Tensor], published: PublishedCheckpoint | None) -> dict[str, str]:
-    """Key of a file -> key of the Classifier; the file is a published one if it has the published head."""
-    if published is None or not any(key.startswith(published.head_prefix) for key in weights):
-        return {key: key for key in weights}
-    head = published.head_prefix
-    return {k: "head." + k.removeprefix(head) if k.startswith(head) else "backbone." + k for k in weights}
+def _naming(weights: Mapping[str, Tensor], backbone: Backbone) -> tuple[str, tuple[str, ...]]:
+    """How the backbone's keys begin in a file, and those left out; the file is ours, the published one, or bare."""
+    ours = any(f"backbone.{key}" in weights for key in backbone.state_dict())
+    if ours and all(key.startswith(("backbone.", "head.")) for key in weights):
+        return "backbone.", ("head.",)
+    if published := backbone.checkpoint:
+        others = tuple(filter(None, (published.head_prefix, *published.left_out)))
+        if any(key.startswith((*others, *filter(None, [published.prefix]))) for key in weights):
+            return published.prefix, others
+    return "", ("head.",)
 
 
 def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:
