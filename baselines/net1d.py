@@ -34,7 +34,8 @@ class SameConv1d(nn.Module):
         if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
             kind = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-        if kernel_size == 1 and not (on_cpu and x.dtype == torch.float32):
+        pointwise = kernel_size == stride == self.conv.groups == 1
+        if pointwise and not (on_cpu and x.dtype == torch.float32):
             return F.linear(x, weight.squeeze(-1), bias)  # float32: MKL takes twice as long as oneDNN on some CPUs
         padding = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
         if padding % 2:

@@ -68,17 +68,17 @@ class ViT1d(Backbone):
 
     def forward(self, signals: Tensor) -> Tensor:
         x = self.patches(signals).transpose(1, 2)
-        x = self.blocks(x + positions(x.shape[1], x.shape[2]).to(x.device))
+        x = self.blocks(x + positions(x.shape[1], x.shape[2], x.device))
         return self.norm(x).mean(1)  # type: ignore[no-any-return]
 
     def reset_head(self, head: nn.Linear) -> None:
         _draw(head, std=0.02)
 
 
-def positions(num_patches: int, width: int) -> Tensor:
+def positions(num_patches: int, width: int, device: torch.device) -> Tensor:
     """Sines and cosines of geometric frequencies (Vaswani et al. 2017): [patch, width]."""
-    frequencies = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    angles = torch.arange(num_patches).unsqueeze(1) * frequencies
+    frequencies = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
+    angles = torch.arange(num_patches, device=device).unsqueeze(1) * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +76,7 @@ def execute(cell: Cell, options: Options) -> Result:
         records = load_records(cell.data)
         table = label_table(records, find_task(cell.task))
         parts = make_split(cell, table, records)
+        cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
         method = make_method(cell.method)
         phases = method.phases()
         model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)

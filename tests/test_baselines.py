@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from baselines.s4 import S4, StateSpace
+from baselines.vit1d import positions
 from baselines.wavelet import WaveletNN, wavelet_bands, wavelet_features
 from bench.plugin import Backbone, Classifier, DropPath, Incompatible
 from bench.registry import Reference, make
@@ -158,6 +159,11 @@ def test_every_trainable_parameter_learns(name: str) -> None:
     model(signals_for(model.backbone, 4)).square().sum().backward()
     still = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert still == []
+
+
+def test_positions_are_made_where_the_signals_are() -> None:
+    """Else each forward pass on a GPU copies them there."""
+    assert positions(4, 8, torch.device("meta")).device.type == "meta"
 
 
 @pytest.mark.parametrize("name", ["fcn_wang", "xresnet1d50", "lstm"])

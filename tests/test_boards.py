@@ -136,6 +136,20 @@ def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("tried", "num_trials"), [(["ft", "ft(lr=1)"], 0), (["ft(lr=1)", "ft"], 2)], ids=["as given", "found"]
+)
+def test_a_run_of_no_search_makes_the_method_as_given_the_reported_recipe(
+    tried: list[str], num_trials: int, write: Write, tmp_path: Path
+) -> None:
+    """But not a setting that a search has found and a sweep gave more seeds."""
+    write("before", 1.0, seed=0)
+    record_search(load_result(write("won", 1.0, seed=1)), {"trials": [{"method": one} for one in tried]})
+    (board,) = made(tmp_path)
+
+    assert [(row.name, row.num_trials) for row in board.rows] == [("ft on net (random)", num_trials)]
+
+
+@pytest.mark.parametrize(
     "changed",
     [
         {"method": {"resolved": {"lr": 0.2}, "phases": []}},

@@ -239,6 +239,15 @@ def test_a_draw_fed_back_as_a_list_gives_the_same_scores(runs: dict[str, Result]
         assert not np.array_equal(drawn, other)
 
 
+def test_a_list_of_all_records_is_the_plain_run(demo_set: Path, table: LabelTable, tmp_path: Path) -> None:
+    (tmp_path / "all.json").write_text(json.dumps({"train": split(table).train.ecg_id.tolist()}))
+    options = Options(runs=tmp_path / "runs")
+
+    plain = execute(cell(demo_set), options)
+
+    assert execute(cell(demo_set, manifest=tmp_path / "all.json"), options).folder == plain.folder
+
+
 def test_the_digest_holds_what_is_listed_and_not_where(
     runs: dict[str, Result], demo_set: Path, table: LabelTable, tmp_path: Path
 ) -> None:

@@ -169,7 +169,10 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
     grid = ["--task=superdiag", "--arch=net1d_mini", "--method=lp(probe_epochs=2)", "--seed=0,1", f"--data={demo_set}"]
     settings = ["--launcher=slurm", "--partition=test", "--time=5min", "--precision=float32", "--sbatch=comment=small"]
 
-    first, again = (said(sys.executable, "-m", "bench", "sweep", *grid, *settings) for _ in range(2))
+    first, again = (
+        said(sys.executable, "-m", "bench", "sweep", *grid, *settings, f"--runs={named}")
+        for named in (runs, runs.resolve())
+    )
     assert "2 cells submitted as job 1;" in first
     assert "2 cells are in SLURM's queue already" in again and "submitted" not in again
     expected = [alone(small(demo_set, "lp(probe_epochs=2)", seed), tmp_path / "alone") for seed in (0, 1)]

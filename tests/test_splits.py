@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.ptbxl import load_records
-from bench.data.splits import held_out, split, thin
+from bench.data.splits import deal, held_out, split, thin
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError
 
@@ -74,6 +74,16 @@ def test_a_draw_does_not_depend_on_the_order_of_records(train: LabelTable) -> No
     )
     size = max(1, len(train) // 3)
     assert set(train.ecg_id[thin(train, size, 0)]) == set(other.ecg_id[thin(other, size, 0)])
+
+
+def test_parts_do_not_depend_on_the_order_in_which_columns_are_summed() -> None:
+    """BLAS adds in an order of its own on each machine, and parts are often equally needy but for the last bit."""
+    rng = np.random.default_rng(0)
+    shares = np.column_stack([rng.random((2000, 40)) < rng.random(40) ** 3, np.ones(2000)])
+    order = rng.permutation(41)
+
+    for num_parts in (2, 10):
+        assert np.array_equal(deal(shares, num_parts), deal(shares[:, order], num_parts))
 
 
 def test_a_rare_label_is_drawn_as_often_as_its_share() -> None:

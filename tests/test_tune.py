@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,11 +14,11 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.launch.tune import Trial, Tuned, best_of, read_trial, settings_of, tune
-from bench.launch.workers import Ended
+from bench.launch.workers import Ended, run_cells
 from bench.registry import Reference, Registry, find, register_method
 from bench.reporting.failures import Failure
-from bench.reporting.results import load_result
-from bench.run import Options
+from bench.reporting.results import RESULT, load_result
+from bench.run import Options, execute
 
 QUIET = Console(quiet=True)
 
@@ -119,6 +123,53 @@ def test_a_result_says_what_was_tried(tuned: tuple[Path, list[Tuned], list[Cell]
             assert [trial["method"] for trial in search["trials"]] == [trial.method for trial in found.trials]
             assert search["space"] == {"probe_lr": "LogUniform(low=0.0005, high=0.05)"}
             assert list(end.result().document)[-1] == "metrics"
+
+
+@pytest.mark.slow
+def test_what_a_sweep_has_made_stays_the_reported_recipe_if_it_wins(
+    tuned: tuple[Path, list[Tuned], list[Cell], Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each result says what was tried when it is there: an interruption leaves none that says nothing."""
+    runs = tmp_path / "runs"
+    shutil.copytree(tuned[0], runs)
+    options = replace(tuned[3], runs=runs)
+    cells = [replace(tuned[2][0], seed=seed) for seed in (0, 5, 6)]
+    before = execute(cells[1], options)
+    said = (before.folder / RESULT).read_bytes()
+    monkeypatch.setattr("bench.launch.tune.best_of", lambda trials: trials[0])
+
+    def interrupted(*arguments: Any, ended: Callable[[Ended], None] = lambda one: None, **others: Any) -> list[Ended]:
+        def end(one: Ended) -> None:
+            ended(one)
+            if one.cell.seed == 5 and one.folder and not one.folder.name.endswith("-val"):
+                raise KeyboardInterrupt
+
+        return run_cells(*arguments, ended=end, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.launch.tune.run_cells", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(cells, 3, options, console=QUIET)
+    (found,) = tune(cells, 3, options, console=QUIET)
+
+    results = [end.result() for end in found.finals]
+    assert results[1].folder == before.folder
+    assert (before.folder / RESULT).read_bytes() == said
+    assert ["search" in result.document for result in results] == [True, False, True]
+
+
+@pytest.mark.slow
+def test_fewer_trials_do_not_hide_what_was_tried(
+    tuned: tuple[Path, list[Tuned], list[Cell], Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(tuned[0], runs)
+    best = tuned[1][0].best
+    monkeypatch.setattr("bench.launch.tune.best_of", lambda trials: best)
+
+    (found,) = tune(tuned[2], 2, replace(tuned[3], runs=runs), console=QUIET)
+
+    assert [len(end.result().document["search"]["trials"]) for end in found.finals] == [3, 3]
 
 
 @pytest.mark.slow

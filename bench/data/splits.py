@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -127,10 +128,18 @@ def deal(shares: npt.NDArray[np.float64], num_parts: int) -> npt.NDArray[np.int6
     """
     total = shares.sum(axis=0)
     rarest_first = np.argsort(np.where(shares > 0, total, np.inf).min(axis=1), kind="stable")
-    need = np.tile(total / num_parts, (num_parts, 1))
-    urgency = shares / np.maximum(total, 1)
+    rows, columns = np.nonzero(shares)
+    given = shares[rows, columns]
+    urgency = given / np.maximum(total[columns], 1)
+    ends = np.searchsorted(rows, np.arange(len(shares) + 1)).tolist()
+    need = [(total / num_parts).tolist() for _ in range(num_parts)]
     part = np.zeros(len(shares), dtype=np.int64)
-    for one in rarest_first:
-        part[one] = np.argmax(need @ urgency[one])
-        need[part[one]] -= shares[one]
+    for one in rarest_first.tolist():
+        its = slice(ends[one], ends[one + 1])
+        has, pressing = columns[its].tolist(), urgency[its].tolist()
+        # summed exactly: parts are often nearly as needy, and any other sum depends on the order of the columns or BLAS
+        wants = [math.fsum([needs[column] * by for column, by in zip(has, pressing, strict=True)]) for needs in need]
+        part[one] = chosen = wants.index(max(wants))
+        for column, share in zip(has, given[its].tolist(), strict=True):
+            need[chosen][column] -= share
     return part

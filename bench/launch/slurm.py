@@ -140,7 +140,8 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
     except FailedJobError as error:
         raise BenchError(f"SLURM took no jobs: {' '.join(str(error).split())}") from None
     ids = [job.job_id for job in jobs]
-    known = dict(zip(ids, map(str, failures), strict=True))
+    # within the runs folder: the next sweep may name it by another path
+    known = {job: str(path.relative_to(options.runs)) for job, path in zip(ids, failures, strict=True)}
     (folder / f"{ids[0].partition('_')[0]}.json").write_text(json.dumps(known, indent=1), encoding="utf-8")
     return ids
 
@@ -151,7 +152,7 @@ def is_queued(options: Options) -> Callable[[Cell], bool]:
     files = (options.runs / FOLDER).glob("*.json")
     jobs = {job: failure for file in files for job, failure in json.loads(file.read_text(encoding="utf-8")).items()}
     taken = {jobs[job] for job in alive if job in jobs}
-    return lambda cell: str(failure_path(options.runs, cell, options.stage)) in taken
+    return lambda cell: str(failure_path(Path(), cell, options.stage)) in taken
 
 
 def queued() -> dict[str, str]:

@@ -15,7 +15,7 @@ from bench.errors import BenchError, Diverged
 from bench.launch.workers import Ended, run_cells
 from bench.registry import Reference, find, normalize, resolve
 from bench.reporting.listing import table
-from bench.reporting.results import record_search
+from bench.reporting.results import find_runs, load_head, record_search
 
 if TYPE_CHECKING:
     from bench.run import Options
@@ -82,7 +82,8 @@ def tune(
     """Try `num_trials` settings of each method, choose by fold 9, and run the choice for every cell asked for.
 
     Cells that differ in seed and draw alone share their trials, which run with the first one's. What has run before
-    is only loaded, so the same command goes on after an interruption, and more trials add to those there.
+    is only loaded, so the same command goes on after an interruption, and more trials add to those there. A result
+    says what was tried from the moment it is there; one that was made without a search, before, stays as it is.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -93,20 +94,25 @@ def tune(
     tried = iter(run(asked, replace(options, stage="val", keep_weights="none")))
     trials = [tuple(read_trial(next(tried)) for _ in methods) for methods in settings]
     chosen = [best_of(group) for group in trials]
-    winners = [
-        replace(cell, method=Reference.parse(best.method))
-        for group, best in zip(groups.values(), chosen, strict=True)
-        for cell in group
-    ]
-    finals = iter(run(winners, options))
-    found = []
+    winners, searches = list[Cell](), dict[str, Mapping[str, Any]]()
     for group, tries, best in zip(groups.values(), trials, chosen, strict=True):
-        ends = tuple(next(finals) for _ in group)
-        for end in ends:
-            if end.folder and not end.incompatible:
-                record_search(end.result(), _record(group[0], tries))
-        found.append(Tuned(group[0], tries, best, ends))
-    return found
+        for cell in group:
+            winners.append(replace(cell, method=Reference.parse(best.method)))
+            searches[repr(winners[-1])] = _record(group[0], tries)
+    plain = {folder for folder in find_runs(options.runs) if "search" not in load_head(folder)}
+
+    def record(end: Ended) -> None:
+        """Say in a result what was tried; not in one that was there before and that no search had made."""
+        if end.folder and not end.incompatible and end.folder not in plain:
+            result, search = end.result(), searches[repr(end.cell)]
+            if len(search["trials"]) >= len(result.document.get("search", search)["trials"]):
+                record_search(result, search)
+
+    finals = iter(run(winners, options, ended=record))
+    return [
+        Tuned(group[0], tries, best, tuple(next(finals) for _ in group))
+        for group, tries, best in zip(groups.values(), trials, chosen, strict=True)
+    ]
 
 
 def settings_of(method: Reference, num_trials: int) -> list[Reference]:

@@ -55,8 +55,13 @@ class Row:
 
     @property
     def num_trials(self) -> int:
-        """Settings that were tried on fold 9 to find this one; 0 where none was looked for."""
-        return max(len(run.document.get("search", {}).get("trials", ())) for run in self.runs)
+        """Settings that were tried on fold 9 to find this one; 0 where none was looked for.
+
+        Nor was one where the method as given won and has a run of no search: that recipe needed none.
+        """
+        trials = [run.document.get("search", {}).get("trials", ()) for run in self.runs]
+        as_given = all(tried[0]["method"] == self.method for tried in trials if tried)
+        return 0 if as_given and not all(trials) else max(map(len, trials))
 
     @property
     def few_runs(self) -> bool:
