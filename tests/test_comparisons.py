@@ -244,3 +244,13 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(BenchError, match=message):
             Plan.load(path)
+def test_a_label_with_one_negative_is_no_label_to_claim_by() -> None:
+    """Nobody can tell how much one negative varies: its p was NaN, and with it that of all."""
+    most = np.hstack([Y_TRUE[:, :2], np.arange(300)[:, None] > 0])
+    found = stand({"one": ROWS["best"], "other": ROWS["bad"]}, Plan(), dataclasses.replace(TRUTH, y_true=most))
+    assert found is not None
+
+    assert found.pairs[0].significant
+    assert found.pairs[0].p == stand({"one": ROWS["best"], "other": ROWS["bad"]}, Plan(), TRUTH).pairs[0].p  # type: ignore[union-attr]
+
+

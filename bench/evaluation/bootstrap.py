@@ -211,7 +211,7 @@ def independent(runs: Mapping[tuple[int, int], Estimate]) -> list[Estimate]:
     ]
 
 
-def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
+def summarize(runs: Sequence[Estimate], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Summary:
     """The row of these independent runs (one number each): their mean, never that of pooled scores.
 
     One run: the percentile interval of its draws, moved so that their mean is the value. That matters for average
@@ -224,13 +224,14 @@ def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
     draws = draws + (values.mean() - draws.mean())
     summary = summarize_normal(values, float(draws.std(ddof=1)), level)
     low, center, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    The interval ends where the metric does, at `bounds`.
     z = norm.ppf((1 + level) / 2)
     few = t.ppf((1 + level) / 2, summary.degrees_of_freedom) / z
     run_error = z * summary.run_sd / math.sqrt(len(runs)) if len(runs) > 1 else 0.0
     interval = Interval(
         value=summary.interval.value,
-        low=float(center - few * np.hypot(center - low, run_error)),
-        high=float(center + few * np.hypot(high - center, run_error)),
+        low=float(np.maximum(center - few * np.hypot(center - low, run_error), bounds[0])),
+        high=float(np.minimum(center + few * np.hypot(high - center, run_error), bounds[1])),
     )
     return replace(summary, interval=interval)
 
