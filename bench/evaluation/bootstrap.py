@@ -86,6 +86,11 @@ class Summary:
     standard_error: float  # of the mean: patients and runs together
     degrees_of_freedom: float  # of the standard error: infinite where patients are all the doubt
 
+    def __neg__(self) -> "Summary":
+        """The same difference the other way round."""
+        found = self.interval
+        return replace(self, interval=Interval(0.0 - found.value, 0.0 - found.high, 0.0 - found.low))
+
     @property
     def few_runs(self) -> bool:
         """Whether there are too few runs to know how much they vary."""
@@ -219,12 +224,12 @@ def summarize(runs: Sequence[Estimate], level: float = 0.95, bounds: tuple[float
     the interval's width on task `all`; AUROC does not move. Several runs: the variance between runs, over their number,
     is added to the patients' and widens that interval about the median of the draws; and as the variance of few runs
     is hardly known, the normal quantile becomes that of t with the degrees of freedom of the sum (Satterthwaite 1946).
+    The interval ends where the metric does, at `bounds`.
     """
     values, draws = np.array([run.value for run in runs]), np.mean([run.draws for run in runs], axis=0)
     draws = draws + (values.mean() - draws.mean())
     summary = summarize_normal(values, float(draws.std(ddof=1)), level)
     low, center, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    The interval ends where the metric does, at `bounds`.
     z = norm.ppf((1 + level) / 2)
     few = t.ppf((1 + level) / 2, summary.degrees_of_freedom) / z
     run_error = z * summary.run_sd / math.sqrt(len(runs)) if len(runs) > 1 else 0.0

@@ -227,13 +227,15 @@ def _claims(board: Board) -> list[str]:
     if absent := plan.absent([row.name for row in board.rows]):
         lines.append(f"- Declared to be tested, and not here: {', '.join(absent)}.")
     if standing.pairs:
+    elif standing.undecided:
+        lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
         lines.append(
             f"- Groups: rows that share a letter are not told apart (Holm over all pairs, {len(standing.pairs)}); "
             f"resolvable difference of a pair {_range([one.resolvable for one in standing.pairs])}."
         )
     equal = [f"{one.first} = {one.second}" for one in standing.pairs if one.practically_equal]
     lines.append(f"- Practically equal (the whole interval within ±{margin}): {'; '.join(equal) or 'no pair'}.")
-    split = [one for one in standing.pairs if (one.permutation_p <= 0.05) != (one.interval_p <= 0.05)]
+    split = [one for one in standing.pairs if (one.permutation_p <= 0.05) != (one.placement_p <= 0.05)]
     if split:
         lines.append(
             f"- In {len(split)} of {len(standing.pairs)} pairs the permutation test and the interval disagree at the "
