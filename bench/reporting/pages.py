@@ -66,9 +66,14 @@ Links = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
 """Dataset and task -> what each side page is, and its file."""
 
 
-def plan_in(folder: Path) -> Callable[[str, str], Plan]:
-    """Dataset and task -> the plan in <folder>/<dataset>/<task>.toml."""
-    return lambda dataset, task: Plan.load(folder / dataset / f"{task}.toml")
+def plan_in(*folders: Path) -> Callable[[str, str], Plan]:
+    """Dataset and task -> the plan in <folder>/<dataset>/<task>.toml, of the first folder that has it."""
+
+    def plan_of(dataset: str, task: str) -> Plan:
+        paths = [folder / dataset / f"{task}.toml" for folder in folders]
+        return Plan.load(next(filter(Path.is_file, paths), paths[0]))
+
+    return plan_of
 
 
 def page(
@@ -222,13 +227,13 @@ def _claims(board: Board) -> list[str]:
         better = [one.first for one in found if one.significant and one.differences["auroc"].interval.value > 0]
         worse = [one.first for one in found if one.significant and one.differences["auroc"].interval.value < 0]
         lines += [f"- Better than the baseline: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."]
+    elif standing.undecided:
+        lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
     elif plan.baseline:
         lines.append(f"- The declared baseline, {plan.baseline}, has no run here that a row could be paired with.")
     if absent := plan.absent([row.name for row in board.rows]):
         lines.append(f"- Declared to be tested, and not here: {', '.join(absent)}.")
     if standing.pairs:
-    elif standing.undecided:
-        lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
         lines.append(
             f"- Groups: rows that share a letter are not told apart (Holm over all pairs, {len(standing.pairs)}); "
             f"resolvable difference of a pair {_range([one.resolvable for one in standing.pairs])}."
