@@ -330,29 +330,48 @@ def list_(
 @app.command()
 def leaderboard(
     runs: Runs = RUNS,
-    folder: Annotated[Path, typer.Option("--out", help="Where the pages are written.")] = BOARDS,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where pages are. [default: <runs>/leaderboards, or leaderboards if published]"),
+    ] = None,
     data: Data = DATA,
-    published: Annotated[bool, typer.Option(help="Board the results published in --out, not those in --runs.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where --out does not add up.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Board the results published in --out, not those in --runs.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail where what is published in --out does not add up.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones."""
     from bench.reporting import publish
     from bench.reporting.boards import as_data, make_boards
-    from bench.reporting.leaderboards import write_leaderboards
+    from bench.reporting.leaderboards import not_at_hand, write_leaderboards
     from bench.reporting.pages import plan_in
     from bench.reporting.results import find_results
     from bench.reporting.tables import board_table
     from bench.reporting.truth import truth_of
 
-    truth = truth_of(data)
+    truth, folder = truth_of(data), folder or (BOARDS if published or check else runs / BOARDS)
     if check:
+        if as_json:
+            raise BenchError("--check has nothing to print with --json: it names one fault a line")
         faults = publish.check(folder, truth)
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
-    boards = make_boards(publish.published_results(folder) if published else find_results(runs), truth, plan_in(folder))
-    if not boards and not published:
-        raise BenchError(f"no finished run with scores of fold 10 in {runs}")
+    found = publish.published_results(folder) if published else find_results(runs)
+    boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
+    if not boards:
+        where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
+        raise BenchError(f"no {where}")
+    if missing := not_at_hand(boards):
+        missing = f"no labels of {missing} at {data}"
+        if published:
+            raise BenchError(f"{missing}: published pages are computed anew; --data names the dataset's folder")
+        lacking = (
+            "scores are the results' own, without groups, ranks and differences; --data names the dataset's folder"
+        )
+        err.print(f"note: {missing}: {lacking}", markup=False, soft_wrap=True)
     written = write_leaderboards(boards, folder, truth)
     if as_json:
         print(json.dumps(as_data(boards), indent=1))
@@ -369,7 +388,7 @@ def compare(
     runs: Runs = RUNS,
     data: Data = DATA,
     task: Annotated[str | None, typer.Option(help="Where row names stand on several boards.")] = None,
-    fraction: Annotated[float | None, typer.Option(help="The same.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Where row names stand at several fractions.")] = None,
     boards: Annotated[Path, typer.Option(help="Where <dataset>/<task>.toml declares baseline and margin.")] = BOARDS,
     as_json: Json = False,
 ) -> None:
@@ -381,7 +400,7 @@ def compare(
     from bench.reporting.truth import truth_of
 
     chosen = select_rows(rows, runs, truth_of(data), task, fraction)
-    found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth)
+    found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
     if as_json:
         print(json.dumps(found.as_data(), indent=1))
         return

@@ -12,9 +12,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from bench.errors import BenchError
 from bench.evaluation import bootstrap, metrics
 from bench.evaluation.bootstrap import Estimate, Interval, Resampled, by_draw, draw, independent, resample, summarize
+from bench.evaluation.compare import difference
 from bench.evaluation.metrics import Bools, Floats, Ints
 
 Fold = tuple[Ints, Bools, Floats]
+ENDLESS = (-np.inf, np.inf)
 
 
 @pytest.fixture
@@ -220,7 +222,7 @@ def test_macro_and_difference_are_taken_within_each_draw(fold: Fold) -> None:
 
 def test_one_run_has_the_percentile_interval_around_its_value() -> None:
     draws = np.random.default_rng(0).gamma(2, size=2000)
-    summary = summarize([Estimate(np.array(1.5), draws)], level=0.9)
+    summary = summarize([Estimate(np.array(1.5), draws)], level=0.9, bounds=ENDLESS)
     moved = draws - draws.mean() + 1.5
 
     assert summary.interval == Interval(
@@ -229,6 +231,17 @@ def test_one_run_has_the_percentile_interval_around_its_value() -> None:
     assert summary.standard_error == summary.patient_sd == pytest.approx(draws.std(ddof=1))
     assert np.isnan(summary.run_sd)
     assert summary.few_runs
+
+
+def test_an_interval_ends_where_the_metric_does() -> None:
+    run = Estimate(np.array(0.98), np.linspace(0.93, 1.0, 200))
+
+    assert summarize([run]).interval.high == 1
+    assert summarize([run], bounds=ENDLESS).interval.high > 1
+    low = Estimate(np.array(0.02), np.linspace(0, 0.07, 200))
+    assert summarize([low]).interval.low == 0
+    assert difference([low], [low]).interval == Interval(0, 0, 0)
+    assert difference([low], [run]).interval.low < -0.9
 
 
 def test_runs_add_their_variance() -> None:
@@ -261,7 +274,7 @@ def test_intervals_of_three_runs_cover() -> None:
         fold_effect = random.normal()
         values = fold_effect + random.normal(0, np.sqrt(3), size=3)
         draws = random.normal(size=400)
-        interval = summarize([Estimate(np.array(value), value + draws) for value in values]).interval
+        interval = summarize([Estimate(np.array(v), v + draws) for v in values], bounds=ENDLESS).interval
         covered += interval.low <= 0 <= interval.high
 
     assert 0.92 < covered / 1000 < 0.98
@@ -282,7 +295,7 @@ def test_seeds_of_a_draw_are_no_draws() -> None:
             value = of_draw[place[0]] + of_fold + random.normal(0, 0.005)
             runs[place] = Estimate(np.array(value), value + fold)
         for unit, found in (("draws", independent(runs)), ("runs", list(runs.values()))):
-            interval = summarize(found).interval
+            interval = summarize(found, bounds=ENDLESS).interval
             covered[unit] += interval.low <= 0 <= interval.high
 
     assert 0.92 < covered["draws"] / 1000 < 0.98

@@ -268,7 +268,7 @@ def test_from_runs_to_a_leaderboard(run_bench: Bench, demo_set: Path, tmp_path: 
     assert board["synthetic"] is True
     assert [entry["row"][:3:2] for entry in board["declined"]] == [["fcn_wang", "lpft-sd"]]
     assert json.loads(ran.out)["cell"]["command"] == board["rows"][0]["command"]
-    text = next((tmp_path / "leaderboards").glob("synthetic-*/superdiag.md")).read_text()
+    text = next((tmp_path / "runs/leaderboards").glob("synthetic-*/superdiag.md")).read_text()
     assert "- lpft-sd on fcn_wang (random): stochastic depth needs" in text
 
     (result,) = (result for result in find_results(tmp_path / "runs") if result.incompatible is None)

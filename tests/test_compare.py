@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw, resample, summarize
+from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw, resample
 from bench.evaluation.compare import (
     difference,
     group_letters,
@@ -156,13 +156,13 @@ def test_a_resolvable_difference_is_found_in_four_of_five_studies(patient_sd: fl
     Monte Carlo standard error 1.3 points. By 2.8 standard errors it were 43 % without patients.
     """
     random = np.random.default_rng(0)
-    noise = patient_sd * np.random.default_rng(1).normal(size=200)
-    typical = summarize([Estimate(np.array(x), noise) for x in (-0.01, 0.0, 0.01)])
+    noise, nothing = patient_sd * np.random.default_rng(1).normal(size=200), [Estimate(np.zeros(()), np.zeros(200))] * 3
+    typical = difference([Estimate(np.array(x), noise) for x in (-0.01, 0.0, 0.01)], nothing)
     true = resolvable_difference(typical)
     found = []
     for _ in range(1000):
         values = true + patient_sd * random.normal() + 0.01 * random.normal(size=3)
-        found.append(interval_p(summarize([Estimate(np.array(x), noise) for x in values])) <= 0.05)
+        found.append(interval_p(difference([Estimate(np.array(x), noise) for x in values], nothing)) <= 0.05)
 
     assert 0.74 < np.mean(found) < 0.86
 

@@ -13,7 +13,7 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Resampled, draw, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
 from bench.evaluation.placements import difference_p, placements
-from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compared, stand
+from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compare_pairs, compared, stand
 
 RANDOM = np.random.default_rng(0)
 Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
@@ -119,7 +119,7 @@ def test_runs_of_a_draw_count_once() -> None:
         [np.mean([placements(Y_TRUE[:, :2], row[d, s].y_score[:, :2]) for s in seeds], axis=0) for d, seeds in DRAWN]
         for row in rows.values()
     ]
-    assert found.interval_p == pytest.approx(difference_p(PATIENTS, Y_TRUE[:, :2], *placed))
+    assert found.placement_p == pytest.approx(difference_p(PATIENTS, Y_TRUE[:, :2], *placed))
 
 
 DRAWN = ((0, (0, 1)), (1, (2, 3)))
@@ -183,6 +183,46 @@ def test_a_tuned_row_has_the_tuned_baseline() -> None:
     assert Plan("ft").contrasts(names[1:], tuned) == [(names[1], names[2]), (names[3], names[2])]
 
 
+def test_a_tuned_row_has_the_tuned_baseline_however_it_is_compared() -> None:
+    names = ["ft on net (random)", "ft(lr=0.1) on net (random)", "lpft(lr=0.1) on net (random)"]
+    rows = dict(zip(names, (row(1.0), row(1.2), row(1.4)), strict=True))
+
+    for found in (compared(rows, Plan("ft"), TRUTH, names[1:]), stand(rows, Plan("ft"), TRUTH, names[1:])):
+        assert found is not None
+        assert [one.second for one in found.baseline.values()] == [names[1]]
+
+
+def test_a_baseline_that_may_be_either_is_said_and_nothing_tested() -> None:
+    names = ["ft(lr=0.1) on net (random)", "ft(lr=0.2) on net (random)", "lp on net (random)"]
+    rows = dict(zip(names, (row(1.0), row(1.2), row(0.1)), strict=True))
+
+    for found in (compared(rows, Plan("ft"), TRUTH), stand(rows, Plan("ft"), TRUTH)):
+        assert found is not None
+        assert found.baseline == {}
+        assert found.undecided == f"the declared baseline 'ft' may be any of {names[0]}, {names[1]}: say which"
+        assert len(set(found.letters.values())) > 1
+
+
+@pytest.mark.parametrize("quality", [1.0, 1.4])
+def test_a_contrast_is_that_of_its_pair(quality: float) -> None:
+    """Whichever row stands first, a row minus its baseline is what `compare_pairs` gives for it."""
+    rows = {"first": row(1.2), "second": row(quality)}
+    for name, baseline in (("first", "second"), ("second", "first")):
+        found = compared(rows, Plan(baseline), TRUTH).baseline[name]
+        (expected,) = compare_pairs(rows, [(name, baseline)], 0.005, TRUTH, per_label=True)
+
+        assert (found.first, found.second, found.p_adjusted) == (name, baseline, pytest.approx(expected.p_adjusted))
+        for summary, other in zip(
+            [*found.differences.values(), found.labels["A"]],
+            [*expected.differences.values(), expected.labels["A"]],
+            strict=True,
+        ):
+            assert dataclasses.astuple(summary.interval) == pytest.approx(dataclasses.astuple(other.interval))
+            assert summary.standard_error == pytest.approx(other.standard_error)
+    (same,) = compared({"one": row(1.2), "other": row(1.2)}, Plan("one"), TRUTH).baseline.values()
+    assert str(same.differences["auroc"].interval.value) == "0.0"  # not -0.0, which pages would show
+
+
 def test_what_was_declared_and_is_missing_is_named() -> None:
     assert Plan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
     assert Plan("ft").absent(NAMES) == []
@@ -217,6 +257,16 @@ def test_nothing_is_claimed_where_no_label_is_frequent() -> None:
     assert stand(ROWS, Plan(), few) is None
     with pytest.raises(BenchError, match="has 10 positives"):
         compared(ROWS, Plan(), few)
+
+
+def test_a_label_with_one_negative_is_no_label_to_claim_by() -> None:
+    """Nobody can tell how much one negative varies: its p was NaN, and with it that of all."""
+    most = np.hstack([Y_TRUE[:, :2], np.arange(300)[:, None] > 0])
+    found = stand({"one": ROWS["best"], "other": ROWS["bad"]}, Plan(), dataclasses.replace(TRUTH, y_true=most))
+    assert found is not None
+
+    assert found.pairs[0].significant
+    assert found.pairs[0].p == stand({"one": ROWS["best"], "other": ROWS["bad"]}, Plan(), TRUTH).pairs[0].p  # type: ignore[union-attr]
 
 
 def test_pairs_tested_together_have_the_p_they_have_alone() -> None:

@@ -263,7 +263,7 @@ def test_from_headers_to_a_board_that_holds(
     found = [[float(row[label]) for label in stored.labels] for row in told]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-stored.logits.astype(float))), atol=1e-4)
 
-    page = home / "leaderboards" / load_records(folder).name / "cpsc2018.md"
+    page = home / "runs/leaderboards" / load_records(folder).name / "cpsc2018.md"
     assert "| net1d_mini, from 500 Hz" in page.read_text()
     assert "F1" in page.with_name("cpsc2018-calibration.md").read_text()
     assert not [fault for fault in faults_of(result, truth_of(headers)) if "commit" not in fault]

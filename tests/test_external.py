@@ -187,4 +187,4 @@ assert "torch" not in sys.modules
 
     assert done.returncode == 0, done.stderr
     assert "as Strodthoff et al. 2020" in done.stdout
-    assert list((tmp_path / "leaderboards").glob("synthetic-*/superdiag.md"))
+    assert list((tmp_path / "runs/leaderboards").glob("synthetic-*/superdiag.md"))

@@ -71,6 +71,7 @@ def test_label_sets_and_their_macro() -> None:
 
     np.testing.assert_array_equal(metrics.defined(y_true), [True, True, False, False])
     np.testing.assert_array_equal(metrics.frequent(y_true), [False, True, False, False])
+    np.testing.assert_array_equal(metrics.frequent(~y_true), [False, True, False, False])  # nor with few negatives
     values = np.array([[0.6, 0.8, np.nan, np.nan], [0.5, 0.7, np.nan, np.nan]])
     np.testing.assert_allclose(metrics.macro(values, metrics.defined(y_true)), [0.7, 0.6])
     assert np.isnan(metrics.macro(values, np.ones(4, dtype=bool))).all()

@@ -206,7 +206,7 @@ def test_a_strangers_tasks_are_counted_run_and_boarded(wheel_venv: Venv, demo_se
     assert 0 < positives < result["split"]["train_records"] - 10, "those without it train too"
     board = wheel_venv.bench("leaderboard", "--runs", "normal-runs", "--data", demo_set)
     assert board.returncode == 0, board.stderr
-    (page,) = wheel_venv.work.glob("leaderboards/*/normal.md")
+    (page,) = wheel_venv.work.glob("normal-runs/leaderboards/*/normal.md")
     assert "| tiny_pool" in page.read_text()
 
 

@@ -153,6 +153,49 @@ def test_a_reader_needs_no_torch(tables: Path, runs: list[Path], tmp_path: Path)
         assert says in done.stdout, words
 
 
+def bench(*words: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """`bench` in a folder."""
+    command = [sys.executable, "-m", "bench", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_published_pages_are_not_written_without_the_labels(shelf: Path, tmp_path: Path) -> None:
+    """They would lose groups, intervals and p; nor is a folder without results turned into leaderboards."""
+    before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
+    for words, says in (
+        ([], "error: no labels of superdiag on "),
+        (["--out", "typo"], "error: no published result in typo"),
+        (["--check", "--json"], "error: --check has nothing to print with --json"),
+    ):
+        done = bench("leaderboard", "--published", "--data", "nowhere", *words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(says) and done.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "typo").exists()
+
+
+def test_boards_of_ones_own_runs_leave_the_published_alone(
+    shelf: Path, runs: list[Path], tmp_path: Path, tables: Path
+) -> None:
+    """They stand below the runs, by the same plan, and say what they lack."""
+    before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
+    shutil.copytree(runs[0].parents[1], tmp_path / "runs")
+    pages = {}
+    for data in ("nowhere", str(tables)):
+        done = bench("leaderboard", "--data", data, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        note = (
+            "note: no labels of superdiag on " in done.stderr
+            and " at nowhere: scores are the results' own" in done.stderr
+        )
+        assert note is (data == "nowhere")
+        (page,) = (tmp_path / "runs/leaderboards").glob("*/superdiag.md")
+        pages[data] = page.read_text()
+
+    assert "| baseline |" in pages[str(tables)] and "| baseline |" not in pages["nowhere"]
+    assert {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()} == before
+
+
 def edit_json(**changes: object) -> Callable[[Path], None]:
     """Changes a result's document at `section__key__...`."""
 

@@ -1,5 +1,6 @@
 """Rows that a user names: a folder stands for itself, a name for all its runs, and what is ambiguous is said."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
-from bench.reporting.results import EXTERNAL, write_result
+from bench.reporting.results import EXTERNAL, RESULT, write_result
 from bench.reporting.selection import select_rows
 
 RANDOM = np.random.default_rng(0)
@@ -52,9 +53,37 @@ def test_names_and_folders(runs: Path) -> None:
     assert {name: sorted(row) for name, row in found.rows.items()} == {name: [(0, 0)] for name in folders}
 
 
+def rewrite(folder: Path, **changes: object) -> None:
+    """Changes what a result says of its dataset, or adds a section."""
+    document = json.loads((folder / RESULT).read_text())
+    (folder / RESULT).write_text(json.dumps({**document, **changes}))
+
+
+def test_runs_that_the_dataset_at_hand_cannot_judge_are_no_choice(runs: Path) -> None:
+    names = ["one (external)", "other (external)"]
+    for name in ("one", "other"):
+        for seed in range(2):
+            rewrite(runs / f"{name}-0.1-{seed}", dataset={"name": "elsewhere", "synthetic": False})
+
+    found = select_rows(names, runs, lambda result: TRUTH if result.document["dataset"]["name"] == "set" else None)
+    assert found.dataset == "set"
+    with pytest.raises(BenchError, match=r"fraction 0.1 on elsewhere; --task form --fraction 1 on set: choose one"):
+        select_rows(names, runs, lambda result: TRUTH)
+
+
+def test_rows_that_were_searched_for_are_known(runs: Path) -> None:
+    rewrite(runs / "one-1.0-1", search={"trials": [{}, {}]})
+
+    found = select_rows(["one (external)", "other (external)"], runs, lambda result: TRUTH, fraction=1.0)
+    assert found.tuned == {"one (external)"}
+
+
 def test_what_cannot_be_meant_is_said(runs: Path) -> None:
     for names, message in (
-        (["one (external)", "other (external)"], "--task form --fraction 0.1; --task form --fraction 1: choose one"),
+        (
+            ["one (external)", "other (external)"],
+            "--task form --fraction 0.1 on set; --task form --fraction 1 on set: choose one",
+        ),
         (["one (external)", "otter (external)"], r"Did you mean 'other \(external\)'\?"),
         (["one (external)", "one (external)"], "named twice"),
     ):

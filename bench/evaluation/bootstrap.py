@@ -86,6 +86,11 @@ class Summary:
     standard_error: float  # of the mean: patients and runs together
     degrees_of_freedom: float  # of the standard error: infinite where patients are all the doubt
 
+    def __neg__(self) -> "Summary":
+        """The same difference the other way round."""
+        found = self.interval
+        return replace(self, interval=Interval(0.0 - found.value, 0.0 - found.high, 0.0 - found.low))
+
     @property
     def few_runs(self) -> bool:
         """Whether there are too few runs to know how much they vary."""
@@ -211,7 +216,7 @@ def independent(runs: Mapping[tuple[int, int], Estimate]) -> list[Estimate]:
     ]
 
 
-def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
+def summarize(runs: Sequence[Estimate], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Summary:
     """The row of these independent runs (one number each): their mean, never that of pooled scores.
 
     One run: the percentile interval of its draws, moved so that their mean is the value. That matters for average
@@ -219,6 +224,7 @@ def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
     the interval's width on task `all`; AUROC does not move. Several runs: the variance between runs, over their number,
     is added to the patients' and widens that interval about the median of the draws; and as the variance of few runs
     is hardly known, the normal quantile becomes that of t with the degrees of freedom of the sum (Satterthwaite 1946).
+    The interval ends where the metric does, at `bounds`.
     """
     values, draws = np.array([run.value for run in runs]), np.mean([run.draws for run in runs], axis=0)
     draws = draws + (values.mean() - draws.mean())
@@ -229,8 +235,8 @@ def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
     run_error = z * summary.run_sd / math.sqrt(len(runs)) if len(runs) > 1 else 0.0
     interval = Interval(
         value=summary.interval.value,
-        low=float(center - few * np.hypot(center - low, run_error)),
-        high=float(center + few * np.hypot(high - center, run_error)),
+        low=float(np.maximum(center - few * np.hypot(center - low, run_error), bounds[0])),
+        high=float(np.minimum(center + few * np.hypot(high - center, run_error), bounds[1])),
     )
     return replace(summary, interval=interval)
 

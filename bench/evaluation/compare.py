@@ -28,7 +28,7 @@ CHUNK = 1000  # permutations at once
 
 def difference(first: Sequence[Estimate], second: Sequence[Estimate], level: float = 0.95) -> Summary:
     """First minus second: the mean over paired runs, with the interval of `summarize`."""
-    return summarize([a - b for a, b in zip(first, second, strict=True)], level)
+    return summarize([a - b for a, b in zip(first, second, strict=True)], level, bounds=(-1.0, 1.0))
 
 
 def resolvable_difference(difference: Summary) -> float:

@@ -17,7 +17,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MIN_POSITIVES = 10  # intervals of rarer labels cover too seldom for a claim to rest on them
+MIN_POSITIVES = 10  # and negatives: intervals of rarer labels cover too seldom for a claim to rest on them
 
 
 def checked(y_true: NDArray[Any], y_score: NDArray[Any]) -> tuple[Bools, Floats]:
@@ -41,8 +41,9 @@ def defined(y_true: NDArray[Any]) -> Bools:
 
 
 def frequent(y_true: NDArray[Any]) -> Bools:
-    """[label] True for the defined labels with at least MIN_POSITIVES positives: those that claims rest on."""
-    return np.asarray(defined(y_true) & (np.asarray(y_true).astype(bool).sum(axis=0) >= MIN_POSITIVES))
+    """[label] True for labels with at least MIN_POSITIVES positives and so many negatives: what claims rest on."""
+    num_positives = np.asarray(y_true).astype(bool).sum(axis=0)
+    return np.asarray(np.minimum(num_positives, len(y_true) - num_positives) >= MIN_POSITIVES)
 
 
 def macro(values: Floats, labels: Bools) -> Floats:

@@ -55,13 +55,8 @@ class Row:
 
     @property
     def num_trials(self) -> int:
-        """Settings that were tried on fold 9 to find this one; 0 where none was looked for.
-
-        Nor was one where the method as given won and has a run of no search: that recipe needed none.
-        """
-        trials = [run.document.get("search", {}).get("trials", ()) for run in self.runs]
-        as_given = all(tried[0]["method"] == self.method for tried in trials if tried)
-        return 0 if as_given and not all(trials) else max(map(len, trials))
+        """As the function says of its runs."""
+        return num_trials(self.runs)
 
     @property
     def few_runs(self) -> bool:
@@ -73,6 +68,16 @@ class Row:
         """What rows are sorted by: macro AUROC over the labels with at least 10 test positives, or all."""
         frequent = interval_of(self.summaries["frequent"]["auroc"]).value
         return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
+
+
+def num_trials(runs: Sequence[Result]) -> int:
+    """Settings that were tried on fold 9 to find that of a row with these runs; 0 where none was looked for.
+
+    Nor was one where the method as given won and has a run of no search: that recipe needed none.
+    """
+    trials = [run.document.get("search", {}).get("trials", ()) for run in runs]
+    as_given = all(tried[0]["method"] == run.row[2] for run, tried in zip(runs, trials, strict=True) if tried)
+    return 0 if as_given and not all(trials) else max(map(len, trials))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,36 +121,19 @@ def make_boards(
     results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: Plan()
 ) -> list[Board]:
     """Boards of all finished results, fold 10 scored; runs that only selected (`--stage val`) are left out."""
-    groups: dict[_Key, list[Result]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, float, str], list[Result]] = defaultdict(list)
     for result in results:
         if result.document["stage"] == "test":
-            dataset, cell = result.document["dataset"]["name"], result.cell
-            groups[dataset, cell["task"], result.fingerprint, cell["fraction"], result.manifest].append(result)
-    return [
-        _board(*key, group, truth, plan_of(key[0], key[1]))
-        for key, group in sorted(groups.items(), key=lambda item: _page_order(item[0]))
-    ]
+            groups[result.board].append(result)
+    boards = [_board(group, truth, plan_of(dataset, task)) for (dataset, task, *_), group in groups.items()]
+    return sorted(boards, key=_page_order)
 
 
-_Key = tuple[str, str, str, float, str]
-"""Dataset, task, fingerprint, fraction and manifest."""
+def _page_order(board: Board) -> tuple[Any, ...]:
+    return board.dataset, board.task, board.fingerprint, bool(board.manifest), -board.fraction, board.manifest
 
 
-def _page_order(key: _Key) -> tuple[Any, ...]:
-    dataset, task, fingerprint, fraction, manifest = key
-    return dataset, task, fingerprint, bool(manifest), -fraction, manifest
-
-
-def _board(
-    dataset: str,
-    task: str,
-    fingerprint: str,
-    fraction: float,
-    manifest: str,
-    results: Sequence[Result],
-    truth: LabelsOf,
-    plan: Plan,
-) -> Board:
+def _board(results: Sequence[Result], truth: LabelsOf, plan: Plan) -> Board:
     by_row: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     check_draws(results)
     for result in results:
@@ -156,6 +144,7 @@ def _board(
     rows = [_row(key, ordered(runs), labels) for key, runs in by_row.items()]
     rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
     tuned = {row.name for row in rows if row.num_trials}
+    dataset, task, fingerprint, fraction, manifest = results[0].board
     return Board(
         dataset,
         bool(results[0].document["dataset"]["synthetic"]),

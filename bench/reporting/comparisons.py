@@ -149,8 +149,8 @@ class Comparison:
     """Metric -> difference of its macro average over the labels with at least 10 positives."""
     permutation_p: float
     """Of macro AUROC, by swapping whole patients."""
-    interval_p: float
-    """Of macro AUROC, by the standard error of the difference: patients and runs."""
+    placement_p: float
+    """Of macro AUROC, by DeLong's standard error on whole patients, and runs: `placements.difference_p`."""
     practically_equal: bool
     p_adjusted: float = math.nan
     """The larger p, after Holm over the family."""
@@ -158,10 +158,16 @@ class Comparison:
     labels: Mapping[str, Summary] = field(default_factory=dict)
     """Label -> difference of AUROC; only where asked for."""
 
+    def __neg__(self) -> Comparison:
+        """Second row minus first."""
+        differences = {metric: -summary for metric, summary in self.differences.items()}
+        labels = {label: -summary for label, summary in self.labels.items()}
+        return replace(self, first=self.second, second=self.first, differences=differences, labels=labels)
+
     @property
     def p(self) -> float:
         """The larger of both: each test is blind where the other sees."""
-        return max(self.permutation_p, self.interval_p)
+        return max(self.permutation_p, self.placement_p)
 
     @property
     def significant(self) -> bool:
@@ -191,6 +197,8 @@ class Standing:
     """Every pair, adjusted over all of them."""
     baseline: Mapping[str, Comparison]
     """Row -> its difference from the declared baseline, adjusted over the declared family."""
+    undecided: str = ""
+    """Why no row was tested against the declared baseline, where it may be several rows."""
 
     @property
     def baselines(self) -> set[str]:
@@ -205,8 +213,12 @@ def stand(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable, tuned: C
     names = list(rows)
     pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
     every = compare_pairs(rows, pairs, plan.margin, truth)
-    baseline = against_baseline(rows, plan, truth, tuned)
-    return Standing(_rank_intervals(rows, truth), _letters(names, every), tuple(every), baseline)
+    return Standing(
+        _rank_intervals(rows, truth),
+        _letters(names, every),
+        tuple(every),
+        *_against_baseline(names, plan, every, tuned),
+    )
 
 
 def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str]:
@@ -218,12 +230,22 @@ def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str
     return dict(zip(names, compare.group_letters(differs), strict=True))
 
 
-def against_baseline(
-    rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable, tuned: Container[str] = ()
-) -> dict[str, Comparison]:
-    """Row -> its comparison with the declared baseline, adjusted over the declared family."""
-    pairs = [(name, other) for name, other in plan.contrasts(list(rows), tuned) if _shared(rows[name], rows[other])]
-    return {found.first: found for found in compare_pairs(rows, pairs, plan.margin, truth)}
+def _against_baseline(
+    rows: Sequence[str], plan: Plan, pairs: Sequence[Comparison], tuned: Container[str]
+) -> tuple[dict[str, Comparison], str]:
+    """Row -> its comparison with the declared baseline, adjusted over the declared family; or why there is none.
+
+    `pairs` are all that have a run in common.
+    """
+    try:
+        contrasts = plan.contrasts(rows, tuned)
+    except BenchError as error:
+        return {}, str(error)
+    known = {(one.first, one.second): one for one in pairs}
+    found = [
+        known[pair] if pair in known else -known[pair[::-1]] for pair in contrasts if {pair, pair[::-1]} & set(known)
+    ]
+    return {one.first: one for one in _adjusted(found)}, ""
 
 
 def compare_pairs(
@@ -276,8 +298,13 @@ def compare_pairs(
                 labels=label_differences(one, other, truth) if per_label else {},
             )
         )
-    adjusted = compare.holm([one.p for one in found])
-    return [replace(one, p_adjusted=float(p), family_size=len(found)) for one, p in zip(found, adjusted, strict=True)]
+    return _adjusted(found)
+
+
+def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
+    """The same with their p-values adjusted over all of them."""
+    adjusted = compare.holm([one.p for one in family])
+    return [replace(one, p_adjusted=float(p), family_size=len(family)) for one, p in zip(family, adjusted, strict=True)]
 
 
 def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
@@ -329,6 +356,8 @@ class Compared:
     letters: Mapping[str, str]
     """Row -> groups, the rows as they were named."""
     margin: float
+    undecided: str = ""
+    """As in a standing."""
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, for --json."""
@@ -340,7 +369,7 @@ class Compared:
         }
 
 
-def compared(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Compared:
+def compared(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable, tuned: Container[str] = ()) -> Compared:
     """Every pair of rows in the order in which they were named."""
     if len(rows) < 2:
         raise BenchError("name at least two rows to compare")
@@ -351,7 +380,8 @@ def compared(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Co
     values = {name: np.mean([run.value for run in estimates(row, "auroc", chosen)]) for name, row in rows.items()}
     letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
     as_named = {name: letters[name] for name in rows}
-    return Compared(tuple(pairs), against_baseline(rows, plan, truth), as_named, plan.margin)
+    baseline, undecided = _against_baseline(list(rows), plan, pairs, tuned)
+    return Compared(tuple(pairs), baseline, as_named, plan.margin, undecided)
 
 
 def as_data(found: Comparison) -> dict[str, Any]:
@@ -362,7 +392,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "num_pairs": found.num_pairs,
         **{metric: _plain(summary) for metric, summary in found.differences.items()},
         "permutation_p": found.permutation_p,
-        "interval_p": found.interval_p,
+        "placement_p": found.placement_p,
         "p_adjusted": found.p_adjusted,
         "family_size": found.family_size,
         "resolvable": found.resolvable,

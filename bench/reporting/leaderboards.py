@@ -60,6 +60,11 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
     return [*written, *write_pages(boards, folder, around, pictures, links)]
 
 
+def not_at_hand(boards: Sequence[Board]) -> str:
+    """Tasks and datasets whose scores are the results' own, as the labels are not at hand; or nothing."""
+    return ", ".join(dict.fromkeys(f"{one.task} on {one.dataset}" for one in boards if one.rows and not one.recomputed))
+
+
 def _slug(board: Board, group: Sequence[Board]) -> str:
     """The start of a board's picture files; a manifest and a second fingerprint on the page need their own."""
     several = len({one.fingerprint for one in group}) > 1

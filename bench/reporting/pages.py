@@ -66,9 +66,14 @@ Links = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
 """Dataset and task -> what each side page is, and its file."""
 
 
-def plan_in(folder: Path) -> Callable[[str, str], Plan]:
-    """Dataset and task -> the plan in <folder>/<dataset>/<task>.toml."""
-    return lambda dataset, task: Plan.load(folder / dataset / f"{task}.toml")
+def plan_in(*folders: Path) -> Callable[[str, str], Plan]:
+    """Dataset and task -> the plan in <folder>/<dataset>/<task>.toml, of the first folder that has it."""
+
+    def plan_of(dataset: str, task: str) -> Plan:
+        paths = [folder / dataset / f"{task}.toml" for folder in folders]
+        return Plan.load(next(filter(Path.is_file, paths), paths[0]))
+
+    return plan_of
 
 
 def page(
@@ -222,6 +227,8 @@ def _claims(board: Board) -> list[str]:
         better = [one.first for one in found if one.significant and one.differences["auroc"].interval.value > 0]
         worse = [one.first for one in found if one.significant and one.differences["auroc"].interval.value < 0]
         lines += [f"- Better than the baseline: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."]
+    elif standing.undecided:
+        lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
     elif plan.baseline:
         lines.append(f"- The declared baseline, {plan.baseline}, has no run here that a row could be paired with.")
     if absent := plan.absent([row.name for row in board.rows]):
@@ -233,7 +240,7 @@ def _claims(board: Board) -> list[str]:
         )
     equal = [f"{one.first} = {one.second}" for one in standing.pairs if one.practically_equal]
     lines.append(f"- Practically equal (the whole interval within ±{margin}): {'; '.join(equal) or 'no pair'}.")
-    split = [one for one in standing.pairs if (one.permutation_p <= 0.05) != (one.interval_p <= 0.05)]
+    split = [one for one in standing.pairs if (one.permutation_p <= 0.05) != (one.placement_p <= 0.05)]
     if split:
         lines.append(
             f"- In {len(split)} of {len(standing.pairs)} pairs the permutation test and the interval disagree at the "

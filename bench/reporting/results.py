@@ -103,6 +103,12 @@ class Result:
         return self.document.get("split", {}).get("sha256")  # type: ignore[no-any-return]
 
     @property
+    def board(self) -> tuple[str, str, str, float, str]:
+        """Dataset, task, fingerprint, fraction and manifest: the board on which it stands."""
+        cell = self.cell
+        return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
+
+    @property
     def external(self) -> bool:
         """Whether its scores were made elsewhere."""
         return bool(self.cell["method"] == EXTERNAL)

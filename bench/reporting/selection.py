@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.reporting.boards import LabelsOf, check_draws, ordered, scored_run
+from bench.reporting.boards import LabelsOf, check_draws, num_trials, ordered, scored_run
 from bench.reporting.comparisons import ScoredRow
 from bench.reporting.results import RESULT, Result, find_results, load_result, row_name
 
@@ -23,6 +23,8 @@ class Selection:
     task: str
     rows: Mapping[str, ScoredRow]
     truth: LabelTable
+    tuned: frozenset[str]
+    """The rows that a search on fold 9 found."""
 
 
 def select_rows(
@@ -35,7 +37,7 @@ def select_rows(
     wanted = [name for name in names if name not in folders]
     chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
     if wanted:
-        chosen |= _by_name(wanted, [*folders.values()], runs, task, fraction)
+        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction)
     first = chosen[names[0]][0]
     for name in names:
         for run in chosen[name]:
@@ -58,25 +60,24 @@ def select_rows(
         name: {(0, 0) if alone else run.place: scored_run(run, table) for run in ordered(chosen[name])}
         for name in names
     }
-    return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table)
+    tuned = frozenset(name for name in names if num_trials(chosen[name]))
+    return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned)
 
 
 def _by_name(
-    wanted: Sequence[str], given: Sequence[Result], runs: Path, task: str | None, fraction: float | None
+    wanted: Sequence[str],
+    given: Sequence[Result],
+    runs: Path,
+    truth: LabelsOf,
+    task: str | None,
+    fraction: float | None,
 ) -> dict[str, list[Result]]:
     places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in find_results(runs):
         if result.incompatible is not None or result.document["stage"] != "test":
             continue
         if task in (None, result.cell["task"]) and fraction in (None, result.cell["fraction"]):
-            place = (
-                result.document["dataset"]["name"],
-                result.cell["task"],
-                result.fingerprint,
-                result.cell["fraction"],
-                result.manifest,
-            )
-            places[place][row_name(*result.row)].append(result)
+            places[result.board][row_name(*result.row)].append(result)
     known = sorted({name for rows in places.values() for name in rows})
     for name in wanted:
         if name not in known:
@@ -88,10 +89,15 @@ def _by_name(
         for place, rows in places.items()
         if all(name in rows for name in wanted) and all(one.fingerprint == place[2] for one in given)
     }
+    if len(fitting) > 1:  # what the dataset at hand cannot judge is no choice, but alone it says what is missing
+        judged = {place: rows for place, rows in fitting.items() if truth(rows[wanted[0]][0]) is not None}
+        fitting = judged or fitting
     if len(fitting) != 1:
         where = "; ".join(
-            f"--task {place[1]} --fraction " + (f"{place[3]!r} ({place[4]})" if place[4] else f"{place[3]:g}")
-            for place in sorted(fitting)
+            f"--task {task} --fraction "
+            + (f"{fraction!r} ({manifest})" if manifest else f"{fraction:g}")
+            + f" on {dataset}"
+            for dataset, task, _, fraction, manifest in sorted(fitting)
         )
         raise BenchError(
             f"these rows are together at {where}: choose one"

@@ -44,7 +44,7 @@ SHAPES = (0.5, 1.0, 1.5, 2.5)
 NUM_MODELS, NUM_SEEDS = len(SHAPES), 3
 RULES: Mapping[str, Callable[[Comparison], float]] = {
     "permutation test alone": lambda found: found.permutation_p,
-    "interval alone": lambda found: found.interval_p,
+    "interval alone": lambda found: found.placement_p,
     "larger p": lambda found: found.p,
 }
 NUM_DRAWS = 400

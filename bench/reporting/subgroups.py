@@ -77,7 +77,7 @@ def subgroup_page(board: Board, truth: Truth) -> str:
 
 def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
     part = truth.select(mask)
-    chosen = metrics.frequent(part.y_true) & metrics.frequent(~part.y_true)
+    chosen = metrics.frequent(part.y_true)
     counts = [f"{len(part):,}", f"{len(np.unique(part.patient_id)):,}", str(int(chosen.sum()))]
     if not chosen.any():
         return [*counts, *["–"] * len(rows)]

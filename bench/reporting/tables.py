@@ -69,11 +69,11 @@ def comparison_tables(found: Compared) -> list[Table]:
         add_row(rows, [place, name, found.letters[name]])
 
     shown = new_table("first minus second, labels with ≥ 10 positives")
-    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p interval", "p Holm", "resolvable", "pairs"):
+    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p Holm", "resolvable", "pairs"):
         shown.add_column(head)
     for one in found.pairs:
         differences = [spell_difference(one.differences[metric]) for metric in ("auroc", "average_precision")]
-        numbers = [*map(spell_p, (one.permutation_p, one.interval_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
+        numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
         few = "*" if one.few_pairs else ""
         pair = f"{places[one.first]} − {places[one.second]}"
         add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
@@ -81,6 +81,7 @@ def comparison_tables(found: Compared) -> list[Table]:
     for name, one in found.baseline.items():
         words.append(f"against the declared baseline {places[one.second]}, Holm over {one.family_size}: ")
         words[-1] += f"{places[name]} {spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
+    words += [found.undecided] if found.undecided else []
     equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
     words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
     if any(one.few_pairs for one in found.pairs):
