@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
@@ -90,15 +89,17 @@ def execute(cell: Cell, options: Options) -> Result:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
             code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
-            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code)
             model.made_by = makers(cell, method)
+            preparing = time.monotonic()
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
+            began += time.monotonic() - preparing  # once for all cells, so no cost of this one
+            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, began)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
             reports = train(
                 model,
                 method,
-                SignalSource.of(signals, parts.train, dtype(precision)),
-                SignalSource.of(signals, parts.val, dtype(precision)),
+                SignalSource.of(signals, parts.train, dtype(precision), world.device),
+                SignalSource.of(signals, parts.val, dtype(precision), world.device),
                 seed=cell.seed,
                 world=world,
                 precision=precision,
@@ -111,9 +112,10 @@ def execute(cell: Cell, options: Options) -> Result:
             load_classifier(model, folder.path / WEIGHTS)
             folds = folds_to_score(table, options.stage)
             frozen = all(report.on_features for report in reports)
-            predictions = {f: predict_fold(model, signals, t, world, precision, frozen) for f, t in folds.items()}
+            predictions = predict_folds(model, signals, folds, world, precision, frozen)
             scored = outcome(options.stage, model, signals, reports, predictions, folds)
-            document = {**plan, "cost": cost(began, world), "environment": environment(world), **scored}
+            costs = cost(checkpoints.run_seconds(), world)
+            document = {**plan, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
             return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])
 
@@ -156,13 +158,23 @@ def makers(cell: Cell, method: Method) -> str:
     return json.dumps(plugins, sort_keys=True)
 
 
-def predict_fold(
-    model: Classifier, signals: PreparedSignals, truth: LabelTable, world: World, precision: Precision, frozen: bool
-) -> Predictions:
-    """The model's logits for every record of a fold; a backbone that stayed frozen may have features at hand."""
-    source: Source = SignalSource.of(signals, truth, dtype(precision))
+def predict_folds(
+    model: Classifier,
+    signals: PreparedSignals,
+    folds: Mapping[int, LabelTable],
+    world: World,
+    precision: Precision,
+    frozen: bool,
+) -> dict[int, Predictions]:
+    """The model's logits for every record of each fold; a backbone that stayed frozen may have features at hand."""
     module: nn.Module = model
+    sources: Sequence[Source] = [
+        SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()
+    ]
     if frozen:
-        module, source = model.head, compute_features(model, source, world, precision)
-    logits = predict(module, source, model.backbone.signals.aggregate, world, precision)
-    return Predictions(truth.ecg_id, truth.labels, logits.to(torch.float64).numpy().astype(np.float32))
+        module, (sources, _) = model.head, compute_features(model, sources, world, precision)
+    predictions = {}
+    for (fold, truth), source in zip(folds.items(), sources, strict=True):
+        logits = predict(module, source, model.backbone.signals.aggregate, world, precision)
+        predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
+    return predictions

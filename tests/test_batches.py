@@ -1,14 +1,16 @@
 """The order of records and their crops depend on seed, phase and epoch, and on nothing else."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
-from bench.training.batches import SignalSource, cut_windows, epoch_batches, num_batches, random_stream
+from bench.training.batches import DeviceSource, SignalSource, cut_windows, epoch_batches, num_batches, random_stream
 
 
 def source(window_s: float | None) -> SignalSource:
@@ -89,3 +91,33 @@ def _untouched_generators() -> Iterator[None]:
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("window_s", [None, 2.5])
+@pytest.mark.parametrize("fitted_on", ["", "folds 1-8"])
+@pytest.mark.parametrize("room", [True, False])
+def test_a_device_gives_the_same_signals_from_its_memory(
+    window_s: float | None, fitted_on: str, room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, also where it has no room for all records; the copy is in several parts."""
+    disk = source(window_s)
+    random = np.random.default_rng(0)
+    values = random.integers(-32767, 32768, size=disk.signals.values.shape).astype(np.int16)
+    scale = random.random(20).astype(np.float32)
+    signals = replace(disk.signals, values=values, scale=scale, scaling=Scaling(0.1, 0.7, fitted_on))
+    disk = replace(disk, signals=signals)
+    monkeypatch.setattr("bench.training.batches.CHUNK", 7)
+    held = DeviceSource(disk.signals, disk.rows, disk.labels, disk.dtype, torch.device("cpu"))
+    if not room:
+        vars(held)["_held"] = None
+    rows = np.array([0, 19, 3, 7])
+
+    def both(one: SignalSource) -> list[Tensor]:
+        return [one.training(rows, (0, "p", 1)), one.windows(rows)]
+
+    for ours, expected in zip(both(held), both(disk), strict=True):
+        assert ours.dtype == expected.dtype and expected.abs().max() > 0
+        assert torch.equal(ours, expected)
+    if room:
+        values[:] = 0
+        assert held.windows(rows).abs().max() > 0, "read again from disk"

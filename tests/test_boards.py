@@ -206,6 +206,17 @@ def test_two_runs_are_marked_as_few(write: Write, tmp_path: Path) -> None:
     assert "| 2* |" in page(made(tmp_path))
 
 
+def test_seeds_of_two_draws_are_two_runs_of_which_little_is_known(write: Write, tmp_path: Path) -> None:
+    for at, (draw, seed) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0)]):
+        write(f"r{at}", 1.0 + at, at, draw=draw, seed=seed)
+    (recomputed,), (copied,) = made(tmp_path), made(tmp_path, truth=None)
+    runs = [run.resampled.auroc.value[:2].mean() for run in recomputed.rows[0].scored.values()]
+
+    assert "| 4* |" in page([recomputed])
+    assert recomputed.rows[0].score == pytest.approx((np.mean(runs[:3]) + runs[3]) / 2)
+    assert copied.rows[0].score == pytest.approx(recomputed.rows[0].score)
+
+
 def test_declined_cells_are_listed_once_with_their_reason(write: Write, tmp_path: Path) -> None:
     write("fine")
     for seed in range(2):
@@ -343,7 +354,7 @@ def test_over_all_labels_a_row_has_the_interval_of_its_runs(write: Write, tmp_pa
         write(f"s{seed}", 1.0, seed, seed=seed)
     (board,) = made(tmp_path)
     (row,) = board.rows
-    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [one.y_score for one in row.scored.values()])
+    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [[one.y_score] for one in row.scored.values()])
 
     assert row.summaries["all"]["auroc"] == expected
     assert np.isnan(interval_of(row.summaries["all"]["average_precision"]).low)

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.errors import BenchError
 from bench.evaluation import bootstrap, metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, draw, resample, summarize
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, by_draw, draw, independent, resample, summarize
 from bench.evaluation.metrics import Bools, Floats, Ints
 
 Fold = tuple[Ints, Bools, Floats]
@@ -265,6 +265,35 @@ def test_intervals_of_three_runs_cover() -> None:
         covered += interval.low <= 0 <= interval.high
 
     assert 0.92 < covered / 1000 < 0.98
+
+
+def test_seeds_of_a_draw_are_no_draws() -> None:
+    """Three draws, sd 0.02, of three seeds, sd 0.005: 1,000 rows. As nine independent runs they cover 68 %.
+
+    Monte Carlo standard error 0.7 points.
+    """
+    random = np.random.default_rng(0)
+    places = [(draw, seed) for draw in range(3) for seed in range(3)]
+    covered = {"draws": 0, "runs": 0}
+    for _ in range(1000):
+        of_draw, of_fold, fold = random.normal(0, 0.02, size=3), random.normal(0, 0.005), random.normal(0, 0.005, 200)
+        runs = {}
+        for place in places:
+            value = of_draw[place[0]] + of_fold + random.normal(0, 0.005)
+            runs[place] = Estimate(np.array(value), value + fold)
+        for unit, found in (("draws", independent(runs)), ("runs", list(runs.values()))):
+            interval = summarize(found).interval
+            covered[unit] += interval.low <= 0 <= interval.high
+
+    assert 0.92 < covered["draws"] / 1000 < 0.98
+    assert covered["runs"] / 1000 < 0.8
+
+
+def test_runs_of_one_draw_are_independent_given_it() -> None:
+    runs = {(2, seed): Estimate(np.array(seed), np.zeros(3) + seed) for seed in (5, 7)}
+
+    assert [run.value for run in independent(runs)] == [5, 7]
+    assert by_draw({(1, 0): "a", (0, 0): "b", (1, 4): "c"}) == [["b"], ["a", "c"]]
 
 
 def test_a_label_without_a_metric_has_no_interval() -> None:

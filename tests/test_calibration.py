@@ -58,7 +58,7 @@ def row(seeds: int = 2, test_offset: float = 0.0, folds: tuple[int, ...] = (VAL_
             if fold in folds:
                 scores = logits(truth, seed, test_offset if fold == TEST_FOLD else 0.0)
                 found[fold] = Predictions(truth.ecg_id[::-1], LABELS, scores[::-1])
-        document = {"cell": {"method": "ft"} | cell, "scores": {"scale": None}}
+        document = {"cell": {"method": "ft", "draw": 0, "seed": seed} | cell, "scores": {"scale": None}}
         run = Result(Path(str(seed)), document)
         run.__dict__["predictions"] = found
         runs.append(run)

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw, resample, summarize
 from bench.evaluation.compare import (
     difference,
     group_letters,
@@ -149,11 +149,26 @@ def test_interval_p_without_any_variation() -> None:
     assert interval_p(summary(0.1, 0.1, 0.1, patient_sd=0)) == 0
 
 
-def test_resolvable_difference_is_found_in_four_of_five_studies() -> None:
-    assert resolvable_difference(summary(0, -0.02, 0.02, patient_sd=0.01)) == pytest.approx(0.028)
+@pytest.mark.parametrize("patient_sd", [0.0, 0.005, 0.01, 0.02])
+def test_a_resolvable_difference_is_found_in_four_of_five_studies(patient_sd: float) -> None:
+    """Three runs of sd 0.01, patients besides: the resolvable difference of such a row, found in 1,000 studies.
 
-    power = scipy.stats.norm.sf(1.96 - 2.8)
-    assert power == pytest.approx(0.8, abs=0.002)
+    Monte Carlo standard error 1.3 points. By 2.8 standard errors it were 43 % without patients.
+    """
+    random = np.random.default_rng(0)
+    noise = patient_sd * np.random.default_rng(1).normal(size=200)
+    typical = summarize([Estimate(np.array(x), noise) for x in (-0.01, 0.0, 0.01)])
+    true = resolvable_difference(typical)
+    found = []
+    for _ in range(1000):
+        values = true + patient_sd * random.normal() + 0.01 * random.normal(size=3)
+        found.append(interval_p(summarize([Estimate(np.array(x), noise) for x in values])) <= 0.05)
+
+    assert 0.74 < np.mean(found) < 0.86
+
+
+def test_of_many_runs_a_resolvable_difference_is_2_8_standard_errors() -> None:
+    assert resolvable_difference(summary(0, -0.02, 0.02, patient_sd=0.01)) == pytest.approx(0.028, rel=1e-3)
 
 
 def test_equal_means_an_interval_inside_the_margin() -> None:

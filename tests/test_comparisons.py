@@ -9,8 +9,10 @@ import pytest
 
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.evaluation.bootstrap import draw, resample
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import Estimate, Resampled, draw, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
+from bench.evaluation.placements import difference_p, placements
 from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compared, stand
 
 RANDOM = np.random.default_rng(0)
@@ -50,6 +52,77 @@ def test_standing_tells_apart_what_differs_and_no_more() -> None:
     assert found.baseline["best"].significant
     assert not found.baseline["twin"].significant
     assert found.baseline["bad"].differences["auroc"].interval.high < 0
+
+
+def test_a_board_of_many_rows_can_tell_them_apart() -> None:
+    """34 rows are 561 pairs: of 10,000 permutations each, the smallest p after Holm would be 0.056."""
+    rows = {
+        f"{name} {number}": {(0, 0): run}
+        for name, quality in (("good", 1.5), ("bad", 0.1))
+        for (_, number), run in row(quality, range(17)).items()
+    }
+    found = stand(rows, Plan(), TRUTH)
+    assert found is not None
+
+    assert len(found.pairs) == 561
+    apart = [one for one in found.pairs if one.first[0] != one.second[0]]
+    assert all(one.significant and one.p_adjusted > 0.009 for one in apart)
+    assert found.letters == {name: "a" if name.startswith("good") else "b" for name in rows}
+
+
+def test_ranks_know_how_little_three_runs_tell() -> None:
+    """2.5 standard errors apart by runs alone: the interval of the difference holds 0, so either may be first."""
+
+    def of(*values: float) -> ScoredRow:
+        found = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
+        return {(0, seed): ScoredRun(SHARED, Resampled(one, one)) for seed, one in enumerate(found)}
+
+    rows = {"varies": of(0.7, 0.8, 0.9), "steady": of(*[0.8 - 2.5 * 0.1 / np.sqrt(3)] * 3)}
+    found = stand(rows, Plan(), TRUTH)
+    assert found is not None
+
+    assert found.pairs[0].differences["auroc"].interval.low < 0
+    assert found.ranks == {"varies": (1, 2), "steady": (1, 2)}
+
+
+def test_one_pair_of_runs_is_about_these_two() -> None:
+    found = stand({"one": row(2.0, [0]), "other": row(0.1, [0])}, Plan("other"), TRUTH)
+    assert found is not None
+
+    assert found.pairs[0].significant
+    assert found.pairs[0].few_pairs
+    assert found.baseline["one"].few_pairs
+    found = stand({"one": row(2.0), "other": row(0.1)}, Plan(), TRUTH)
+    assert found is not None
+    assert not found.pairs[0].few_pairs
+
+
+def test_runs_of_a_draw_count_once() -> None:
+    """Two draws of two seeds: the mean of each draw, in intervals, both tests of AUROC and what is marked."""
+    rows = {
+        "one": {**row(1.3, (0, 1)), **row(1.3, (2, 3), draw=1)},
+        "other": {**row(1.2, (0, 1)), **row(1.2, (2, 3), 1)},
+    }
+    (found,) = compared(rows, Plan(), TRUTH).pairs
+    of_runs = [
+        np.mean([metrics.auroc(Y_TRUE, row[place].y_score)[:2].mean() for place in row if place[0] == draw])
+        for draw in (0, 1)
+        for row in rows.values()
+    ]
+    differences = [of_runs[0] - of_runs[1], of_runs[2] - of_runs[3]]
+
+    assert (found.num_pairs, found.few_pairs) == (4, True)
+    assert found.labels["A"].num_runs == 2
+    assert found.differences["auroc"].interval.value == pytest.approx(np.mean(differences))
+    assert found.differences["auroc"].run_sd == pytest.approx(np.std(differences, ddof=1))
+    placed = [
+        [np.mean([placements(Y_TRUE[:, :2], row[d, s].y_score[:, :2]) for s in seeds], axis=0) for d, seeds in DRAWN]
+        for row in rows.values()
+    ]
+    assert found.interval_p == pytest.approx(difference_p(PATIENTS, Y_TRUE[:, :2], *placed))
+
+
+DRAWN = ((0, (0, 1)), (1, (2, 3)))
 
 
 def test_the_family_is_the_declared_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -114,20 +115,19 @@ def test_a_png_has_the_size_of_the_page(demo_set: Path, tmp_path: Path) -> None:
 def test_many_statements_are_cut_and_none_is_said(demo_set: Path, tmp_path: Path) -> None:
     records = load_records(demo_set)
     codes: list[object] = [dict.fromkeys(records.statements.index, 100.0), {}, *records.scp_codes[2:]]
-    changed = Records(records.folder, records.table.assign(scp_codes=codes), records.statements)
+    changed = replace(records, table=records.table.assign(scp_codes=codes))
     assert " ..." in read(draw_record(changed, 1, tmp_path / "a.svg"))[2]
-    costly = records.statements.assign(description="costs $1 and $2_{")
-    assert (
-        "costs $1 and $2_{"
-        in read(draw_record(Records(records.folder, records.table, costly), 1, tmp_path / "c.svg"))[2]
-    )
+    costly = replace(records, statements=records.statements.assign(description="costs $1 and $2_{"))
+    assert "costs $1 and $2_{" in read(draw_record(costly, 1, tmp_path / "c.svg"))[2]
     assert "no statements" in read(draw_record(changed, 2, tmp_path / "b.svg"))[2]
 
 
 def test_a_table_without_age_sex_and_descriptions_will_do(demo_set: Path, tmp_path: Path) -> None:
     records = load_records(demo_set)
-    bare = Records(
-        records.folder, records.table.drop(columns=["age", "sex"]), records.statements.drop(columns="description")
+    bare = replace(
+        records,
+        table=records.table.drop(columns=["age", "sex"]),
+        statements=records.statements.drop(columns="description"),
     )
     assert "sex unknown, age unknown" in read(draw_record(bare, 1, tmp_path / "a.svg"))[2]
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,11 @@ def source_of(num: int, length: int = 200) -> SignalSource:
     return SignalSource(signals, np.arange(num), torch.zeros(num, 2), torch.float32)
 
 
+def features_of(model: Classifier, source: SignalSource, precision: Any) -> Tensor:
+    (found,), _ = compute_features(model, [source], ALONE, precision)
+    return found.features
+
+
 def known_model() -> Classifier:
     torch.manual_seed(0)
     model = Classifier(Net1DMini(), 2)
@@ -108,12 +114,12 @@ def test_features_hang_neither_on_the_company_nor_on_the_cache(cache: Path, pass
     source, model = source_of(150), known_model()
     few = replace(source, rows=np.array([149, 3, 64, 70]), labels=torch.zeros(4, 2))
 
-    alone = compute_features(model, few, ALONE, precision).features
-    whole = compute_features(model, source, ALONE, precision).features
+    alone = features_of(model, few, precision)
+    whole = features_of(model, source, precision)
     assert passes == [64, 64, 64, 64], "146 that were missing, after 4"
-    kept = compute_features(model, source, ALONE, precision).features
+    kept = features_of(model, source, precision)
     model.made_by = ""
-    anew = compute_features(model, source, ALONE, precision).features
+    anew = features_of(model, source, precision)
 
     assert len(passes) == 7
     assert torch.equal(kept, whole) and torch.equal(alone, whole[few.rows])
@@ -154,20 +160,64 @@ def test_only_a_method_that_may_alter_the_backbone_has_features_of_its_own(demo_
 def test_what_two_processes_write_at_once_is_read_as_one(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features" / "set")
     table = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
-    cache.save(np.array([5, 1, 3]), table[[5, 1, 3]])
-    cache.save(np.array([3, 8, 1]), table[[3, 8, 1]])
+    cache.save(np.array([5, 1, 3]), table[[5, 1, 3]], 30.0)
+    cache.save(np.array([3, 8, 1]), table[[3, 8, 1]], 3.0)
 
-    known, features = cache.load(np.array([8, 2, 3, 5, 0, 1]))
+    known, features, seconds = cache.load(np.array([8, 2, 3, 5, 0, 1]))
 
     assert known.tolist() == [True, False, True, True, False, True]
     assert np.array_equal(features, table[[8, 3, 5, 1]])
+    assert seconds[[0, 2]].tolist() == [1, 10], "a third of what each file's pass took"
     assert not cache.load(np.array([2, 4]))[0].any()
     assert FeatureCache(tmp_path / "none").load(np.array([1]))[0].tolist() == [False]
 
 
+def test_what_an_older_version_wrote_is_read(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    np.savez(tmp_path / "part-0123456789abcdef.npz", ecg_id=np.arange(4), features=np.ones((4, 5)))
+
+    known, features, seconds = cache.load(np.arange(5))
+
+    assert known.sum() == 4 and features.shape == (4, 5) and seconds.tolist() == [0, 0, 0, 0]
+
+
+def test_a_set_that_was_removed_while_it_is_read_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(tmp_path / "features" / "set")
+    cache.save(np.arange(4), np.ones((4, 5)), 1.0)
+    intersect = np.intersect1d
+
+    def meanwhile(*given: Any, **options: Any) -> Any:
+        shutil.rmtree(cache.folder, ignore_errors=True)
+        return intersect(*given, **options)
+
+    monkeypatch.setattr(np, "intersect1d", meanwhile)
+
+    assert cache.load(np.arange(4))[0].all()
+
+
+@pytest.mark.parametrize("known", [0, 40, 150])
+def test_known_features_cost_what_they_took(known: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the test a record takes a second, and nothing else takes any time."""
+    now, forward, source = 0.0, Net1D.forward, source_of(150)
+
+    def timed(self: Net1D, signals: Tensor) -> Tensor:
+        nonlocal now
+        now += len(signals)
+        return forward(self, signals)
+
+    monkeypatch.setattr(Net1D, "forward", timed)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    if known:
+        features_of(known_model(), replace(source, rows=source.rows[:known], labels=source.labels[:known]), "float32")
+
+    _, seconds = compute_features(known_model(), [source], ALONE, "float32")
+
+    assert seconds == pytest.approx({0: 192, 40: 192, 150: 192}[known]), "batches are filled up to 64"
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features" / "set")
-    cache.save(np.arange(4), np.ones((4, 5)))
+    cache.save(np.arange(4), np.ones((4, 5)), 1.0)
     (part,) = cache.folder.glob("*")
     whole = part.read_bytes()
     for damaged in (
@@ -182,12 +232,12 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_room_is_made_by_what_was_longest_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = [FeatureCache(tmp_path / "features" / name) for name in "abc"]
     for age, one in enumerate(sets[:2]):
-        one.save(np.arange(10), np.zeros((10, 100)))
+        one.save(np.arange(10), np.zeros((10, 100)), 1.0)
         os.utime(one.folder, (age, age))
     assert sets[0].load(np.arange(1))[0].all(), "used last"
     monkeypatch.setattr(feature_cache, "LIMIT_BYTES", 20_000)
 
-    sets[2].save(np.arange(10), np.zeros((10, 100)))
+    sets[2].save(np.arange(10), np.zeros((10, 100)), 1.0)
 
     assert sorted(folder.name for folder in (tmp_path / "features").iterdir()) == ["a", "c"]
 
@@ -198,7 +248,8 @@ def test_a_cache_that_cannot_be_written_costs_no_run(cache: Path, passes: list[i
     said: list[str] = []
 
     for _ in range(2):
-        features = compute_features(known_model(), source_of(3), ALONE, "float32", said.append).features
+        (found,), _ = compute_features(known_model(), [source_of(3)], ALONE, "float32", said.append)
+        features = found.features
 
     assert len(passes) == 2 and features.shape == (3, 1, 256)
     assert [line.partition(":")[0] for line in said] == ["computing features of 3 records", "they are not kept"] * 2

@@ -87,8 +87,10 @@ class Watch:
     notes: list[str] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
+    done: list[int] = field(default_factory=list)
 
-    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None: ...
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
+        self.done.append(steps_done)
 
     def step_ends(self) -> None:
         self.steps += 1
@@ -493,11 +495,64 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
         reached = at if event == "step" else 4 * at
         done = reached if minutes == 0 else (reached - 1) // 4 * 4
         assert watch.steps == num_steps - done, "what was saved is not run again"
+        assert num_steps - done == sum(4 * p.epochs for p in method().phases()[-len(watch.done) :]) - watch.done[0]
         assert any("resumed in phase" in note for note in watch.notes) == (done > 0)
 
 
 def without_clock(report: PhaseReport) -> dict[str, Any]:
     return {key: value for key, value in asdict(report).items() if key != "seconds"}
+
+
+@dataclass
+class Clocked(Recipe):
+    """By the clock of the test a step takes a second, and nothing else takes any time."""
+
+    now: float = 0.0
+
+    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
+        self.now += 1
+        return super().loss(forward, signals, labels)
+
+
+@pytest.mark.parametrize("minutes", [0.0, 9.0])
+@pytest.mark.parametrize("moment", [("step", 3), ("step", 6), ("epoch", 2)])
+def test_seconds_add_up_over_attempts_to_those_of_work_that_counts(
+    moment: tuple[str, int], minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = Clocked([phase({"backbone": 1e-2, "head": 1e-2})])
+    monkeypatch.setattr("time.monotonic", lambda: method.now)
+    kill = Watch(lambda *event: event == moment)
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(Mixed), method, tmp_path, watch=kill, minutes=minutes)
+    method.now += 1000
+    watch = Watch()
+
+    (report,) = run(model_of(Mixed), method, tmp_path, watch=watch)
+
+    assert report.seconds == 3 * 4
+    assert watch.epochs[0]["seconds"] == 4
+    state = Checkpoints(tmp_path, writes=False, note=print).newest()
+    assert state is not None and state["run_seconds"] == 3 * 4
+
+
+def test_features_that_a_killed_run_computes_again_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the test a pass through the backbone takes a second, and nothing else takes any time."""
+    now = 0.0
+
+    class Slow(Flat):
+        def forward(self, signals: Tensor) -> Tensor:
+            nonlocal now
+            now += 1
+            return super().forward(signals)
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    method = Recipe([phase({"head": 1e-2})])
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(Slow), method, tmp_path, watch=Watch(lambda *event: event == ("epoch", 2)))
+
+    (report,) = run(model_of(Slow), method, tmp_path)
+
+    assert now == 4 and report.seconds == 2, "the training records and fold 9, in each attempt"
 
 
 def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Path) -> None:

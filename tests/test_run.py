@@ -1,6 +1,7 @@
 """The spine keeps fold 10 locked: nothing that is trained or selected knows it."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from bench.data.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.registry import Reference
 from bench.reporting.results import Result
-from bench.run import Options, execute
+from bench.reporting.tracking import Tracker
+from bench.run import Options, execute, prepare_signals
 from bench.training.weights import WEIGHTS
 
 
-def run(data: Path, runs: Path) -> Result:
+def run(data: Path, runs: Path, epochs: int = 1) -> Result:
     """A backbone whose signals are standardised by statistics of the dataset, trained for an epoch."""
     cell = Cell(
         data=data,
         task="superdiag",
         arch=Reference("fcn_wang"),
-        method=Reference.parse("scratch(epochs=1)"),
+        method=Reference.parse(f"scratch(epochs={epochs})"),
         precision="float32",
     )
     return execute(cell, Options(runs=runs))
@@ -76,3 +78,34 @@ def test_fold_10_is_read_once_after_training(demo_set: Path, tmp_path: Path, mon
     assert len(reads) > 3
     (noted,) = result.document["reads_of_fold_10"]
     assert noted["records"] == len(result.predictions[10].ecg_id)
+
+
+def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, ahead = time.monotonic, 0.0
+    epoch_ends = Tracker.epoch_ends
+
+    def prepare(*given: Any) -> PreparedSignals:
+        nonlocal ahead
+        ahead += 10_000
+        return prepare_signals(*given)
+
+    def train(self: Tracker, facts: dict[str, Any]) -> None:
+        nonlocal ahead
+        ahead += 1_000
+        epoch_ends(self, facts)
+        if facts["epoch"] == kill:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.monotonic", lambda: clock() + ahead)
+    monkeypatch.setattr("bench.run.prepare_signals", prepare)
+    monkeypatch.setattr(Tracker, "epoch_ends", train)
+    kill = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(demo_set, tmp_path, epochs=3)
+    kill = 0
+
+    result = run(demo_set, tmp_path, epochs=3)
+
+    assert 3_000 < result.document["cost"]["seconds"] < 3_900, "an epoch, and two that followed from its checkpoint"

@@ -40,7 +40,7 @@ def records_of(codes: Mapping[int, Mapping[str, float]], demo_set: Path) -> Reco
         {"patient_id": list(codes), "strat_fold": 1, "scp_codes": list(codes.values())},
         index=pd.Index(list(codes), name="ecg_id"),
     )
-    return Records(demo_set, table, load_records(demo_set).statements)
+    return replace(load_records(demo_set), table=table)
 
 
 def obvious_labels(folder: Path, task: str) -> dict[int, set[str]]:

@@ -31,7 +31,7 @@ def run_through(folder: Path, console: Console) -> None:
         watcher.prepared(1, 2)
         watcher.prepared(2, 2)
         watcher.note("a note with [brackets]")
-        watcher.phase_begins("probe {x}", 2, 3)
+        watcher.phase_begins("probe {x}", 2, 3, 0)
         for epoch in (1, 2):
             for _ in range(3):
                 watcher.step_ends()
@@ -69,9 +69,19 @@ def test_the_bar_shows_counts_loss_and_time_left(tmp_path: Path) -> None:
     assert "0:00:0" in shown.getvalue()
 
 
+def test_the_bar_of_a_resumed_phase_begins_where_it_was(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=200, force_terminal=True)
+    with watch(tmp_path, console, "off", PLAN, is_main=True) as watcher:
+        watcher.phase_begins("finetune", 3, 100, 150)
+        watcher.step_ends()
+
+    assert "151/300" in shown.getvalue()
+
+
 def test_what_is_no_number_is_null_in_the_log(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", PLAN)
-    tracker.phase_begins("probe", 1, 1)
+    tracker.phase_begins("probe", 1, 1, 0)
     tracker.epoch_ends({**EPOCH, "val_macro_auroc": -float("inf")})
     tracker.close()
     first = (tmp_path / "log.jsonl").read_text().splitlines()[1]

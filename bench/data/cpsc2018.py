@@ -67,9 +67,9 @@ def load_records(folder: Path) -> Records:
         folder,
         table,
         statements,
+        filenames={500: "filename_hr"},
         dataset="cpsc2018",
         folds="icbeb-folds" if published else "own-folds",
-        filenames={500: "filename_hr"},
         ending=".mat",
         seconds=SECONDS,
     )

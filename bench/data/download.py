@@ -30,8 +30,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from filelock import FileLock, Timeout
 
 import bench
-from bench.data.ptbxl import STATEMENTS, TABLE
-from bench.data.records import FILENAMES
+from bench.data.ptbxl import FILENAMES, STATEMENTS, TABLE
 from bench.data.verify import SUMS, parse_sums
 from bench.errors import DataError
 

@@ -13,9 +13,15 @@ from bench.data.tables import read_csv, whole_numbers
 from bench.errors import DataError
 
 TABLE, STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
-COLUMNS = ("ecg_id", "patient_id", "strat_fold", "scp_codes", "filename_lr", "filename_hr")
+FILENAMES = {100: "filename_lr", 500: "filename_hr"}
+"""Hz -> the column of the table that names the files."""
+COLUMNS = ("ecg_id", "patient_id", "strat_fold", "scp_codes", *FILENAMES.values())
 HOLDS = f"a PTB-XL folder holds {TABLE}, {STATEMENTS} and records100/"
 STATEMENT_COLUMNS = ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
+KNOWN_CONTENTS = {
+    "fde5a7e4": "1.0.3",
+}
+"""The first 8 digits of `Records.content` of the published versions."""
 
 
 def load_records(folder: Path) -> Records:
@@ -44,7 +50,7 @@ def load_records(folder: Path) -> Records:
         _parse_codes(text, ecg_id, folder) for ecg_id, text in zip(table.index, table["scp_codes"], strict=True)
     ]
     table["scp_codes"] = codes
-    return Records(folder, table.sort_index(), statements)
+    return Records(folder, table.sort_index(), statements, FILENAMES, versions=KNOWN_CONTENTS)
 
 
 def _check_patients(table: pd.DataFrame, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from bench.data.records import KNOWN_CONTENTS, Records
+from bench.data.records import Records
 
 NUM_RECORDS = {"1.0.1": 21_837, "1.0.2": 21_801, "1.0.3": 21_799}
 """As the page of each version on PhysioNet says."""
@@ -25,7 +25,7 @@ def version_of(records: Records) -> str:
         return f"{records.dataset}, of which no version is known here"
     if records.synthetic:
         return "synthetic, no PTB-XL"
-    if version := KNOWN_CONTENTS.get(records.content[:8]):
+    if version := records.versions.get(records.content[:8]):
         return version
     same = num_as_published(records)
     if same == len(records):

@@ -14,13 +14,6 @@ import pandas as pd
 
 from bench.errors import DataError
 
-KNOWN_CONTENTS = {
-    "fde5a7e4": "1.0.3",
-}
-"""The first 8 digits of `Records.content` of the published versions of PTB-XL."""
-FILENAMES: Mapping[int, str] = {100: "filename_lr", 500: "filename_hr"}
-"""Hz -> the column of PTB-XL's table that names the files."""
-
 
 @dataclass(frozen=True, eq=False)
 class Records:
@@ -31,12 +24,14 @@ class Records:
     """One row a record, indexed by ecg_id: PTB-XL's columns; `scp_codes` parsed to code -> likelihood in percent."""
     statements: pd.DataFrame
     """One row a statement, indexed by code."""
+    filenames: Mapping[int, str]
+    """Hz -> the column of `table` that names the files, without ending."""
     dataset: str = "ptb-xl"
     """Which tasks fit."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The first 8 digits of `content` -> the published version that has it."""
     folds: str = ""
     """Whose folds they are, where a dataset has none of its own."""
-    filenames: Mapping[int, str] = field(default_factory=lambda: FILENAMES)
-    """Hz -> the column of `table` that names the files, without ending."""
     ending: str = ".dat"
     """Of the files that hold the signals."""
     seconds: float | None = None
@@ -89,7 +84,7 @@ class Records:
         """The name for people, which follows from the content, and for folders of boards."""
         if self.synthetic:
             return f"synthetic-{self.content[:8]}"
-        words = [self.dataset, self.folds, KNOWN_CONTENTS.get(self.content[:8], self.content[:8])]
+        words = [self.dataset, self.folds, self.versions.get(self.content[:8], self.content[:8])]
         return "-".join(word for word in words if word)
 
     def paths(self, rate: int) -> list[Path]:

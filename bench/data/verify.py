@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.ptbxl import FILENAMES, STATEMENTS, TABLE, load_records
 from bench.data.published import version_of
-from bench.data.records import FILENAMES, Records
+from bench.data.records import Records
 from bench.data.waveforms import LEADS, read_waveform
 from bench.data.workers import over_cores
 from bench.errors import DataError

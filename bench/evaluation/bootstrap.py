@@ -10,9 +10,9 @@ Resampling records as Strodthoff et al. (2020) did: `draw(ecg_id, y_true, num_dr
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ from bench.evaluation.metrics import Bools, Floats
 MAX_CANDIDATES = 200  # a draw; acceptance below half a percent is an error
 CHUNK = 250  # candidates at once; the draws do not depend on it
 MAX_COUNTS = 2**24  # draws times records at once; it bounds memory, and a fold of PTB-XL is done at once
-MIN_RUNS = 3  # a row of fewer runs is marked: its variance between runs is hardly known
+MIN_RUNS = 3  # a row of fewer independent runs is marked: its variance between runs is hardly known
+
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Summary:
 
     interval: Interval
     patient_sd: float  # of the mean of the runs, over the draws of patients
-    run_sd: float  # between runs, sum of squares over n - 1; NaN for one run
-    num_runs: int
+    run_sd: float  # between independent runs, sum of squares over n - 1; NaN for one run
+    num_runs: int  # independent ones
     standard_error: float  # of the mean: patients and runs together
     degrees_of_freedom: float  # of the standard error: infinite where patients are all the doubt
 
@@ -189,8 +191,28 @@ def _sums(counts: NDArray[np.uint16], edges: NDArray[np.int64]) -> NDArray[np.in
     return sums
 
 
+def by_draw(runs: Mapping[tuple[int, int], Run]) -> list[list[Run]]:
+    """Runs by (draw, seed) in independent groups: each by itself, or where there are several draws, those of each.
+
+    Runs of one draw share their training records, so seeds of it tell nothing of how much draws vary.
+    """
+    draws = sorted({draw for draw, _ in runs})
+    if len(draws) < 2:
+        return [[run] for run in runs.values()]
+    return [[run for (draw, _), run in runs.items() if draw == one] for one in draws]
+
+
+def independent(runs: Mapping[tuple[int, int], Estimate]) -> list[Estimate]:
+    """What `summarize` takes of runs by (draw, seed): each run, or the mean of each draw's where there are several."""
+    groups = by_draw(runs)
+    return [
+        Estimate(np.mean([run.value for run in group], axis=0), np.mean([run.draws for run in group], axis=0))
+        for group in groups
+    ]
+
+
 def summarize(runs: Sequence[Estimate], level: float = 0.95) -> Summary:
-    """The row of these runs (one number each): their mean, never that of pooled scores.
+    """The row of these independent runs (one number each): their mean, never that of pooled scores.
 
     One run: the percentile interval of its draws, moved so that their mean is the value. That matters for average
     precision: the same positive drawn twice ranks above more negatives, so draws lie above the fold, by a third of

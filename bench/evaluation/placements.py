@@ -25,9 +25,11 @@ from bench.evaluation.metrics import Bools, Floats
 
 
 def summarize_all_labels(
-    patient_id: NDArray[Any], y_true: NDArray[Any], runs: Sequence[NDArray[Any]], level: float = 0.95
+    patient_id: NDArray[Any], y_true: NDArray[Any], runs: Sequence[Sequence[NDArray[Any]]], level: float = 0.95
 ) -> Summary:
     """Macro AUROC over all defined labels of these runs, y_score [record, label] each, with a normal interval.
+
+    The runs are in independent groups (`bootstrap.by_draw`), each of which counts as one.
 
     NaN bounds where no label is frequent: there is nothing to borrow from.
     """
@@ -35,8 +37,10 @@ def summarize_all_labels(
     y_true, is_rare = np.asarray(y_true).astype(bool)[:, chosen], ~metrics.frequent(y_true)[chosen]
     patients, patient_of_record = np.unique(patient_id, return_inverse=True)
     num_positives = y_true.sum(axis=0)
-    of_runs = [placements(y_true, y_score[:, chosen]) for y_score in runs]
-    values = np.array([metrics.auroc(y_true, y_score[:, chosen]) for y_score in runs])  # [run, label]
+    of_runs = [np.mean([placements(y_true, y_score[:, chosen]) for y_score in group], axis=0) for group in runs]
+    values = np.array(  # [group, label]
+        [np.mean([metrics.auroc(y_true, y_score[:, chosen]) for y_score in group], axis=0) for group in runs]
+    )
 
     deviation = np.mean(of_runs, axis=0) - values.mean(axis=0)  # [record, label]
     borrowed = _variance_of_rare_positives(y_true, deviation, values.mean(axis=0), is_rare)
@@ -57,7 +61,8 @@ def difference_p(
 ) -> float:
     """Two-sided p of no difference in macro AUROC over all these labels; 1 if nothing differs, 0 if nothing varies.
 
-    `first` and `second` are the `placements` [record, label] of paired runs. The variance holds patients and runs.
+    `first` and `second` are the `placements` [record, label] of paired independent runs, the mean of a group's where it
+    has several. The variance holds patients and runs.
     Where labels have few positives it is a sum of few large squares and uncertain itself: p is that of t, with the
     degrees of freedom that normal variables with the same sum of fourth powers would have (Satterthwaite 1946).
     """

@@ -15,11 +15,20 @@ from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Draws, Estimate, Interval, Summary, resample, summarize
+from bench.evaluation.bootstrap import (
+    MIN_RUNS,
+    Draws,
+    Estimate,
+    Interval,
+    Summary,
+    by_draw,
+    resample,
+    summarize,
+)
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import draw_for, label_sets
-from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, Standing, stand
+from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, Standing, estimates, stand
 from bench.reporting.comparisons import as_data as comparison_data
 from bench.reporting.results import Result, row_name
 
@@ -48,6 +57,11 @@ class Row:
     def num_trials(self) -> int:
         """Settings that were tried on fold 9 to find this one; 0 where none was looked for."""
         return max(len(run.document.get("search", {}).get("trials", ())) for run in self.runs)
+
+    @property
+    def few_runs(self) -> bool:
+        """Whether there are too few runs, or draws where there are several, to know how much they vary."""
+        return len(by_draw({run.place: run for run in self.runs})) < MIN_RUNS
 
     @property
     def score(self) -> float:
@@ -171,7 +185,7 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
     Raises DataError where two are of one draw and seed and no repeats, or of settings that the row's name leaves out.
     """
     by_digest: dict[str, Result] = {}
-    for run in sorted(runs, key=lambda r: (r.cell["draw"], r.cell["seed"], str(r.folder))):
+    for run in sorted(runs, key=lambda run: (run.place, str(run.folder))):
         twin = by_digest.setdefault(run.digest, run)
         if twin is not run and not _agree(twin, run):
             raise DataError(
@@ -179,7 +193,7 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
             )
     by_place: dict[tuple[int, int], Result] = {}
     for run in by_digest.values():
-        twin = by_place.setdefault((run.cell["draw"], run.cell["seed"]), run)
+        twin = by_place.setdefault(run.place, run)
         if twin is not run:
             raise DataError(
                 f"{twin.folder} and {run.folder} share row, draw and seed and yet differ in what decides their "
@@ -220,16 +234,17 @@ def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable
         return Row(
             *key, runs, {chosen: {m: _cached(runs, chosen, m) for m in METRICS} for chosen in ("all", "frequent")}
         )
-    scored = {(run.cell["draw"], run.cell["seed"]): scored_run(run, labels) for run in runs}
+    scored = {run.place: scored_run(run, labels) for run in runs}
     found: dict[str, dict[str, Summary | Interval]] = {}
     sets = label_sets(labels.y_true)
     for chosen, mask in sets.items():
-        estimates = {m: [one.macro(m, mask) for one in scored.values()] for m in METRICS}
+        of_runs = {m: estimates(scored, m, mask) for m in METRICS}
         if (mask == sets["frequent"]).all():
-            found[chosen] = {m: summarize(e) for m, e in estimates.items()}
+            found[chosen] = {m: summarize(runs) for m, runs in of_runs.items()}
         else:
-            of_all = summarize_all_labels(labels.patient_id, labels.y_true, [one.y_score for one in scored.values()])
-            found[chosen] = {"auroc": of_all, "average_precision": _without_draws(estimates["average_precision"])}
+            y_scores = by_draw({place: one.y_score for place, one in scored.items()})
+            of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores)
+            found[chosen] = {"auroc": of_all, "average_precision": _without_draws(of_runs["average_precision"])}
     return Row(*key, runs, found, scored)
 
 
@@ -259,9 +274,10 @@ def chance_precision(labels: LabelTable) -> float:
 
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
     """What the results say of themselves; the interval of a single run only, as more need the draws."""
-    found = [run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric] for run in runs]
-    value = float(np.mean([math.nan if one["value"] is None else one["value"] for one in found]))
-    low, high = (found[0].get("low"), found[0].get("high")) if len(found) == 1 else (None, None)
+    said = {run.place: run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric] for run in runs}
+    values = {place: math.nan if one["value"] is None else one["value"] for place, one in said.items()}
+    value = float(np.mean([np.mean(group) for group in by_draw(values)]))
+    low, high = next((one.get("low"), one.get("high")) for one in said.values()) if len(said) == 1 else (None, None)
     return Interval(value, math.nan if low is None else low, math.nan if high is None else high)
 
 

@@ -14,7 +14,7 @@ from scipy.special import expit
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Summary, summarize
+from bench.evaluation.bootstrap import Estimate, Summary, independent, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
 from bench.reporting.boards import Board, Row, draws_of
@@ -61,7 +61,13 @@ def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
     briers = [Estimate(np.asarray(one.mean()), counts @ one / counts.sum(axis=1)) for one in squares]
     errors = [metrics.expected_calibration_error(y_true, prob).mean() for prob in probs]
     pooled = metrics.reliability(np.tile(y_true.reshape(-1, 1), (len(probs), 1)), np.concatenate(probs).reshape(-1, 1))
-    return Calibrated(row, summarize(briers), float(np.mean(errors)), pooled, _decide(row, test, truth))
+    return Calibrated(
+        row,
+        summarize(independent({run.place: one for run, one in zip(row.runs, briers, strict=True)})),
+        float(np.mean(errors)),
+        pooled,
+        _decide(row, test, truth),
+    )
 
 
 def _decide(row: Row, test: LabelTable, truth: Truth) -> Decisions | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
-from bench.evaluation.bootstrap import Estimate, Resampled, Summary, summarize
+from bench.evaluation.bootstrap import Estimate, Resampled, Summary, by_draw, independent, summarize
 from bench.evaluation.placements import difference_p, placements
 
 ALPHA = 0.05
@@ -40,6 +40,11 @@ class ScoredRun:
 
 ScoredRow = Mapping[tuple[int, int], ScoredRun]
 """The runs of a row by (draw, seed): what pairs them with another row's."""
+
+
+def estimates(row: ScoredRow, metric: str, labels: metrics.Bools) -> list[Estimate]:
+    """One metric of a row, averaged over the chosen labels, of each of its independent runs."""
+    return independent({place: run.macro(metric, labels) for place, run in row.items()})
 
 
 @dataclass(frozen=True)
@@ -164,8 +169,13 @@ class Comparison:
         return self.p_adjusted <= ALPHA
 
     @property
+    def few_pairs(self) -> bool:
+        """Whether it is about these trained models and not about methods: too few pairs to know how training varies."""
+        return self.differences["auroc"].few_runs
+
+    @property
     def resolvable(self) -> float:
-        """The true difference of macro AUROC that would be found in 80 % of cases."""
+        """The true difference of macro AUROC that would be found in 80 % of cases, before Holm."""
         return compare.resolvable_difference(self.differences["auroc"])
 
 
@@ -240,20 +250,18 @@ def compare_pairs(
     permuted = compare.permutation_ps(
         truth.patient_id,
         truth.y_true,
-        [([run.y_score for run in one], [run.y_score for run in other]) for one, other in paired],
+        [([run.y_score for run in a.values()], [run.y_score for run in b.values()]) for a, b in paired],
         chosen,
         num_permutations or NUM_PERMUTATIONS,
     )
     found = []
     for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
-        keys = _shared(rows[first], rows[second])
+        of_runs = [by_draw({place: placed[name][place] for place in one}) for name in (first, second)]
         by_error = difference_p(
-            truth.patient_id, y_true, [placed[first][key] for key in keys], [placed[second][key] for key in keys]
+            truth.patient_id, y_true, *([np.mean(group, axis=0) for group in groups] for groups in of_runs)
         )
         differences = {
-            metric: compare.difference(
-                [run.macro(metric, chosen) for run in one], [run.macro(metric, chosen) for run in other]
-            )
+            metric: compare.difference(estimates(one, metric, chosen), estimates(other, metric, chosen))
             for metric in ("auroc", "average_precision")
         }
         found.append(
@@ -272,32 +280,36 @@ def compare_pairs(
     return [replace(one, p_adjusted=float(p), family_size=len(found)) for one, p in zip(found, adjusted, strict=True)]
 
 
-def label_differences(one: Sequence[ScoredRun], other: Sequence[ScoredRun], truth: LabelTable) -> dict[str, Summary]:
+def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
     """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
-    return {
-        truth.labels[column]: compare.difference(
-            [run.resampled.auroc.label(column) for run in one], [run.resampled.auroc.label(column) for run in other]
+    found = {}
+    for column in np.flatnonzero(metrics.frequent(truth.y_true)).tolist():
+        label = np.arange(len(truth.labels)) == column
+        found[truth.labels[column]] = compare.difference(
+            estimates(one, "auroc", label), estimates(other, "auroc", label)
         )
-        for column in np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
-    }
+    return found
 
 
-def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[list[ScoredRun], list[ScoredRun]]:
+def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
     """The runs that both rows have, in the same order."""
-    keys = _shared(one, other)
-    return [one[key] for key in keys], [other[key] for key in keys]
+    places = _shared(one, other)
+    return {place: one[place] for place in places}, {place: other[place] for place in places}
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Ranks, best 1, over the draws of patients; the mean of several runs also moves by its own standard error."""
+    """Ranks, best 1, over the draws of patients; the mean of n runs also moves by its own standard error, times a t of
+    n - 1 degrees of freedom, as in its interval."""
     chosen = metrics.frequent(truth.y_true)
     random = np.random.default_rng(0)
     draws = []
     for row in rows.values():
-        summary = summarize([run.macro("auroc", chosen) for run in row.values()])
-        of_patients = np.mean([run.macro("auroc", chosen).draws for run in row.values()], axis=0)
-        run_error = summary.run_sd / math.sqrt(len(row)) if len(row) > 1 else 0.0
-        draws.append(of_patients + run_error * random.normal(size=of_patients.shape))
+        runs = estimates(row, "auroc", chosen)
+        summary = summarize(runs)
+        of_patients = np.mean([run.draws for run in runs], axis=0)
+        if (n := len(runs)) > 1:
+            of_patients += summary.run_sd / math.sqrt(n) * random.standard_t(n - 1, size=of_patients.shape)
+        draws.append(of_patients)
     ranks = 1 + (np.array(draws)[None] > np.array(draws)[:, None]).sum(axis=1)  # [row, draw]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
@@ -336,7 +348,7 @@ def compared(rows: Mapping[str, ScoredRow], plan: Plan, truth: LabelTable) -> Co
     if not chosen.any():
         raise BenchError(f"no label of {truth.task} has {metrics.MIN_POSITIVES} positives in fold 10")
     pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), plan.margin, truth, per_label=True)
-    values = {name: np.mean([run.macro("auroc", chosen).value for run in row.values()]) for name, row in rows.items()}
+    values = {name: np.mean([run.value for run in estimates(row, "auroc", chosen)]) for name, row in rows.items()}
     letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
     as_named = {name: letters[name] for name in rows}
     return Compared(tuple(pairs), against_baseline(rows, plan, truth), as_named, plan.margin)

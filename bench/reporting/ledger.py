@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.data.records import KNOWN_CONTENTS
+from bench.data.ptbxl import KNOWN_CONTENTS
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.claims import claim_lines
 from bench.reporting.markdown import folded, markdown_table

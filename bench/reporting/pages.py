@@ -15,7 +15,7 @@ import numpy as np
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import MIN_RUNS, Interval, Summary
+from bench.evaluation.bootstrap import Interval, Summary
 from bench.reporting.boards import NUM_DRAWS, Board, Row, chance_precision, interval_of
 from bench.reporting.comparisons import NUM_PERMUTATIONS, Comparison, Plan
 from bench.reporting.costs import cost_lines
@@ -147,14 +147,14 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
             "**Δ baseline**: the row minus its baseline, which is named below the table, over runs paired by draw and "
             "seed.",
             "**p, Holm**: of no such difference. The larger p of two tests, one that swaps whole patients' ranks "
-            f"({NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs, corrected by "
+            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs, corrected by "
             "Holm for the number of rows tested.",
         ]
     if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
     words.append(
-        "**runs**: seeds and draws."
-        + (" \\* fewer than three: how much training varies is not known." if _few(rows) else "")
+        "**runs**: seeds and draws of the training records; with several draws, seeds of one draw count as one run."
+        + (" \\* fewer than three count: how much training varies is not known." if _few(rows) else "")
     )
     if any(one.pairs for one in standing):
         words.append("**resolvable difference**: if true, found in 80 % of studies like this one, before Holm.")
@@ -162,7 +162,7 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
 
 
 def _few(rows: Sequence[Row]) -> bool:
-    return any(len(row.runs) < MIN_RUNS for row in rows)
+    return any(row.few_runs for row in rows)
 
 
 def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
@@ -268,7 +268,7 @@ def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compare
         )
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
-    return [*cells, str(len(row.runs)) + ("*" if len(row.runs) < MIN_RUNS else "")]
+    return [*cells, str(len(row.runs)) + "*" * row.few_runs]
 
 
 def spell(summary: Summary | Interval) -> str:

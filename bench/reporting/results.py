@@ -87,6 +87,11 @@ class Result:
         return ", ".join([self.cell["arch"], *unusual]), self.document["init"]["name"], self.cell["method"]
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Draw and seed: where it stands among the runs of its row, and what it is paired by."""
+        return self.cell["draw"], self.cell["seed"]
+
+    @property
     def manifest(self) -> str:
         """The list it was trained on, by name and content; empty if fraction and draw chose the records."""
         name = self.cell.get("manifest")

@@ -55,14 +55,10 @@ def select_rows(
     alone = not wanted
     check_draws([run for name in wanted for run in chosen[name]])
     rows = {
-        name: {(0, 0) if alone else _place(run): scored_run(run, table) for run in ordered(chosen[name])}
+        name: {(0, 0) if alone else run.place: scored_run(run, table) for run in ordered(chosen[name])}
         for name in names
     }
     return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table)
-
-
-def _place(run: Result) -> tuple[int, int]:
-    return run.cell["draw"], run.cell["seed"]
 
 
 def _by_name(

@@ -127,7 +127,7 @@ def coverage_of_all(truth: LabelTable, setting: str, num_simulations: int, seed:
         auroc: Floats = np.array([random.uniform(*one) for one in ranges])
         for _ in range(min(block, num_simulations - start)):
             y_score = scores(table, auroc, noise(table, random))
-            found = summarize_all_labels(table.patient_id, table.y_true, [y_score]).interval
+            found = summarize_all_labels(table.patient_id, table.y_true, [[y_score]]).interval
             covered.append(bool(found.low <= auroc.mean() <= found.high))
     return rate(truth.task, ALL_LABELS, setting, covered)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw, resample, summarize
+from bench.evaluation.bootstrap import draw, independent, resample, summarize
 from bench.reporting.boards import Board, Row
 from bench.reporting.markdown import markdown_table
 from bench.reporting.names import numbered
@@ -93,6 +93,9 @@ def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
         return [*counts, *["–"] * len(rows)]
     found = []
     for row in rows:
-        runs = [resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every) for run in row.scored.values()]
-        found.append(spell(summarize(runs)))
+        runs = {
+            place: resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every)
+            for place, run in row.scored.items()
+        }
+        found.append(spell(summarize(independent(runs))))
     return [*counts, *found]

@@ -74,7 +74,7 @@ def comparison_tables(found: Compared) -> list[Table]:
     for one in found.pairs:
         differences = [spell_difference(one.differences[metric]) for metric in ("auroc", "average_precision")]
         numbers = [*map(spell_p, (one.permutation_p, one.interval_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
-        few = "*" if one.differences["auroc"].few_runs else ""
+        few = "*" if one.few_pairs else ""
         pair = f"{places[one.first]} − {places[one.second]}"
         add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
     words = [f"p Holm: of the larger p, over all pairs ({len(found.pairs)})"]
@@ -83,9 +83,8 @@ def comparison_tables(found: Compared) -> list[Table]:
         words[-1] += f"{places[name]} {spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
     equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
     words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
-    words += ["* fewer than three paired runs: how much training varies is not known"] * any(
-        one.differences["auroc"].few_runs for one in found.pairs
-    )
+    if any(one.few_pairs for one in found.pairs):
+        words.append("* fewer than three pairs: about these trained models; how much training varies is not known")
     shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
     return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
 

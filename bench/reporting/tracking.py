@@ -61,7 +61,7 @@ def watch(
 class Silent:
     """The watcher of the ranks that neither print nor write."""
 
-    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None: ...
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def step_ends(self) -> None: ...
     def epoch_ends(self, facts: dict[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
@@ -99,10 +99,10 @@ class Tracker(Silent):
         if done == total:
             self._stop_bar()
 
-    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None:
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
         self._stop_bar()
         self._phase = (name, num_epochs, time.monotonic())
-        self._steps, self._num_steps = 0, num_epochs * steps_per_epoch
+        self._steps, self._num_steps = steps_done, num_epochs * steps_per_epoch
         self._last = ""
 
     def step_ends(self) -> None:

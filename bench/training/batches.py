@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -52,22 +53,74 @@ class SignalSource:
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, signals: PreparedSignals, table: LabelTable, dtype: torch.dtype) -> SignalSource:
-        return cls(signals, signals.rows(table.ecg_id), torch.from_numpy(table.y_true).to(dtype), dtype)
+    def of(cls, signals: PreparedSignals, table: LabelTable, dtype: torch.dtype, device: torch.device) -> SignalSource:
+        """The records of a table; on a GPU its memory holds them, where there is room."""
+        rows, labels = signals.rows(table.ecg_id), torch.from_numpy(table.y_true).to(dtype)
+        if device.type == "cuda":
+            return DeviceSource(signals, rows, labels, dtype, device)
+        return cls(signals, rows, labels, dtype)
 
     def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
         window, length = self.signals.spec.window, self.signals.length
         if window is None or window >= length:
-            return self._tensor(self.signals.read(self.rows[rows]))
-        starts = _crop_starts(tuple(stream), len(self.labels), length - window + 1)[rows]
-        return self._tensor(self.signals.read(self.rows[rows], starts, window))
+            return self._read(rows)
+        return self._read(rows, _crop_starts(tuple(stream), len(self.labels), length - window + 1)[rows], window)
 
     def windows(self, rows: Rows) -> Tensor:
-        whole = self._tensor(self.signals.read(self.rows[rows]))
+        whole = self._read(rows)
         return cut_windows(whole, self.signals.spec.window, self.signals.spec.window_starts(whole.shape[-1]))
 
-    def _tensor(self, signals: npt.NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(signals).to(self.dtype)
+    def _read(self, rows: Rows, starts: Rows | None = None, length: int | None = None) -> Tensor:
+        return torch.from_numpy(self.signals.read(self.rows[rows], starts, length)).to(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceSource(SignalSource):
+    """The same from a device's memory, int16 as in the cache; from disk where they would take more than half of it."""
+
+    device: torch.device
+
+    def _read(self, rows: Rows, starts: Rows | None = None, length: int | None = None) -> Tensor:
+        if self._held is None:
+            return send(super()._read(rows, starts, length), self.device)
+        values, scale = self._held
+        index = send(torch.from_numpy(rows), self.device)
+        chosen = values[index]
+        if starts is not None and length is not None:
+            samples = send(torch.from_numpy(starts[:, None] + np.arange(length)), self.device)
+            chosen = chosen.gather(2, samples.unsqueeze(1).expand(-1, chosen.shape[1], -1))
+        signals = chosen * scale[index, None, None]
+        if self.signals.scaling.fitted_on:
+            signals = (signals - self._mean_and_std[0]) / self._mean_and_std[1]
+        return signals.to(self.dtype)
+
+    @functools.cached_property
+    def _held(self) -> tuple[Tensor, Tensor] | None:
+        """int16 [record, lead, time] and scale [record], or None where there is no room."""
+        shape = (len(self.rows), *self.signals.values.shape[1:])
+        if self.device.type == "cuda" and 2 * math.prod(shape) > torch.cuda.mem_get_info(self.device)[0] / 2:
+            return None
+        values = torch.empty(shape, dtype=torch.int16, device=self.device)
+        for start in range(0, len(self.rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            values[part].copy_(torch.from_numpy(self.signals.values[self.rows[part]]))
+        return values, torch.from_numpy(self.signals.scale[self.rows]).to(self.device)
+
+    @functools.cached_property
+    def _mean_and_std(self) -> Tensor:
+        # as a tensor there: CUDA divides by a number on the host by multiplying with its rounded inverse
+        return torch.tensor([self.signals.scaling.mean, self.signals.scaling.std], device=self.device)
+
+
+CHUNK = 256
+"""Records that are copied to a device at a time."""
+
+
+def send(value: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for what that is doing."""
+    if device.type != "cuda" or value.is_cuda:
+        return value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,10 +145,10 @@ class FeatureSource:
     labels: Tensor
 
     def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
-        return self.features[rows, 0]
+        return self.windows(rows)[:, 0]
 
     def windows(self, rows: Rows) -> Tensor:
-        return self.features[rows]
+        return self.features[send(torch.from_numpy(rows), self.features.device)]
 
 
 def num_batches(num_records: int, batch_size: int) -> int:

@@ -21,12 +21,20 @@ class Checkpoints:
     """The newest states of one run, `checkpoint-NNNN.pt` in its folder; within an epoch one every `minutes`."""
 
     def __init__(
-        self, folder: Path, writes: bool, note: Callable[[str], None], minutes: float = 10.0, code: str = ""
+        self,
+        folder: Path,
+        writes: bool,
+        note: Callable[[str], None],
+        minutes: float = 10.0,
+        code: str = "",
+        began: float | None = None,
     ) -> None:
         self.folder, self.writes, self.note, self.minutes = folder, writes, note, minutes
         self.code = code
         """Says what code trains; a state that other code left is not gone on from."""
         self._saved = time.monotonic()
+        self._began = self._saved if began is None else began
+        self._seconds_before = 0.0
         self._damaged: set[Path] = set()
         self._number = max((int(path.stem.rpartition("-")[2]) for path in self._files()), default=0)
 
@@ -43,12 +51,17 @@ class Checkpoints:
                         raise zipfile.BadZipFile
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 if state.get("code", "") == self.code:
+                    self._seconds_before = state.get("run_seconds", 0.0)
                     return state
                 self.note(f"{path.name} was left by other code of the method or backbone and is not gone on from")
             except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
         return None
+
+    def run_seconds(self) -> float:
+        """Since this attempt began, and in those before it up to the state that it goes on from."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def due(self) -> bool:
         """Whether the last one was written so long ago that the middle of an epoch must do."""
@@ -62,7 +75,7 @@ class Checkpoints:
         temporary = self.folder / f".checkpoint-{self._number:04d}.part"
         try:
             with temporary.open("wb") as file:
-                torch.save({**state, "code": self.code}, file)
+                torch.save({**state, "code": self.code, "run_seconds": self.run_seconds()}, file)
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:

@@ -3,11 +3,13 @@
 A feature set follows from the prepared signals, what made the backbone, its weights, the precision, the code that runs
 it, torch and the kind of device; its folder is named by a hash of these. A pass over some records adds one file to it,
 whole or not at all, and changes none: processes that write at once do each other no harm, at worst they do some work
-twice. A record takes 4 bytes a feature, 89 MB for all of PTB-XL by ECGFounder.
+twice. The file says how long the pass took, so that a probe costs the same whichever cell ran before it. A record takes
+4 bytes a feature, 89 MB for all of PTB-XL by ECGFounder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -33,6 +35,7 @@ from bench.training.weights import hash_weights
 LIMIT_BYTES = 4 * 2**30
 """Of all feature sets together; beyond it those that were longest not used are removed."""
 Features = npt.NDArray[np.float32 | np.float64]
+Seconds = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,19 @@ class FeatureCache:
         key = hashlib.sha256(json.dumps(follows_from).encode()).hexdigest()
         return cls(cache_folder() / "features" / key[:32])
 
-    def load(self, ecg_id: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], Features]:
-        """Which of these records are here, [record], and their features in the same order, [record here, feature].
+    def load(self, ecg_id: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], Features, Seconds]:
+        """Which of these records are here, [record], and of those in the same order their features,
+        [record here, feature], and each one's share of the seconds that its pass took, [record here].
 
         Raises DataError, naming the file, if one is damaged.
         """
-        known, rows = np.zeros(len(ecg_id), dtype=bool), list[Features]()
+        known, rows, shares = np.zeros(len(ecg_id), dtype=bool), list[Features](), list[Seconds]()
         at = np.empty(len(ecg_id), dtype=np.int64)
         for part in sorted(self.folder.glob("part-*.npz")):
             try:
                 with part.open("rb") as file, np.load(file) as archive:
                     here, features = archive["ecg_id"], archive["features"]
+                    seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
             except FileNotFoundError:
                 continue  # another process has made room meanwhile
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -79,19 +84,21 @@ class FeatureCache:
             at[ours[new]] = sum(map(len, rows)) + np.arange(new.sum())
             known[ours] = True
             rows.append(features[theirs[new]])
+            shares.append(np.full(new.sum(), seconds / len(here)))
         if not rows:
-            return known, np.empty((0, 0), dtype=np.float32)
-        os.utime(self.folder)  # the last use, by which room is made
-        return known, np.concatenate(rows)[at[known]]
+            return known, np.empty((0, 0), dtype=np.float32), np.empty(0)
+        with contextlib.suppress(FileNotFoundError):  # another process has made room meanwhile
+            os.utime(self.folder)  # the last use, by which room is made
+        return known, np.concatenate(rows)[at[known]], np.concatenate(shares)[at[known]]
 
-    def save(self, ecg_id: npt.NDArray[np.int64], features: Features) -> None:
-        """Add features [record, feature] of records that `load` did not know."""
+    def save(self, ecg_id: npt.NDArray[np.int64], features: Features, seconds: float) -> None:
+        """Add features [record, feature] of records that `load` did not know, and what they took to compute."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"part-{uuid4().hex[:16]}.npz"
         temporary = part.with_name(f".{part.name}")
         try:
             with temporary.open("wb") as file:
-                np.savez(file, ecg_id=ecg_id, features=features)
+                np.savez(file, ecg_id=ecg_id, features=features, seconds=seconds)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(part)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.training.batches import FeatureSource, Rows, SignalSource, Source
+from bench.training.batches import FeatureSource, Rows, SignalSource, Source, send
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
 from bench.training.method import Method, Phase
@@ -38,7 +39,7 @@ def run_windows(
         num = len(batch)
         if rows is not None:
             batch = np.pad(batch, (0, EVALUATION_BATCH - num), mode="edge")
-        windows = source.windows(batch).to(world.device)
+        windows = send(source.windows(batch), world.device)
         with autocast(precision, world.device):
             flat = module(windows.flatten(0, 1))
         outputs.append(flat.unflatten(0, windows.shape[:2])[:num].to(windows.dtype))
@@ -73,34 +74,56 @@ def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
 
 def compute_features(
     model: Classifier,
-    source: Source,
+    sources: Sequence[Source],
     world: World,
     precision: Precision,
     note: Callable[[str], None] = lambda text: None,
-) -> FeatureSource:
-    """The source with its records, which are whole, run through the frozen backbone, now or by an earlier run."""
-    num_records = len(source.labels)
-    known, kept, cache, ecg_id = np.zeros(num_records, dtype=bool), None, None, np.arange(num_records)
-    if model.made_by and isinstance(source, SignalSource) and source.signals.entry:
-        cache = FeatureCache.of(model, source.signals, precision, world.device)
+) -> tuple[list[FeatureSource], float]:
+    """Sources of one dataset with their records, which are whole, run through the frozen backbone, now or by an
+    earlier run; and the seconds that this took, whoever did it."""
+    first, cache, seconds = sources[0], None, 0.0
+    if model.made_by and isinstance(first, SignalSource) and first.signals.entry:
+        cache = FeatureCache.of(model, first.signals, precision, world.device)
+    found = []
+    for source in sources:
+        features, took = _run_once(model, source, cache, world, precision, note)
+        found.append(features)
+        seconds += took
+    return found, seconds
+
+
+def _run_once(
+    model: Classifier,
+    source: Source,
+    cache: FeatureCache | None,
+    world: World,
+    precision: Precision,
+    note: Callable[[str], None],
+) -> tuple[FeatureSource, float]:
+    num_records, seconds, parts = len(source.labels), 0.0, list[Tensor]()
+    known, ecg_id = np.zeros(num_records, dtype=bool), np.arange(num_records)
+    if cache and isinstance(source, SignalSource):
         ecg_id = source.signals.ecg_id[source.rows]
-        here, kept = cache.load(ecg_id)
+        here, kept, shares = cache.load(ecg_id)
         # ranks on several machines may have caches of their own: what all of them know needs no computing
         everywhere = world.sum(torch.from_numpy(here).to(world.device, torch.int64)) == world.size
         known = everywhere.cpu().numpy()
-        kept = kept[known[here]]
+        if known.any():
+            note(f"features of {known.sum():,} records are known from an earlier run")
+            parts.append(torch.from_numpy(kept[known[here]]).to(world.device))
+            seconds += float(shares[known[here]].sum())
     missing = np.flatnonzero(~known)
-    parts = []
-    if known.any() and kept is not None:
-        note(f"features of {known.sum():,} records are known from an earlier run")
-        parts.append(torch.from_numpy(kept).to(world.device))
     if len(missing):
         note(f"computing features of {len(missing):,} records")
+        began = time.monotonic()
         parts.append(run_windows(model.backbone, source, world, precision, missing)[:, 0])
+        computed = parts[-1].cpu().numpy()  # a GPU is done only then
+        took = time.monotonic() - began
+        seconds += took
         if cache and world.is_main:
             try:
-                cache.save(ecg_id[missing], parts[-1].cpu().numpy())
+                cache.save(ecg_id[missing], computed, took)
             except OSError as error:
                 note(f"they are not kept: {error}")
     order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(known), missing]))).to(world.device)
-    return FeatureSource(torch.cat(parts)[order].unsqueeze(1), source.labels)
+    return FeatureSource(torch.cat(parts)[order].unsqueeze(1), source.labels), seconds

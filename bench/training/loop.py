@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from bench.errors import BenchError, Diverged
 from bench.evaluation.metrics import auroc
-from bench.training.batches import Source, epoch_batches, num_batches, random_stream
+from bench.training.batches import Source, epoch_batches, num_batches, random_stream, send
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.dropout import RankDropout, redraw, share_dropout
@@ -31,7 +31,7 @@ from bench.training.precision import Precision, autocast
 class Watcher(Protocol):
     """Whoever shows or records how training goes."""
 
-    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int) -> None: ...
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def step_ends(self) -> None: ...
     def epoch_ends(self, facts: dict[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
@@ -51,6 +51,8 @@ class PhaseReport:
     best_epoch: int = 0
     """Counted from 1; the epoch whose weights left the phase."""
     seconds: float = 0.0
+    """Spent on what is in the weights, over all attempts; what a kill has undone does not count. Features that an
+    earlier run left count as if they had been computed anew."""
 
 
 def train(
@@ -86,9 +88,7 @@ def train(
             run.load(state["model"])
         else:
             reports.append(PhaseReport(phase.name, run.num_trainable, False, phase.selection))
-        run.begin(train_source, val_source, reports, watcher, checkpoints)
-        if state:
-            run.restore(state)
+        run.begin(train_source, val_source, reports, watcher, checkpoints, state)
         for epoch in range(len(reports[-1].train_loss), phase.epochs):
             run.epoch(epoch)
         run.finish()
@@ -150,21 +150,30 @@ class PhaseRun:
         """Steps of the epoch that are done."""
         self.loss_sum: float | Tensor = 0.0
         """Their losses, summed over the records of all ranks."""
+        self.seconds = 0.0
+        """What they took in attempts before this one."""
 
     def begin(
-        self, train: Source, val: Source, reports: list[PhaseReport], watcher: Watcher, checkpoints: Checkpoints
+        self,
+        train: Source,
+        val: Source,
+        reports: list[PhaseReport],
+        watcher: Watcher,
+        checkpoints: Checkpoints,
+        state: Mapping[str, Any] | None,
     ) -> None:
-        """Choose what is run a step, wrap it, and set up optimiser and schedule."""
+        """Choose what is run a step, wrap it, and set up optimiser and schedule; go on from `state` if there is one."""
         self.reports, self.report = reports, reports[-1]
         self.watcher, self.checkpoints = watcher, checkpoints
         self.module: nn.Module = self.model
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
-            began, self.module = time.monotonic(), self.model.head
-            train = compute_features(self.model, train, self.world, self.precision, watcher.note)
-            val = compute_features(self.model, val, self.world, self.precision, watcher.note)
-            self.report.seconds += time.monotonic() - began
+            self.module = self.model.head
+            (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
+            if not state:  # else they are in the report
+                self.report.seconds += seconds
         self.train_source, self.val_source = train, val
+        self.train_labels = train.labels.to(self.world.device)
         self.forward = self.world.wrap(self.module)
         self._settle_buckets()
         groups = [
@@ -173,7 +182,10 @@ class PhaseRun:
         self.optimizer = self.method.optimizer(groups, self.phase)
         num_steps = num_batches(len(train.labels), self.phase.batch_size)
         self.schedule = make_schedule(self.optimizer, self.phase, num_steps)
-        watcher.phase_begins(self.phase.name, self.phase.epochs, num_steps)
+        if state:
+            self.restore(state)
+        steps_done = len(self.report.train_loss) * num_steps + self.step
+        watcher.phase_begins(self.phase.name, self.phase.epochs, num_steps, steps_done)
 
     def _settle_buckets(self) -> None:
         """A backward pass that does not count, before DDP's first that does.
@@ -194,7 +206,8 @@ class PhaseRun:
 
     def epoch(self, epoch: int) -> None:
         """Train on every record once, score fold 9, keep the weights if they are to be kept; save it all."""
-        began, report = time.monotonic(), self.report
+        report = self.report
+        self.began = time.monotonic() - self.seconds
         loss = self._train_epoch(epoch)
         if not math.isfinite(loss):
             raise self._diverged(epoch, f"the training loss is {loss}")
@@ -208,8 +221,9 @@ class PhaseRun:
         report.train_loss.append(loss)
         report.val_loss.append(val_loss)
         report.val_macro_auroc.append(val_macro_auroc)
-        report.seconds += time.monotonic() - began
-        self.step, self.loss_sum = 0, 0.0
+        seconds = time.monotonic() - self.began
+        report.seconds += seconds
+        self.step, self.loss_sum, self.seconds = 0, 0.0, 0.0
         self.watcher.epoch_ends(
             {
                 "phase": self.phase.name,
@@ -219,7 +233,7 @@ class PhaseRun:
                 "val_macro_auroc": val_macro_auroc,
                 "best_epoch": report.best_epoch,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "seconds": time.monotonic() - began,
+                "seconds": seconds,
             }
         )
         self.checkpoints.save(self.state())
@@ -239,6 +253,7 @@ class PhaseRun:
             "reports": [asdict(report) for report in self.reports],
             "step": self.step,
             "loss_sum": float(self.loss_sum),
+            "seconds": time.monotonic() - self.began if self.step else 0.0,
             "model": self._weights(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -246,12 +261,13 @@ class PhaseRun:
             "best_score": self.best_score,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.best, self.best_score = state["best"], state["best_score"]
         self.step, self.loss_sum = state["step"], state["loss_sum"]
+        self.seconds = state.get("seconds", 0.0)
 
     def _weights(self) -> dict[str, Tensor]:
         """What training has changed since the run began; the rest is as the initial weights have it."""
@@ -266,8 +282,8 @@ class PhaseRun:
         for step, batch in islice(batches, self.step, None):
             share = world.share(len(batch))
             rows = batch[share]
-            signals = self.train_source.training(rows, stream).to(world.device)
-            labels = self.train_source.labels[rows].to(world.device)
+            signals = send(self.train_source.training(rows, stream), world.device)
+            labels = self.train_labels[send(torch.from_numpy(rows), world.device)]
             self._draw_paths(len(batch), share, (*stream, step))
             redraw(self.dropouts, len(batch), share, world.device, *stream, step)
             # for what a plugin may draw by itself
@@ -300,8 +316,9 @@ class PhaseRun:
         dropping = [path for path in self.drop_paths if path.rate > 0]
         if dropping:
             uniform = random_stream(*stream, "drop path").random((len(dropping), num_records))[:, share]
-            for path, drawn in zip(dropping, uniform, strict=True):
-                path.keep = torch.from_numpy(drawn >= path.rate).to(self.world.device)
+            kept = uniform >= np.array([[path.rate] for path in dropping])
+            for path, keep in zip(dropping, send(torch.from_numpy(kept), self.world.device), strict=True):
+                path.keep = keep
 
     def _validate(self, epoch: int) -> tuple[float, float]:
         """Binary cross-entropy and macro AUROC on fold 9."""

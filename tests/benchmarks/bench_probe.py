@@ -79,5 +79,5 @@ def test_next_probe(compare: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     cache = FeatureCache(tmp_path / "features" / "all of PTB-XL by ECGFounder")
     ids = np.arange(21_799)
-    cache.save(ids, np.zeros((len(ids), 1024), dtype=np.float32))
+    cache.save(ids, np.zeros((len(ids), 1024), dtype=np.float32), 1.0)
     compare("opening the features of 21,799 records by ECGFounder", lambda: cache.load(ids))
