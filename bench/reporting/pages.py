@@ -147,8 +147,8 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
             "**Δ baseline**: the row minus its baseline, which is named below the table, over runs paired by draw and "
             "seed.",
             "**p, Holm**: of no such difference. The larger p of two tests, one that swaps whole patients' ranks "
-            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs, corrected by "
-            "Holm for the number of rows tested.",
+            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs, "
+            "corrected by Holm for the number of rows tested.",
         ]
     if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
