@@ -2,7 +2,8 @@
 
 The published code calls it naive (helme/ecg_ptbxl_benchmarking, scp_experiment.py) and predicts the mean of the
 training labels. Here the same numbers are learned: on a constant feature the logistic loss has its minimum at the log
-odds of the training prevalence.
+odds of the training prevalence. A method that keeps the last epoch gets there: by `scratch` it is within 0.0005 on
+superdiag. One that keeps the best epoch by AUROC stops at the first, as all are at 0.5.
 """
 
 import torch
@@ -13,7 +14,7 @@ from bench.plugin import Backbone, SignalSpec, register_backbone
 
 @register_backbone("prevalence")
 class Prevalence(Backbone):
-    """One feature, the same for every record, so that the head learns the training prevalence; AUROC 0.5 always."""
+    """One feature, the same for every record: trained to the end, a head has the training prevalence. AUROC 0.5."""
 
     signals = SignalSpec(100, "none")
 

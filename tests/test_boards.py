@@ -18,6 +18,8 @@ from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.reporting import boards
 from bench.reporting.boards import Board, as_data, interval_of, make_boards
+from bench.reporting.comparisons import Plan
+from bench.reporting.markdown import cells_of
 from bench.reporting.pages import ALL_LABELS, Surroundings, page, spell, write_pages
 from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, record_search, write_result
 from bench.reporting.tables import board_table, result_table
@@ -74,6 +76,7 @@ def write(tmp_path: Path) -> Write:
             "init": {"name": "random"},
             "incompatible": None,
             "signals": {},
+            "split": {},
             "training": [{"name": "finetune", "seconds": 90.0, "trainable_parameters": 1234, "selection": "best"}],
             "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_draws=50)},
         }
@@ -118,8 +121,8 @@ def test_seeds_and_draws_share_a_row_of_mean_metrics_and_a_wider_interval(write:
     one, mean = (interval_of(row.summaries["frequent"]["auroc"]) for row in (single, several))
     assert mean.high - mean.low > one.high - one.low
     lines = page([board]).splitlines()
-    assert any("| net | random | ft |" in line and "| 3 |" in line for line in lines)
-    assert any("| alone | random | ft |" in line and "| 1* |" in line for line in lines)
+    assert any("| net | ft |" in line and "| 3 |" in line for line in lines)
+    assert any("| alone | ft |" in line and "| 1* |" in line for line in lines)
 
 
 def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: Path) -> None:
@@ -130,9 +133,9 @@ def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: P
 
     assert [row.num_trials for row in board.rows] == [7, 0]
     lines = page([board]).splitlines()
-    assert any("| runs |" in line and "| trials |" in line for line in lines)
-    assert any("| tuned |" in line and line.endswith("| 7 | 1* |") for line in lines)
-    assert any("| plain |" in line and line.endswith("| – | 1* |") for line in lines)
+    assert any("| tuned | ft | tuned |" in line for line in lines)
+    assert any("| plain | ft | reported |" in line for line in lines)
+    assert [line.split(" | ")[3] for line in lines if line.startswith(("| 1 | 1,234", "| 2 | 1,234"))] == ["7", "–"]
 
 
 @pytest.mark.parametrize(
@@ -301,8 +304,8 @@ def test_fractions_are_sections_the_whole_first(write: Write, tmp_path: Path) ->
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [
         "## All training records",
-        "## 0.1 of the training records",
-        "## 0.01 of the training records",
+        "## 10 % of the training records",
+        "## 1 % of the training records",
     ]
 
 
@@ -417,7 +420,12 @@ def test_the_page_says_protocol_cost_and_command(write: Write, tmp_path: Path) -
     write("one", seed=7)
     text = page(made(tmp_path))
 
-    for words in ("Folds 1-8 train, 9 selects, 10 tests", "| 1,234 | 1.5 |", "1. `bench run --seed 7", "best epoch"):
+    for words in (
+        "Folds 1-8 train, 9 selects, 10 tests",
+        "| 1,234 | best | 1.5 |",
+        "1. `bench run --seed 7",
+        "the best fold-9",
+    ):
         assert words in text
     assert f"{len(TRUTH)} records of {len(np.unique(TRUTH.patient_id))} patients, 3 labels, 2 of them" in text
 
@@ -466,3 +474,86 @@ def test_a_page_says_what_left_the_weights_that_a_row_starts_from(write: Write, 
     said = "`own:12345678` are the weights that `bench run --task nondiag --method scratch` left, trained on nondiag of"
     assert text.count(said) == 1
     assert text.count("are the weights that") == 1
+
+
+def heads(text: str) -> list[list[str]]:
+    """The first lines of the tables of rows."""
+    return [cells_of(line) for line in text.splitlines() if line.startswith("| rank |")]
+
+
+def test_every_column_is_defined_above_the_first_table(write: Write, tmp_path: Path) -> None:
+    for arch, quality in (("net", 1.0), ("net2", 1.5)):
+        write(f"{arch}-ft", quality, arch=arch)
+        write(f"{arch}-lp", quality + 0.5, 1, arch=arch, method="lp")
+    record_search(load_result(write("tuned", 3.0, method="lp(lr=0.1)")), {"trials": [{}]})
+    plan = Plan("ft on net")
+    text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
+    (head,) = heads(text)
+    legend = text.split("<details>")[1].split("</details>")[0]
+
+    assert text.index("How to read") < text.index("| rank |")
+    assert {"group", "backbone", "method", "recipe", "Δ baseline", "p, Holm", "runs"} <= {*head}
+    assert [name for name in head if f"**{name}**" not in legend] == []
+
+
+def test_what_all_rows_share_is_said_once_and_arguments_stand_in_the_command(write: Write, tmp_path: Path) -> None:
+    method = "ft(drop_path=0.296, finetune_epochs=10, finetune_lr=0.000689)"
+    command = f'bench run --method "{method}" --init somewhere'
+    write(
+        "long", 2.0, method=method, cell__command=command, init={"name": "own:12345678", "sha256": "1234567890abcdef"}
+    )
+    write("lp", 1.0, method="lp", init={"name": "own:12345678", "sha256": "1234567890abcdef"})
+    text = page(made(tmp_path))
+    (head,) = heads(text)
+
+    assert "All rows: backbone net, init own:12345678." in text
+    assert not {"backbone", "init"} & {*head}
+    assert "| ft(…) |" in text
+    assert f"1. `{command}`, weights `1234567890ab`" in text
+
+
+def test_a_section_says_what_was_trained_on(write: Write, tmp_path: Path) -> None:
+    def split(records: int, *lacking: str) -> dict[str, Any]:
+        sizes = {"train_records": records, "train_patients": records - 30}
+        return {"sha256": str(records), **sizes, "labels_without_training_positive": list(lacking)}
+
+    write("one", fraction=0.01, split=split(1171, "WPW", "SEHYP"))
+    write("other", fraction=0.01, method="lp", split=split(1171, "WPW", "SEHYP"))
+    for draw, lacking in ((0, ("WPW", "SEHYP")), (1, ("WPW",))):
+        write(f"draw{draw}", fraction=0.1, draw=draw, split=split(2000 + draw, *lacking))
+    text = page(made(tmp_path))
+
+    assert "\n1,171 records of 1,141 patients, 1 draw; no positive in training: SEHYP, WPW." in text
+    several = "2,000 to 2,001 records of 1,970 to 1,971 patients, 2 draws; no positive in training: SEHYP (in 1 of the"
+    assert several in text
+
+
+def test_rows_are_equal_or_better_by_their_numbers(write: Write, tmp_path: Path) -> None:
+    write("good", 3.0, method="lpft")
+    write("twin", 3.0001, method="lp")
+    write("bad", 0.3, method="ft")
+    plan = Plan("ft")
+    (board,) = make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan)
+    text = page([board])
+
+    assert "- Better than the baseline: 1 (" in text
+    assert "within ±0.005): 1 = 2." in text
+
+
+def test_the_index_says_what_the_best_row_was_trained_on(write: Write, tmp_path: Path) -> None:
+    write("few", 2.0, fraction=0.1, method="ft(lr=0.1)")
+    write("all", 1.0)
+    write_pages(made(tmp_path), tmp_path / "pages")
+    (line,) = [line for line in (tmp_path / "pages" / "README.md").read_text().splitlines() if "superdiag.md" in line]
+
+    assert cells_of(line)[2:5] == ["ft(…) on net (random)", "10 % of the training records", "2"]
+
+
+def test_the_picture_over_fractions_has_a_section_of_its_own(write: Write, tmp_path: Path) -> None:
+    for fraction in (0.1, 1.0):
+        write(f"f{fraction}", fraction=fraction)
+    text = page(made(tmp_path), overview="pictures/x.svg")
+
+    section = text.split("## From few training records to all")[1]
+    assert "](pictures/x.svg)" in section
+    assert "<details>" not in section.split("](pictures/x.svg)")[0]

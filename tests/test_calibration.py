@@ -1,5 +1,6 @@
 """Probabilities and decisions are scikit-learn's numbers, and nothing is chosen on the fold it is judged on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from sklearn.metrics import brier_score_loss, f1_score, recall_score
 
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
+from bench.evaluation.bootstrap import Interval
 from bench.evaluation.predictions import Predictions
 from bench.reporting.boards import Board, Row, draws_of
 from bench.reporting.calibration import Calibrated, calibrate, calibration_page
 from bench.reporting.comparisons import Plan
+from bench.reporting.leaderboards import drawn_curves
+from bench.reporting.markdown import cells_of
 from bench.reporting.results import Result
 
 LABELS = ("A", "B", "RARE")
@@ -163,3 +167,29 @@ def test_the_page_says_the_numbers() -> None:
     assert f"| A | {TEST.y_true[:, 0].sum()} | {found.decisions.sensitivity[0]:.3f} |" in text
     prevalence = TEST.y_true[:, :2].mean(axis=0)
     assert f"as its probability has {(prevalence * (1 - prevalence)).mean():.4f}" in text
+
+
+def test_rows_have_the_ranks_of_the_board() -> None:
+    """The legends of the pictures name them by these; rows of unknown scale are no row here."""
+    shown = board(row(method="external"), row(seeds=1), row(seeds=2))
+    names = [replace(one, method=name) for one, name in zip(shown.rows, ("a", "b", "c(lr=1)"), strict=True)]
+    shown = replace(shown, rows=tuple(names))
+    text = calibration_page([(shown, calibrate(shown, Truth()))], {})  # type: ignore[arg-type]
+    lines = [cells_of(line) for line in text.splitlines() if line.startswith("|")]
+
+    assert lines[0][:3] == ["rank", "init", "method"]
+    assert [cells[0] for cells in lines[2:4]] == ["2", "3"]
+    assert lines[3][2] == "c(…)"
+    assert "All rows: backbone net." in text
+    assert "<summary>2. b on net (random), label by label</summary>" in text
+
+
+def test_constant_scores_have_no_curve() -> None:
+    rows = [replace(row(seeds=1), method=name, summaries=auroc(value)) for name, value in (("ft", 0.9), ("lp", 0.5))]
+    shown = board(*rows)
+
+    assert [*drawn_curves(shown, calibrate(shown, Truth()))] == ["1. ft on net (random)"]  # type: ignore[arg-type]
+
+
+def auroc(value: float) -> dict[str, dict[str, Interval]]:
+    return {"frequent": {"auroc": Interval(value, value, value)}}

@@ -280,7 +280,7 @@ def test_lists_and_draws_never_share_a_section(runs: dict[str, Result], demo_set
     found = {board.title: board.rows for board in make_boards(runs.values(), truth)}
 
     assert len(found) == len(runs) and all(len(rows) == 1 for rows in found.values())
-    assert {"0.3 of the training records", f"0.298 of the training records, as listed in {runs['list'].manifest}"} & {
+    assert {"30 % of the training records", f"29.8 % of the training records, as listed in {runs['list'].manifest}"} & {
         *found
     }
     assert all(len(rows[0].runs) == 1 for rows in found.values())

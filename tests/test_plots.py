@@ -16,8 +16,8 @@ from bench.evaluation.bootstrap import Interval
 from bench.evaluation.metrics import Reliability
 from bench.reporting import plots
 from bench.reporting.boards import Board, Row
-from bench.reporting.comparisons import Plan
-from bench.reporting.pages import minutes
+from bench.reporting.comparisons import Comparison, Plan, Standing
+from bench.reporting.costs import minutes
 from bench.reporting.results import Result
 
 
@@ -80,20 +80,32 @@ def test_sample_efficiency_joins_the_fractions_of_a_row(caught: list[Axes], tmp_
     assert plots.sample_efficiency(boards[:1], tmp_path / "x.svg") is None
 
 
-def test_training_curves_draw_every_run_and_mark_its_phases(caught: list[Axes], tmp_path: Path) -> None:
+def test_training_curves_draw_every_run_thin_and_their_mean(caught: list[Axes], tmp_path: Path) -> None:
     curves: list[list[float | None]] = [[0.5, 0.6, 0.7, 0.8], [0.4, None, 0.65, 0.66]]
     assert plots.training_curves(board(row("lpft", 0.9, curves), row("ft", 0.8)), tmp_path / "x.svg") is not None
     (axes,) = caught
     drawn = [line for line in axes.lines if len(np.asarray(line.get_xdata())) > 1]
     ends = [line for line in axes.lines if len(np.asarray(line.get_xdata())) == 1]
 
+    assert len(drawn) == 4  # two runs, their mean, and the other row's one run
     assert np.asarray(drawn[0].get_ydata()).tolist() == curves[0]
     np.testing.assert_array_equal(np.asarray(drawn[1].get_ydata()), [0.4, np.nan, 0.65, 0.66])
+    np.testing.assert_allclose(np.asarray(drawn[2].get_ydata()), [0.45, np.nan, 0.675, 0.73])
+    assert drawn[0].get_linewidth() < drawn[2].get_linewidth()
     assert all(np.asarray(line.get_xdata())[0] == 1 for line in drawn)
-    assert len({line.get_color() for line in drawn[:2]}) == 1  # runs of a row share its colour
-    assert drawn[2].get_color() != drawn[0].get_color()
-    assert [np.asarray(line.get_xdata()).tolist() for line in ends] == [[2], [2], [2]]
+    assert len({line.get_color() for line in drawn[:3]}) == 1  # runs of a row share its colour
+    assert drawn[3].get_color() != drawn[0].get_color()
+    assert [np.asarray(line.get_xdata()).tolist() for line in ends] == [[2], [2]]
     assert list(lines_of(axes)) == ["1. lpft on net (random)", "2. ft on net (random)"]
+
+
+def test_early_epochs_do_not_take_the_axis(caught: list[Axes], tmp_path: Path) -> None:
+    curves: list[list[float | None]] = [[0.5, 0.6, 0.88, 0.9], [0.3, 0.91, 0.87, 0.89]]
+    plots.training_curves(board(row("ft", 0.9, curves)), tmp_path / "x.svg")
+    low, high = caught[0].get_ylim()
+
+    assert 0.865 < low < 0.87  # the lowest of the second half is on it
+    assert 0.91 < high < 0.915  # and the highest of all
 
 
 def test_cost_joins_what_no_cheaper_row_beats(caught: list[Axes], tmp_path: Path) -> None:
@@ -113,6 +125,21 @@ def test_cost_joins_what_no_cheaper_row_beats(caught: list[Axes], tmp_path: Path
     assert plots.cost(board(rows[0]), tmp_path / "x.svg") is None
 
 
+def test_costs_that_cannot_be_compared_have_no_front(caught: list[Axes], tmp_path: Path) -> None:
+    rows = row("ft", 0.9, seconds=100), row("lp", 0.8, seconds=1)
+    plots.cost(board(*rows), tmp_path / "x.svg")
+    for phase in rows[1].runs[0].document["training"]:
+        phase["on_features"] = True
+    plots.cost(board(*rows), tmp_path / "x.svg")
+    before, after = caught
+
+    assert "Pareto front" in lines_of(before)
+    assert "Pareto front" not in lines_of(after)
+    hollow = {str(line.get_label()): line.get_markerfacecolor() == "none" for line in after.lines}
+    assert (hollow["1. ft on net (random)"], hollow["2. lp on net (random)"]) == (False, True)
+    assert ("hollow" in before.get_xlabel(), "hollow" in after.get_xlabel()) == (False, True)
+
+
 def test_minutes_are_the_mean_of_runs() -> None:
     one = row("ft", 0.9, [[0.5, 0.6], [0.5, 0.6]], seconds=120)
     assert minutes(one) == 2
@@ -128,6 +155,18 @@ def test_the_forest_has_the_best_row_on_top(caught: list[Axes], tmp_path: Path) 
     ]
     bars = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
     assert bars == [pytest.approx([0.78, 0.81]), [0.8], pytest.approx([0.88, 0.91]), [0.9]]
+
+
+def test_the_forest_says_what_is_dashed(caught: list[Axes], tmp_path: Path) -> None:
+    """Orange is worse in the picture of labels: no baseline is."""
+    rows = row("lpft", 0.9), row("ft", 0.8), row("lp", 0.7)
+    found = Comparison("", rows[1].name, 1, {}, 1.0, 1.0, False)
+    standing = Standing({}, {}, (), {rows[0].name: found, rows[2].name: found})
+    plots.forest(Board("d", False, "form", "f", 1.0, "", rows, (), None, Plan(), standing), tmp_path / "x.svg")
+    (axes,) = caught
+
+    assert lines_of(axes) == {"a baseline, its value dashed": ([0.8, 0.8], [0, 1])}
+    assert {line.get_color() for line in axes.lines} == {plots.COLORS[0], plots.INK}
 
 
 def test_constant_scores_do_not_squeeze_the_pictures(caught: list[Axes], tmp_path: Path) -> None:
@@ -166,7 +205,7 @@ def test_pictures_are_the_same_bytes_without_a_background(draw: Callable[[Board,
 
 @pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])
 def test_every_colour_is_seen_on_white_and_on_dark(background: str) -> None:
-    """Contrast of at least 2.3 to 1 with both: a line is not text, and one colour must do on either."""
+    """Contrast of at least 2.3 to 1 with both, and 4.1 of what is text: one colour must do on either."""
 
     def luminance(color: str) -> float:
         parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
@@ -175,7 +214,7 @@ def test_every_colour_is_seen_on_white_and_on_dark(background: str) -> None:
 
     for color in (plots.INK, *plots.COLORS):
         light, dark = sorted((luminance(color), luminance(background)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) > 2.3, color
+        assert (light + 0.05) / (dark + 0.05) > (4.1 if color == plots.INK else 2.3), color
     assert len(set(plots.COLORS)) == plots.MAX_LINES
     assert not set(itertools.chain(plots.COLORS)) & {plots.INK}
 

@@ -1,5 +1,7 @@
 """Parts of fold 10: who is in them, and scikit-learn's AUROC on exactly those records."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from bench.evaluation.bootstrap import draw, resample
 from bench.reporting import subgroups
 from bench.reporting.boards import Board, Row
 from bench.reporting.comparisons import Plan, ScoredRun, stand
+from bench.reporting.leaderboards import most_compared
 from bench.reporting.results import Result
 from bench.reporting.subgroups import groups_of, subgroup_page
 
@@ -50,11 +53,14 @@ def row(name: str, quality: float, seeds: int) -> Row:
 ROWS = (row("lpft", 2.0, 2), row("lp", 1.5, 1), row("scratch", 1.2, 1), row("ft", 1.0, 3))
 
 
-def page(*rows: Row, baseline: str | None = "ft") -> list[dict[str, str]]:
+def board_of(rows: Sequence[Row], baseline: str | None) -> Board:
     plan = Plan(baseline)
     standing = stand({one.name: one.scored for one in rows}, plan, TRUTH)
-    board = Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), TRUTH, plan, standing)
-    lines = [line for line in subgroup_page(board, Truth()).splitlines() if line.startswith("|")]  # type: ignore[arg-type]
+    return Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", tuple(rows), (), TRUTH, plan, standing)
+
+
+def page(*rows: Row, baseline: str | None = "ft") -> list[dict[str, str]]:
+    lines = [line for line in subgroup_page(board_of(rows, baseline), Truth()).splitlines() if line.startswith("|")]  # type: ignore[arg-type]
     head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(head, cells, strict=True)) for cells in body]
 
@@ -94,11 +100,11 @@ def test_auroc_in_a_part_is_scikit_learns_on_its_records() -> None:
         assert cells["records"] == str(mask.sum())
         assert cells["patients"] == str(len(np.unique(PATIENTS[mask])))
         assert cells["labels"] == str(len(labels))
-        for one in ROWS[:2]:
+        for place, one in enumerate(ROWS[:2], 1):
             every = [
                 roc_auc_score(Y_TRUE[mask, c], run.y_score[mask, c]) for run in one.scored.values() for c in labels
             ]
-            value, low, high = cells[one.name].replace("(", "").replace(")", "").replace("–", " ").split()
+            value, low, high = cells[f"{place}. {one.name}"].replace("(", "").replace(")", "").replace("–", " ").split()
             assert value == f"{np.mean(every):.4f}"
             assert float(low) < float(value) < float(high)
     assert found["under 40"]["labels"] == "1"  # the rarer label has too few positives there
@@ -114,7 +120,7 @@ def test_intervals_are_over_the_patients_of_the_part() -> None:
     for _ in range(400):
         records = np.concatenate([members[at] for at in random.integers(len(members), size=len(members))])
         drawn.append(np.mean([roc_auc_score(Y_TRUE[records, c], run.y_score[records, c]) for c in range(2)]))
-    shown = next(cells for cells in page(*ROWS) if cells["part of fold 10"] == "male")["lp on net (random)"]
+    shown = next(cells for cells in page(*ROWS) if cells["part of fold 10"] == "male")["2. lp on net (random)"]
     _, low, high = (float(number) for number in shown.replace("(", "").replace(")", "").replace("–", " ").split())
 
     assert high - low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
@@ -122,8 +128,9 @@ def test_intervals_are_over_the_patients_of_the_part() -> None:
 
 def test_the_first_rows_and_a_baseline_are_shown() -> None:
     shown = list(page(*ROWS)[0])
-    assert shown[-3:] == ["lpft on net (random)", "lp on net (random)", "ft on net (random)"]
-    assert list(page(*ROWS, baseline=None)[0])[-3:] == [one.name for one in ROWS[:3]]
+    assert shown[-3:] == ["1. lpft on net (random)", "2. lp on net (random)", "4. ft on net (random)"]
+    first = [f"{place}. {one.name}" for place, one in enumerate(ROWS[:3], 1)]
+    assert list(page(*ROWS, baseline=None)[0])[-3:] == first
 
 
 def test_a_part_without_frequent_labels_has_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,4 +138,20 @@ def test_a_part_without_frequent_labels_has_no_number(monkeypatch: pytest.Monkey
     cells = next(one for one in page(*ROWS) if one["part of fold 10"] == "under 19")
 
     assert cells["labels"] == "0"
-    assert cells["lp on net (random)"] == "–"
+    assert cells["2. lp on net (random)"] == "–"
+
+
+def test_the_baseline_is_that_of_the_first_row() -> None:
+    """Two starts have two baselines: the first row's is beside it, though another ranks higher."""
+    rows = [replace(one, init=init) for one, init in zip(ROWS, ("own:1", "own:2", "own:2", "own:1"), strict=True)]
+    rows[1] = replace(rows[1], method="ft")
+
+    assert list(page(*rows)[0])[-3:] == ["1. lpft on net (own:1)", "2. ft on net (own:2)", "4. ft on net (own:1)"]
+
+
+def test_the_board_with_most_contrasts_is_shown() -> None:
+    plain, compared = (board_of(ROWS, baseline) for baseline in (None, "ft"))
+    few = board_of(ROWS[2:], "ft")
+
+    assert most_compared([plain, few, compared]) is compared
+    assert most_compared([plain, board_of(ROWS[:1], None)]) is plain

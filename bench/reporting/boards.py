@@ -107,7 +107,7 @@ class Board:
     @property
     def title(self) -> str:
         """What the rows were trained on."""
-        share = "All training records" if self.fraction == 1 else f"{self.fraction:.3g} of the training records"
+        share = "All training records" if self.fraction == 1 else f"{100 * self.fraction:.3g} % of the training records"
         return f"{share}, as listed in {self.manifest}" if self.manifest else share
 
 

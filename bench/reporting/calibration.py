@@ -18,7 +18,9 @@ from bench.evaluation.bootstrap import Estimate, Summary, independent, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
 from bench.reporting.boards import Board, Row, draws_of
-from bench.reporting.pages import folded, markdown_table, spell
+from bench.reporting.markdown import folded, markdown_table
+from bench.reporting.names import columns, numbered, places
+from bench.reporting.pages import spell
 from bench.reporting.results import Result
 from bench.reporting.truth import Truth
 
@@ -90,8 +92,10 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
     lines += [f"[Back to the board]({first.task}.md)", ""]
     for board, rows in boards:
         lines += [f"## {board.title}", ""]
-        head = ["backbone", "init", "method", "Brier", "ECE", "sensitivity", "specificity", "F1"]
-        lines += markdown_table(head, [_cells(one, board) for one in rows], left=3)
+        names, shared = columns(board)
+        lines += [f"All rows: {', '.join(f'{name} {value}' for name, value in shared.items())}.", ""] if shared else []
+        head = ["rank", *names, "Brier", "ECE", "sensitivity", "specificity", "F1"]
+        lines += markdown_table(head, [_cells(one, board) for one in rows], left=1 + len(names))
         lines += [f"![Reliability curves]({pictures[board]})", ""] if board in pictures else []
         lines += _by_label(board, rows[0])
     lines += [
@@ -101,7 +105,8 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
         "intervals over draws of patients, and runs; lower is better, and the prevalence of each label as its "
         f"probability has {_chance(first):.4f}. ECE: expected calibration error over 10 bins of equal width. A record "
         "is called positive from the score on that had the best F1 on fold 9; sensitivity, specificity and F1 are "
-        "those of fold 10. Nothing is fitted on fold 10. Rows whose scale is not known are left out.",
+        "those of fold 10. Nothing is fitted on fold 10. Rows have the ranks of the board. Those whose scale is not "
+        "known are left out; pictures leave out those of constant scores, too.",
         "",
     ]
     return "\n".join(lines)
@@ -114,8 +119,8 @@ def _chance(board: Board) -> float:
 
 
 def _cells(one: Calibrated, board: Board) -> list[str]:
-    row = one.row
-    cells = [row.backbone, "–" if row.runs[0].external else row.init, row.method]
+    place, (names, _) = places(board)[one.row.name], columns(board)
+    cells = [str(place), *(column[place - 1] for column in names.values())]
     cells += [spell(one.brier), f"{one.calibration_error:.4f}"]
     if one.decisions is None or board.truth is None:
         return [*cells, "–", "–", "–"]
@@ -139,4 +144,4 @@ def _by_label(board: Board, one: Calibrated) -> list[str]:
         positives = str(int(board.truth.y_true[:, column].sum()))
         rows.append([label, positives, *("–" if math.isnan(v) else f"{v:.3f}" for v in found)])
     head = ["label", "n+", "sensitivity", "specificity", "F1"]
-    return folded(f"{one.row.name}, label by label", markdown_table(head, rows))
+    return folded(f"{numbered(board)[one.row.name]}, label by label", markdown_table(head, rows))

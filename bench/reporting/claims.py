@@ -11,12 +11,14 @@ from bench.evaluation.bootstrap import Summary
 from bench.evaluation.compare import holm, interval_p, resolvable_difference
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.comparisons import ALPHA, compare_pairs
-from bench.reporting.pages import folded, markdown_table, spell_difference, spell_p
+from bench.reporting.markdown import folded, markdown_table
+from bench.reporting.pages import spell_difference, spell_p
 
 MODEL = ("ecgfounder", "pretrained")
 """The backbone and init that the claims are of."""
 NAMES = {"auroc": "AUROC", "average_precision": "AP"}
-STATUSES = ("confirmed", "contradicted", "not settled", "no run of ours")
+STATUSES = ("confirmed", "direction confirmed, size not", "contradicted", "not settled", "no run of ours")
+COUNTS = ("no", "one", "two")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Finding:
     """What our runs say of a claim at one task, on one backbone."""
 
     claim: Mapping[str, str]
-    """A row of claims.csv: claim, better, worse, tasks, metric, fraction, than_fraction, gain, source."""
+    """A row of claims.csv: claim, better, worse, tasks, metric, fraction, than_fraction, gain, gain_low, gain_high,
+    source; gain_low and gain_high in percent, empty where no number was published for this model."""
     task: str
     model: tuple[str, str] = MODEL
     """Backbone and init."""
@@ -32,18 +35,39 @@ class Finding:
     """None: no run of ours."""
     relative: float = math.nan
     """The difference over the value of what should be worse."""
+    relative_low: float = math.nan
+    relative_high: float = math.nan
+    """The bounds of the difference over the same value."""
     p: float = math.nan
     """Adjusted over all that was tested of the claim."""
 
     @property
-    def status(self) -> str:
-        """One of STATUSES; on another model than the claim's, that is said."""
+    def verdict(self) -> str:
+        """One of STATUSES."""
         if self.difference is None:
             return "no run of ours"
-        found = "not settled"
-        if self.p <= ALPHA:
-            found = "confirmed" if self.difference.interval.value > 0 else "contradicted"
-        return found if self.model == MODEL else f"{found}, on another model"
+        if self.difference.few_runs or self.p > ALPHA:
+            return "not settled"
+        if self.difference.interval.value < 0:
+            return "contradicted"
+        return "direction confirmed, size not" if self.size_differs else "confirmed"
+
+    @property
+    def size_differs(self) -> bool:
+        """Whether all of the published gain lies outside the interval of ours."""
+        low, high = (self.claim.get(key) or "" for key in ("gain_low", "gain_high"))
+        if not low or not high:
+            return False
+        return float(high) / 100 < self.relative_low or float(low) / 100 > self.relative_high
+
+    @property
+    def status(self) -> str:
+        """The verdict in words; few runs and another model than the claim's are said."""
+        words = self.verdict
+        if self.difference is not None and self.difference.few_runs:
+            runs = self.difference.num_runs
+            words += f": {COUNTS[runs]} run" + "s" * (runs != 1)
+        return words if self.difference is None or self.model == MODEL else f"{words}, on another model"
 
 
 def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) -> list[str]:
@@ -53,22 +77,30 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
     lines = [
         "## Claims",
         "",
-        f"{len(claims)} claims of {', '.join(dict.fromkeys(claim['source'] for claim in claims))}, task by task: "
-        + ", ".join(f"{sum(one.status == status for one in found)} {status}" for status in STATUSES)
-        + f"; {sum('another' in one.status for one in found)} on another model.",
+        f"{len(claims)} claims of {', '.join(dict.fromkeys(claim['source'] for claim in claims))}, task by task, on "
+        f"their own model, {MODEL[0]} ({MODEL[1]}): {_tally([one for one in found if one.model == MODEL])}. On other "
+        f"models: {_tally([one for one in found if one.model != MODEL])}.",
         "",
-        "A claim is confirmed by a difference above 0, and contradicted by one below, over runs paired by draw and "
-        "seed and labels with at least 10 positives, whose p is at most 0.05 after Holm over all that was tested of "
-        "the claim; else it is not settled, and a true difference below the resolvable one would mostly be missed. "
-        "For AUROC p is the larger of permutation test and interval, for AP the interval's. Methods are ours at their "
-        f"defaults, on {MODEL[0]} ({MODEL[1]}); other backbones with pre-trained weights are marked. The published "
-        "gains are, we believe, relative ones.",
+        "- Compared are our methods at their defaults, over runs paired by draw and seed, and labels with at least 10 "
+        "positives.",
+        "- Confirmed: a difference above 0 with p of at most 0.05. Contradicted: one below 0. Else, and with fewer "
+        "than three pairs of runs, not settled.",
+        "- p: for AUROC the larger of two tests, as on the boards; for AP by the standard error. Corrected by Holm "
+        "over the tasks and models that one claim was tested on by one metric.",
+        "- Direction confirmed, size not: the published gain lies outside our interval. Published gains are, we "
+        "believe, relative ones, so ours are divided by the value of the second method; its own doubt is left out.",
+        "- Resolvable: a true difference of this size would be found in 80 % of studies like this one, before Holm.",
         "",
     ]
     judged = [_cells(one) for one in found if one.difference is not None]
     lines += markdown_table([*head, "status"], judged, left=5) if judged else []
     waiting = [_words(one) for one in found if one.difference is None]
     return lines + (folded("No run of ours", markdown_table(head[:5], waiting, left=5)) if waiting else [])
+
+
+def _tally(found: Sequence[Finding]) -> str:
+    counts = {status: sum(one.verdict == status for one in found) for status in STATUSES}
+    return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none"
 
 
 def _words(one: Finding) -> list[str]:
@@ -81,7 +113,9 @@ def _cells(one: Finding) -> list[str]:
     assert one.difference is not None
     *words, ours = _words(one)
     ours += f" on {one.model[0]} ({one.model[1]}), {one.difference.num_runs} pairs"
-    numbers = [spell_difference(one.difference), f"{100 * one.relative:+.1f} %".replace("-", "−"), spell_p(one.p)]
+    low, high = 100 * one.relative_low, 100 * one.relative_high
+    relative = f"{100 * one.relative:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    numbers = [spell_difference(one.difference), relative, spell_p(one.p)]
     return [*words, ours, *numbers, f"{resolvable_difference(one.difference):.4f}", one.status]
 
 
@@ -108,8 +142,10 @@ def _judge(claim: Mapping[str, str], boards: Sequence[Board]) -> list[Finding]:
     p = holm([one.p if metric == "auroc" else interval_p(one.differences[metric]) for one in compared])
     for (task, better, worse, _), one, adjusted in zip(tested, compared, p, strict=True):
         difference = one.differences[metric]
-        relative = difference.interval.value / interval_of(worse.summaries["frequent"][metric]).value
-        found.append(Finding(claim, task, _model(better), difference, relative, float(adjusted)))
+        value = interval_of(worse.summaries["frequent"][metric]).value
+        bounds = difference.interval
+        relative, low, high = (bound / value for bound in (bounds.value, bounds.low, bounds.high))
+        found.append(Finding(claim, task, _model(better), difference, relative, low, high, float(adjusted)))
     return sorted(found, key=lambda one: claim["tasks"].split().index(one.task))
 
 

@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.evaluation.metrics import Reliability
 from bench.reporting import plots
 from bench.reporting.boards import Board
-from bench.reporting.calibration import calibrate, calibration_page
+from bench.reporting.calibration import Calibrated, calibrate, calibration_page
 from bench.reporting.ledger import ledger
+from bench.reporting.names import numbered
 from bench.reporting.pages import Surroundings, write_pages
 from bench.reporting.subgroups import subgroup_page
 from bench.reporting.truth import Truth
@@ -30,6 +32,7 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
         pages[board.dataset, board.task].append(board)
     pictures: dict[Board, list[tuple[str, str]]] = defaultdict(list)
     links: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    overviews: dict[tuple[str, str], str] = {}
     written: list[Path] = []
     for (dataset, task), group in pages.items():
         home = folder / dataset
@@ -40,24 +43,35 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
                     pictures[board].append((words, f"pictures/{path.name}"))
                     written.append(path)
         if path := plots.sample_efficiency(_drawn(group), home / "pictures" / f"{task}-efficiency.svg"):
-            pictures[group[0]].append(("Macro AUROC against the share of training records", f"pictures/{path.name}"))
+            overviews[dataset, task] = f"pictures/{path.name}"
             written.append(path)
         known = [board for board in group if board.truth is not None and board.rows]
         if judged := [(board, rows) for board in known if (rows := calibrate(board, truth))]:
             curves = {}
             for board, rows in judged:
-                path, names = home / "pictures" / f"{slugs[board]}-reliability.svg", plots.numbered(board)
-                if plots.reliability_curves({names[one.row.name]: one.curve for one in rows[: plots.MAX_LINES]}, path):
+                path = home / "pictures" / f"{slugs[board]}-reliability.svg"
+                if plots.reliability_curves(drawn_curves(board, rows), path):
                     curves[board] = f"pictures/{path.name}"
                     written.append(path)
             written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))
             links[dataset, task].append(("calibration and thresholds", f"{task}-calibration.md"))
         if known:
-            written.append(_write(home / f"{task}-subgroups.md", subgroup_page(known[0], truth)))
+            written.append(_write(home / f"{task}-subgroups.md", subgroup_page(most_compared(known), truth)))
             links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
-    return [*written, *write_pages(boards, folder, around, pictures, links)]
+    return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]
+
+
+def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
+    """Row as pictures name it -> its curve, for the rows that are drawn."""
+    told, names = plots.telling([one.row for one in rows])[: plots.MAX_LINES], numbered(board)
+    return {names[one.row.name]: one.curve for one in rows if one.row in told}
+
+
+def most_compared(known: Sequence[Board]) -> Board:
+    """The board with most rows tested against a baseline; the first where none is."""
+    return max(known, key=lambda board: len(board.standing.baseline) if board.standing else 0)
 
 
 def not_at_hand(boards: Sequence[Board]) -> str:

@@ -17,14 +17,10 @@ from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.reporting.boards import NUM_DRAWS, Board, Row, chance_precision, interval_of
-from bench.reporting.comparisons import NUM_PERMUTATIONS, Plan
-from bench.reporting.results import Result
-
-SELECTIONS = {
-    "best": "the best epoch by fold-9 macro AUROC",
-    "lowest-loss": "the epoch of the lowest fold-9 loss",
-    "last": "the last epoch",
-}
+from bench.reporting.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison, Plan
+from bench.reporting.costs import cost_lines
+from bench.reporting.markdown import folded, markdown_table
+from bench.reporting.names import columns, places, short_method, short_name
 
 REPORTED, CLAIMS, SIMULATIONS = "reported.csv", "claims.csv", "simulations.csv"
 ALL_LABELS = "coverage, all labels, macro AUROC"
@@ -36,9 +32,10 @@ class Surroundings:
     """What a page shows besides its results, all of it files in the leaderboards' folder."""
 
     reported: Sequence[Mapping[str, str]] = ()
-    """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol."""
+    """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol; quoted, the source
+    that it repeats; reason, why ours is another."""
     claims: Sequence[Mapping[str, str]] = ()
-    """Rows of claims.csv: claim, better, worse, tasks, metric, fraction, than_fraction, gain, source."""
+    """Rows of claims.csv, as `claims.Finding.claim`."""
     simulated: Sequence[Mapping[str, str]] = ()
     """Rows of simulations.csv: task, quantity, setting, percent, error, simulations."""
 
@@ -65,6 +62,9 @@ Pictures = Mapping[Board, Sequence[tuple[str, str]]]
 Links = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
 """Dataset and task -> what each side page is, and its file."""
 
+Overviews = Mapping[tuple[str, str], str]
+"""Dataset and task -> the file of the picture over all fractions."""
+
 
 def plan_in(*folders: Path) -> Callable[[str, str], Plan]:
     """Dataset and task -> the plan in <folder>/<dataset>/<task>.toml, of the first folder that has it."""
@@ -81,6 +81,7 @@ def page(
     around: Surroundings | None = None,
     pictures: Pictures = {},
     links: Sequence[tuple[str, str]] = (),
+    overview: str = "",
 ) -> str:
     """The Markdown page of one task of one dataset, with its pictures and links to its side pages."""
     first = boards[0]
@@ -90,22 +91,13 @@ def page(
         lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
     lines += _about(boards)
     lines += ["See also: " + ", ".join(f"[{words}]({file})" for words, file in links) + ".", ""] if links else []
+    lines += _how_to_read(boards)
     for board in boards:
         lines += _section(board, pictures.get(board, ()))
+    lines += _over_fractions(boards, overview) if overview else []
     lines += _labels(boards)
     lines += [] if first.synthetic else _reported(first.task, around)
     return "\n".join([*lines, *_protocol(boards, around)]) + "\n"
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Lines of a table; the first `left` columns are words, the others numbers."""
-    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
-    return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows), ""]
-
-
-def folded(title: str, lines: Sequence[str]) -> list[str]:
-    """Lines that a reader opens; the last of them is empty."""
-    return [f"<details><summary>{title}</summary>", "", *lines, "</details>", ""]
 
 
 def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
@@ -130,18 +122,115 @@ def _about(boards: Sequence[Board]) -> list[str]:
     return [words, ""]
 
 
+def _how_to_read(boards: Sequence[Board]) -> list[str]:
+    """What each column says, folded above the first table."""
+    rows = [row for board in boards for row in board.rows]
+    if not rows:
+        return []
+    standing = [board.standing for board in boards if board.standing is not None]
+    words = [
+        "**rank**: the place by macro AUROC"
+        + ("; in brackets the places it takes in 95 % of draws of patients and runs." if standing else "."),
+        *(["**group**: rows that share a letter are not told apart, whatever their rank."] if standing else []),
+        "**backbone**: the architecture, the precision where it is not float32, and the files' rate where signals were "
+        "resampled from it.",
+        "**init**: what the weights start from. `own:` and a hash: weights that an earlier run of ours left.",
+        "**method**: `(…)` stands for arguments; the command, in the fold below each table, has them.",
+    ]
+    if any("recipe" in columns(board)[0] for board in boards):
+        words.append(
+            "**recipe**: `reported`, the method's defaults, which for ours follow published recipes; `tuned`, the best "
+            "of several settings on fold 9; `given`, arguments of the command."
+        )
+    words.append(
+        f"**macro AUROC**, **macro AP** (average precision): means over the labels with at least "
+        f"{metrics.MIN_POSITIVES} positives in fold 10, and over a row's runs. In brackets: 95 % intervals over draws "
+        "of patients, and runs."
+    )
+    if any(one.baseline for one in standing):
+        words += [
+            "**Δ baseline**: the row minus its baseline, which is named below the table, over runs paired by draw and "
+            "seed.",
+            "**p, Holm**: of no such difference. The larger p of two tests, one that swaps whole patients' ranks "
+            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs, "
+            "corrected by Holm for the number of rows tested.",
+        ]
+    if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
+        words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
+    words.append(
+        "**runs**: seeds and draws of the training records; with several draws, seeds of one draw count as one run."
+        + (" \\* fewer than three count: how much training varies is not known." if _few(rows) else "")
+    )
+    if any(one.pairs for one in standing):
+        words.append("**resolvable difference**: if true, found in 80 % of studies like this one, before Holm.")
+    return folded("How to read these tables", [*(f"- {one}" for one in words), ""])
+
+
+def _few(rows: Sequence[Row]) -> bool:
+    return any(row.few_runs for row in rows)
+
+
 def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"## {board.title}", ""]
     if board.rows:
+        lines += _common(board)
         lines += _scores(board)
         lines += _claims(board)
         lines += _shown(pictures)
-        lines += _costs(board)
+        lines += cost_lines(board)
     if board.declined:
         lines += ["Not run, because the method declined:", ""]
         lines += [f"- {r.row[2]} on {r.row[0]} ({r.row[1]}): {r.incompatible}" for r in board.declined]
         lines.append("")
     return lines
+
+
+def _common(board: Board) -> list[str]:
+    """What all rows share: the records they were trained on, and what needs no column."""
+    words = trained_on(board)
+    sentences = [f"{words[0].upper()}{words[1:]}."] if words else []
+    _, shared = columns(board)
+    if shared:
+        sentences.append(f"All rows: {', '.join(f'{name} {value}' for name, value in shared.items())}.")
+    return [" ".join(sentences), ""] if sentences else []
+
+
+def trained_on(board: Board) -> str:
+    """How many training records of how many patients, in how many draws, and the labels without a positive there."""
+    found = {run.thinned: run.document.get("split", {}) for row in board.rows for run in row.runs if not run.external}
+    splits = [split for split in found.values() if "train_records" in split]
+    if not splits:
+        return ""
+    words = f"{_counted([split['train_records'] for split in splits])} records"
+    if all("train_patients" in split for split in splits):
+        words += f" of {_counted([split['train_patients'] for split in splits])} patients"
+    if board.fraction < 1 and not board.manifest:
+        words += f", {len(splits)} draw" + "s" * (len(splits) > 1)
+    lacking = [label for split in splits for label in split.get("labels_without_training_positive", ())]
+    if lacking:
+        told = [
+            label + (f" (in {lacking.count(label)} of the draws)" if lacking.count(label) < len(splits) else "")
+            for label in sorted(set(lacking))
+        ]
+        words += f"; no positive in training: {', '.join(told)}"
+    return words
+
+
+def _counted(numbers: Sequence[int]) -> str:
+    low, high = f"{min(numbers):,}", f"{max(numbers):,}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _over_fractions(boards: Sequence[Board], picture: str) -> list[str]:
+    tuned = sorted({board.fraction for board in boards for row in board.rows if row.num_trials}, reverse=True)
+    lines = [
+        "## From few training records to all",
+        "",
+        "Rows with runs at two shares of the training records or more. A row has the same setting at every share"
+        + (f"; what was tuned was tuned at {' and '.join(f'{100 * one:.3g} %' for one in tuned)}." if tuned else "."),
+        "",
+    ]
+    return [*lines, f"![Macro AUROC against the share of training records]({picture})", ""]
 
 
 def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
@@ -154,26 +243,28 @@ def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
 def _scores(board: Board) -> list[str]:
     narrow = any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in board.rows)
     compared = board.standing is not None and bool(board.standing.baseline)
-    tuned = any(row.num_trials for row in board.rows)
-    head = ["rank", "group", "backbone", "init", "method", "macro AUROC"]
-    head += ["Δ baseline", "p, Holm"] if compared else []
-    head += ["macro AP", *(["AUROC, all labels†"] if narrow else []), *(["trials"] if tuned else []), "runs"]
-    rows = [_cells(board, place, narrow, compared, tuned) for place, _ in enumerate(board.rows)]
-    return markdown_table(head, rows, left=5)
+    names, _ = columns(board)
+    head = ["rank", "group", *names, "macro AUROC", *(["Δ baseline", "p, Holm"] if compared else [])]
+    head += ["macro AP", *(["AUROC, all labels†"] if narrow else []), "runs"]
+    rows = [_cells(board, place, [cells[place] for cells in names.values()], narrow, compared) for place in _at(board)]
+    return markdown_table(head, rows, left=2 + len(names))
+
+
+def _at(board: Board) -> range:
+    return range(len(board.rows))
 
 
 def _num_labels(row: Row, chosen: str) -> int:
     return int(row.runs[0].document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen]["num_labels"])
 
 
-def _cells(board: Board, place: int, narrow: bool, compared: bool, tuned: bool) -> list[str]:
+def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compared: bool) -> list[str]:
     row, standing = board.rows[place], board.standing
     rank, group = str(place + 1), ""
     if standing is not None:
         low, high = standing.ranks[row.name]
         rank, group = f"{place + 1} ({low}–{high})" if low < high else rank, standing.letters[row.name]
-    cells = [rank, group, row.backbone, "–" if row.runs[0].external else row.init, row.method]
-    cells.append(spell(row.summaries["frequent"]["auroc"]))
+    cells = [rank, group, *names, spell(row.summaries["frequent"]["auroc"])]
     if compared and standing is not None:
         found = standing.baseline.get(row.name)
         own = "baseline" if row.name in standing.baselines else "–"
@@ -182,7 +273,6 @@ def _cells(board: Board, place: int, narrow: bool, compared: bool, tuned: bool) 
         )
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
-    cells += [str(row.num_trials or "–")] if tuned else []
     return [*cells, str(len(row.runs)) + "*" * row.few_runs]
 
 
@@ -224,9 +314,9 @@ def _claims(board: Board) -> list[str]:
             f"- Baseline: {whose}. {_rows(len(found))} tested against it (Holm over {len(found)}); "
             f"resolvable difference {_range([one.resolvable for one in found])}."
         )
-        better = [one.first for one in found if one.significant and one.differences["auroc"].interval.value > 0]
-        worse = [one.first for one in found if one.significant and one.differences["auroc"].interval.value < 0]
-        lines += [f"- Better than the baseline: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."]
+        better = [one for one in found if one.significant and one.differences["auroc"].interval.value > 0]
+        worse = [one for one in found if one.significant and one.differences["auroc"].interval.value < 0]
+        lines.append(f"- Better than the baseline: {_named(board, better)}; worse: {_named(board, worse)}.")
     elif standing.undecided:
         lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
     elif plan.baseline:
@@ -235,18 +325,32 @@ def _claims(board: Board) -> list[str]:
         lines.append(f"- Declared to be tested, and not here: {', '.join(absent)}.")
     if standing.pairs:
         lines.append(
-            f"- Groups: rows that share a letter are not told apart (Holm over all pairs, {len(standing.pairs)}); "
+            f"- Groups: Holm over all pairs, {len(standing.pairs)}; "
             f"resolvable difference of a pair {_range([one.resolvable for one in standing.pairs])}."
         )
-    equal = [f"{one.first} = {one.second}" for one in standing.pairs if one.practically_equal]
-    lines.append(f"- Practically equal (the whole interval within ±{margin}): {'; '.join(equal) or 'no pair'}.")
-    split = [one for one in standing.pairs if (one.permutation_p <= 0.05) != (one.placement_p <= 0.05)]
+    place = places(board)
+    equal = [f"{place[one.first]} = {place[one.second]}" for one in standing.pairs if one.practically_equal]
+    lines.append(
+        f"- Practically equal, by rank (the whole interval of the difference within ±{margin}): "
+        f"{'; '.join(equal) or 'no pair'}."
+    )
+    split = [one for one in standing.pairs if (one.permutation_p <= ALPHA) != (one.placement_p <= ALPHA)]
     if split:
         lines.append(
             f"- In {len(split)} of {len(standing.pairs)} pairs the permutation test and the interval disagree at the "
             "5 % level before Holm: the larger p counts."
         )
     return [*lines, ""]
+
+
+def _named(board: Board, found: Sequence[Comparison]) -> str:
+    """Rows by rank, and their methods."""
+    place, rows = places(board), {row.name: row for row in board.rows}
+    return ", ".join(f"{place[one.first]} ({_label(rows[one.first])})" for one in found) or "none"
+
+
+def _label(row: Row) -> str:
+    return row.backbone if row.runs[0].external else short_method(row)
 
 
 def _rows(number: int) -> str:
@@ -256,58 +360,6 @@ def _rows(number: int) -> str:
 def _range(values: Sequence[float]) -> str:
     low, high = f"{min(values):.4f}", f"{max(values):.4f}"
     return low if low == high else f"{low} to {high}"
-
-
-def _costs(board: Board) -> list[str]:
-    head = ["row", "patient sd", "run sd", "trained parameters", "minutes", "peak MiB", "commit", "machine"]
-    lines = markdown_table(head, [_cost(place, row) for place, row in enumerate(board.rows, 1)])
-    lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
-    origins = dict.fromkeys(_origin(row.runs[0]) for row in board.rows)
-    lines += ["", *(line for origin in origins if origin for line in (origin, ""))]
-    return folded("Cost, spread, origin and command of each row", lines)
-
-
-def _cost(place: int, row: Row) -> list[str]:
-    summary = row.summaries["frequent"]["auroc"]
-    spread = [summary.patient_sd, summary.run_sd] if isinstance(summary, Summary) else [math.nan, math.nan]
-    cells = [str(place), *("–" if math.isnan(sd) else f"{sd:.4f}" for sd in spread)]
-    runs = [run.document for run in row.runs]
-    if row.runs[0].external:
-        return [*cells, "–", "–", "–", "–", "–"]
-    peaks = [run["cost"]["peak_memory_mib"] for run in runs if "cost" in run]
-    versions = [run.get("environment", {}) for run in runs]
-    commits = dict.fromkeys(_short(one["git_commit"]) for one in versions if "git_commit" in one)
-    machines = dict.fromkeys(f"{one['device']}, torch {one['torch']}" for one in versions if "device" in one)
-    return [
-        *cells,
-        f"{max(phase['trainable_parameters'] for phase in runs[0]['training']):,}",
-        f"{minutes(row):.1f}",
-        f"{max(peaks):,.0f}" if peaks else "–",
-        ", ".join(commits) or "–",
-        "; ".join(machines) or "–",
-    ]
-
-
-def minutes(row: Row) -> float:
-    """Training time of a run, the mean over runs."""
-    return float(np.mean([sum(phase["seconds"] for phase in run.document["training"]) for run in row.runs])) / 60
-
-
-def _short(commit: str | None) -> str:
-    return "unknown" if commit is None else f"`{commit[:7]}`" + ("-dirty" if commit.endswith("-dirty") else "")
-
-
-def _command(run: Result) -> str:
-    return f"`{run.cell['command']}`" if run.cell["command"] else "scores made elsewhere"
-
-
-def _origin(run: Result) -> str:
-    """Where weights come from that an earlier run of ours left; empty for others."""
-    init = run.document["init"]
-    facts = init.get("facts", {})
-    if "command" not in facts:
-        return ""
-    return f"`{init['name']}` are the weights that `{facts['command']}` left, trained on {facts['trained_on']}."
 
 
 def _labels(boards: Sequence[Board]) -> list[str]:
@@ -365,34 +417,22 @@ def _note(notes: Sequence[tuple[str, str]], row: Mapping[str, str]) -> int:
 
 
 def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
-    phases = [p for b in boards for row in b.rows for p in row.runs[0].document["training"]]
-    selections = [words for name, words in SELECTIONS.items() if name in {phase["selection"] for phase in phases}]
     recomputed = (
         "Recomputed from the predictions and the dataset's labels."
         if all(board.recomputed for board in boards)
         else "Copied from the results: the dataset was not at hand to recompute them."
     )
-    searched = (
-        "trials: settings of the method tried on fold 9, of which the best is the row. "
-        if any(row.num_trials for board in boards for row in board.rows)
-        else ""
-    )
     return [
         "---",
         "",
         "Folds 1-8 train, 9 selects, 10 tests. Every statement counts as a label, whatever its likelihood; records "
-        "without a label of the task are dropped (Strodthoff et al. 2020). macro AUROC and macro AP (average "
-        "precision) are means over the labels with at least 10 positives in fold 10. In brackets: 95 % percentile "
-        f"intervals over {NUM_DRAWS:,} draws of fold 10's patients, the same for every row, their mean moved to the "
-        "value; for several runs the variance between them is added, and both standard deviations stand with the "
-        "costs. AP depends on how many positives there are, so its interval is for folds of this size. Ranks in "
-        "brackets: the middle 95 % over the same draws. A difference is the mean over runs paired by draw and seed; "
-        f"its p is the larger of a test that swaps whole patients' ranks ({NUM_PERMUTATIONS:,} permutations) and of "
-        "the interval's, as the first is blind to how much runs vary, and is adjusted by Holm over the family named "
-        "below each table; the resolvable difference is 2.8 standard errors, found in 80 % of studies. "
-        f"Weights of each phase: {' or '.join(selections) or 'unknown'}. \\* fewer than three runs: how much training "
-        "varies is not known. init `own:` are weights of a run of ours, by hash. external: scores that were made "
-        f"elsewhere. {searched}Pictures leave out rows of constant scores. {recomputed}",
+        "without a label of the task are dropped (Strodthoff et al. 2020).",
+        "",
+        f"95 % intervals are percentiles over {NUM_DRAWS:,} draws of fold 10's patients, the same for every row, their "
+        "mean moved to the value; for several runs the variance between them is added. AP depends on how many "
+        "positives there are, so its interval is for folds of this size.",
+        "",
+        f"Pictures leave out rows of constant scores. {recomputed}",
         "",
         *_dagger(boards, around),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
@@ -423,6 +463,7 @@ def write_pages(
     around: Surroundings | None = None,
     pictures: Pictures = {},
     links: Links = {},
+    overviews: Overviews = {},
 ) -> list[Path]:
     """Write `<dataset>/<task>.md` for all boards and README.md, the index; returns what was written."""
     by_page: dict[tuple[str, str], list[Board]] = defaultdict(list)
@@ -432,16 +473,22 @@ def write_pages(
     for (dataset, task), group in by_page.items():
         path = folder / dataset / f"{task}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(group, around, pictures, links.get((dataset, task), ())), encoding="utf-8")
+        beside = links.get((dataset, task), ()), overviews.get((dataset, task), "")
+        path.write_text(page(group, around, pictures, *beside), encoding="utf-8")
         written.append(path)
         num_rows = sum(len(board.rows) for board in group)
-        best = max((row for board in group for row in board.rows), key=lambda row: row.score, default=None)
-        words = f"{spell(best.summaries['frequent']['auroc'])}: {best.name}" if best else ""
-        entries.append([dataset, f"[{task}]({dataset}/{task}.md)", str(num_rows), words])
+        link = f"[{task}]({dataset}/{task}.md)"
+        every = [(row, board) for board in group for row in board.rows]
+        words, score = ["–", "–"], "–"
+        if every:
+            best, board = max(every, key=lambda found: found[0].score)
+            words, score = [short_name(best), board.title], spell(best.summaries["frequent"]["auroc"])
+        entries.append([dataset, link, *words, str(num_rows), score])
     index = ["# Leaderboards", ""]
     if around and around.reported:
         index += ["Published numbers against ours, one by one: [LEDGER.md](LEDGER.md).", ""]
-    index += markdown_table(["dataset", "task", "rows", "best macro AUROC"], entries, left=2) if entries else []
+    head = ["dataset", "task", "best row", "trained on", "rows", "best macro AUROC"]
+    index += markdown_table(head, entries, left=4) if entries else []
     path = folder / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(index), encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,19 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from bench.evaluation.metrics import Reliability
 from bench.reporting.boards import Board, Row, interval_of
 from bench.reporting.comparisons import label_differences as label_differences_of
 from bench.reporting.comparisons import paired_runs
-from bench.reporting.pages import minutes
-from bench.reporting.results import row_name
+from bench.reporting.costs import leaves_out_features, minutes
+from bench.reporting.names import numbered, short_name
 
-INK = "#808080"
+INK = "#767676"
+"""Text too: 4.5 to 1 on white, 4.2 to 1 on GitHub's dark."""
 COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -70,36 +72,27 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _telling(rows: Sequence[Row]) -> Sequence[Row]:
+def telling(rows: Sequence[Row]) -> Sequence[Row]:
     """The rows that rank records at all: those at chance by definition would squeeze the others into a corner."""
     return [row for row in rows if row.score != CHANCE] or rows
 
 
-def short_name(row: Row) -> str:
-    """A row's name without arguments, precision and rate, which would not fit beside a picture."""
-    method, backbone = (re.sub(r"\(.*\)", "(…)", name) for name in (row.method, row.backbone))
-    return row_name(backbone.partition(", ")[0], row.init, method)
-
-
-def numbered(board: Board) -> dict[str, str]:
-    """Row -> its name in a picture: its place in the table, by which the rest can be looked up, and the short name."""
-    return {row.name: f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1)}
-
-
 def forest(board: Board, path: Path) -> Path | None:
-    """Macro AUROC of each row with its interval, best on top; a baseline's value is a dashed line."""
+    """Macro AUROC of each row with its interval, best on top; a baseline is grey and its value a dashed line."""
     if not board.rows:
         return None
     baselines = board.standing.baselines if board.standing else ()
-    rows, names = _telling(board.rows), numbered(board)
-    with _drawing(path, 8, 1.0 + 0.32 * len(rows)) as axes:
+    rows, names = telling(board.rows), numbered(board)
+    label: str | None = "a baseline, its value dashed"
+    with _drawing(path, 8, 1.0 + 0.32 * len(rows) + 0.3 * bool(baselines)) as axes:
         for place, row in enumerate(reversed(rows)):
             found = interval_of(row.summaries["frequent"]["auroc"])
-            color = COLORS[1] if row.name in baselines else COLORS[0]
+            color = INK if row.name in baselines else COLORS[0]
             axes.plot([found.low, found.high], [place, place], color=color, solid_capstyle="round")
             axes.plot([found.value], [place], "o", color=color, markersize=6)
             if row.name in baselines:
-                axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0)
+                axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0, label=label)
+                label = None
         axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
@@ -138,24 +131,37 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
 
 
 def training_curves(board: Board, path: Path) -> Path | None:
-    """Fold-9 macro AUROC over the epochs of all phases, a line a run, a colour a row."""
-    trained = [row for row in _telling(board.rows) if any(run.document["training"] for run in row.runs)][:MAX_LINES]
+    """Fold-9 macro AUROC over the epochs of all phases: the mean of a row's runs, and each of them thin.
+
+    The axis begins where the first half of each row's epochs is over: what is lower there is cut off.
+    """
+    trained = [row for row in telling(board.rows) if any(run.document["training"] for run in row.runs)][:MAX_LINES]
     if not trained:
         return None
-    names = numbered(board)
+    names, late, highest = numbered(board), list[float](), 0.0
     with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
         for row, color in zip(trained, COLORS, strict=False):
-            for at, run in enumerate(row.runs):
-                phases = [phase["val_macro_auroc"] for phase in run.document["training"]]
-                curve = [math.nan if value is None else value for value in itertools.chain(*phases)]
-                label = names[row.name] if at == 0 else None
-                axes.plot(range(1, len(curve) + 1), curve, color=color, linewidth=1.2, alpha=0.85, label=label)
-                for end in itertools.accumulate(len(phase) for phase in phases[:-1]):
-                    axes.plot([end], [curve[end - 1]], "o", color=color, markersize=4)
+            phases = [[phase["val_macro_auroc"] for phase in run.document["training"]] for run in row.runs]
+            curves = np.array([list(itertools.chain(*run)) for run in phases], dtype=np.float64)  # [run, epoch]
+            epochs, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
+            for curve in curves if len(curves) > 1 else ():
+                axes.plot(epochs, curve, color=color, linewidth=0.6, alpha=0.45)
+            axes.plot(epochs, mean, color=color, label=names[row.name])
+            for end in itertools.accumulate(len(phase) for phase in phases[0][:-1]):
+                axes.plot([end], [mean[end - 1]], "o", color=color, markersize=4)
+            late += _known(curves[:, len(mean) // 2 :])
+            highest = max([highest, *_known(curves)])
+        if late and min(late) < highest:
+            margin = 0.05 * (highest - min(late))
+            axes.set_ylim(min(late) - margin, highest + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch (a dot ends a phase)")
+        axes.set_xlabel("epoch (a dot ends a phase; thin: single runs; what is lower in the first half is cut off)")
         axes.set_ylabel("fold-9 macro AUROC")
     return path
+
+
+def _known(values: NDArray[np.float64]) -> list[float]:
+    return [value for value in values.ravel().tolist() if not math.isnan(value)]
 
 
 def label_differences(board: Board, path: Path) -> Path | None:
@@ -186,29 +192,34 @@ def label_differences(board: Board, path: Path) -> Path | None:
 
 
 def cost(board: Board, path: Path) -> Path | None:
-    """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats (Pareto front)."""
-    trained = [row for row in _telling(board.rows) if any(run.document["training"] for run in row.runs)]
+    """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats (Pareto front).
+
+    Rows whose time may lack the features of a frozen backbone are hollow, and where there are any is no front.
+    """
+    trained = [row for row in telling(board.rows) if any(run.document["training"] for run in row.runs)]
     if len(trained) < 2:
         return None
     points = [(max(minutes(row), 1e-3), row.score) for row in trained]
     front: list[tuple[float, float]] = []
-    names = numbered(board)
+    names, hollow = numbered(board), [leaves_out_features(row) for row in trained]
     for point in sorted(points, key=lambda one: (one[0], -one[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)
     with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
-        if len(front) > 1:
+        if len(front) > 1 and not any(hollow):
             axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
         for place, (row, point) in enumerate(zip(trained, points, strict=True)):
             known = place < MAX_LINES
             color = COLORS[place] if known else INK
             found = interval_of(row.summaries["frequent"]["auroc"])
             axes.plot([point[0]] * 2, [found.low, found.high], color=color, linewidth=1.2, alpha=0.6)
-            axes.plot(*point, "o", color=color, markersize=7, label=names[row.name] if known else None)
+            label, fill = names[row.name] if known else None, "none" if hollow[place] else color
+            axes.plot(*point, "o", color=color, markersize=7, markerfacecolor=fill, label=label)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axes.set_xlabel("training, minutes a run (machines may differ: see the costs)")
+        without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
+        axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
         axes.set_ylabel("macro AUROC, 95 % interval")
     return path
 
@@ -217,7 +228,7 @@ def reliability_curves(curves: Mapping[str, Reliability], path: Path) -> Path | 
     """Share of positives against the mean probability of each bin, all labels pooled; the diagonal is perfect."""
     if not curves:
         return None
-    with _drawing(path, 6.4, 5.4 + 0.12 * len(curves)) as axes:
+    with _drawing(path, 8, 5.4 + 0.12 * len(curves)) as axes:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
         for (name, curve), color in zip(curves.items(), COLORS, strict=False):
             kept = curve.num_records[:, 0] >= MIN_BIN

@@ -20,6 +20,7 @@ from bench.registry import Reference
 from bench.reporting.boards import NUM_DRAWS, SEED, draws_of, make_boards
 from bench.reporting.external import external_digest
 from bench.reporting.leaderboards import write_leaderboards
+from bench.reporting.markdown import cells_of
 from bench.reporting.pages import page, plan_in
 from bench.reporting.results import PREDICTIONS, RESULT, Result, find_results, identity, load_result
 from bench.reporting.truth import Truth
@@ -222,18 +223,19 @@ def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
 
 
 def _rows_in(markdown: str) -> list[dict[str, str]]:
-    """What the results alone decide of each table row: names, mean scores, number of runs."""
+    """What the results alone decide of each table row, its names, mean scores and number of runs; and its command."""
     rows: list[dict[str, str]] = []
     head: list[str] = []
     for line in markdown.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        cells = cells_of(line) if line.startswith("|") else []
         if not cells:
             head = []
+            rows += [{"command": line}] if re.match(r"\d+\. `", line) else []
         elif not head:
             head = cells
-        elif "backbone" in head and not line.startswith("|---"):
+        elif "rank" in head and not line.startswith("|---"):
             row = dict(zip(head, cells, strict=False))
-            kept = {key: row[key] for key in ("backbone", "init", "method", "runs")}
+            kept = {key: row[key] for key in ("backbone", "init", "method", "recipe", "runs") if key in row}
             rows.append(kept | {key: row[key].split(" (")[0] for key in ("macro AUROC", "macro AP")})
     return rows
 

@@ -14,7 +14,9 @@ from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import draw, independent, resample, summarize
 from bench.reporting.boards import Board, Row
-from bench.reporting.pages import markdown_table, spell
+from bench.reporting.markdown import markdown_table
+from bench.reporting.names import numbered
+from bench.reporting.pages import spell
 from bench.reporting.truth import Truth
 
 NUM_DRAWS = 500
@@ -51,14 +53,16 @@ def _name(value: object) -> str:
 
 
 def subgroup_page(board: Board, truth: Truth) -> str:
-    """The Markdown page of a board: its first rows and the baseline in each part of fold 10."""
+    """The Markdown page of a board: its first rows and the baseline of the first in each part of fold 10."""
     assert board.truth is not None
-    baselines = board.standing.baselines if board.standing else ()
-    rows = [row for row in board.rows if row.name in baselines][:1]
+    contrasts = board.standing.baseline if board.standing else {}
+    first = next((contrasts[row.name] for row in board.rows if row.name in contrasts), None)
+    rows = [row for row in board.rows if first and row.name == first.second]
     rows = [*[row for row in board.rows if row not in rows][: NUM_ROWS - len(rows)], *rows]
+    names = numbered(board)
     lines = [f"# Subgroups: {board.task} on {board.dataset}", "", f"[Back to the board]({board.task}.md)", ""]
-    lines += [f"{board.title}.", ""]
-    head = ["", "part of fold 10", "records", "patients", "labels", *(row.name for row in rows)]
+    lines += [f"{board.title}: the first rows{' and the baseline' if first else ''}, by their rank on the board.", ""]
+    head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
     cells = []
     for kind, name, mask in groups_of(truth.people(board.truth)):
         if kind in ("age", "sex") or mask.sum() >= MIN_RECORDS:

@@ -1,0 +1,97 @@
+"""The fold below a table: minutes that can be compared or are marked, selection by row, and where weights come from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.evaluation.bootstrap import Interval
+from bench.reporting.boards import Board, Row
+from bench.reporting.comparisons import Plan
+from bench.reporting.costs import cost_lines, leaves_out_features
+from bench.reporting.markdown import cells_of
+from bench.reporting.results import Result
+
+
+def row(method: str, *phases: dict[str, Any], seconds: tuple[float, ...] = (60,), **document: Any) -> Row:
+    """Runs of these seconds, each with these phases."""
+    runs = []
+    for one in seconds:
+        training = [
+            {"trainable_parameters": 7, "selection": "best", "seconds": one / len(phases), **phase} for phase in phases
+        ]
+        cell = {"method": method, "command": f"bench run --method {method}"}
+        said = {"training": training, "cell": cell, "init": {"name": "random"}, **document}
+        runs.append(Result(Path(), said))
+    return Row("net", said["init"]["name"], method, tuple(runs), {"frequent": {"auroc": Interval(0.9, 0.8, 0.95)}})
+
+
+def text_of(*rows: Row) -> str:
+    return "\n".join(cost_lines(Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), None, Plan(), None)))
+
+
+def table_of(text: str) -> list[dict[str, str]]:
+    lines = [cells_of(line) for line in text.splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
+
+
+def test_selection_stands_with_its_row() -> None:
+    found = row("ft", {}), row("both", {}, {"selection": "last"}), row("scratch", {"selection": "last"})
+    text = text_of(*found)
+
+    assert [cells["selection"] for cells in table_of(text)] == ["best", "best, last", "last"]
+    assert "`best`, the epoch of the best fold-9 macro AUROC; `last`, the last epoch." in text
+    assert "lowest-loss" not in text
+
+
+def test_minutes_are_a_mean_and_its_range() -> None:
+    found = table_of(text_of(row("ft", {}, seconds=(60, 120, 240)), row("one", {}), row("quick", {}, seconds=(1, 2))))
+
+    assert [cells["minutes"] for cells in found] == ["2.3 (1.0–4.0)", "1.0", "< 0.1"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "marked"),
+    [({}, False), ({"on_features": True}, True), ({"on_features": True, "feature_seconds": 9.0}, False)],
+)
+def test_minutes_without_the_features_are_marked(phase: dict[str, Any], marked: bool) -> None:
+    one = row("lpft", phase, {"on_features": False})
+    text = text_of(one)
+
+    assert leaves_out_features(one) is marked
+    assert table_of(text)[0]["minutes"] == "1.0" + "‡" * marked
+    assert ("- ‡ A phase" in text) is marked
+
+
+def start(name: str, **facts: str) -> dict[str, Any]:
+    told = {"digest": "8b124f40", "command": "bench run --task nondiag", "trained_on": "nondiag, folds 1-8", **facts}
+    return {"name": name, "sha256": f"{name[4:]}fedcba9876543210", "facts": told}
+
+
+def test_weights_of_one_command_are_told_apart() -> None:
+    """Two commands that read the same started from two weights."""
+    kept = [{"trials": [{}]}, {}]
+    rows = [
+        row("ft", {}, init=start(name), search=search, environment={"git_commit": commit * 20})
+        for name, search, commit in zip(("own:1111aaaa", "own:2222bbbb"), kept, ("ab", "cd"), strict=True)
+    ]
+    text = text_of(*rows)
+
+    assert "1. `bench run --method ft`, weights `1111aaaafedc`" in text
+    assert "2. `bench run --method ft`, weights `2222bbbbfedc`" in text
+    assert (
+        "`own:1111aaaa` (SHA-256 `1111aaaafedcba9876543210`) are the weights that `bench run --task nondiag` left"
+        in text
+    )
+    assert "by which commit; the rows that start from it ran at `abababa`." in text
+    twins = "`own:1111aaaa` and `own:2222bbbb` are different weights, though command and digest"
+    assert twins in text
+    assert "not crossed (`own:1111aaaa` only tuned, `own:2222bbbb` only reported)" in text
+
+    crossed = text_of(*rows, row("lp", {}, init=start("own:1111aaaa")))
+    assert twins in crossed
+    assert "not crossed" not in crossed
+    assert twins not in text_of(rows[0], row("ft", {}, init=start("own:2222bbbb", digest="another")))
+    assert "left, trained on nondiag, folds 1-8, by commit `1234567`." in text_of(
+        row("ft", {}, init=start("own:1111aaaa", git_commit="1234567890"))
+    )
