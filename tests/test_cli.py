@@ -205,9 +205,9 @@ def test_checkpoints_that_do_not_fit_or_would_run_code_are_refused(
         torch.save({"state_dict": state}, folder / file)
 
     for file, part in {
-        "missing.pt": "lacks 1 of its keys: first_conv.conv.weight",
-        "misshapen.pt": "has misshapen 1 of its keys: first_conv.conv.weight",
-        "surplus.pt": "has unknown 1 of its keys: more",
+        "missing.pt": "lacks 1 of its keys: backbone.first_conv.conv.weight",
+        "misshapen.pt": "has misshapen 1 of its keys: backbone.first_conv.conv.weight",
+        "surplus.pt": "has unknown 1 of its keys: backbone.more",
         "evil.pt": "holds more than weights",
     }.items():
         assert_one_line(run_bench("run", *LP, "--data", demo_set, "--init", folder / file), file, part)

@@ -25,6 +25,7 @@ from bench.data.splits import deal
 from bench.data.tasks import find_task, label_table, tasks_of
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
+from bench.evaluation import metrics
 from bench.predict import predict_records
 from bench.reporting.publish import faults_of
 from bench.reporting.results import find_results
@@ -245,6 +246,7 @@ def test_from_headers_to_a_board_that_holds(
     """`bench run`, `leaderboard`, and every number again from the headers alone."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.chdir(home)
+    monkeypatch.setattr(metrics, "MIN_POSITIVES", 3)  # fold 10 has 15 records here
     words = ["--task", "cpsc2018", "--arch", "net1d_mini", "--method", "lp(probe_epochs=2)", "--init", "random"]
     assert bench_says(["run", "--data", str(folder), *words], monkeypatch) == 0
     (result,) = find_results(home / "runs")

@@ -72,7 +72,7 @@ def test_runs_that_the_dataset_at_hand_cannot_judge_are_no_choice(runs: Path) ->
 
 
 def test_rows_that_were_searched_for_are_known(runs: Path) -> None:
-    rewrite(runs / "one-1.0-1", search={"trials": [{}, {}]})
+    rewrite(runs / "one-1.0-1", search={"trials": [{"method": "one"}, {"method": "one(lr=0.1)"}]})
 
     found = select_rows(["one (external)", "other (external)"], runs, lambda result: TRUTH, fraction=1.0)
     assert found.tuned == {"one (external)"}

@@ -76,8 +76,11 @@ def num_trials(runs: Sequence[Result]) -> int:
     Nor was one where the method as given won and has a run of no search: that recipe needed none.
     """
     trials = [run.document.get("search", {}).get("trials", ()) for run in runs]
-    as_given = all(tried[0]["method"] == run.row[2] for run, tried in zip(runs, trials, strict=True) if tried)
-    return 0 if as_given and not all(trials) else max(map(len, trials))
+    if not all(trials) and all(
+        tried[0]["method"] == run.row[2] for run, tried in zip(runs, trials, strict=True) if tried
+    ):
+        return 0
+    return max(map(len, trials))
 
 
 @dataclass(frozen=True, eq=False)
