@@ -297,6 +297,7 @@ def test_features_computed_once_give_the_same_head(backbone: Callable[[], Backbo
         torch.tensor(on_features.train_loss), torch.tensor(on_signals.train_loss), rtol=1e-5, atol=0
     )
     assert on_features.on_features and not on_signals.on_features
+    assert 0 < on_features.feature_seconds < on_features.seconds and on_signals.feature_seconds == 0
     assert calls["fast"] == 2 and calls["slow"] > 20, "once for the training records, once for fold 9"
     assert set(own.seen) == {(12, 32)}, "a method with its own loss sees signals"
 
@@ -524,7 +525,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
 
 
 def without_clock(report: PhaseReport) -> dict[str, Any]:
-    return {key: value for key, value in asdict(report).items() if key != "seconds"}
+    return {key: value for key, value in asdict(report).items() if key not in ("seconds", "feature_seconds")}
 
 
 @dataclass

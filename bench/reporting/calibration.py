@@ -93,7 +93,7 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
     for board, rows in boards:
         lines += [f"## {board.title}", ""]
         names, shared = columns(board)
-        lines += [f"All rows: {', '.join(f'{name} {value}' for name, value in shared.items())}.", ""] if shared else []
+        lines += [shared, ""] if shared else []
         head = ["rank", *names, "Brier", "ECE", "sensitivity", "specificity", "F1"]
         lines += markdown_table(head, [_cells(one, board) for one in rows], left=1 + len(names))
         lines += [f"![Reliability curves]({pictures[board]})", ""] if board in pictures else []

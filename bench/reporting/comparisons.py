@@ -309,13 +309,12 @@ def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
 
 def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
     """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
-    found = {}
-    for column in np.flatnonzero(metrics.frequent(truth.y_true)).tolist():
-        label = np.arange(len(truth.labels)) == column
-        found[truth.labels[column]] = compare.difference(
-            estimates(one, "auroc", label), estimates(other, "auroc", label)
-        )
-    return found
+
+    def of(row: ScoredRow, column: int) -> list[Estimate]:
+        return independent({place: run.resampled.auroc.label(column) for place, run in row.items()})
+
+    frequent = np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
+    return {truth.labels[column]: compare.difference(of(one, column), of(other, column)) for column in frequent}
 
 
 def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]:

@@ -42,8 +42,8 @@ def recipe(row: Row) -> str:
     return "given" if "(" in row.method else "reported"
 
 
-def columns(board: Board) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The columns [row] by which rows are named, and what all rows share, which needs no column.
+def columns(board: Board) -> tuple[dict[str, list[str]], str]:
+    """The columns [row] by which rows are named, and a sentence on what all rows share, which needs no column.
 
     The recipe is one of them where rows of one method differ in it.
     """
@@ -58,5 +58,5 @@ def columns(board: Board) -> tuple[dict[str, list[str]], dict[str, str]]:
     if any(len(known) > 1 for known in recipes.values()):
         found["recipe"] = [recipe(row) for row in board.rows]
     shared = {name: found[name][0] for name in ("backbone", "init") if len(board.rows) > 1 and len({*found[name]}) == 1}
-    told = {name: value for name, value in shared.items() if value != "–"}
-    return {name: cells for name, cells in found.items() if name not in shared}, told
+    told = ", ".join(f"{name} {value}" for name, value in shared.items() if value != "–")
+    return {name: cells for name, cells in found.items() if name not in shared}, f"All rows: {told}." if told else ""

@@ -189,9 +189,7 @@ def _common(board: Board) -> list[str]:
     """What all rows share: the records they were trained on, and what needs no column."""
     words = trained_on(board)
     sentences = [f"{words[0].upper()}{words[1:]}."] if words else []
-    _, shared = columns(board)
-    if shared:
-        sentences.append(f"All rows: {', '.join(f'{name} {value}' for name, value in shared.items())}.")
+    sentences += [shared] if (shared := columns(board)[1]) else []
     return [" ".join(sentences), ""] if sentences else []
 
 
@@ -246,12 +244,11 @@ def _scores(board: Board) -> list[str]:
     names, _ = columns(board)
     head = ["rank", "group", *names, "macro AUROC", *(["Δ baseline", "p, Holm"] if compared else [])]
     head += ["macro AP", *(["AUROC, all labels†"] if narrow else []), "runs"]
-    rows = [_cells(board, place, [cells[place] for cells in names.values()], narrow, compared) for place in _at(board)]
+    rows = [
+        _cells(board, place, [cells[place] for cells in names.values()], narrow, compared)
+        for place in range(len(board.rows))
+    ]
     return markdown_table(head, rows, left=2 + len(names))
-
-
-def _at(board: Board) -> range:
-    return range(len(board.rows))
 
 
 def _num_labels(row: Row, chosen: str) -> int:

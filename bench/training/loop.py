@@ -52,8 +52,9 @@ class PhaseReport:
     best_epoch: int = 0
     """Counted from 1; the epoch whose weights left the phase."""
     seconds: float = 0.0
-    """Spent on what is in the weights, over all attempts; what a kill has undone does not count. Features that an
-    earlier run left count as if they had been computed anew."""
+    """Spent on what is in the weights, over all attempts; what a kill has undone does not count."""
+    feature_seconds: float = 0.0
+    """Those of them that features took; what an earlier run left counts as if it had been computed anew."""
 
 
 def train(
@@ -178,6 +179,7 @@ class PhaseRun:
             self.module = self.model.head
             (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
             if not state:  # else they are in the report
+                self.report.feature_seconds = seconds
                 self.report.seconds += seconds
         self.train_source, self.val_source = train, val
         self.train_labels = train.labels.to(self.world.device)
