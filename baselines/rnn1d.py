@@ -21,8 +21,10 @@ class Recurrent(nn.LSTM):
         super().__init__(12, 256, num_layers=2, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, signals: Tensor) -> Tensor:  # type: ignore[override]
-        # under autocast CUDA runs LSTMs in float16, whatever was asked for, and CPUs without AVX-512 not at all
-        with torch.autocast(signals.device.type, enabled=False):
+        # autocast runs LSTMs in bf16 on CPUs with AVX-512 alone: on others not at all, on CUDA in float16
+        kind, processor = signals.device.type, torch.backends.cpu.get_cpu_capability()
+        bf16 = torch.is_autocast_enabled(kind) and kind == "cpu" and processor.startswith("AVX512")
+        with torch.autocast(kind, enabled=bf16):
             return super().forward(signals.transpose(1, 2))[0].transpose(1, 2)
 
 
