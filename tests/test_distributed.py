@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -475,3 +476,22 @@ if __name__ == "__main__":
             torch.save(outcome, sys.argv[1])
             raise BenchError("no space left, said by rank 0")
         the_world.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_memory_that_a_step_freed_serves_the_next() -> None:
+    script = """
+import resource, torch
+from bench.training.distributed import join
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**25)  # 128 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with join():
+    print(*(faults() for _ in range(12)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, *_, last = map(int, done.stdout.split())
+    assert last < first / 100

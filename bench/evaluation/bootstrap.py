@@ -165,32 +165,40 @@ def _resample(y_true: Bools, y_score: Floats, counts: NDArray[np.uint16]) -> tup
     auroc, average_precision = np.empty((2, len(counts), y_true.shape[1]))
     of_record = np.ascontiguousarray(counts.T)  # [record, draw]
     num_records = of_record.sum(axis=0, dtype=np.int64)
+    kind = np.min_scalar_type(num_records.max())  # the narrower, the more draws are added at once
     for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
         order = np.argsort(-score, kind="stable")
         is_positive, ascending = is_positive[order], -score[order]
         levels = np.unique(ascending[is_positive])  # where recall steps; negated scores, so the best comes first
         edges = np.stack([np.searchsorted(ascending, levels, side=side) for side in ("left", "right")], axis=1)
-        ordered = of_record[order]
-        positives = ordered[is_positive]
-        sums = _sums(ordered, edges.ravel())
+        sums = _sums(of_record, order, edges.ravel(), kind)
         above, called = sums[::2], sums[1::2]  # [level, draw] scored higher; and at least so high
-        found = _sums(positives, np.searchsorted(ascending[is_positive], levels, side="right"))
-        step = np.diff(found, axis=0, prepend=np.int32(0))
-        num_positives = positives.sum(axis=0, dtype=np.float64)
-        missorted = np.einsum("ld,ld->d", step, called + above - 2 * found + step, dtype=np.float64) / 2
-        precision_sum = np.einsum("ld,ld->d", step, found / np.maximum(called, 1))
+        last = np.searchsorted(ascending[is_positive], levels, side="right")
+        found = _sums(of_record, order[is_positive], last, kind)
+        step = np.diff(found, axis=0, prepend=kind.type(0))
+        num_positives = step.sum(axis=0, dtype=np.float64)
+        # half of what is called and half of what is above, without the positives among them
+        missorted = (_dot(step, called) + _dot(step, above) - num_positives**2) / 2
+        precision_sum = _dot(step, np.divide(found, np.maximum(called, 1), dtype=np.float64))
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this draw
             auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
             average_precision[:, column] = precision_sum / num_positives
     return auroc, average_precision
 
 
-def _sums(counts: NDArray[np.uint16], edges: NDArray[np.int64]) -> NDArray[np.int32]:
-    """[edge, draw]: how much the first so many records of `counts` [record, draw] weigh; `edges` [edge] ascend."""
-    sums = np.empty((len(edges), counts.shape[1]), dtype=np.int32)
-    start, before = 0, np.zeros(counts.shape[1], dtype=np.int32)
+def _dot(one: NDArray[Any], other: NDArray[Any]) -> Floats:
+    """[draw] the sum over levels of the products of two [level, draw]."""
+    return np.asarray(np.einsum("ld,ld->d", one, other, dtype=np.float64))
+
+
+def _sums(
+    of_record: NDArray[np.uint16], order: NDArray[np.int64], edges: NDArray[np.int64], kind: np.dtype[Any]
+) -> NDArray[Any]:
+    """[edge, draw]: how much the first so many records of `order` weigh by [record, draw]; `edges` [edge] ascend."""
+    sums = np.empty((len(edges), of_record.shape[1]), dtype=kind)
+    start, before = 0, np.zeros(of_record.shape[1], dtype=kind)
     for row, edge in zip(sums, edges.tolist(), strict=True):
-        np.add.reduce(counts[start:edge], axis=0, dtype=np.int32, out=row)
+        np.add.reduce(of_record[order[start:edge]], axis=0, dtype=kind, out=row)
         row += before
         start, before = edge, row
     return sums

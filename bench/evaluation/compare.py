@@ -8,6 +8,7 @@ just that, and takes the runs as given. `placements.difference_p` asks only whet
 vary, but rests on normal approximation. A difference is claimed when the larger of the two, after Holm, is small.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,6 @@ from scipy.stats import rankdata, t
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Bools, Floats
-from bench.evaluation.placements import num_below
 
 POWER = 0.8  # the share of studies that would find a resolvable difference
 PER_TEST = 100  # permutations for each test of a family: so Holm can leave a p of 0.01, whatever its size
@@ -89,12 +89,16 @@ def permutation_ps(
     """
     if (labels & ~metrics.defined(y_true)).any():
         raise ValueError("a chosen label has no positive or no negative: choose among metrics.defined(y_true)")
-    y_true = np.asarray(y_true)[:, labels]
+    y_true = np.asarray(y_true)[:, labels].astype(bool)
     patients, patient_of_record = np.unique(patient_id, return_inverse=True)
     effects = np.empty((len(patients), len(pairs)))
+    ranks: dict[int, NDArray[np.int64]] = {}  # by identity: a run is in as many pairs as there are other rows
+    for y_score in itertools.chain.from_iterable(itertools.chain(*pair) for pair in pairs):
+        if id(y_score) not in ranks:
+            ranks[id(y_score)] = _doubled_ranks(y_true, y_score[:, labels])
     for column, (first, second) in enumerate(pairs):
         of_runs = [
-            _swap_effects(y_true, a[:, labels], b[:, labels]).mean(axis=1) for a, b in zip(first, second, strict=True)
+            _swap_effects(y_true, ranks[id(a)], ranks[id(b)]).mean(axis=1) for a, b in zip(first, second, strict=True)
         ]
         effects[:, column] = np.bincount(patient_of_record, np.mean(of_runs, axis=0), len(patients))
 
@@ -118,24 +122,29 @@ def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Gene
     return found
 
 
-def _swap_effects(y_true: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> Floats:
+def _doubled_ranks(y_true: Bools, y_score: NDArray[Any]) -> NDArray[np.int64]:
+    """[record, label] twice the rank within each label, from 2; twice, as ties share the mean of theirs."""
+    _, y_score = metrics.checked(y_true, y_score)
+    return np.asarray(2 * rankdata(y_score, axis=0), dtype=np.int64)
+
+
+def _swap_effects(y_true: Bools, first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:
     """[record, label] what each record adds to AUROC(first) - AUROC(second), and takes away when its ranks are swapped.
 
-    A pair of records has four comparisons: within the first model, within the second, and two across. Swapping both
-    records changes the sign of the within terms, swapping one exchanges within for across; written out, the difference
-    is linear in the records' signs, so a permutation is a signed sum and no AUROC is computed anew. A positive's term
-    is how many more of both models' negatives the first ranks it above than the second does; a negative's, how many
-    fewer of both models' positives it is ranked above; each over twice the number of pairs.
+    By the doubled ranks [record, label] of both. A pair of records has four comparisons: within the first model, within
+    the second, and two across. Swapping both records changes the sign of the within terms, swapping one exchanges
+    within for across; written out, the difference is linear in the records' signs, so a permutation is a signed sum
+    and no AUROC is computed anew. A positive's term is how many more of both models' negatives the first ranks it above
+    than the second does; a negative's, how many fewer of both models' positives it is ranked above; each over twice the
+    number of pairs.
     """
-    y_true, first = metrics.checked(y_true, first)
-    _, second = metrics.checked(y_true, second)
-    effects = np.full(first.shape, np.nan)
-    for column in np.flatnonzero(metrics.defined(y_true)):
-        is_positive = y_true[:, column]
-        ranks = np.stack([rankdata(first[:, column]), rankdata(second[:, column])])  # [model, record]
+    effects, num_ranks = np.empty(first.shape), 2 * len(y_true) + 1
+    for column, is_positive in enumerate(y_true.T):
+        one, other = first[:, column], second[:, column]
         for own, sign in ((is_positive, 1), (~is_positive, -1)):
-            above = num_below(ranks[:, own], ranks[:, ~own].ravel())
-            effects[own, column] = sign * (above[0] - above[1]) / (2 * own.sum() * (~own).sum())
+            at = np.bincount(one[~own], minlength=num_ranks) + np.bincount(other[~own], minlength=num_ranks)
+            below = at.cumsum() - at / 2  # [doubled rank] of the other class's records, ties half
+            effects[own, column] = sign * (below[one[own]] - below[other[own]]) / (2 * own.sum() * (~own).sum())
     return effects
 
 

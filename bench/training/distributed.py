@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from bench.errors import BenchError
 
 TIMEOUT = timedelta(hours=12)
 """How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of mallopt, as malloc.h has them."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,10 @@ def join() -> Iterator[World]:
         # it finds bugs, and costs a write a tensor
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.allow_tf32 = False  # float32 shall be that on every device; bf16 is the fast one
-    elif num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
-        torch.set_num_threads(max(1, num_cores() // num_local))
+    else:
+        keep_freed_memory()
+        if num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
+            torch.set_num_threads(max(1, num_cores() // num_local))
     if size == 1:
         yield World(0, 1, device)
         return
@@ -111,3 +118,14 @@ def join() -> Iterator[World]:
         yield World(torch.distributed.get_rank(), size, device)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees: each step takes the same large blocks again, and the system zeroes new ones.
+
+    By glibc's allocator alone; elsewhere nothing happens. LSTMs train half as fast again, Net1D with 64 records 5 %.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
