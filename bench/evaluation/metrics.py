@@ -17,6 +17,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+RANKING = ("auroc", "average_precision")  # what boards say of a row, by these functions' names
 MIN_POSITIVES = 10  # and negatives: intervals of rarer labels cover too seldom for a claim to rest on them
 
 
@@ -97,12 +98,6 @@ class Reliability:
     mean_prob: Floats  # what the model said
     positive_rate: Floats  # what was so
     num_records: Ints
-
-
-def brier_score(y_true: NDArray[Any], y_prob: NDArray[Any]) -> Floats:
-    """[label] mean squared difference between probability and truth (Brier 1950)."""
-    y_true, y_prob = _checked_probabilities(y_true, y_prob)
-    return np.asarray(np.square(y_prob - y_true).mean(axis=0))
 
 
 def reliability(y_true: NDArray[Any], y_prob: NDArray[Any], num_bins: int = 10) -> Reliability:

@@ -14,8 +14,6 @@ from bench.evaluation.bootstrap import Draws, Estimate, draw, resample, summariz
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import summarize_all_labels
 
-METRICS = ("auroc", "average_precision")
-
 
 def strodthoff2020(y_true: NDArray[Any], y_score: NDArray[Any], ecg_id: NDArray[Any]) -> dict[str, Any]:
     """Macro AUROC over all labels as Strodthoff et al. (2020) gave it, for comparison with old tables only.
@@ -59,7 +57,7 @@ def score_fold(
     sets = label_sets(y_true)
     positives = np.asarray(y_true).astype(bool).sum(axis=0)
     values = dict(
-        zip(METRICS, (metrics.auroc(y_true, y_score), metrics.average_precision(y_true, y_score)), strict=True)
+        zip(metrics.RANKING, (metrics.auroc(y_true, y_score), metrics.average_precision(y_true, y_score)), strict=True)
     )
     found: dict[str, Estimate] = {}
     bootstrap: dict[str, Any] | None = None
@@ -91,11 +89,11 @@ def score_fold(
         "num_patients": None if patient_id is None else len(np.unique(patient_id)),
         "bootstrap": bootstrap,
         "macro": {
-            name: {"num_labels": int(chosen.sum()), **{m: described(m, chosen) for m in METRICS}}
+            name: {"num_labels": int(chosen.sum()), **{m: described(m, chosen) for m in metrics.RANKING}}
             for name, chosen in sets.items()
         },
         "labels": {
-            label: {"num_positives": int(positives[column]), **{m: described(m, one(column)) for m in METRICS}}
+            label: {"num_positives": int(positives[column]), **{m: described(m, one(column)) for m in metrics.RANKING}}
             for column, label in enumerate(labels)
         },
         "excluded_labels": [label for label, kept in zip(labels, sets["all"], strict=True) if not kept],

@@ -228,14 +228,13 @@ def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:
 
 def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable | None) -> Row:
     if labels is None:
-        return Row(
-            *key, runs, {chosen: {m: _cached(runs, chosen, m) for m in METRICS} for chosen in ("all", "frequent")}
-        )
+        copied = {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in ("all", "frequent")}
+        return Row(*key, runs, copied)
     scored = {run.place: scored_run(run, labels) for run in runs}
     found: dict[str, dict[str, Summary | Interval]] = {}
     sets = label_sets(labels.y_true)
     for chosen, mask in sets.items():
-        of_runs = {m: estimates(scored, m, mask) for m in METRICS}
+        of_runs = {m: estimates(scored, m, mask) for m in metrics.RANKING}
         if (mask == sets["frequent"]).all():
             found[chosen] = {m: summarize(runs) for m, runs in of_runs.items()}
         else:
@@ -249,9 +248,6 @@ def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
     """A run's scores of fold 10, resampled on the draws that all results of the task share."""
     y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
     return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)))
-
-
-METRICS = ("auroc", "average_precision")
 
 
 @functools.lru_cache(maxsize=8)

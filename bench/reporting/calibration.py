@@ -55,7 +55,7 @@ def _scores(run: Result, table: LabelTable, fold: int) -> NDArray[Any]:
 
 def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
     chosen = metrics.frequent(test.y_true)
-    y_true, counts = test.y_true[:, chosen], draws_of(test).counts
+    y_true, counts = test.y_true[:, chosen], draws_of(test).counts.astype(np.float64)
     probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in row.runs]
     squares = [np.square(prob - y_true).mean(axis=1) for prob in probs]  # [record]
     briers = [Estimate(np.asarray(one.mean()), counts @ one / counts.sum(axis=1)) for one in squares]

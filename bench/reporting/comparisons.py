@@ -284,7 +284,7 @@ def compare_pairs(
         )
         differences = {
             metric: compare.difference(estimates(one, metric, chosen), estimates(other, metric, chosen))
-            for metric in ("auroc", "average_precision")
+            for metric in metrics.RANKING
         }
         found.append(
             Comparison(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from rich.table import Table
 from rich.text import Text
 
-from bench.reporting.boards import Board, interval_of
+from bench.evaluation.bootstrap import Interval
+from bench.evaluation.metrics import RANKING
+from bench.reporting.boards import Board
 from bench.reporting.comparisons import Compared
 from bench.reporting.listing import add_row, new_table
-from bench.reporting.pages import spell_difference, spell_p
+from bench.reporting.pages import spell, spell_difference, spell_p
 from bench.reporting.results import Result
 
 
@@ -28,15 +29,16 @@ def result_table(result: Result) -> Table:
     for fold, found in result.document["metrics"].items():
         for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
             macro = found["macro"][chosen]
-            scores = [_spell(macro[metric]) for metric in ("auroc", "average_precision")]
+            scores = [spell(_interval(macro[metric])) for metric in RANKING]
             add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
     shown.caption = Text(str(result.folder))
     return shown
 
 
-def _spell(one: Mapping[str, float | None]) -> str:
-    bounds = "" if one.get("low") is None else f" ({one['low']:.3f}–{one['high']:.3f})"
-    return "-" if one["value"] is None else f"{one['value']:.4f}{bounds}"
+def _interval(one: Mapping[str, float | None]) -> Interval:
+    """A metric as a result has it: null where it is undefined, without bounds where it has none."""
+    value, low, high = (one.get(key) for key in ("value", "low", "high"))
+    return Interval(*(math.nan if number is None else number for number in (value, low, high)))
 
 
 NARROWEST = {"backbone": 12, "method": 15, "macro AUROC": 13, "macro AP": 13, "runs": 4}
@@ -51,9 +53,8 @@ def board_table(board: Board) -> Table:
     for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
         shown.add_column(head, overflow="fold", min_width=NARROWEST.get(head))
     for row in board.rows:
-        scores = [interval_of(row.summaries["frequent"][m]) for m in ("auroc", "average_precision")]
-        known = [{k: None if math.isnan(v) else v for k, v in asdict(score).items()} for score in scores]
-        add_row(shown, [row.backbone, row.init, row.method, *map(_spell, known), str(len(row.runs))])
+        scores = [spell(row.summaries["frequent"][metric]) for metric in RANKING]
+        add_row(shown, [row.backbone, row.init, row.method, *scores, str(len(row.runs))])
     if board.declined:
         shown.caption = Text("declined: " + "; ".join(f"{r.row[2]} on {r.row[0]}" for r in board.declined))
     return shown
@@ -72,7 +73,7 @@ def comparison_tables(found: Compared) -> list[Table]:
     for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p Holm", "resolvable", "pairs"):
         shown.add_column(head)
     for one in found.pairs:
-        differences = [spell_difference(one.differences[metric]) for metric in ("auroc", "average_precision")]
+        differences = [spell_difference(one.differences[metric]) for metric in RANKING]
         numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
         few = "*" if one.few_pairs else ""
         pair = f"{places[one.first]} − {places[one.second]}"
