@@ -123,7 +123,8 @@ def join() -> Iterator[World]:
 def keep_freed_memory() -> None:
     """Let this process keep what it frees: each step takes the same large blocks again, and the system zeroes new ones.
 
-    By glibc's allocator alone; elsewhere nothing happens. LSTMs train half as fast again, Net1D with 64 records 5 %.
+    By glibc's allocator alone, which keeps blocks up to 32 MiB unasked; elsewhere nothing happens. LSTMs, with a large
+    block of workspace, train half as fast again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
