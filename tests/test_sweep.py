@@ -414,7 +414,7 @@ def test_cells_of_two_processes_each(demo_set: Path, tmp_path: Path) -> None:
 
     assert good.result().document["environment"]["ranks"] == 2
     assert bad.failure is not None
-    assert bad.failure.reason == "no file of weights at nowhere.pt"
+    assert bad.failure.reason.startswith("no file of weights at nowhere.pt. Expected: pretrained, random")
     with pytest.raises(BenchError, match="no file of weights"):
         bad.result()
 
