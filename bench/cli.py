@@ -168,7 +168,7 @@ def run(
     result = execute(cell, options)
     if os.environ.get("RANK", "0") == "0":
         if news := changes(result.document):
-            err.print(f"note: {news} this result; --overwrite runs it again", markup=False, soft_wrap=True)
+            _note(f"{news} this result; --overwrite runs it again")
         _print(dict(result.document), result_table(result), as_json)
 
 
@@ -371,7 +371,7 @@ def leaderboard(
         lacking = (
             "scores are the results' own, without groups, ranks and differences; --data names the dataset's folder"
         )
-        err.print(f"note: {missing}: {lacking}", markup=False, soft_wrap=True)
+        _note(f"{missing}: {lacking}")
     written = write_leaderboards(boards, folder, truth)
     if as_json:
         print(json.dumps(as_data(boards), indent=1))
@@ -470,7 +470,10 @@ def predict(
     """Probabilities of a trained cell for your own 12-lead WFDB records, as CSV."""
     from bench.predict import predict_records
 
-    text = predict_records(run, records)
+    notes: list[str] = []
+    text = predict_records(run, records, notes.append)
+    for line in notes:
+        _note(line)
     if target:
         try:
             target.write_text(text, encoding="utf-8")
@@ -654,6 +657,10 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _note(line: str) -> None:
+    err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
 def _print(document: Any, table: Table, as_json: bool) -> None:
