@@ -420,6 +420,7 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
+    overwrite: Annotated[bool, typer.Option(help="Replace other scores of this name and seed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10; the dataset's two CSV files are enough."""
@@ -427,7 +428,18 @@ def score(
     from bench.reporting.tables import compat_line, result_table
 
     result = score_external(
-        file, task, name, data, runs, scale=scale, compat=compat is not None, fraction=fraction, draw=draw, seed=seed
+        file,
+        task,
+        name,
+        data,
+        runs,
+        scale=scale,
+        compat=compat is not None,
+        fraction=fraction,
+        draw=draw,
+        seed=seed,
+        overwrite=overwrite,
+        told=_note,
     )
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:
