@@ -343,7 +343,10 @@ def leaderboard(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones."""
+    """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones.
+
+    Damaged runs are named and left out, with exit code 1; published results must all be whole.
+    """
     from bench.reporting import publish
     from bench.reporting.boards import as_data, make_boards
     from bench.reporting.leaderboards import not_at_hand, write_leaderboards
@@ -359,8 +362,11 @@ def leaderboard(
         faults = publish.check(folder, truth)
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
-    found = publish.published_results(folder) if published else find_results(runs)
+    damaged: list[str] = []
+    found = publish.published_results(folder) if published else find_results(runs, damaged.append)
     boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
+    for line in damaged:
+        err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not boards:
         where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
@@ -375,11 +381,12 @@ def leaderboard(
     written = write_leaderboards(boards, folder, truth)
     if as_json:
         print(json.dumps(as_data(boards), indent=1))
-        return
-    for board in boards:
-        out.print(board_table(board))
-    pages = [path for path in written if path.suffix == ".md"]
-    out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
+    else:
+        for board in boards:
+            out.print(board_table(board))
+        pages = [path for path in written if path.suffix == ".md"]
+        out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(1 if damaged else 0)
 
 
 @app.command()
