@@ -168,7 +168,7 @@ def run(
     result = execute(cell, options)
     if os.environ.get("RANK", "0") == "0":
         if news := changes(result.document):
-            err.print(f"note: {news} this result; --overwrite runs it again", markup=False, soft_wrap=True)
+            _note(f"{news} this result; --overwrite runs it again")
         _print(dict(result.document), result_table(result), as_json)
 
 
@@ -343,7 +343,10 @@ def leaderboard(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones."""
+    """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones.
+
+    Damaged runs are named and left out, with exit code 1; published results must all be whole.
+    """
     from bench.reporting import publish
     from bench.reporting.boards import as_data, make_boards
     from bench.reporting.leaderboards import not_at_hand, write_leaderboards
@@ -359,8 +362,11 @@ def leaderboard(
         faults = publish.check(folder, truth)
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
-    found = publish.published_results(folder) if published else find_results(runs)
+    damaged: list[str] = []
+    found = publish.published_results(folder) if published else find_results(runs, damaged.append)
     boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
+    for line in damaged:
+        err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not boards:
         where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
@@ -371,15 +377,16 @@ def leaderboard(
         lacking = (
             "scores are the results' own, without groups, ranks and differences; --data names the dataset's folder"
         )
-        err.print(f"note: {missing}: {lacking}", markup=False, soft_wrap=True)
+        _note(f"{missing}: {lacking}")
     written = write_leaderboards(boards, folder, truth)
     if as_json:
         print(json.dumps(as_data(boards), indent=1))
-        return
-    for board in boards:
-        out.print(board_table(board))
-    pages = [path for path in written if path.suffix == ".md"]
-    out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
+    else:
+        for board in boards:
+            out.print(board_table(board))
+        pages = [path for path in written if path.suffix == ".md"]
+        out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(1 if damaged else 0)
 
 
 @app.command()
@@ -420,6 +427,7 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
+    overwrite: Annotated[bool, typer.Option(help="Replace other scores of this name and seed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10; the dataset's two CSV files are enough."""
@@ -427,7 +435,18 @@ def score(
     from bench.reporting.tables import compat_line, result_table
 
     result = score_external(
-        file, task, name, data, runs, scale=scale, compat=compat is not None, fraction=fraction, draw=draw, seed=seed
+        file,
+        task,
+        name,
+        data,
+        runs,
+        scale=scale,
+        compat=compat is not None,
+        fraction=fraction,
+        draw=draw,
+        seed=seed,
+        overwrite=overwrite,
+        told=_note,
     )
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:
@@ -470,7 +489,10 @@ def predict(
     """Probabilities of a trained cell for your own 12-lead WFDB records, as CSV."""
     from bench.predict import predict_records
 
-    text = predict_records(run, records)
+    notes: list[str] = []
+    text = predict_records(run, records, notes.append)
+    for line in notes:
+        _note(line)
     if target:
         try:
             target.write_text(text, encoding="utf-8")
@@ -654,6 +676,10 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _note(line: str) -> None:
+    err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
 def _print(document: Any, table: Table, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.manifests import listed
-from bench.data.prepared import PreparedSignals, prepare_signals
+from bench.data.prepared import PreparedSignals, prepare_signals, require_files
 from bench.data.records import Records
 from bench.data.splits import Split, folds_to_score, split
 from bench.data.tasks import LabelTable, find_task, label_table
@@ -79,6 +79,7 @@ def execute(cell: Cell, options: Options) -> Result:
         cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
         method = make_method(cell.method)
         phases = method.phases()
+        require_files(records, make_backbone(cell.arch).signals, cell.source_rate)  # before weights are fetched
         model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)

@@ -283,7 +283,11 @@ def test_from_runs_to_a_leaderboard(run_bench: Bench, demo_set: Path, tmp_path: 
     (result.folder / "weights.pt").unlink()
     assert_one_line(run_bench("predict", result.folder, record), "kept no weights")
     (result.folder / "result.json").write_text("{")
-    assert_one_line(run_bench("leaderboard", "--data", demo_set), "result.json is damaged")
+    rest = run_bench("leaderboard", "--data", demo_set)
+    assert rest.code == 1 and "superdiag.md" in rest.out
+    (line,) = rest.err.strip().splitlines()
+    assert line.startswith(f"warning: left out: {result.folder.relative_to(tmp_path)}/result.json is damaged")
+    assert "--overwrite" in line
 
 
 def test_options_of_slurm_need_slurm(run_bench: Bench, demo_set: Path) -> None:

@@ -125,6 +125,86 @@ def test_what_does_not_fit_is_named(score: Score, scores: pd.DataFrame, test_fol
         score(scores.assign(MI=2.0), scale="probability")
 
 
+def test_csv_files_are_read_as_programs_save_them(
+    score: Score, scores: pd.DataFrame, tables: Path, tmp_path: Path
+) -> None:
+    expected = score(scores).digest
+    plain = scores.to_csv(index=False)
+    for text in (
+        "\ufeff" + plain,
+        scores.to_csv(),
+        scores.reset_index().to_csv(index=False).replace("index", "Unnamed: 0", 1),
+    ):
+        (tmp_path / "saved.csv").write_text(text, encoding="utf-8")
+        found = score_external(tmp_path / "saved.csv", "superdiag", "other", tables, tmp_path / "runs")
+        assert found.digest == expected
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("separator", "decimal", "message"),
+    [
+        (";", ".", "with commas between them; it has .*;ecg_id;"),
+        (";", ",", "with commas between them; it has .*;ecg_id;"),
+        (",", ",", "is not a readable CSV file"),
+    ],
+)
+def test_other_separators_are_one_line(
+    separator: str, decimal: str, message: str, scores: pd.DataFrame, tables: Path, tmp_path: Path
+) -> None:
+    lines = [separator.join(map(str, row)) for row in scores.astype({"ecg_id": str}).to_numpy()]
+    text = "\n".join([separator.join(scores.columns), *(line.replace(".", decimal) for line in lines)])
+    (tmp_path / "scores.csv").write_text(text)
+
+    with pytest.raises(DataError, match=message):
+        score_external(tmp_path / "scores.csv", "superdiag", "other", tables, tmp_path / "runs")
+
+
+def test_transposed_scores_are_one_line(scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:
+    labels = [name for name in scores if name != "ecg_id"]
+    arrays = {"ecg_id": scores["ecg_id"], "labels": labels, "y_score": scores[labels].to_numpy().T}
+    np.savez(tmp_path / "scores.npz", **arrays)
+
+    with pytest.raises(
+        DataError, match=rf"y_score has the shape \(5, {len(scores)}\), expected .*\({len(scores)}, 5\)"
+    ):
+        score_external(tmp_path / "scores.npz", "superdiag", "other", tables, tmp_path / "runs")
+
+
+def test_records_of_the_dataset_that_are_not_scored_are_left_out(
+    score: Score, scores: pd.DataFrame, tables: Path
+) -> None:
+    records = load_records(tables)
+    labelled = label_table(records, find_task("superdiag"))
+    unlabelled = [*set(records.ecg_id[records.strat_fold == 10]) - set(labelled.ecg_id)]
+    more = [*unlabelled, *labelled.ecg_id[labelled.strat_fold == 3]]
+    others = pd.DataFrame(0.5, columns=scores.columns, index=range(len(more))).assign(ecg_id=more)
+    told: list[str] = []
+
+    assert unlabelled
+    assert score(pd.concat([others, scores]), told=told.append).digest == score(scores).digest
+    assert len(told) == 1 and told[0].startswith(f"{len(more)} records of ")
+
+
+def test_other_scores_of_one_name_and_seed_are_refused_or_replaced(
+    score: Score, scores: pd.DataFrame, tables: Path, tmp_path: Path
+) -> None:
+    first = score(scores)
+    assert score(scores).folder == first.folder
+    score(scores, seed=1)
+    score(scores, fraction=0.5)
+    for changed, options in ((scores, {"scale": "probability"}), (scores.assign(MI=scores["MI"] / 2), {})):
+        with pytest.raises(
+            BenchError, match=f"^{first.folder} holds other scores of this name and seed; .*--overwrite"
+        ):
+            score(changed, **options)
+    again = score(scores, scale="probability", overwrite=True)
+
+    assert again.folder.is_dir() and not first.folder.exists()
+    boards = make_boards(find_results(tmp_path / "runs"), truth_of(tables))
+    assert [len(row.runs) for board in boards for row in board.rows] == [2, 1]
+
+
 def test_files_that_are_none_are_refused(tables: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"no archive")
     np.savez(tmp_path / "short.npz", ecg_id=[1])

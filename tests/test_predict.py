@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,22 @@ def test_the_extension_does_not_matter(ending: str, runs: dict[str, Result], dem
     assert probabilities(runs["net1d_mini"], [path.with_name(path.name + ending)]).shape == (1, 5)
 
 
-def rewrite(path: Path, folder: Path, order: list[int], name: str = "mine.v2", seconds: float = 10.0) -> Path:
-    """A record again, with its leads in another order, or shorter."""
+INVALID = -(2**15)
+
+
+def rewrite(
+    path: Path,
+    folder: Path,
+    order: Sequence[int] = range(12),
+    name: str = "mine.v2",
+    seconds: float = 10.0,
+    blank: Mapping[int, int] = {},
+    blank_seconds: float = 10.0,
+) -> Path:
+    """A record again, with its leads in another order, shorter, or with one digital value all over some leads."""
     record = wfdb.rdrecord(str(path), physical=False)
+    for lead, value in blank.items():
+        record.d_signal[: int(blank_seconds * record.fs), lead] = value
     wfdb.wrsamp(
         name.replace(".", "_"),
         fs=record.fs,
@@ -102,17 +116,66 @@ def test_records_at_another_rate_are_resampled(runs: dict[str, Result], demo_set
 
 def test_a_record_shorter_than_the_window_is_refused(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
     (path,) = records_of(demo_set, np.array([5]))
-    short = rewrite(path, tmp_path, list(range(12)), "short", seconds=2.0)
+    short = rewrite(path, tmp_path, name="short", seconds=2.0)
 
-    with pytest.raises(DataError, match=r"short.dat lasts 2 s; this backbone needs at least 2.5 s"):
+    with pytest.raises(DataError, match=r"short lasts 2 s; this backbone needs at least 2.5 s"):
         predict_records(runs["fcn_wang"].folder, [short])
 
 
 def test_a_longer_record_is_scored_by_its_windows(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
     (path,) = records_of(demo_set, np.array([5]))
-    part = rewrite(path, tmp_path, list(range(12)), "part", seconds=6.0)
+    part = rewrite(path, tmp_path, name="part", seconds=6.0)
 
     assert (probabilities(runs["fcn_wang"], [part]) <= probabilities(runs["fcn_wang"], [path]) + 1e-6).all()
+
+
+@pytest.mark.parametrize("value", [0, 250, INVALID], ids=["zeros", "flat", "invalid"])
+def test_a_record_without_a_signal_is_refused(
+    value: int, runs: dict[str, Result], demo_set: Path, tmp_path: Path
+) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+    silent = rewrite(path, tmp_path, name="silent", blank=dict.fromkeys(range(12), value))
+
+    with pytest.raises(DataError, match=r"silent has no signal: every lead is flat or missing"):
+        predict_records(runs["net1d_mini"].folder, [silent])
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5])
+def test_less_than_a_second_is_refused(seconds: float, runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+    short = rewrite(path, tmp_path, name="short", seconds=seconds)
+
+    with pytest.raises(DataError, match=rf"short lasts {seconds:g} s; this backbone needs at least 1 s"):
+        predict_records(runs["net1d_mini"].folder, [short])
+
+
+def test_what_is_unlike_training_is_told_and_predicted(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+    flat = rewrite(path, tmp_path, name="flat", blank={6: 0, 8: INVALID})
+    holes = rewrite(path, tmp_path, name="holes", blank={7: INVALID}, blank_seconds=0.5)
+    short = rewrite(path, tmp_path, name="short", seconds=6.0)
+    told: list[str] = []
+
+    printed = predict_records(runs["net1d_mini"].folder, [path, flat, holes, short], told.append)
+    assert printed.count("\n") == 5
+    assert told == [
+        f"{flat} has no signal in V1, V3; its probabilities rest on the other leads",
+        f"{holes} has invalid samples in V2, set to 0 mV",
+        f"{short} lasts 6 s; the run was trained on records of 10 s",
+    ]
+    told.clear()
+    predict_records(runs["fcn_wang"].folder, [path, short], told.append)
+    assert not told, "windows of 2.5 s are what it was trained on"
+
+
+@pytest.mark.parametrize("name", [".", "records100", "records100/00000"])
+def test_a_folder_is_no_record(
+    name: str, runs: dict[str, Result], demo_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(demo_set)
+
+    with pytest.raises(DataError, match=rf"^{name} is a folder; name the records in it"):
+        predict_records(runs["net1d_mini"].folder.resolve(), [Path(name)])
 
 
 def test_nothing_is_given_unless_all_can_be_read(runs: dict[str, Result], demo_set: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bench.cell import Cell
 from bench.data.prepared import PreparedSignals
 from bench.data.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
+from bench.errors import DataError
 from bench.registry import Reference
 from bench.reporting.results import Result
 from bench.reporting.tracking import Tracker
@@ -120,3 +122,14 @@ def test_only_the_main_rank_scores(demo_set: Path, tmp_path: Path, monkeypatch: 
     result = run(demo_set, tmp_path)
 
     assert result.document["digest"] and not result.folder.exists()
+
+
+def test_missing_signals_are_told_before_weights_are_fetched(
+    copy_first: Callable[[int, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_first(100, tmp_path / "data")
+    cell = Cell(data=tmp_path / "data", task="superdiag", arch=Reference("ecgfounder"), method=Reference("lp"))
+    monkeypatch.setattr("bench.training.weights.fetch_checkpoint", lambda *_: pytest.fail("120 MB for nothing"))
+
+    with pytest.raises(DataError, match=r"lacks 200 of the 200 files at 500 Hz .* --source-rate 100 takes"):
+        execute(cell, Options(runs=tmp_path / "runs"))

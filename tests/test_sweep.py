@@ -22,7 +22,7 @@ from bench.cell import Cell
 from bench.errors import BenchError, Busy, DataError
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
-from bench.launch.sweep import Grid, names, numbers, split_list
+from bench.launch.sweep import Grid, _remarks, names, numbers, split_list
 from bench.launch.workers import Ended, run_cells, share_of
 from bench.registry import Reference, registry
 from bench.reporting.boards import make_boards
@@ -414,9 +414,22 @@ def test_cells_of_two_processes_each(demo_set: Path, tmp_path: Path) -> None:
 
     assert good.result().document["environment"]["ranks"] == 2
     assert bad.failure is not None
-    assert bad.failure.reason == "no file of weights at nowhere.pt"
+    assert bad.failure.reason.startswith("no file of weights at nowhere.pt. Expected: pretrained, random")
     with pytest.raises(BenchError, match="no file of weights"):
         bad.result()
+
+
+def test_a_plan_tells_which_backbones_have_no_signals_to_read(
+    copy_first: Callable[[int, Path], None], tmp_path: Path
+) -> None:
+    copy_first(100, tmp_path / "data")
+    cells = [probe(tmp_path / "data"), replace(probe(tmp_path / "data"), arch=Reference("ecgfounder"))]
+    options = Options(runs=tmp_path / "runs")
+
+    assert list(make_plan(cells, options).lacking) == ["ecgfounder"]
+    (line,) = [line for line in _remarks(make_plan(cells, options), options, 1, False) if "fail" in line]
+    assert line.startswith("will fail: ecgfounder: ") and "lacks 200 of the 200 files at 500 Hz" in line
+    assert not make_plan([replace(cell, source_rate=100) for cell in cells], options).lacking
 
 
 def test_cores_are_shared_out_and_each_worker_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,18 +143,20 @@ def test_code_in_a_file_is_refused_and_not_run(zipped: bool, tmp_path: Path) -> 
     assert one_line(error) and not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "numbers"])
+@pytest.mark.parametrize("kind", ["truncated", "cut off", "older, cut off", "text", "empty", "numbers"])
 def test_what_is_no_checkpoint_is_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
-    torch.save({"state_dict": published()}, path)
-    whole = path.read_bytes()
+    torch.save({"state_dict": published(), "more": torch.zeros(2**17)}, path)
+    torch.save({"state_dict": published()}, tmp_path / "older.pth", _use_new_zipfile_serialization=False)
+    whole, older = path.read_bytes(), (tmp_path / "older.pth").read_bytes()
     if kind == "numbers":
         torch.save({"state_dict": {"layer.weight": 1.0}}, path)
     else:
-        path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"hello, world\n", "empty": b""}[kind])
+        parts = {"truncated": whole[: len(whole) // 2], "cut off": whole[:70_000], "older, cut off": older[:56]}
+        path.write_bytes({**parts, "text": b"hello, world\n", "empty": b""}[kind])
 
     with pytest.raises(
-        CheckpointError, match=r"is not a file of weights, or it is damaged$|holds no state dict"
+        CheckpointError, match=r"is not a file of weights, or it is damaged or incomplete$|holds no state dict"
     ) as error:
         initialize(Tiny(), str(path))
 
@@ -162,12 +164,23 @@ def test_what_is_no_checkpoint_is_one_line(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_path_without_weights_is_one_line(tmp_path: Path) -> None:
-    for path, missing in ((tmp_path, tmp_path / "weights.pt"), (tmp_path / "no.pth", tmp_path / "no.pth")):
+    no_file, no_tensors = tmp_path / "no.pth", tmp_path / "no.safetensors"
+    for path, missing in ((tmp_path, tmp_path / "weights.pt"), (no_file, no_file), (no_tensors, no_tensors)):
         with pytest.raises(CheckpointError, match=f"no file of weights at {missing}"):
             initialize(Tiny(), str(path))
+    with pytest.raises(CheckpointError, match=f"no file of weights at {no_tensors}"):
+        read_weights(no_tensors)
     (tmp_path / "weights.pt").mkdir()
     with pytest.raises(CheckpointError, match="is not a file of weights, Is a directory"):
         initialize(Tiny(), str(tmp_path))
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("randm", "random"), ("pre-trained", "pretrained")])
+def test_a_start_with_a_typo_is_answered_with_what_was_meant(typed: str, meant: str) -> None:
+    with pytest.raises(
+        CheckpointError, match=f"at {typed}. Did you mean '{meant}'. Expected: pretrained, random, a file or a run"
+    ):
+        initialize(Tiny(), typed)
 
 
 def test_a_run_starts_from_another_runs_folder(tmp_path: Path) -> None:

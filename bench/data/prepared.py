@@ -100,6 +100,11 @@ def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) ->
     return asked
 
 
+def require_files(records: Records, spec: SignalSpec, source_rate: int | None = None) -> None:
+    """Raises DataError if the folder lacks files that `prepare_signals` would read, before anything costly is begun."""
+    _key(records, spec, choose_source_rate(records, spec, source_rate))
+
+
 def prepare_signals(
     records: Records, spec: SignalSpec, source_rate: int | None = None, progress: Progress = lambda done, total: None
 ) -> PreparedSignals:

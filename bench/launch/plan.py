@@ -12,9 +12,10 @@ import torch
 
 from bench.cell import Cell
 from bench.data.datasets import load_records
+from bench.data.prepared import require_files
 from bench.data.splits import VAL_FOLD, Split
 from bench.data.tasks import LabelTable, find_task, label_table
-from bench.errors import BenchError
+from bench.errors import BenchError, DataError
 from bench.launch.workers import failure_path
 from bench.provenance import identify, plugin_facts
 from bench.registry import Reference, why_it_fails
@@ -62,6 +63,8 @@ class Plan:
     """Disk for the results to come."""
     run_bytes: int
     """Disk for the checkpoints of one running cell, the largest."""
+    lacking: Mapping[str, str]
+    """Why the signals of a backbone that is left to run cannot be read, by its name."""
 
     def of(self, *states: State) -> list[Planned]:
         """The cells in any of these states."""
@@ -140,12 +143,14 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
             planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds)
     left = [one.cell for one in planned.values() if one.state in LEFT]
+    archs = {str(cell.arch): cell for cell in left}
     keep = options.keep_weights == "best"
     return Plan(
         list(planned.values()),
         left_out,
         sum(facts.result_bytes(cell, keep) for cell in left),
         max((facts.run_bytes(cell) for cell in left), default=0),
+        {name: reason for name, cell in archs.items() if (reason := facts.lacking(cell))},
     )
 
 
@@ -225,6 +230,16 @@ class _Facts:
         """Disk that a running cell takes: its checkpoints, and one more while that is written."""
         backbone = self._backbone(cell.arch)
         return (KEPT + 1) * COPIES * 4 * count_parameters(backbone) if backbone else 0
+
+    def lacking(self, cell: Cell) -> str | None:
+        """Why the signals of its backbone cannot be read, or None."""
+        backbone = self._backbone(cell.arch)
+        try:
+            if backbone is not None:
+                require_files(self._records, backbone.signals, cell.source_rate)
+        except DataError as error:
+            return str(error)
+        return None
 
     def _table(self, task: str) -> LabelTable:
         if task not in self._tables:

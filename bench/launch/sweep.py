@@ -220,6 +220,8 @@ def _remarks(plan: Plan, options: Options, jobs: int, rerun_stale: bool) -> Iter
             f"disk: {spell_bytes(plan.result_bytes)} for results{kept}, up to {spell_bytes(at_once * plan.run_bytes)} "
             f"more for checkpoints while they run; {spell_bytes(free)} free" + (": not enough" if need > free else "")
         )
+    for arch, reason in plan.lacking.items():
+        yield f"will fail: {arch}: {reason}"
     if plan.left_out:
         yield f"left out: {plan.left_out:,} cells that ask for published weights of a backbone that has none"
     if (stale := len(plan.of("stale"))) and not rerun_stale:

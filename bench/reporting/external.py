@@ -8,8 +8,11 @@ import json
 import platform
 import re
 import shlex
+import shutil
+import warnings
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
-from bench.reporting.results import EXTERNAL, Result, RunFolder
+from bench.reporting.results import EXTERNAL, Result, RunFolder, find_runs, load_result
 
 NAME = re.compile(r"[\w.+\-(),=' ]+")
 
@@ -41,10 +44,14 @@ def score_external(
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
+    overwrite: bool = False,
+    told: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """The result of a file of scores: those of fold 10, and of fold 9 where the file holds them too.
 
-    `scale` is logit or probability, or None where it is not known: then nothing is said of calibration.
+    `scale` is logit or probability, or None where it is not known: then nothing is said of calibration. Scores of the
+    dataset's other records are left out, and `told` hears how many. Other scores of this name, draw and seed stand in
+    the way, or go with `overwrite`: a board has one place for them.
     """
     if not NAME.fullmatch(name):
         raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
@@ -55,7 +62,10 @@ def score_external(
     table = label_table(records, find_task(task))
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
-    parts = {TEST_FOLD: ~in_val} | ({VAL_FOLD: in_val} if in_val.any() else {})
+    others = np.isin(given.ecg_id, np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id]))
+    if others.any():
+        told(f"{others.sum():,} records of {file} are left out: of folds 1-8, or without a label of {table.task}")
+    parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
     predictions = {}
     for fold, rows in sorted(parts.items()):
         part = Predictions(given.ecg_id[rows], given.labels, given.logits[rows])
@@ -99,9 +109,25 @@ def score_external(
     document["digest"] = external_digest(document, predictions)
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     at = f"-{fraction:g}-draw{draw}" if fraction < 1 else ""
-    final = runs / table.task / f"{folder}-{EXTERNAL}{at}-seed{seed}-{document['digest'][:8]}"
-    with RunFolder(final, "test", is_main=True) as run:
-        return run.finish(document, predictions)
+    stem = f"{folder}-{EXTERNAL}{at}-seed{seed}-"
+    result = Result(runs / table.task / f"{stem}{document['digest'][:8]}", document)
+    rivals = [path for path in find_runs(result.folder.parent) if path != result.folder and path.name.startswith(stem)]
+    rivals = [path for path in rivals if _place(load_result(path)) == _place(result)]
+    if rivals and not overwrite:
+        raise BenchError(
+            f"{rivals[0]} holds other scores of this name and seed; name these otherwise, give another --seed, "
+            "or replace those with --overwrite"
+        )
+    with RunFolder(result.folder, "test", is_main=True) as run:
+        result = run.finish(document, predictions)
+    for path in rivals:
+        shutil.rmtree(path)
+    return result
+
+
+def _place(result: Result) -> tuple[object, ...]:
+    """Where on which board a result stands."""
+    return result.board, result.row, result.place
 
 
 def _scored(predictions: Predictions, truth: LabelTable, fold: int) -> dict[str, Any]:
@@ -157,22 +183,36 @@ def _read_npz(path: Path) -> Predictions:
             if missing:
                 raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}")
             labels = tuple(str(label) for label in file["labels"])
-            return Predictions(_ids(file["ecg_id"], path), labels, np.asarray(file["y_score"], dtype=np.float64))
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            ecg_id, y_score = _ids(file["ecg_id"], path), np.asarray(file["y_score"], dtype=np.float64)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable npz file of scores: {str(error).splitlines()[0]}") from None
+    if y_score.shape != (len(ecg_id), len(labels)):
+        raise DataError(
+            f"{path}: y_score has the shape {y_score.shape}, expected [record, label]: {(len(ecg_id), len(labels))}, "
+            "as ecg_id and labels have it"
+        )
+    return Predictions(ecg_id, labels, y_score)
 
 
 def _read_csv(path: Path) -> Predictions:
+    """The scores in a CSV file; a first column without a name is the index that pandas writes, and no label."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             head = [name.strip() for name in next(csv.reader(stream), [])]
-        table = pd.read_csv(path, header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, pd.errors.ParserError) as error:
+        if head.count("ecg_id") != 1:
+            raise DataError(
+                f"{path} needs one column ecg_id and a column a label, with commas between them; "
+                f"it has {', '.join(head[:8])}"
+            )
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # or it drops surplus fields
+            table = pd.read_csv(
+                path, header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
+            )
+    except (OSError, csv.Error, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
-    if head.count("ecg_id") != 1:
-        raise DataError(f"{path} needs one column ecg_id and a column a label; it has {', '.join(head[:8])}")
     at = head.index("ecg_id")
-    scores = table.drop(columns=at)
+    kept = [place for place, name in enumerate(head) if place != at and (place or name not in ("", "Unnamed: 0"))]
+    scores = table[kept]
     for column in map(int, scores.columns.tolist()):
         numbers = pd.to_numeric(scores[column], errors="coerce")
         wrong = np.flatnonzero(numbers.isna() & scores[column].notna())
@@ -181,7 +221,7 @@ def _read_csv(path: Path) -> Predictions:
             record = table[at].iloc[wrong[0]]
             raise DataError(f"{path}: the score of {record}/{head[column]} is {text!r}, expected a number")
         scores[column] = numbers
-    labels = tuple(name for place, name in enumerate(head) if place != at)
+    labels = tuple(head[place] for place in kept)
     return Predictions(_ids(table[at].to_numpy(), path), labels, scores.to_numpy(np.float64))
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,8 @@ LOCK_TIMEOUT = 0.2
 """Seconds: longer than somebody needs who only asks whether a lock is held, shorter than any cell."""
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What only writing meets."""
+HELP = "run its cell again with --overwrite, or remove its folder"
+"""What to do about a damaged run."""
 EXTERNAL = "external"
 """The method of scores that nobody here made: neither training nor code are known."""
 
@@ -125,7 +127,7 @@ class Result:
                 folds = [int(name.removeprefix("ecg_id_fold")) for name in file.files if name.startswith("ecg_id_")]
                 return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
         except FileNotFoundError:
-            raise DataError(f"{path} is missing") from None
+            raise DataError(f"{path} is missing; {HELP}") from None
         except (
             ValueError,
             KeyError,
@@ -136,7 +138,7 @@ class Result:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            raise DataError(f"{path} is not a predictions file: {_first_line(error)}") from None
+            raise DataError(f"{path} is not a predictions file: {_first_line(error)}; {HELP}") from None
 
 
 def row_name(backbone: str, init: str, method: str) -> str:
@@ -307,9 +309,9 @@ def load_result(folder: Path) -> Result:
     except OSError as error:
         raise DataError(f"no finished run at {folder}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {_first_line(error)}") from None
+        raise DataError(f"{path} is damaged: {_first_line(error)}; {HELP}") from None
     if not isinstance(document, dict) or "schema" not in document:
-        raise DataError(f"{path} is not a result: it has no schema number")
+        raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
     if document["schema"] != SCHEMA:
         raise DataError(f"{path} has schema {document['schema']}; this version of bench reads schema {SCHEMA}")
     missing = [name for name in SECTIONS if name not in document]
@@ -322,7 +324,7 @@ def load_result(folder: Path) -> Result:
     if document.get("incompatible", "") is None:
         missing += [name for name in SCORED if name not in document]
     if missing:
-        raise DataError(f"{path} is not a result: it lacks {', '.join(missing)}")
+        raise DataError(f"{path} is not a result: it lacks {', '.join(missing)}; {HELP}")
     return Result(folder, document)
 
 
@@ -357,8 +359,21 @@ def find_runs(runs: Path) -> list[Path]:
     return sorted(found)
 
 
-def find_results(runs: Path) -> Iterator[Result]:
-    """Every finished run below a folder, in the order of their paths."""
+def find_results(runs: Path, told: Callable[[str], None] | None = None) -> Iterator[Result]:
+    """Every finished run below a folder, in the order of their paths.
+
+    With `told`, predictions are read as well, and runs where anything is damaged are left out: it hears which and why.
+    """
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
-    yield from map(load_result, find_runs(runs))
+    for folder in find_runs(runs):
+        try:
+            result = load_result(folder)
+            if told and result.incompatible is None:
+                _ = result.predictions
+        except DataError as error:
+            if not told:
+                raise
+            told(str(error))
+        else:
+            yield result

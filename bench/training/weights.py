@@ -5,9 +5,11 @@ Nothing is unpickled that could run code, every key and shape must fit, and what
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ from bench.errors import CheckpointError
 from bench.training.model import Backbone, Classifier, PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
+NO_WEIGHTS = "is not a file of weights, or it is damaged or incomplete"
+"""What torch's many ways to fail on a file come to."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
         path, facts = fetch_checkpoint(published, init)
         return load_backbone(backbone, path, name="pretrained", facts=facts)
     path = Path(init)
+    if not path.exists():
+        near = difflib.get_close_matches(init, ("pretrained", "random"), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise CheckpointError(f"no file of weights at {init}.{hint} Expected: pretrained, random, a file or a run")
     return load_backbone(backbone, path / WEIGHTS if path.is_dir() else path)
 
 
@@ -138,19 +146,25 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     allowed = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *number_types]
     try:
-        with torch.serialization.safe_globals(allowed):
-            document = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb"):  # torch says of a missing .safetensors what it says of a damaged one
+            pass
     except FileNotFoundError:
         raise CheckpointError(f"no file of weights at {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} is not a file of weights, {error.strerror}") from None
+    try:
+        with torch.serialization.safe_globals(allowed):
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not (beyond := re.search(r"GLOBAL (\S+)", str(error))):
-            raise CheckpointError(f"{path} is not a file of weights, or it is damaged") from None
+            raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
         raise CheckpointError(
             f"{path} was not loaded: it holds more than weights, {beyond[1]}, and loading that could run code"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "or it is damaged"
-        raise CheckpointError(f"{path} is not a file of weights, {reason}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+        missing = "safetensors is not installed" in str(error)
+        why = "is read by the package safetensors, which is not installed" if missing else NO_WEIGHTS
+        raise CheckpointError(f"{path} {why}") from None
     weights, about = document, {}
     if isinstance(document, Mapping) and isinstance(document.get("state_dict"), Mapping):
         weights, about = document["state_dict"], document.get("about", {})
