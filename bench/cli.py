@@ -487,12 +487,18 @@ def check(
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="The backbone that a method is checked on. [default: net1d_mini]")
+    ] = None,
 ) -> None:
     """Check that a backbone or method keeps the benchmark's contract, or that published weights load as published."""
     from bench.conformance import check_plugin, check_published
     from bench.registry import Reference
 
-    findings = check_published(Reference.parse(name), init) if init else check_plugin(Reference.parse(name))
+    if init and arch:
+        raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
+    on = Reference.parse(arch) if arch else None
+    findings = check_published(Reference.parse(name), init) if init else check_plugin(Reference.parse(name), on)
     passed = True
     for finding in findings:
         passed &= finding.fault is None
