@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from bench.errors import BenchError, CheckpointError, Incompatible
@@ -26,6 +26,7 @@ from bench.run import make_backbone, make_method
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import random_stream
 from bench.training.distributed import join
+from bench.training.dropout import redraw, share_dropout
 from bench.training.loop import rehearse
 from bench.training.method import Method, Phase
 from bench.training.model import Backbone, Classifier, set_drop_path
@@ -104,6 +105,7 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
         ("trains every trainable parameter", _gradients),
         ("stays as it is when frozen", _frozen),
         ("drops paths at the set rate", _drop_paths),
+        ("draws no masks of its own", _own_draws),
         ("agrees in bf16", _bf16),
     ]
     if two_processes:
@@ -167,7 +169,7 @@ def _signals(backbone: Backbone, num_records: int = 4) -> Tensor:
     rough = torch.from_numpy(
         random_stream("conformance").standard_normal((num_records, len(backbone.signals.leads), length))
     )
-    return torch.nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
+    return nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
 
 
 def _labels(num_records: int) -> Tensor:
@@ -254,13 +256,37 @@ def _drop_paths(reference: Reference) -> str | None:
     for kept in (0.0, 1.0):
         for path in paths:
             path.keep = torch.full((2,), kept)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.eval()
+        redraw(share_dropout(model), 2, slice(0, 2), signals.device, "conformance")
         outputs.append(model.backbone(signals))
     if torch.equal(*outputs):
         return "its DropPath modules change nothing; call them on the branch before the addition"
     return None
+
+
+def _own_draws(reference: Reference) -> str | None:
+    """Drops as in training and looks for the innermost module that takes a number from torch's common generator."""
+    model = _classifier(reference).train()
+    signals = _signals(model.backbone)
+    redraw(share_dropout(model), len(signals), slice(0, len(signals)), signals.device, "conformance")
+    states, drawing = dict[nn.Module, Tensor](), list[str]()
+
+    def begin(module: nn.Module, _: object) -> None:
+        states[module] = torch.get_rng_state()
+
+    def end(name: str, module: nn.Module, *_: object) -> None:
+        if not torch.equal(states[module], torch.get_rng_state()):
+            drawing.append(name)
+
+    for name, module in model.named_modules():
+        module.register_forward_pre_hook(begin)
+        module.register_forward_hook(partial(end, name))
+    model(signals)
+    if not drawing:
+        return None
+    return (
+        f"{drawing[0]} draws random numbers of its own in training, so results depend on the number of processes; "
+        "drop by nn.Dropout on tensors [record, ...], or set its dropout to 0"
+    )
 
 
 def _bf16(reference: Reference) -> str | None:
@@ -278,7 +304,7 @@ def _bf16(reference: Reference) -> str | None:
 
 def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Tensor:
     signals, labels = _signals(model.backbone, num_records)[part], _labels(num_records)[part]
-    return torch.nn.functional.binary_cross_entropy_with_logits(model(signals), labels)
+    return nn.functional.binary_cross_entropy_with_logits(model(signals), labels)
 
 
 def _two_processes(reference: Reference) -> str | None:
@@ -290,18 +316,16 @@ def _two_processes(reference: Reference) -> str | None:
 
 
 def _trained_step(reference: Reference) -> dict[str, Tensor]:
-    """Gradients of one float64 step, averaged over the ranks that take part; without dropout."""
+    """Gradients of one float64 step, averaged over the ranks that take part."""
     with join() as world:
         model = _classifier(reference).double()
         share_batch_norm(model, world)
         groups = model.train_parts({"backbone": 1.0, "head": 1.0})
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.eval()
         forward = world.wrap(model)
         signals, labels = _signals(model.backbone, 5).double(), _labels(5).double()
         share = world.share(5)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
+        redraw(share_dropout(model), 5, share, world.device, "conformance")
+        loss = nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
         (loss * ((share.stop - share.start) * world.size / 5)).backward()
         return {
             name: parameter.grad.clone()

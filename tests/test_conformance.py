@@ -142,6 +142,35 @@ class IdlePaths(Sound):
         return x.mean(-1)
 
 
+class Attending(Sound):
+    """Drops values and weights of attention, by torch's own layers."""
+
+    batch_first = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=self.batch_first) for _ in range(2)]
+        )
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.block(self.norm(self.conv(signals))).transpose(1, 2)
+        for layer, path in zip(self.layers, self.paths, strict=True):
+            x = x + path(layer(x) if self.batch_first else layer(x.transpose(0, 1)).transpose(0, 1))
+        return x.mean(1)
+
+
+class TimeFirst(Attending):
+    """Its layers drop tensors [time, record, ...]."""
+
+    batch_first = False
+
+
+class DropsByFunction(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return F.dropout(super().forward(signals), 0.1, self.training)
+
+
 class Delicate(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         return ((self.norm(self.conv(signals)) * 1e4) % 1.0).mean(-1) + 0 * super().forward(signals)
@@ -170,7 +199,7 @@ def test_what_two_processes_trip_over_is_one_line(registered: Callable[..., Refe
     assert "\n" not in fault[1]
 
 
-@pytest.mark.parametrize("sound", [Sound, FixedLength])
+@pytest.mark.parametrize("sound", [Sound, FixedLength, Attending])
 def test_a_sound_backbone_passes(registered: Callable[..., Reference], sound: type[Backbone]) -> None:
     assert faults(check_backbone(registered(sound), two_processes=False)) == {}
 
@@ -199,6 +228,8 @@ def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytes
         (Unused, "trains every trainable parameter", "2 parameters get no gradient, first backbone.idle.weight"),
         (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
         (IdlePaths, "drops paths at the set rate", "change nothing"),
+        (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers of its own"),
+        (DropsByFunction, "draws no masks of its own", "backbone draws random numbers of its own"),
         (Delicate, "agrees in bf16", "keep sensitive steps in float32"),
     ],
 )
