@@ -82,7 +82,7 @@ class Reference:
         """Read `name` or `name(key=value, ...)`, values being Python literals."""
         name, parenthesis, rest = text.strip().partition("(")
         name = name.rstrip()
-        hint = "; bench sweep takes several" if "," in re.sub(r"\(.*?\)", "", text) else ""
+        hint = "; bench sweep takes several" if "," in re.sub(r"\(.*?(\)|$)", "", text) else ""
         if not is_name(name) or (parenthesis and not rest.endswith(")")):
             raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")
         source = f"f({rest[:-1]})" if parenthesis else "f()"
