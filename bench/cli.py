@@ -18,11 +18,11 @@ app = typer.Typer(
     help="Which way of adapting an ECG foundation model is best? Runs, scores and compares them on PTB-XL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes leave options a ribbon of 19 characters on 80 columns
+    context_settings={"max_content_width": 120},
     add_completion=False,
 )
-data_app = typer.Typer(
-    help="Datasets: get one, check it, count it, look at it, or write a synthetic one.", no_args_is_help=True
-)
+data_app = typer.Typer(help="Datasets: get, check, count, show, or write a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable plugin to start from.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
@@ -106,7 +106,7 @@ class Kind(StrEnum):
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Option(help='A method, such as lpft-sd or "lpft-sd(drop_path=0.3)".')],
+    method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path=0.3)".')],
     task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
     arch: Annotated[str, typer.Option(help="A backbone.")] = "ecgfounder",
     init: Annotated[
@@ -125,13 +125,13 @@ def run(
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
-    overwrite: Annotated[bool, typer.Option(help="Run a finished cell again.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again.")] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = Keep.best,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = WandbMode.off,
     as_json: Json = False,
 ) -> None:
-    """Adapt a backbone to a task by a method, and score it on fold 10."""
+    """Adapt a backbone to a task by a method, scored on fold 10."""
     from bench.cell import Cell
     from bench.registry import Reference
 
@@ -196,11 +196,13 @@ def sweep(
     gpus: Annotated[int, typer.Option(min=0, help="SLURM: GPUs a node.")] = 0,
     sbatch: Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")] = [],
     runs: Runs = RUNS,
-    rerun_stale: Annotated[bool, typer.Option(help="Run finished cells again whose plugin has changed.")] = False,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Run finished cells again whose plugin has changed.")
+    ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = Keep.none,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,
 ) -> None:
-    """Run a grid of cells: all that is not done yet, whatever had stopped it."""
+    """Run a grid of cells. All that is not done yet runs, whatever had stopped it."""
     from bench.launch import sweep as launch
     from bench.run import Options
 
@@ -249,16 +251,22 @@ def tune(
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = Keep.none,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Give every method the same number of trials on fold 9, and run the best setting of each to the end."""
+    """Give every method the same number of trials on fold 9. The best setting of each runs to the end."""
     from bench.launch.sweep import Grid
-    from bench.launch.tune import tune
+    from bench.launch.tune import plan_trials, tune
     from bench.launch.workers import default_jobs
+    from bench.reporting.listing import table
     from bench.run import Options
 
     grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
     options = Options(runs=runs, keep_weights=keep_weights.value)
+    if dry_run:
+        rows = plan_trials(grid.cells(), trials, options)
+        _print(rows, table("trials, to be run to fold 9", rows), as_json)
+        return
     found = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
     if as_json:
         print(json.dumps([one.as_data() for one in found], indent=1))
@@ -274,7 +282,7 @@ def status(
     done: Annotated[bool, typer.Option("--done", help="Name the finished cells as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What a runs folder holds: done, declined, stale, running, unfinished, failed, and why."""
+    """What a runs folder holds. Cells are done, declined, stale, running, unfinished or failed, and why."""
     from bench.reporting.listing import table
     from bench.reporting.status import as_data, survey
 
@@ -296,7 +304,7 @@ def prune(
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Remove runs that were begun and stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is, and remove nothing.")] = False,
 ) -> None:
-    """Free disk: what killed runs have left over, and more if asked. No result goes, and nothing of a running cell."""
+    """Free disk of what killed runs left over, and more if asked. No result goes, and nothing of a running cell."""
     from bench.reporting import prune as pruning
     from bench.reporting.listing import table
 
@@ -310,7 +318,7 @@ def list_(
     data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What can be named: tasks, methods and archs; with --data the counts of each task there."""
+    """What can be named: tasks, methods and archs. With --data the counts of each task there."""
     from bench.catalogue import catalogue, counted_tasks
     from bench.reporting.listing import table
 
@@ -343,7 +351,7 @@ def leaderboard(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the boards of all finished runs, <dataset>/<task>.md and an index, or check the published ones.
+    """Write the boards of finished runs, or check published ones. A board is <dataset>/<task>.md, with an index.
 
     Damaged runs are named and left out, with exit code 1; published results must all be whole.
     """
@@ -399,7 +407,7 @@ def compare(
     boards: Annotated[Path, typer.Option(help="Where <dataset>/<task>.toml declares baseline and margin.")] = BOARDS,
     as_json: Json = False,
 ) -> None:
-    """Is one row better than another? Paired differences, tests, and how small a difference could have been seen."""
+    """Compare rows by paired differences and tests. Also says how small a difference could have been seen."""
     from bench.reporting.comparisons import compared
     from bench.reporting.pages import plan_in
     from bench.reporting.selection import select_rows
@@ -430,7 +438,7 @@ def score(
     overwrite: Annotated[bool, typer.Option(help="Replace other scores of this name and seed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Score predictions made elsewhere on fold 10; the dataset's two CSV files are enough."""
+    """Score predictions made elsewhere on fold 10. The dataset's two CSV files are enough."""
     from bench.reporting.external import score_external
     from bench.reporting.tables import compat_line, result_table
 
@@ -459,7 +467,7 @@ def publish(
     folder: Annotated[Path, typer.Option("--out", help="The leaderboards.")] = BOARDS,
     data: Data = DATA,
 ) -> None:
-    """Verify results against the dataset's labels and copy them beside the boards."""
+    """Copy results beside the boards. Each is verified against the dataset's labels first."""
     from bench.reporting import publish
     from bench.reporting.truth import truth_of
 
@@ -486,7 +494,7 @@ def predict(
     records: Annotated[list[Path], typer.Argument(help="WFDB records, with or without extension.")],
     target: Annotated[Path | None, typer.Option("--out", help="CSV file. [default: standard output]")] = None,
 ) -> None:
-    """Probabilities of a trained cell for your own 12-lead WFDB records, as CSV."""
+    """Probabilities for your own 12-lead WFDB records, as CSV."""
     from bench.predict import predict_records
 
     notes: list[str] = []
@@ -509,12 +517,18 @@ def check(
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="The backbone that a method is checked on. [default: net1d_mini]")
+    ] = None,
 ) -> None:
-    """Check that a backbone or method keeps the benchmark's contract, or that published weights load as published."""
+    """Check that a backbone or method keeps the contract. With --init, that published weights load as published."""
     from bench.conformance import check_plugin, check_published
     from bench.registry import Reference
 
-    findings = check_published(Reference.parse(name), init) if init else check_plugin(Reference.parse(name))
+    if init and arch:
+        raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
+    on = Reference.parse(arch) if arch else None
+    findings = check_published(Reference.parse(name), init) if init else check_plugin(Reference.parse(name), on)
     passed = True
     for finding in findings:
         passed &= finding.fault is None
@@ -536,6 +550,9 @@ def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> N
     _new("backbone", name, folder)
 
 
+new_app.command("backbone", hidden=True)(new_arch)
+
+
 def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
     from bench.scaffold import write_plugin
 
@@ -549,9 +566,11 @@ def demo(
     records: Annotated[int, typer.Option(min=100)] = 2000,
     seed: Annotated[int, typer.Option()] = 0,
     rate: Annotated[list[int], typer.Option(help="100 or 500 Hz; give it twice for both.")] = [100, 500],
-    halves: Annotated[bool, typer.Option(help="Also split it by patient, into first-half/ and second-half/.")] = False,
+    halves: Annotated[
+        bool, typer.Option("--halves", help="Also split it by patient, into first-half/ and second-half/.")
+    ] = False,
 ) -> None:
-    """Write a synthetic PTB-XL: the same files and columns, labels that show in the signal."""
+    """Write a synthetic PTB-XL. The same files and columns, labels that show in the signal."""
     from bench.data.demo import halve, write_demo
     from bench.reporting.tracking import progress_bar
 
@@ -573,7 +592,7 @@ def download_(
     metadata: Annotated[bool, typer.Option("--metadata", help="The two tables alone: enough to score.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Get PTB-XL from PhysioNet (CC BY 4.0), each file checked; the same command goes on after an interruption."""
+    """Get PTB-XL from PhysioNet (CC BY 4.0). Each file is checked; after an interruption the same command goes on."""
     from bench.data.download import download, parse_rates
     from bench.reporting.listing import table
     from bench.reporting.tracking import progress_bar
@@ -594,7 +613,7 @@ def download_(
 
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")], as_json: Json = False) -> None:
-    """Check every file of a PTB-XL folder; exit code 1 if something is wrong with it. Warnings alone give 0."""
+    """Check every file of a PTB-XL folder. Exit code 1 if something is wrong with it; warnings alone give 0."""
     from bench.data.verify import verify
     from bench.reporting.listing import table
     from bench.reporting.tracking import progress_bar
@@ -613,7 +632,7 @@ def info(
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What a PTB-XL folder holds: version, patients, ages, sexes, folds, and the counts of every task."""
+    """What a PTB-XL folder holds. Version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.data.info import describe, label_rows, task_rows
     from bench.data.tasks import find_task
     from bench.reporting.listing import table
@@ -634,16 +653,19 @@ def info(
 def show(
     ecg_id: Annotated[int, typer.Argument(help="The record.")],
     data: Data = DATA,
-    target: Annotated[Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<ecg_id>.svg]")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<ecg_id>.svg, with the preprocessing]")
+    ] = None,
     preprocessing: Annotated[
         str | None, typer.Option(help="Also draw it as ecgfounder, zscore, strodthoff, none or a plugin's prepares it.")
     ] = None,
 ) -> None:
-    """Draw a record's 12 leads on ECG paper, 25 mm/s and 10 mm/mV, with its statements."""
+    """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
     from bench.reporting.ecg import draw_record
 
-    path = draw_record(load_records(data), ecg_id, target or Path(f"ecg-{ecg_id}.svg"), preprocessing)
+    name = f"ecg-{ecg_id}-{preprocessing}" if preprocessing else f"ecg-{ecg_id}"
+    path = draw_record(load_records(data), ecg_id, target or Path(f"{name}.svg"), preprocessing)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -655,7 +677,7 @@ def manifest(
     draw: Annotated[int, typer.Option(help="Which draw of that share.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
 ) -> None:
-    """Write what a split is: the ecg_ids of train, val and test, and the positives of each label."""
+    """Write what a split is. The ecg_ids of train, val and test, and the positives of each label."""
     from bench.data.datasets import load_records
     from bench.data.manifests import describe_split, manifest_text, write_manifest
     from bench.data.splits import split

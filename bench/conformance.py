@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from bench.errors import BenchError, CheckpointError, Incompatible
 from bench.launch.torchrun import Node, launch_ranks
-from bench.registry import Reference, make, registry
+from bench.registry import Kind, Reference, find, make, registry
+from bench.run import make_backbone, make_method
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import random_stream
 from bench.training.distributed import join
+from bench.training.dropout import redraw, share_dropout
+from bench.training.loop import rehearse
 from bench.training.method import Method, Phase
 from bench.training.model import Backbone, Classifier, set_drop_path
 from bench.training.weights import load_published, published_file
@@ -34,9 +40,8 @@ BF16_TOLERANCE = 0.05
 PUBLISHED_TOLERANCE = 1e-4
 """Largest difference from published outputs, which are known to 1e-5 or so."""
 
-
-FAULTS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, BenchError)
-"""What a plugin's mistakes raise."""
+TRIED_ON = Reference("net1d_mini")
+"""The backbone that methods are checked on unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,15 @@ class Finding:
     """None where it passes."""
 
 
-def check_plugin(reference: Reference) -> Iterator[Finding]:
-    """Check the backbone or the method of this name; both where they share it."""
+def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterator[Finding]:
+    """Check the backbone or the method of this name, both where they share it; `arch` is what a method is tried on."""
     kinds = registry().kinds_of(reference.name)
+    if arch and "method" not in kinds:
+        raise BenchError(f"--arch says what a method is checked on, and {reference.name} is none")
     if "method" in kinds and "backbone" in kinds:
         yield Finding(f"{reference.name} is the name of a method and of a backbone, and both are checked", None)
     if "method" in kinds:
-        yield from check_method(reference)
+        yield from check_method(reference, arch or TRIED_ON)
     if "backbone" in kinds or "method" not in kinds:
         yield from check_backbone(reference)
 
@@ -98,51 +105,62 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
         ("trains every trainable parameter", _gradients),
         ("stays as it is when frozen", _frozen),
         ("drops paths at the set rate", _drop_paths),
+        ("draws no masks of its own", _own_draws),
         ("agrees in bf16", _bf16),
     ]
     if two_processes:
         checks.append(("trains alike on two processes", _two_processes))
     for name, check in checks:
-        try:
-            fault = check(reference)
-        except FAULTS as error:
-            fault = _first_line(error)
+        fault = _fault("backbone", reference, partial(check, reference))
         yield Finding(name, fault)
         if fault and check is _computes:
             return
 
 
-def check_method(reference: Reference) -> Iterator[Finding]:
-    """Check a method on net1d_mini: that its phases name real parts, train them, and leave the others alone."""
-    model = _classifier(Reference("net1d_mini"))
-    try:
-        method = make("method", reference)
-        phases = list(method.phases()) if isinstance(method, Method) else []
-        if not isinstance(method, Method):
-            fault: str | None = f"makes a {type(method).__name__}; subclass bench.plugin.Method"
-        elif not phases or not all(isinstance(phase, Phase) for phase in phases):
-            fault = "phases() must return at least one bench.plugin.Phase"
-        else:
-            fault = None
-    except (BenchError, TypeError, ValueError, AttributeError) as error:
-        fault = str(error)
+def check_method(reference: Reference, arch: Reference = TRIED_ON) -> Iterator[Finding]:
+    """Check a method on a backbone, in the order of a run: its phases name real parts, train these and no others."""
+    model, fault_of = _classifier(arch), partial(_fault, "method", reference)
+    fault = fault_of(lambda: _declares(reference))
     yield Finding("declares phases", fault)
     if fault:
         return
+    method = make_method(reference)
+    phases = method.phases()
     if method.search:
-        yield Finding("can be tuned where it says", _searchable(reference, method))
+        yield Finding("can be tuned where it says", fault_of(lambda: _searchable(reference, method)))
     try:
-        method.prepare(model, "random")
+        fault = fault_of(lambda: _fits(model, method, phases))
     except Incompatible as reason:
-        yield Finding(f"declines net1d_mini: {reason}", None)
+        yield Finding(f"declines {arch}: {reason}", None)
         return
-    for phase in phases:
-        yield Finding(f"trains {phase.name} as declared", _phase_trains(model, method, phase))
+    yield Finding(f"fits {arch}", fault)
+    for phase in [] if fault else phases:
+        yield Finding(f"trains {phase.name} as declared", fault_of(partial(_phase_trains, model, method, phase)))
+
+
+def _fault(kind: Kind, reference: Reference, check: Callable[[], str | None]) -> str | None:
+    """What a check finds, or what was raised in it; but for `Incompatible`, which is an answer."""
+    try:
+        return check()
+    except Incompatible:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return _spell(error, kind, reference)
+
+
+def _spell(error: Exception, kind: Kind, reference: Reference) -> str:
+    """One line: ours as it is; any other by type and first line, and where in the plugin's file it came from."""
+    if isinstance(error, BenchError):
+        return str(error)
+    file = sys.modules[find(kind, reference.name).module].__file__
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    where = f", in {own[-1].name} of {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]]) + where
 
 
 def _classifier(reference: Reference, seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
-    return Classifier(make("backbone", reference), NUM_LABELS)
+    return Classifier(make_backbone(reference), NUM_LABELS)
 
 
 def _signals(backbone: Backbone, num_records: int = 4) -> Tensor:
@@ -151,7 +169,7 @@ def _signals(backbone: Backbone, num_records: int = 4) -> Tensor:
     rough = torch.from_numpy(
         random_stream("conformance").standard_normal((num_records, len(backbone.signals.leads), length))
     )
-    return torch.nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
+    return nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
 
 
 def _labels(num_records: int) -> Tensor:
@@ -159,9 +177,7 @@ def _labels(num_records: int) -> Tensor:
 
 
 def _computes(reference: Reference) -> str | None:
-    backbone = make("backbone", reference)
-    if not isinstance(backbone, Backbone):
-        return f"makes a {type(backbone).__name__}; subclass bench.plugin.Backbone"
+    backbone = make_backbone(reference)
     for attribute in ("signals", "feature_dim"):
         if not hasattr(backbone, attribute):
             return f"has no attribute {attribute!r}; set it in the class or in __init__"
@@ -240,13 +256,37 @@ def _drop_paths(reference: Reference) -> str | None:
     for kept in (0.0, 1.0):
         for path in paths:
             path.keep = torch.full((2,), kept)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.eval()
+        redraw(share_dropout(model), 2, slice(0, 2), signals.device, "conformance")
         outputs.append(model.backbone(signals))
     if torch.equal(*outputs):
         return "its DropPath modules change nothing; call them on the branch before the addition"
     return None
+
+
+def _own_draws(reference: Reference) -> str | None:
+    """Drops as in training and looks for the innermost module that takes a number from torch's common generator."""
+    model = _classifier(reference).train()
+    signals = _signals(model.backbone)
+    redraw(share_dropout(model), len(signals), slice(0, len(signals)), signals.device, "conformance")
+    states, drawing = dict[nn.Module, Tensor](), list[str]()
+
+    def begin(module: nn.Module, _: object) -> None:
+        states[module] = torch.get_rng_state()
+
+    def end(name: str, module: nn.Module, *_: object) -> None:
+        if not torch.equal(states[module], torch.get_rng_state()):
+            drawing.append(name)
+
+    for name, module in model.named_modules():
+        module.register_forward_pre_hook(begin)
+        module.register_forward_hook(partial(end, name))
+    model(signals)
+    if not drawing:
+        return None
+    return (
+        f"{drawing[0]} draws random numbers of its own in training, so results depend on the number of processes; "
+        "drop by nn.Dropout on tensors [record, ...], or set its dropout to 0"
+    )
 
 
 def _bf16(reference: Reference) -> str | None:
@@ -264,7 +304,7 @@ def _bf16(reference: Reference) -> str | None:
 
 def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Tensor:
     signals, labels = _signals(model.backbone, num_records)[part], _labels(num_records)[part]
-    return torch.nn.functional.binary_cross_entropy_with_logits(model(signals), labels)
+    return nn.functional.binary_cross_entropy_with_logits(model(signals), labels)
 
 
 def _two_processes(reference: Reference) -> str | None:
@@ -276,18 +316,16 @@ def _two_processes(reference: Reference) -> str | None:
 
 
 def _trained_step(reference: Reference) -> dict[str, Tensor]:
-    """Gradients of one float64 step, averaged over the ranks that take part; without dropout."""
+    """Gradients of one float64 step, averaged over the ranks that take part."""
     with join() as world:
         model = _classifier(reference).double()
         share_batch_norm(model, world)
         groups = model.train_parts({"backbone": 1.0, "head": 1.0})
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.eval()
         forward = world.wrap(model)
         signals, labels = _signals(model.backbone, 5).double(), _labels(5).double()
         share = world.share(5)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
+        redraw(share_dropout(model), 5, share, world.device, "conformance")
+        loss = nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
         (loss * ((share.stop - share.start) * world.size / 5)).backward()
         return {
             name: parameter.grad.clone()
@@ -313,34 +351,37 @@ def _rank_step(reference: str, target: Path, fault: Path) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # there may be one GPU for the two, and the model is not on it
     try:
         gradients = _trained_step(Reference.parse(reference))
-    except FAULTS as error:
-        fault.write_text(_first_line(error), encoding="utf-8")
+    except Exception as error:  # noqa: BLE001
+        fault.write_text(_spell(error, "backbone", Reference.parse(reference)), encoding="utf-8")
         raise SystemExit(1) from None
     if os.environ["RANK"] == "0":
         torch.save(gradients, target)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+def _declares(reference: Reference) -> str | None:
+    phases = make_method(reference).phases()
+    if isinstance(phases, Sequence) and phases and all(isinstance(phase, Phase) for phase in phases):
+        return None
+    return "phases() must return a list of at least one bench.plugin.Phase"
+
+
+def _fits(model: Classifier, method: Method, phases: Sequence[Phase]) -> None:
+    method.prepare(model, "random")
+    rehearse(model, method, phases)
 
 
 def _searchable(reference: Reference, method: Method) -> str | None:
     for name, search in method.search.items():
         for quantile in (0.0, 0.5, 0.999):
-            try:
-                value = search.at(quantile)
-                make("method", Reference(reference.name, {**reference.arguments, name: value})).phases()
-            except (BenchError, TypeError, ValueError, AttributeError) as error:
-                return f"search[{name!r}]: {error}"
+            tried = Reference(reference.name, {**reference.arguments, name: search.at(quantile)})
+            if fault := _fault("method", tried, partial(_declares, tried)):
+                return f"{tried}: {fault}"
     return None
 
 
 def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:
-    try:
-        groups = model.train_parts(phase.learning_rates)
-        set_drop_path(model, phase.drop_path)
-    except BenchError as error:
-        return str(error)
+    groups = model.train_parts(phase.learning_rates)
+    set_drop_path(model, phase.drop_path)
     before = copy.deepcopy(model.state_dict())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     optimizer = method.optimizer(groups, phase)

@@ -183,6 +183,8 @@ def environment(world: World) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(world.device) if on_gpu else _processor(),
         "threads": torch.get_num_threads(),

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import json
 import pkgutil
+import re
 import sys
 import types
 import typing
@@ -81,15 +82,16 @@ class Reference:
         """Read `name` or `name(key=value, ...)`, values being Python literals."""
         name, parenthesis, rest = text.strip().partition("(")
         name = name.rstrip()
+        hint = "; bench sweep takes several" if "," in re.sub(r"\(.*?(\)|$)", "", text) else ""
         if not is_name(name) or (parenthesis and not rest.endswith(")")):
-            raise PluginError(f"expected name or name(key=value, ...), got {text!r}")
+            raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")
         source = f"f({rest[:-1]})" if parenthesis else "f()"
         try:
             call = ast.parse(source, mode="eval").body
             # the call must be all there is: no operator, no second call, no comment
             whole = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
             if not whole or call.end_col_offset != len(source.encode()) or call.end_lineno != 1:
-                raise PluginError(f"expected name or name(key=value, ...), got {text!r}")
+                raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")
             assert isinstance(call, ast.Call)
             for node in ast.walk(call):
                 value = node.value if isinstance(node, ast.Constant) else None

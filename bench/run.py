@@ -89,7 +89,7 @@ def execute(cell: Cell, options: Options) -> Result:
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.told) as watcher:
             try:
                 method.prepare(model, init.name)
-                rehearse(model, method)
+                rehearse(model, method, phases)
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -17,10 +18,10 @@ name = "{name}"
 version = "0.1.0"
 
 [project.entry-points."bench.plugins"]
-{name} = "{name}"
+{name} = "{module}"
 
 [tool.setuptools]
-py-modules = ["{name}"]
+py-modules = ["{module}"]
 """
 
 METHOD = '''\
@@ -98,7 +99,7 @@ from bench.conformance import check_{kind}
 from bench.registry import Reference
 
 
-def test_{name}_passes_every_check() -> None:
+def test_{module}_passes_every_check() -> None:
     faults = [finding for finding in check_{kind}(Reference("{name}")) if finding.fault]
 
     assert not faults
@@ -107,14 +108,16 @@ def test_{name}_passes_every_check() -> None:
 
 def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -> Path:
     """Write the package `name` into `parent`: pyproject.toml, one module, its test. Returns its folder."""
-    if not name.isidentifier() or name != name.lower():
-        raise BenchError(f"{name!r} cannot be a package: expected lower case letters, digits and _, such as my_method")
+    module = name.replace("-", "_")
+    if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", module):
+        raise BenchError(f"{name!r} cannot be a package: expected lower case letters, digits, - and _, as in my-method")
     folder = parent / name
     if folder.exists():
         raise BenchError(f"{folder} exists already; choose another name or folder")
-    words = {"name": name, "class_name": "".join(part.capitalize() for part in name.split("_")), "kind": kind}
+    class_name = "".join(part.capitalize() for part in module.split("_"))
+    words = {"name": name, "module": module, "class_name": class_name, "kind": kind}
     folder.mkdir(parents=True)
     (folder / "pyproject.toml").write_text(PYPROJECT.format(**words))
-    (folder / f"{name}.py").write_text((METHOD if kind == "method" else BACKBONE).format(**words))
-    (folder / f"test_{name}.py").write_text(TEST.format(**words))
+    (folder / f"{module}.py").write_text((METHOD if kind == "method" else BACKBONE).format(**words))
+    (folder / f"test_{module}.py").write_text(TEST.format(**words))
     return folder

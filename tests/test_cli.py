@@ -114,6 +114,40 @@ def test_help_is_quick_and_needs_no_torch(tmp_path: Path) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
+@pytest.mark.parametrize("group", [[], ["data"], ["new"]])
+def test_help_fits_80_columns(run_bench: Bench, group: list[str]) -> None:
+    """No command's one line is cut."""
+    run_bench.patch.setenv("COLUMNS", "80")
+    said = run_bench(*group, "--help").out
+
+    assert "Commands:" in said and "..." not in said.partition("Commands:")[2]
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_options_have_room_for_what_they_mean(run_bench: Bench) -> None:
+    run_bench.patch.setenv("COLUMNS", "80")
+
+    assert (
+        "  --fraction <float>              Share of the training records, in (0, 1]." in run_bench("run", "--help").out
+    )
+
+
+@pytest.mark.parametrize("words", [["archs"], ["tasks", "--data", "DEMO"]])
+def test_lists_have_room_for_what_they_name(run_bench: Bench, demo_set: Path, words: list[str]) -> None:
+    run_bench.patch.setenv("COLUMNS", "80")
+    lines = run_bench("list", *(word.replace("DEMO", str(demo_set)) for word in words)).out.splitlines()
+
+    at = next(at for at, line in enumerate(lines) if line.startswith((" net1d_mini ", " superdiag ")))
+    assert len(lines[at].split()) > 4
+    assert lines[at + 1].startswith(("   A small Net1D at 100 Hz, about 1 M parameters", "   diagnostic superclasses"))
+
+
+def test_a_new_backbone_goes_by_both_its_names(run_bench: Bench, tmp_path: Path) -> None:
+    for word in ("arch", "backbone"):
+        assert run_bench("new", word, f"my-{word}").code == 0
+        assert f'@register_backbone("my-{word}")' in (tmp_path / f"my-{word}" / f"my_{word}.py").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -124,6 +158,7 @@ def test_help_is_quick_and_needs_no_torch(tmp_path: Path) -> None:
             ["unknown task 'superdaig'. Did you mean 'superdiag'? Known: all, cpsc2018, diag"],
         ),
         ((*LP, "--method", "lp_tf"), ["unknown method 'lp_tf'. Did you mean 'lpft'? Known: ft, "]),
+        ((*LP, "--method", "lp(probe_epochs=2),ft"), ["got 'lp(probe_epochs=2),ft'; bench sweep takes several"]),
         ((*LP, "--arch", "net1d"), ["unknown backbone 'net1d'. Did you mean 'net1d_mini'?"]),
         ((*LP, "--method", "lp(epochs=2)"), ["has no hyper-parameter 'epochs'", "It has: probe_epochs"]),
         ((*LP, "--method", "lp(probe_epochs=2.5)"), ["probe_epochs takes int, got 2.5"]),

@@ -1,7 +1,8 @@
 """Every registered backbone and method passes the conformance checks, and each check finds what it is there for."""
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.conformance import Finding, check_backbone, check_method, check_plugin, check_published
-from bench.errors import CheckpointError
+from bench.errors import BenchError, CheckpointError
 from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
 from bench.registry import _REGISTRY, Reference, make, registry
 from bench.training.model import Classifier
@@ -89,6 +90,11 @@ class WrongShape(Sound):
         return super().forward(signals)[:, :3]
 
 
+class Raises(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward({}["signals"])
+
+
 class NotFinite(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         return super().forward(signals) * float("nan")
@@ -136,6 +142,35 @@ class IdlePaths(Sound):
         return x.mean(-1)
 
 
+class Attending(Sound):
+    """Drops values and weights of attention, by torch's own layers."""
+
+    batch_first = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=self.batch_first) for _ in range(2)]
+        )
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.block(self.norm(self.conv(signals))).transpose(1, 2)
+        for layer, path in zip(self.layers, self.paths, strict=True):
+            x = x + path(layer(x) if self.batch_first else layer(x.transpose(0, 1)).transpose(0, 1))
+        return x.mean(1)
+
+
+class TimeFirst(Attending):
+    """Its layers drop tensors [time, record, ...]."""
+
+    batch_first = False
+
+
+class DropsByFunction(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return F.dropout(super().forward(signals), 0.1, self.training)
+
+
 class Delicate(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         return ((self.norm(self.conv(signals)) * 1e4) % 1.0).mean(-1) + 0 * super().forward(signals)
@@ -164,7 +199,7 @@ def test_what_two_processes_trip_over_is_one_line(registered: Callable[..., Refe
     assert "\n" not in fault[1]
 
 
-@pytest.mark.parametrize("sound", [Sound, FixedLength])
+@pytest.mark.parametrize("sound", [Sound, FixedLength, Attending])
 def test_a_sound_backbone_passes(registered: Callable[..., Reference], sound: type[Backbone]) -> None:
     assert faults(check_backbone(registered(sound), two_processes=False)) == {}
 
@@ -185,6 +220,7 @@ def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytes
     ("faulty", "check", "words"),
     [
         (WrongShape, "computes features", "expected [2, feature_dim] = [2, 4]"),
+        (Raises, "computes features", "KeyError: 'signals', in forward of test_conformance.py, line "),
         (NotFinite, "computes features", "NaN or infinite"),
         (NumpyWeights, "is the same for the same seed", "conv.weight differs"),
         (Unregistered, "survives a state-dict round trip", "register tensors"),
@@ -192,6 +228,8 @@ def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytes
         (Unused, "trains every trainable parameter", "2 parameters get no gradient, first backbone.idle.weight"),
         (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
         (IdlePaths, "drops paths at the set rate", "change nothing"),
+        (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers of its own"),
+        (DropsByFunction, "draws no masks of its own", "backbone draws random numbers of its own"),
         (Delicate, "agrees in bf16", "keep sensitive steps in float32"),
     ],
 )
@@ -207,6 +245,19 @@ def test_a_faulty_backbone_is_told_so(
 class NoSuchPart(Method):
     def phases(self) -> list[Phase]:
         return [Phase(name="x", learning_rates={"hed": 1e-3}, epochs=1)]
+
+
+@dataclass(frozen=True)
+class Changing(Method):
+    """Its phases follow from what `prepare` has seen."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def prepare(self, model: Classifier, init: str) -> None:
+        self.seen.append("head")
+
+    def phases(self) -> list[Phase]:
+        return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1 + len(self.seen))]
 
 
 @dataclass(frozen=True)
@@ -236,7 +287,8 @@ class Idle(Method):
 @pytest.mark.parametrize(
     ("faulty", "check", "words"),
     [
-        (NoSuchPart, "trains x as declared", "'hed'"),
+        (NoSuchPart, "fits net1d_mini", "'hed'"),
+        (Changing, "fits net1d_mini", "phases are others after prepare()"),
         (NoPhases, "declares phases", "at least one"),
         (LossARecord, "trains x as declared", "one finite number"),
         (Idle, "trains x as declared", "moves nothing"),
@@ -246,6 +298,38 @@ def test_a_faulty_method_is_told_so(
     registered: Callable[..., Reference], faulty: type[Method], check: str, words: str
 ) -> None:
     assert words in faults(check_method(registered(faulty)))[check]
+
+
+@pytest.mark.parametrize(
+    ("hook", "check"),
+    [
+        ("phases", "declares phases"),
+        ("prepare", "fits net1d_mini"),
+        ("loss", "trains x as declared"),
+        ("optimizer", "trains x as declared"),
+    ],
+)
+def test_what_a_method_raises_is_one_line_that_says_where(
+    registered: Callable[..., Reference], hook: str, check: str
+) -> None:
+    def broken(self: Method, *given: Any) -> Any:
+        return {}["no such\nkey"]
+
+    faulty = dataclass(frozen=True)(type("Broken", (LossARecord,), {hook: broken, "__module__": __name__}))
+
+    fault = faults(check_method(registered(faulty)))[check]
+
+    assert re.fullmatch(r"KeyError: 'no such\\nkey', in broken of test_conformance.py, line \d+", fault)
+
+
+@pytest.mark.parametrize("method", ["lpft-sd", "scratch"])
+def test_a_method_is_checked_on_any_backbone(method: str) -> None:
+    found = list(check_plugin(Reference(method), Reference("prevalence")))
+
+    assert not faults(iter(found))
+    assert found[-1].check.startswith("declines prevalence: stochastic depth") == (method == "lpft-sd")
+    with pytest.raises(BenchError, match="--arch says what a method is checked on, and net1d_mini is none"):
+        next(check_plugin(Reference("net1d_mini"), Reference("prevalence")))
 
 
 def test_published_outputs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

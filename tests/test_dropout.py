@@ -54,3 +54,64 @@ def test_other_batches_and_eval_mode() -> None:
     assert dropout(torch.ones(7, 5)).shape == (7, 5)
     assert torch.equal(dropout.eval()(torch.ones(5, 5)), torch.ones(5, 5))
     assert not RankDropout(1.0)(torch.ones(5, 5)).any()
+
+
+def attention(*, batch_first: bool = True, **options: int) -> nn.MultiheadAttention:
+    torch.manual_seed(0)
+    return nn.MultiheadAttention(8, 2, dropout=0.3, batch_first=batch_first, **options)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("options", [{}, {"kdim": 5, "vdim": 6}])
+@pytest.mark.parametrize("average", [True, False])
+def test_attention_is_torchs_where_nothing_is_dropped(
+    batch_first: bool, options: dict[str, int], average: bool
+) -> None:
+    theirs = attention(batch_first=batch_first, **options)
+    model = nn.Sequential(attention(batch_first=batch_first, **options))
+    (dropout,) = share_dropout(model)
+    (ours,) = model
+    assert list(model.state_dict()) == [f"0.{key}" for key in theirs.state_dict()]
+    assert dropout.p == 0.3
+    dropout.p = theirs.dropout = 0.0
+    key, value = torch.randn(3, 7, options.get("kdim", 8)), torch.randn(3, 7, options.get("vdim", 8))
+    inputs = [x if batch_first else x.transpose(0, 1) for x in (torch.randn(3, 4, 8), key, value)]
+    masks = {"key_padding_mask": torch.arange(7).repeat(3, 1) > 4, "attn_mask": torch.randn(4, 7) > 1.5}
+
+    for given in ({}, masks):
+        for ours_too, theirs_too in zip(
+            ours(*inputs, average_attn_weights=average, **given),
+            theirs(*inputs, average_attn_weights=average, **given),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours_too, theirs_too)
+    assert ours(*inputs, need_weights=False)[1] is None
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_drops_the_same_on_any_number_of_ranks(batch_first: bool) -> None:
+    model = nn.Sequential(attention(batch_first=batch_first))
+    dropouts = share_dropout(model)
+    records = torch.randn(10, 4, 8)
+
+    def on_ranks(size: int) -> torch.Tensor:
+        outputs = []
+        for rank in range(size):
+            share = World(rank, size, CPU).share(10)
+            redraw(dropouts, 10, share, CPU, "step")
+            x = records[share] if batch_first else records[share].transpose(0, 1)
+            out = model[0](x, x, x, need_weights=False)[0]
+            outputs.append(out if batch_first else out.transpose(0, 1))
+        return torch.cat(outputs)
+
+    dropped = on_ranks(1)
+    torch.testing.assert_close(on_ranks(3), dropped)
+    dropouts[0].eval()
+    assert not torch.allclose(on_ranks(1), dropped)
+
+
+def test_attention_to_more_than_it_is_given_stays_torchs() -> None:
+    model = nn.Sequential(attention(add_zero_attn=True))
+
+    assert share_dropout(model) == []
+    assert model[0].dropout == 0.3

@@ -151,11 +151,12 @@ def test_what_cannot_be_drawn_is_named(demo_set: Path, square: Records, tmp_path
 
 def test_the_verb(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["bench", "data", "show", "5", "--data", str(demo_set)])
-    with pytest.raises(SystemExit) as end:
-        bench.cli.main()
-    assert not end.value.code
-    assert [path.name for path in tmp_path.iterdir()] == ["ecg-5.svg"]
+    for more in ([], ["--preprocessing", "zscore"]):
+        monkeypatch.setattr(sys, "argv", ["bench", "data", "show", "5", "--data", str(demo_set), *more])
+        with pytest.raises(SystemExit) as end:
+            bench.cli.main()
+        assert not end.value.code
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ecg-5-zscore.svg", "ecg-5.svg"]
 
 
 @pytest.mark.ptbxl

@@ -399,8 +399,16 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
 
 
 def test_two_phases_of_one_name_are_refused() -> None:
+    phases = [phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]
     with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
-        rehearse(model_of(Flat), Recipe([phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]))
+        rehearse(model_of(Flat), Recipe(phases), phases)
+
+
+def test_phases_that_follow_from_what_prepare_saw_are_refused() -> None:
+    """The result records them as they were before."""
+    declared = [phase({"head": 1e-3})]
+    with pytest.raises(PluginError, match=r"phases are others after prepare\(\) than before"):
+        rehearse(model_of(Flat), Recipe([*declared, phase({"head": 1e-3}, name="more")]), declared)
 
 
 def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics() -> None:

@@ -129,13 +129,13 @@ def test_scratch_declines_weights() -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_recipe_can_be_rehearsed(kind: type[Method]) -> None:
-    rehearse(Classifier(Net1DMini(), 3), kind())
+    rehearse(Classifier(Net1DMini(), 3), kind(), kind().phases())
 
 
 @pytest.mark.parametrize("kind", [FullFinetuneStochasticDepth, LPFTStochasticDepth])
 def test_stochastic_depth_declines_a_backbone_without_residual_blocks(kind: type[Method]) -> None:
     with pytest.raises(Incompatible, match="needs at least two residual blocks"):
-        rehearse(Classifier(FCNWang(), 3), kind())
+        rehearse(Classifier(FCNWang(), 3), kind(), kind().phases())
 
 
 @pytest.mark.parametrize("lr", [0.0, -1e-3])

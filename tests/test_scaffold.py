@@ -16,7 +16,18 @@ def test_a_package_is_written_whole(tmp_path: Path) -> None:
     assert "class MyNet(Backbone)" in (folder / "my_net.py").read_text()
 
 
-@pytest.mark.parametrize("name", ["my-net", "2net", "MyNet", ""])
+def test_a_hyphen_is_the_names_and_not_the_modules(tmp_path: Path) -> None:
+    folder = write_plugin("method", "my-method", tmp_path)
+
+    assert folder.name == "my-method"
+    assert sorted(path.name for path in folder.iterdir()) == ["my_method.py", "pyproject.toml", "test_my_method.py"]
+    assert 'my-method = "my_method"' in (folder / "pyproject.toml").read_text()
+    assert '@register_method("my-method")' in (folder / "my_method.py").read_text()
+    for file in folder.glob("*.py"):
+        compile(file.read_text(), file, "exec")
+
+
+@pytest.mark.parametrize("name", ["-net", "2net", "my net", "MyNet", ""])
 def test_a_name_that_python_cannot_import_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BenchError, match="cannot be a package"):
         write_plugin("method", name, tmp_path)

@@ -28,7 +28,7 @@ from bench.registry import Reference, registry
 from bench.reporting.boards import make_boards
 from bench.reporting.failures import Failure
 from bench.reporting.prune import prune
-from bench.reporting.results import RESULT, Result, RunFolder, find_results, load_head, load_result
+from bench.reporting.results import RESULT, Result, RunFolder, find_results, load_head, load_result, lock_of
 from bench.reporting.status import survey
 from bench.reporting.tracking import CellsView
 from bench.reporting.truth import truth_of
@@ -568,6 +568,7 @@ def test_prune_frees_what_is_asked_for_and_no_result(done: tuple[Path, Cell, Res
     (finished,) = (path for path in home.iterdir() if path.is_dir())
     (finished / "weights.pt").write_bytes(bytes(1000))
     (finished / "checkpoint-0001.pt").write_bytes(bytes(100))
+    lock_of(finished).touch()
     only = home / ".net-ft-seed0-00000001.old"
     shutil.copytree(done[2].folder, only)
     for number in (2, 3):
@@ -587,7 +588,9 @@ def test_prune_frees_what_is_asked_for_and_no_result(done: tuple[Path, Cell, Res
         assert left() == before
         assert counts["weights"] == (1, 1000, 0)
         assert counts["unfinished"] == (1, 10, 1)
+        assert counts["left over"][0] == 2, "a checkpoint and an .old; locks are not worth a word"
         prune(runs)
+        assert not lock_of(finished).exists()
         kept = before - {str((finished / "checkpoint-0001.pt").relative_to(home))}
         kept = {name.replace(f"{only.name}/", "net-ft-seed0-00000001/") for name in kept}
         assert left() == {name for name in kept if not name.endswith(".lock") or name in left()}

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
-from bench.launch.tune import Trial, Tuned, best_of, read_trial, settings_of, tune
+from bench.launch.tune import Trial, Tuned, best_of, plan_trials, read_trial, settings_of, tune
 from bench.launch.workers import Ended, run_cells
 from bench.registry import Reference, Registry, find, register_method
 from bench.reporting.failures import Failure
@@ -170,6 +170,20 @@ def test_fewer_trials_do_not_hide_what_was_tried(
     (found,) = tune(tuned[2], 2, replace(tuned[3], runs=runs), console=QUIET)
 
     assert [len(end.result().document["search"]["trials"]) for end in found.finals] == [3, 3]
+
+
+@pytest.mark.slow
+def test_a_dry_run_names_the_trials_and_what_is_done(
+    tuned: tuple[Path, list[Tuned], list[Cell], Options], tmp_path: Path
+) -> None:
+    _, found, cells, options = tuned
+
+    rows = plan_trials(cells, 4, options)
+
+    assert [row["setting"] for row in rows[:3]] == [trial.method for trial in found[0].trials]
+    assert [row["state"] for row in rows] == ["done", "done", "done", "to do"]
+    assert [row["state"] for row in plan_trials(cells, 2, replace(options, runs=tmp_path / "runs"))] == ["to do"] * 2
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

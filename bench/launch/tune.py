@@ -85,17 +85,13 @@ def tune(
     is only loaded, so the same command goes on after an interruption, and more trials add to those there. A result
     says what was tried from the moment it is there; one that was made without a search, before, stays as it is.
     """
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(repr(replace(cell, seed=0, draw=0)), []).append(cell)
+    groups, asked = _groups(cells), _trial_cells(cells, num_trials)
     run = partial(run_cells, jobs=jobs, nproc=nproc, console=console)
-    settings = [settings_of(group[0].method, num_trials) for group in groups.values()]
-    asked = [replace(group[0], method=m) for group, ms in zip(groups.values(), settings, strict=True) for m in ms]
-    tried = iter(run(asked, replace(options, stage="val", keep_weights="none")))
-    trials = [tuple(read_trial(next(tried)) for _ in methods) for methods in settings]
+    tried = iter(run([cell for group in asked for cell in group], _trial_options(options)))
+    trials = [tuple(read_trial(next(tried)) for _ in group) for group in asked]
     chosen = [best_of(group) for group in trials]
     winners, searches = list[Cell](), dict[str, Mapping[str, Any]]()
-    for group, tries, best in zip(groups.values(), trials, chosen, strict=True):
+    for group, tries, best in zip(groups, trials, chosen, strict=True):
         for cell in group:
             winners.append(replace(cell, method=Reference.parse(best.method)))
             searches[repr(winners[-1])] = _record(group[0], tries)
@@ -111,8 +107,45 @@ def tune(
     finals = iter(run(winners, options, ended=record))
     return [
         Tuned(group[0], tries, best, tuple(next(finals) for _ in group))
-        for group, tries, best in zip(groups.values(), trials, chosen, strict=True)
+        for group, tries, best in zip(groups, trials, chosen, strict=True)
     ]
+
+
+def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> list[dict[str, str]]:
+    """The trials that `tune` would run for these cells, a row each, and what the disk says of them."""
+    from bench.launch.plan import make_plan
+
+    trials = [cell for group in _trial_cells(cells, num_trials) for cell in group]
+    return [
+        {
+            "task": one.cell.task,
+            "arch": str(one.cell.arch),
+            "fraction": f"{one.cell.fraction:g}",
+            "setting": str(one.cell.method),
+            "state": one.state,
+        }
+        for one in make_plan(trials, _trial_options(options)).cells
+    ]
+
+
+def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Those that differ in seed and draw alone, together."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(repr(replace(cell, seed=0, draw=0)), []).append(cell)
+    return list(groups.values())
+
+
+def _trial_cells(cells: Sequence[Cell], num_trials: int) -> list[list[Cell]]:
+    """The trials of each group, with its first seed and draw."""
+    return [
+        [replace(first, method=method) for method in settings_of(first.method, num_trials)]
+        for first, *_ in _groups(cells)
+    ]
+
+
+def _trial_options(options: Options) -> Options:
+    return replace(options, stage="val", keep_weights="none")
 
 
 def settings_of(method: Reference, num_trials: int) -> list[Reference]:

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 SHORT = 16
 """Characters of a cell that is kept on one line; longer text is wrapped."""
+MOST_COLUMNS = 6
+"""With more of them, no room is left for a column of text on 80 characters."""
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -20,6 +24,9 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         title = f"{title}, all from {origins.pop()}"
         rows = [{key: value for key, value in row.items() if key != "from"} for row in rows]
     shown = new_table(title)
+    if rows and "what" in rows[0] and len(rows[0]) > MOST_COLUMNS:
+        _add_stacked(shown, rows)
+        return shown
     for key in rows[0] if rows else ():
         numbers = any(_is_number(row[key]) for row in rows)
         short = all(len(_as_text(row[key])) <= SHORT for row in rows)
@@ -27,6 +34,20 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         add_row(shown, map(_as_text, row.values()))
     return shown
+
+
+def _add_stacked(shown: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line of facts for each entry, and under it, over the whole width, what it is."""
+    keys = [key for key in rows[0] if key != "what"]
+    lines = [keys, *([_as_text(row[key]) for key in keys] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    fits = [str.rjust if any(_is_number(row[key]) for row in rows) else str.ljust for key in keys]
+    header, *facts = (
+        "  ".join(fit(cell, width) for fit, cell, width in zip(fits, line, widths, strict=True)) for line in lines
+    )
+    shown.add_column(Text(header))
+    for line, row in zip(facts, rows, strict=True):
+        shown.add_row(Group(Text(line), Padding(Text(row["what"]), (0, 0, 0, 2))))
 
 
 def new_table(title: str) -> Table:

@@ -51,6 +51,7 @@ class Freed:
 def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_run: bool = False) -> list[Freed]:
     """Remove what killed runs have left over, and what else was asked for; what each kind takes, removed or not.
 
+    Locks that nobody holds go without a word: they are empty, and every cell leaves one.
     A cell's lock is held while its things are removed, so that one which starts meanwhile keeps its own.
     """
     if not runs.is_dir():
@@ -66,6 +67,8 @@ def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_ru
             found[name].num += 1
             found[name].size += _size(path)
             found[name].removed = name in removed
+        if dry_run:
+            continue
         try:
             _remove(final, [path for name, path in things if name in removed])
         except OSError as error:
@@ -84,6 +87,8 @@ def _things(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
             path, final = parent / name, parent / match["cell"]
             if match["ending"] == ".unfinished":
                 found[final].append(("unfinished", path))
+            elif match["ending"] == ".lock":
+                found.setdefault(final, [])  # it takes no disk
             elif match["ending"] and name.startswith("."):
                 found[final].append(("left over", path))
             elif not match["ending"] and (path / RESULT).is_file():
@@ -95,7 +100,7 @@ def _things(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
 
 def _remove(final: Path, paths: list[Path]) -> None:
     lock = lock_of(final)
-    if not paths:
+    if not paths and not lock.exists():
         return
     with contextlib.suppress(Timeout), FileLock(lock, blocking=False):
         for path in paths:
@@ -103,7 +108,7 @@ def _remove(final: Path, paths: list[Path]) -> None:
                 path.rename(final)  # killed between two renames: this is the cell's only result
             elif path.is_dir():
                 shutil.rmtree(path)
-            elif path != lock:
+            else:
                 path.unlink(missing_ok=True)
         lock.unlink()  # while it is held: who has just opened it finds that it is gone, and opens a new one
 

@@ -32,14 +32,54 @@ class RankDropout(nn.Dropout):
         return input * kept.div_(1 - self.p)
 
 
+class RankAttention(nn.MultiheadAttention):
+    """torch's attention, its weights dropped by `dropping`: torch does it in a kernel that draws masks of its own."""
+
+    dropping: RankDropout
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        if not self.training:
+            return super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+        _, weights = super().forward(query, key, value, key_padding_mask, True, attn_mask, False, is_causal)
+        dropped = self.dropping(weights)  # [record, head, to, from]
+        joint, swapped = self.in_proj_weight is not None, query.dim() == 3 and not self.batch_first
+        matrix = self.in_proj_weight.chunk(3)[2] if joint else self.v_proj_weight
+        bias = None if self.in_proj_bias is None else self.in_proj_bias.chunk(3)[2]
+        values = nn.functional.linear(value.transpose(0, 1) if swapped else value, matrix, bias)
+        heads = dropped @ values.view(*values.shape[:-1], self.num_heads, self.head_dim).transpose(-2, -3)
+        mixed = self.out_proj(heads.transpose(-2, -3).flatten(-2))
+        shown = dropped.mean(-3) if average_attn_weights else dropped
+        return mixed.transpose(0, 1) if swapped else mixed, shown if need_weights else None
+
+
 def share_dropout(model: nn.Module) -> list[RankDropout]:
-    """Replace the `nn.Dropout`s within a model; returns all of them in order."""
+    """Replace the `nn.Dropout`s within a model, those of attention too; returns all of them in order."""
     for name, child in list(model.named_children()):
         if type(child) is nn.Dropout:
             setattr(model, name, RankDropout(child.p).train(child.training))
+        elif type(child) is nn.MultiheadAttention and child.dropout and not _adds_keys(child):
+            child.__class__ = RankAttention
+            child.dropping, child.dropout = RankDropout(child.dropout).train(child.training), 0.0
         else:
             share_dropout(child)
     return [module for module in model.modules() if isinstance(module, RankDropout)]
+
+
+def _adds_keys(attention: nn.MultiheadAttention) -> bool:
+    """Whether it attends to more than it is given."""
+    return attention.bias_k is not None or attention.add_zero_attn
 
 
 def redraw(dropouts: list[RankDropout], num_records: int, share: slice, device: torch.device, *stream: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -119,12 +119,18 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
         )
 
 
-def rehearse(model: Classifier, method: Method) -> None:
+def rehearse(model: Classifier, method: Method, declared: Sequence[Phase]) -> None:
     """Go through the phases without training: raises what a part's name or a missing DropPath would raise later.
 
-    Two phases of one name are refused: they would draw the same order and masks, and log under one name.
+    They are those `declared` before `prepare`, which the result records. Two phases of one name are refused: they would
+    draw the same order and masks, and log under one name.
     """
     phases = method.phases()
+    if list(phases) != list(declared):
+        raise PluginError(
+            "the method's phases are others after prepare() than before, and those before are what a result records; "
+            "let them follow from its hyper-parameters alone"
+        )
     if twice := [name for name, num in Counter(phase.name for phase in phases).items() if num > 1]:
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each a name of its own")
     for phase in phases:
