@@ -349,11 +349,14 @@ def _on_two_processes(reference: Reference) -> dict[str, Tensor] | str:
 
 def _rank_step(reference: str, target: Path, fault: Path) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # there may be one GPU for the two, and the model is not on it
-    try:
-        gradients = _trained_step(Reference.parse(reference))
-    except Exception as error:  # noqa: BLE001
-        fault.write_text(_spell(error, "backbone", Reference.parse(reference)), encoding="utf-8")
-        raise SystemExit(1) from None
+    tried = Reference.parse(reference)
+    if found := _fault("backbone", tried, lambda: _save_step(tried, target)):
+        fault.write_text(found, encoding="utf-8")
+        raise SystemExit(1)
+
+
+def _save_step(reference: Reference, target: Path) -> None:
+    gradients = _trained_step(reference)
     if os.environ["RANK"] == "0":
         torch.save(gradients, target)
 

@@ -117,7 +117,7 @@ def test_reporting_never_imports_torch(file: Path) -> None:
     assert not [module for module in imports(file) if module.split(".")[0] == "torch"]
 
 
-def test_everything_is_caught_in_one_place_only() -> None:
+def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> None:
     places = []
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_bytes())):
@@ -129,7 +129,7 @@ def test_everything_is_caught_in_one_place_only() -> None:
             if caught & {None, "Exception", "BaseException"} and not reraised:
                 places.append(name_of(file))
 
-    assert places == ["bench.registry"]
+    assert sorted(places) == ["bench.conformance", "bench.registry"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
