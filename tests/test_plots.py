@@ -125,6 +125,20 @@ def test_cost_joins_what_no_cheaper_row_beats(caught: list[Axes], tmp_path: Path
     assert plots.cost(board(rows[0]), tmp_path / "x.svg") is None
 
 
+@pytest.mark.parametrize(
+    ("seconds", "named"), [((0.5, 100), ["0.02", "0.05", "0.2", "0.5"]), ((1300, 3500), ["30", "40", "50"])]
+)
+def test_minutes_are_named_in_plain_numbers_that_do_not_touch(
+    caught: list[Axes], tmp_path: Path, seconds: tuple[float, float], named: list[str]
+) -> None:
+    plots.cost(board(*(row(f"m{at}", 0.8, seconds=one) for at, one in enumerate(seconds))), tmp_path / "x.svg")
+    axis = caught[0].xaxis
+    low, high = (one / 60 for one in seconds)
+    ticks = [tick for tick in axis.get_minorticklocs() if low <= tick <= high]
+
+    assert axis.get_minor_formatter().format_ticks(ticks) == named
+
+
 def test_costs_that_cannot_be_compared_have_no_front(caught: list[Axes], tmp_path: Path) -> None:
     rows = row("ft", 0.9, seconds=100), row("lp", 0.8, seconds=1)
     plots.cost(board(*rows), tmp_path / "x.svg")

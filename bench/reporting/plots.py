@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from bench.evaluation.metrics import Reliability
@@ -216,8 +216,10 @@ def cost(board: Board, path: Path) -> Path | None:
             label, fill = names[row.name] if known else None, "none" if hollow[place] else color
             axes.plot(*point, "o", color=color, markersize=7, markerfacecolor=fill, label=label)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
+        axes.xaxis.set_minor_locator(LogLocator(subs=of_decade))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
         without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
         axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
         axes.set_ylabel("macro AUROC, 95 % interval")
