@@ -1,4 +1,4 @@
-"""A training step of the published baselines: convolutions against those in one dimension, as they were published."""
+"""A training step of the convolutional baselines against the same layers in one dimension, as they were published."""
 
 import copy
 from typing import Any
@@ -52,17 +52,3 @@ def test_training_step(compare: Any, stepper: Any, name: str) -> None:
         "the same layers in one dimension, bf16 autocast",
         stepper(theirs.train(), RECORDS, SAMPLES),
     )
-
-
-def test_training_step_of_an_lstm(compare: Any, stepper: Any) -> None:
-    torch.manual_seed(0)
-    ours = Classifier(make("backbone", Reference("lstm")), 5)
-    theirs = copy.deepcopy(ours)
-    step, plain = (stepper(model, RECORDS, SAMPLES, plain=model is theirs) for model in (ours, theirs))
-    compare(
-        f"lstm training step in bf16, {RECORDS} records of 12 x {SAMPLES}",
-        step,
-        "the same, memory given back as is the default",
-        plain,
-    )
-    assert abs(float(step() - plain())) < 2e-3, "after the same number of steps both have the same loss"

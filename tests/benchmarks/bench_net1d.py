@@ -98,7 +98,7 @@ def test_training_step(compare: Any, stepper: Any, ours_in: str, theirs_in: str,
         few = torch.randn(2, 12, 999)
         torch.testing.assert_close(model(few), plain(few), rtol=0, atol=1e-6)
     ours = stepper(model, RECORDS, SAMPLES, bf16=ours_in == "bf16")
-    theirs = stepper(plain, RECORDS, SAMPLES, bf16=theirs_in == "bf16", plain=True)
+    theirs = stepper(plain, RECORDS, SAMPLES, bf16=theirs_in == "bf16", fused=False)
 
     compare(
         f"Net1D training step in {ours_in}, {RECORDS} records of 12 x {SAMPLES}",

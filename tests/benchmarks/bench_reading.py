@@ -15,7 +15,7 @@ from baselines.net1d import ECGFounder, Net1DMini
 from bench.data.demo import write_demo
 from bench.data.prepared import PreparedSignals, Scaling, _prepare_chunk, prepare_signals
 from bench.data.ptbxl import TABLE, Records, load_records
-from bench.data.signals import SignalSpec
+from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.waveforms import read_waveform
 from bench.training.batches import SignalSource, epoch_batches
 from bench.training.model import Classifier
@@ -94,7 +94,7 @@ def test_what_is_left_is_filtering(compare: Any, records: Records, tmp_path: Pat
 
     compare(
         f"{FEW} records prepared by one worker",
-        lambda: _prepare_chunk(paths, target, SPEC, RATE, None),
+        lambda: _prepare_chunk(paths, target, SPEC, RATE, None, PREPROCESSINGS[SPEC.preprocessing]),
         "reading the bytes, and scipy's lfilter and median_filter, with nothing around them",
         compiled,
     )

@@ -6,7 +6,6 @@ thing, written here or taken from the package that others use; every comparison 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
@@ -21,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.training.distributed import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from bench.training.distributed import keep_freed_memory
 
-M_MMAP_THRESHOLD = -3
 TABLE = Path(os.environ.get("BENCH_TABLE", "build/benchmarks.md"))
 
 
@@ -95,18 +93,14 @@ Stepper = Callable[..., Callable[[], Tensor]]
 
 @pytest.fixture
 def stepper() -> Stepper:
-    """stepper(model, records, samples): a training step on twelve leads as a function, which gives the loss.
+    """stepper(model, records, samples): a training step on twelve leads as a function, which gives the loss."""
 
-    `plain`: as programs train by default, the optimiser's parameters one by one, freed memory back to the system.
-    """
-
-    def of(model: nn.Module, num: int, samples: int, *, bf16: bool = True, plain: bool = False) -> Callable[[], Tensor]:
+    def of(model: nn.Module, num: int, samples: int, *, bf16: bool = True, fused: bool = True) -> Callable[[], Tensor]:
         random = torch.Generator().manual_seed(0)
         signals, labels = torch.randn(num, 12, samples, generator=random), torch.ones(num, 5)
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=not plain)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=fused)
 
         def step() -> Tensor:
-            (give_back_freed_memory if plain else keep_freed_memory)()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
             optimizer.zero_grad(set_to_none=True)
@@ -119,17 +113,11 @@ def stepper() -> Stepper:
     return of
 
 
-def give_back_freed_memory() -> None:
-    """As glibc does after a few large blocks, unless told otherwise: above 32 MiB at once, the rest above 64 MiB."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)
-    for option, value in ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26)):
-        mallopt(option, value)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Ratios of one thread: they hold for more, and are steady on a shared machine."""
+    """Ratios of one thread: they hold for more, and are steady on a shared machine. Memory as in a run, for both."""
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
