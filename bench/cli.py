@@ -435,7 +435,7 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
-    overwrite: Annotated[bool, typer.Option(help="Replace other scores of this name and seed.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10. The dataset's two CSV files are enough."""

@@ -36,7 +36,7 @@ from bench.training.loop import rehearse, train
 from bench.training.method import Method
 from bench.training.model import Backbone, Classifier
 from bench.training.precision import Precision, dtype, resolve_precision
-from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights
+from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
 
 KeepWeights = Literal["none", "best"]
 
@@ -79,8 +79,10 @@ def execute(cell: Cell, options: Options) -> Result:
         cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
         method = make_method(cell.method)
         phases = method.phases()
-        require_files(records, make_backbone(cell.arch).signals, cell.source_rate)  # before weights are fetched
-        model, init = build_model(cell.arch, len(table.labels), cell.init, cell.seed)
+        backbone = build_backbone(cell.arch, cell.seed)
+        if wants_published(backbone, cell.init):
+            require_files(records, backbone.signals, cell.source_rate)  # or they are fetched for nothing
+        model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)
         folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
@@ -149,10 +151,14 @@ def make_backbone(reference: Reference) -> Backbone:
     return backbone
 
 
-def build_model(arch: Reference, num_labels: int, init: str | None, seed: int) -> tuple[Classifier, Init]:
-    """A backbone with its first weights and a new head; the head's do not depend on the backbone's."""
+def build_backbone(arch: Reference, seed: int) -> Backbone:
+    """The backbone with random weights."""
     torch.manual_seed(int(random_stream(seed, "backbone").integers(2**62)))
-    backbone = make_backbone(arch)
+    return make_backbone(arch)
+
+
+def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: int) -> tuple[Classifier, Init]:
+    """The backbone with its first weights, and a new head; the head's do not depend on the backbone's."""
     start = initialize(backbone, init)
     torch.manual_seed(int(random_stream(seed, "head").integers(2**62)))
     return Classifier(backbone, num_labels), start

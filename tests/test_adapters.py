@@ -24,7 +24,7 @@ from bench.conformance import check_method
 from bench.predict import predict_records
 from bench.registry import _REGISTRY, Reference
 from bench.reporting.results import Result, load_result
-from bench.run import Options, build_model, execute, make_method
+from bench.run import Options, build_backbone, build_model, execute, make_method
 from bench.training.weights import WEIGHTS, read_weights
 
 PLUGIN = '''
@@ -213,7 +213,8 @@ def weights_of(run: Result) -> dict[str, Tensor]:
 
 def start(lab: ModuleType, run: Result, method: str) -> dict[str, Tensor]:
     """The weights that a run started from."""
-    model, init = build_model(Reference("normed"), len(run.document["task"]["labels"]), None, 3)
+    backbone = build_backbone(Reference("normed"), 3)
+    model, init = build_model(backbone, len(run.document["task"]["labels"]), None, 3)
     make_method(Reference(method)).prepare(model, init.name)
     return model.state_dict()
 

@@ -113,7 +113,9 @@ def identity(asked: Cell) -> str:
     records = load_records(asked.data)
     table = label_table(records, find_task(asked.task))
     parts = split(table, asked.fraction, asked.draw)
-    model, init = bench.run.build_model(asked.arch, len(table.labels), asked.init, asked.seed)
+    model, init = bench.run.build_model(
+        bench.run.build_backbone(asked.arch, asked.seed), len(table.labels), asked.init, asked.seed
+    )
     precision = resolve_precision(asked.precision, torch.device("cpu"))
     phases = bench.run.make_method(asked.method).phases()
     return str(bench.run.describe(asked, records, table, parts, phases, model, init, precision)["digest"])
@@ -123,7 +125,7 @@ def identity(asked: Cell) -> str:
 def weights(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights of net1d_mini."""
     path = tmp_path_factory.mktemp("weights") / "own.pt"
-    model, _ = bench.run.build_model(Reference("net1d_mini"), 5, "random", seed=9)
+    model, _ = bench.run.build_model(bench.run.build_backbone(Reference("net1d_mini"), 9), 5, "random", seed=9)
     save_weights(model, path, about={})
     return path
 

@@ -16,7 +16,7 @@ import torch
 import bench.cli
 from bench.registry import Reference
 from bench.reporting.results import find_results
-from bench.run import build_model
+from bench.run import build_backbone, build_model
 from bench.training.weights import save_weights
 
 EXACT = ("--precision", "float32")  # where bf16 is to be had, it is the default
@@ -224,7 +224,7 @@ class Evil:
 def test_checkpoints_that_do_not_fit_or_would_run_code_are_refused(
     run_bench: Bench, demo_set: Path, tmp_path: Path
 ) -> None:
-    model, _ = build_model(Reference("net1d_mini"), 5, None, 0)
+    model, _ = build_model(build_backbone(Reference("net1d_mini"), 0), 5, None, 0)
     folder = tmp_path / "weights"
     folder.mkdir()
     save_weights(model, folder / "whole.pt", about={})

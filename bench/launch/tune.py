@@ -85,7 +85,8 @@ def tune(
     is only loaded, so the same command goes on after an interruption, and more trials add to those there. A result
     says what was tried from the moment it is there; one that was made without a search, before, stays as it is.
     """
-    groups, asked = _groups(cells), _trial_cells(cells, num_trials)
+    groups = _groups(cells)
+    asked = _trial_cells(groups, num_trials)
     run = partial(run_cells, jobs=jobs, nproc=nproc, console=console)
     tried = iter(run([cell for group in asked for cell in group], _trial_options(options)))
     trials = [tuple(read_trial(next(tried)) for _ in group) for group in asked]
@@ -115,7 +116,7 @@ def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> lis
     """The trials that `tune` would run for these cells, a row each, and what the disk says of them."""
     from bench.launch.plan import make_plan
 
-    trials = [cell for group in _trial_cells(cells, num_trials) for cell in group]
+    trials = [cell for group in _trial_cells(_groups(cells), num_trials) for cell in group]
     return [
         {
             "task": one.cell.task,
@@ -136,12 +137,9 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def _trial_cells(cells: Sequence[Cell], num_trials: int) -> list[list[Cell]]:
+def _trial_cells(groups: Sequence[Sequence[Cell]], num_trials: int) -> list[list[Cell]]:
     """The trials of each group, with its first seed and draw."""
-    return [
-        [replace(first, method=method) for method in settings_of(first.method, num_trials)]
-        for first, *_ in _groups(cells)
-    ]
+    return [[replace(first, method=method) for method in settings_of(first.method, num_trials)] for first, *_ in groups]
 
 
 def _trial_options(options: Options) -> Options:

@@ -267,11 +267,18 @@ def chance_precision(labels: LabelTable) -> float:
 
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
     """What the results say of themselves; the interval of a single run only, as more need the draws."""
-    said = {run.place: run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric] for run in runs}
-    values = {place: math.nan if one["value"] is None else one["value"] for place, one in said.items()}
-    value = float(np.mean([np.mean(group) for group in by_draw(values)]))
-    low, high = next((one.get("low"), one.get("high")) for one in said.values()) if len(said) == 1 else (None, None)
-    return Interval(value, math.nan if low is None else low, math.nan if high is None else high)
+    said = {
+        run.place: interval_said(run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric]) for run in runs
+    }
+    value = float(np.mean([np.mean([one.value for one in group]) for group in by_draw(said)]))
+    (one, *others) = said.values()
+    return Interval(value, math.nan, math.nan) if others else one
+
+
+def interval_said(one: Mapping[str, float | None]) -> Interval:
+    """A metric as a result has it: null where it is undefined, without bounds where it has none."""
+    value, low, high = (one.get(key) for key in ("value", "low", "high"))
+    return Interval(*(math.nan if number is None else number for number in (value, low, high)))
 
 
 def interval_of(summary: Summary | Interval) -> Interval:

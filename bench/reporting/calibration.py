@@ -56,9 +56,10 @@ def _scores(run: Result, table: LabelTable, fold: int) -> NDArray[Any]:
 def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
     chosen = metrics.frequent(test.y_true)
     y_true, counts = test.y_true[:, chosen], draws_of(test).counts.astype(np.float64)
+    num_records = counts.sum(axis=1)
     probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in row.runs]
     squares = [np.square(prob - y_true).mean(axis=1) for prob in probs]  # [record]
-    briers = [Estimate(np.asarray(one.mean()), counts @ one / counts.sum(axis=1)) for one in squares]
+    briers = [Estimate(np.asarray(one.mean()), counts @ one / num_records) for one in squares]
     errors = [metrics.expected_calibration_error(y_true, prob).mean() for prob in probs]
     pooled = metrics.reliability(np.tile(y_true.reshape(-1, 1), (len(probs), 1)), np.concatenate(probs).reshape(-1, 1))
     return Calibrated(

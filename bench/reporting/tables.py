@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from rich.table import Table
 from rich.text import Text
 
-from bench.evaluation.bootstrap import Interval
 from bench.evaluation.metrics import RANKING
-from bench.reporting.boards import Board
+from bench.reporting.boards import Board, interval_said
 from bench.reporting.comparisons import Compared
 from bench.reporting.listing import add_row, new_table
 from bench.reporting.pages import spell, spell_difference, spell_p
@@ -29,16 +25,10 @@ def result_table(result: Result) -> Table:
     for fold, found in result.document["metrics"].items():
         for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
             macro = found["macro"][chosen]
-            scores = [spell(_interval(macro[metric])) for metric in RANKING]
+            scores = [spell(interval_said(macro[metric])) for metric in RANKING]
             add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
     shown.caption = Text(str(result.folder))
     return shown
-
-
-def _interval(one: Mapping[str, float | None]) -> Interval:
-    """A metric as a result has it: null where it is undefined, without bounds where it has none."""
-    value, low, high = (one.get(key) for key in ("value", "low", "high"))
-    return Interval(*(math.nan if number is None else number for number in (value, low, high)))
 
 
 NARROWEST = {"backbone": 12, "method": 15, "macro AUROC": 13, "macro AP": 13, "runs": 4}

@@ -41,20 +41,23 @@ class Init:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
+def wants_published(backbone: Backbone, init: str | None) -> bool:
+    """Whether these are first weights to be fetched, by name or because there are some."""
+    return init.partition("@")[0] == "pretrained" if init else backbone.checkpoint is not None
+
+
 def initialize(backbone: Backbone, init: str | None) -> Init:
     """Load `init` into the backbone: `pretrained`, `pretrained@REVISION`, `random`, a file, or a finished run's folder.
 
     None is `pretrained` where the backbone has a published checkpoint, else `random`.
     """
-    published = backbone.checkpoint
-    init = init or ("pretrained" if published else "random")
-    if init == "random":
-        return Init("random", hash_weights(backbone.state_dict()))
-    if init.partition("@")[0] == "pretrained":
-        if published is None:
+    if wants_published(backbone, init):
+        if backbone.checkpoint is None:
             raise CheckpointError(f"{type(backbone).__name__} has no published checkpoint; use --init random or a file")
-        path, facts = fetch_checkpoint(published, init)
+        path, facts = fetch_checkpoint(backbone.checkpoint, init or "pretrained")
         return load_backbone(backbone, path, name="pretrained", facts=facts)
+    if not init or init == "random":
+        return Init("random", hash_weights(backbone.state_dict()))
     path = Path(init)
     if not path.exists():
         near = difflib.get_close_matches(init, ("pretrained", "random"), n=1)
