@@ -37,65 +37,89 @@ class SameConv1d(nn.Module):
         pointwise = kernel_size == stride == self.conv.groups == 1
         if pointwise and not (on_cpu and x.dtype == torch.float32):
             return F.linear(x, weight.squeeze(-1), bias)  # float32: MKL takes twice as long as oneDNN on some CPUs
-        padding = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
-        if padding % 2:
-            x, padding = F.pad(x, (0, 0, padding // 2, padding - padding // 2)), 0
-        convolve = _Conv2d.apply if on_cpu else _conv2d
-        flat = convolve(_as_image(x), weight.unsqueeze(2), bias, stride, padding // 2, self.conv.groups)
-        return flat.squeeze(2).transpose(1, 2)
+        padding, odd = divmod(max(0, (-(-length // stride) - 1) * stride + kernel_size - length), 2)
+        convolve = _Conv1d.apply if on_cpu else _conv1d
+        return convolve(x, weight, bias, stride, padding, odd, self.conv.groups)
 
 
-MOST_TAPS = 8
-"""Taps whose weight gradient is computed at a time: oneDNN has fast code for up to 14, and Net1D has 16."""
+MOST_TAPS = 14
+"""Taps whose weight gradient oneDNN has fast code for; Net1D has 16."""
 
 
-class _Conv2d(torch.autograd.Function):
-    """A convolution of images [record, channel, 1, time] whose weight gradient is computed a few taps at a time.
+class _Conv1d(torch.autograd.Function):
+    """A convolution whose weight gradient is computed for every other tap at a time.
 
-    For kernels of 16 taps oneDNN falls back to a matrix product a group, which takes ten times as long as the forward
-    pass. The sums are the same; nothing is rounded more often.
+    For more than 14 taps oneDNN falls back to a matrix product a group, which takes ten times as long as the forward
+    pass. The sums are the same; nothing is rounded more often. Every other tap, and not the first and the last eight:
+    these reach as far to the left as to the right or, with a stride of two, see every other sample, so less is copied.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, odd: int, groups: int
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding, ctx.groups = stride, padding, groups
-        return _conv2d(x, weight, bias, stride, padding, groups)
+        ctx.stride, ctx.padding, ctx.odd, ctx.groups = stride, padding, odd, groups
+        return _conv1d(x, weight, bias, stride, padding, odd, groups)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        gradient = gradient.contiguous()
+        of_x = of_weight = of_bias = None
 
-        def gradients(of: Tensor, taps: Tensor, padding: int, wanted: list[bool]) -> tuple[Tensor, ...]:
-            sizes = ([len(taps)], (1, ctx.stride), (0, padding), (1, 1), False, (0, 0), ctx.groups)
-            return torch.ops.aten.convolution_backward(gradient, of, taps, *sizes, wanted)  # type: ignore[no-any-return]
+        def gradients(
+            of: Tensor, taps: Tensor, stride: int, padding: int, dilation: int, wanted: list[bool]
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            images = _as_image(gradient), _as_image(of), taps.unsqueeze(2)
+            sizes = ([len(taps)], (1, stride), (0, padding), (1, dilation), False, (0, 0), ctx.groups)
+            return torch.ops.aten.convolution_backward(*images, *sizes, wanted)  # type: ignore[no-any-return]
 
-        for_x, *for_parameters = ctx.needs_input_grad[:3]
-        of_x = gradients(x, weight, ctx.padding, [True, False, False])[0] if for_x else None
-        if not any(for_parameters):
-            return of_x, None, None, None, None, None
-        of_taps = []
-        for first in range(0, weight.shape[-1], MOST_TAPS):
-            taps = weight[..., first : first + MOST_TAPS]
-            begin = first - ctx.padding
-            end = begin + (gradient.shape[-1] - 1) * ctx.stride + taps.shape[-1]
-            seen = F.pad(x, (-begin, end - x.shape[-1]))  # a negative padding cuts
-            of_taps.append(gradients(seen, taps, 0, [False, True, first == 0]))
-        return of_x, torch.cat([of for _, of, _ in of_taps], -1), of_taps[0][2], None, None, None
+        if ctx.needs_input_grad[0]:
+            padded = x.new_empty(x.shape[0], x.shape[1] + ctx.odd, x.shape[2])
+            image, _, _ = gradients(padded, weight, ctx.stride, ctx.padding, 1, [True, False, False])
+            of_x = _as_signal(image)[:, : x.shape[1]]
+        if any(ctx.needs_input_grad[1:3]):
+            of_weight = torch.empty_like(weight)
+            parts = -(-weight.shape[-1] // MOST_TAPS)
+            for part in range(parts):
+                taps, seen, begin = weight[..., part::parts], x, part - ctx.padding
+                stride, dilation, padding = ctx.stride, parts, 0
+                if stride == parts:
+                    seen, begin = seen[:, begin % parts :: parts], begin // parts
+                    stride = dilation = 1
+                end = begin + (gradient.shape[1] - 1) * stride + (taps.shape[-1] - 1) * dilation + 1
+                before, after = -begin, end - seen.shape[1]
+                if before == after >= 0 and seen.shape[1]:
+                    padding = before
+                else:
+                    seen = F.pad(seen, (0, 0, before, after))  # a negative padding cuts
+                _, of_taps, of_bias = gradients(seen, taps, stride, padding, dilation, [False, True, part == parts - 1])
+                of_weight[..., part::parts] = of_taps.squeeze(2)
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
-def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int) -> Tensor:
-    return F.conv2d(x, weight, bias, (1, stride), (0, padding), groups=groups)
+def _conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, odd: int, groups: int) -> Tensor:
+    """Pads both ends by `padding`, the right one by `odd` more."""
+    image = _as_image(F.pad(x, (0, 0, 0, odd)) if odd else x)
+    return _as_signal(F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), groups=groups))
 
 
 def _as_image(x: Tensor) -> Tensor:
     """[record, time, channel] as an image [record, channel, 1, time]; in memory it is one in the format channels_last,
     for which the fast code of convolution and pooling is written."""
     return x.transpose(1, 2).unsqueeze(2)
+
+
+def _as_signal(image: Tensor) -> Tensor:
+    """The reverse of `_as_image`."""
+    return image.squeeze(2).transpose(1, 2)
+
+
+def _mean_over_time(x: Tensor) -> Tensor:
+    """[record, time, channel] -> [record, channel]; torch's mean copies bf16 to float32 first."""
+    return x.sum(1) / x.shape[1]
 
 
 class Block(nn.Module):
@@ -121,11 +145,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv1(x if self.first else F.silu(x))
         branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
-        gate = self.se_fc2(F.silu(self.se_fc1(branch.mean(1)))).sigmoid()
+        gate = self.se_fc2(F.silu(self.se_fc1(_mean_over_time(branch)))).sigmoid()
         if self.stride > 1:
             if x.shape[1] % self.stride:
                 x = F.pad(x, (0, 0, (self.stride - 1) // 2, self.stride // 2))
-            x = F.max_pool2d(_as_image(x), (1, self.stride)).squeeze(2).transpose(1, 2)
+            x = _as_signal(F.max_pool2d(_as_image(x), (1, self.stride)))
         if self.widening:
             x = F.pad(x, (self.widening // 2, self.widening - self.widening // 2))
         # to drop the gate is to drop the branch
@@ -177,7 +201,7 @@ class Net1D(Backbone):
         x = F.silu(self.first_conv(signals.transpose(1, 2).contiguous()))
         for stage in self.stage_list:
             x = stage(x)
-        return x.mean(1)
+        return _mean_over_time(x)
 
 
 def _uncalled(channels: int) -> nn.BatchNorm1d:

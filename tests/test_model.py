@@ -56,7 +56,10 @@ def test_ecgfounder_computes_what_the_official_code_does(founder: ECGFounder) ->
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(
     ("stride", "groups", "kernel_size", "length"),
-    [(1, 2, 16, 37), (2, 1, 16, 37), (2, 2, 9, 36), (2, 1, 1, 37), (1, 2, 1, 37)],
+    [
+        *((1, 2, 16, 37), (2, 1, 16, 37), (2, 2, 16, 36), (3, 1, 16, 37), (2, 1, 16, 1), (2, 2, 9, 36)),
+        *((1, 2, 31, 37), (3, 1, 31, 36), (2, 1, 1, 37), (1, 2, 1, 37)),
+    ],
 )
 def test_convolution_has_the_gradients_of_pytorchs(
     stride: int, groups: int, kernel_size: int, length: int, kind: torch.dtype

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.net1d import ECGFounder
 from bench.training.model import Classifier
@@ -151,3 +152,29 @@ def test_what_is_left_is_kernels(compare: Any, stepper: Any, kinds: set[str], wo
                 call()
 
     compare(f"Net1D training step in bf16, {RECORDS} records of 12 x {SAMPLES}", step, words, kernels, rounds=4)
+
+
+SIDE = 2048
+
+
+@pytest.mark.parametrize("kind", ["bf16", "float32"])
+def test_what_the_processor_could_do(compare: Any, stepper: Any, kind: str) -> None:
+    """The step against its multiplications and additions done as large matrix products, and nothing else."""
+    torch.manual_seed(0)
+    model = Classifier(ECGFounder(), 5)
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        model(torch.randn(1, 12, SAMPLES))
+    # each product has two gradients, but the signals need none
+    of_stem = sum(counted.get_flop_counts()["Classifier.backbone.first_conv"].values())
+    operations = RECORDS * (3 * counted.get_total_flops() - of_stem)
+    assert 6e9 < operations / RECORDS < 8e9
+    square = torch.randn(SIDE, SIDE, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
+
+    compare(
+        f"Net1D training step in {kind}, {RECORDS} records of 12 x {SAMPLES}",
+        stepper(model, RECORDS, SAMPLES, bf16=kind == "bf16"),
+        f"its operations as {kind} products of {SIDE} x {SIDE} matrices",
+        lambda: square @ square,
+        rounds=4,
+        scale=operations / (2 * SIDE**3),
+    )
