@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,13 @@ def _check_patients(table: pd.DataFrame, folder: Path) -> None:
         )
 
 
+_evaluate = functools.lru_cache(maxsize=1 << 14)(ast.literal_eval)
+"""Most records share their codes with others."""
+
+
 def _parse_codes(text: object, ecg_id: object, folder: Path) -> dict[str, float]:
     try:
-        codes = ast.literal_eval(str(text))
+        codes = _evaluate(str(text))
         parsed = {str(code): float(likelihood) for code, likelihood in codes.items()}
         if not all(0 <= likelihood <= 100 for likelihood in parsed.values()):
             raise ValueError("a likelihood is in percent")
