@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# before torch looks: tests are of the CPU, and start more ranks than a machine may have GPUs
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# before torch looks: tests are of the CPU, and start more ranks than a machine may have GPUs; benchmarks may name one
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("BENCH_GPU", "")
 
 import pandas as pd
 import pytest

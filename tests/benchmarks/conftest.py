@@ -1,4 +1,5 @@
-"""Ours against a stated reference, in turns within one process, by the CPU time of the process and its children.
+"""Ours against a stated reference, in turns within one process, by the CPU time of the process and its children, or by
+the wall clock on a GPU, which BENCH_GPU has to name: `BENCH_GPU=0 make bench`.
 
 `make bench` runs these and writes the table. The reference is the published or obvious way of computing the same
 thing, written here or taken from the package that others use; every comparison first sees that both agree.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -54,7 +56,7 @@ Compare = Callable[..., Row]
 
 
 @pytest.fixture
-def compare(benchmark: Any) -> Compare:
+def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
     """compare(what, ours, reference words, reference, rounds, scale, goal): times both in turns and keeps the row.
 
     `scale` is how many times the reference is done in full, where all of it would take minutes; `goal` is a ratio.
@@ -71,13 +73,13 @@ def compare(benchmark: Any) -> Compare:
         scale: float = 1.0,
         goal: str = "",
     ) -> Row:
-        times = []
+        times, clock = [], request.node.get_closest_marker("benchmark").kwargs["timer"]
 
         def time_reference() -> None:
             if reference:
-                began = cpu_seconds()
+                began = clock()
                 reference()
-                times.append(cpu_seconds() - began)
+                times.append(clock() - began)
 
         benchmark.pedantic(ours, setup=time_reference, rounds=rounds, warmup_rounds=warmup_rounds)
         row = Row(what, words, benchmark.stats.stats.min, min(times) * scale if times else None, goal)
@@ -96,16 +98,20 @@ def stepper() -> Stepper:
     """stepper(model, records, samples): a training step on twelve leads as a function, which gives the loss."""
 
     def of(model: nn.Module, num: int, samples: int, *, bf16: bool = True, fused: bool = True) -> Callable[[], Tensor]:
+        device = next(model.parameters()).device
         random = torch.Generator().manual_seed(0)
-        signals, labels = torch.randn(num, 12, samples, generator=random), torch.ones(num, 5)
+        signals = torch.randn(num, 12, samples, generator=random).to(device)
+        labels = torch.ones(num, 5, device=device)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=fused)
 
         def step() -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
             return loss.detach()
 
         return step
@@ -121,10 +127,11 @@ def _one_thread() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All benchmarks are timed by the same clock; pytest hands this hook the other tests too."""
+    """Benchmarks go by CPU time, those on a GPU by the wall clock; pytest hands this hook the other tests too."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.benchmark(timer=cpu_seconds))
+            clock = time.perf_counter if "cuda" in item.name else cpu_seconds
+            item.add_marker(pytest.mark.benchmark(timer=clock))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -136,7 +143,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         theirs = "" if row.reference_s is None else spell(row.reference_s)
         ratio = "" if row.reference_s is None else f"{row.reference_s / row.ours_s:.3g}"
         lines.append(f"| {row.what} | {row.reference} | {spell(row.ours_s)} | {theirs} | {ratio} | {row.goal} |")
-    lines += ["", f"CPU time, one thread, least of the rounds. {machine()}", ""]
+    lines += ["", f"CPU time, one thread, or wall clock on a GPU; least of the rounds. {machine()}", ""]
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_text("\n".join(lines), encoding="utf-8")
     terminalreporter.write("\n" + "\n".join(lines) + f"\nwritten to {TABLE}\n")
