@@ -117,11 +117,6 @@ def _as_signal(image: Tensor) -> Tensor:
     return image.squeeze(2).transpose(1, 2)
 
 
-def _mean_over_time(x: Tensor) -> Tensor:
-    """[record, time, channel] -> [record, channel]; torch's mean copies bf16 to float32 first."""
-    return x.sum(1) / x.shape[1]
-
-
 class Block(nn.Module):
     """Pre-activation bottleneck with squeeze-and-excitation.
 
@@ -145,7 +140,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv1(x if self.first else F.silu(x))
         branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
-        gate = self.se_fc2(F.silu(self.se_fc1(_mean_over_time(branch)))).sigmoid()
+        squeezed = branch.sum(1) / branch.shape[1]  # torch's mean copies bf16 to float32 first
+        gate = self.se_fc2(F.silu(self.se_fc1(squeezed))).sigmoid()
         if self.stride > 1:
             if x.shape[1] % self.stride:
                 x = F.pad(x, (0, 0, (self.stride - 1) // 2, self.stride // 2))
@@ -201,7 +197,7 @@ class Net1D(Backbone):
         x = F.silu(self.first_conv(signals.transpose(1, 2).contiguous()))
         for stage in self.stage_list:
             x = stage(x)
-        return _mean_over_time(x)
+        return x.mean(1)
 
 
 def _uncalled(channels: int) -> nn.BatchNorm1d:
