@@ -22,9 +22,9 @@ from bench.cell import Cell
 from bench.errors import BenchError, Busy, DataError
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
-from bench.launch.sweep import Grid, _remarks, names, numbers, split_list
+from bench.launch.sweep import Grid, _remarks, names, numbers
 from bench.launch.workers import Ended, run_cells, share_of
-from bench.registry import Reference, registry
+from bench.registry import Reference, registry, split_list
 from bench.reporting.boards import make_boards
 from bench.reporting.failures import Failure
 from bench.reporting.prune import prune

@@ -16,7 +16,7 @@ from bench.data.tasks import PUBLISHED_TASKS
 from bench.errors import BenchError
 from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
 from bench.launch.workers import default_jobs, run_cells
-from bench.registry import Kind, Plugin, Reference, registry
+from bench.registry import Kind, Plugin, Reference, registry, split_list
 from bench.reporting.listing import table
 from bench.run import Options
 
@@ -93,25 +93,6 @@ class Grid:
             )
             found.setdefault(cell.command(), cell)
         return list(found.values())
-
-
-def split_list(text: str) -> list[str]:
-    """The parts of a list between its commas; those inside brackets or quotes belong to a part."""
-    parts, depth, quote = [""], 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter in "([{":
-            depth += 1
-        elif letter in ")]}":
-            depth -= 1
-        elif letter == "," and depth == 0:
-            parts.append("")
-            continue
-        parts[-1] += letter
-    return [part.strip() for part in parts]
 
 
 def names(kind: Kind, text: str) -> list[str]:
