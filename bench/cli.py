@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -371,10 +372,8 @@ def leaderboard(
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
     damaged: list[str] = []
-    found = publish.published_results(folder) if published else find_results(runs, damaged.append)
+    found = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
     boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
-    for line in damaged:
-        err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not boards:
         where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
@@ -407,20 +406,25 @@ def compare(
     boards: Annotated[Path, typer.Option(help="Where <dataset>/<task>.toml declares baseline and margin.")] = BOARDS,
     as_json: Json = False,
 ) -> None:
-    """Compare rows by paired differences and tests. Also says how small a difference could have been seen."""
+    """Compare rows by paired differences and tests. Also says how small a difference could have been seen.
+
+    Where rows are looked for by name, damaged runs are named and left out, with exit code 1.
+    """
     from bench.reporting.comparisons import compared
     from bench.reporting.pages import plan_in
     from bench.reporting.selection import select_rows
     from bench.reporting.tables import comparison_tables
     from bench.reporting.truth import truth_of
 
-    chosen = select_rows(rows, runs, truth_of(data), task, fraction)
+    damaged: list[str] = []
+    chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
     found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
     if as_json:
         print(json.dumps(found.as_data(), indent=1))
-        return
-    for shown in comparison_tables(found):
-        out.print(shown)
+    else:
+        for shown in comparison_tables(found):
+            out.print(shown)
+    raise SystemExit(1 if damaged else 0)
 
 
 @app.command()
@@ -698,6 +702,12 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _leave_out(damaged: list[str], line: str) -> None:
+    """Say at once what is damaged, as what is left may not do; and keep it for the exit code."""
+    err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    damaged.append(line)
 
 
 def _note(line: str) -> None:
