@@ -121,6 +121,22 @@ def test_a_plan_knows_what_is_done(done: tuple[Path, Cell, Result], demo_set: Pa
     assert seconds == [None, pytest.approx(result.document["cost"]["seconds"])] + [None] * 2 + [seconds[1]] * 2 + [None]
 
 
+def test_a_damaged_run_does_not_stop_a_plan(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
+    runs, cell, result = done
+    shutil.copytree(runs, tmp_path / "runs")
+    damaged = tmp_path / "runs/superdiag/net-ft-seed0-00000001" / RESULT
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    options = Options(runs=tmp_path / "runs")
+    plan = make_plan([cell], options)
+
+    assert [one.state for one in plan.cells] == ["done"]
+    (line,) = _remarks(plan, options, 1, False)
+    assert line.startswith(f"damaged: {damaged} is damaged")
+    (tmp_path / "runs/superdiag" / result.folder.name / RESULT).write_text("{")
+    assert [one.state for one in make_plan([cell], options).cells] == ["to do"]
+
+
 def test_a_cell_that_ran_on_other_hardware_is_done(
     done: tuple[Path, Cell, Result], demo_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,8 @@ def _remarks(plan: Plan, options: Options, jobs: int, rerun_stale: bool) -> Iter
             f"disk: {spell_bytes(plan.result_bytes)} for results{kept}, up to {spell_bytes(at_once * plan.run_bytes)} "
             f"more for checkpoints while they run; {spell_bytes(free)} free" + (": not enough" if need > free else "")
         )
+    for reason in plan.damaged:
+        yield f"damaged: {reason}"
     for arch, reason in plan.lacking.items():
         yield f"will fail: {arch}: {reason}"
     if plan.left_out:
