@@ -57,11 +57,12 @@ def test_a_list_is_cut_at_its_own_commas(text: str, parts: list[str]) -> None:
     assert split_list(text) == parts
 
 
-def test_stars_and_groups_are_spelled_out() -> None:
-    assert names("task", "all-tasks") == ["all", "diag", "subdiag", "superdiag", "form", "rhythm"]
-    assert names("task", "*") == [plugin.name for plugin in registry().of_kind("task")]
-    assert set(names("method", "*")) >= {"ft", "lp", "lpft-sd", "scratch"}
-    assert names("backbone", "net1d_mini,*")[0] == "net1d_mini"
+def test_stars_and_groups_are_spelled_out(demo_set: Path) -> None:
+    published = ["all", "diag", "subdiag", "superdiag", "form", "rhythm"]
+    assert names("task", "all-tasks", demo_set) == published
+    assert names("task", "*", demo_set) == sorted([*published, "nondiag"]), "no task of another dataset"
+    assert set(names("method", "*", demo_set)) >= {"ft", "lp", "lpft-sd", "scratch"}
+    assert names("backbone", "net1d_mini,*", demo_set)[0] == "net1d_mini"
 
 
 def test_numbers_are_read_or_named() -> None:
@@ -182,8 +183,9 @@ def test_weights_from_a_file_count_by_what_is_in_it(demo_set: Path, tmp_path: Pa
     assert states([cell], runs) == ["to do"], "whoever runs it will say what is missing"
 
 
-def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path, tmp_path: Path) -> None:
-    plan = make_plan([probe(demo_set), probe(demo_set, init="pretrained")], Options(runs=tmp_path))
+@pytest.mark.parametrize("init", ["pretrained", "pretrained@abc"])
+def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path, tmp_path: Path, init: str) -> None:
+    plan = make_plan([probe(demo_set), probe(demo_set, init=init)], Options(runs=tmp_path))
 
     assert (len(plan.cells), plan.left_out) == (1, 1)
 

@@ -127,7 +127,7 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
     left_out = 0
     for cell in cells:
         start = facts.init_of(cell)
-        if start == "pretrained" and not facts.is_published(cell):
+        if start.partition("@")[0] == "pretrained" and not facts.is_published(cell):
             left_out += 1
             continue
         if (command := replace(cell, init=start).command()) in planned:
