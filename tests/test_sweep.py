@@ -23,7 +23,7 @@ from bench.errors import BenchError, Busy, DataError
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
 from bench.launch.sweep import Grid, _remarks, names, numbers
-from bench.launch.workers import Ended, run_cells, share_of
+from bench.launch.workers import Ended, _Pool, _Worker, run_cells, share_of
 from bench.registry import Reference, registry, split_list
 from bench.reporting.boards import make_boards
 from bench.reporting.failures import Failure
@@ -423,6 +423,23 @@ def test_workers_give_the_results_of_single_runs(demo_set: Path, tmp_path: Path)
         assert_same(load_result(alone.folder), result)
         assert not (result.folder / "weights.pt").exists()
     assert len({result.document["weights_sha256"] for result in together}) == 3, "they did train"
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_without_a_cell_ends_no_other(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = _Pool._settle
+
+    def killed(pool: _Pool, worker: _Worker, one: Ended) -> None:
+        settle(pool, worker, one)
+        worker.process.kill()
+        worker.process.join()
+
+    monkeypatch.setattr(_Pool, "_settle", killed)
+    slow = replace(probe(demo_set), arch=Reference("net1d_mini"))
+
+    assert not any(one.failure for one in ended([probe(demo_set), slow], tmp_path, jobs=2))
 
 
 @pytest.mark.slow
