@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -46,63 +45,12 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
 
 
-class Stage(StrEnum):
-    """How far a run goes."""
-
-    val = "val"
-    test = "test"
-
-
-class WandbMode(StrEnum):
-    """Whether Weights & Biases is told."""
-
-    off = "off"
-    offline = "offline"
-    online = "online"
-
-
-class Keep(StrEnum):
-    """Which weights stay when a run is done."""
-
-    none = "none"
-    best = "best"
-
-
-class Launcher(StrEnum):
-    """Where the cells of a sweep run."""
-
-    local = "local"
-    slurm = "slurm"
-
-
-class Precision(StrEnum):
-    """The number format of a run."""
-
-    auto = "auto"
-    float32 = "float32"
-    bf16 = "bf16"
-    float64 = "float64"
-
-
-class Scale(StrEnum):
-    """What scores made elsewhere are."""
-
-    logit = "logit"
-    probability = "probability"
-
-
-class Compat(StrEnum):
-    """Old ways of giving intervals."""
-
-    strodthoff2020 = "strodthoff2020"
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    tasks = "tasks"
-    methods = "methods"
-    archs = "archs"
+Stage = Literal["val", "test"]
+WandbMode = Literal["off", "offline", "online"]
+Keep = Literal["none", "best"]
+Launcher = Literal["local", "slurm"]
+Precision = Literal["auto", "float32", "bf16", "float64"]
+Kind = Literal["tasks", "methods", "archs"]
 
 
 @app.command()
@@ -122,14 +70,14 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
-    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
+    precision: Annotated[Precision, typer.Option()] = "auto",
+    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again.")] = False,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = Keep.best,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = "best",
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
-    wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = WandbMode.off,
+    wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
@@ -147,7 +95,7 @@ def run(
         manifest=manifest_,
         seed=seed,
         source_rate=source_rate,
-        precision=precision.value,
+        precision=precision,
     )
     from bench.reporting.status import changes
     from bench.reporting.tables import result_table
@@ -155,10 +103,10 @@ def run(
 
     options = Options(
         runs=runs,
-        stage=stage.value,
+        stage=stage,
         overwrite=overwrite,
-        wandb=wandb.value,
-        keep_weights=keep_weights.value,
+        wandb=wandb,
+        keep_weights=keep_weights,
         checkpoint_minutes=checkpoint_minutes,
         console=err,
     )
@@ -185,11 +133,11 @@ def sweep(
     draw: Draws = "0",
     seed: Annotated[str, typer.Option()] = "0",
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
-    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
+    precision: Annotated[Precision, typer.Option()] = "auto",
+    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell, on each of its nodes.")] = 1,
-    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = Launcher.local,
+    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = "local",
     partition: Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")] = None,
     time: Annotated[str, typer.Option(help="SLURM: limit of a job; a longer cell is requeued and goes on.")] = "1h",
     nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes a cell.")] = 1,
@@ -200,21 +148,21 @@ def sweep(
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run finished cells again whose plugin has changed.")
     ] = False,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = Keep.none,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. All that is not done yet runs, whatever had stopped it."""
     from bench.launch import sweep as launch
     from bench.run import Options
 
-    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
-    options = Options(runs=runs, stage=stage.value, keep_weights=keep_weights.value)
+    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    options = Options(runs=runs, stage=stage, keep_weights=keep_weights)
     slurm = None
     of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
     given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
-    if launcher == Launcher.local and given:
+    if launcher == "local" and given:
         raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
-    if launcher == Launcher.slurm:
+    if launcher == "slurm":
         from bench.launch.slurm import MOST_AT_ONCE, Slurm, minutes, others
 
         slurm = Slurm(
@@ -247,11 +195,11 @@ def tune(
     draw: Draws = "0",
     seed: Annotated[str, typer.Option(help="Trials run with the first, the best setting with all.")] = "0",
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = Keep.none,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -262,8 +210,8 @@ def tune(
     from bench.reporting.listing import table
     from bench.run import Options
 
-    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
-    options = Options(runs=runs, keep_weights=keep_weights.value)
+    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    options = Options(runs=runs, keep_weights=keep_weights)
     if dry_run:
         rows = plan_trials(grid.cells(), trials, options)
         _print(rows, table("trials, to be run to fold 9", rows), as_json)
@@ -324,7 +272,7 @@ def list_(
     from bench.reporting.listing import table
 
     known = catalogue()
-    found = {one.value: known.entries[one.value] for one in ([kind] if kind else Kind)}
+    found = {one: known.entries[one] for one in ([kind] if kind else get_args(Kind))}
     if data and "tasks" in found:
         found["tasks"] = counted_tasks(data)
     if as_json:
@@ -432,8 +380,13 @@ def score(
     file: Annotated[Path, typer.Argument(help="CSV: ecg_id and a column a label; or npz: ecg_id, labels, y_score.")],
     task: Annotated[str, typer.Option(help="The task whose labels they are.")],
     name: Annotated[str, typer.Option(help="What boards call it.")],
-    scale: Annotated[Scale | None, typer.Option(help="What the scores are. [default: unknown: no calibration]")] = None,
-    compat: Annotated[Compat | None, typer.Option(help="Also as old tables gave it: record-level draws.")] = None,
+    scale: Annotated[
+        Literal["logit", "probability"] | None,
+        typer.Option(help="What the scores are. [default: unknown: no calibration]"),
+    ] = None,
+    compat: Annotated[
+        Literal["strodthoff2020"] | None, typer.Option(help="Also as old tables gave it: record-level draws.")
+    ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the training records it was trained on.")] = 1.0,
     draw: Annotated[int, typer.Option(min=0)] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
