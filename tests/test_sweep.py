@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -584,6 +585,27 @@ def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], 
     assert f"00000007/{RESULT} is damaged" in by_number["7"].reason
     with pytest.raises(DataError, match="no runs at"):
         survey(tmp_path / "nowhere")
+
+
+def test_a_survey_stands_runs_that_end_meanwhile(tmp_path: Path) -> None:
+    folder, failure, over = tmp_path / "superdiag/x-ft-seed0-00000001.unfinished", tmp_path / "y.failed", False
+
+    def end_and_begin() -> None:
+        while not over:
+            folder.mkdir(parents=True, exist_ok=True)
+            Failure.now("bench run", "test", "a reason", "").write(failure)
+            folder.rename(tmp_path / "superdiag/x-ft-seed0-00000001")
+            failure.unlink()
+            (tmp_path / "superdiag/x-ft-seed0-00000001").rmdir()
+
+    thread = threading.Thread(target=end_and_begin)
+    thread.start()
+    try:
+        for _ in range(500):
+            assert {one.state for one in survey(tmp_path)} <= {"unfinished", "failed"}
+    finally:
+        over = True
+        thread.join()
 
 
 def test_the_head_of_a_result_is_what_stands_before_its_metrics(done: tuple[Path, Cell, Result]) -> None:
