@@ -32,7 +32,7 @@ out = Console()
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
-Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas between them; all-tasks are the published six.")]
+Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas; all-tasks are the published six, * all here.")]
 Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path=0.3)"; * is every one.')]
 Archs = Annotated[str, typer.Option("--arch", help="Backbones; * is every one.")]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run, several with commas.")]
