@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -32,7 +32,7 @@ out = Console()
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
-Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas between them; all-tasks are the published six.")]
+Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas; all-tasks are the published six, * all here.")]
 Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path=0.3)"; * is every one.')]
 Archs = Annotated[str, typer.Option("--arch", help="Backbones; * is every one.")]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run, several with commas.")]
@@ -45,63 +45,12 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
 
 
-class Stage(StrEnum):
-    """How far a run goes."""
-
-    val = "val"
-    test = "test"
-
-
-class WandbMode(StrEnum):
-    """Whether Weights & Biases is told."""
-
-    off = "off"
-    offline = "offline"
-    online = "online"
-
-
-class Keep(StrEnum):
-    """Which weights stay when a run is done."""
-
-    none = "none"
-    best = "best"
-
-
-class Launcher(StrEnum):
-    """Where the cells of a sweep run."""
-
-    local = "local"
-    slurm = "slurm"
-
-
-class Precision(StrEnum):
-    """The number format of a run."""
-
-    auto = "auto"
-    float32 = "float32"
-    bf16 = "bf16"
-    float64 = "float64"
-
-
-class Scale(StrEnum):
-    """What scores made elsewhere are."""
-
-    logit = "logit"
-    probability = "probability"
-
-
-class Compat(StrEnum):
-    """Old ways of giving intervals."""
-
-    strodthoff2020 = "strodthoff2020"
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    tasks = "tasks"
-    methods = "methods"
-    archs = "archs"
+Stage = Literal["val", "test"]
+WandbMode = Literal["off", "offline", "online"]
+Keep = Literal["none", "best"]
+Launcher = Literal["local", "slurm"]
+Precision = Literal["auto", "float32", "bf16", "float64"]
+Kind = Literal["tasks", "methods", "archs"]
 
 
 @app.command()
@@ -121,14 +70,14 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
-    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
+    precision: Annotated[Precision, typer.Option()] = "auto",
+    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again.")] = False,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = Keep.best,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = "best",
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
-    wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = WandbMode.off,
+    wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
@@ -146,7 +95,7 @@ def run(
         manifest=manifest_,
         seed=seed,
         source_rate=source_rate,
-        precision=precision.value,
+        precision=precision,
     )
     from bench.reporting.status import changes
     from bench.reporting.tables import result_table
@@ -154,10 +103,10 @@ def run(
 
     options = Options(
         runs=runs,
-        stage=stage.value,
+        stage=stage,
         overwrite=overwrite,
-        wandb=wandb.value,
-        keep_weights=keep_weights.value,
+        wandb=wandb,
+        keep_weights=keep_weights,
         checkpoint_minutes=checkpoint_minutes,
         console=err,
     )
@@ -184,11 +133,11 @@ def sweep(
     draw: Draws = "0",
     seed: Annotated[str, typer.Option()] = "0",
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
-    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = Stage.test,
+    precision: Annotated[Precision, typer.Option()] = "auto",
+    stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell, on each of its nodes.")] = 1,
-    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = Launcher.local,
+    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = "local",
     partition: Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")] = None,
     time: Annotated[str, typer.Option(help="SLURM: limit of a job; a longer cell is requeued and goes on.")] = "1h",
     nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes a cell.")] = 1,
@@ -199,21 +148,21 @@ def sweep(
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run finished cells again whose plugin has changed.")
     ] = False,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = Keep.none,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. All that is not done yet runs, whatever had stopped it."""
     from bench.launch import sweep as launch
     from bench.run import Options
 
-    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
-    options = Options(runs=runs, stage=stage.value, keep_weights=keep_weights.value)
+    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    options = Options(runs=runs, stage=stage, keep_weights=keep_weights)
     slurm = None
     of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
     given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
-    if launcher == Launcher.local and given:
+    if launcher == "local" and given:
         raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
-    if launcher == Launcher.slurm:
+    if launcher == "slurm":
         from bench.launch.slurm import MOST_AT_ONCE, Slurm, minutes, others
 
         slurm = Slurm(
@@ -246,11 +195,11 @@ def tune(
     draw: Draws = "0",
     seed: Annotated[str, typer.Option(help="Trials run with the first, the best setting with all.")] = "0",
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = Keep.none,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -261,8 +210,8 @@ def tune(
     from bench.reporting.listing import table
     from bench.run import Options
 
-    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision.value)
-    options = Options(runs=runs, keep_weights=keep_weights.value)
+    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    options = Options(runs=runs, keep_weights=keep_weights)
     if dry_run:
         rows = plan_trials(grid.cells(), trials, options)
         _print(rows, table("trials, to be run to fold 9", rows), as_json)
@@ -323,7 +272,7 @@ def list_(
     from bench.reporting.listing import table
 
     known = catalogue()
-    found = {one.value: known.entries[one.value] for one in ([kind] if kind else Kind)}
+    found = {one: known.entries[one] for one in ([kind] if kind else get_args(Kind))}
     if data and "tasks" in found:
         found["tasks"] = counted_tasks(data)
     if as_json:
@@ -371,10 +320,8 @@ def leaderboard(
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
     damaged: list[str] = []
-    found = publish.published_results(folder) if published else find_results(runs, damaged.append)
+    found = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
     boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
-    for line in damaged:
-        err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not boards:
         where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
@@ -407,20 +354,25 @@ def compare(
     boards: Annotated[Path, typer.Option(help="Where <dataset>/<task>.toml declares baseline and margin.")] = BOARDS,
     as_json: Json = False,
 ) -> None:
-    """Compare rows by paired differences and tests. Also says how small a difference could have been seen."""
+    """Compare rows by paired differences and tests. Also says how small a difference could have been seen.
+
+    Where rows are looked for by name, damaged runs are named and left out, with exit code 1.
+    """
     from bench.reporting.comparisons import compared
     from bench.reporting.pages import plan_in
     from bench.reporting.selection import select_rows
     from bench.reporting.tables import comparison_tables
     from bench.reporting.truth import truth_of
 
-    chosen = select_rows(rows, runs, truth_of(data), task, fraction)
+    damaged: list[str] = []
+    chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
     found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
     if as_json:
         print(json.dumps(found.as_data(), indent=1))
-        return
-    for shown in comparison_tables(found):
-        out.print(shown)
+    else:
+        for shown in comparison_tables(found):
+            out.print(shown)
+    raise SystemExit(1 if damaged else 0)
 
 
 @app.command()
@@ -428,8 +380,13 @@ def score(
     file: Annotated[Path, typer.Argument(help="CSV: ecg_id and a column a label; or npz: ecg_id, labels, y_score.")],
     task: Annotated[str, typer.Option(help="The task whose labels they are.")],
     name: Annotated[str, typer.Option(help="What boards call it.")],
-    scale: Annotated[Scale | None, typer.Option(help="What the scores are. [default: unknown: no calibration]")] = None,
-    compat: Annotated[Compat | None, typer.Option(help="Also as old tables gave it: record-level draws.")] = None,
+    scale: Annotated[
+        Literal["logit", "probability"] | None,
+        typer.Option(help="What the scores are. [default: unknown: no calibration]"),
+    ] = None,
+    compat: Annotated[
+        Literal["strodthoff2020"] | None, typer.Option(help="Also as old tables gave it: record-level draws.")
+    ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the training records it was trained on.")] = 1.0,
     draw: Annotated[int, typer.Option(min=0)] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
@@ -698,6 +655,12 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _leave_out(damaged: list[str], line: str) -> None:
+    """Say at once what is damaged, as what is left may not do; and keep it for the exit code."""
+    err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    damaged.append(line)
 
 
 def _note(line: str) -> None:

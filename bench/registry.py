@@ -13,7 +13,6 @@ import importlib.util
 import inspect
 import json
 import pkgutil
-import re
 import sys
 import types
 import typing
@@ -82,7 +81,7 @@ class Reference:
         """Read `name` or `name(key=value, ...)`, values being Python literals."""
         name, parenthesis, rest = text.strip().partition("(")
         name = name.rstrip()
-        hint = "; bench sweep takes several" if "," in re.sub(r"\(.*?(\)|$)", "", text) else ""
+        hint = "; bench sweep takes several" if len(split_list(text)) > 1 else ""
         if not is_name(name) or (parenthesis and not rest.endswith(")")):
             raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")
         source = f"f({rest[:-1]})" if parenthesis else "f()"
@@ -107,6 +106,25 @@ class Reference:
     def __str__(self) -> str:
         inner = ", ".join(f"{key}={value!r}" for key, value in sorted(self.arguments.items()))
         return f"{self.name}({inner})" if inner else self.name
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a list between its commas; those inside brackets or quotes belong to a part."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return [part.strip() for part in parts]
 
 
 class Registry:

@@ -80,7 +80,8 @@ def execute(cell: Cell, options: Options) -> Result:
         method = make_method(cell.method)
         phases = method.phases()
         backbone = build_backbone(cell.arch, cell.seed)
-        if wants_published(backbone, cell.init):
+        alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
+        if wants_published(backbone, cell.init) and (options.overwrite or not any(alike)):
             require_files(records, backbone.signals, cell.source_rate)  # or they are fetched for nothing
         model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)

@@ -35,6 +35,17 @@ def test_the_newest_state_comes_back(tmp_path: Path) -> None:
     assert files(tmp_path) == ["checkpoint-0002.pt", "checkpoint-0003.pt"]
 
 
+def test_the_ten_thousandth_is_newer_than_those_before(tmp_path: Path) -> None:
+    checkpoints(tmp_path).save(state(1))
+    (tmp_path / "checkpoint-0001.pt").rename(tmp_path / "checkpoint-9998.pt")
+    for epoch in (2, 3):
+        checkpoints(tmp_path).save(state(epoch))
+
+    found = checkpoints(tmp_path).newest()
+    assert found is not None and found["epoch"] == 3
+    assert files(tmp_path) == ["checkpoint-10000.pt", "checkpoint-9999.pt"]
+
+
 def test_what_other_code_left_is_not_gone_on_from(tmp_path: Path) -> None:
     before, notes = Checkpoints(tmp_path, writes=True, note=print, code="before"), list[str]()
     for epoch in (1, 2):

@@ -126,6 +126,14 @@ class Unused(Sound):
         self.idle = nn.Linear(2, 2)
 
 
+class Steep(Sound):
+    """The root of nothing has no slope."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        features = super().forward(signals)
+        return features + (features - features).sqrt()
+
+
 class NeverFrozen(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         x = self.conv(signals)
@@ -226,6 +234,7 @@ def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytes
         (Unregistered, "survives a state-dict round trip", "register tensors"),
         (LooksAtTheBatch, "treats records alone as in a batch", "with its batch"),
         (Unused, "trains every trainable parameter", "2 parameters get no gradient, first backbone.idle.weight"),
+        (Steep, "trains every trainable parameter", "the gradient of backbone.conv.weight is NaN or infinite"),
         (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
         (IdlePaths, "drops paths at the set rate", "change nothing"),
         (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers of its own"),
@@ -352,6 +361,11 @@ def test_published_outputs_are_compared(tmp_path: Path, monkeypatch: pytest.Monk
     )
     (finding,) = check_published(Reference("ecgfounder"), str(path))
     assert finding.fault is None
+
+    weights["dense.bias"][:] = torch.nan
+    torch.save({"state_dict": weights}, path)
+    (finding,) = check_published(Reference("ecgfounder"), str(path))
+    assert "ours: nan, nan" in str(finding.fault)
 
 
 def test_no_published_outputs_is_an_answer() -> None:

@@ -239,6 +239,23 @@ def test_boards_show_external_rows_and_seeds_share_one(
     assert "| other | – | external |" in page([board])
 
 
+def test_the_command_of_a_result_gives_it_again(score: Score, scores: pd.DataFrame) -> None:
+    said = [
+        score(scores, **options).cell["command"]
+        for options in ({"scale": "probability"}, {"fraction": 0.1, "draw": 2, "seed": 3})
+    ]
+
+    assert said == [
+        "bench score scores.csv --task superdiag --name other --scale probability",
+        "bench score scores.csv --task superdiag --name other --fraction 0.1 --draw 2 --seed 3",
+    ]
+
+
+def test_a_draw_of_all_records_is_refused_as_in_a_run(score: Score, scores: pd.DataFrame) -> None:
+    with pytest.raises(BenchError, match="--draw 1 has no effect on all training records"):
+        score(scores, draw=1)
+
+
 def test_two_csv_files_and_no_torch_are_enough(scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:
     scores.to_csv(tmp_path / "scores.csv", index=False)
     code = """

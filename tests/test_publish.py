@@ -274,6 +274,31 @@ def test_what_has_a_fault_is_not_published(runs: list[Path], truth: Truth, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_every_folder_that_cannot_be_read_is_a_fault(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "result.json").write_text("{")
+    copied, faults = publish([damaged, runs[0], tmp_path / "nowhere"], tmp_path / "out", truth)
+
+    assert copied == []
+    assert [fault.partition(":")[0] for fault in faults] == [
+        f"{damaged / 'result.json'} is damaged",
+        f"no finished run at {tmp_path / 'nowhere'}",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_leaves_damaged_runs_out(tables: Path, runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[0].parents[1], tmp_path / "runs")
+    (tmp_path / "runs/superdiag" / runs[0].name / "result.json").write_text("{")
+    done = bench("compare", "good (external)", "bad (external)", "--fraction", 1, "--data", tables, cwd=tmp_path)
+
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"warning: left out: runs/superdiag/{runs[0].name}/result.json is damaged")
+    assert "first minus second" in done.stdout
+
+
 def test_intervals_of_an_earlier_version_are_computed_anew(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
     old = tmp_path / runs[0].name
     shutil.copytree(runs[0], old)

@@ -64,6 +64,22 @@ def test_what_is_not_a_call_with_plain_values_is_refused(text: str) -> None:
         Reference.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_list"),
+    [
+        ("ft,lp", True),
+        ("lp(probe_epochs=2),ft", True),
+        ("net(widths=(1, 2), depth=3", False),
+        ("net(name='a,b') x", False),
+    ],
+)
+def test_only_a_list_is_sent_to_the_sweep(text: str, is_list: bool) -> None:
+    with pytest.raises(PluginError) as refused:
+        Reference.parse(text)
+
+    assert ("bench sweep takes several" in str(refused.value)) is is_list
+
+
 @pytest.mark.parametrize("value", ["1e999", "-1e999", "[0.5, (1e999,)]", "1e999j", "{'a': 1e999}"])
 def test_a_number_that_could_not_be_read_back_is_refused(value: str) -> None:
     with pytest.raises(PluginError, match="too large: it would be infinite"):

@@ -3,23 +3,26 @@
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from bench.cell import Cell
 from bench.data.prepared import PreparedSignals
-from bench.data.ptbxl import load_records
+from bench.data.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
-from bench.registry import Reference
+from bench.registry import Reference, make
 from bench.reporting.results import Result
 from bench.reporting.tracking import Tracker
 from bench.run import Options, execute, prepare_signals
 from bench.training.distributed import World
+from bench.training.model import PublishedCheckpoint
 from bench.training.weights import WEIGHTS
 
 
@@ -133,3 +136,24 @@ def test_missing_signals_are_told_before_weights_are_fetched(
 
     with pytest.raises(DataError, match=r"lacks 200 of the 200 files at 500 Hz .* --source-rate 100 takes"):
         execute(cell, Options(runs=tmp_path / "runs"))
+
+
+def test_a_finished_run_from_published_weights_is_told_without_signals(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = make("backbone", Reference("prevalence"))
+    torch.save(backbone.state_dict(), tmp_path / "published.pt")
+    monkeypatch.setattr(type(backbone), "checkpoint", PublishedCheckpoint("repo", "published.pt", "main"))
+    monkeypatch.setattr("bench.training.weights.fetch_checkpoint", lambda *_: (tmp_path / "published.pt", {}))
+    (tmp_path / "tables").mkdir()
+    for table in (TABLE, STATEMENTS):
+        shutil.copy(demo_set / table, tmp_path / "tables")
+    method = Reference.parse("lp(probe_epochs=1)")
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method)
+    options = Options(runs=tmp_path / "runs")
+    done = execute(cell, options)
+    cell = replace(cell, data=tmp_path / "tables")
+
+    assert execute(cell, options).document["weights_sha256"] == done.document["weights_sha256"]
+    with pytest.raises(DataError, match="lacks 480 of the 480 files"):
+        execute(cell, replace(options, overwrite=True))

@@ -89,6 +89,15 @@ def test_labels_that_are_too_rare_have_no_interval_of_their_own(fold: Fold) -> N
     assert common["macro"]["all"] == common["macro"]["frequent"]  # where no label is rare, both are the same
 
 
+@pytest.mark.filterwarnings("error")
+def test_without_a_fault_there_is_no_interval_over_all_labels(fold: Fold) -> None:
+    y_true, _, patients = fold
+    found = score_fold(y_true, y_true.astype(float), LABELS, patients, num_draws=20)
+
+    assert found["macro"]["all"]["auroc"] == {"value": 1.0}
+    json.dumps(found, allow_nan=False)
+
+
 def test_rare_labels_do_not_restrict_the_draws(fold: Fold) -> None:
     y_true, _, patients = fold
     alone = np.eye(150, 12, dtype=bool)

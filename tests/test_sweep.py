@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,9 +23,9 @@ from bench.cell import Cell
 from bench.errors import BenchError, Busy, DataError
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
-from bench.launch.sweep import Grid, _remarks, names, numbers, split_list
-from bench.launch.workers import Ended, run_cells, share_of
-from bench.registry import Reference, registry
+from bench.launch.sweep import Grid, _remarks, names, numbers
+from bench.launch.workers import Ended, _Pool, _Worker, run_cells, share_of
+from bench.registry import Reference, registry, split_list
 from bench.reporting.boards import make_boards
 from bench.reporting.failures import Failure
 from bench.reporting.prune import prune
@@ -57,11 +58,12 @@ def test_a_list_is_cut_at_its_own_commas(text: str, parts: list[str]) -> None:
     assert split_list(text) == parts
 
 
-def test_stars_and_groups_are_spelled_out() -> None:
-    assert names("task", "all-tasks") == ["all", "diag", "subdiag", "superdiag", "form", "rhythm"]
-    assert names("task", "*") == [plugin.name for plugin in registry().of_kind("task")]
-    assert set(names("method", "*")) >= {"ft", "lp", "lpft-sd", "scratch"}
-    assert names("backbone", "net1d_mini,*")[0] == "net1d_mini"
+def test_stars_and_groups_are_spelled_out(demo_set: Path) -> None:
+    published = ["all", "diag", "subdiag", "superdiag", "form", "rhythm"]
+    assert names("task", "all-tasks", demo_set) == published
+    assert names("task", "*", demo_set) == sorted([*published, "nondiag"]), "no task of another dataset"
+    assert set(names("method", "*", demo_set)) >= {"ft", "lp", "lpft-sd", "scratch"}
+    assert names("backbone", "net1d_mini,*", demo_set)[0] == "net1d_mini"
 
 
 def test_numbers_are_read_or_named() -> None:
@@ -121,6 +123,22 @@ def test_a_plan_knows_what_is_done(done: tuple[Path, Cell, Result], demo_set: Pa
     assert seconds == [None, pytest.approx(result.document["cost"]["seconds"])] + [None] * 2 + [seconds[1]] * 2 + [None]
 
 
+def test_a_damaged_run_does_not_stop_a_plan(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
+    runs, cell, result = done
+    shutil.copytree(runs, tmp_path / "runs")
+    damaged = tmp_path / "runs/superdiag/net-ft-seed0-00000001" / RESULT
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    options = Options(runs=tmp_path / "runs")
+    plan = make_plan([cell], options)
+
+    assert [one.state for one in plan.cells] == ["done"]
+    (line,) = _remarks(plan, options, 1, False)
+    assert line.startswith(f"damaged: {damaged} is damaged")
+    (tmp_path / "runs/superdiag" / result.folder.name / RESULT).write_text("{")
+    assert [one.state for one in make_plan([cell], options).cells] == ["to do"]
+
+
 def test_a_cell_that_ran_on_other_hardware_is_done(
     done: tuple[Path, Cell, Result], demo_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,8 +184,9 @@ def test_weights_from_a_file_count_by_what_is_in_it(demo_set: Path, tmp_path: Pa
     assert states([cell], runs) == ["to do"], "whoever runs it will say what is missing"
 
 
-def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path, tmp_path: Path) -> None:
-    plan = make_plan([probe(demo_set), probe(demo_set, init="pretrained")], Options(runs=tmp_path))
+@pytest.mark.parametrize("init", ["pretrained", "pretrained@abc"])
+def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path, tmp_path: Path, init: str) -> None:
+    plan = make_plan([probe(demo_set), probe(demo_set, init=init)], Options(runs=tmp_path))
 
     assert (len(plan.cells), plan.left_out) == (1, 1)
 
@@ -408,6 +427,23 @@ def test_workers_give_the_results_of_single_runs(demo_set: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_killed_without_a_cell_ends_no_other(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = _Pool._settle
+
+    def killed(pool: _Pool, worker: _Worker, one: Ended) -> None:
+        settle(pool, worker, one)
+        worker.process.kill()
+        worker.process.join()
+
+    monkeypatch.setattr(_Pool, "_settle", killed)
+    slow = replace(probe(demo_set), arch=Reference("net1d_mini"))
+
+    assert not any(one.failure for one in ended([probe(demo_set), slow], tmp_path, jobs=2))
+
+
+@pytest.mark.slow
 def test_cells_of_two_processes_each(demo_set: Path, tmp_path: Path) -> None:
     cell = probe(demo_set)
     good, bad = ended([cell, probe(demo_set, init="nowhere.pt")], tmp_path, nproc=2)
@@ -549,6 +585,27 @@ def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], 
     assert f"00000007/{RESULT} is damaged" in by_number["7"].reason
     with pytest.raises(DataError, match="no runs at"):
         survey(tmp_path / "nowhere")
+
+
+def test_a_survey_stands_runs_that_end_meanwhile(tmp_path: Path) -> None:
+    folder, failure, over = tmp_path / "superdiag/x-ft-seed0-00000001.unfinished", tmp_path / "y.failed", False
+
+    def end_and_begin() -> None:
+        while not over:
+            folder.mkdir(parents=True, exist_ok=True)
+            Failure.now("bench run", "test", "a reason", "").write(failure)
+            folder.rename(tmp_path / "superdiag/x-ft-seed0-00000001")
+            failure.unlink()
+            (tmp_path / "superdiag/x-ft-seed0-00000001").rmdir()
+
+    thread = threading.Thread(target=end_and_begin)
+    thread.start()
+    try:
+        for _ in range(500):
+            assert {one.state for one in survey(tmp_path)} <= {"unfinished", "failed"}
+    finally:
+        over = True
+        thread.join()
 
 
 def test_the_head_of_a_result_is_what_stands_before_its_metrics(done: tuple[Path, Cell, Result]) -> None:

@@ -187,11 +187,17 @@ def test_a_dry_run_names_the_trials_and_what_is_done(
 
 
 @pytest.mark.slow
-def test_the_same_command_runs_nothing_again(tuned: tuple[Path, list[Tuned], list[Cell], Options]) -> None:
-    runs, found, cells, options = tuned
+def test_the_same_command_runs_nothing_again_and_a_damaged_run_does_not_stop_it(
+    tuned: tuple[Path, list[Tuned], list[Cell], Options], tmp_path: Path
+) -> None:
+    _, found, cells, options = tuned
+    runs = tmp_path / "runs"
+    shutil.copytree(tuned[0], runs)
+    (runs / "damaged").mkdir()
+    (runs / "damaged" / RESULT).write_text("{")
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")}
 
-    again = tune(cells, 3, options, console=QUIET)
+    again = tune(cells, 3, replace(options, runs=runs), console=QUIET)
 
     assert [one.best for one in again] == [one.best for one in found]
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")} == before

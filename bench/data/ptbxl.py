@@ -78,7 +78,7 @@ def _parse_codes(text: object, ecg_id: object, folder: Path) -> dict[str, float]
         if not all(0 <= likelihood <= 100 for likelihood in parsed.values()):
             raise ValueError("a likelihood is in percent")
         return parsed
-    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, AttributeError, TypeError, OverflowError, MemoryError, RecursionError):
         raise DataError(
             f"{folder / TABLE}: scp_codes of ecg_id {ecg_id} is {str(text)[:60]!r}, "
             "expected a mapping such as {'NORM': 100.0, 'SR': 0.0}"

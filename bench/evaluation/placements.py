@@ -31,7 +31,7 @@ def summarize_all_labels(
 
     The runs are in independent groups (`bootstrap.by_draw`), each of which counts as one.
 
-    NaN bounds where no label is frequent: there is nothing to borrow from.
+    NaN bounds where no frequent label is ranked with a fault: there is nothing to borrow from.
     """
     chosen = metrics.defined(y_true)
     y_true, is_rare = np.asarray(y_true).astype(bool)[:, chosen], ~metrics.frequent(y_true)[chosen]
@@ -88,11 +88,12 @@ def difference_p(
 def _variance_of_rare_positives(y_true: Bools, deviation: Floats, auroc: Floats, is_rare: Bools) -> float:
     """Of one positive of one rare label. The frequent labels' mean AUROC counts as one rare label's: so a few rare
     labels that happen to be ranked without a fault do not look certain."""
-    if is_rare.all():
-        return np.nan
     frequent = auroc[~is_rare]
+    bound = np.sum(frequent * (1 - frequent))
+    if bound == 0:
+        return np.nan
     squares = np.where(y_true, np.square(deviation), 0).sum(axis=0)[~is_rare]
-    reached = np.sum(squares / (y_true.sum(axis=0)[~is_rare] - 1)) / np.sum(frequent * (1 - frequent))
+    reached = np.sum(squares / (y_true.sum(axis=0)[~is_rare] - 1)) / bound
     mean = (auroc[is_rare].sum() + frequent.mean()) / (is_rare.sum() + 1)
     return float(reached * mean * (1 - mean))
 

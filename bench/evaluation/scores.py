@@ -77,7 +77,9 @@ def score_fold(
         if found and chosen.any() and not (chosen & ~sets["frequent"]).any():
             return asdict(summarize([found[metric].macro(chosen)]).interval)
         if patient_id is not None and metric == "auroc" and chosen is sets["all"] and sets["frequent"].any():
-            return asdict(summarize_all_labels(patient_id, y_true, [[y_score]]).interval)
+            interval = summarize_all_labels(patient_id, y_true, [[y_score]]).interval
+            if not np.isnan(interval.low):
+                return asdict(interval)
         value: Floats = metrics.macro(values[metric], chosen)
         return {"value": None if np.isnan(value) else float(value)}
 

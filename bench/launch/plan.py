@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +20,7 @@ from bench.launch.workers import failure_path
 from bench.provenance import identify, plugin_facts
 from bench.registry import Reference, why_it_fails
 from bench.reporting.failures import Failure
-from bench.reporting.results import find_runs, identity, load_head
+from bench.reporting.results import find_heads, identity
 from bench.run import Options, make_backbone, make_method, make_split
 from bench.training.checkpoint import KEPT
 from bench.training.model import Backbone, count_parameters
@@ -65,6 +65,8 @@ class Plan:
     """Disk for the checkpoints of one running cell, the largest."""
     lacking: Mapping[str, str]
     """Why the signals of a backbone that is left to run cannot be read, by its name."""
+    damaged: Sequence[str]
+    """Why finished runs cannot be read. Whichever cell left one is left to run, and fails on it."""
 
     def of(self, *states: State) -> list[Planned]:
         """The cells in any of these states."""
@@ -117,14 +119,15 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
     machines that may have other hardware, are finished in whatever precision `auto` was there.
     """
     facts = _Facts(cells[0].data)
-    finished = _finished(options)
+    damaged: list[str] = []
+    finished = _finished(options, damaged.append)
     known = {tuple(head["cell"][key] for key in PLACE) for heads in finished.values() for head in heads}
     taken = _taken(head for heads in finished.values() for head in heads)
     planned: dict[str, Planned] = {}
     left_out = 0
     for cell in cells:
         start = facts.init_of(cell)
-        if start == "pretrained" and not facts.is_published(cell):
+        if start.partition("@")[0] == "pretrained" and not facts.is_published(cell):
             left_out += 1
             continue
         if (command := replace(cell, init=start).command()) in planned:
@@ -151,14 +154,14 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         sum(facts.result_bytes(cell, keep) for cell in left),
         max((facts.run_bytes(cell) for cell in left), default=0),
         {name: reason for name, cell in archs.items() if (reason := facts.lacking(cell))},
+        damaged,
     )
 
 
-def _finished(options: Options) -> dict[str, list[dict[str, Any]]]:
+def _finished(options: Options, told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
     """Identity, with drawn weights as such -> what its results say, for every finished run of this stage."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for folder in find_runs(options.runs):
-        head = load_head(folder)
+    for _, head in find_heads(options.runs, told):
         if head["stage"] == options.stage and "backbone" in head:
             start = DRAWN if head["init"]["name"] == "random" else head["init"]["sha256"]
             found[identity({**head, "init": {"sha256": start}})].append(head)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 from bench.cell import Cell
-from bench.data.tasks import PUBLISHED_TASKS
+from bench.data.datasets import load_records
+from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError
 from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
 from bench.launch.workers import default_jobs, run_cells
-from bench.registry import Kind, Plugin, Reference, registry
+from bench.registry import Kind, Plugin, Reference, registry, split_list
 from bench.reporting.listing import table
 from bench.run import Options
 
@@ -58,9 +59,9 @@ class Grid:
         """The grid that the options of the command line spell."""
         return cls(
             data=data,
-            tasks=names("task", task),
-            archs=[Reference.parse(name) for name in names("backbone", arch)],
-            methods=[Reference.parse(name) for name in names("method", method)],
+            tasks=names("task", task, data),
+            archs=[Reference.parse(name) for name in names("backbone", arch, data)],
+            methods=[Reference.parse(name) for name in names("method", method, data)],
             inits=split_list(init) if init else [None],
             fractions=numbers("--fraction", fraction, float),
             draws=numbers("--draw", draw, int),
@@ -95,30 +96,16 @@ class Grid:
         return list(found.values())
 
 
-def split_list(text: str) -> list[str]:
-    """The parts of a list between its commas; those inside brackets or quotes belong to a part."""
-    parts, depth, quote = [""], 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter in "([{":
-            depth += 1
-        elif letter in ")]}":
-            depth -= 1
-        elif letter == "," and depth == 0:
-            parts.append("")
-            continue
-        parts[-1] += letter
-    return [part.strip() for part in parts]
+def names(kind: Kind, text: str, data: Path) -> list[str]:
+    """The names in a list; `*` is every registered one, `all-tasks` the six tasks that PTB-XL is published with.
 
-
-def names(kind: Kind, text: str) -> list[str]:
-    """The names in a list; `*` is every registered one, `all-tasks` the six tasks that PTB-XL is published with."""
+    Of tasks `*` is those of the dataset in `data`.
+    """
     found: list[str] = []
     for part in split_list(text):
-        if part == "*":
+        if part == "*" and kind == "task":
+            found += [task.name for task in tasks_of(load_records(data))]
+        elif part == "*":
             found += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
         elif kind == "task" and part.replace("_", "-") == "all-tasks":
             found += PUBLISHED_TASKS
@@ -220,6 +207,8 @@ def _remarks(plan: Plan, options: Options, jobs: int, rerun_stale: bool) -> Iter
             f"disk: {spell_bytes(plan.result_bytes)} for results{kept}, up to {spell_bytes(at_once * plan.run_bytes)} "
             f"more for checkpoints while they run; {spell_bytes(free)} free" + (": not enough" if need > free else "")
         )
+    for reason in plan.damaged:
+        yield f"damaged: {reason}"
     for arch, reason in plan.lacking.items():
         yield f"will fail: {arch}: {reason}"
     if plan.left_out:

@@ -15,7 +15,7 @@ from bench.errors import BenchError, Diverged
 from bench.launch.workers import Ended, run_cells
 from bench.registry import Reference, find, normalize, resolve
 from bench.reporting.listing import table
-from bench.reporting.results import find_runs, load_head, record_search
+from bench.reporting.results import find_heads, record_search
 
 if TYPE_CHECKING:
     from bench.run import Options
@@ -96,7 +96,7 @@ def tune(
         for cell in group:
             winners.append(replace(cell, method=Reference.parse(best.method)))
             searches[repr(winners[-1])] = _record(group[0], tries)
-    plain = {folder for folder in find_runs(options.runs) if "search" not in load_head(folder)}
+    plain = {folder for folder, head in find_heads(options.runs) if "search" not in head}
 
     def record(end: Ended) -> None:
         """Say in a result what was tried; not in one that was there before and that no search had made."""

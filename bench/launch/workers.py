@@ -174,7 +174,7 @@ class _Pool:
                 self._fail(worker, *rest)
 
     def _bury(self, worker: _Worker) -> None:
-        """A worker has died: its cell has failed, and another takes its place."""
+        """A worker has died: the cell that it had has failed, and another takes its place."""
         worker.process.join()
         worker.pipe.close()
         code = worker.process.exitcode
@@ -182,9 +182,10 @@ class _Pool:
         last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
         killed = signal.Signals(-code).name if code is not None and code < 0 else ""
         reason = f"its process was killed by {killed}" if killed else last or f"its process ended with exit code {code}"
-        if worker.cell is None:
+        if worker.cell is not None:
+            self._fail(worker, reason, said)
+        elif not worker.began:
             raise BenchError(f"a worker ended before it had a cell: {reason}")
-        self._fail(worker, reason, said)
         self.workers[worker.slot] = self._start(worker.slot)
 
     def _fail(self, worker: _Worker, reason: str, details: str) -> None:

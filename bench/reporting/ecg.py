@@ -17,6 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.data.info import HIDDEN_AGE, SEXES
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
@@ -47,7 +48,6 @@ STYLE: dict[Any, Any] = {
 }
 ENDINGS = (".svg", ".png")
 DPI = 150
-SEXES = {0: "male", 1: "female"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def _header(records: Records, ecg_id: int) -> list[str]:
     row: dict[str, Any] = dict(records.table.loc[ecg_id])
     sex = SEXES.get(row.get("sex", -1), "sex unknown")
     age = float(pd.to_numeric(row.get("age", np.nan), errors="coerce"))
-    years = "over 89 years" if age == 300 else "age unknown" if np.isnan(age) else f"{age:.0f} years"
+    years = "over 89 years" if age == HIDDEN_AGE else "age unknown" if np.isnan(age) else f"{age:.0f} years"
     texts: list[str] = []
     for code, likelihood in row["scp_codes"].items():
         known: object = records.statements["description"].get(code) if "description" in records.statements else None

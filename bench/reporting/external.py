@@ -57,6 +57,8 @@ def score_external(
         raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
     if not 0 < fraction <= 1:
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
+    if draw and fraction == 1:
+        raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
     given = read_scores(file)
     records = load_records(data)
     table = label_table(records, find_task(task))
@@ -74,7 +76,7 @@ def score_external(
         except DataError as error:
             raise DataError(f"{file}, fold {fold} of {task}: {error}") from None
         predictions[fold] = Predictions(folds[fold].ecg_id, table.labels, as_logits(scores, scale, file))
-    cell = {
+    cell: dict[str, Any] = {
         "task": table.task,
         "arch": name,
         "method": EXTERNAL,
@@ -84,8 +86,8 @@ def score_external(
         "seed": seed,
         "source_rate": None,
         "precision": None,
-        "command": _command(file, table.task, name, scale),
     }
+    cell["command"] = _command(file, cell, scale)
     document: dict[str, Any] = {
         "stage": "test",
         "cell": cell,
@@ -135,8 +137,12 @@ def _scored(predictions: Predictions, truth: LabelTable, fold: int) -> dict[str,
     return score_fold(truth.y_true, predictions.logits, truth.labels, patients)
 
 
-def _command(file: Path, task: str, name: str, scale: str | None) -> str:
-    words = ["bench", "score", file.name, "--task", task, "--name", name, *(["--scale", scale] if scale else [])]
+def _command(file: Path, cell: Mapping[str, Any], scale: str | None) -> str:
+    """The command line that gives this result, where the file lies and on the dataset in its usual place."""
+    words = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
+    words += ["--scale", scale] if scale else []
+    words += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
+    words += ["--seed", str(cell["seed"])] if cell["seed"] else []
     return shlex.join(words)
 
 

@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
-    results = [load_result(folder) for folder in folders]
-    faults = [
-        f"{result.folder}: {fault}" for result in results for fault in faults_of(result, truth, with_intervals=False)
-    ]
+    results, faults = _judged(folders, truth, with_intervals=False)
     if faults:
         return [], faults
     copied = []
@@ -56,6 +53,20 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
         (place / RESULT).write_text(text + "\n", encoding="utf-8")
         copied.append(place)
     return copied, []
+
+
+def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = True) -> tuple[list[Result], list[str]]:
+    """The results in these folders, and the faults of all, a line each; what cannot be read is one."""
+    results, faults = [], []
+    for folder in folders:
+        try:
+            result = load_result(folder)
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        faults += [f"{folder}: {fault}" for fault in faults_of(result, truth, with_intervals=with_intervals)]
+        results.append(result)
+    return results, faults
 
 
 def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
@@ -161,15 +172,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
 
     Without the dataset, pages are checked against what the results say of themselves only.
     """
-    results, faults = [], []
-    for path in sorted(folder.rglob(RESULT)):
-        try:
-            result = load_result(path.parent)
-        except DataError as error:
-            faults.append(str(error))
-            continue
-        faults += [f"{result.folder}: {fault}" for fault in faults_of(result, truth)]
-        results.append(result)
+    results, faults = _judged([path.parent for path in sorted(folder.rglob(RESULT))], truth)
     if not results and not faults:
         return [f"{folder}: no published result"]
     if faults:

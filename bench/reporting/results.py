@@ -359,6 +359,17 @@ def find_runs(runs: Path) -> list[Path]:
     return sorted(found)
 
 
+def find_heads(runs: Path, told: Callable[[str], None] = lambda line: None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder and head of every finished run below a folder, in order; `told` hears which are damaged, and why."""
+    for folder in find_runs(runs):
+        try:
+            head = load_head(folder)
+        except DataError as error:
+            told(str(error))
+        else:
+            yield folder, head
+
+
 def find_results(runs: Path, told: Callable[[str], None] | None = None) -> Iterator[Result]:
     """Every finished run below a folder, in the order of their paths.
 

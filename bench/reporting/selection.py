@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +28,24 @@ class Selection:
 
 
 def select_rows(
-    names: Sequence[str], runs: Path, truth: LabelsOf, task: str | None = None, fraction: float | None = None
+    names: Sequence[str],
+    runs: Path,
+    truth: LabelsOf,
+    task: str | None = None,
+    fraction: float | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Selection:
-    """The rows of these names. A run folder stands for itself; a row name for all its runs at one task and fraction."""
+    """The rows of these names. A run folder stands for itself; a row name for all its runs at one task and fraction.
+
+    With `told`, damaged runs are left out where rows are looked for: see `find_results`.
+    """
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
     folders = {name: load_result(Path(name)) for name in names if (Path(name) / RESULT).is_file()}
     wanted = [name for name in names if name not in folders]
     chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
     if wanted:
-        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction)
+        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction, told)
     first = chosen[names[0]][0]
     for name in names:
         for run in chosen[name]:
@@ -71,9 +79,10 @@ def _by_name(
     truth: LabelsOf,
     task: str | None,
     fraction: float | None,
+    told: Callable[[str], None] | None,
 ) -> dict[str, list[Result]]:
     places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
-    for result in find_results(runs):
+    for result in find_results(runs, told):
         if result.incompatible is not None or result.document["stage"] != "test":
             continue
         if task in (None, result.cell["task"]) and fraction in (None, result.cell["fraction"]):

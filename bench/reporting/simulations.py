@@ -21,7 +21,7 @@ from scipy.stats import norm
 
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import PUBLISHED_TASKS, LabelTable, find_task, label_table
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Draws, Interval, draw, resample, summarize
 from bench.evaluation.compare import holm
@@ -30,7 +30,6 @@ from bench.evaluation.placements import summarize_all_labels
 from bench.reporting.comparisons import ALPHA, Comparison, ScoredRow, ScoredRun, compare_pairs
 from bench.reporting.pages import ALL_LABELS, SIMULATIONS
 
-TASKS = ("all", "diag", "subdiag", "superdiag", "form", "rhythm")
 PATIENT, LABELS, MODELS = 0.25, 0.16, 0.5
 """Shares of a score's variance: what a patient's records share, what labels share, what compared models share."""
 AUROCS: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -187,7 +186,7 @@ def every_third_label(truth: LabelTable) -> LabelTable:
 def simulate(data: Path, scale: float = 1.0) -> Iterator[Rate]:
     """All rates on the fold 10 of the dataset in `data`; `scale` shortens the simulations."""
     records = load_records(data)
-    tables = {task: label_table(records, find_task(task)) for task in TASKS}
+    tables = {task: label_table(records, find_task(task)) for task in PUBLISHED_TASKS}
     tests = {task: table.select(table.strat_fold == TEST_FOLD) for task, table in tables.items()}
     for truth in tests.values():
         yield from coverage(truth, int(1000 * scale))

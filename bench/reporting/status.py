@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def survey(runs: Path) -> list[Found]:
     found = [_finished(folder, changed) for folder in find_runs(runs)]
     done = {(one.command, _stage(one.path)) for one in found}
     failed = {(one.command, stage): one for one, stage in _failed(runs) if (one.command, stage) not in done}
-    for path in runs.rglob(f"*{UNFINISHED}"):
+    for path in _below(runs, UNFINISHED):
         one = _unfinished(path)
         if one.state == "running":
             failed.pop((one.command, _stage(path)), None)
@@ -54,9 +55,16 @@ def _stage(folder: Path) -> str:
 
 
 def _failed(runs: Path) -> Iterator[tuple[Found, str]]:
-    for path in runs.rglob(f"[!.]*{FAILED}"):
-        failure = Failure.read(path)
-        yield Found("failed", path, failure.command, failure.reason, failure.at), failure.stage
+    for path in _below(runs, FAILED):
+        with contextlib.suppress(FileNotFoundError):  # its cell has just been run again
+            failure = Failure.read(path)
+            yield Found("failed", path, failure.command, failure.reason, failure.at), failure.stage
+
+
+def _below(runs: Path, ending: str) -> Iterator[Path]:
+    """What is named so and not hidden; unlike `rglob`, folders may be renamed meanwhile, as runs do when they end."""
+    for folder, inner, files in os.walk(runs):
+        yield from (Path(folder) / name for name in [*inner, *files] if name.endswith(ending) and name[0] != ".")
 
 
 def as_data(found: Sequence[Found]) -> dict[str, Any]:

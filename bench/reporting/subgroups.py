@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
@@ -36,7 +37,7 @@ def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
             name = f"under {high}" if low == 0 else f"{low} and over" if high == AGES[-1] else f"{low} to {high - 1}"
             yield "age", name, np.asarray((age >= low) & (age < high))
     if "sex" in people:
-        for code, name in ((0, "male"), (1, "female")):
+        for code, name in SEXES.items():
             yield "sex", name, np.asarray(people["sex"] == code)
     for column in ("device", "site"):
         if column in people:

@@ -36,11 +36,11 @@ class Checkpoints:
         self._began = self._saved if began is None else began
         self._seconds_before = 0.0
         self._damaged: set[Path] = set()
-        self._number = max((int(path.stem.rpartition("-")[2]) for path in self._files()), default=0)
+        self._number = max(map(_number_of, self._files()), default=0)
 
     def _files(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob("checkpoint-*.pt"))
+        return sorted(self.folder.glob("checkpoint-*.pt"), key=_number_of)
 
     def newest(self) -> dict[str, Any] | None:
         """The newest state of this code that can be read; others are named and passed over."""
@@ -95,3 +95,7 @@ class Checkpoints:
         """The run is done."""
         for path in [*self._files(), *self.folder.glob(".checkpoint-*.part")]:
             path.unlink()
+
+
+def _number_of(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
