@@ -32,12 +32,14 @@ TOLERANCE = 1e-6
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
     """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is.
 
-    The copies' metrics are computed anew: the run must have had the same values, but its intervals may be those of an
+    Folders of unfinished or failed runs and of trials are left out, so that `runs/<task>/*` may be given; of nothing
+    but such folders the first is a fault. The copies' metrics are computed anew: the run must have had the same values, but its intervals may be those of an
     earlier version.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
-    results = [load_result(folder) for folder in folders]
+    finished = [load_result(folder) for folder in folders if (folder / RESULT).is_file()] or [load_result(folders[0])]
+    results = [result for result in finished if result.document["stage"] == "test"] or finished[:1]
     faults = [
         f"{result.folder}: {fault}" for result in results for fault in faults_of(result, truth, with_intervals=False)
     ]
