@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 from bench.cell import Cell
-from bench.data.tasks import PUBLISHED_TASKS
+from bench.data.datasets import load_records
+from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError
 from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
 from bench.launch.workers import default_jobs, run_cells
@@ -58,9 +59,9 @@ class Grid:
         """The grid that the options of the command line spell."""
         return cls(
             data=data,
-            tasks=names("task", task),
-            archs=[Reference.parse(name) for name in names("backbone", arch)],
-            methods=[Reference.parse(name) for name in names("method", method)],
+            tasks=names("task", task, data),
+            archs=[Reference.parse(name) for name in names("backbone", arch, data)],
+            methods=[Reference.parse(name) for name in names("method", method, data)],
             inits=split_list(init) if init else [None],
             fractions=numbers("--fraction", fraction, float),
             draws=numbers("--draw", draw, int),
@@ -114,11 +115,14 @@ def split_list(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def names(kind: Kind, text: str) -> list[str]:
-    """The names in a list; `*` is every registered one, `all-tasks` the six tasks that PTB-XL is published with."""
+def names(kind: Kind, text: str, data: Path) -> list[str]:
+    """The names in a list; `*` is every registered one, of tasks those of the dataset at `data`, `all-tasks` the six
+    that PTB-XL is published with."""
     found: list[str] = []
     for part in split_list(text):
-        if part == "*":
+        if part == "*" and kind == "task":
+            found += [one.name for one in tasks_of(load_records(data))]
+        elif part == "*":
             found += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
         elif kind == "task" and part.replace("_", "-") == "all-tasks":
             found += PUBLISHED_TASKS
