@@ -162,7 +162,7 @@ def test_other_separators_are_one_line(
 
 def test_an_empty_file_of_scores_is_one_line(tables: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").touch()
-    with pytest.raises(DataError, match="needs one column ecg_id .*; it has none$"):
+    with pytest.raises(DataError, match=r"needs one column ecg_id .*; it has none$"):
         score_external(tmp_path / "scores.csv", "superdiag", "other", tables, tmp_path / "runs")
 
 

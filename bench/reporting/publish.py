@@ -33,8 +33,8 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
     """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is.
 
     Folders of unfinished or failed runs and of trials are left out, so that `runs/<task>/*` may be given; of nothing
-    but such folders the first is a fault. The copies' metrics are computed anew: the run must have had the same values, but its intervals may be those of an
-    earlier version.
+    but such folders the first is a fault. The copies' metrics are computed anew: the run must have had the same values,
+    but its intervals may be those of an earlier version.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
