@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -105,7 +106,14 @@ def _keep(file: Path, text: str) -> None:
 
 
 def _facts(plugin: Plugin) -> dict[str, Any]:
-    return {"name": plugin.name, "what": plugin.summary, "from": plugin.distribution}
+    return {"name": plugin.name, "what": _what(plugin), "from": plugin.distribution}
+
+
+def _what(plugin: Plugin) -> str:
+    """Its first sentence, and the hyper-parameters that a reference may set, with their defaults."""
+    found = inspect.signature(plugin.make).parameters.values()
+    named = ", ".join(str(one.replace(annotation=one.empty)) for one in found)
+    return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
 
 def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
     reason = f"needs {', '.join(missing)}" if missing else why_it_fails(make_without_memory) and why_it_fails(make)
     if reason:
         facts: dict[str, Any] = dict.fromkeys(("parameters", "Hz", "window", "residual", "init"), "-")
-        return {"name": plugin.name, **facts, "what": f"({reason}) {plugin.summary}", "from": plugin.distribution}
+        return {"name": plugin.name, **facts, "what": f"({reason}) {_what(plugin)}", "from": plugin.distribution}
     backbone = made[-1]
     spec, published = backbone.signals, backbone.checkpoint
     return {
@@ -140,6 +148,6 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
         "window": "all" if spec.window_s is None else f"{spec.window_s:g} s",
         "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
         "init": "pretrained, random" if published else "random",
-        "what": plugin.summary + (f" Weights: {published.repo}." if published else ""),
+        "what": _what(plugin) + (f" Weights: {published.repo}." if published else ""),
         "from": plugin.distribution,
     }

@@ -56,13 +56,15 @@ class Finding:
 def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterator[Finding]:
     """Check the backbone or the method of this name, both where they share it; `arch` is what a method is tried on."""
     kinds = registry().kinds_of(reference.name)
+    if not kinds:
+        raise registry().unknown(("method", "backbone"), reference.name)
     if arch and "method" not in kinds:
         raise BenchError(f"--arch says what a method is checked on, and {reference.name} is none")
     if "method" in kinds and "backbone" in kinds:
         yield Finding(f"{reference.name} is the name of a method and of a backbone, and both are checked", None)
     if "method" in kinds:
         yield from check_method(reference, arch or TRIED_ON)
-    if "backbone" in kinds or "method" not in kinds:
+    if "backbone" in kinds:
         yield from check_backbone(reference)
 
 

@@ -16,7 +16,7 @@ import pkgutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
@@ -183,18 +183,22 @@ class Registry:
                 self.plugins[key] = replace(plugin, distribution=self._importing)
 
     def find(self, kind: Kind, name: str) -> Plugin:
-        """The plugin of that name, or a PluginError that suggests the nearest and names what failed to import."""
+        """The plugin of that name; raises where there is none."""
         plugin = self.plugins.get((kind, _canonical(name)))
-        if plugin:
-            return plugin
-        known = {key: p.name for (k, key), p in sorted(self.plugins.items()) if k == kind}
+        if plugin is None:
+            raise self.unknown((kind,), name)
+        return plugin
+
+    def unknown(self, kinds: Sequence[Kind], name: str) -> PluginError:
+        """What to say of a name that none of these kinds has: the nearest, and what failed to import."""
+        known = {key: p.name for (k, key), p in sorted(self.plugins.items()) if k in kinds}
         near = difflib.get_close_matches(_canonical(name), known, n=1)
-        message = f"unknown {kind} {name!r}."
+        message = f"unknown {' or '.join(kinds)} {name!r}."
         message += f" Did you mean {known[near[0]]!r}?" if near else ""
         message += f" Known: {', '.join(known.values())}."
         for module, reason in self.broken.items():
             message += f" Plugin {module} failed to import: {reason.rstrip('.')}."
-        raise PluginError(message)
+        return PluginError(message)
 
     def kinds_of(self, name: str) -> list[Kind]:
         """The kinds of which there is a plugin of that name."""

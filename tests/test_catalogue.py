@@ -93,6 +93,13 @@ def test_says_what_a_backbone_is() -> None:
     }
 
 
+def test_says_what_may_be_set_and_what_it_is_otherwise() -> None:
+    what = {entry["name"]: entry["what"] for entry in catalogue().entries["methods"] + catalogue().entries["archs"]}
+
+    assert " Takes probe_epochs=30, probe_lr=" in what["lp"]
+    assert "Takes" not in what["net1d_mini"]
+
+
 def test_counts_the_tasks_of_a_dataset(demo_set: Path) -> None:
     rows = {row["name"]: row for row in counted_tasks(demo_set)}
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.conformance import Finding, check_backbone, check_method, check_plugin, check_published
-from bench.errors import BenchError, CheckpointError
+from bench.errors import BenchError, CheckpointError, PluginError
 from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
 from bench.registry import _REGISTRY, Reference, make, registry
 from bench.training.model import Classifier
@@ -222,6 +222,11 @@ def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytes
 
     assert found[0].check == "n_o is the name of a method and of a backbone, and both are checked"
     assert [finding.check for finding in found[1:]] == ["declares phases", "of the backbone"]
+
+
+def test_an_unknown_name_is_a_mistake_and_no_fault_of_a_backbone() -> None:
+    with pytest.raises(PluginError, match=r"^unknown method or backbone 'lpf'\. Did you mean 'lp"):
+        next(check_plugin(Reference("lpf")))
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,12 @@ def test_other_separators_are_one_line(
         score_external(tmp_path / "scores.csv", "superdiag", "other", tables, tmp_path / "runs")
 
 
+def test_an_empty_file_of_scores_is_one_line(tables: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").touch()
+    with pytest.raises(DataError, match=r"needs one column ecg_id .*; it has none$"):
+        score_external(tmp_path / "scores.csv", "superdiag", "other", tables, tmp_path / "runs")
+
+
 def test_transposed_scores_are_one_line(scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:
     labels = [name for name in scores if name != "ecg_id"]
     arrays = {"ecg_id": scores["ecg_id"], "labels": labels, "y_score": scores[labels].to_numpy().T}

@@ -277,6 +277,12 @@ def test_a_source_rate_that_ptbxl_has_not_is_refused(small: Path, asked: int) ->
         choose_source_rate(load_records(small), RAW, asked)
 
 
+def test_a_rate_that_is_not_there_is_not_advised(small: Path, cache: Path) -> None:
+    (small / "records100/00000/00001_lr.dat").unlink()
+    with pytest.raises(DataError, match=r"lacks 1 of the 48 files at 100 Hz .*; complete the folder$"):
+        prepare_signals(load_records(small), SignalSpec(100, "zscore"))
+
+
 def test_500_hz_of_a_folder_with_100_hz_names_the_way_out(small: Path, cache: Path) -> None:
     records = load_records(small)
     with pytest.raises(DataError) as caught:

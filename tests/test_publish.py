@@ -15,6 +15,7 @@ import pytest
 from bench.data.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
+from bench.errors import DataError
 from bench.reporting import boards
 from bench.reporting.boards import make_boards
 from bench.reporting.external import score_external
@@ -297,6 +298,19 @@ def test_a_comparison_leaves_damaged_runs_out(tables: Path, runs: list[Path], tm
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"warning: left out: runs/superdiag/{runs[0].name}/result.json is damaged")
     assert "first minus second" in done.stdout
+
+
+def test_trials_and_failed_runs_beside_it_do_not_stop_a_run(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    trial, failed = tmp_path / f"{runs[0].name}-val", tmp_path / "other.failed"
+    shutil.copytree(runs[0], trial)
+    edit_json(stage="val")(trial)
+    failed.write_text("Traceback")
+    copied, faults = publish([trial, runs[0], failed], tmp_path / "out", truth)
+
+    assert faults == []
+    assert [path.name for path in copied] == [runs[0].name]
+    assert "it stopped before fold 10" in publish([trial, failed], tmp_path / "out", truth)[1][0]
+    assert "no finished run at" in publish([failed], tmp_path / "out", truth)[1][0]
 
 
 def test_intervals_of_an_earlier_version_are_computed_anew(runs: list[Path], truth: Truth, tmp_path: Path) -> None:

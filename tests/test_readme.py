@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from bench.reporting.results import row_name
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -28,3 +30,12 @@ def test_the_board_of_the_readme_is_the_published_one() -> None:
         assert method == theirs[3].partition("(")[0]
         assert recipe == theirs[4]
         assert scores == theirs[5:8]
+
+
+def test_rows_are_compared_by_names_that_stand_for_one_row_each() -> None:
+    """A glob such as ecgfounder-ft-* finds ft-sd and trials too, and of each seed a row of its own."""
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("bench compare")]
+
+    assert [re.findall('"(.*?)"', line) for line in commands] == [
+        [row_name("ecgfounder, bf16", "pretrained", method) for method in ("lpft-sd", "ft")]
+    ]

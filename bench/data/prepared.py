@@ -177,7 +177,11 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
             else:
                 digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     if missing:
-        others = [other for other in records.filenames if other != rate]
+        others = [
+            other
+            for other in records.filenames
+            if other != rate and (records.folder / f"{records.names(other)[-1]}.hea").is_file()
+        ]
         raise DataError(
             f"{records.folder} lacks {len(missing):,} of the {2 * len(records):,} files at {rate} Hz "
             f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder"

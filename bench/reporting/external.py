@@ -208,7 +208,7 @@ def _read_csv(path: Path) -> Predictions:
         if head.count("ecg_id") != 1:
             raise DataError(
                 f"{path} needs one column ecg_id and a column a label, with commas between them; "
-                f"it has {', '.join(head[:8])}"
+                f"it has {', '.join(head[:8]) or 'none'}"
             )
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # or it drops surplus fields
             table = pd.read_csv(

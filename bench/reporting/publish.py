@@ -19,25 +19,30 @@ from bench.evaluation.scores import score_fold
 from bench.registry import Reference
 from bench.reporting.boards import NUM_DRAWS, SEED, draws_of, make_boards
 from bench.reporting.external import external_digest
+from bench.reporting.failures import FAILED
 from bench.reporting.leaderboards import write_leaderboards
 from bench.reporting.markdown import cells_of
 from bench.reporting.pages import page, plan_in
-from bench.reporting.results import PREDICTIONS, RESULT, Result, find_results, identity, load_result
+from bench.reporting.results import PREDICTIONS, RESULT, UNFINISHED, Result, find_results, identity, load_result
 from bench.reporting.truth import Truth
 
 TOLERANCE = 1e-6
 """By which a number may differ from the one computed anew: machines add in different orders."""
 
+BESIDE_RUNS = (UNFINISHED, FAILED, "-val")
+"""How the names end of what is no finished run to fold 10: these are left out where runs are published."""
+
 
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
     """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is.
 
-    The copies' metrics are computed anew: the run must have had the same values, but its intervals may be those of an
-    earlier version.
+    What lies beside runs is left out where there are runs, so that `runs/<task>/*` may be given. The copies' metrics
+    are computed anew: the run must have had the same values, but its intervals may be those of an earlier version.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
-    results, faults = _judged(folders, truth, with_intervals=False)
+    runs = [folder for folder in folders if not folder.name.endswith(BESIDE_RUNS)] or folders
+    results, faults = _judged(runs, truth, with_intervals=False)
     if faults:
         return [], faults
     copied = []
