@@ -15,7 +15,6 @@ import pytest
 from bench.data.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
-from bench.errors import DataError
 from bench.reporting import boards
 from bench.reporting.boards import make_boards
 from bench.reporting.external import score_external
