@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -280,8 +281,7 @@ def list_(
         return
     for name, rows in found.items():
         out.print(table(name, rows))
-    for module, reason in known.broken.items():
-        err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, soft_wrap=True)
+    _tell_broken(known.broken)
 
 
 @app.command()
@@ -483,7 +483,7 @@ def check(
 ) -> None:
     """Check that a backbone or method keeps the contract. With --init, that published weights load as published."""
     from bench.conformance import check_plugin, check_published
-    from bench.registry import Reference
+    from bench.registry import Reference, registry
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
@@ -495,6 +495,7 @@ def check(
         out.print(f"{'ok   ' if finding.fault is None else 'FAULT'} {finding.check}", markup=False, highlight=False)
         if finding.fault:
             out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
+    _tell_broken(registry().broken)
     raise SystemExit(0 if passed else 1)
 
 
@@ -664,6 +665,11 @@ def _leave_out(damaged: list[str], line: str) -> None:
     """Say at once what is damaged, as what is left may not do; and keep it for the exit code."""
     err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     damaged.append(line)
+
+
+def _tell_broken(broken: Mapping[str, str]) -> None:
+    for module, reason in broken.items():
+        err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _note(line: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import keyword
 import re
 from pathlib import Path
 from typing import Literal
 
 from bench.errors import BenchError
+from bench.registry import registry
 
 PYPROJECT = """\
 [build-system]
@@ -114,10 +117,16 @@ def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -
     folder = parent / name
     if folder.exists():
         raise BenchError(f"{folder} exists already; choose another name or folder")
+    if taken := registry().kinds_of(name):
+        raise BenchError(f"there is a {taken[0]} of the name {name}; choose another")
     class_name = "".join(part.capitalize() for part in module.split("_"))
+    template = METHOD if kind == "method" else BACKBONE
+    meant = keyword.iskeyword(module) or keyword.iskeyword(class_name) or importlib.util.find_spec(module)
+    if meant or re.search(rf"\b{class_name}\b", template):
+        raise BenchError(f"{name!r} has a meaning in Python or in the package to be written; choose another name")
     words = {"name": name, "module": module, "class_name": class_name, "kind": kind}
     folder.mkdir(parents=True)
     (folder / "pyproject.toml").write_text(PYPROJECT.format(**words))
-    (folder / f"{module}.py").write_text((METHOD if kind == "method" else BACKBONE).format(**words))
+    (folder / f"{module}.py").write_text(template.format(**words))
     (folder / f"test_{module}.py").write_text(TEST.format(**words))
     return folder

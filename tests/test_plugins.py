@@ -239,3 +239,4 @@ def test_what_bench_new_writes_installs_and_passes_bench_check(wheel_venv: Venv,
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "FAULT" not in checked.stdout
     assert checked.stdout.count("ok ") >= 2
+    assert "plugin my_lab.broken failed to import" in checked.stderr

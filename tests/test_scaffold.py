@@ -1,6 +1,7 @@
 """What `bench new` writes; that it installs and passes `bench check` is tests/test_plugins.py's."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -31,6 +32,24 @@ def test_a_hyphen_is_the_names_and_not_the_modules(tmp_path: Path) -> None:
 def test_a_name_that_python_cannot_import_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BenchError, match="cannot be a package"):
         write_plugin("method", name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [("method", "lpft-sd"), ("backbone", "lpft_sd"), ("method", "net1d-mini")])
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, kind: Literal["method", "backbone"], name: str) -> None:
+    """Else `bench check` would look at the other."""
+    with pytest.raises(BenchError, match="of the name"):
+        write_plugin(kind, name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("method", "phase"), ("backbone", "block"), ("backbone", "none"), ("method", "class"), ("method", "json")],
+)
+def test_a_name_that_hides_another_is_refused(tmp_path: Path, kind: Literal["method", "backbone"], name: str) -> None:
+    with pytest.raises(BenchError, match="has a meaning"):
+        write_plugin(kind, name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
