@@ -308,7 +308,7 @@ def test_trials_and_failed_runs_beside_it_do_not_stop_a_run(runs: list[Path], tr
 
     assert faults == []
     assert [path.name for path in copied] == [runs[0].name]
-    assert "it stopped before fold 10" in publish([trial, failed], tmp_path / "out", truth)[1][0]
+    assert publish([trial, failed], tmp_path / "out", truth)[1][0] == f"{trial}: it stopped before fold 10"
     assert "no finished run at" in publish([failed], tmp_path / "out", truth)[1][0]
 
 

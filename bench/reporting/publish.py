@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
     """Metrics must follow from the predictions and the dataset's labels."""
-    if result.incompatible is not None:
+    if result.incompatible is not None or result.document["stage"] != "test":
         return
     folds = sorted(result.predictions)
     if TEST_FOLD not in folds or {f"fold_{fold}" for fold in folds} != set(result.document["metrics"]):

@@ -100,7 +100,7 @@ def train(
 def check_sources(train: Source, val: Source) -> None:
     """Raise where there is nothing to train on, or no label in fold 9 that an AUROC could be computed of."""
     if len(train.labels) < 2:
-        raise BenchError("a single training record is left, and batch norm needs two; use a larger --fraction")
+        raise BenchError("a single training record is left, and batch norm needs two; train on more")
     labels = val.labels > 0
     if not bool((labels.any(0) & ~labels.all(0)).any()):
         raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
