@@ -101,6 +101,8 @@ def execute(cell: Cell, options: Options) -> Result:
             preparing = time.monotonic()
             signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
             began += time.monotonic() - preparing  # once for all cells, so no cost of this one
+            for what, found in signals.findings.items():
+                watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
             checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, began)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
             reports = train(

@@ -1,5 +1,6 @@
 """The spine keeps fold 10 locked: nothing that is trained or selected knows it."""
 
+import io
 import shutil
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from bench.cell import Cell
 from bench.data.prepared import PreparedSignals
@@ -115,6 +117,18 @@ def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
     result = run(demo_set, tmp_path, epochs=3)
 
     assert 3_000 < result.document["cost"]["seconds"] < 3_900, "an epoch, and two that followed from its checkpoint"
+
+
+def test_odd_records_are_told(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(*words: Any) -> PreparedSignals:
+        return replace(prepare_signals(*words), findings={"records of zeros": [3, 6]})
+
+    monkeypatch.setattr("bench.run.prepare_signals", odd)
+    console = Console(file=io.StringIO(), width=200)
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp"))
+    execute(cell, Options(runs=tmp_path, console=console))
+
+    assert "records of zeros: 2, the first 3\n" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_only_the_main_rank_scores(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
