@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -111,8 +110,7 @@ def _facts(plugin: Plugin) -> dict[str, Any]:
 
 def _what(plugin: Plugin) -> str:
     """Its first sentence, and the hyper-parameters that a reference may set, with their defaults."""
-    found = inspect.signature(plugin.make).parameters.values()
-    named = ", ".join(str(one.replace(annotation=one.empty)) for one in found)
+    named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
 

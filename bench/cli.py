@@ -431,8 +431,8 @@ def publish(
     copied, faults = publish.publish(run, folder, truth_of(data))
     if faults:
         _faults(faults, "")
-    names = {path.name for path in copied}
-    if left := [path for path in run if path.resolve().name not in names]:
+    if len(copied) < len(run):
+        left = [path for path in run if path.name.endswith(publish.BESIDE_RUNS)]
         _note(f"{len(left)} of {len(run)} are left out, being no finished run to fold 10; the first: {left[0]}")
     for path in copied:
         out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)

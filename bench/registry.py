@@ -51,7 +51,7 @@ class Plugin:
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """Its hyper-parameters with their defaults, annotations resolved to types; `*args` and `**kwargs` are none."""
+        """Its hyper-parameters with their defaults, annotations resolved to types."""
         try:
             hints = typing.get_type_hints(self.make if is_dataclass(self.make) else _function(self.make))
         except NameError as error:
@@ -59,9 +59,13 @@ class Plugin:
                 f"{self.kind} {self.name!r} of {self.module} has a hyper-parameter of a type that is not known when it "
                 f"runs: {error}; import it outside TYPE_CHECKING"
             ) from None
+        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in self.written.items()}
+
+    @property
+    def written(self) -> dict[str, inspect.Parameter]:
+        """Its hyper-parameters as the source has them; `*args` and `**kwargs` are none."""
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        found = inspect.signature(self.make).parameters
-        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found.items() if p.kind in named}
+        return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
 
     @property
     def code_hash(self) -> str:

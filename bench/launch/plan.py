@@ -25,7 +25,7 @@ from bench.run import Options, make_backbone, make_method, make_split
 from bench.training.checkpoint import KEPT
 from bench.training.model import Backbone, count_parameters
 from bench.training.precision import resolve_precision
-from bench.training.weights import initialize
+from bench.training.weights import initialize, names_published
 
 State = Literal["done", "declined", "stale", "failed", "to do"]
 LEFT: Sequence[State] = ("failed", "to do")
@@ -127,7 +127,7 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
     left_out = 0
     for cell in cells:
         start = facts.init_of(cell)
-        if start.partition("@")[0] == "pretrained" and not facts.is_published(cell):
+        if names_published(start) and not facts.is_published(cell):
             left_out += 1
             continue
         if (command := replace(cell, init=start).command()) in planned:

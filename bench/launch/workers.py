@@ -26,7 +26,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.errors import BenchError, Busy
 from bench.reporting.failures import FAILED, Failure
-from bench.reporting.results import Result, load_result
+from bench.reporting.results import OF_VAL, Result, load_result
 from bench.reporting.tracking import CellsView
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def words_of(cell: Cell) -> str:
 def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
     """Where the failure of a cell stands. It follows from the command alone, as there may be no digest yet."""
     name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
-    return runs / cell.task / (name + ("-val" if stage == "val" else "") + FAILED)
+    return runs / cell.task / (name + (OF_VAL if stage == "val" else "") + FAILED)
 
 
 @contextlib.contextmanager

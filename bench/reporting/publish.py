@@ -23,13 +23,13 @@ from bench.reporting.failures import FAILED
 from bench.reporting.leaderboards import write_leaderboards
 from bench.reporting.markdown import cells_of
 from bench.reporting.pages import page, plan_in
-from bench.reporting.results import PREDICTIONS, RESULT, UNFINISHED, Result, find_results, identity, load_result
+from bench.reporting.results import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result, find_results, identity, load_result
 from bench.reporting.truth import Truth
 
 TOLERANCE = 1e-6
 """By which a number may differ from the one computed anew: machines add in different orders."""
 
-BESIDE_RUNS = (UNFINISHED, FAILED, "-val")
+BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 """How the names end of what is no finished run to fold 10: these are left out where runs are published."""
 
 

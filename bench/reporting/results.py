@@ -24,7 +24,7 @@ from bench.errors import BenchError, Busy, DataError
 from bench.evaluation.predictions import Predictions
 
 SCHEMA = 1
-RESULT, PREDICTIONS, UNFINISHED = "result.json", "predictions.npz", ".unfinished"
+RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
 SECTIONS: Mapping[str, Sequence[str]] = {
     "digest": (),
     "stage": (),
@@ -181,7 +181,7 @@ class RunFolder:
     """
 
     def __init__(self, final: Path, stage: str, is_main: bool) -> None:
-        self.final = final.with_name(final.name + ("-val" if stage == "val" else ""))
+        self.final = final.with_name(final.name + (OF_VAL if stage == "val" else ""))
         self.path = self.final.with_name(self.final.name + UNFINISHED)
         self._is_main = is_main
         self._was_missing = False

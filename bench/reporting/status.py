@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from bench.errors import DataError
 from bench.registry import code_hash
 from bench.reporting.failures import FAILED, Failure
-from bench.reporting.results import UNFINISHED, find_runs, is_locked, load_head, lock_of
+from bench.reporting.results import OF_VAL, UNFINISHED, find_runs, is_locked, load_head, lock_of
 
 State = Literal["done", "declined", "stale", "running", "unfinished", "failed"]
 
@@ -51,7 +51,7 @@ def survey(runs: Path) -> list[Found]:
 
 
 def _stage(folder: Path) -> str:
-    return "val" if folder.name.removesuffix(UNFINISHED).endswith("-val") else "test"
+    return "val" if folder.name.removesuffix(UNFINISHED).endswith(OF_VAL) else "test"
 
 
 def _failed(runs: Path) -> Iterator[tuple[Found, str]]:

@@ -41,9 +41,14 @@ class Init:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
+def names_published(init: str) -> bool:
+    """Whether it is `pretrained` or `pretrained@REVISION`."""
+    return init.partition("@")[0] == "pretrained"
+
+
 def wants_published(backbone: Backbone, init: str | None) -> bool:
     """Whether these are first weights to be fetched, by name or because there are some."""
-    return init.partition("@")[0] == "pretrained" if init else backbone.checkpoint is not None
+    return names_published(init) if init else backbone.checkpoint is not None
 
 
 def initialize(backbone: Backbone, init: str | None) -> Init:
@@ -189,7 +194,7 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 
 def published_file(checkpoint: PublishedCheckpoint, init: str) -> Path:
     """The file that `pretrained`, `pretrained@REVISION` or a path stands for."""
-    return fetch_checkpoint(checkpoint, init)[0] if init.partition("@")[0] == "pretrained" else Path(init)
+    return fetch_checkpoint(checkpoint, init)[0] if names_published(init) else Path(init)
 
 
 def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
