@@ -41,7 +41,7 @@ bench: install
 # How often intervals cover and comparisons claim what is not there, on the labels of PTB-XL in DATA: half an hour.
 DATA ?= data/ptb-xl
 simulations: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.reporting.simulations $(DATA) leaderboards
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.boards.simulations $(DATA) leaderboards
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

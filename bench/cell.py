@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench.data.tasks import find_task
 from bench.errors import BenchError
-from bench.registry import Reference, normalize
+from bench.registry.reference import Reference
+from bench.registry.registry import normalize
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ def run(
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
     from bench.cell import Cell
-    from bench.registry import Reference
+    from bench.registry.reference import Reference
 
     cell = Cell(
         data=data,
@@ -98,9 +98,9 @@ def run(
         source_rate=source_rate,
         precision=precision,
     )
-    from bench.reporting.status import changes
-    from bench.reporting.tables import result_table
-    from bench.run import Options, execute
+    from bench.console.tables import result_table
+    from bench.execute import Options, execute
+    from bench.results.status import changes
 
     options = Options(
         runs=runs,
@@ -153,8 +153,8 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. All that is not done yet runs, whatever had stopped it."""
+    from bench.execute import Options
     from bench.launch import sweep as launch
-    from bench.run import Options
 
     grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
     options = Options(runs=runs, stage=stage, keep_weights=keep_weights)
@@ -205,11 +205,11 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Give every method the same number of trials on fold 9. The best setting of each runs to the end."""
+    from bench.console.listing import table
+    from bench.execute import Options
     from bench.launch.sweep import Grid
     from bench.launch.tune import plan_trials, tune
     from bench.launch.workers import default_jobs
-    from bench.reporting.listing import table
-    from bench.run import Options
 
     grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
     options = Options(runs=runs, keep_weights=keep_weights)
@@ -233,8 +233,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """What a runs folder holds. Cells are done, declined, stale, running, unfinished or failed, and why."""
-    from bench.reporting.listing import table
-    from bench.reporting.status import as_data, survey
+    from bench.console.listing import table
+    from bench.results.status import as_data, survey
 
     found = survey(runs)
     if as_json:
@@ -255,8 +255,8 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is, and remove nothing.")] = False,
 ) -> None:
     """Free disk of what killed runs left over, and more if asked. No result goes, and nothing of a running cell."""
-    from bench.reporting import prune as pruning
-    from bench.reporting.listing import table
+    from bench.console.listing import table
+    from bench.results import prune as pruning
 
     freed = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
     out.print(table(str(runs), [one.as_row() for one in freed]))
@@ -269,8 +269,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """What can be named: tasks, methods and archs. With --data the counts of each task there."""
-    from bench.catalogue import catalogue, counted_tasks
-    from bench.reporting.listing import table
+    from bench.console.listing import table
+    from bench.registry.catalogue import catalogue, counted_tasks
 
     known = catalogue()
     found = {one: known.entries[one] for one in ([kind] if kind else get_args(Kind))}
@@ -304,13 +304,13 @@ def leaderboard(
 
     Damaged runs are named and left out, with exit code 1; published results must all be whole.
     """
-    from bench.reporting import publish
-    from bench.reporting.boards import as_data, make_boards
-    from bench.reporting.leaderboards import not_at_hand, write_leaderboards
-    from bench.reporting.pages import plan_in
-    from bench.reporting.results import find_results
-    from bench.reporting.tables import board_table
-    from bench.reporting.truth import truth_of
+    from bench.boards.rows import as_data, make_boards
+    from bench.boards.truth import truth_of
+    from bench.console.tables import board_table
+    from bench.pages import publish
+    from bench.pages.leaderboards import not_at_hand, write_leaderboards
+    from bench.pages.page import plan_in
+    from bench.results.result import find_results
 
     truth, folder = truth_of(data), folder or (BOARDS if published or check else runs / BOARDS)
     if check:
@@ -358,11 +358,11 @@ def compare(
 
     Where rows are looked for by name, damaged runs are named and left out, with exit code 1.
     """
-    from bench.reporting.comparisons import compared
-    from bench.reporting.pages import plan_in
-    from bench.reporting.selection import select_rows
-    from bench.reporting.tables import comparison_tables
-    from bench.reporting.truth import truth_of
+    from bench.boards.comparisons import compared
+    from bench.boards.selection import select_rows
+    from bench.boards.truth import truth_of
+    from bench.console.tables import comparison_tables
+    from bench.pages.page import plan_in
 
     damaged: list[str] = []
     chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
@@ -396,8 +396,8 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10. The dataset's two CSV files are enough."""
-    from bench.reporting.external import score_external
-    from bench.reporting.tables import compat_line, result_table
+    from bench.console.tables import compat_line, result_table
+    from bench.results.external import score_external
 
     result = score_external(
         file,
@@ -425,8 +425,8 @@ def publish(
     data: Data = DATA,
 ) -> None:
     """Copy results beside the boards. Each is verified against the dataset's labels first."""
-    from bench.reporting import publish
-    from bench.reporting.truth import truth_of
+    from bench.boards.truth import truth_of
+    from bench.pages import publish
 
     copied, faults = publish.publish(run, folder, truth_of(data))
     if faults:
@@ -455,7 +455,7 @@ def predict(
     target: Annotated[Path | None, typer.Option("--out", help="CSV file. [default: standard output]")] = None,
 ) -> None:
     """Probabilities for your own 12-lead WFDB records, as CSV."""
-    from bench.predict import predict_records
+    from bench.inference import predict_records
 
     notes: list[str] = []
     text = predict_records(run, records, notes.append)
@@ -482,8 +482,9 @@ def check(
     ] = None,
 ) -> None:
     """Check that a backbone or method keeps the contract. With --init, that published weights load as published."""
-    from bench.conformance import check_plugin, check_published
-    from bench.registry import Reference, registry
+    from bench.registry.conformance import check_plugin, check_published
+    from bench.registry.reference import Reference
+    from bench.registry.registry import registry
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
@@ -515,7 +516,7 @@ new_app.command("backbone", hidden=True)(new_arch)
 
 
 def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
-    from bench.scaffold import write_plugin
+    from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
     out.print(f"wrote {folder}; next: pip install -e {folder} && bench check {name}", markup=False, highlight=False)
@@ -532,8 +533,8 @@ def demo(
     ] = False,
 ) -> None:
     """Write a synthetic PTB-XL. The same files and columns, labels that show in the signal."""
-    from bench.data.demo import halve, write_demo
-    from bench.reporting.tracking import progress_bar
+    from bench.console.tracking import progress_bar
+    from bench.demo.dataset import halve, write_demo
 
     with progress_bar(err, "writing records") as bar:
         task = bar.add_task("", total=records)
@@ -554,9 +555,9 @@ def download_(
     as_json: Json = False,
 ) -> None:
     """Get PTB-XL from PhysioNet (CC BY 4.0). Each file is checked; after an interruption the same command goes on."""
+    from bench.console.listing import table
+    from bench.console.tracking import progress_bar
     from bench.data.download import download, parse_rates
-    from bench.reporting.listing import table
-    from bench.reporting.tracking import progress_bar
 
     with progress_bar(err, "downloading files") as bar:
         task = bar.add_task("", total=None)
@@ -575,9 +576,9 @@ def download_(
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")], as_json: Json = False) -> None:
     """Check every file of a PTB-XL folder. Exit code 1 if something is wrong with it; warnings alone give 0."""
+    from bench.console.listing import table
+    from bench.console.tracking import progress_bar
     from bench.data.verify import verify
-    from bench.reporting.listing import table
-    from bench.reporting.tracking import progress_bar
 
     with progress_bar(err, "examining records") as bar:
         task = bar.add_task("", total=None)
@@ -594,9 +595,9 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a PTB-XL folder holds. Version, patients, ages, sexes, folds, and the counts of every task."""
+    from bench.console.listing import table
     from bench.data.info import describe, label_rows, task_rows
     from bench.data.tasks import find_task
-    from bench.reporting.listing import table
 
     found = describe(folder, [find_task(task)] if task else None)
     if as_json:
@@ -623,7 +624,7 @@ def show(
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
-    from bench.reporting.ecg import draw_record
+    from bench.data.show import draw_record
 
     name = f"ecg-{ecg_id}-{preprocessing}" if preprocessing else f"ecg-{ecg_id}"
     path = draw_record(load_records(data), ecg_id, target or Path(f"{name}.svg"), preprocessing)

@@ -8,7 +8,7 @@ from bench.data.records import Records
 from bench.data.signals import SignalSpec, register_preprocessing
 from bench.data.tasks import Task
 from bench.errors import Incompatible
-from bench.registry import register_backbone, register_method, register_task
+from bench.registry.registry import register_backbone, register_method, register_task
 from bench.training.method import Forward, Method, Phase
 from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
 from bench.training.search import Choice, LogUniform, Uniform

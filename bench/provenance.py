@@ -26,8 +26,9 @@ from bench.data.splits import TEST_FOLD, Split
 from bench.data.tasks import LabelTable
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
-from bench.registry import Kind, Reference, find, resolve
-from bench.reporting.results import identity
+from bench.registry.reference import Reference
+from bench.registry.registry import Kind, find, resolve
+from bench.results.identity import identity
 from bench.training.distributed import World
 from bench.training.loop import PhaseReport
 from bench.training.method import Phase

@@ -14,8 +14,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("BENCH_GPU", "")
 import pandas as pd
 import pytest
 
-from bench.data.demo import write_demo
-from bench.data.ptbxl import STATEMENTS, TABLE
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE
+from bench.demo.dataset import write_demo
 
 NUM_DEMO_RECORDS = 240
 

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from bench.cell import Cell
-from bench.conformance import check_method
-from bench.predict import predict_records
-from bench.registry import _REGISTRY, Reference
-from bench.reporting.results import Result, load_result
-from bench.run import Options, build_backbone, build_model, execute, make_method
+from bench.execute import Options, build_backbone, build_model, execute, make_method
+from bench.inference import predict_records
+from bench.registry.conformance import check_method
+from bench.registry.reference import Reference
+from bench.registry.registry import _REGISTRY
+from bench.results.result import Result, load_result
 from bench.training.weights import WEIGHTS, read_weights
 
 PLUGIN = '''

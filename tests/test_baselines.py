@@ -20,7 +20,8 @@ from baselines.s4 import S4, StateSpace
 from baselines.vit1d import positions
 from baselines.wavelet import WaveletNN, wavelet_bands, wavelet_features
 from bench.plugin import Backbone, Classifier, DropPath, Incompatible
-from bench.registry import Reference, make
+from bench.registry.reference import Reference
+from bench.registry.registry import make
 from bench.training.model import count_parameters, set_drop_path
 
 for family in ("fcn", "inception1d", "net1d", "prevalence", "resnet1d", "rnn1d", "vit1d", "xresnet1d"):

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.data.ptbxl import load_records
+from bench.boards import rows as boards
+from bench.boards.declared import BoardPlan
+from bench.boards.rows import Board, as_data, interval_of, make_boards
+from bench.boards.simulations import ALL_LABELS
+from bench.boards.truth import truth_of
+from bench.console.tables import board_table, result_table
+from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import held_out
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
-from bench.reporting import boards
-from bench.reporting.boards import Board, as_data, interval_of, make_boards
-from bench.reporting.comparisons import Plan
-from bench.reporting.markdown import cells_of
-from bench.reporting.pages import ALL_LABELS, Surroundings, page, spell, write_pages
-from bench.reporting.results import PREDICTIONS, Result, find_results, load_result, record_search, write_result
-from bench.reporting.tables import board_table, result_table
-from bench.reporting.truth import truth_of
+from bench.pages.markdown import cells_of
+from bench.pages.page import Surroundings, page, spell, write_pages
+from bench.results.result import PREDICTIONS, Result, find_results, load_result, record_search, write_result
 
 LABELS = ("MI", "NORM", "RARE")
 
@@ -486,7 +487,7 @@ def test_every_column_is_defined_above_the_first_table(write: Write, tmp_path: P
         write(f"{arch}-ft", quality, arch=arch)
         write(f"{arch}-lp", quality + 0.5, 1, arch=arch, method="lp")
     record_search(load_result(write("tuned", 3.0, method="lp(lr=0.1)")), {"trials": [{}]})
-    plan = Plan("ft on net")
+    plan = BoardPlan("ft on net")
     text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
     (head,) = heads(text)
     legend = text.split("<details>")[1].split("</details>")[0]
@@ -532,7 +533,7 @@ def test_rows_are_equal_or_better_by_their_numbers(write: Write, tmp_path: Path)
     write("good", 3.0, method="lpft")
     write("twin", 3.0001, method="lp")
     write("bad", 0.3, method="ft")
-    plan = Plan("ft")
+    plan = BoardPlan("ft")
     (board,) = make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan)
     text = page([board])
 

@@ -10,16 +10,16 @@ from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, f1_score, recall_score
 
+from bench.boards.declared import BoardPlan
+from bench.boards.rows import Board, Row, draws_of
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import Interval
 from bench.evaluation.predictions import Predictions
-from bench.reporting.boards import Board, Row, draws_of
-from bench.reporting.calibration import Calibrated, calibrate, calibration_page
-from bench.reporting.comparisons import Plan
-from bench.reporting.leaderboards import drawn_curves
-from bench.reporting.markdown import cells_of
-from bench.reporting.results import Result
+from bench.pages.calibration import Calibrated, calibrate, calibration_page
+from bench.pages.leaderboards import drawn_curves
+from bench.pages.markdown import cells_of
+from bench.results.result import Result
 
 LABELS = ("A", "B", "RARE")
 
@@ -66,7 +66,7 @@ def row(seeds: int = 2, test_offset: float = 0.0, folds: tuple[int, ...] = (VAL_
 
 
 def board(*rows: Row, truth: LabelTable | None = TEST) -> Board:
-    return Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), truth, Plan(), None)
+    return Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), truth, BoardPlan(), None)
 
 
 def calibrated(one: Row) -> Calibrated:

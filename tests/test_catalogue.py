@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalogue import catalogue, counted_tasks
-from bench.registry import registry
+from bench.registry.catalogue import catalogue, counted_tasks
+from bench.registry.registry import registry
 
 METHOD = """
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Strange(Method):
     '''First words.'''
 """
 LIST = (
-    "import json, sys; from bench.catalogue import catalogue; found = catalogue()\n"
+    "import json, sys; from bench.registry.catalogue import catalogue; found = catalogue()\n"
     "entries = {e['name']: e['what'] for e in found.entries['methods']}\n"
     "print(json.dumps(['torch' in sys.modules, entries, dict(found.broken)]))"
 )

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import bench.cli
-import bench.run
+import bench.execute
 from bench.cell import Cell
-from bench.data.ptbxl import load_records
+from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import split
 from bench.data.tasks import find_task, label_table
 from bench.errors import BenchError, PluginError
-from bench.registry import Reference
-from bench.reporting.results import digest
+from bench.registry.reference import Reference
+from bench.results.identity import digest
 from bench.training.precision import resolve_precision
 from bench.training.weights import save_weights
 
@@ -54,7 +54,7 @@ def test_its_command_gives_it_back(
         found.append(cell)
         raise SystemExit(0)
 
-    monkeypatch.setattr(bench.run, "execute", catch)
+    monkeypatch.setattr(bench.execute, "execute", catch)
     monkeypatch.setenv("BENCH_DATA", "somewhere")
     monkeypatch.setenv("COMMAND", f"{sys.executable} -c 'import sys; print(sys.argv[1:])' {asked.command()}")
     os.system('eval "$COMMAND"')  # the shell's own words
@@ -113,19 +113,19 @@ def identity(asked: Cell) -> str:
     records = load_records(asked.data)
     table = label_table(records, find_task(asked.task))
     parts = split(table, asked.fraction, asked.draw)
-    model, init = bench.run.build_model(
-        bench.run.build_backbone(asked.arch, asked.seed), len(table.labels), asked.init, asked.seed
+    model, init = bench.execute.build_model(
+        bench.execute.build_backbone(asked.arch, asked.seed), len(table.labels), asked.init, asked.seed
     )
     precision = resolve_precision(asked.precision, torch.device("cpu"))
-    phases = bench.run.make_method(asked.method).phases()
-    return str(bench.run.describe(asked, records, table, parts, phases, model, init, precision)["digest"])
+    phases = bench.execute.make_method(asked.method).phases()
+    return str(bench.execute.describe(asked, records, table, parts, phases, model, init, precision)["digest"])
 
 
 @pytest.fixture(scope="module")
 def weights(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights of net1d_mini."""
     path = tmp_path_factory.mktemp("weights") / "own.pt"
-    model, _ = bench.run.build_model(bench.run.build_backbone(Reference("net1d_mini"), 9), 5, "random", seed=9)
+    model, _ = bench.execute.build_model(bench.execute.build_backbone(Reference("net1d_mini"), 9), 5, "random", seed=9)
     save_weights(model, path, about={})
     return path
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import bench.cli
-from bench.registry import Reference
-from bench.reporting.results import find_results
-from bench.run import build_backbone, build_model
+from bench.execute import build_backbone, build_model
+from bench.registry.reference import Reference
+from bench.results.result import find_results
 from bench.training.weights import save_weights
 
 EXACT = ("--precision", "float32")  # where bf16 is to be had, it is the default

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.boards.comparisons import ScoredRow, ScoredRun, compare_pairs, compared, stand
+from bench.boards.declared import BoardPlan
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Resampled, draw, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
 from bench.evaluation.placements import difference_p, placements
-from bench.reporting.comparisons import Plan, ScoredRow, ScoredRun, compare_pairs, compared, stand
 
 RANDOM = np.random.default_rng(0)
 Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
@@ -37,7 +38,7 @@ ROWS = {"best": row(2.0), "good": row(1.2), "twin": row(1.2001), "bad": row(0.1)
 
 
 def test_standing_tells_apart_what_differs_and_no_more() -> None:
-    found = stand(ROWS, Plan("good", None, 0.02), TRUTH)
+    found = stand(ROWS, BoardPlan("good", None, 0.02), TRUTH)
     assert found is not None
 
     assert found.letters == {"best": "a", "good": "b", "twin": "b", "bad": "c"}
@@ -61,7 +62,7 @@ def test_a_board_of_many_rows_can_tell_them_apart() -> None:
         for name, quality in (("good", 1.5), ("bad", 0.1))
         for (_, number), run in row(quality, range(17)).items()
     }
-    found = stand(rows, Plan(), TRUTH)
+    found = stand(rows, BoardPlan(), TRUTH)
     assert found is not None
 
     assert len(found.pairs) == 561
@@ -78,7 +79,7 @@ def test_ranks_know_how_little_three_runs_tell() -> None:
         return {(0, seed): ScoredRun(SHARED, Resampled(one, one)) for seed, one in enumerate(found)}
 
     rows = {"varies": of(0.7, 0.8, 0.9), "steady": of(*[0.8 - 2.5 * 0.1 / np.sqrt(3)] * 3)}
-    found = stand(rows, Plan(), TRUTH)
+    found = stand(rows, BoardPlan(), TRUTH)
     assert found is not None
 
     assert found.pairs[0].differences["auroc"].interval.low < 0
@@ -86,13 +87,13 @@ def test_ranks_know_how_little_three_runs_tell() -> None:
 
 
 def test_one_pair_of_runs_is_about_these_two() -> None:
-    found = stand({"one": row(2.0, [0]), "other": row(0.1, [0])}, Plan("other"), TRUTH)
+    found = stand({"one": row(2.0, [0]), "other": row(0.1, [0])}, BoardPlan("other"), TRUTH)
     assert found is not None
 
     assert found.pairs[0].significant
     assert found.pairs[0].few_pairs
     assert found.baseline["one"].few_pairs
-    found = stand({"one": row(2.0), "other": row(0.1)}, Plan(), TRUTH)
+    found = stand({"one": row(2.0), "other": row(0.1)}, BoardPlan(), TRUTH)
     assert found is not None
     assert not found.pairs[0].few_pairs
 
@@ -103,7 +104,7 @@ def test_runs_of_a_draw_count_once() -> None:
         "one": {**row(1.3, (0, 1)), **row(1.3, (2, 3), draw=1)},
         "other": {**row(1.2, (0, 1)), **row(1.2, (2, 3), 1)},
     }
-    (found,) = compared(rows, Plan(), TRUTH).pairs
+    (found,) = compared(rows, BoardPlan(), TRUTH).pairs
     of_runs = [
         np.mean([metrics.auroc(Y_TRUE, row[place].y_score)[:2].mean() for place in row if place[0] == draw])
         for draw in (0, 1)
@@ -126,11 +127,11 @@ DRAWN = ((0, (0, 1)), (1, (2, 3)))
 
 
 def test_the_family_is_the_declared_one() -> None:
-    found = stand(ROWS, Plan("good", ("best",), 0.02), TRUTH)
+    found = stand(ROWS, BoardPlan("good", ("best",), 0.02), TRUTH)
     assert found is not None
 
     assert {name: one.family_size for name, one in found.baseline.items()} == {"best": 1}
-    absent = stand(ROWS, Plan("gone"), TRUTH)
+    absent = stand(ROWS, BoardPlan("gone"), TRUTH)
     assert absent is not None
     assert absent.baseline == {}
 
@@ -164,30 +165,30 @@ NAMES = [
 def test_a_baseline_is_declared_without_hash_or_precision(
     baseline: str | None, family: tuple[str, ...] | None, expected: list[tuple[int, int]]
 ) -> None:
-    assert Plan(baseline, family).contrasts(NAMES) == [(NAMES[one], NAMES[other]) for one, other in expected]
+    assert BoardPlan(baseline, family).contrasts(NAMES) == [(NAMES[one], NAMES[other]) for one, other in expected]
 
 
 def test_the_plain_method_is_the_baseline_where_it_stands_beside_a_tuned_one() -> None:
     names = ["ft on net (random)", "ft(lr=0.1) on net (random)", "lp on net (random)"]
 
-    assert Plan("ft").contrasts(names) == [(names[1], names[0]), (names[2], names[0])]
+    assert BoardPlan("ft").contrasts(names) == [(names[1], names[0]), (names[2], names[0])]
     with pytest.raises(BenchError, match=r"'ft' may be any of ft\(lr=0.1\) on net \(random\), ft\(lr=0.2\) on net"):
-        Plan("ft").contrasts([*names[1:], "ft(lr=0.2) on net (random)"])
+        BoardPlan("ft").contrasts([*names[1:], "ft(lr=0.2) on net (random)"])
 
 
 def test_a_tuned_row_has_the_tuned_baseline() -> None:
     tuned = ["ft(lr=0.1) on net (random)", "lpft(lr=0.1) on net (random)"]
     names = ["ft on net (random)", "lpft on net (random)", *tuned]
 
-    assert Plan("ft").contrasts(names, tuned) == [(names[1], names[0]), (names[3], names[2])]
-    assert Plan("ft").contrasts(names[1:], tuned) == [(names[1], names[2]), (names[3], names[2])]
+    assert BoardPlan("ft").contrasts(names, tuned) == [(names[1], names[0]), (names[3], names[2])]
+    assert BoardPlan("ft").contrasts(names[1:], tuned) == [(names[1], names[2]), (names[3], names[2])]
 
 
 def test_a_tuned_row_has_the_tuned_baseline_however_it_is_compared() -> None:
     names = ["ft on net (random)", "ft(lr=0.1) on net (random)", "lpft(lr=0.1) on net (random)"]
     rows = dict(zip(names, (row(1.0), row(1.2), row(1.4)), strict=True))
 
-    for found in (compared(rows, Plan("ft"), TRUTH, names[1:]), stand(rows, Plan("ft"), TRUTH, names[1:])):
+    for found in (compared(rows, BoardPlan("ft"), TRUTH, names[1:]), stand(rows, BoardPlan("ft"), TRUTH, names[1:])):
         assert found is not None
         assert [one.second for one in found.baseline.values()] == [names[1]]
 
@@ -196,7 +197,7 @@ def test_a_baseline_that_may_be_either_is_said_and_nothing_tested() -> None:
     names = ["ft(lr=0.1) on net (random)", "ft(lr=0.2) on net (random)", "lp on net (random)"]
     rows = dict(zip(names, (row(1.0), row(1.2), row(0.1)), strict=True))
 
-    for found in (compared(rows, Plan("ft"), TRUTH), stand(rows, Plan("ft"), TRUTH)):
+    for found in (compared(rows, BoardPlan("ft"), TRUTH), stand(rows, BoardPlan("ft"), TRUTH)):
         assert found is not None
         assert found.baseline == {}
         assert found.undecided == f"the declared baseline 'ft' may be any of {names[0]}, {names[1]}: say which"
@@ -208,7 +209,7 @@ def test_a_contrast_is_that_of_its_pair(quality: float) -> None:
     """Whichever row stands first, a row minus its baseline is what `compare_pairs` gives for it."""
     rows = {"first": row(1.2), "second": row(quality)}
     for name, baseline in (("first", "second"), ("second", "first")):
-        found = compared(rows, Plan(baseline), TRUTH).baseline[name]
+        found = compared(rows, BoardPlan(baseline), TRUTH).baseline[name]
         (expected,) = compare_pairs(rows, [(name, baseline)], 0.005, TRUTH, per_label=True)
 
         assert (found.first, found.second, found.p_adjusted) == (name, baseline, pytest.approx(expected.p_adjusted))
@@ -219,32 +220,32 @@ def test_a_contrast_is_that_of_its_pair(quality: float) -> None:
         ):
             assert dataclasses.astuple(summary.interval) == pytest.approx(dataclasses.astuple(other.interval))
             assert summary.standard_error == pytest.approx(other.standard_error)
-    (same,) = compared({"one": row(1.2), "other": row(1.2)}, Plan("one"), TRUTH).baseline.values()
+    (same,) = compared({"one": row(1.2), "other": row(1.2)}, BoardPlan("one"), TRUTH).baseline.values()
     assert str(same.differences["auroc"].interval.value) == "0.0"  # not -0.0, which pages would show
 
 
 def test_what_was_declared_and_is_missing_is_named() -> None:
-    assert Plan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
-    assert Plan("ft").absent(NAMES) == []
+    assert BoardPlan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
+    assert BoardPlan("ft").absent(NAMES) == []
 
 
 def test_a_baseline_that_may_be_either_is_refused() -> None:
     with pytest.raises(BenchError, match=r"'ft on net' may be any of ft on net, bf16 \(own:460b68ef\), ft on net"):
-        Plan("ft on net").contrasts(NAMES)
+        BoardPlan("ft on net").contrasts(NAMES)
 
 
 def test_rows_without_a_common_run_are_not_told_apart() -> None:
-    found = stand({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, Plan("one"), TRUTH)
+    found = stand({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, BoardPlan("one"), TRUTH)
     assert found is not None
 
     assert found.pairs == ()
     assert found.letters == {"one": "a", "other": "a"}
     with pytest.raises(BenchError, match="no run of the same draw and seed"):
-        compared({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, Plan(), TRUTH)
+        compared({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, BoardPlan(), TRUTH)
 
 
 def test_only_common_runs_are_paired() -> None:
-    found = compared({"one": row(2.0, seeds=[0, 1, 5]), "other": row(0.1, seeds=[1, 5, 7])}, Plan(), TRUTH)
+    found = compared({"one": row(2.0, seeds=[0, 1, 5]), "other": row(0.1, seeds=[1, 5, 7])}, BoardPlan(), TRUTH)
 
     assert found.pairs[0].num_pairs == 2
     assert found.pairs[0].differences["auroc"].few_runs
@@ -254,19 +255,19 @@ def test_only_common_runs_are_paired() -> None:
 def test_nothing_is_claimed_where_no_label_is_frequent() -> None:
     few = dataclasses.replace(TRUTH, y_true=Y_TRUE & (np.arange(300)[:, None] < 20))
 
-    assert stand(ROWS, Plan(), few) is None
+    assert stand(ROWS, BoardPlan(), few) is None
     with pytest.raises(BenchError, match="has 10 positives"):
-        compared(ROWS, Plan(), few)
+        compared(ROWS, BoardPlan(), few)
 
 
 def test_a_label_with_one_negative_is_no_label_to_claim_by() -> None:
     """Nobody can tell how much one negative varies: its p was NaN, and with it that of all."""
     most = np.hstack([Y_TRUE[:, :2], np.arange(300)[:, None] > 0])
-    found = stand({"one": ROWS["best"], "other": ROWS["bad"]}, Plan(), dataclasses.replace(TRUTH, y_true=most))
+    found = stand({"one": ROWS["best"], "other": ROWS["bad"]}, BoardPlan(), dataclasses.replace(TRUTH, y_true=most))
     assert found is not None
 
     assert found.pairs[0].significant
-    assert found.pairs[0].p == stand({"one": ROWS["best"], "other": ROWS["bad"]}, Plan(), TRUTH).pairs[0].p  # type: ignore[union-attr]
+    assert found.pairs[0].p == stand({"one": ROWS["best"], "other": ROWS["bad"]}, BoardPlan(), TRUTH).pairs[0].p  # type: ignore[union-attr]
 
 
 def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
@@ -281,9 +282,9 @@ def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
 
 def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "form.toml"
-    assert Plan.load(path) == Plan(None, None, 0.005)
+    assert BoardPlan.load(path) == BoardPlan(None, None, 0.005)
     path.write_text('baseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n')
-    assert Plan.load(path) == Plan("ft on net (random)", ("lp on net (random)",), 0.01)
+    assert BoardPlan.load(path) == BoardPlan("ft on net (random)", ("lp on net (random)",), 0.01)
     for text, message in (
         ("baseline = ", "is not TOML"),
         ("base = 1", "unknown keys base; expected baseline, family, margin"),
@@ -293,4 +294,4 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(BenchError, match=message):
-            Plan.load(path)
+            BoardPlan.load(path)

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.conformance import Finding, check_backbone, check_method, check_plugin, check_published
 from bench.errors import BenchError, CheckpointError, PluginError
 from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
-from bench.registry import _REGISTRY, Reference, make, registry
+from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin, check_published
+from bench.registry.reference import Reference
+from bench.registry.registry import _REGISTRY, make, registry
 from bench.training.model import Classifier
 from bench.training.weights import load_published
 
@@ -216,7 +217,9 @@ def test_a_method_and_a_backbone_of_one_name_are_both_checked(monkeypatch: pytes
     monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
     register_backbone("n_o")(Sound)
     register_method("n-o")(NoPhases)
-    monkeypatch.setattr("bench.conformance.check_backbone", lambda reference: iter([Finding("of the backbone", None)]))
+    monkeypatch.setattr(
+        "bench.registry.conformance.check_backbone", lambda reference: iter([Finding("of the backbone", None)])
+    )
 
     found = list(check_plugin(Reference("n_o")))
 

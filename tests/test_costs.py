@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from bench.boards.declared import BoardPlan
+from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Interval
-from bench.reporting.boards import Board, Row
-from bench.reporting.comparisons import Plan
-from bench.reporting.costs import cost_lines, leaves_out_features
-from bench.reporting.markdown import cells_of
-from bench.reporting.results import Result
+from bench.pages.costs import cost_lines, leaves_out_features
+from bench.pages.markdown import cells_of
+from bench.results.result import Result
 
 
 def row(method: str, *phases: dict[str, Any], seconds: tuple[float, ...] = (60,), **document: Any) -> Row:
@@ -27,7 +27,7 @@ def row(method: str, *phases: dict[str, Any], seconds: tuple[float, ...] = (60,)
 
 
 def text_of(*rows: Row) -> str:
-    return "\n".join(cost_lines(Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), None, Plan(), None)))
+    return "\n".join(cost_lines(Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), None, BoardPlan(), None)))
 
 
 def table_of(text: str) -> list[dict[str, str]]:

@@ -17,8 +17,8 @@ import scipy.io
 from numpy.typing import NDArray
 
 import bench.cli
-from bench.data import cpsc2018
-from bench.data.datasets import load_records
+from bench.boards.truth import truth_of
+from bench.data.datasets import cpsc2018, load_records
 from bench.data.prepared import prepare_signals
 from bench.data.signals import SignalSpec
 from bench.data.splits import deal
@@ -26,10 +26,9 @@ from bench.data.tasks import find_task, label_table, tasks_of
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.predict import predict_records
-from bench.reporting.publish import faults_of
-from bench.reporting.results import find_results
-from bench.reporting.truth import truth_of
+from bench.inference import predict_records
+from bench.pages.publish import faults_of
+from bench.results.result import find_results
 
 RATE = 500
 SECONDS = (6, 10, 15, 31, 8)

@@ -13,8 +13,8 @@ import wfdb
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from bench.data.demo import STATEMENTS, halve, write_demo
-from bench.data.demo_signals import Noise, synthesise, twelve_leads
+from bench.demo.dataset import STATEMENTS, halve, write_demo
+from bench.demo.signals import Noise, synthesise, twelve_leads
 from bench.errors import DataError
 
 COLUMNS = [

@@ -28,7 +28,7 @@ from baselines.net1d import Net1D
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError
 from bench.plugin import Backbone
-from bench.reporting.results import Result, find_results
+from bench.results.result import Result, find_results
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints

@@ -20,10 +20,11 @@ from rich.console import Console
 
 import bench.cli
 from bench.data import download as module
-from bench.data.demo import write_demo
+from bench.data.checksums import SUMS
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.download import Downloaded, download, parse_rates
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
-from bench.data.verify import SUMS, verify
+from bench.data.verify import verify
+from bench.demo.dataset import write_demo
 from bench.errors import DataError
 
 DATA = "records100/00000/00007_lr.dat"

@@ -15,12 +15,12 @@ import pytest
 import wfdb
 
 import bench.cli
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.records import Records
+from bench.data.show import draw_record
 from bench.data.signals import PREPROCESSINGS
 from bench.data.waveforms import LEADS
 from bench.errors import DataError
-from bench.reporting.ecg import draw_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bench.data.ptbxl import load_records
+from bench.boards.rows import make_boards
+from bench.boards.truth import truth_of
+from bench.data.datasets.ptbxl import load_records
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
-from bench.reporting.boards import make_boards
-from bench.reporting.external import as_logits, score_external
-from bench.reporting.pages import page
-from bench.reporting.results import find_results
-from bench.reporting.truth import truth_of
+from bench.pages.page import page
+from bench.results.external import as_logits, score_external
+from bench.results.result import find_results
 
 Score = Callable[..., Any]
 

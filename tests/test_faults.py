@@ -26,11 +26,12 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.errors import BenchError
-from bench.registry import Reference, registry
-from bench.reporting.prune import prune
-from bench.reporting.results import RESULT, Result, find_results
-from bench.reporting.status import survey
-from bench.run import Options, execute
+from bench.execute import Options, execute
+from bench.registry.reference import Reference
+from bench.registry.registry import registry
+from bench.results.prune import prune
+from bench.results.result import RESULT, Result, find_results
+from bench.results.status import survey
 
 NUM_KILLS = int(os.environ.get("BENCH_FAULTS", "3"))
 METHOD = "lpft(probe_epochs=1, finetune_epochs=2)"

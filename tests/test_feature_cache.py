@@ -18,9 +18,9 @@ from bench.cell import Cell
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import DataError
+from bench.execute import Options, execute, make_method, makers
 from bench.plugin import Classifier
-from bench.registry import Reference
-from bench.run import Options, execute, make_method, makers
+from bench.registry.reference import Reference
 from bench.training import feature_cache
 from bench.training.batches import SignalSource
 from bench.training.distributed import World

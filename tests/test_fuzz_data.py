@@ -19,17 +19,18 @@ import scipy.io
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bench.data import cpsc2018
+from bench.data.checksums import parse_sums
+from bench.data.datasets import cpsc2018
 from bench.data.datasets import load_records as load_any
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.info import describe
 from bench.data.manifests import read_manifest, split_of
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.tasks import LabelTable, find_task, label_table
-from bench.data.verify import parse_sums, verify
+from bench.data.verify import verify
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
 from bench.evaluation.predictions import Predictions, align
-from bench.reporting.results import PREDICTIONS, Result, write_result
+from bench.results.result import PREDICTIONS, Result, write_result
 
 NUM = int(os.environ.get("BENCH_FUZZ", "0"))
 FUZZ = settings(

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.boards.comparisons import ScoredRun
+from bench.boards.declared import BoardPlan
+from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import draw, resample, summarize
 from bench.evaluation.compare import permutation_p
-from bench.reporting.boards import Board, Row
-from bench.reporting.comparisons import Plan, ScoredRun
-from bench.reporting.ledger import ledger
-from bench.reporting.pages import read_rows
-from bench.reporting.results import Result
+from bench.pages.ledger import ledger
+from bench.pages.page import read_rows
+from bench.results.result import Result
 
 RANDOM = np.random.default_rng(0)
 Y_TRUE = RANDOM.random((300, 2)) < 0.3
@@ -47,7 +48,7 @@ def row(method: str, quality: float, model: tuple[str, str] = MODEL, seeds: Sequ
 
 
 def board(task: str, *rows: Row, fraction: float = 1.0, dataset: str = "ptb-xl-1.0.3", manifest: str = "") -> Board:
-    return Board(dataset, False, task, "f", fraction, manifest, rows, (), truth(task), Plan(), None)
+    return Board(dataset, False, task, "f", fraction, manifest, rows, (), truth(task), BoardPlan(), None)
 
 
 def reported(tmp_path: Path, *rows: str) -> list[dict[str, str]]:

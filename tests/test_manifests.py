@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 
 import bench.cli
+from bench.boards.rows import make_boards
+from bench.boards.truth import truth_of
 from bench.cell import Cell
+from bench.data.datasets.ptbxl import load_records
 from bench.data.manifests import Manifest, describe_split, read_manifest, split_of, write_manifest
-from bench.data.ptbxl import load_records
 from bench.data.splits import Split, held_out, split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError
-from bench.registry import Reference
-from bench.reporting.boards import make_boards
-from bench.reporting.pages import page
-from bench.reporting.publish import faults_of
-from bench.reporting.results import Result, identity
-from bench.reporting.truth import truth_of
-from bench.run import Options, execute
+from bench.execute import Options, execute
+from bench.pages.page import page
+from bench.pages.publish import faults_of
+from bench.registry.reference import Reference
+from bench.results.identity import identity
+from bench.results.result import Result
 
 
 @pytest.fixture(scope="module")

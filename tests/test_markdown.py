@@ -1,6 +1,6 @@
 """Tables of Markdown keep their columns, whatever is in a cell."""
 
-from bench.reporting.markdown import cells_of, folded, markdown_table
+from bench.pages.markdown import cells_of, folded, markdown_table
 
 
 def test_a_bar_in_a_cell_is_no_column() -> None:

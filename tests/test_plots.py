@@ -12,13 +12,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.boards.comparisons import Comparison, Standing
+from bench.boards.declared import BoardPlan
+from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Interval
 from bench.evaluation.metrics import Reliability
-from bench.reporting import plots
-from bench.reporting.boards import Board, Row
-from bench.reporting.comparisons import Comparison, Plan, Standing
-from bench.reporting.costs import minutes
-from bench.reporting.results import Result
+from bench.pages import pictures as plots
+from bench.pages.costs import minutes
+from bench.results.result import Result
 
 
 def row(name: str, value: float, curves: list[list[float | None]] | None = None, seconds: float = 60.0) -> Row:
@@ -32,7 +33,7 @@ def row(name: str, value: float, curves: list[list[float | None]] | None = None,
 
 
 def board(*rows: Row, fraction: float = 1.0) -> Board:
-    return Board("ptb-xl-1.0.3", False, "form", "f", fraction, "", rows, (), None, Plan(), None)
+    return Board("ptb-xl-1.0.3", False, "form", "f", fraction, "", rows, (), None, BoardPlan(), None)
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_the_forest_says_what_is_dashed(caught: list[Axes], tmp_path: Path) -> N
     rows = row("lpft", 0.9), row("ft", 0.8), row("lp", 0.7)
     found = Comparison("", rows[1].name, 1, {}, 1.0, 1.0, False)
     standing = Standing({}, {}, (), {rows[0].name: found, rows[2].name: found})
-    plots.forest(Board("d", False, "form", "f", 1.0, "", rows, (), None, Plan(), standing), tmp_path / "x.svg")
+    plots.forest(Board("d", False, "form", "f", 1.0, "", rows, (), None, BoardPlan(), standing), tmp_path / "x.svg")
     (axes,) = caught
 
     assert lines_of(axes) == {"a baseline, its value dashed": ([0.8, 0.8], [0, 1])}

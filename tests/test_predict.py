@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from bench.cell import Cell
 from bench.errors import CheckpointError, DataError
-from bench.predict import predict_records
-from bench.registry import Reference
-from bench.reporting.results import Result
-from bench.run import Options, execute
+from bench.execute import Options, execute
+from bench.inference import predict_records
+from bench.registry.reference import Reference
+from bench.results.result import Result
 
 WHOLE = ("net1d_mini", "lp(probe_epochs=2)")
 WINDOWED = ("fcn_wang", "scratch(epochs=1)")

@@ -25,8 +25,8 @@ import torch
 import wfdb
 
 from bench.data import prepared
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.signals import PREPROCESSINGS, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
@@ -176,8 +176,8 @@ def doubled(record, rate):
 def test_a_plugins_preprocessing_reaches_the_processes_that_read(
     small: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.data.workers.FEW", 0)
-    monkeypatch.setattr("bench.data.workers.num_cores", lambda: 2)
+    monkeypatch.setattr("bench.data.pool.FEW", 0)
+    monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
     monkeypatch.setattr(prepared, "CHUNK", 12)
     monkeypatch.syspath_prepend(tmp_path)
     names = set()
@@ -433,7 +433,7 @@ SCRIPT = """
 import hashlib, multiprocessing, signal, sys, time
 from pathlib import Path
 from bench.data import prepared
-from bench.data.ptbxl import load_records
+from bench.data.datasets.ptbxl import load_records
 from bench.data.signals import SignalSpec
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
@@ -548,7 +548,7 @@ def test_many_processes_make_what_one_does(demo_set: Path, cache: Path, monkeypa
 
 def test_memory_does_not_grow_with_the_signals(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times the records: neither preparing them nor an epoch of batches may hold more than some names of each."""
-    monkeypatch.setattr("bench.data.workers.num_cores", lambda: 1)  # what workers hold could not be seen
+    monkeypatch.setattr("bench.data.pool.num_cores", lambda: 1)  # what workers hold could not be seen
     table = pd.read_csv(demo_set / TABLE)
 
     def peaks(times: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.records import Records
 from bench.errors import DataError
 

@@ -12,22 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.data.ptbxl import load_records
+from bench.boards import rows as boards
+from bench.boards.rows import make_boards
+from bench.boards.truth import Truth, truth_of
+from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
-from bench.reporting import boards
-from bench.reporting.boards import make_boards
-from bench.reporting.external import score_external
-from bench.reporting.leaderboards import write_leaderboards
-from bench.reporting.pages import plan_in
-from bench.reporting.publish import check, faults_of, publish, published_results
-from bench.reporting.results import load_result
-from bench.reporting.truth import Truth, truth_of
+from bench.pages.leaderboards import write_leaderboards
+from bench.pages.page import plan_in
+from bench.pages.publish import check, faults_of, publish, published_results
+from bench.results.external import score_external
+from bench.results.result import load_result
 
 
 @pytest.fixture(autouse=True)
 def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.reporting.comparisons.NUM_PERMUTATIONS", 500)
+    monkeypatch.setattr("bench.boards.comparisons.NUM_PERMUTATIONS", 500)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from bench.reporting.results import row_name
+from bench.results.result import row_name
 
 ROOT = Path(__file__).parent.parent
 

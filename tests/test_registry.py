@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import PluginError
-from bench.registry import Plugin, Reference, Registry, find, make, normalize, registry, resolve, why_it_fails
+from bench.registry.reference import Reference
+from bench.registry.registry import Plugin, Registry, find, make, normalize, registry, resolve, why_it_fails
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}(-[a-z0-9_]{1,4})?", fullmatch=True)
 KEYS = st.from_regex(r"k_[a-z0-9_]{0,8}", fullmatch=True)
@@ -256,7 +257,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
 
     registry()  # ours register once a process, and must do so with the real one
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("bench.registry._REGISTRY", Registry())
+    monkeypatch.setattr("bench.registry.registry._REGISTRY", Registry())
     yield write
     for module in [m for m in sys.modules if m.partition(".")[0] in written]:
         del sys.modules[module]
@@ -264,7 +265,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
 
 def loaded() -> Registry:
     """The registry as a new process would have it; ours are imported already and register nothing."""
-    from bench import registry as module
+    from bench.registry import registry as module
 
     module._REGISTRY.load()
     return module._REGISTRY

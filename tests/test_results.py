@@ -12,24 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.boards.truth import truth_of
 from bench.cell import Cell
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
+from bench.execute import Options, execute
+from bench.pages.publish import faults_of
 from bench.provenance import _git_commit
-from bench.registry import Reference
-from bench.reporting.publish import faults_of
-from bench.reporting.results import (
-    PREDICTIONS,
-    RESULT,
-    UNFINISHED,
-    Result,
-    RunFolder,
-    find_results,
-    load_result,
-    write_result,
-)
-from bench.reporting.truth import truth_of
-from bench.run import Options, execute
+from bench.registry.reference import Reference
+from bench.results.result import PREDICTIONS, RESULT, UNFINISHED, Result, find_results, load_result, write_result
+from bench.results.run_folder import RunFolder
 
 DOCUMENT: dict[str, Any] = {
     "digest": "d" * 64,

@@ -15,14 +15,15 @@ import torch
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.console.tracking import Tracker
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.prepared import PreparedSignals
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
-from bench.registry import Reference, make
-from bench.reporting.results import Result
-from bench.reporting.tracking import Tracker
-from bench.run import Options, execute, prepare_signals
+from bench.execute import Options, execute, prepare_signals
+from bench.registry.reference import Reference
+from bench.registry.registry import make
+from bench.results.result import Result
 from bench.training.distributed import World
 from bench.training.model import PublishedCheckpoint
 from bench.training.weights import WEIGHTS
@@ -107,7 +108,7 @@ def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("time.monotonic", lambda: clock() + ahead)
-    monkeypatch.setattr("bench.run.prepare_signals", prepare)
+    monkeypatch.setattr("bench.execute.prepare_signals", prepare)
     monkeypatch.setattr(Tracker, "epoch_ends", train)
     kill = 2
     with pytest.raises(KeyboardInterrupt):
@@ -123,7 +124,7 @@ def test_odd_records_are_told(demo_set: Path, tmp_path: Path, monkeypatch: pytes
     def odd(*words: Any) -> PreparedSignals:
         return replace(prepare_signals(*words), findings={"records of zeros": [3, 6]})
 
-    monkeypatch.setattr("bench.run.prepare_signals", odd)
+    monkeypatch.setattr("bench.execute.prepare_signals", odd)
     console = Console(file=io.StringIO(), width=200)
     cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp"))
     execute(cell, Options(runs=tmp_path, console=console))
@@ -133,8 +134,8 @@ def test_odd_records_are_told(demo_set: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_only_the_main_rank_scores(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "is_main", False)
-    monkeypatch.setattr("bench.run.load_classifier", lambda model, path: None)
-    monkeypatch.setattr("bench.run.outcome", lambda *_: pytest.fail("it takes seconds, and nobody sees it"))
+    monkeypatch.setattr("bench.execute.load_classifier", lambda model, path: None)
+    monkeypatch.setattr("bench.execute.outcome", lambda *_: pytest.fail("it takes seconds, and nobody sees it"))
 
     result = run(demo_set, tmp_path)
 

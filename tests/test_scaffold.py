@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from bench.errors import BenchError
-from bench.scaffold import write_plugin
+from bench.registry.scaffold import write_plugin
 
 
 def test_a_package_is_written_whole(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.boards.selection import select_rows
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
-from bench.reporting.results import EXTERNAL, RESULT, write_result
-from bench.reporting.selection import select_rows
+from bench.results.result import EXTERNAL, RESULT, write_result
 
 RANDOM = np.random.default_rng(0)
 TRUTH = LabelTable("form", ("A", "B"), np.arange(80), np.arange(80), np.full(80, 10), RANDOM.random((80, 2)) < 0.4)

@@ -11,11 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.tasks import LabelTable
-from bench.evaluation import metrics
-from bench.reporting import simulations
-from bench.reporting.pages import Surroundings
-from bench.reporting.simulations import (
+from bench.boards import simulations
+from bench.boards.simulations import (
     ALL_LABELS,
     AUROCS,
     EQUAL,
@@ -27,6 +24,9 @@ from bench.reporting.simulations import (
     noise,
     scores,
 )
+from bench.data.tasks import LabelTable
+from bench.evaluation import metrics
+from bench.pages.page import Surroundings
 
 FOLDS = {
     "all": (2198, 1904, "1x2 2x8 3x4 4 5 6 7 8x3 9 10x2 11 12 13 14x2 17 18x4 20 22x2 27 28 29 34 35 40 42x2 44 48 "
@@ -75,7 +75,7 @@ def test_the_folds_have_the_counts_of_ptbxl() -> None:
 
 @pytest.mark.ptbxl
 def test_the_real_folds_have_them(ptbxl: Path) -> None:
-    from bench.data.ptbxl import load_records
+    from bench.data.datasets.ptbxl import load_records
     from bench.data.splits import held_out
     from bench.data.tasks import find_task, label_table
 

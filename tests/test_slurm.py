@@ -20,12 +20,12 @@ import torch
 
 from bench.cell import Cell
 from bench.errors import BenchError
+from bench.execute import Options, execute
 from bench.launch.slurm import FOLDER, Slurm, minutes, others, queued, submit
 from bench.launch.workers import failure_path
-from bench.registry import Reference
-from bench.reporting.failures import Failure
-from bench.reporting.results import Result, find_results
-from bench.run import Options, execute
+from bench.registry.reference import Reference
+from bench.results.failures import Failure
+from bench.results.result import Result, find_results
 from bench.training.weights import WEIGHTS
 
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

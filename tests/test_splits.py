@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.ptbxl import load_records
+from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import deal, held_out, split, thin
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from bench.boards.comparisons import ScoredRun, stand
+from bench.boards.declared import BoardPlan
+from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import draw, resample
-from bench.reporting import subgroups
-from bench.reporting.boards import Board, Row
-from bench.reporting.comparisons import Plan, ScoredRun, stand
-from bench.reporting.leaderboards import most_compared
-from bench.reporting.results import Result
-from bench.reporting.subgroups import groups_of, subgroup_page
+from bench.pages import subgroups
+from bench.pages.leaderboards import most_compared
+from bench.pages.subgroups import groups_of, subgroup_page
+from bench.results.result import Result
 
 SIZE = 600
 RANDOM = np.random.default_rng(0)
@@ -54,7 +55,7 @@ ROWS = (row("lpft", 2.0, 2), row("lp", 1.5, 1), row("scratch", 1.2, 1), row("ft"
 
 
 def board_of(rows: Sequence[Row], baseline: str | None) -> Board:
-    plan = Plan(baseline)
+    plan = BoardPlan(baseline)
     standing = stand({one.name: one.scored for one in rows}, plan, TRUTH)
     return Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", tuple(rows), (), TRUTH, plan, standing)
 
@@ -67,7 +68,7 @@ def page(*rows: Row, baseline: str | None = "ft") -> list[dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.reporting.comparisons.NUM_PERMUTATIONS", 100)
+    monkeypatch.setattr("bench.boards.comparisons.NUM_PERMUTATIONS", 100)
 
 
 def test_every_age_and_sex_is_in_one_group_and_unknown_ones_in_none() -> None:

@@ -19,21 +19,23 @@ import pytest
 import torch
 from rich.console import Console
 
+from bench.boards.rows import make_boards
+from bench.boards.truth import truth_of
 from bench.cell import Cell
+from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy, DataError
+from bench.execute import Options, execute
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
 from bench.launch.sweep import Grid, _remarks, names, numbers
 from bench.launch.workers import Ended, _Pool, _Worker, run_cells, share_of
-from bench.registry import Reference, registry, split_list
-from bench.reporting.boards import make_boards
-from bench.reporting.failures import Failure
-from bench.reporting.prune import prune
-from bench.reporting.results import RESULT, Result, RunFolder, find_results, load_head, load_result, lock_of
-from bench.reporting.status import survey
-from bench.reporting.tracking import CellsView
-from bench.reporting.truth import truth_of
-from bench.run import Options, execute
+from bench.registry.reference import Reference, split_list
+from bench.registry.registry import registry
+from bench.results.failures import Failure
+from bench.results.prune import prune
+from bench.results.result import RESULT, Result, find_results, load_head, load_result
+from bench.results.run_folder import RunFolder, lock_of
+from bench.results.status import survey
 
 QUIET = Console(quiet=True)
 

@@ -16,12 +16,13 @@ from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from bench import plugin, registry
-from bench.data.ptbxl import load_records
+from bench import plugin
+from bench.data.datasets.ptbxl import load_records
 from bench.data.records import Records
 from bench.data.splits import split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError, PluginError
+from bench.registry import registry
 
 TASKS = ("all", "diag", "subdiag", "superdiag", "form", "rhythm", "nondiag")
 COUNTS = {  # DESIGN.md: labels, records, train, val, test, patients of the test fold

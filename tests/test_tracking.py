@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
-from bench.reporting.tracking import Silent, Tracker, watch
+from bench.console.tracking import Silent, Tracker, watch
 
 PLAN = {"cell": {"command": "bench run"}}
 EPOCH = {

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
+from bench.execute import Options, execute
 from bench.launch.tune import Trial, Tuned, best_of, plan_trials, read_trial, settings_of, tune
 from bench.launch.workers import Ended, run_cells
-from bench.registry import Reference, Registry, find, register_method
-from bench.reporting.failures import Failure
-from bench.reporting.results import RESULT, load_result
-from bench.run import Options, execute
+from bench.registry.reference import Reference
+from bench.registry.registry import Registry, find, register_method
+from bench.results.failures import Failure
+from bench.results.result import RESULT, load_result
 
 QUIET = Console(quiet=True)
 
@@ -45,7 +46,7 @@ def test_methods_try_the_same_values_of_what_they_share() -> None:
 
 
 def test_a_method_that_a_function_makes_has_nothing_to_tune(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.registry._REGISTRY", Registry())
+    monkeypatch.setattr("bench.registry.registry._REGISTRY", Registry())
     register_method("made")(lambda: find("method", "lp").make())
     with pytest.raises(BenchError, match="method made leaves nothing to tune"):
         settings_of(Reference.parse("made"), 3)

@@ -15,10 +15,11 @@ import pytest
 import wfdb
 
 from bench.data import published, verify
+from bench.data.checksums import SUMS, parse_sums
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.info import describe, label_rows, task_rows
-from bench.data.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.tasks import find_task
-from bench.data.verify import SUMS, Report, is_clipped, parse_sums
+from bench.data.verify import Report, is_clipped
 from bench.data.waveforms import LEADS
 from bench.errors import DataError
 

@@ -20,14 +20,7 @@ from baselines.net1d import ECGFounder
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
 from bench.training.model import Backbone, Classifier, PublishedCheckpoint
-from bench.training.weights import (
-    hash_weights,
-    initialize,
-    load_classifier,
-    load_published,
-    read_weights,
-    save_weights,
-)
+from bench.training.weights import hash_weights, initialize, load_classifier, load_published, read_weights, save_weights
 
 
 class Tiny(Backbone):

@@ -30,8 +30,8 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from filelock import FileLock, Timeout
 
 import bench
-from bench.data.ptbxl import FILENAMES, STATEMENTS, TABLE
-from bench.data.verify import SUMS, parse_sums
+from bench.data.checksums import SUMS, parse_sums
+from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE
 from bench.errors import DataError
 
 T = TypeVar("T")

@@ -24,11 +24,11 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from bench.data.cache import cache_folder
+from bench.data.pool import over_cores
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import read_waveform
-from bench.data.workers import over_cores
 from bench.errors import DataError
 
 FORMAT = 1

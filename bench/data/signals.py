@@ -19,7 +19,7 @@ import scipy.signal
 
 from bench.data.waveforms import LEADS
 from bench.errors import DataError, PluginError
-from bench.registry import is_name
+from bench.registry.reference import is_name
 
 Signal = npt.NDArray[np.float32]
 Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])

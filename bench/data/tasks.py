@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.data.records import Records
 from bench.errors import DataError, PluginError
-from bench.registry import find, register_task, registry
+from bench.registry.registry import find, register_task, registry
 
 
 @dataclass(frozen=True)

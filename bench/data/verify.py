@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.ptbxl import FILENAMES, STATEMENTS, TABLE, load_records
+from bench.data.checksums import SUMS, read_sums
+from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE, load_records
+from bench.data.pool import over_cores
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.waveforms import LEADS, read_waveform
-from bench.data.workers import over_cores
 from bench.errors import DataError
 
-SUMS = "SHA256SUMS.txt"
 SECONDS = 10
 """Length of every record of PTB-XL."""
 FLAT_S = 1.0
@@ -173,33 +173,6 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     for _, name, text in sorted(examined):
         found[name].append(text)
     return Report(folder, version_of(records), len(records), present, _checks(found, num_checked))
-
-
-def read_sums(path: Path) -> dict[str, str]:
-    """Path in the folder -> SHA-256 in lower case, from a SHA256SUMS.txt."""
-    try:
-        return parse_sums(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file; get it again") from None
-
-
-def parse_sums(text: str, name: str) -> dict[str, str]:
-    """Path in the folder -> SHA-256, from lines `digest path`; `name` says in errors where they are from.
-
-    Raises DataError for a line of another form and for a path that leads out of the folder.
-    """
-    sums = {}
-    for num, line in enumerate(text.splitlines(), start=1):
-        digest, _, path = line.partition(" ")
-        path = path.strip().removeprefix("*").removeprefix("./")
-        parts = path.split("/")
-        whole = len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")
-        if not whole or not path.isprintable() or "\\" in path or {"", ".", ".."} & set(parts) or ":" in parts[0]:
-            raise DataError(f"{name}: line {num} is {line[:80]!r}, expected a SHA-256, a space and a relative path")
-        sums[path] = digest.lower()
-    return sums
 
 
 def _checks(found: Mapping[str, list[str]], num_checked: Mapping[str, int]) -> tuple[Check, ...]:

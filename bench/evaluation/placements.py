@@ -7,7 +7,7 @@ that of DeLong et al. (1988) with patients as clusters (Obuchowski 1997), and ne
 Yet the placements of one or two positives say nothing of how much they vary. So the variance of a rare label's
 positives is borrowed. Placements of mean m vary by at most m (1 - m): the share of that bound which the frequent
 labels' positives reach is taken for the rare ones too, at the rare labels' mean AUROC, over the number of patients
-that have the label. That fails where rare labels differ much from each other or in kind: `bench.reporting.simulations`
+that have the label. That fails where rare labels differ much from each other or in kind: `bench.boards.simulations`
 measures how often such an interval covers.
 """
 

@@ -16,12 +16,14 @@ from bench.data.prepared import require_files
 from bench.data.splits import VAL_FOLD, Split
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
+from bench.execute import Options, make_backbone, make_method, make_split
 from bench.launch.workers import failure_path
 from bench.provenance import identify, plugin_facts
-from bench.registry import Reference, why_it_fails
-from bench.reporting.failures import Failure
-from bench.reporting.results import find_heads, identity
-from bench.run import Options, make_backbone, make_method, make_split
+from bench.registry.reference import Reference
+from bench.registry.registry import why_it_fails
+from bench.results.failures import Failure
+from bench.results.identity import identity
+from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
 from bench.training.model import Backbone, count_parameters
 from bench.training.precision import resolve_precision
@@ -53,7 +55,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """The cells of a sweep, and what is left to do."""
 
     cells: Sequence[Planned]
@@ -109,7 +111,7 @@ def spell_bytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = False) -> Plan:
+def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = False) -> SweepPlan:
     """What is done and what is left, from the disk alone.
 
     A finished run stands for a cell if everything agrees that decides its outcome, hyper-parameters with their
@@ -148,7 +150,7 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
     left = [one.cell for one in planned.values() if one.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
     keep = options.keep_weights == "best"
-    return Plan(
+    return SweepPlan(
         list(planned.values()),
         left_out,
         sum(facts.result_bytes(cell, keep) for cell in left),

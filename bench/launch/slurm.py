@@ -19,10 +19,10 @@ from submitit.core.utils import FailedJobError
 
 from bench.cell import Cell
 from bench.errors import BenchError, Busy
+from bench.execute import Options
 from bench.launch.torchrun import Node, run_on_ranks
 from bench.launch.workers import failure_path
-from bench.reporting.failures import Failure
-from bench.run import Options
+from bench.results.failures import Failure
 
 FOLDER = ".slurm"
 """Below the runs folder: what is handed to SLURM, and what its jobs print."""

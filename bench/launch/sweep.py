@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.console.listing import table
 from bench.data.datasets import load_records
 from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError
-from bench.launch.plan import LEFT, Plan, make_plan, spell_bytes
+from bench.execute import Options
+from bench.launch.plan import LEFT, SweepPlan, make_plan, spell_bytes
 from bench.launch.workers import default_jobs, run_cells
-from bench.registry import Kind, Plugin, Reference, registry, split_list
-from bench.reporting.listing import table
-from bench.run import Options
+from bench.registry.reference import Reference, split_list
+from bench.registry.registry import Kind, Plugin, registry
 
 if TYPE_CHECKING:
     from bench.launch.slurm import Slurm
@@ -195,7 +196,7 @@ def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Conso
     out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-def _remarks(plan: Plan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
+def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
     """What the table does not say."""
     at_once = min(jobs, len(plan.of(*LEFT)))
     need = plan.result_bytes + at_once * plan.run_bytes

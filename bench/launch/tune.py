@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cell import Cell
+from bench.console.listing import table
 from bench.errors import BenchError, Diverged
 from bench.launch.workers import Ended, run_cells
-from bench.registry import Reference, find, normalize, resolve
-from bench.reporting.listing import table
-from bench.reporting.results import find_heads, record_search
+from bench.registry.reference import Reference
+from bench.registry.registry import find, normalize, resolve
+from bench.results.result import find_heads, record_search
 
 if TYPE_CHECKING:
-    from bench.run import Options
+    from bench.execute import Options
     from bench.training.search import Search
 
 

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
-from bench.reporting.failures import FAILED, Failure
-from bench.reporting.results import OF_VAL, Result, load_result
-from bench.reporting.tracking import CellsView
+from bench.results.failures import FAILED, Failure
+from bench.results.result import OF_VAL, Result, load_result
 
 if TYPE_CHECKING:
-    from bench.run import Options
+    from bench.execute import Options
 
 GRACE = 10.0
 """Seconds that workers have to end by themselves."""
@@ -323,7 +323,7 @@ def serve(pipe: Connection, said: Path, share: Share) -> None:
 
 def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple[Any, ...]:
     """Run a cell; what the sweep is told of how it ended."""
-    from bench.run import execute
+    from bench.execute import execute
 
     tell = _sparing(lambda line: pipe.send(("at", line)))
     options = replace(options, console=Console(quiet=True), told=tell)

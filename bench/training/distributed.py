@@ -17,7 +17,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.data.workers import num_cores
+from bench.data.pool import num_cores
 from bench.errors import BenchError
 
 TIMEOUT = timedelta(hours=12)

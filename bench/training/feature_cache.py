@@ -27,7 +27,7 @@ import torch
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
 from bench.errors import DataError
-from bench.registry import code_hash
+from bench.registry.source import code_hash
 from bench.training.model import Classifier
 from bench.training.precision import Precision
 from bench.training.weights import hash_weights

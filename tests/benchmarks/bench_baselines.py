@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.registry import Reference, make
+from bench.registry.reference import Reference
+from bench.registry.registry import make
 from bench.training.model import Classifier
 
 RECORDS, SAMPLES = 128, 250

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bench.cell import Cell
-from bench.data.demo import write_demo
-from bench.registry import Reference
-from bench.run import Options, execute
+from bench.demo.dataset import write_demo
+from bench.execute import Options, execute
+from bench.registry.reference import Reference
 
 ON_GPU = torch.cuda.is_available()
 

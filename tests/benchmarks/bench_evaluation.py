@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bench.boards.rows import make_boards
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import draw, resample
 from bench.evaluation.compare import permutation_p
 from bench.evaluation.metrics import macro
 from bench.evaluation.scores import score_fold
-from bench.reporting.boards import make_boards
-from bench.reporting.results import Result, find_results
+from bench.results.result import Result, find_results
 
 RECORDS, LABELS, DRAWS, FEW = 2198, 71, 2000, 4
 RANDOM = np.random.default_rng(0)

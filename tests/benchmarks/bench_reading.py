@@ -12,11 +12,11 @@ import torch
 import wfdb
 
 from baselines.net1d import ECGFounder, Net1DMini
-from bench.data.demo import write_demo
+from bench.data.datasets.ptbxl import TABLE, Records, load_records
 from bench.data.prepared import PreparedSignals, Scaling, _prepare_chunk, prepare_signals
-from bench.data.ptbxl import TABLE, Records, load_records
 from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.waveforms import read_waveform
+from bench.demo.dataset import write_demo
 from bench.training.batches import SignalSource, epoch_batches
 from bench.training.model import Classifier
 from bench.training.precision import autocast
@@ -60,7 +60,7 @@ def test_reading(compare: Any, records: Records) -> None:
 
 def test_reading_and_preparing(compare: Any, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a cold folder by two workers, the start of their server included: so there is one round."""
-    monkeypatch.setattr("bench.data.workers.num_cores", lambda: 2)
+    monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     paths = [str(path) for path in records.paths(RATE)]
     compare(

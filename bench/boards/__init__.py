@@ -1,0 +1,1 @@
+"""Results become statements: rows, comparisons, claims. No text, no torch."""

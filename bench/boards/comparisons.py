@@ -1,0 +1,319 @@
+"""Rows of a board against each other: paired differences, tests over a declared family, groups and ranks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.boards.declared import BoardPlan
+from bench.data.tasks import LabelTable
+from bench.errors import BenchError
+from bench.evaluation import compare, metrics
+from bench.evaluation.bootstrap import Estimate, Resampled, Summary, by_draw, independent, summarize
+from bench.evaluation.placements import difference_p, placements
+
+ALPHA = 0.05
+NUM_PERMUTATIONS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRun:
+    """One run on fold 10: its scores, and both metrics on the fold and on each draw of its patients."""
+
+    y_score: NDArray[np.floating[Any]]
+    """[record, label]"""
+    resampled: Resampled
+
+    def macro(self, metric: str, labels: metrics.Bools) -> Estimate:
+        """One metric averaged over the chosen labels."""
+        found: Estimate = getattr(self.resampled, metric)
+        return found.macro(labels)
+
+
+ScoredRow = Mapping[tuple[int, int], ScoredRun]
+"""The runs of a row by (draw, seed): what pairs them with another row's."""
+
+
+def estimates(row: ScoredRow, metric: str, labels: metrics.Bools) -> list[Estimate]:
+    """One metric of a row, averaged over the chosen labels, of each of its independent runs."""
+    return independent({place: run.macro(metric, labels) for place, run in row.items()})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First row minus second, over the runs that both have."""
+
+    first: str
+    second: str
+    num_pairs: int
+    differences: Mapping[str, Summary]
+    """Metric -> difference of its macro average over the labels with at least 10 positives."""
+    permutation_p: float
+    """Of macro AUROC, by swapping whole patients."""
+    placement_p: float
+    """Of macro AUROC, by DeLong's standard error on whole patients, and runs: `placements.difference_p`."""
+    practically_equal: bool
+    p_adjusted: float = math.nan
+    """The larger p, after Holm over the family."""
+    family_size: int = 0
+    labels: Mapping[str, Summary] = field(default_factory=dict)
+    """Label -> difference of AUROC; only where asked for."""
+
+    def __neg__(self) -> Comparison:
+        """Second row minus first."""
+        differences = {metric: -summary for metric, summary in self.differences.items()}
+        labels = {label: -summary for label, summary in self.labels.items()}
+        return replace(self, first=self.second, second=self.first, differences=differences, labels=labels)
+
+    @property
+    def p(self) -> float:
+        """The larger of both: each test is blind where the other sees."""
+        return max(self.permutation_p, self.placement_p)
+
+    @property
+    def significant(self) -> bool:
+        """Whether the rows differ after Holm."""
+        return self.p_adjusted <= ALPHA
+
+    @property
+    def few_pairs(self) -> bool:
+        """Whether it is about these trained models and not about methods: too few pairs to know how training varies."""
+        return self.differences["auroc"].few_runs
+
+    @property
+    def resolvable(self) -> float:
+        """The true difference of macro AUROC that would be found in 80 % of cases, before Holm."""
+        return compare.resolvable_difference(self.differences["auroc"])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What can be said of a board's rows against each other."""
+
+    ranks: Mapping[str, tuple[int, int]]
+    """Row -> the ranks it takes in the middle 95 % of draws."""
+    letters: Mapping[str, str]
+    """Row -> its groups: rows that share a letter are not told apart."""
+    pairs: tuple[Comparison, ...]
+    """Every pair, adjusted over all of them."""
+    baseline: Mapping[str, Comparison]
+    """Row -> its difference from the declared baseline, adjusted over the declared family."""
+    undecided: str = ""
+    """Why no row was tested against the declared baseline, where it may be several rows."""
+
+    @property
+    def baselines(self) -> set[str]:
+        """The rows that others were tested against."""
+        return {found.second for found in self.baseline.values()}
+
+
+def stand(
+    rows: Mapping[str, ScoredRow], plan: BoardPlan, truth: LabelTable, tuned: Container[str] = ()
+) -> Standing | None:
+    """All rows, in board order, against each other and against the baseline; None where no label is frequent."""
+    if not rows or not metrics.frequent(truth.y_true).any():
+        return None
+    names = list(rows)
+    pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
+    every = compare_pairs(rows, pairs, plan.margin, truth)
+    return Standing(
+        _rank_intervals(rows, truth),
+        _letters(names, every),
+        tuple(every),
+        *_against_baseline(names, plan, every, tuned),
+    )
+
+
+def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str]:
+    """Row -> group letters; `names` from best to worst. A pair that was not tested is not told apart."""
+    differs = np.zeros((len(names), len(names)), dtype=bool)
+    for found in pairs:
+        i, j = names.index(found.first), names.index(found.second)
+        differs[i, j] = differs[j, i] = found.significant
+    return dict(zip(names, compare.group_letters(differs), strict=True))
+
+
+def _against_baseline(
+    rows: Sequence[str], plan: BoardPlan, pairs: Sequence[Comparison], tuned: Container[str]
+) -> tuple[dict[str, Comparison], str]:
+    """Row -> its comparison with the declared baseline, adjusted over the declared family; or why there is none.
+
+    `pairs` are all that have a run in common.
+    """
+    try:
+        contrasts = plan.contrasts(rows, tuned)
+    except BenchError as error:
+        return {}, str(error)
+    known = {(one.first, one.second): one for one in pairs}
+    found = [
+        known[pair] if pair in known else -known[pair[::-1]] for pair in contrasts if {pair, pair[::-1]} & set(known)
+    ]
+    return {one.first: one for one in _adjusted(found)}, ""
+
+
+def compare_pairs(
+    rows: Mapping[str, ScoredRow],
+    pairs: Sequence[tuple[str, str]],
+    margin: float,
+    truth: LabelTable,
+    *,
+    per_label: bool = False,
+    num_permutations: int | None = None,
+) -> list[Comparison]:
+    """Each pair compared, the p-values adjusted over all of them; NUM_PERMUTATIONS unless told otherwise."""
+    chosen = metrics.frequent(truth.y_true)
+    y_true = truth.y_true[:, chosen]
+    placed = {
+        name: {key: placements(y_true, run.y_score[:, chosen]) for key, run in rows[name].items()}
+        for name in dict.fromkeys(itertools.chain.from_iterable(pairs))
+    }
+    paired = []
+    for first, second in pairs:
+        if not _shared(rows[first], rows[second]):
+            raise BenchError(f"{first} and {second} have no run of the same draw and seed, so they cannot be paired")
+        paired.append(paired_runs(rows[first], rows[second]))
+    permuted = compare.permutation_ps(
+        truth.patient_id,
+        truth.y_true,
+        [([run.y_score for run in a.values()], [run.y_score for run in b.values()]) for a, b in paired],
+        chosen,
+        num_permutations or NUM_PERMUTATIONS,
+    )
+    found = []
+    for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
+        of_runs = [by_draw({place: placed[name][place] for place in one}) for name in (first, second)]
+        by_error = difference_p(
+            truth.patient_id, y_true, *([np.mean(group, axis=0) for group in groups] for groups in of_runs)
+        )
+        differences = {
+            metric: compare.difference(estimates(one, metric, chosen), estimates(other, metric, chosen))
+            for metric in metrics.RANKING
+        }
+        found.append(
+            Comparison(
+                first,
+                second,
+                len(one),
+                differences,
+                float(p),
+                by_error,
+                compare.practically_equal(differences["auroc"], margin),
+                labels=label_differences(one, other, truth) if per_label else {},
+            )
+        )
+    return _adjusted(found)
+
+
+def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
+    """The same with their p-values adjusted over all of them."""
+    adjusted = compare.holm([one.p for one in family])
+    return [replace(one, p_adjusted=float(p), family_size=len(family)) for one, p in zip(family, adjusted, strict=True)]
+
+
+def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
+    """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
+
+    def of(row: ScoredRow, column: int) -> list[Estimate]:
+        return independent({place: run.resampled.auroc.label(column) for place, run in row.items()})
+
+    frequent = np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
+    return {truth.labels[column]: compare.difference(of(one, column), of(other, column)) for column in frequent}
+
+
+def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
+    """The runs that both rows have, in the same order."""
+    places = _shared(one, other)
+    return {place: one[place] for place in places}, {place: other[place] for place in places}
+
+
+def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
+    """Ranks, best 1, over the draws of patients; the mean of n runs also moves by its own standard error, times a t of
+    n - 1 degrees of freedom, as in its interval."""
+    chosen = metrics.frequent(truth.y_true)
+    random = np.random.default_rng(0)
+    draws = []
+    for row in rows.values():
+        runs = estimates(row, "auroc", chosen)
+        summary = summarize(runs)
+        of_patients = np.mean([run.draws for run in runs], axis=0)
+        if (n := len(runs)) > 1:
+            of_patients += summary.run_sd / math.sqrt(n) * random.standard_t(n - 1, size=of_patients.shape)
+        draws.append(of_patients)
+    ranks = 1 + (np.array(draws)[None] > np.array(draws)[:, None]).sum(axis=1)  # [row, draw]
+    low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
+    return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
+
+
+def _shared(one: ScoredRow, other: ScoredRow) -> list[tuple[int, int]]:
+    return sorted(set(one) & set(other))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Named rows against each other: every pair, and the declared baseline's contrasts where it is among them."""
+
+    pairs: tuple[Comparison, ...]
+    """First named row minus later ones, per label too, adjusted over all pairs."""
+    baseline: Mapping[str, Comparison]
+    letters: Mapping[str, str]
+    """Row -> groups, the rows as they were named."""
+    margin: float
+    undecided: str = ""
+    """As in a standing."""
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data, for --json."""
+        return {
+            "pairs": [as_data(one) for one in self.pairs],
+            "baseline": {name: as_data(one) for name, one in self.baseline.items()},
+            "groups": dict(self.letters),
+            "margin": self.margin,
+        }
+
+
+def compared(rows: Mapping[str, ScoredRow], plan: BoardPlan, truth: LabelTable, tuned: Container[str] = ()) -> Compared:
+    """Every pair of rows in the order in which they were named."""
+    if len(rows) < 2:
+        raise BenchError("name at least two rows to compare")
+    chosen = metrics.frequent(truth.y_true)
+    if not chosen.any():
+        raise BenchError(f"no label of {truth.task} has {metrics.MIN_POSITIVES} positives in fold 10")
+    pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), plan.margin, truth, per_label=True)
+    values = {name: np.mean([run.value for run in estimates(row, "auroc", chosen)]) for name, row in rows.items()}
+    letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
+    as_named = {name: letters[name] for name in rows}
+    baseline, undecided = _against_baseline(list(rows), plan, pairs, tuned)
+    return Compared(tuple(pairs), baseline, as_named, plan.margin, undecided)
+
+
+def as_data(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain data, for --json."""
+    return {
+        "first": found.first,
+        "second": found.second,
+        "num_pairs": found.num_pairs,
+        **{metric: _plain(summary) for metric, summary in found.differences.items()},
+        "permutation_p": found.permutation_p,
+        "placement_p": found.placement_p,
+        "p_adjusted": found.p_adjusted,
+        "family_size": found.family_size,
+        "resolvable": found.resolvable,
+        "practically_equal": found.practically_equal,
+        "labels": {label: _plain(summary) for label, summary in found.labels.items()},
+    }
+
+
+def _plain(summary: Summary) -> dict[str, float | None]:
+    return {
+        "difference": summary.interval.value,
+        "low": summary.interval.low,
+        "high": summary.interval.high,
+        "patient_sd": summary.patient_sd,
+        "run_sd": None if math.isnan(summary.run_sd) else summary.run_sd,
+    }

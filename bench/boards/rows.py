@@ -1,0 +1,330 @@
+"""Results become boards: rows of runs, with intervals, differences, groups and ranks. `pages` writes them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, estimates, stand
+from bench.boards.comparisons import as_data as comparison_data
+from bench.boards.declared import BoardPlan
+from bench.data.splits import TEST_FOLD
+from bench.data.tasks import LabelTable
+from bench.errors import DataError
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import MIN_RUNS, Draws, Estimate, Interval, Summary, by_draw, resample, summarize
+from bench.evaluation.placements import summarize_all_labels
+from bench.evaluation.predictions import align
+from bench.evaluation.scores import draw_for, label_sets
+from bench.results.result import Result, row_name
+
+NUM_DRAWS, SEED = 2000, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Runs that differ in seed and draw only, as one line of a board."""
+
+    backbone: str
+    init: str
+    method: str
+    runs: tuple[Result, ...]
+    summaries: Mapping[str, Mapping[str, Summary | Interval]]
+    """Label set -> metric -> mean and interval; an Interval where no dataset was at hand to resample."""
+    scored: ScoredRow = field(default_factory=dict)
+    """The runs by (draw, seed), resampled; empty where no dataset was at hand."""
+
+    @property
+    def name(self) -> str:
+        """The row in words: what `bench compare` takes."""
+        return row_name(self.backbone, self.init, self.method)
+
+    @property
+    def num_trials(self) -> int:
+        """As the function says of its runs."""
+        return num_trials(self.runs)
+
+    @property
+    def few_runs(self) -> bool:
+        """Whether there are too few runs, or draws where there are several, to know how much they vary."""
+        return len(by_draw({run.place: run for run in self.runs})) < MIN_RUNS
+
+    @property
+    def score(self) -> float:
+        """What rows are sorted by: macro AUROC over the labels with at least 10 test positives, or all."""
+        frequent = interval_of(self.summaries["frequent"]["auroc"]).value
+        return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
+
+
+def num_trials(runs: Sequence[Result]) -> int:
+    """Settings that were tried on fold 9 to find that of a row with these runs; 0 where none was looked for.
+
+    Nor was one where the method as given won and has a run of no search: that recipe needed none.
+    """
+    trials = [run.document.get("search", {}).get("trials", ()) for run in runs]
+    if not all(trials) and all(
+        tried[0]["method"] == run.row[2] for run, tried in zip(runs, trials, strict=True) if tried
+    ):
+        return 0
+    return max(map(len, trials))
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """Comparable rows: one task of one dataset, trained on one fraction or one manifest's records."""
+
+    dataset: str
+    synthetic: bool
+    task: str
+    fingerprint: str
+    fraction: float
+    manifest: str
+    """As `Result.manifest`."""
+    rows: tuple[Row, ...]
+    declined: tuple[Result, ...]
+    truth: LabelTable | None
+    """The dataset's labels of fold 10 by which the numbers were computed anew; None: copied from the results."""
+    plan: BoardPlan
+    standing: Standing | None
+    """The rows against each other, where the numbers were computed anew."""
+
+    @property
+    def recomputed(self) -> bool:
+        """Whether the numbers were computed anew from predictions and the dataset's labels."""
+        return self.truth is not None
+
+    @property
+    def title(self) -> str:
+        """What the rows were trained on."""
+        share = "All training records" if self.fraction == 1 else f"{100 * self.fraction:.3g} % of the training records"
+        return f"{share}, as listed in {self.manifest}" if self.manifest else share
+
+
+LabelsOf = Callable[[Result], LabelTable | None]
+"""The labels of fold 10 that a result is to be judged by, or None where the dataset is not at hand."""
+PlanOf = Callable[[str, str], BoardPlan]
+"""Dataset and task -> what was declared for its board."""
+
+
+def make_boards(
+    results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: BoardPlan()
+) -> list[Board]:
+    """Boards of all finished results, fold 10 scored; runs that only selected (`--stage val`) are left out."""
+    groups: dict[tuple[str, str, str, float, str], list[Result]] = defaultdict(list)
+    for result in results:
+        if result.document["stage"] == "test":
+            groups[result.board].append(result)
+    boards = [_board(group, truth, plan_of(dataset, task)) for (dataset, task, *_), group in groups.items()]
+    return sorted(boards, key=_page_order)
+
+
+def _page_order(board: Board) -> tuple[Any, ...]:
+    return board.dataset, board.task, board.fingerprint, bool(board.manifest), -board.fraction, board.manifest
+
+
+def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board:
+    by_row: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    check_draws(results)
+    for result in results:
+        if result.incompatible is None:
+            by_row[result.row].append(result)
+    declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
+    labels = next((found for result in results if (found := truth(result)) is not None), None)
+    rows = [_row(key, ordered(runs), labels) for key, runs in by_row.items()]
+    rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
+    tuned = {row.name for row in rows if row.num_trials}
+    dataset, task, fingerprint, fraction, manifest = results[0].board
+    return Board(
+        dataset,
+        bool(results[0].document["dataset"]["synthetic"]),
+        task,
+        fingerprint,
+        fraction,
+        manifest,
+        tuple(rows),
+        tuple(declined[reason] for reason in sorted(declined)),
+        labels,
+        plan,
+        None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels, tuned),
+    )
+
+
+def check_draws(results: Sequence[Result]) -> None:
+    """Raises DataError if results of one draw were trained on other records: the draws' rule may have changed."""
+    by_draw: dict[int, Result] = {}
+    for result in results:
+        if not result.external:
+            twin = by_draw.setdefault(result.cell["draw"], result)
+            if twin.thinned != result.thinned:
+                raise DataError(
+                    f"{twin.folder} and {result.folder} are of one fraction and draw and were trained on other "
+                    "records: versions of bench draw differently; remove the older one"
+                )
+
+
+def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
+    """The runs of a row by draw and seed, repeats once.
+
+    Raises DataError where two are of one draw and seed and no repeats, or of settings that the row's name leaves out.
+    """
+    by_digest: dict[str, Result] = {}
+    for run in sorted(runs, key=lambda run: (run.place, str(run.folder))):
+        twin = by_digest.setdefault(run.digest, run)
+        if twin is not run and not _agree(twin, run):
+            raise DataError(
+                f"{twin.folder} and {run.folder} are results of one cell and disagree; remove the one that is wrong"
+            )
+    by_place: dict[tuple[int, int], Result] = {}
+    for run in by_digest.values():
+        twin = by_place.setdefault(run.place, run)
+        if twin is not run:
+            raise DataError(
+                f"{twin.folder} and {run.folder} share row, draw and seed and yet differ in what decides their "
+                "outcome (their digests do): they were run by different code or settings; remove the older one"
+            )
+    found = tuple(by_digest.values())
+    for run in found:
+        if _settings(run) != _settings(found[0]):
+            raise DataError(
+                f"{found[0].folder} and {run.folder} would share the row {row_name(*run.row)}, but their "
+                "hyper-parameters, first weights or signals differ: a default or a published file has changed since; "
+                "remove the older one"
+            )
+    return found
+
+
+def _settings(run: Result) -> Any:
+    """What all runs of a row must share beside their names, which leave out defaults."""
+    if run.external:
+        return None
+    said = run.document
+    method, backbone, init = said.get("method", {}), said.get("backbone", {}), said["init"]
+    start = "drawn" if init["name"] == "random" else init.get("sha256")
+    signals = {key: value for key, value in said["signals"].items() if key not in ("scaling", "findings")}
+    return method.get("resolved"), method.get("phases"), backbone.get("resolved"), start, signals
+
+
+def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:
+    """Whether two results of a cell are repeats: their macro AUROCs differ by at most `tolerance`."""
+    values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (one, other)]
+    one_value, other_value = (math.nan if value is None else value for value in values)
+    undefined = math.isnan(one_value) and math.isnan(other_value)
+    return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=tolerance)
+
+
+def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable | None) -> Row:
+    if labels is None:
+        copied = {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in ("all", "frequent")}
+        return Row(*key, runs, copied)
+    scored = {run.place: scored_run(run, labels) for run in runs}
+    found: dict[str, dict[str, Summary | Interval]] = {}
+    sets = label_sets(labels.y_true)
+    for chosen, mask in sets.items():
+        of_runs = {m: estimates(scored, m, mask) for m in metrics.RANKING}
+        if (mask == sets["frequent"]).all():
+            found[chosen] = {m: summarize(runs) for m, runs in of_runs.items()}
+        else:
+            y_scores = by_draw({place: one.y_score for place, one in scored.items()})
+            of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores)
+            found[chosen] = {"auroc": of_all, "average_precision": _without_draws(of_runs["average_precision"])}
+    return Row(*key, runs, found, scored)
+
+
+def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
+    """A run's scores of fold 10, resampled on the draws that all results of the task share."""
+    y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
+    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)))
+
+
+@functools.lru_cache(maxsize=8)
+def draws_of(labels: LabelTable) -> Draws:
+    """The draws that all results of a task share."""
+    return draw_for(labels.patient_id, labels.y_true, labels.labels, NUM_DRAWS, SEED)
+
+
+def _without_draws(estimates: Sequence[Estimate]) -> Interval:
+    return Interval(float(np.mean([estimate.value for estimate in estimates])), math.nan, math.nan)
+
+
+def chance_precision(labels: LabelTable) -> float:
+    """Macro AP of scores that know nothing: the mean prevalence of the frequent labels."""
+    return float(metrics.macro(labels.y_true.mean(axis=0), metrics.frequent(labels.y_true)))
+
+
+def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
+    """What the results say of themselves; the interval of a single run only, as more need the draws."""
+    said = {
+        run.place: interval_said(run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric]) for run in runs
+    }
+    value = float(np.mean([np.mean([one.value for one in group]) for group in by_draw(said)]))
+    (one, *others) = said.values()
+    return Interval(value, math.nan, math.nan) if others else one
+
+
+def interval_said(one: Mapping[str, float | None]) -> Interval:
+    """A metric as a result has it: null where it is undefined, without bounds where it has none."""
+    value, low, high = (one.get(key) for key in ("value", "low", "high"))
+    return Interval(*(math.nan if number is None else number for number in (value, low, high)))
+
+
+def interval_of(summary: Summary | Interval) -> Interval:
+    """A row's mean with its bounds."""
+    return summary.interval if isinstance(summary, Summary) else summary
+
+
+def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """The boards as plain data, for --json."""
+    return [
+        {
+            "dataset": board.dataset,
+            "synthetic": board.synthetic,
+            "task": board.task,
+            "fingerprint": board.fingerprint,
+            "fraction": board.fraction,
+            "manifest": board.manifest or None,
+            "recomputed": board.recomputed,
+            "plan": asdict(board.plan),
+            "rows": [
+                {
+                    "name": row.name,
+                    "backbone": row.backbone,
+                    "init": row.init,
+                    "method": row.method,
+                    "runs": [str(run.folder) for run in row.runs],
+                    "metrics": {
+                        chosen: {m: _plain(s) for m, s in found.items()} for chosen, found in row.summaries.items()
+                    },
+                    **_standing(board, row),
+                    "command": row.runs[0].cell["command"],
+                }
+                for row in board.rows
+            ],
+            "declined": [{"row": r.row, "reason": r.incompatible} for r in board.declined],
+        }
+        for board in boards
+    ]
+
+
+def _standing(board: Board, row: Row) -> dict[str, Any]:
+    if board.standing is None:
+        return {}
+    against = board.standing.baseline.get(row.name)
+    return {
+        "rank_interval": board.standing.ranks[row.name],
+        "groups": board.standing.letters[row.name],
+        "against_baseline": None if against is None else comparison_data(against),
+    }
+
+
+def _plain(summary: Summary | Interval) -> dict[str, float | None]:
+    found = interval_of(summary)
+    numbers = {"value": found.value, "low": found.low, "high": found.high}
+    if isinstance(summary, Summary):
+        numbers |= {"patient_sd": summary.patient_sd, "run_sd": summary.run_sd}
+    return {k: None if math.isnan(v) else v for k, v in numbers.items()}

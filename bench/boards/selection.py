@@ -1,0 +1,117 @@
+"""Rows that a user names, by the folder of a run or as boards print them, ready to be compared."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.boards.comparisons import ScoredRow
+from bench.boards.rows import LabelsOf, check_draws, num_trials, ordered, scored_run
+from bench.data.tasks import LabelTable
+from bench.errors import BenchError
+from bench.results.result import RESULT, Result, find_results, load_result, row_name
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Named rows of one task, scored on the same records."""
+
+    dataset: str
+    task: str
+    rows: Mapping[str, ScoredRow]
+    truth: LabelTable
+    tuned: frozenset[str]
+    """The rows that a search on fold 9 found."""
+
+
+def select_rows(
+    names: Sequence[str],
+    runs: Path,
+    truth: LabelsOf,
+    task: str | None = None,
+    fraction: float | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Selection:
+    """The rows of these names. A run folder stands for itself; a row name for all its runs at one task and fraction.
+
+    With `told`, damaged runs are left out where rows are looked for: see `find_results`.
+    """
+    if len(set(names)) < len(names):
+        raise BenchError("a row is named twice: name each once")
+    folders = {name: load_result(Path(name)) for name in names if (Path(name) / RESULT).is_file()}
+    wanted = [name for name in names if name not in folders]
+    chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
+    if wanted:
+        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction, told)
+    first = chosen[names[0]][0]
+    for name in names:
+        for run in chosen[name]:
+            if run.incompatible is not None or run.document["stage"] != "test":
+                raise BenchError(f"{run.folder} has no scores of fold 10")
+            if run.fingerprint != first.fingerprint:
+                raise BenchError(
+                    f"{name} is of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
+                    f"{first.cell['task']} on {first.document['dataset']['name']}, with other labels or folds"
+                )
+    table = truth(first)
+    if table is None:
+        raise BenchError(
+            f"a comparison needs the tables of {first.document['dataset']['name']} whose labels match these runs; "
+            "name their folder with --data"
+        )
+    alone = not wanted
+    check_draws([run for name in wanted for run in chosen[name]])
+    rows = {
+        name: {(0, 0) if alone else run.place: scored_run(run, table) for run in ordered(chosen[name])}
+        for name in names
+    }
+    tuned = frozenset(name for name in names if num_trials(chosen[name]))
+    return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned)
+
+
+def _by_name(
+    wanted: Sequence[str],
+    given: Sequence[Result],
+    runs: Path,
+    truth: LabelsOf,
+    task: str | None,
+    fraction: float | None,
+    told: Callable[[str], None] | None,
+) -> dict[str, list[Result]]:
+    places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for result in find_results(runs, told):
+        if result.incompatible is not None or result.document["stage"] != "test":
+            continue
+        if task in (None, result.cell["task"]) and fraction in (None, result.cell["fraction"]):
+            places[result.board][row_name(*result.row)].append(result)
+    known = sorted({name for rows in places.values() for name in rows})
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise BenchError(f"no run folder and no row {name!r} in {runs}.{hint} Rows: {', '.join(known) or 'none'}")
+    fitting = {
+        place: rows
+        for place, rows in places.items()
+        if all(name in rows for name in wanted) and all(one.fingerprint == place[2] for one in given)
+    }
+    if len(fitting) > 1:  # what the dataset at hand cannot judge is no choice, but alone it says what is missing
+        judged = {place: rows for place, rows in fitting.items() if truth(rows[wanted[0]][0]) is not None}
+        fitting = judged or fitting
+    if len(fitting) != 1:
+        where = "; ".join(
+            f"--task {task} --fraction "
+            + (f"{fraction!r} ({manifest})" if manifest else f"{fraction:g}")
+            + f" on {dataset}"
+            for dataset, task, _, fraction, manifest in sorted(fitting)
+        )
+        raise BenchError(
+            f"these rows are together at {where}: choose one"
+            if where
+            else "these rows have no task and fraction in common"
+        )
+    ((_, rows),) = fitting.items()
+    return {name: rows[name] for name in wanted}

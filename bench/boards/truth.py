@@ -1,0 +1,59 @@
+"""The labels that results are judged by: always the dataset's own, and only if the fingerprint fits."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pandas as pd
+
+from bench.data.datasets import load_records
+from bench.data.splits import TEST_FOLD, VAL_FOLD
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.errors import PluginError
+from bench.results.result import Result
+
+
+class Truth:
+    """Result -> labels of fold 10 from the two tables of a dataset; no signal is touched.
+
+    None where the dataset is another or not there, and for a task whose plugin is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._records = load_records(folder) if folder.is_dir() else None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether there is a dataset."""
+        return self._records is not None
+
+    def __call__(self, result: Result) -> LabelTable | None:
+        """The labels of fold 10."""
+        return self.fold(result, TEST_FOLD)
+
+    def fold(self, result: Result, fold: int) -> LabelTable | None:
+        """The labels of fold 9 or 10, the same object for each result of a task."""
+        if self._records is None or result.document["dataset"]["name"] != self._records.name:
+            return None
+        table, folds = self._tables(result.cell["task"])
+        return folds[fold] if table and table.fingerprint == result.fingerprint else None
+
+    def people(self, table: LabelTable) -> pd.DataFrame:
+        """The rows of ptbxl_database.csv of these records, in their order."""
+        assert self._records is not None
+        return self._records.table.loc[table.ecg_id]
+
+    @functools.cache  # noqa: B019, lives as long as the program
+    def _tables(self, task: str) -> tuple[LabelTable | None, dict[int, LabelTable]]:
+        assert self._records is not None
+        try:
+            table = label_table(self._records, find_task(task))
+        except PluginError:
+            return None, {}
+        return table, {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
+
+
+def truth_of(folder: Path) -> Truth:
+    """The truth in a dataset's folder, or one that knows nothing where there is none."""
+    return Truth(folder)

@@ -1,0 +1,72 @@
+"""The live view of a sweep: a bar over its cells and a line for each worker."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class CellsView:
+    """Many cells at once: a bar over cells and a line a worker; where that cannot be drawn, a line a cell that ends."""
+
+    def __init__(self, console: Console, num_cells: int) -> None:
+        self._console, self._num_cells, self._num_ended = console, num_cells, 0
+        self._lines: dict[int, tuple[str, str]] = {}
+        self._bar = Progress(
+            TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        )
+        self._task = self._bar.add_task("", total=num_cells)
+        self._live: Live | None = None
+
+    def __enter__(self) -> CellsView:
+        if self._console.is_terminal and not self._console.quiet:
+            self._live = Live(self._bar, console=self._console, transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def begins(self, slot: int, cell: str) -> None:
+        """A worker takes up a cell."""
+        self._lines[slot] = (cell, "")
+        self._draw()
+
+    def moves(self, slot: int, where: str) -> None:
+        """A worker says where in its cell it is."""
+        self._lines[slot] = (self._lines[slot][0], where)
+        self._draw()
+
+    def waits(self, slot: int) -> None:
+        """A worker's cell is another process's: it is asked for again later."""
+        self._lines[slot] = (self._lines[slot][0], "runs in another process")
+        self._draw()
+
+    def ends(self, slot: int, cell: str, how: str, reason: str, seconds: float) -> None:
+        """A cell is done, declined or failed."""
+        self._num_ended += 1
+        self._lines.pop(slot, None)
+        self._bar.update(self._task, completed=self._num_ended)
+        self._draw()
+        if self._live is None or how != "done":
+            line = f"[{self._num_ended}/{self._num_cells}] {cell}: {how} in {seconds:.1f} s"
+            line += f": {reason}" if reason else ""
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        if self._live:
+            lines = [
+                Text(f"  {cell}  {where}", overflow="ellipsis", no_wrap=True)
+                for _, (cell, where) in sorted(self._lines.items())
+            ]
+            self._live.update(Group(self._bar, *lines))

@@ -1,0 +1,100 @@
+"""What the command line shows of results, boards and comparisons."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from bench.boards.comparisons import Compared
+from bench.boards.rows import Board, interval_said
+from bench.console.listing import add_row, new_table
+from bench.evaluation.metrics import RANKING
+from bench.pages.page import spell, spell_difference, spell_p
+from bench.results.result import Result
+
+
+def result_table(result: Result) -> Table:
+    """What a finished run scored."""
+    shown = new_table(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}")
+    if result.incompatible:
+        shown.add_column("declined")
+        add_row(shown, [result.incompatible])
+        return shown
+    for head in ("fold", "labels", "macro AUROC", "macro AP"):
+        shown.add_column(head, overflow="fold")
+    for fold, found in result.document["metrics"].items():
+        for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
+            macro = found["macro"][chosen]
+            scores = [spell(interval_said(macro[metric])) for metric in RANKING]
+            add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
+    shown.caption = Text(str(result.folder))
+    return shown
+
+
+NARROWEST = {"backbone": 12, "method": 15, "macro AUROC": 13, "macro AP": 13, "runs": 4}
+"""Characters of a board's columns; what is longer is wrapped."""
+
+
+def board_table(board: Board) -> Table:
+    """A board on the console."""
+    kind = " (synthetic)" if board.synthetic else ""
+    share = board.title[0].lower() + board.title[1:]
+    shown = new_table(f"{board.task} on {board.dataset}{kind}: {share}")
+    for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
+        shown.add_column(head, overflow="fold", min_width=NARROWEST.get(head))
+    for row in board.rows:
+        scores = [spell(row.summaries["frequent"][metric]) for metric in RANKING]
+        add_row(shown, [row.backbone, row.init, row.method, *scores, str(len(row.runs))])
+    if board.declined:
+        shown.caption = Text("declined: " + "; ".join(f"{r.row[2]} on {r.row[0]}" for r in board.declined))
+    return shown
+
+
+def comparison_tables(found: Compared) -> list[Table]:
+    """The rows, numbered as they were named; differences of every pair, and of two rows also label by label."""
+    places = {name: str(place) for place, name in enumerate(found.letters, 1)}
+    rows = new_table("rows; those that share a letter are not told apart")
+    for head in ("", "row", "groups"):
+        rows.add_column(head, overflow="fold")
+    for name, place in places.items():
+        add_row(rows, [place, name, found.letters[name]])
+
+    shown = new_table("first minus second, labels with ≥ 10 positives")
+    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p Holm", "resolvable", "pairs"):
+        shown.add_column(head)
+    for one in found.pairs:
+        differences = [spell_difference(one.differences[metric]) for metric in RANKING]
+        numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
+        few = "*" if one.few_pairs else ""
+        pair = f"{places[one.first]} − {places[one.second]}"
+        add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
+    words = [f"p Holm: of the larger p, over all pairs ({len(found.pairs)})"]
+    for name, one in found.baseline.items():
+        words.append(f"against the declared baseline {places[one.second]}, Holm over {one.family_size}: ")
+        words[-1] += f"{places[name]} {spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
+    words += [found.undecided] if found.undecided else []
+    equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
+    words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
+    if any(one.few_pairs for one in found.pairs):
+        words.append("* fewer than three pairs: about these trained models; how much training varies is not known")
+    shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
+    return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
+
+
+def _label_table(found: Compared) -> Table:
+    (pair,) = found.pairs
+    shown = new_table("AUROC by label, largest difference first; not corrected")
+    for head in ("label", "difference"):
+        shown.add_column(head)
+    for label, one in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
+        add_row(shown, [label, spell_difference(one)])
+    return shown
+
+
+def compat_line(result: Result) -> str:
+    """Macro AUROC as Strodthoff et al. (2020) printed it."""
+    found = result.document["compat"]["strodthoff2020"]["macro_auroc"]
+    return (
+        f"as Strodthoff et al. 2020 (100 draws of records, 5 and 95 % quantiles): "
+        f"{found['value']:.3f}({round(1000 * found['bracket']):02d}), {found['low']:.3f} to {found['high']:.3f}"
+    )

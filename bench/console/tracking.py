@@ -1,0 +1,179 @@
+"""How a run is watched: a progress bar and a line a phase, log.jsonl, and Weights & Biases if wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from bench.errors import BenchError
+
+Wandb = Literal["off", "offline", "online"]
+
+
+def progress_bar(console: Console, what: str) -> Progress:
+    """A bar with counts and the time left, which leaves nothing behind."""
+    return Progress(
+        TextColumn(what.replace("{", "{{").replace("}", "}}"), markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+@contextlib.contextmanager
+def watch(
+    folder: Path,
+    console: Console,
+    wandb: Wandb,
+    config: Mapping[str, Any],
+    is_main: bool,
+    told: Callable[[str], None] = lambda line: None,
+) -> Iterator[Silent]:
+    """The watcher of a run, until the run ends; only the main rank's shows, tells or writes anything."""
+    watcher = Tracker(folder, console, wandb, config, told) if is_main else Silent()
+    try:
+        yield watcher
+    finally:
+        watcher.close()
+
+
+class Silent:
+    """The watcher of the ranks that neither print nor write."""
+
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
+    def step_ends(self) -> None: ...
+    def epoch_ends(self, facts: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def prepared(self, done: int, total: int) -> None: ...
+    def finish(self, summary: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Tracker(Silent):
+    """Shows a run on the console and writes every epoch to log.jsonl."""
+
+    def __init__(
+        self,
+        folder: Path,
+        console: Console,
+        wandb: Wandb,
+        config: Mapping[str, Any],
+        told: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.console, self._told = console, told
+        self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._run: Any = None
+        self._failed = True
+        self._began = time.monotonic()
+        self._write({"event": "begins", "command": config["cell"]["command"]})
+        if wandb != "off":
+            self._run = _start_wandb(folder, wandb, config)
+
+    def prepared(self, done: int, total: int) -> None:
+        """Called while signals are prepared."""
+        self._advance("preparing signals", done, total, "records")
+        self._told(f"preparing signals: {done:,} of {total:,} records")
+        if done == total:
+            self._stop_bar()
+
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
+        self._stop_bar()
+        self._phase = (name, num_epochs, time.monotonic())
+        self._steps, self._num_steps = steps_done, num_epochs * steps_per_epoch
+        self._last = ""
+
+    def step_ends(self) -> None:
+        self._steps += 1
+        self._advance(self._phase[0], self._steps, self._num_steps, self._last)
+
+    def epoch_ends(self, facts: dict[str, Any]) -> None:
+        self._write({"event": "epoch", **facts})
+        name, num_epochs, began = self._phase
+        self._last = (
+            f"epoch {facts['epoch']}/{num_epochs}  loss {facts['train_loss']:.4f}  "
+            f"fold-9 AUROC {facts['val_macro_auroc']:.4f}"
+        )
+        self._told(f"{name}: {self._last}")
+        self._steps = facts["epoch"] * (self._num_steps // num_epochs)
+        self._advance(name, self._steps, self._num_steps, self._last)
+        if self._run:
+            self._run.log({f"{name}/{key}": facts[key] for key in ("train_loss", "val_macro_auroc", "learning_rate")})
+        if facts["epoch"] == num_epochs:
+            self._stop_bar()
+            seconds = time.monotonic() - began
+            self.note(f"{name}: {self._last}, weights of epoch {facts['best_epoch']}, {seconds:.0f} s")
+
+    def note(self, text: str) -> None:
+        self._write({"event": "note", "text": text})
+        self.console.print(text, markup=False, highlight=False)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """The run's last words: its metrics. Nothing is written after them, so that the folder can be renamed."""
+        self._write({"event": "finished", **summary})
+        if self._run:
+            self._run.summary.update(dict(summary))
+        self._failed = False
+        self.close()
+
+    def close(self) -> None:
+        self._stop_bar()
+        self._log.close()
+        if self._run:
+            self._run.finish(exit_code=int(self._failed))
+            self._run = None
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        line = {"seconds_since_start": round(time.monotonic() - self._began, 3), **event}
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        self._log.write(json.dumps(known) + "\n")
+        self._log.flush()
+
+    def _advance(self, what: str, done: int, total: int, description: str) -> None:
+        if self._progress is None:
+            self._progress = progress_bar(self.console, what)
+            self._task = self._progress.add_task(description, total=total)
+            self._progress.start()
+        self._progress.update(self._task, completed=done, description=description)
+
+    def _stop_bar(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mapping[str, Any]) -> Any:
+    """A run of Weights & Biases that writes below `folder`."""
+    import wandb
+
+    try:
+        return wandb.init(
+            project="ptbxl-bench",
+            name=folder.stem,
+            mode=mode,
+            config=dict(config),
+            dir=folder,
+            settings=wandb.Settings(console="off"),
+        )
+    except wandb.errors.Error as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BenchError(f"Weights & Biases did not start: {reason}; use --wandb offline or off") from None

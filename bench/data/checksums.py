@@ -1,0 +1,36 @@
+"""Read the SHA-256 sums that PhysioNet ships beside a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.errors import DataError
+
+SUMS = "SHA256SUMS.txt"
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Path in the folder -> SHA-256 in lower case, from a SHA256SUMS.txt."""
+    try:
+        return parse_sums(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file; get it again") from None
+
+
+def parse_sums(text: str, name: str) -> dict[str, str]:
+    """Path in the folder -> SHA-256, from lines `digest path`; `name` says in errors where they are from.
+
+    Raises DataError for a line of another form and for a path that leads out of the folder.
+    """
+    sums = {}
+    for num, line in enumerate(text.splitlines(), start=1):
+        digest, _, path = line.partition(" ")
+        path = path.strip().removeprefix("*").removeprefix("./")
+        parts = path.split("/")
+        whole = len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")
+        if not whole or not path.isprintable() or "\\" in path or {"", ".", ".."} & set(parts) or ":" in parts[0]:
+            raise DataError(f"{name}: line {num} is {line[:80]!r}, expected a SHA-256, a space and a relative path")
+        sums[path] = digest.lower()
+    return sums

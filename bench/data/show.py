@@ -1,0 +1,190 @@
+"""A record becomes a page of ECG paper: 25 mm/s and 10 mm/mV, true to scale, as SVG or PNG."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from bench.data.info import HIDDEN_AGE, SEXES
+from bench.data.records import Records
+from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
+from bench.data.waveforms import LEADS, read_waveform
+from bench.errors import DataError
+from bench.registry.registry import registry
+
+MM_PER_S, MM_PER_MV, MM_PER_INCH = 25.0, 10.0, 25.4
+LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("II",))
+"""Leads of each row, the last being the rhythm strip; a row is the whole record, its leads take turns."""
+WIDTH_MM, MARGIN_MM, PULSE_MM = 280.0, 10.0, 10.0
+"""The page, its margin, and what the calibration pulse takes at the left: it is 5 mm wide, 0.2 s, and 10 mm high."""
+ROW_MM, HEADROOM_MM, LINE_MM, TITLE_MM = 30.0, 10.0, 4.8, 7.0
+"""A row of leads, the paper above the first one, a line of text, and what a sheet's title takes."""
+SHEET_MM = HEADROOM_MM + len(LAYOUT) * ROW_MM
+MM_PER_STD = 2.5
+"""Of signals whose unit is their standard deviation: R waves of 5 to 10 are usual."""
+PAPER = {"raw": ("#fff7f6", "#f6cfcb", "#e59a94"), "prepared": ("#f8f9fa", "#dde3e9", "#b3bfca")}
+"""Ground, lines of 1 mm and of 5 mm."""
+MILLIVOLTS_STAY = ("strodthoff", "none")
+STANDARD_DEVIATIONS = ("ecgfounder", "zscore")
+"""Preprocessings of one record that leave it in mV, and that divide by its standard deviation; others are plugins'."""
+TRACE, INK = "#101418", "#30363c"
+STYLE: dict[Any, Any] = {
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bench",
+    "font.family": "sans-serif",
+}
+ENDINGS = (".svg", ".png")
+DPI = 150
+
+
+@dataclass(frozen=True, eq=False)
+class Tracing:
+    """What one sheet of paper shows."""
+
+    title: str
+    signals: Signal
+    """[lead, time], in mV or in the units of a preprocessing"""
+    rate: int
+    """Hz"""
+    mm_per_unit: float = MM_PER_MV
+    paper: str = "raw"
+    """raw or prepared"""
+
+
+def draw_record(records: Records, ecg_id: int, path: Path, preprocessing: str | None = None) -> Path:
+    """Draw the 12 leads of a record, raw and, if one is named, as a preprocessing leaves them; `path` comes back.
+
+    Signals at 500 Hz are taken where they are there, else at 100 Hz. Raises DataError for an unknown record,
+    preprocessing or ending, and if the record cannot be read or the picture not be written.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"{path} ends in {path.suffix or 'nothing'!r}; a picture is one of {', '.join(ENDINGS)}")
+    rows = np.flatnonzero(records.ecg_id == ecg_id)
+    if not len(rows):
+        raise DataError(
+            f"{records.folder} has no record {ecg_id}; its {len(records):,} ecg_ids go from "
+            f"{records.ecg_id[0]} to {records.ecg_id[-1]}"
+        )
+    places = [records.paths(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
+    there = [place for place in places if place.with_name(place.name + ".hea").exists()]
+    signals, rate = read_waveform(there[0] if there else places[-1])
+    sheets = [Tracing(f"raw, {rate} Hz; {MM_PER_S:g} mm/s, {MM_PER_MV:g} mm/mV", signals, rate)]
+    if preprocessing is not None:
+        sheets.append(_prepared(signals, rate, preprocessing))
+    try:
+        _write(sheets, _header(records, ecg_id), path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def _prepared(signals: Signal, rate: int, name: str) -> Tracing:
+    if name not in PREPROCESSINGS:
+        registry()  # it may be a plugin's
+    spec = SignalSpec(rate, name)
+    prepared = prepare_record(signals, rate, spec)
+    if name in MILLIVOLTS_STAY:
+        note = ", before its one scaling over the training folds" if PREPROCESSINGS[name].standardized else ""
+        scale, unit = MM_PER_MV, f"{MM_PER_MV:g} mm/mV"
+    else:
+        note, scale, unit = (
+            "",
+            MM_PER_STD,
+            f"{MM_PER_STD:g} mm per {'standard deviation' if name in STANDARD_DEVIATIONS else 'unit'}",
+        )
+    return Tracing(f"{name}, {rate} Hz{note}; {MM_PER_S:g} mm/s, {unit}", prepared, rate, scale, "prepared")
+
+
+def _header(records: Records, ecg_id: int) -> list[str]:
+    """Lines about a record: what it is, and its statements with their likelihoods."""
+    row: dict[str, Any] = dict(records.table.loc[ecg_id])
+    sex = SEXES.get(row.get("sex", -1), "sex unknown")
+    age = float(pd.to_numeric(row.get("age", np.nan), errors="coerce"))
+    years = "over 89 years" if age == HIDDEN_AGE else "age unknown" if np.isnan(age) else f"{age:.0f} years"
+    texts: list[str] = []
+    for code, likelihood in row["scp_codes"].items():
+        known: object = records.statements["description"].get(code) if "description" in records.statements else None
+        named = f"{code}, {known}" if isinstance(known, str) else code
+        texts.append(f"{named} ({likelihood:.0f} %)" if likelihood else named)
+    statements = textwrap.wrap("; ".join(texts) or "no statements", 170)
+    if len(statements) > 3:
+        statements = [*statements[:2], statements[2][:166] + " ..."]
+    return [f"ecg_id {ecg_id}   {sex}, {years}   {records.name}, fold {row['strat_fold']}", *statements]
+
+
+def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
+    above = LINE_MM * (len(header) + 1.5)
+    height = 2 * MARGIN_MM + above + len(sheets) * (TITLE_MM + SHEET_MM)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_MM / MM_PER_INCH, height / MM_PER_INCH), facecolor="white")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, WIDTH_MM), ylim=(0, height))
+        axes.set_axis_off()
+        top = height - MARGIN_MM
+        axes.text(MARGIN_MM, top, header[0], fontsize=11, fontweight="bold", color=INK, va="top")
+        for at, line in enumerate(header[1:], start=1):
+            axes.text(MARGIN_MM, top - 1 - LINE_MM * at, line, fontsize=8, color=INK, va="top")
+        top -= above
+        for sheet in sheets:
+            axes.text(MARGIN_MM, top - 1, sheet.title, fontsize=8, color=INK, va="top")
+            top -= TITLE_MM
+            _draw_sheet(axes, sheet, top)
+            top -= SHEET_MM
+        picture = io.BytesIO()
+        kind = path.suffix[1:].lower()
+        figure.savefig(picture, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+    content = picture.getvalue()
+    if kind == "svg":
+        content = _in_millimetres(content, WIDTH_MM, height)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _in_millimetres(svg: bytes, width: float, height: float) -> bytes:
+    """The SVG with its size in mm, where matplotlib writes it in points."""
+    size = f'<svg width="{width:g}mm" height="{height:g}mm"'.encode()
+    sized = re.sub(rb'width="[\d.]+pt"', b"", re.sub(rb'height="[\d.]+pt"', b"", svg, count=1), count=1)
+    return sized.replace(b"<svg", size, 1)
+
+
+def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
+    """Paper, pulses and leads of a sheet whose upper edge is at `top` mm."""
+    left, right, bottom = MARGIN_MM, WIDTH_MM - MARGIN_MM, top - SHEET_MM
+    ground, fine, coarse = PAPER[sheet.paper]
+    paper = axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=ground, linewidth=0, zorder=0))
+    for step, color, width in ((1, fine, 0.3), (5, coarse, 0.55)):
+        lines = [((x, bottom), (x, top)) for x in np.arange(left, right + 0.01, step)]
+        lines += [((left, y), (right, y)) for y in np.arange(bottom, top + 0.01, step)]
+        axes.add_collection(LineCollection(lines, colors=color, linewidths=width, zorder=1))
+    start = left + PULSE_MM
+    samples = round(min(sheet.signals.shape[1], 10 * sheet.rate))
+    for row, leads in enumerate(LAYOUT):
+        zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # on a line of the paper
+        pulse_x, pulse_y = np.array([1, 2.5, 2.5, 7.5, 7.5, 9]), np.array([0, 0, 1, 1, 0, 0])
+        axes.plot(left + pulse_x, zero + pulse_y * 10, color=TRACE, linewidth=0.7, zorder=3)
+        edges = np.linspace(0, samples, len(leads) + 1).round().astype(int)
+        for lead, begin, end in zip(leads, edges[:-1], edges[1:], strict=True):
+            x = start + np.arange(begin, end) / sheet.rate * MM_PER_S
+            trace = sheet.signals[LEADS.index(lead), begin:end] * sheet.mm_per_unit
+            (line,) = axes.plot(x, zero + trace, color=TRACE, linewidth=0.7, solid_joinstyle="round", zorder=3)
+            line.set_clip_path(paper)
+            axes.text(x[0] + 1, zero + 11, lead, fontsize=9, fontweight="bold", color=INK, va="center", zorder=4)
+            if begin:
+                axes.plot([x[0], x[0]], [zero - 3, zero + 3], color=TRACE, linewidth=0.5, zorder=3)

@@ -1,0 +1,198 @@
+"""The spine: one cell from records to a result. Read `execute` first; each of its lines is one module's work."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from bench.cell import Cell
+from bench.console.tracking import Wandb, watch
+from bench.data.datasets import load_records
+from bench.data.manifests import listed
+from bench.data.prepared import PreparedSignals, prepare_signals, require_files
+from bench.data.records import Records
+from bench.data.splits import Split, folds_to_score, split
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.errors import Incompatible, PluginError
+from bench.evaluation.predictions import Predictions
+from bench.provenance import cost, describe, environment, outcome, plugin_facts
+from bench.registry.reference import Reference
+from bench.registry.registry import make
+from bench.results.result import Result
+from bench.results.run_folder import RunFolder
+from bench.training.batch_norm import share_batch_norm
+from bench.training.batches import SignalSource, Source, random_stream
+from bench.training.checkpoint import Checkpoints
+from bench.training.distributed import World, join
+from bench.training.features import compute_features, predict
+from bench.training.loop import rehearse, train
+from bench.training.method import Method
+from bench.training.model import Backbone, Classifier
+from bench.training.precision import Precision, dtype, resolve_precision
+from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
+
+KeepWeights = Literal["none", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a cell is run. Nothing here changes its result."""
+
+    runs: Path = Path("runs")
+    stage: Literal["val", "test"] = "test"
+    """`val` ends with the predictions of fold 9; `test` adds fold 10."""
+    overwrite: bool = False
+    wandb: Wandb = "off"
+    keep_weights: KeepWeights = "best"
+    """`best`: those that predicted, of the selected epoch."""
+    checkpoint_minutes: float = 10.0
+    """How much work a kill in the middle of an epoch may cost."""
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    told: Callable[[str], None] = lambda line: None
+    """Is told in a line where the run is, about once an epoch."""
+
+    def words(self, cell: Cell) -> list[str]:
+        """The words after `bench` that run a cell so, in a process of its own."""
+        words = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
+        words += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
+        words += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
+        return words + ["--overwrite"] * self.overwrite
+
+
+def execute(cell: Cell, options: Options) -> Result:
+    """Run a cell and return its result. A finished cell is only loaded, an unfinished one goes on where it was.
+
+    Ranks other than the main one may return before it has scored, without what came out.
+    """
+    began = time.monotonic()
+    with join() as world:
+        records = load_records(cell.data)
+        table = label_table(records, find_task(cell.task))
+        parts = make_split(cell, table, records)
+        cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
+        method = make_method(cell.method)
+        phases = method.phases()
+        backbone = build_backbone(cell.arch, cell.seed)
+        alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
+        if wants_published(backbone, cell.init) and (options.overwrite or not any(alike)):
+            require_files(records, backbone.signals, cell.source_rate)  # or they are fetched for nothing
+        model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
+        precision = resolve_precision(cell.precision, world.device)
+        plan = describe(cell, records, table, parts, phases, model, init, precision)
+        folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
+        if not options.overwrite and (finished := folder.finished()):
+            return finished
+        with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.told) as watcher:
+            try:
+                method.prepare(model, init.name)
+                rehearse(model, method, phases)
+            except Incompatible as reason:
+                watcher.finish({"incompatible": str(reason)})
+                return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
+            code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
+            model.made_by = makers(cell, method)
+            preparing = time.monotonic()
+            signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
+            began += time.monotonic() - preparing  # once for all cells, so no cost of this one
+            for what, found in signals.findings.items():
+                watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
+            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, began)
+            share_batch_norm(model.to(world.device, dtype(precision)), world)
+            reports = train(
+                model,
+                method,
+                SignalSource.of(signals, parts.train, dtype(precision), world.device),
+                SignalSource.of(signals, parts.val, dtype(precision), world.device),
+                seed=cell.seed,
+                world=world,
+                precision=precision,
+                watcher=watcher,
+                checkpoints=checkpoints,
+            )
+            if world.is_main:
+                save_weights(model, folder.path / WEIGHTS, about=plan["origin"])
+            world.wait()
+            load_classifier(model, folder.path / WEIGHTS)
+            folds = folds_to_score(table, options.stage)
+            frozen = all(report.on_features for report in reports)
+            predictions = predict_folds(model, signals, folds, world, precision, frozen)
+            if not world.is_main:
+                return Result(folder.final, plan)
+            scored = outcome(options.stage, model, signals, reports, predictions, folds)
+            costs = cost(checkpoints.run_seconds(), world)
+            document = {**plan, "cost": costs, "environment": environment(world), **scored}
+            watcher.finish(document["metrics"])
+            return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])
+
+
+def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
+    """The records that a cell trains and selects on."""
+    return listed(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
+
+
+def make_method(reference: Reference) -> Method:
+    """The method that a reference stands for."""
+    method = make("method", reference)
+    if not isinstance(method, Method):
+        raise PluginError(f"method {reference.name!r} makes a {type(method).__name__}, expected a bench.plugin.Method")
+    return method
+
+
+def make_backbone(reference: Reference) -> Backbone:
+    """The backbone that a reference stands for."""
+    backbone = make("backbone", reference)
+    if not isinstance(backbone, Backbone):
+        kind = type(backbone).__name__
+        raise PluginError(f"backbone {reference.name!r} makes a {kind}, expected a bench.plugin.Backbone")
+    return backbone
+
+
+def build_backbone(arch: Reference, seed: int) -> Backbone:
+    """The backbone with random weights."""
+    torch.manual_seed(int(random_stream(seed, "backbone").integers(2**62)))
+    return make_backbone(arch)
+
+
+def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: int) -> tuple[Classifier, Init]:
+    """The backbone with its first weights, and a new head; the head's do not depend on the backbone's."""
+    start = initialize(backbone, init)
+    torch.manual_seed(int(random_stream(seed, "head").integers(2**62)))
+    return Classifier(backbone, num_labels), start
+
+
+def makers(cell: Cell, method: Method) -> str:
+    """What made the backbone, apart from its weights: its plugin, and the method's if that may have altered it."""
+    altered = type(method).prepare is not Method.prepare
+    plugins = [plugin_facts("backbone", cell.arch)] + [plugin_facts("method", cell.method)] * altered
+    return json.dumps(plugins, sort_keys=True)
+
+
+def predict_folds(
+    model: Classifier,
+    signals: PreparedSignals,
+    folds: Mapping[int, LabelTable],
+    world: World,
+    precision: Precision,
+    frozen: bool,
+) -> dict[int, Predictions]:
+    """The model's logits for every record of each fold; a backbone that stayed frozen may have features at hand."""
+    module: nn.Module = model
+    sources: Sequence[Source] = [
+        SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()
+    ]
+    if frozen:
+        module, (sources, _) = model.head, compute_features(model, sources, world, precision)
+    predictions = {}
+    for (fold, truth), source in zip(folds.items(), sources, strict=True):
+        logits = predict(module, source, model.backbone.signals.aggregate, world, precision)
+        predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
+    return predictions

@@ -1,0 +1,114 @@
+"""A trained cell on a user's own WFDB records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.data.prepared import Scaling, quantize
+from bench.data.signals import Signal, SignalSpec, prepare_record
+from bench.data.waveforms import read_waveform
+from bench.errors import CheckpointError, DataError
+from bench.registry.reference import Reference
+from bench.registry.registry import make
+from bench.results.result import load_result
+from bench.training.batches import cut_windows
+from bench.training.features import join_windows
+from bench.training.model import Backbone, Classifier
+from bench.training.precision import Precision, autocast, dtype
+from bench.training.weights import WEIGHTS, load_classifier
+
+SHORTEST_S = 1.0
+"""Less may hold no heartbeat."""
+TRAINED_S = 10.0
+"""Of PTB-XL's records, which are all as long: what a backbone sees in training if it sees whole records."""
+
+
+def predict_records(run: Path, records: Sequence[Path], told: Callable[[str], None] = lambda line: None) -> str:
+    """CSV with a row a record and a column of probabilities a label; nothing is printed unless all can be read.
+
+    `told` hears in a line how a record is unlike those of training.
+    """
+    result = load_result(run)
+    if result.incompatible:
+        raise CheckpointError(f"{run} trained nothing, because its method declined: {result.incompatible}")
+    if not (run / WEIGHTS).is_file():
+        raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights best --overwrite")
+    labels, precision = result.document["task"]["labels"], result.cell["precision"]
+    backbone = make("backbone", Reference.parse(result.cell["arch"]))
+    assert isinstance(backbone, Backbone)
+    model = Classifier(backbone, len(labels))
+    make("method", Reference.parse(result.cell["method"])).prepare(model, result.document["init"]["name"])
+    load_classifier(model, run / WEIGHTS)
+    model.to(dtype(precision)).eval()
+    scaling, seconds = Scaling(**result.document["signals"]["scaling"]), result.document["dataset"].get("seconds")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["record", *labels])
+    for path in records:
+        if path.is_dir() and not Path(f"{path}.hea").is_file():
+            raise DataError(f"{path} is a folder; name the records in it")
+        path = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
+        raw, rate = read_waveform(path, backbone.signals.leads)
+        for remark in _remarks(path, raw, rate, backbone.signals, seconds):
+            told(remark)
+        probabilities = torch.sigmoid(_logits(model, raw, rate, backbone.signals, scaling, precision, seconds))
+        writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
+    return text.getvalue()
+
+
+def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: float | None) -> Iterator[str]:
+    """How a record [lead, time] in mV is unlike those of training; DataError where nothing can be told from it.
+
+    A lead without a signal stays as it is, and what is invalid counts as 0 mV: so do both in training.
+    """
+    lasts, least = raw.shape[1] / rate, max(SHORTEST_S, 0 if seconds else spec.window_s or 0)
+    if lasts < least:
+        raise DataError(f"{path} lasts {lasts:g} s; this backbone needs at least {least:g} s")
+    invalid = np.isnan(raw)
+    silent = np.ptp(np.where(invalid, 0, raw), axis=1) == 0
+    if silent.all():
+        raise DataError(f"{path} has no signal: every lead is flat or missing")
+    if silent.any():
+        yield f"{path} has no signal in {_names(spec, silent)}; its probabilities rest on the other leads"
+    if (holes := invalid.any(axis=1) & ~silent).any():
+        yield f"{path} has invalid samples in {_names(spec, holes)}, set to 0 mV"
+    if not (seconds or spec.window or math.isclose(lasts, TRAINED_S, rel_tol=0.1)):
+        yield f"{path} lasts {lasts:g} s; the run was trained on records of {TRAINED_S:g} s"
+
+
+def _names(spec: SignalSpec, chosen: npt.NDArray[np.bool_]) -> str:
+    return ", ".join(np.array(spec.leads)[chosen])
+
+
+@torch.no_grad()
+def _logits(
+    model: Classifier,
+    raw: Signal,
+    rate: int,
+    spec: SignalSpec,
+    scaling: Scaling,
+    precision: Precision,
+    seconds: float | None,
+) -> torch.Tensor:
+    """Logits [label] of a record [lead, time] in mV, computed as the harness computes those of fold 10."""
+    signals = _as_cached(prepare_record(raw, rate, spec, seconds))
+    if scaling.fitted_on:
+        signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
+    windows = cut_windows(torch.from_numpy(signals[None]), spec.window, spec.window_starts(signals.shape[1]))[0]
+    with autocast(precision, torch.device("cpu")):
+        logits: torch.Tensor = model(windows.to(dtype(precision)))
+    return join_windows(logits[None], spec.aggregate)[0].to(torch.float64)
+
+
+def _as_cached(signals: Signal) -> Signal:
+    """Signals [lead, time] rounded as the cache holds them, so that the scores are the run's own."""
+    values, scale = quantize(signals)
+    return np.asarray(values * np.float32(scale), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Statements become Markdown and pictures. No torch."""

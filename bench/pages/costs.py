@@ -1,0 +1,153 @@
+"""What each row of a board cost, how it was selected, the command that makes it and the weights that it starts from."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.boards.rows import Board, Row
+from bench.evaluation.bootstrap import Summary
+from bench.pages.markdown import folded, markdown_table
+from bench.pages.names import recipe
+from bench.results.result import Result
+
+SELECTIONS = {
+    "best": "the epoch of the best fold-9 macro AUROC",
+    "lowest-loss": "the epoch of the lowest fold-9 loss",
+    "last": "the last epoch",
+}
+
+
+def cost_lines(board: Board) -> list[str]:
+    """A fold with the cost table, its notes, the commands and the origin of weights."""
+    tuned = any(row.num_trials for row in board.rows)
+    head = ["row", "trained parameters", "selection", *(["trials"] if tuned else []), "minutes", "peak MiB"]
+    head += ["patient sd", "run sd", "commit", "machine"]
+    lines = markdown_table(head, [_cost(place, row, tuned) for place, row in enumerate(board.rows, 1)])
+    lines += [*_notes(board), ""]
+    lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
+    lines += ["", *(line for words in _origins(board) for line in (words, ""))]
+    return folded("Cost, spread, selection, origin and command of each row", lines)
+
+
+def _cost(place: int, row: Row, tuned: bool) -> list[str]:
+    summary = row.summaries["frequent"]["auroc"]
+    spread = [summary.patient_sd, summary.run_sd] if isinstance(summary, Summary) else [math.nan, math.nan]
+    sds = ["–" if math.isnan(sd) else f"{sd:.4f}" for sd in spread]
+    trials = [str(row.num_trials or "–")] if tuned else []
+    if row.runs[0].external:
+        return [str(place), "–", "–", *trials, "–", "–", *sds, "–", "–"]
+    runs = [run.document for run in row.runs]
+    peaks = [run["cost"]["peak_memory_mib"] for run in runs if "cost" in run]
+    versions = [run.get("environment", {}) for run in runs]
+    commits = dict.fromkeys(_short(one["git_commit"]) for one in versions if "git_commit" in one)
+    machines = dict.fromkeys(f"{one['device']}, torch {one['torch']}" for one in versions if "device" in one)
+    return [
+        str(place),
+        f"{max(phase['trainable_parameters'] for phase in runs[0]['training']):,}",
+        ", ".join(dict.fromkeys(phase["selection"] for phase in runs[0]["training"])),
+        *trials,
+        _spell_minutes(row),
+        f"{max(peaks):,.0f}" if peaks else "–",
+        *sds,
+        ", ".join(commits) or "–",
+        "; ".join(machines) or "–",
+    ]
+
+
+def _spell_minutes(row: Row) -> str:
+    mean, low, high = (f"{value:.1f}" for value in (minutes(row), min(_minutes(row)), max(_minutes(row))))
+    words = "< 0.1" if mean == "0.0" else mean + (f" ({low}–{high})" if low != high else "")
+    return words + "‡" * leaves_out_features(row)
+
+
+def minutes(row: Row) -> float:
+    """Training time of a run, the mean over runs."""
+    found = _minutes(row)
+    return sum(found) / len(found)
+
+
+def _minutes(row: Row) -> list[float]:
+    return [sum(phase["seconds"] for phase in run.document["training"]) / 60 for run in row.runs]
+
+
+def leaves_out_features(row: Row) -> bool:
+    """Whether a phase trained on features of a frozen backbone, and its time may lack the pass that computed them.
+
+    An earlier run may have left them; a result whose phase says `feature_seconds` has counted them.
+    """
+    phases = [phase for run in row.runs for phase in run.document.get("training", ())]
+    return any(phase.get("on_features") and phase.get("feature_seconds") is None for phase in phases)
+
+
+def _notes(board: Board) -> list[str]:
+    rows = [row for row in board.rows if not row.runs[0].external]
+    used = {phase["selection"] for row in rows for phase in row.runs[0].document["training"]}
+    known = [f"`{name}`, {words}" for name, words in SELECTIONS.items() if name in used]
+    notes = [f"- Selection, which weights leave a phase: {'; '.join(known)}."] if known else []
+    if any(row.num_trials for row in board.rows):
+        notes.append("- Trials: settings of the method that were tried on fold 9; the row is the best of them.")
+    if rows:
+        notes.append(
+            "- Minutes: training by the wall clock, mean and range of a row's runs. Other work shared the machines, so "
+            "runs of equal work differ."
+        )
+    if any(map(leaves_out_features, rows)):
+        notes.append(
+            "- ‡ A phase with a frozen backbone trains on features that are computed once. Where an earlier run had "
+            "left them, their time is not counted."
+        )
+    return [*notes, "- Patient sd and run sd: standard deviations of macro AUROC over draws of patients and over runs."]
+
+
+def _short(commit: str | None) -> str:
+    return "unknown" if commit is None else f"`{commit[:7]}`" + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def _command(run: Result) -> str:
+    if not run.cell["command"]:
+        return "scores made elsewhere"
+    start = run.document["init"]
+    weights = f", weights `{start['sha256'][:12]}`" if "sha256" in start and start["name"] != "random" else ""
+    return f"`{run.cell['command']}`{weights}"
+
+
+def _origins(board: Board) -> list[str]:
+    """Where weights come from that earlier runs of ours left."""
+    starts: dict[str, Mapping[str, Any]] = {}
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in board.rows:
+        init = row.runs[0].document["init"]
+        if "command" in init.get("facts", {}):
+            starts[init["name"]] = init
+            rows[init["name"]].append(row)
+    words = [_origin(init, rows[name]) for name, init in starts.items()]
+    by_digest = defaultdict(list)
+    for name, init in starts.items():
+        by_digest[init["facts"].get("digest", name)].append(name)
+    return [*words, *(_twins(names, rows) for names in by_digest.values() if len(names) > 1)]
+
+
+def _origin(init: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    facts = init["facts"]
+    name = f"`{init['name']}`" + (f" (SHA-256 `{init['sha256']}`)" if "sha256" in init else "")
+    words = f"{name} are the weights that `{facts['command']}` left, trained on {facts['trained_on']}"
+    if commit := facts.get("git_commit"):
+        return f"{words}, by commit {_short(commit)}."
+    versions = [run.document.get("environment", {}) for row in rows for run in row.runs]
+    commits = dict.fromkeys(_short(one["git_commit"]) for one in versions if "git_commit" in one)
+    later = f"; the rows that start from it ran at {', '.join(commits)}" if commits else ""
+    return f"{words}. The file does not say by which commit{later}."
+
+
+def _twins(names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> str:
+    """One command left several weights."""
+    said = " and ".join(f"`{name}`" for name in names)
+    words = f"{said} are different weights, though command and digest of the run that left them are the same."
+    recipes = {name: dict.fromkeys(recipe(row) for row in rows[name]) for name in names}
+    if len({one for known in recipes.values() for one in known}) == sum(map(len, recipes.values())):
+        which = ", ".join(f"`{name}` only {' and '.join(known)}" for name, known in recipes.items())
+        words += f" Recipe and weights are not crossed ({which}): a difference between their rows may come from either."
+    return words

@@ -1,0 +1,97 @@
+"""All that is written beside the results: pages and pictures of each task, its side pages, the ledger, the index."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.boards.rows import Board
+from bench.boards.truth import Truth
+from bench.evaluation.metrics import Reliability
+from bench.pages import pictures as plots
+from bench.pages.calibration import Calibrated, calibrate, calibration_page
+from bench.pages.ledger import ledger
+from bench.pages.names import numbered
+from bench.pages.page import Surroundings, write_pages
+from bench.pages.subgroups import subgroup_page
+
+PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
+    ("forest", "Macro AUROC of each row with its interval", plots.forest),
+    ("labels", "Difference from the baseline, label by label", plots.label_differences),
+    ("curves", "Fold-9 macro AUROC over the epochs of each run", plots.training_curves),
+    ("cost", "Macro AUROC against training time", plots.cost),
+)
+
+
+def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
+    """Write everything that follows from these boards, and from the files in `given` [default: folder]; the paths."""
+    around = Surroundings.load(given or folder)
+    pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
+    for board in boards:
+        pages[board.dataset, board.task].append(board)
+    pictures: dict[Board, list[tuple[str, str]]] = defaultdict(list)
+    links: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    overviews: dict[tuple[str, str], str] = {}
+    written: list[Path] = []
+    for (dataset, task), group in pages.items():
+        home = folder / dataset
+        slugs = {board: _slug(board, group) for board in group}
+        for board in group:
+            for name, words, draw in PICTURES:
+                if path := draw(board, home / "pictures" / f"{slugs[board]}-{name}.svg"):
+                    pictures[board].append((words, f"pictures/{path.name}"))
+                    written.append(path)
+        if path := plots.sample_efficiency(_drawn(group), home / "pictures" / f"{task}-efficiency.svg"):
+            overviews[dataset, task] = f"pictures/{path.name}"
+            written.append(path)
+        known = [board for board in group if board.truth is not None and board.rows]
+        if judged := [(board, rows) for board in known if (rows := calibrate(board, truth))]:
+            curves = {}
+            for board, rows in judged:
+                path = home / "pictures" / f"{slugs[board]}-reliability.svg"
+                if plots.reliability_curves(drawn_curves(board, rows), path):
+                    curves[board] = f"pictures/{path.name}"
+                    written.append(path)
+            written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))
+            links[dataset, task].append(("calibration and thresholds", f"{task}-calibration.md"))
+        if known:
+            written.append(_write(home / f"{task}-subgroups.md", subgroup_page(most_compared(known), truth)))
+            links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
+    if around.reported:
+        written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
+    return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]
+
+
+def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
+    """Row as pictures name it -> its curve, for the rows that are drawn."""
+    told, names = plots.telling([one.row for one in rows])[: plots.MAX_LINES], numbered(board)
+    return {names[one.row.name]: one.curve for one in rows if one.row in told}
+
+
+def most_compared(known: Sequence[Board]) -> Board:
+    """The board with most rows tested against a baseline; the first where none is."""
+    return max(known, key=lambda board: len(board.standing.baseline) if board.standing else 0)
+
+
+def not_at_hand(boards: Sequence[Board]) -> str:
+    """Tasks and datasets whose scores are the results' own, as the labels are not at hand; or nothing."""
+    return ", ".join(dict.fromkeys(f"{one.task} on {one.dataset}" for one in boards if one.rows and not one.recomputed))
+
+
+def _slug(board: Board, group: Sequence[Board]) -> str:
+    """The start of a board's picture files; a manifest and a second fingerprint on the page need their own."""
+    several = len({one.fingerprint for one in group}) > 1
+    listed = f"-{board.manifest[-8:]}" if board.manifest else ""
+    return f"{board.task}-{board.fraction:g}{listed}" + (f"-{board.fingerprint[:8]}" if several else "")
+
+
+def _drawn(group: Sequence[Board]) -> list[Board]:
+    """The boards of one fingerprint whose training records no manifest names."""
+    return [board for board in group if board.fingerprint == group[0].fingerprint and not board.manifest]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

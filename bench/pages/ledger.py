@@ -1,0 +1,121 @@
+"""Published numbers against ours, one by one: LEDGER.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.boards.rows import Board, Row, interval_of
+from bench.data.datasets.ptbxl import KNOWN_CONTENTS
+from bench.pages.claims import claim_lines
+from bench.pages.markdown import folded, markdown_table
+
+TOLERANCE = 0.01
+ROUNDING = 5e-5
+"""Half a digit of what is printed."""
+BACKBONES = {"ECGFounder": "ecgfounder", "Net1D": "ecgfounder", "Wavelet+NN": "wavelet_nn"}
+"""Published names that are not ours. Net1D from scratch is ECGFounder's architecture with random weights."""
+SETTINGS = {
+    "from scratch": ("random", ("scratch", "ft", "ft-official")),
+    "fine-tuning": ("pretrained", ("ft", "ft-official")),
+    "linear probing": ("pretrained", ("lp",)),
+}
+"""Setting -> our init and methods, at their defaults, the first that there is."""
+LSTM = "scratch(clip=0.25, lr=0.001)"
+PRECISIONS = ("float32", "float64", "bf16")
+"""Which of several rows counts: the first."""
+RECIPES = {"lstm": LSTM, "lstm_bidir": LSTM, "wavelet_nn": "scratch-wavelet"}
+"""What these backbones were trained with from scratch, where they were published."""
+
+
+PTB_XL = {f"ptb-xl-{version}" for version in KNOWN_CONTENTS.values()}
+"""Its releases, whole: any other table has a hash in its dataset's name."""
+STATUSES = ("reproduced", "not reproduced", "no run of ours")
+
+
+def ledger(
+    boards: Sequence[Board], reported: Sequence[Mapping[str, str]], claims: Sequence[Mapping[str, str]] = ()
+) -> str:
+    """The Markdown page: published value, ours, difference, tolerance and status of every published number; claims."""
+    real = [board for board in boards if board.dataset in PTB_XL and not board.manifest]
+    full = [board for board in real if board.fraction == 1]
+    counted = [row for row in reported if not row.get("quoted")]
+    entries = [_entry(row, _match(row, full)) for row in counted]
+    tally = {status: sum(status == entry[-1] for entry in entries) for status in STATUSES}
+    head = ["task", "model", "setting", "source", "ours", "published", "our value", "difference", "tolerance", "status"]
+    lines = ["# Ledger", ""]
+    lines += claim_lines(real, claims) if claims else []
+    lines += ["## Numbers", "", f"{len(entries)} published macro AUROCs over all labels: "]
+    lines[-1] += ", ".join(f"{number} {status}" for status, number in tally.items()) + "."
+    if quoted := [row for row in reported if row.get("quoted")]:
+        which = "; ".join(f"{row['task']}, {row['model']} by {row['source']}, from {row['quoted']}" for row in quoted)
+        lines[-1] += f" Not counted, as they quote another of these: {which}."
+    lines += [
+        "",
+        "Ours are rows on all training records of PTB-XL at the methods' defaults, or by the recipe that a backbone "
+        "was published with, the mean of their runs; of several, first those of signals at the native rate, then those "
+        "in float32, whatever their scores.",
+        "",
+        f"Reproduced: no farther off than the published bracket, and never than {TOLERANCE}. The bracket is what the "
+        "source prints (a standard deviation over runs, or the largest one-sided deviation of the 5 and 95 % "
+        f"quantiles), or the larger side of its interval; {TOLERANCE} where it has none. Protocols differ in part: "
+        "they stand on each board under “Reported elsewhere”.",
+        "",
+    ]
+    compared = sorted((entry for entry in entries if entry[-1] != STATUSES[2]), key=lambda entry: entry[-1])
+    lines += markdown_table(head, compared, left=5) if compared else []
+    lines += _reasons(counted, entries)
+    waiting = [[*entry[:4], entry[5]] for entry in entries if entry[-1] == STATUSES[2]]
+    if waiting:
+        lines += folded("No run of ours", markdown_table([*head[:4], "published"], waiting, left=4))
+    return "\n".join(lines)
+
+
+def _reasons(reported: Sequence[Mapping[str, str]], entries: Sequence[Sequence[str]]) -> list[str]:
+    """Why numbers do not reproduce, as far as that is known."""
+    missed = [row for row, entry in zip(reported, entries, strict=True) if entry[-1] == STATUSES[1]]
+    words = [
+        f"- {row['task']}, {row['model']}: {row.get('reason') or 'the reason is not known yet.'}" for row in missed
+    ]
+    return ["Not reproduced, and why:", "", *words, ""] if words else []
+
+
+def _tolerance(reported: Mapping[str, str]) -> float:
+    """How far ours may be: the bracket, or the larger side of the interval, but at most TOLERANCE."""
+    sides = [float(reported["bracket"])] if reported["bracket"] else []
+    if reported["low"] and reported["high"]:
+        value = float(reported["macro_auroc"])
+        sides.append(max(value - float(reported["low"]), float(reported["high"]) - value))
+    return min([*sides, TOLERANCE])
+
+
+def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:
+    published = float(reported["macro_auroc"])
+    tolerance = _tolerance(reported)
+    words = [reported[key] for key in ("task", "model", "setting", "source")]
+    if row is None:
+        return [*words, "–", reported["macro_auroc"], "–", "–", f"{tolerance:.3f}", "no run of ours"]
+    ours = interval_of(row.summaries["all"]["auroc"]).value
+    difference = ours - published
+    status = STATUSES[0] if abs(difference) <= tolerance + ROUNDING else STATUSES[1]
+    numbers = [f"{ours:.4f}", f"{difference:+.4f}".replace("-", "−"), f"{tolerance:.3f}"]
+    runs = f"{len(row.runs)} run" + "s" * (len(row.runs) != 1)
+    return [*words, f"{row.name}, {runs}", reported["macro_auroc"], *numbers, status]
+
+
+def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:
+    """Our row of a published number, or None."""
+    if reported["setting"] not in SETTINGS:
+        return None
+    init, methods = SETTINGS[reported["setting"]]
+    backbone = BACKBONES.get(reported["model"], reported["model"])
+    if init == "random" and backbone in RECIPES:
+        methods = (RECIPES[backbone],)
+    rows = [row for board in boards if board.task == reported["task"] for row in board.rows]
+    same = [row for row in rows if row.init == init and row.runs[0].cell["arch"] == backbone and row.method in methods]
+    return min(same, key=lambda row: (methods.index(row.method), *_preference(row)), default=None)
+
+
+def _preference(row: Row) -> tuple[bool, int, str]:
+    """Of rows that differ in these alone, the least: native rate before resampled, float32 before bf16."""
+    rate, precision = row.runs[0].cell["source_rate"], row.runs[0].cell["precision"]
+    return bool(rate), PRECISIONS.index(precision or PRECISIONS[0]), row.backbone

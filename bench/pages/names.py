@@ -1,0 +1,62 @@
+"""What rows are called where their full names, which hold every argument, do not fit."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+from bench.boards.rows import Board, Row
+from bench.results.result import row_name
+
+
+def short_method(row: Row) -> str:
+    """A row's method, its arguments as `(…)`."""
+    return _short(row.method)
+
+
+def short_name(row: Row) -> str:
+    """A row's name without arguments, precision and rate."""
+    return row_name(_short(row.backbone).partition(", ")[0], row.init, short_method(row))
+
+
+def _short(name: str) -> str:
+    return re.sub(r"\(.*\)", "(…)", name)
+
+
+def places(board: Board) -> dict[str, int]:
+    """Row -> its number in the board's tables, counted from 1."""
+    return {row.name: place for place, row in enumerate(board.rows, 1)}
+
+
+def numbered(board: Board) -> dict[str, str]:
+    """Row -> its number in the tables, by which the rest can be looked up, and the short name."""
+    return {row.name: f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1)}
+
+
+def recipe(row: Row) -> str:
+    """Where a row's setting comes from: `reported` (the method's defaults), `tuned` or `given` (by hand)."""
+    if row.runs[0].external:
+        return "–"
+    if row.num_trials:
+        return "tuned"
+    return "given" if "(" in row.method else "reported"
+
+
+def columns(board: Board) -> tuple[dict[str, list[str]], str]:
+    """The columns [row] by which rows are named, and a sentence on what all rows share, which needs no column.
+
+    The recipe is one of them where rows of one method differ in it.
+    """
+    found = {
+        "backbone": [row.backbone for row in board.rows],
+        "init": ["–" if row.runs[0].external else row.init for row in board.rows],
+        "method": [short_method(row) for row in board.rows],
+    }
+    recipes = defaultdict(set)
+    for row in board.rows:
+        recipes[row.method.partition("(")[0]].add(recipe(row))
+    if any(len(known) > 1 for known in recipes.values()):
+        found["recipe"] = [recipe(row) for row in board.rows]
+    shared = {name: found[name][0] for name in ("backbone", "init") if len(board.rows) > 1 and len({*found[name]}) == 1}
+    told = ", ".join(f"{name} {value}" for name, value in shared.items() if value != "–")
+    return {name: cells for name, cells in found.items() if name not in shared}, f"All rows: {told}." if told else ""

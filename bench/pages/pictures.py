@@ -1,0 +1,244 @@
+"""Boards become pictures: SVG that reads on white and on dark, the same bytes for the same results."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator
+from numpy.typing import NDArray
+
+from bench.boards.comparisons import label_differences as label_differences_of
+from bench.boards.comparisons import paired_runs
+from bench.boards.rows import Board, Row, interval_of
+from bench.evaluation.metrics import Reliability
+from bench.pages.costs import leaves_out_features, minutes
+from bench.pages.names import numbered, short_name
+
+INK = "#767676"
+"""Text too: 4.5 to 1 on white, 4.2 to 1 on GitHub's dark."""
+COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bench",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+}
+MIN_BIN = 20
+"""Scores that a bin needs to be drawn."""
+CHANCE = 0.5
+"""The macro AUROC of scores that are the same for every record."""
+MAX_LINES = 8
+"""More rows than colours would not be told apart: the first rows of a board are drawn."""
+
+
+@contextmanager
+def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.15))
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        yield axes
+        if handles := axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside lower center", ncols=1 if len(handles) < 3 else 2, fontsize=9)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def telling(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that rank records at all: those at chance by definition would squeeze the others into a corner."""
+    return [row for row in rows if row.score != CHANCE] or rows
+
+
+def forest(board: Board, path: Path) -> Path | None:
+    """Macro AUROC of each row with its interval, best on top; a baseline is grey and its value a dashed line."""
+    if not board.rows:
+        return None
+    baselines = board.standing.baselines if board.standing else ()
+    rows, names = telling(board.rows), numbered(board)
+    label: str | None = "a baseline, its value dashed"
+    with _drawing(path, 8, 1.0 + 0.32 * len(rows) + 0.3 * bool(baselines)) as axes:
+        for place, row in enumerate(reversed(rows)):
+            found = interval_of(row.summaries["frequent"]["auroc"])
+            color = INK if row.name in baselines else COLORS[0]
+            axes.plot([found.low, found.high], [place, place], color=color, solid_capstyle="round")
+            axes.plot([found.value], [place], "o", color=color, markersize=6)
+            if row.name in baselines:
+                axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0, label=label)
+                label = None
+        axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("macro AUROC, 95 % interval")
+    return path
+
+
+def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
+    """Macro AUROC against the training fraction, a line a row that has two fractions or more, a band its interval."""
+    points: dict[str, list[tuple[float, Row]]] = defaultdict(list)
+    for board in boards:
+        for row in board.rows:
+            points[row.name].append((board.fraction, row))
+    lines = {name: sorted(found, key=lambda one: one[0]) for name, found in points.items() if len(found) > 1}
+    if not lines:
+        return None
+    best_first = sorted(lines, key=lambda name: (-lines[name][-1][1].score, name))[:MAX_LINES]
+    short = {name: short_name(lines[name][0][1]) for name in best_first}
+    known = list(short.values())
+    with _drawing(path, 8, 4.6 + 0.12 * len(best_first)) as axes:
+        for name, color in zip(best_first, COLORS, strict=False):
+            fractions = [fraction for fraction, _ in lines[name]]
+            found = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in lines[name]]
+            label = short[name] if known.count(short[name]) == 1 else name
+            axes.plot(fractions, [i.value for i in found], "o-", color=color, label=label, markersize=5)
+            axes.fill_between(
+                fractions, [i.low for i in found], [i.high for i in found], color=color, alpha=0.15, linewidth=0
+            )
+        axes.set_xscale("log")
+        ticks = sorted({fraction for name in best_first for fraction, _ in lines[name]})
+        axes.set_xticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("share of the training records")
+        axes.set_ylabel("macro AUROC, 95 % band")
+    return path
+
+
+def training_curves(board: Board, path: Path) -> Path | None:
+    """Fold-9 macro AUROC over the epochs of all phases: the mean of a row's runs, and each of them thin.
+
+    The axis begins where the first half of each row's epochs is over: what is lower there is cut off.
+    """
+    trained = [row for row in telling(board.rows) if any(run.document["training"] for run in row.runs)][:MAX_LINES]
+    if not trained:
+        return None
+    names, late, highest = numbered(board), list[float](), 0.0
+    with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
+        for row, color in zip(trained, COLORS, strict=False):
+            phases = [[phase["val_macro_auroc"] for phase in run.document["training"]] for run in row.runs]
+            curves = np.array([list(itertools.chain(*run)) for run in phases], dtype=np.float64)  # [run, epoch]
+            epochs, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
+            for curve in curves if len(curves) > 1 else ():
+                axes.plot(epochs, curve, color=color, linewidth=0.6, alpha=0.45)
+            axes.plot(epochs, mean, color=color, label=names[row.name])
+            for end in itertools.accumulate(len(phase) for phase in phases[0][:-1]):
+                axes.plot([end], [mean[end - 1]], "o", color=color, markersize=4)
+            late += _known(curves[:, len(mean) // 2 :])
+            highest = max([highest, *_known(curves)])
+        if late and min(late) < highest:
+            margin = 0.05 * (highest - min(late))
+            axes.set_ylim(min(late) - margin, highest + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch (a dot ends a phase; thin: single runs; what is lower in the first half is cut off)")
+        axes.set_ylabel("fold-9 macro AUROC")
+    return path
+
+
+def _known(values: NDArray[np.float64]) -> list[float]:
+    return [value for value in values.ravel().tolist() if not math.isnan(value)]
+
+
+def label_differences(board: Board, path: Path) -> Path | None:
+    """AUROC of the best row that is not the baseline minus the baseline's, label by label, sorted, with n+."""
+    rows = {row.name: row for row in board.rows}
+    contrasts = board.standing.baseline if board.standing else {}
+    name = next((name for name in rows if name in contrasts), None)
+    if name is None or board.truth is None:
+        return None
+    baseline = contrasts[name].second
+    found = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
+    positives = dict(zip(board.truth.labels, board.truth.y_true.sum(axis=0).tolist(), strict=True))
+    ordered = sorted(found.items(), key=lambda item: (item[1].interval.value, item[0]))
+    with _drawing(path, 8, 1.2 + 0.26 * len(ordered)) as axes:
+        axes.axvline(0, color=INK, linewidth=1)
+        for place, (_, one) in enumerate(ordered):
+            differs = one.interval.low > 0 or one.interval.high < 0
+            color = (COLORS[2] if one.interval.value > 0 else COLORS[1]) if differs else INK
+            axes.plot([one.interval.low, one.interval.high], [place, place], color=color, solid_capstyle="round")
+            axes.plot([one.interval.value], [place], "o", color=color, markersize=5)
+        axes.set_yticks(range(len(ordered)), [f"{label}  n+ {positives[label]}" for label, _ in ordered])
+        axes.set_ylim(-0.7, len(ordered) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("difference of AUROC, 95 % interval, not corrected for the number of labels")
+        names = numbered(board)
+        axes.set_title(f"{names[name]}\nminus {names[baseline]}", fontsize=10, loc="left")
+    return path
+
+
+def cost(board: Board, path: Path) -> Path | None:
+    """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats (Pareto front).
+
+    Rows whose time may lack the features of a frozen backbone are hollow, and where there are any is no front.
+    """
+    trained = [row for row in telling(board.rows) if any(run.document["training"] for run in row.runs)]
+    if len(trained) < 2:
+        return None
+    points = [(max(minutes(row), 1e-3), row.score) for row in trained]
+    front: list[tuple[float, float]] = []
+    names, hollow = numbered(board), [leaves_out_features(row) for row in trained]
+    for point in sorted(points, key=lambda one: (one[0], -one[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
+        if len(front) > 1 and not any(hollow):
+            axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
+        for place, (row, point) in enumerate(zip(trained, points, strict=True)):
+            known = place < MAX_LINES
+            color = COLORS[place] if known else INK
+            found = interval_of(row.summaries["frequent"]["auroc"])
+            axes.plot([point[0]] * 2, [found.low, found.high], color=color, linewidth=1.2, alpha=0.6)
+            label, fill = names[row.name] if known else None, "none" if hollow[place] else color
+            axes.plot(*point, "o", color=color, markersize=7, markerfacecolor=fill, label=label)
+        axes.set_xscale("log")
+        of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
+        axes.xaxis.set_minor_locator(LogLocator(subs=of_decade))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
+        axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
+        axes.set_ylabel("macro AUROC, 95 % interval")
+    return path
+
+
+def reliability_curves(curves: Mapping[str, Reliability], path: Path) -> Path | None:
+    """Share of positives against the mean probability of each bin, all labels pooled; the diagonal is perfect."""
+    if not curves:
+        return None
+    with _drawing(path, 8, 5.4 + 0.12 * len(curves)) as axes:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
+        for (name, curve), color in zip(curves.items(), COLORS, strict=False):
+            kept = curve.num_records[:, 0] >= MIN_BIN
+            axes.plot(
+                curve.mean_prob[kept, 0], curve.positive_rate[kept, 0], "o-", color=color, label=name, markersize=4
+            )
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel(f"mean predicted probability (bins of at least {MIN_BIN} scores)")
+        axes.set_ylabel("share that is positive")
+    return path

@@ -1,0 +1,254 @@
+"""Published results: verified, copied beside the boards, and checked again by whoever has the dataset's two tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.boards.rows import NUM_DRAWS, SEED, draws_of, make_boards
+from bench.boards.truth import Truth
+from bench.data.splits import TEST_FOLD
+from bench.data.tasks import LabelTable
+from bench.errors import BenchError, DataError
+from bench.evaluation.predictions import align
+from bench.evaluation.scores import score_fold
+from bench.pages.leaderboards import write_leaderboards
+from bench.pages.markdown import cells_of
+from bench.pages.page import page, plan_in
+from bench.registry.reference import Reference
+from bench.results.external import external_digest
+from bench.results.failures import FAILED
+from bench.results.identity import identity
+from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result, find_results, load_result
+
+TOLERANCE = 1e-6
+"""By which a number may differ from the one computed anew: machines add in different orders."""
+
+BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
+"""How the names end of what is no finished run to fold 10: these are left out where runs are published."""
+
+
+def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
+    """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is.
+
+    What lies beside runs is left out where there are runs, so that `runs/<task>/*` may be given. The copies' metrics
+    are computed anew: the run must have had the same values, but its intervals may be those of an earlier version.
+    """
+    if not truth.at_hand:
+        raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
+    runs = [folder for folder in folders if not folder.name.endswith(BESIDE_RUNS)] or folders
+    results, faults = _judged(runs, truth, with_intervals=False)
+    if faults:
+        return [], faults
+    copied = []
+    for result in results:
+        place = target / result.document["dataset"]["name"] / "results" / result.cell["task"] / result.folder.name
+        place.mkdir(parents=True, exist_ok=True)
+        document = dict(result.document)
+        if result.incompatible is None:
+            shutil.copyfile(result.folder / PREDICTIONS, place / PREDICTIONS)
+            tables = {fold: truth.fold(result, fold) for fold in result.predictions}
+            document["metrics"] = {f"fold_{f}": _scored_anew(result, f, table) for f, table in tables.items() if table}
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+        (place / RESULT).write_text(text + "\n", encoding="utf-8")
+        copied.append(place)
+    return copied, []
+
+
+def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = True) -> tuple[list[Result], list[str]]:
+    """The results in these folders, and the faults of all, a line each; what cannot be read is one."""
+    results, faults = [], []
+    for folder in folders:
+        try:
+            result = load_result(folder)
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        faults += [f"{folder}: {fault}" for fault in faults_of(result, truth, with_intervals=with_intervals)]
+        results.append(result)
+    return results, faults
+
+
+def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
+    """Why a result must not be published; without the dataset, what the files alone show."""
+    faults: list[str] = []
+    try:
+        for found in (
+            _faults_of_origin(result),
+            _faults_of_identity(result),
+            _faults_of_scores(result, truth, with_intervals),
+        ):
+            faults += found
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        faults.append(f"result.json is not as it was written: {type(error).__name__} {error}")
+    except BenchError as error:
+        faults.append(str(error))
+    return faults
+
+
+def _faults_of_origin(result: Result) -> Iterator[str]:
+    if result.document["dataset"]["synthetic"]:
+        yield "it is of a synthetic dataset"
+    if result.document["stage"] != "test":
+        yield "it stopped before fold 10"
+    if not result.external and result.incompatible is None:
+        commit = result.document.get("environment", {}).get("git_commit")
+        if commit is None:
+            yield "the commit of the code that made it is not known"
+        elif commit.endswith("-dirty"):
+            yield f"the code that made it differed from its commit {commit[:7]}"
+
+
+def _faults_of_identity(result: Result) -> Iterator[str]:
+    """What is said of the cell must give the digest."""
+    document, cell = result.document, result.cell
+    if result.external:
+        found = external_digest(document, result.predictions)
+    else:
+        found = identity(document)
+        method, backbone = document["method"], document["backbone"]
+        for kind, named in (("method", method), ("arch", backbone)):
+            reference = Reference.parse(cell[kind])
+            if (reference.name, _plain(reference.arguments)) != (named["name"], _plain(named["given"])):
+                yield f"its cell says {kind} {cell[kind]}, its {'method' if kind == 'method' else 'backbone'} another"
+    if found != result.digest:
+        yield "its digest is not that of what it says of itself: the cell was edited"
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=list))
+
+
+def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
+    """Metrics must follow from the predictions and the dataset's labels."""
+    if result.incompatible is not None or result.document["stage"] != "test":
+        return
+    folds = sorted(result.predictions)
+    if TEST_FOLD not in folds or {f"fold_{fold}" for fold in folds} != set(result.document["metrics"]):
+        yield f"its metrics are of {', '.join(result.document['metrics'])}, its predictions of folds {folds}"
+        return
+    if not truth.at_hand:
+        return
+    ignored = () if with_intervals else ("low", "high", "bootstrap")
+    for fold in folds:
+        table = truth.fold(result, fold)
+        if table is None:
+            yield (
+                f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
+                f"{result.document['dataset']['name']} is not that of the dataset at hand"
+            )
+            return
+        said, found = _plain(result.document["metrics"][f"fold_{fold}"]), _plain(_scored_anew(result, fold, table))
+        for where, told, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
+            yield f"{where} is said to be {told}, from the predictions it is {computed}"
+            break
+
+
+def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
+    """The metrics of a fold, with intervals where the result has them."""
+    said = result.document["metrics"][f"fold_{fold}"]
+    y_score = align(result.predictions[fold], table.ecg_id, table.labels)
+    if said["bootstrap"] is None:
+        return score_fold(table.y_true, y_score, table.labels) | {"num_patients": said["num_patients"]}
+    num_draws, seed = said["bootstrap"]["num_draws"], said["bootstrap"]["seed"]
+    draws = draws_of(table) if (num_draws, seed) == (NUM_DRAWS, SEED) else None
+    return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_draws, seed, draws)
+
+
+def _differences(told: Any, computed: Any, where: str, ignored: Sequence[str] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Where two documents of plain data differ, numbers by more than TOLERANCE, `ignored` keys aside."""
+    if isinstance(told, Mapping) and isinstance(computed, Mapping):
+        for key in sorted({*told, *computed} - {*ignored}):
+            yield from _differences(told.get(key), computed.get(key), f"{where}.{key}", ignored)
+    elif isinstance(told, int | float) and isinstance(computed, int | float):
+        if not math.isclose(told, computed, rel_tol=0, abs_tol=TOLERANCE):
+            yield where, told, computed
+    elif told != computed:
+        yield where, told, computed
+
+
+def check(folder: Path, truth: Truth) -> list[str]:
+    """What is wrong with the published results and their pages, a line a fault; empty if all follows.
+
+    Without the dataset, pages are checked against what the results say of themselves only.
+    """
+    results, faults = _judged([path.parent for path in sorted(folder.rglob(RESULT))], truth)
+    if not results and not faults:
+        return [f"{folder}: no published result"]
+    if faults:
+        return faults
+    if not truth.at_hand:
+        return _faults_of_copies(results, folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        anew = Path(scratch)
+        try:
+            written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
+        except BenchError as error:
+            return [str(error)]
+        names = {path.relative_to(anew) for path in written}
+        for name in sorted(names):
+            faults += _faults_of_page(folder / name, anew / name)
+        there = {path.relative_to(folder) for end in ("md", "svg") for path in folder.rglob(f"*.{end}")}
+        faults += [f"{folder / name} follows from no published result" for name in sorted(there - names)]
+    return faults
+
+
+def _faults_of_page(path: Path, anew: Path) -> list[str]:
+    try:
+        old, new = path.read_text(encoding="utf-8"), anew.read_text(encoding="utf-8")
+    except OSError:
+        return [f"{path} is missing; `bench leaderboard --published` writes it"]
+    if old == new or (path.suffix == ".svg" and _drawn_by(old) != _drawn_by(new)):
+        return []
+    return [f"{path} does not follow from the results; `bench leaderboard --published` writes it anew"]
+
+
+def _drawn_by(svg: str) -> str:
+    """The version of Matplotlib that drew a picture: others draw other bytes."""
+    found = re.search(r"Matplotlib v[\w.]+", svg)
+    return found.group() if found else ""
+
+
+def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
+    """Pages against results alone: each row of each table with its mean scores and number of runs."""
+    by_page: dict[Path, list[Any]] = {}
+    for board in make_boards(results, lambda result: None):
+        by_page.setdefault(folder / board.dataset / f"{board.task}.md", []).append(board)
+    faults = []
+    for path, boards in by_page.items():
+        try:
+            same = _rows_in(path.read_text(encoding="utf-8")) == _rows_in(page(boards))
+        except OSError:
+            faults.append(f"{path} is missing; `bench leaderboard --published` writes it")
+            continue
+        faults += [] if same else [f"{path} has other rows or scores than the results"]
+    return faults
+
+
+def _rows_in(markdown: str) -> list[dict[str, str]]:
+    """What the results alone decide of each table row, its names, mean scores and number of runs; and its command."""
+    rows: list[dict[str, str]] = []
+    head: list[str] = []
+    for line in markdown.splitlines():
+        cells = cells_of(line) if line.startswith("|") else []
+        if not cells:
+            head = []
+            rows += [{"command": line}] if re.match(r"\d+\. `", line) else []
+        elif not head:
+            head = cells
+        elif "rank" in head and not line.startswith("|---"):
+            row = dict(zip(head, cells, strict=False))
+            kept = {key: row[key] for key in ("backbone", "init", "method", "recipe", "runs") if key in row}
+            rows.append(kept | {key: row[key].split(" (")[0] for key in ("macro AUROC", "macro AP")})
+    return rows
+
+
+def published_results(folder: Path) -> list[Result]:
+    """The results beside the boards; none where nothing is published."""
+    return list(find_results(folder)) if folder.is_dir() else []

@@ -1,0 +1,102 @@
+"""The same scores in parts of fold 10: age bands, sexes, devices and sites; a page of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.boards.rows import Board, Row
+from bench.boards.truth import Truth
+from bench.data.info import SEXES
+from bench.data.tasks import LabelTable
+from bench.errors import BenchError
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import draw, independent, resample, summarize
+from bench.pages.markdown import markdown_table
+from bench.pages.names import numbered
+from bench.pages.page import spell
+
+NUM_DRAWS = 500
+MIN_RECORDS = 100
+"""Smaller devices and sites are not shown."""
+AGES = (0, 40, 60, 80, 1000)
+NUM_ROWS = 3
+
+Mask = NDArray[np.bool_]
+
+
+def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
+    """What it is, which one, and a mask [record]; only columns that the table has."""
+    if "age" in people:
+        age = people["age"].to_numpy(np.float64)
+        for low, high in itertools.pairwise(AGES):
+            name = f"under {high}" if low == 0 else f"{low} and over" if high == AGES[-1] else f"{low} to {high - 1}"
+            yield "age", name, np.asarray((age >= low) & (age < high))
+    if "sex" in people:
+        for code, name in SEXES.items():
+            yield "sex", name, np.asarray(people["sex"] == code)
+    for column in ("device", "site"):
+        if column in people:
+            names = people[column].map(_name).to_numpy()
+            found, counts = np.unique(names[names != ""].astype(str), return_counts=True)
+            for name in found[np.argsort(-counts, kind="stable")]:
+                yield column, str(name), np.asarray(names == name)
+
+
+def _name(value: object) -> str:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def subgroup_page(board: Board, truth: Truth) -> str:
+    """The Markdown page of a board: its first rows and the baseline of the first in each part of fold 10."""
+    assert board.truth is not None
+    contrasts = board.standing.baseline if board.standing else {}
+    first = next((contrasts[row.name] for row in board.rows if row.name in contrasts), None)
+    rows = [row for row in board.rows if first and row.name == first.second]
+    rows = [*[row for row in board.rows if row not in rows][: NUM_ROWS - len(rows)], *rows]
+    names = numbered(board)
+    lines = [f"# Subgroups: {board.task} on {board.dataset}", "", f"[Back to the board]({board.task}.md)", ""]
+    lines += [f"{board.title}: the first rows{' and the baseline' if first else ''}, by their rank on the board.", ""]
+    head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
+    cells = []
+    for kind, name, mask in groups_of(truth.people(board.truth)):
+        if kind in ("age", "sex") or mask.sum() >= MIN_RECORDS:
+            cells.append([kind, name, *_cells(board.truth, mask, rows)])
+    lines += markdown_table(head, cells, left=2)
+    lines += [
+        "---",
+        "",
+        "Macro AUROC over the labels with at least 10 positives and 10 negatives in that part, so parts are not "
+        f"comparable with each other where the labels differ; rows are, within a part. 95 % intervals over {NUM_DRAWS} "
+        f"draws of the part's patients, and runs. Devices and sites with at least {MIN_RECORDS} records of fold 10.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
+    part = truth.select(mask)
+    chosen = metrics.frequent(part.y_true)
+    counts = [f"{len(part):,}", f"{len(np.unique(part.patient_id)):,}", str(int(chosen.sum()))]
+    if not chosen.any():
+        return [*counts, *["–"] * len(rows)]
+    y_true = part.y_true[:, chosen]
+    every = np.ones(y_true.shape[1], dtype=bool)
+    try:
+        draws = draw(part.patient_id, y_true, NUM_DRAWS)
+    except BenchError:
+        return [*counts, *["–"] * len(rows)]
+    found = []
+    for row in rows:
+        runs = {
+            place: resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every)
+            for place, run in row.scored.items()
+        }
+        found.append(spell(summarize(independent(runs))))
+    return [*counts, *found]

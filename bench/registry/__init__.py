@@ -1,0 +1,1 @@
+"""Names become plugins: references, the table of what is installed, their source and whether they keep the contract."""

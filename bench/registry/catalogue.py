@@ -1,0 +1,152 @@
+"""What `bench list` shows of every installed plugin, kept in the cache until something changes that it follows from.
+
+To import all plugins takes seconds, torch being one of their imports. To see that no file of theirs, no file of ours
+and no version of anything installed has changed takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import bench
+from bench.data.cache import cache_folder
+from bench.registry.registry import Kind, Plugin, registry, why_it_fails
+from bench.registry.source import declared_files
+
+KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """One entry a plugin, by kind and in the order of names, and the modules that could not be imported."""
+
+    entries: Mapping[str, list[dict[str, Any]]]
+    """`tasks`, `methods` and `archs`."""
+    broken: Mapping[str, str]
+    """Module -> why its import failed."""
+
+
+def catalogue() -> Catalogue:
+    """What is installed; from the cache if nothing has changed since it was written."""
+    state = _state()
+    # one file an environment, as several may share a cache
+    file = cache_folder() / f"catalogue-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
+    with contextlib.suppress(OSError, ValueError):  # not there, or not whole
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["state"] == state:
+            return Catalogue(kept["entries"], kept["broken"])
+    # plugins that this process imported before may be older than the files just read: then nothing is kept
+    fresh = not registry.cache_info().currsize
+    found = Catalogue(
+        {
+            what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
+            for what, kind in KINDS.items()
+        },
+        registry().broken,
+    )
+    if fresh:
+        _keep(file, json.dumps({"state": state, **asdict(found)}))
+    return found
+
+
+def counted_tasks(data: Path) -> list[dict[str, Any]]:
+    """The tasks with their labels and records in the dataset at `data`."""
+    from bench.data.datasets import load_records
+    from bench.data.info import task_counts
+    from bench.data.tasks import label_table, tasks_of
+
+    records = load_records(data)
+    rows = []
+    for task in tasks_of(records):
+        counts = task_counts(label_table(records, task))
+        rows.append(
+            {
+                "name": task.name,
+                "labels": len(counts["labels"]),
+                **{key: counts[key] for key in ("records", "train", "val", "test")},
+                "test patients": counts["patients"]["test"],
+                "what": task.description,
+            }
+        )
+    return rows
+
+
+def _state() -> str:
+    """SHA-256 over what a catalogue follows from: Python, what is installed, our files and those of plugins."""
+    digest = hashlib.sha256(sys.version.encode())
+    for folder in map(Path, sys.path):
+        if folder.is_dir():
+            installed = sorted(file.name for file in folder.iterdir() if file.suffix in (".dist-info", ".egg-info"))
+            digest.update(f"{folder} {installed}\n".encode())
+    for file in [*sorted(Path(bench.__file__).parent.rglob("*.py")), *declared_files()]:
+        source = file.read_bytes()
+        digest.update(f"{file} {len(source)}\n".encode())
+        digest.update(source)
+    return digest.hexdigest()
+
+
+def _keep(file: Path, text: str) -> None:
+    """Write it whole or not at all; where the cache cannot be written, the next listing just takes longer."""
+    part = file.with_name(f".{file.name}.{uuid4().hex[:8]}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _facts(plugin: Plugin) -> dict[str, Any]:
+    return {"name": plugin.name, "what": _what(plugin), "from": plugin.distribution}
+
+
+def _what(plugin: Plugin) -> str:
+    """Its first sentence, and the hyper-parameters that a reference may set, with their defaults."""
+    named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
+    return f"{plugin.summary} Takes {named}." if named else plugin.summary
+
+
+def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
+    """What a backbone is at its defaults; a broken one, or one without defaults, says so and stops no other."""
+    import torch
+
+    from bench.training.model import Backbone, DropPath, count_parameters
+
+    made: list[Backbone] = []
+
+    def make() -> None:
+        backbone = plugin.make()
+        if not isinstance(backbone, Backbone):
+            raise TypeError(f"makes a {type(backbone).__name__}, expected a bench.plugin.Backbone")
+        made.append(backbone)
+
+    def make_without_memory() -> None:
+        with torch.device("meta"):
+            make()
+
+    missing = [name for name, p in plugin.parameters.items() if p.default is p.empty]
+    reason = f"needs {', '.join(missing)}" if missing else why_it_fails(make_without_memory) and why_it_fails(make)
+    if reason:
+        facts: dict[str, Any] = dict.fromkeys(("parameters", "Hz", "window", "residual", "init"), "-")
+        return {"name": plugin.name, **facts, "what": f"({reason}) {_what(plugin)}", "from": plugin.distribution}
+    backbone = made[-1]
+    spec, published = backbone.signals, backbone.checkpoint
+    return {
+        "name": plugin.name,
+        "parameters": count_parameters(backbone),
+        "Hz": spec.rate,
+        "window": "all" if spec.window_s is None else f"{spec.window_s:g} s",
+        "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
+        "init": "pretrained, random" if published else "random",
+        "what": _what(plugin) + (f" Weights: {published.repo}." if published else ""),
+        "from": plugin.distribution,
+    }

@@ -1,0 +1,79 @@
+"""A plugin's name with arguments, written as the call it stands for: `lpft-sd(drop_path=0.3)`."""
+
+from __future__ import annotations
+
+import ast
+import cmath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import PluginError
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A name with arguments, written as the call it stands for: `lpft-sd(drop_path=0.3)`."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read `name` or `name(key=value, ...)`, values being Python literals."""
+        name, parenthesis, rest = text.strip().partition("(")
+        name = name.rstrip()
+        hint = "; bench sweep takes several" if len(split_list(text)) > 1 else ""
+        if not is_name(name) or (parenthesis and not rest.endswith(")")):
+            raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")
+        source = f"f({rest[:-1]})" if parenthesis else "f()"
+        try:
+            call = ast.parse(source, mode="eval").body
+            # the call must be all there is: no operator, no second call, no comment
+            whole = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+            if not whole or call.end_col_offset != len(source.encode()) or call.end_lineno != 1:
+                raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")
+            assert isinstance(call, ast.Call)
+            for node in ast.walk(call):
+                value = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(value, float | complex) and not cmath.isfinite(value):
+                    raise PluginError(f"a number in {text!r} is too large: it would be infinite")
+            arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+            raise PluginError(f"expected name or name(key=value, ...) with plain values, got {text!r}") from None
+        if call.args or len(arguments) != len(call.keywords):
+            raise PluginError(f"expected name or name(key=value, ...), each key once, got {text!r}")
+        return cls(name, arguments)
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{key}={value!r}" for key, value in sorted(self.arguments.items()))
+        return f"{self.name}({inner})" if inner else self.name
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a list between its commas; those inside brackets or quotes belong to a part."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a plugin in a reference."""
+    return canonical(text).isidentifier()
+
+
+def canonical(name: str) -> str:
+    """A name with `_` for `-`: both spellings mean the same plugin."""
+    return name.replace("-", "_")

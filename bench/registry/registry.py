@@ -1,0 +1,342 @@
+"""Names become factories: whose plugin it is, what its hyper-parameters are, and what to say when a name is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import bench
+from bench.errors import PluginError
+from bench.registry.reference import Reference, canonical, is_name
+from bench.registry.source import GROUP, code_hash, location
+
+Kind = Literal["method", "backbone", "task"]
+T = TypeVar("T", bound=Callable[..., Any])
+OURS = "ptbxl-bench"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One registered name: what makes the thing, and where it comes from."""
+
+    kind: Kind
+    name: str
+    make: Callable[..., Any]
+    module: str
+    distribution: str
+    """Name and version of the package that brought it, such as `my-lab-nets 1.2`."""
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its docstring."""
+        return (inspect.getdoc(self.make) or "").partition("\n\n")[0].replace("\n", " ")
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """Its hyper-parameters with their defaults, annotations resolved to types."""
+        try:
+            hints = typing.get_type_hints(self.make if is_dataclass(self.make) else _function(self.make))
+        except NameError as error:
+            raise PluginError(
+                f"{self.kind} {self.name!r} of {self.module} has a hyper-parameter of a type that is not known when it "
+                f"runs: {error}; import it outside TYPE_CHECKING"
+            ) from None
+        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in self.written.items()}
+
+    @property
+    def written(self) -> dict[str, inspect.Parameter]:
+        """Its hyper-parameters as the source has them; `*args` and `**kwargs` are none."""
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
+
+    @property
+    def code_hash(self) -> str:
+        """SHA-256 over the source files that define it."""
+        return code_hash(self.module)
+
+
+class Registry:
+    """The plugins that are installed, by kind and name, and the modules that could not be imported."""
+
+    def __init__(self) -> None:
+        self.plugins: dict[tuple[Kind, str], Plugin] = {}
+        self.broken: dict[str, str] = {}
+        """Module -> why its import failed."""
+        self._importing = ""
+
+    def add(self, kind: Kind, name: str, make: Callable[..., Any]) -> None:
+        """Take up a plugin; raises PluginError for a name that is taken or could not be written as a reference."""
+        module = make.__module__
+        if not is_name(name):
+            raise PluginError(
+                f"{module} registers {kind} {name!r}; a name is made of letters, digits, - and _, without a digit first"
+            )
+        key = (kind, canonical(name))
+        taken = self.plugins.get(key)
+        if taken and (taken.module, taken.make.__qualname__) != (module, make.__qualname__):
+            raise PluginError(
+                f"{kind} {name!r} is already registered by {taken.module}; {module} must choose another name"
+            )
+        # ours are imported whenever somebody needs them, also in the middle of a stranger's import
+        own = module.partition(".")[0] == bench.__name__
+        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{module}, not installed"
+        self.plugins[key] = Plugin(kind, name, make, module, origin)
+
+    def load(self) -> None:
+        """Import every module of every package that an entry point names; a broken one costs its own names only."""
+        for entry_point in sorted(entry_points(group=GROUP), key=_ours_first):
+            if entry_point.dist is None:
+                continue
+            self._importing = f"{entry_point.dist.name} {entry_point.dist.version}"
+            package = entry_point.value
+            if self._import(package, functools.partial(_import_from, entry_point.dist, package)):
+                for info in pkgutil.iter_modules(getattr(sys.modules[package], "__path__", []), f"{package}."):
+                    self._import(info.name, functools.partial(importlib.import_module, info.name))
+        self._importing = ""
+
+    def _import(self, name: str, imported: Callable[[], object]) -> bool:
+        reason = why_it_fails(imported)
+        if reason is None:
+            self._claim(name)
+            return True
+        self.broken[name] = reason
+        # what other modules registered meanwhile stays: they are imported and will not run again
+        self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module in sys.modules}
+        return False
+
+    def _claim(self, module: str) -> None:
+        """Say whose a module's plugins are, also where somebody had imported it before."""
+        for key, plugin in self.plugins.items():
+            if plugin.module == module:
+                self.plugins[key] = replace(plugin, distribution=self._importing)
+
+    def find(self, kind: Kind, name: str) -> Plugin:
+        """The plugin of that name; raises where there is none."""
+        plugin = self.plugins.get((kind, canonical(name)))
+        if plugin is None:
+            raise self.unknown((kind,), name)
+        return plugin
+
+    def unknown(self, kinds: Sequence[Kind], name: str) -> PluginError:
+        """What to say of a name that none of these kinds has: the nearest, and what failed to import."""
+        known = {key: p.name for (k, key), p in sorted(self.plugins.items()) if k in kinds}
+        near = difflib.get_close_matches(canonical(name), known, n=1)
+        message = f"unknown {' or '.join(kinds)} {name!r}."
+        message += f" Did you mean {known[near[0]]!r}?" if near else ""
+        message += f" Known: {', '.join(known.values())}."
+        for module, reason in self.broken.items():
+            message += f" Plugin {module} failed to import: {reason.rstrip('.')}."
+        return PluginError(message)
+
+    def kinds_of(self, name: str) -> list[Kind]:
+        """The kinds of which there is a plugin of that name."""
+        return [kind for kind, key in self.plugins if key == canonical(name)]
+
+    def of_kind(self, kind: Kind) -> list[Plugin]:
+        """The plugins of one kind, by name."""
+        return [plugin for (k, _), plugin in sorted(self.plugins.items()) if k == kind]
+
+
+_REGISTRY = Registry()
+
+
+@functools.cache
+def registry() -> Registry:
+    """The one registry, with every installed plugin imported."""
+    _REGISTRY.load()
+    return _REGISTRY
+
+
+def find(kind: Kind, name: str) -> Plugin:
+    """The plugin of that name. What is registered already is found without importing the others."""
+    return _REGISTRY.plugins.get((kind, canonical(name))) or registry().find(kind, name)
+
+
+def register_method(name: str) -> Callable[[T], T]:
+    """Class decorator: makes a Method known by `name`; its fields are its hyper-parameters."""
+    return functools.partial(_registered, "method", name)
+
+
+def register_backbone(name: str) -> Callable[[T], T]:
+    """Decorator of a Backbone class, or of a function that makes one; its parameters are its hyper-parameters."""
+    return functools.partial(_registered, "backbone", name)
+
+
+def register_task(task: Any) -> None:
+    """Make a Task known by its name."""
+    make = lambda: task
+    make.__module__ = task.labels_of.__module__
+    make.__qualname__ = getattr(task.labels_of, "__qualname__", task.name)
+    make.__doc__ = task.description
+    _REGISTRY.add("task", task.name, make)
+
+
+def _registered(kind: Kind, name: str, make: T) -> T:
+    _REGISTRY.add(kind, name, make)
+    return make
+
+
+def why_it_fails(action: Callable[[], object]) -> str | None:
+    """The reason in one line why a stranger's code cannot be run, or None where it ran.
+
+    The one place that catches everything: who wrote the code is not known here, and the others must go on.
+    """
+    try:
+        action()
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        words = " ".join(str(error).split())
+        return f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return None
+
+
+def normalize(kind: Kind, reference: Reference) -> Reference:
+    """The one spelling of all references to the same thing: the name as registered, defaults left out."""
+    plugin = find(kind, reference.name)
+    arguments = resolve(plugin, reference)
+    defaults = {name: p.default for name, p in plugin.parameters.items()}
+    return Reference(
+        plugin.name, {n: v for n, v in arguments.items() if defaults[n] is inspect.Parameter.empty or v != defaults[n]}
+    )
+
+
+def make(kind: Kind, reference: Reference) -> Any:
+    """What a reference stands for, its arguments checked by name and type."""
+    plugin = find(kind, reference.name)
+    return plugin.make(**resolve(plugin, reference))
+
+
+def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
+    """All hyper-parameters of a plugin: its defaults with the reference's arguments over them."""
+    parameters = plugin.parameters
+    for name, value in reference.arguments.items():
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise PluginError(
+                f"{plugin.kind} {plugin.name!r} has no hyper-parameter {name!r}.{hint} "
+                f"It has: {', '.join(parameters) or 'none'}"
+            )
+        if not _fits(value, parameters[name].annotation):
+            raise PluginError(
+                f"{plugin.kind} {plugin.name!r}: hyper-parameter {name} takes "
+                f"{_spell(parameters[name].annotation)}, got {value!r}"
+            )
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in reference.arguments]
+    if missing:
+        raise PluginError(
+            f"{plugin.kind} {plugin.name!r} needs {', '.join(missing)}; "
+            f"write {plugin.name}({', '.join(f'{name}=...' for name in missing)})"
+        )
+    return {
+        name: _converted(reference.arguments[name], p.annotation) if name in reference.arguments else p.default
+        for name, p in parameters.items()
+    }
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """A literal as its annotation has it, so that 1 and 1.0, or a list and a tuple, are one and the same setting."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _converted(value, next(one for one in typing.get_args(hint) if _fits(value, one)))
+    if hint is float:
+        return float(value)
+    if origin in (tuple, list):
+        inner = [_converted(one, member) for one, member in zip(value, _members(hint, len(value)), strict=True)]
+        return tuple(inner) if origin is tuple else inner
+    return value
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a literal is of an annotated type; int serves for float, bool never for a number."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in arguments)
+    if origin in (tuple, list):
+        if not isinstance(value, (tuple, list)):
+            return False
+        members = _members(hint, len(value))
+        return len(members) == len(value) and all(map(_fits, value, members))
+    if hint is None or hint is type(None):
+        return value is None
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, (int, float))
+    plain = origin or hint
+    return isinstance(plain, type) and isinstance(value, plain)
+
+
+def _members(hint: Any, num: int) -> tuple[Any, ...]:
+    """The types of the members of `tuple[int, ...]`, `tuple[int, float]` or `list[int]` that holds `num` of them."""
+    arguments = typing.get_args(hint) or (Any, ...)
+    if typing.get_origin(hint) is list or arguments[-1:] == (...,):
+        return (arguments[0],) * num
+    return arguments
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_spell, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def is_dataclass(make: object) -> bool:
+    """Whether it is a dataclass, and not an instance of one."""
+    return isinstance(make, type) and hasattr(make, "__dataclass_fields__")
+
+
+def _function(make: Callable[..., Any]) -> Callable[..., Any]:
+    return make.__init__ if isinstance(make, type) else make  # type: ignore[misc]
+
+
+def _ours_first(entry_point: EntryPoint) -> tuple[bool, str, str]:
+    """In a fixed order, and no stranger's package can take the names of ours."""
+    distribution = entry_point.dist.name if entry_point.dist else ""
+    return distribution != OURS, distribution, entry_point.value
+
+
+def _import_from(dist: Distribution, package: str) -> None:
+    """Import a package from the distribution that declares it, whatever else of that name the path offers."""
+    parent, _, name = package.rpartition(".")
+    if parent:
+        with contextlib.suppress(FileNotFoundError):  # a namespace package has no file of its own
+            _import_from(dist, parent)
+    file = location(dist, package)
+    present = sys.modules.get(package)
+    if present is not None:
+        if not present.__file__ or Path(present.__file__).resolve() != file:
+            raise ImportError(f"{package} of {dist.name} is hidden by {present.__file__}, which is already imported")
+        return
+    folders = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=folders)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[package] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[package]
+        raise
+    if parent in sys.modules:
+        setattr(sys.modules[parent], name, module)

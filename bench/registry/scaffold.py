@@ -1,0 +1,132 @@
+"""A new plugin package that installs, passes `bench check` and is yours to change."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from pathlib import Path
+from typing import Literal
+
+from bench.errors import BenchError
+from bench.registry.registry import registry
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{name}"
+version = "0.1.0"
+
+[project.entry-points."bench.plugins"]
+{name} = "{module}"
+
+[tool.setuptools]
+py-modules = ["{module}"]
+"""
+
+METHOD = '''\
+"""{name}: say here what it does, which paper it follows, and where it departs from it."""
+
+from dataclasses import dataclass
+
+from bench.plugin import LogUniform, Method, Phase, register_method
+
+
+@register_method("{name}")
+@dataclass(frozen=True)
+class {class_name}(Method):
+    """One sentence for `bench list`."""
+
+    epochs: int = 30
+    lr: float = 5e-4
+    weight_decay: float = 0.05
+
+    search = {{"lr": LogUniform(1e-5, 1e-2)}}
+
+    def phases(self) -> list[Phase]:
+        return [
+            Phase(
+                name="finetune",
+                learning_rates={{"backbone": self.lr, "head": self.lr}},
+                epochs=self.epochs,
+                weight_decay=self.weight_decay,
+                schedule="cosine",
+            )
+        ]
+'''
+
+BACKBONE = '''\
+"""{name}: say here what it is, which paper it follows, and where it departs from it."""
+
+from torch import Tensor, nn
+
+from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
+
+
+class Block(nn.Module):
+    """A residual convolution; DropPath makes it fit for stochastic depth."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel_size=7, padding=3)
+        self.drop_path = DropPath()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop_path(self.conv(x.relu()))
+
+
+@register_backbone("{name}")
+class {class_name}(Backbone):
+    """One sentence for `bench list`."""
+
+    signals = SignalSpec(rate=100, preprocessing="zscore")
+
+    def __init__(self, channels: int = 32, depth: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(12, channels, kernel_size=16, stride=4)
+        self.blocks = nn.Sequential(*(Block(channels) for _ in range(depth)))
+        self.feature_dim = channels
+
+    def forward(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> features [record, feature_dim]."""
+        return self.blocks(self.stem(signals)).mean(-1)
+'''
+
+TEST = '''\
+"""The benchmark's own checks, on {name}."""
+
+from bench.registry.conformance import check_{kind}
+from bench.registry.reference import Reference
+
+
+def test_{module}_passes_every_check() -> None:
+    faults = [finding for finding in check_{kind}(Reference("{name}")) if finding.fault]
+
+    assert not faults
+'''
+
+
+def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -> Path:
+    """Write the package `name` into `parent`: pyproject.toml, one module, its test. Returns its folder."""
+    module = name.replace("-", "_")
+    if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", module):
+        raise BenchError(f"{name!r} cannot be a package: expected lower case letters, digits, - and _, as in my-method")
+    folder = parent / name
+    if folder.exists():
+        raise BenchError(f"{folder} exists already; choose another name or folder")
+    if taken := registry().kinds_of(name):
+        raise BenchError(f"there is a {taken[0]} of the name {name}; choose another")
+    class_name = "".join(part.capitalize() for part in module.split("_"))
+    template = METHOD if kind == "method" else BACKBONE
+    meant = keyword.iskeyword(module) or keyword.iskeyword(class_name) or importlib.util.find_spec(module)
+    if meant or re.search(rf"\b{class_name}\b", template):
+        raise BenchError(f"{name!r} has a meaning in Python or in the package to be written; choose another name")
+    words = {"name": name, "module": module, "class_name": class_name, "kind": kind}
+    folder.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(**words))
+    (folder / f"{module}.py").write_text(template.format(**words))
+    (folder / f"test_{module}.py").write_text(TEST.format(**words))
+    return folder

@@ -1,0 +1,104 @@
+"""Where a plugin's source files are, and their hash."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+from importlib.metadata import Distribution, entry_points
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+GROUP = "bench.plugins"
+
+
+def declared_files() -> list[Path]:
+    """The source files of every package that an entry point names; of a lone module, also those beside it."""
+    files: set[Path] = set()
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.dist is not None:
+            with contextlib.suppress(FileNotFoundError):  # the registry says so when it is imported
+                file = location(entry_point.dist, entry_point.value)
+                files |= set(file.parent.rglob("*.py") if file.name == "__init__.py" else file.parent.glob("*.py"))
+    return sorted(files)
+
+
+def location(dist: Distribution, package: str) -> Path:
+    """The file of a distribution's package or module, for a wheel as for an editable install (PEP 610)."""
+    origin = json.loads(dist.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):
+        project = Path(url2pathname(urlparse(origin["url"]).path))
+        roots = [project, project / "src"]
+    else:
+        roots = [Path(str(dist.locate_file("")))]
+    stem = package.replace(".", "/")
+    for root in roots:
+        for file in (root / stem / "__init__.py", root / f"{stem}.py"):
+            if file.is_file():
+                return file.resolve()
+    raise FileNotFoundError(
+        f"{dist.name} declares the package {package!r} in {GROUP} and does not hold it in "
+        + " or ".join(map(str, roots))
+    )
+
+
+def code_hash(module: str) -> str:
+    """SHA-256 over the source files that define a plugin: its module and what that imports of its own package.
+
+    The files are found without importing anything where an entry point names their package. Empty where there are none.
+    """
+    digest = hashlib.sha256()
+    files = sorted(_source_files(module).items())
+    for name, file in files:
+        source = file.read_bytes()
+        digest.update(f"{name} {len(source)}\n".encode())
+        digest.update(source)
+    return digest.hexdigest() if files else ""
+
+
+def _source_files(module: str) -> dict[str, Path]:
+    """Name -> file of a module and, on and on, of the modules of the same top-level package that it imports."""
+    top, found, waiting = module.partition(".")[0], dict[str, Path](), [module]
+    while waiting:
+        name = waiting.pop()
+        file = _source_file(name) if name.partition(".")[0] == top and name not in found else None
+        if file is None:
+            continue
+        found[name] = file
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                waiting += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def _source_file(module: str) -> Path | None:
+    """The file of a module that is imported, or that lies where its package's entry point says."""
+    if (present := sys.modules.get(module)) is not None:
+        file = getattr(present, "__file__", None)
+        return Path(file) if file and file.endswith(".py") else None
+    top, _, rest = module.partition(".")
+    home = _home(top)
+    if home is None or (rest and home.name != "__init__.py"):
+        return None
+    stem = home.parent / rest.replace(".", "/") if rest else home
+    return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py", stem) if file.is_file()), None)
+
+
+@functools.cache
+def _home(package: str) -> Path | None:
+    """The file of a top-level package that an entry point names."""
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.dist is not None and entry_point.value.partition(".")[0] == package:
+            with contextlib.suppress(FileNotFoundError):
+                return location(entry_point.dist, package)
+    return None

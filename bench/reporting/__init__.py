@@ -1,1 +1,0 @@
-"""Numbers to pages: results, boards, plots, progress. No torch."""

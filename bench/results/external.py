@@ -1,0 +1,240 @@
+"""Scores from anywhere become a result like any other, marked external, by the dataset's two tables alone."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import platform
+import re
+import shlex
+import shutil
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import bench
+from bench.data.datasets import load_records
+from bench.data.splits import TEST_FOLD, VAL_FOLD
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.errors import BenchError, DataError
+from bench.evaluation.predictions import Predictions, align
+from bench.evaluation.scores import score_fold, strodthoff2020
+from bench.results.result import EXTERNAL, Result, find_runs, load_result
+from bench.results.run_folder import RunFolder
+
+NAME = re.compile(r"[\w.+\-(),=' ]+")
+
+
+def score_external(
+    file: Path,
+    task: str,
+    name: str,
+    data: Path,
+    runs: Path,
+    *,
+    scale: str | None = None,
+    compat: bool = False,
+    fraction: float = 1.0,
+    draw: int = 0,
+    seed: int = 0,
+    overwrite: bool = False,
+    told: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """The result of a file of scores: those of fold 10, and of fold 9 where the file holds them too.
+
+    `scale` is logit or probability, or None where it is not known: then nothing is said of calibration. Scores of the
+    dataset's other records are left out, and `told` hears how many. Other scores of this name, draw and seed stand in
+    the way, or go with `overwrite`: a board has one place for them.
+    """
+    if not NAME.fullmatch(name):
+        raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
+    if not 0 < fraction <= 1:
+        raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
+    if draw and fraction == 1:
+        raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
+    given = read_scores(file)
+    records = load_records(data)
+    table = label_table(records, find_task(task))
+    folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
+    in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
+    others = np.isin(given.ecg_id, np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id]))
+    if others.any():
+        told(f"{others.sum():,} records of {file} are left out: of folds 1-8, or without a label of {table.task}")
+    parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
+    predictions = {}
+    for fold, rows in sorted(parts.items()):
+        part = Predictions(given.ecg_id[rows], given.labels, given.logits[rows])
+        try:
+            scores = align(part, folds[fold].ecg_id, table.labels)
+        except DataError as error:
+            raise DataError(f"{file}, fold {fold} of {task}: {error}") from None
+        predictions[fold] = Predictions(folds[fold].ecg_id, table.labels, as_logits(scores, scale, file))
+    cell: dict[str, Any] = {
+        "task": table.task,
+        "arch": name,
+        "method": EXTERNAL,
+        "init": None,
+        "fraction": fraction,
+        "draw": draw,
+        "seed": seed,
+        "source_rate": None,
+        "precision": None,
+    }
+    cell["command"] = _command(file, cell, scale)
+    document: dict[str, Any] = {
+        "stage": "test",
+        "cell": cell,
+        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
+        "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
+        "init": {"name": EXTERNAL},
+        "incompatible": None,
+        "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "signals": {},
+        "training": [],
+        "metrics": {f"fold_{fold}": _scored(predictions[fold], folds[fold], fold) for fold in predictions},
+        "environment": {
+            "bench": bench.__version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("numpy", "scipy")},
+        },
+    }
+    if compat:
+        test = folds[TEST_FOLD]
+        document["compat"] = {"strodthoff2020": strodthoff2020(test.y_true, predictions[TEST_FOLD].logits, test.ecg_id)}
+    document["digest"] = external_digest(document, predictions)
+    folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    at = f"-{fraction:g}-draw{draw}" if fraction < 1 else ""
+    stem = f"{folder}-{EXTERNAL}{at}-seed{seed}-"
+    result = Result(runs / table.task / f"{stem}{document['digest'][:8]}", document)
+    rivals = [path for path in find_runs(result.folder.parent) if path != result.folder and path.name.startswith(stem)]
+    rivals = [path for path in rivals if _place(load_result(path)) == _place(result)]
+    if rivals and not overwrite:
+        raise BenchError(
+            f"{rivals[0]} holds other scores of this name and seed; name these otherwise, give another --seed, "
+            "or replace those with --overwrite"
+        )
+    with RunFolder(result.folder, "test", is_main=True) as run:
+        result = run.finish(document, predictions)
+    for path in rivals:
+        shutil.rmtree(path)
+    return result
+
+
+def _place(result: Result) -> tuple[object, ...]:
+    """Where on which board a result stands."""
+    return result.board, result.row, result.place
+
+
+def _scored(predictions: Predictions, truth: LabelTable, fold: int) -> dict[str, Any]:
+    patients = truth.patient_id if fold == TEST_FOLD else None
+    return score_fold(truth.y_true, predictions.logits, truth.labels, patients)
+
+
+def _command(file: Path, cell: Mapping[str, Any], scale: str | None) -> str:
+    """The command line that gives this result, where the file lies and on the dataset in its usual place."""
+    words = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
+    words += ["--scale", scale] if scale else []
+    words += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
+    words += ["--seed", str(cell["seed"])] if cell["seed"] else []
+    return shlex.join(words)
+
+
+def external_digest(document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> str:
+    """SHA-256 over name, task, fraction, seed, scale and all scores of an external result."""
+    cell = document["cell"]
+    facts = [document["task"]["fingerprint"], document["scores"]["scale"]]
+    facts += [cell[key] for key in ("arch", "fraction", "draw", "seed")]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for _, scores in sorted(predictions.items()):
+        digest.update(scores.ecg_id.astype("<i8").tobytes() + scores.logits.astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np.ndarray[Any, Any]:
+    """Scores [record, label] as logits where they are probabilities, else as they are; float64, order kept.
+
+    0 and 1 become -800 and 800, beyond every other probability, so that a sigmoid gives them back.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scale != "probability":
+        return scores
+    if scores.min() < 0 or scores.max() > 1:
+        raise DataError(
+            f"{file}: scores run from {scores.min():.4g} to {scores.max():.4g}, which are no probabilities; "
+            "use --scale logit"
+        )
+    inside = np.clip(scores, np.nextafter(0, 1), np.nextafter(1, 0))
+    logits = np.log(inside) - np.log1p(-inside)
+    return np.where(scores == 0, -800.0, np.where(scores == 1, 800.0, logits))
+
+
+def read_scores(path: Path) -> Predictions:
+    """Scores in a CSV file (ecg_id and a column a label) or an npz file (ecg_id, labels, y_score)."""
+    if not path.is_file():
+        raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
+    return _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
+
+
+def _read_npz(path: Path) -> Predictions:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ("ecg_id", "labels", "y_score") if name not in file.files]
+            if missing:
+                raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}")
+            labels = tuple(str(label) for label in file["labels"])
+            ecg_id, y_score = _ids(file["ecg_id"], path), np.asarray(file["y_score"], dtype=np.float64)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is not a readable npz file of scores: {str(error).splitlines()[0]}") from None
+    if y_score.shape != (len(ecg_id), len(labels)):
+        raise DataError(
+            f"{path}: y_score has the shape {y_score.shape}, expected [record, label]: {(len(ecg_id), len(labels))}, "
+            "as ecg_id and labels have it"
+        )
+    return Predictions(ecg_id, labels, y_score)
+
+
+def _read_csv(path: Path) -> Predictions:
+    """The scores in a CSV file; a first column without a name is the index that pandas writes, and no label."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            head = [name.strip() for name in next(csv.reader(stream), [])]
+        if head.count("ecg_id") != 1:
+            raise DataError(
+                f"{path} needs one column ecg_id and a column a label, with commas between them; "
+                f"it has {', '.join(head[:8]) or 'none'}"
+            )
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # or it drops surplus fields
+            table = pd.read_csv(
+                path, header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
+            )
+    except (OSError, csv.Error, ValueError, pd.errors.ParserWarning) as error:
+        raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
+    at = head.index("ecg_id")
+    kept = [place for place, name in enumerate(head) if place != at and (place or name not in ("", "Unnamed: 0"))]
+    scores = table[kept]
+    for column in map(int, scores.columns.tolist()):
+        numbers = pd.to_numeric(scores[column], errors="coerce")
+        wrong = np.flatnonzero(numbers.isna() & scores[column].notna())
+        if len(wrong):
+            text = scores[column].iloc[wrong[0]]
+            record = table[at].iloc[wrong[0]]
+            raise DataError(f"{path}: the score of {record}/{head[column]} is {text!r}, expected a number")
+        scores[column] = numbers
+    labels = tuple(head[place] for place in kept)
+    return Predictions(_ids(table[at].to_numpy(), path), labels, scores.to_numpy(np.float64))
+
+
+def _ids(values: np.ndarray[Any, Any], path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
+    numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
+    if len(wrong):
+        raise DataError(f"{path}: ecg_id in row {wrong[0] + 1} is {values[wrong[0]]}, expected a whole number")
+    return numbers.astype(np.int64)

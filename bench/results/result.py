@@ -1,0 +1,274 @@
+"""What a cell leaves: `result.json` and `predictions.npz` in a folder that exists only when they are whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bench.errors import BenchError, DataError
+from bench.evaluation.predictions import Predictions
+
+SCHEMA = 1
+RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "digest": (),
+    "stage": (),
+    "cell": ("task", "arch", "method", "fraction", "draw", "seed", "source_rate", "precision", "command"),
+    "dataset": ("name", "synthetic"),
+    "task": ("name", "fingerprint", "labels"),
+    "init": ("name",),
+    "incompatible": (),
+}
+"""What every result says, and what in each section; all that boards read of any result."""
+SCORED = ("metrics", "training", "signals")
+"""What it says as well unless it is incompatible."""
+METRICS, HEAD = ',\n "metrics": ', 16384
+"""What the last section of a result.json begins with, and how many characters usually come before it."""
+HELP = "run its cell again with --overwrite, or remove its folder"
+"""What to do about a damaged run."""
+EXTERNAL = "external"
+"""The method of scores that nobody here made: neither training nor code are known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished cell. Its metrics are a cache of its predictions; the truth is the dataset's."""
+
+    folder: Path
+    document: Mapping[str, Any]
+    """What result.json holds."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides its outcome."""
+        return str(self.document["digest"])
+
+    @property
+    def cell(self) -> Mapping[str, Any]:
+        """The cell: task, arch, method, init, fraction, draw, seed, command, ..."""
+        return self.document["cell"]  # type: ignore[no-any-return]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the labels, patients and folds it was scored on."""
+        return str(self.document["task"]["fingerprint"])
+
+    @property
+    def incompatible(self) -> str | None:
+        """Why the method declined this backbone, or None."""
+        return self.document["incompatible"]  # type: ignore[no-any-return]
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """Backbone, init and method as a board shows them: runs that differ in seed and draw only share a row.
+
+        The files' rate and the precision are named beside the backbone where they are not the usual ones.
+        """
+        rate, precision = self.cell["source_rate"], self.cell["precision"]
+        unusual = [f"from {rate} Hz"] if rate else []
+        unusual += [precision] if precision not in ("float32", None) else []
+        return ", ".join([self.cell["arch"], *unusual]), self.document["init"]["name"], self.cell["method"]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Draw and seed: where it stands among the runs of its row, and what it is paired by."""
+        return self.cell["draw"], self.cell["seed"]
+
+    @property
+    def manifest(self) -> str:
+        """The list it was trained on, by name and content; empty if fraction and draw chose the records."""
+        name = self.cell.get("manifest")
+        return f"{name}, {str(self.thinned)[:8]}" if name else ""
+
+    @property
+    def thinned(self) -> str | None:
+        """SHA-256 of the records it was trained and selected on; None for all of folds 1-8 and 9."""
+        return self.document.get("split", {}).get("sha256")  # type: ignore[no-any-return]
+
+    @property
+    def board(self) -> tuple[str, str, str, float, str]:
+        """Dataset, task, fingerprint, fraction and manifest: the board on which it stands."""
+        cell = self.cell
+        return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
+
+    @property
+    def external(self) -> bool:
+        """Whether its scores were made elsewhere."""
+        return bool(self.cell["method"] == EXTERNAL)
+
+    @cached_property
+    def predictions(self) -> dict[int, Predictions]:
+        """Fold -> scores of that fold's records."""
+        path = self.folder / PREDICTIONS
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                labels = tuple(str(label) for label in file["labels"])
+                if str(file["fingerprint"]) != self.fingerprint:
+                    raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
+                folds = [int(name.removeprefix("ecg_id_fold")) for name in file.files if name.startswith("ecg_id_")]
+                return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing; {HELP}") from None
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            OSError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise DataError(f"{path} is not a predictions file: {_first_line(error)}; {HELP}") from None
+
+
+def row_name(backbone: str, init: str, method: str) -> str:
+    """A row in words, as boards print it and `bench compare` takes it."""
+    return f"{backbone} ({EXTERNAL})" if method == EXTERNAL else f"{method} on {backbone} ({init})"
+
+
+def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> None:
+    """Write both files into the folder of an unfinished run; the caller renames it when all is there."""
+    try:
+        if predictions:
+            arrays: dict[str, Any] = {"fingerprint": np.array(document["task"]["fingerprint"])}
+            for fold, scores in predictions.items():
+                arrays["labels"] = np.array(scores.labels)
+                arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
+            with (folder / PREDICTIONS).open("wb") as file:
+                np.savez_compressed(file, **arrays)
+                _to_disk(file)
+        _write_document(folder / RESULT, {"schema": SCHEMA, **document})
+    except OSError as error:
+        raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
+
+
+def _write_document(path: Path, document: Mapping[str, Any]) -> None:
+    text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        _to_disk(file)
+
+
+def _to_disk(file: IO[Any]) -> None:
+    """Or a power cut could leave a renamed folder with empty files in it."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def record_search(result: Result, search: Mapping[str, Any]) -> None:
+    """Say in a finished run's result what search its setting comes from. The digest does not depend on it."""
+    before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
+    part = result.folder / f".{RESULT}.part"
+    _write_document(part, {**before, "search": search, "metrics": result.document["metrics"]})
+    part.replace(result.folder / RESULT)
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load_result(folder: Path) -> Result:
+    """The result in a run's folder."""
+    path = folder / RESULT
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
+    except OSError as error:
+        raise DataError(f"no finished run at {folder}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {_first_line(error)}; {HELP}") from None
+    if not isinstance(document, dict) or "schema" not in document:
+        raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
+    if document["schema"] != SCHEMA:
+        raise DataError(f"{path} has schema {document['schema']}; this version of bench reads schema {SCHEMA}")
+    missing = [name for name in SECTIONS if name not in document]
+    missing += [
+        f"{name}.{key}"
+        for name, keys in SECTIONS.items()
+        for key in keys
+        if name in document and (not isinstance(document[name], dict) or key not in document[name])
+    ]
+    if document.get("incompatible", "") is None:
+        missing += [name for name in SCORED if name not in document]
+    if missing:
+        raise DataError(f"{path} is not a result: it lacks {', '.join(missing)}; {HELP}")
+    return Result(folder, document)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def load_head(folder: Path) -> dict[str, Any]:
+    """What a result says before its metrics, which are most of it: of 10,000 results in a second or two."""
+    try:
+        with (folder / RESULT).open(encoding="utf-8") as file:
+            text = file.read(HEAD)
+            head, metrics, _ = text.partition(METRICS)
+            if not metrics:
+                head, metrics, _ = (text + file.read()).partition(METRICS)
+        document: dict[str, Any] = json.loads(head + "}" if metrics else head)
+        if document["schema"] == SCHEMA and document["cell"]["command"] and document["stage"]:
+            return document
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        pass
+    return dict(load_result(folder).document)  # which says what is wrong with it
+
+
+def find_runs(runs: Path) -> list[Path]:
+    """The folders of all finished runs below a folder, in order."""
+    found = []
+    for folder, inner, files in os.walk(runs):
+        inner[:] = [name for name in inner if not name.endswith(UNFINISHED) and not name.startswith(".")]
+        if RESULT in files:
+            found.append(Path(folder))
+            inner.clear()
+    return sorted(found)
+
+
+def find_heads(runs: Path, told: Callable[[str], None] = lambda line: None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder and head of every finished run below a folder, in order; `told` hears which are damaged, and why."""
+    for folder in find_runs(runs):
+        try:
+            head = load_head(folder)
+        except DataError as error:
+            told(str(error))
+        else:
+            yield folder, head
+
+
+def find_results(runs: Path, told: Callable[[str], None] | None = None) -> Iterator[Result]:
+    """Every finished run below a folder, in the order of their paths.
+
+    With `told`, predictions are read as well, and runs where anything is damaged are left out: it hears which and why.
+    """
+    if not runs.is_dir():
+        raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
+    for folder in find_runs(runs):
+        try:
+            result = load_result(folder)
+            if told and result.incompatible is None:
+                _ = result.predictions
+        except DataError as error:
+            if not told:
+                raise
+            told(str(error))
+        else:
+            yield result

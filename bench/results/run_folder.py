@@ -1,0 +1,101 @@
+"""The folder of a run: unfinished while it runs, renamed when the result in it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.errors import BenchError, Busy
+from bench.evaluation.predictions import Predictions
+from bench.results.result import OF_VAL, PREDICTIONS, RESULT, SCHEMA, UNFINISHED, Result, load_result, write_result
+
+LOCK_TIMEOUT = 0.2
+"""Seconds: longer than somebody needs who only asks whether a lock is held, shorter than any cell."""
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What only writing meets."""
+
+
+class RunFolder:
+    """The folder of a cell: `NAME.unfinished` while it runs, `NAME` once all is in it.
+
+    So a folder without that ending is whole, whatever happened. While it runs, a lock keeps other processes out.
+    A run that fails before its first checkpoint leaves nothing.
+    """
+
+    def __init__(self, final: Path, stage: str, is_main: bool) -> None:
+        self.final = final.with_name(final.name + (OF_VAL if stage == "val" else ""))
+        self.path = self.final.with_name(self.final.name + UNFINISHED)
+        self._is_main = is_main
+        self._was_missing = False
+        self._lock = FileLock(lock_of(self.final), timeout=LOCK_TIMEOUT)
+
+    def finished(self) -> Result | None:
+        """The cell's result, if it has one."""
+        self._was_missing = not self.final.is_dir()
+        return None if self._was_missing else load_result(self.final)
+
+    def __enter__(self) -> RunFolder:
+        if self._is_main:
+            try:
+                self.final.parent.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+                if self._was_missing and self.final.is_dir():
+                    self._lock.release()
+                    raise Busy(f"another process has just finished this cell: {self.final}")
+                self.path.mkdir(exist_ok=True)
+            except Timeout:
+                raise Busy(f"another process is running this cell in {self.path}; wait for it") from None
+            except OSError as error:
+                raise BenchError(
+                    f"cannot write to {self.path.parent}: {error.strerror}; --runs names another folder"
+                ) from None
+        return self
+
+    def __exit__(self, kind: object, failure: BaseException | None, _: object) -> None:
+        if self._is_main and failure and self.path.is_dir() and not any(self.path.glob("checkpoint-*.pt")):
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+        if isinstance(failure, OSError) and failure.errno in DISK_FAULTS:
+            raise BenchError(
+                f"cannot write to {self.path}: {failure.strerror}; mend that and give the same command again: "
+                "it goes on from the last checkpoint"
+            ) from None
+
+    def finish(
+        self, document: Mapping[str, Any], predictions: Mapping[int, Predictions], keep: Sequence[str] = ()
+    ) -> Result:
+        """Write the result, give the folder its final name, and drop what is not kept."""
+        if self._is_main:
+            write_result(self.path, document, predictions)
+            old = self.final.with_name(f".{self.final.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.final.rename(old)
+            self.path.rename(self.final)
+            shutil.rmtree(old, ignore_errors=True)
+            for path in self.final.iterdir():  # last: until the result has its name, a killed run needs its checkpoint
+                if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
+                    path.unlink()
+        return Result(self.final, {"schema": SCHEMA, **document})
+
+
+def lock_of(final: Path) -> Path:
+    """The file whose lock a process holds while it runs the cell of this folder."""
+    return final.with_name(f".{final.name}.lock")
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a process holds this lock; it need not exist."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, blocking=False):
+            return False
+    except Timeout:
+        return True
