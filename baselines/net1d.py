@@ -178,7 +178,7 @@ class Net1D(Backbone):
         group_width: int = 16,
     ) -> None:
         super().__init__()
-        self.signals = spec
+        self.signal_spec = spec
         self.first_conv = SameConv1d(len(spec.leads), stem, kernel_size, stride=2)
         self.first_bn = _uncalled(stem)
         self.stage_list = nn.ModuleList()

@@ -16,7 +16,7 @@ from bench.plugin import Backbone, SignalSpec, register_backbone
 class Prevalence(Backbone):
     """One feature, the same for every record: trained to the end, a head has the training prevalence. AUROC 0.5."""
 
-    signals = SignalSpec(100, "none")
+    signal_spec = SignalSpec(100, "none")
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,13 +29,13 @@ from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
 class S4(Backbone):
     """Four bidirectional structured state-space layers; published AUROC on all labels 0.941."""
 
-    signals = SignalSpec(100, "none", window_s=2.5, stride_s=2.5, aggregate="mean")
+    signal_spec = SignalSpec(100, "none", window_s=2.5, stride_s=2.5, aggregate="mean")
 
     def __init__(self, d_model: int = 512, d_state: int = 8, num_layers: int = 4, dropout: float = 0.2) -> None:
         super().__init__()
-        length = self.signals.window
+        length = self.signal_spec.window
         assert length is not None
-        self.encoder = nn.Conv1d(len(self.signals.leads), d_model, 1)
+        self.encoder = nn.Conv1d(len(self.signal_spec.leads), d_model, 1)
         self.blocks = nn.Sequential(*(Block(d_model, d_state, length, dropout) for _ in range(num_layers)))
         self.feature_dim = d_model
 

@@ -38,7 +38,7 @@ class Tail(nn.Module):
 class Strodthoff2020(Backbone):
     """Layers to [record, channel, time], pooling, then the tail; drawn as published: He normal, biases zero."""
 
-    signals = SIGNALS
+    signal_spec = SIGNALS
 
     def __init__(self, layers: nn.Module, num_pooled: int) -> None:
         super().__init__()

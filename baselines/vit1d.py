@@ -53,7 +53,7 @@ class Block(nn.Module):
 class ViT1d(Backbone):
     """Patches, Transformer blocks, mean over patches: [record, lead, time] -> [record, width]."""
 
-    signals = SignalSpec(100, "strodthoff", window_s=2.5, stride_s=1.25, aggregate="mean")
+    signal_spec = SignalSpec(100, "strodthoff", window_s=2.5, stride_s=1.25, aggregate="mean")
 
     def __init__(self, width: int, num_heads: int, patch: int, depth: int = 12) -> None:
         super().__init__()

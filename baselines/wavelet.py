@@ -39,11 +39,11 @@ TINY = 1e-12
 class WaveletNN(Backbone):
     """Statistics of db6 sub-bands of the whole record, then 128 units; published superdiag AUROC 0.874."""
 
-    signals = SignalSpec(100, "strodthoff")
+    signal_spec = SignalSpec(100, "strodthoff")
 
     def __init__(self) -> None:
         super().__init__()
-        num_features = len(self.signals.leads) * (LEVELS + 1) * STATISTICS
+        num_features = len(self.signal_spec.leads) * (LEVELS + 1) * STATISTICS
         self.scaler = nn.BatchNorm1d(num_features, affine=False, momentum=None)
         self.tail = nn.Sequential(nn.Linear(num_features, 128), nn.ReLU(), nn.Dropout(0.25))
         self.feature_dim = 128

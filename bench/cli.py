@@ -34,7 +34,9 @@ Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dat
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas; all-tasks are the published six, * all here.")]
-Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path=0.3)"; * is every one.')]
+Methods = Annotated[
+    str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is every one.')
+]
 Archs = Annotated[str, typer.Option("--arch", help="Backbones; * is every one.")]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run, several with commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Shares of the training records.")]
@@ -56,7 +58,7 @@ Kind = Literal["tasks", "methods", "archs"]
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path=0.3)".')],
+    method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path_rate=0.3)".')],
     task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
     arch: Annotated[str, typer.Option(help="A backbone.")] = "ecgfounder",
     init: Annotated[
@@ -411,7 +413,7 @@ def score(
         draw=draw,
         seed=seed,
         overwrite=overwrite,
-        told=_note,
+        log=_note,
     )
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:

@@ -57,7 +57,7 @@ class Options:
     checkpoint_minutes: float = 10.0
     """How much work a kill in the middle of an epoch may cost."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
-    told: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda line: None
     """Is told in a line where the run is, about once an epoch."""
 
     def words(self, cell: Cell) -> list[str]:
@@ -84,14 +84,14 @@ def execute(cell: Cell, options: Options) -> Result:
         backbone = build_backbone(cell.arch, cell.seed)
         alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
         if wants_published(backbone, cell.init) and (options.overwrite or not any(alike)):
-            require_files(records, backbone.signals, cell.source_rate)  # or they are fetched for nothing
+            require_files(records, backbone.signal_spec, cell.source_rate)  # or they are fetched for nothing
         model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)
         folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
         if not options.overwrite and (finished := folder.finished()):
             return finished
-        with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.told) as watcher:
+        with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
                 method.prepare(model, init.name)
                 rehearse(model, method, phases)
@@ -101,7 +101,7 @@ def execute(cell: Cell, options: Options) -> Result:
             code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
             model.made_by = makers(cell, method)
             preparing = time.monotonic()
-            signals = prepare_signals(records, model.backbone.signals, cell.source_rate, watcher.prepared)
+            signals = prepare_signals(records, model.backbone.signal_spec, cell.source_rate, watcher.prepared)
             began += time.monotonic() - preparing  # once for all cells, so no cost of this one
             for what, found in signals.findings.items():
                 watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
@@ -193,6 +193,6 @@ def predict_folds(
         module, (sources, _) = model.head, compute_features(model, sources, world, precision)
     predictions = {}
     for (fold, truth), source in zip(folds.items(), sources, strict=True):
-        logits = predict(module, source, model.backbone.signals.aggregate, world, precision)
+        logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
         predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
     return predictions

@@ -31,10 +31,10 @@ TRAINED_S = 10.0
 """Of PTB-XL's records, which are all as long: what a backbone sees in training if it sees whole records."""
 
 
-def predict_records(run: Path, records: Sequence[Path], told: Callable[[str], None] = lambda line: None) -> str:
+def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> str:
     """CSV with a row a record and a column of probabilities a label; nothing is printed unless all can be read.
 
-    `told` hears in a line how a record is unlike those of training.
+    `log` hears in a line how a record is unlike those of training.
     """
     result = load_result(run)
     if result.incompatible:
@@ -56,10 +56,10 @@ def predict_records(run: Path, records: Sequence[Path], told: Callable[[str], No
         if path.is_dir() and not Path(f"{path}.hea").is_file():
             raise DataError(f"{path} is a folder; name the records in it")
         path = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
-        raw, rate = read_waveform(path, backbone.signals.leads)
-        for remark in _remarks(path, raw, rate, backbone.signals, seconds):
-            told(remark)
-        probabilities = torch.sigmoid(_logits(model, raw, rate, backbone.signals, scaling, precision, seconds))
+        raw, rate = read_waveform(path, backbone.signal_spec.leads)
+        for remark in _remarks(path, raw, rate, backbone.signal_spec, seconds):
+            log(remark)
+        probabilities = torch.sigmoid(_logits(model, raw, rate, backbone.signal_spec, scaling, precision, seconds))
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
 

@@ -52,7 +52,7 @@ def describe(
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
     method = {**plugin_facts("method", cell.method), "phases": [asdict(phase) for phase in phases]}
     backbone = plugin_facts("backbone", cell.arch)
-    facts = identify(cell, records, table, parts, method, backbone, model.backbone.signals, precision)
+    facts = identify(cell, records, table, parts, method, backbone, model.backbone.signal_spec, precision)
     plan: dict[str, Any] = {
         "cell": facts["cell"],
         "dataset": {

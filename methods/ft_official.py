@@ -28,6 +28,6 @@ class OfficialFinetune(Method):
                 epochs=self.epochs,
                 optimizer="adam",
                 weight_decay=self.weight_decay,
-                schedule="plateau",
+                lr_schedule="plateau",
             )
         ]

@@ -25,6 +25,6 @@ class LPFT(Finetune, Probe):
 class LPFTStochasticDepth(LPFT):
     """A preview linear probe, then full fine-tuning with stochastic depth."""
 
-    drop_path: float = 0.5
+    drop_path_rate: float = 0.5
 
     search = {**LPFT.search, **STOCHASTIC_DEPTH}

@@ -43,10 +43,10 @@ class Scratch(FromRandom):
     Their fastai_model.py, fastai v1.
     """
 
-    clip: float | None = None
+    gradient_clip_norm: float | None = None
 
     def phases(self) -> Sequence[Phase]:
-        return [self.train(schedule="one-cycle", clip=self.clip, selection="last")]
+        return [self.train(lr_schedule="one-cycle", gradient_clip_norm=self.gradient_clip_norm, selection="last")]
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
         """AdamW with fastai v1's second beta; one-cycle moves the first."""

@@ -131,7 +131,9 @@ class Layerwise(Method):
 
     def phases(self) -> list[Phase]:
         parts = {"backbone": self.lr, "head": self.lr}
-        return [Phase(name="all", learning_rates=parts, epochs=2, batch_size=64, schedule="cosine", clip=1.0)]
+        return [
+            Phase(name="all", learning_rates=parts, epochs=2, batch_size=64, lr_schedule="cosine", gradient_clip_norm=1)
+        ]
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
         named = [pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)]
@@ -147,7 +149,7 @@ class Layerwise(Method):
 class Normed(Backbone):
     """A convolution, a batch norm, dropout; and a batch norm that is there for its keys only."""
 
-    signals = SignalSpec(100, "zscore")
+    signal_spec = SignalSpec(100, "zscore")
     feature_dim = 16
 
     def __init__(self) -> None:

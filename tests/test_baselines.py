@@ -73,8 +73,8 @@ def backbone_of(name: str, seed: int = 0) -> Backbone:
 
 
 def signals_for(backbone: Backbone, num_records: int = 3) -> Tensor:
-    length = backbone.signals.window or 10 * backbone.signals.rate
-    return torch.randn(num_records, len(backbone.signals.leads), length, generator=torch.Generator().manual_seed(1))
+    length = backbone.signal_spec.window or 10 * backbone.signal_spec.rate
+    return torch.randn(num_records, len(backbone.signal_spec.leads), length, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def test_ecgfounder_has_its_published_size(name: str, num_leads: int, published:
         features = model.backbone(torch.empty(2, num_leads, 5000))
     assert count_parameters(model) == published
     assert features.shape == (2, 1024)
-    assert len(model.backbone.signals.leads) == num_leads
+    assert len(model.backbone.signal_spec.leads) == num_leads
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -137,7 +137,7 @@ def test_drops_paths_where_it_is_residual(name: str) -> None:
     num_paths = SHAPES[name][1]
     assert sum(isinstance(module, DropPath) for module in backbone.modules()) == num_paths
     if num_paths:
-        assert set_drop_path(backbone, 0.5)[-1].rate == 0.5
+        assert set_drop_path(backbone, 0.5)[-1].drop_prob == 0.5
     else:
         with pytest.raises(Incompatible, match="at least two residual blocks"):
             set_drop_path(backbone, 0.5)

@@ -199,7 +199,7 @@ def test_unlike_runs_do_not_share_a_row(write: Write, tmp_path: Path) -> None:
         "b": {"source_rate": 100},
         "c": {"precision": "bf16"},
         "d": {"init__name": "pretrained"},
-        "e": {"method": "ft(drop_path=0.1)"},
+        "e": {"method": "ft(drop_path_rate=0.1)"},
     }
     for name, changes in unlike.items():
         write(name, **changes)
@@ -208,7 +208,7 @@ def test_unlike_runs_do_not_share_a_row(write: Write, tmp_path: Path) -> None:
     assert sorted((row.backbone, row.init, row.method) for row in board.rows) == [
         ("net", "pretrained", "ft"),
         ("net", "random", "ft"),
-        ("net", "random", "ft(drop_path=0.1)"),
+        ("net", "random", "ft(drop_path_rate=0.1)"),
         ("net, bf16", "random", "ft"),
         ("net, from 100 Hz", "random", "ft"),
     ]
@@ -331,11 +331,11 @@ def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> N
 
 def test_scores_come_from_predictions_and_not_from_what_a_result_claims(write: Write, tmp_path: Path) -> None:
     honest = write("honest")
-    told = json.loads((honest / "result.json").read_text())
-    for chosen in told["metrics"]["fold_10"]["macro"].values():
+    stored = json.loads((honest / "result.json").read_text())
+    for chosen in stored["metrics"]["fold_10"]["macro"].values():
         for metric in ("auroc", "average_precision"):
             chosen[metric] = {"value": 0.9999, "low": 0.999, "high": 1.0}
-    (honest / "result.json").write_text(json.dumps(told))
+    (honest / "result.json").write_text(json.dumps(stored))
 
     recomputed, copied = made(tmp_path), made(tmp_path, truth=None)
 
@@ -498,7 +498,7 @@ def test_every_column_is_defined_above_the_first_table(write: Write, tmp_path: P
 
 
 def test_what_all_rows_share_is_said_once_and_arguments_stand_in_the_command(write: Write, tmp_path: Path) -> None:
-    method = "ft(drop_path=0.296, finetune_epochs=10, finetune_lr=0.000689)"
+    method = "ft(drop_path_rate=0.296, finetune_epochs=10, finetune_lr=0.000689)"
     command = f'bench run --method "{method}" --init somewhere'
     write(
         "long", 2.0, method=method, cell__command=command, init={"name": "own:12345678", "sha256": "1234567890abcdef"}

@@ -34,8 +34,8 @@ def cell(data: Path, **changes: Any) -> Cell:
     [
         {},
         {"task": "diagnostic"},
-        {"method": "lpft-sd(drop_path=0.25, probe_lr=1e-6)", "seed": 3},
-        {"method": "scratch(clip=None)", "init": "random"},
+        {"method": "lpft-sd(drop_path_rate=0.25, probe_lr=1e-6)", "seed": 3},
+        {"method": "scratch(gradient_clip_norm=None)", "init": "random"},
         {"arch": "ecgfounder(preprocessing='zscore')", "init": "pretrained@abc"},
         {"init": "my runs/it's $HOME.pt"},
         {"init": "plain.pt", "fraction": 0.012345678901, "draw": 2},
@@ -66,7 +66,7 @@ def test_its_command_gives_it_back(
 
 
 def test_spellings_of_one_cell_are_equal(tmp_path: Path) -> None:
-    one = cell(tmp_path, task="superdiagnostic", arch="net1d-mini", method="lpft_sd(drop_path=0.5, probe_lr=1)")
+    one = cell(tmp_path, task="superdiagnostic", arch="net1d-mini", method="lpft_sd(drop_path_rate=0.5, probe_lr=1)")
 
     assert one == cell(tmp_path, method="lpft-sd(probe_lr=1.0)")
     assert "lpft-sd(probe_lr=1.0)" in one.command()

@@ -37,10 +37,10 @@ def test_backbones_conform(name: str) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_our_backbones_take_any_rate(name: str, rate: int) -> None:
     backbone = make("backbone", Reference(name)).eval()
-    seconds = backbone.signals.window_s or 10
+    seconds = backbone.signal_spec.window_s or 10
     with torch.no_grad():
         features = backbone(
-            torch.linspace(-1, 1, 12 * round(seconds * rate)).view(1, 12, -1)[:, : len(backbone.signals.leads)]
+            torch.linspace(-1, 1, 12 * round(seconds * rate)).view(1, 12, -1)[:, : len(backbone.signal_spec.leads)]
         )
 
     assert features.shape == (1, backbone.feature_dim)
@@ -61,7 +61,7 @@ def test_methods_conform(name: str) -> None:
 class Sound(Backbone):
     """A backbone without fault, from which the faulty ones differ in one thing."""
 
-    signals = SignalSpec(100, "zscore")
+    signal_spec = SignalSpec(100, "zscore")
 
     def __init__(self) -> None:
         super().__init__()

@@ -64,8 +64,13 @@ def test_minutes_without_the_features_are_marked(phase: dict[str, Any], marked: 
 
 
 def start(name: str, **facts: str) -> dict[str, Any]:
-    told = {"digest": "8b124f40", "command": "bench run --task nondiag", "trained_on": "nondiag, folds 1-8", **facts}
-    return {"name": name, "sha256": f"{name[4:]}fedcba9876543210", "facts": told}
+    facts_of_run = {
+        "digest": "8b124f40",
+        "command": "bench run --task nondiag",
+        "trained_on": "nondiag, folds 1-8",
+        **facts,
+    }
+    return {"name": name, "sha256": f"{name[4:]}fedcba9876543210", "facts": facts_of_run}
 
 
 def test_weights_of_one_command_are_told_apart() -> None:

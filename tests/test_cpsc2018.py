@@ -258,10 +258,10 @@ def test_from_headers_to_a_board_that_holds(
     paths = [
         load_records(folder).paths(RATE)[row] for row in np.searchsorted(load_records(folder).ecg_id, stored.ecg_id)
     ]
-    told = list(
+    log = list(
         csv.DictReader(io.StringIO(predict_records(result.folder, [path.with_suffix(".mat") for path in paths])))
     )
-    found = [[float(row[label]) for label in stored.labels] for row in told]
+    found = [[float(row[label]) for label in stored.labels] for row in log]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-stored.logits.astype(float))), atol=1e-4)
 
     page = home / "runs/leaderboards" / load_records(folder).name / "cpsc2018.md"
@@ -277,8 +277,8 @@ def test_every_verb_of_data(
     listed = json.loads(capsys.readouterr().out)["tasks"]
     assert [(row["name"], row["labels"]) for row in listed] == [("cpsc2018", 9)]
     assert bench_says(["data", "info", str(folder), "--json"], monkeypatch) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["records"] == told["patients"] == len(load_records(folder)) and [*told["tasks"]] == ["cpsc2018"]
+    log = json.loads(capsys.readouterr().out)
+    assert log["records"] == log["patients"] == len(load_records(folder)) and [*log["tasks"]] == ["cpsc2018"]
     picture = tmp_path / "a.svg"
     assert bench_says(["data", "show", "5", "--data", str(folder), "--out", str(picture)], monkeypatch) == 0
     assert picture.read_text().count("cpsc2018-own-folds")

@@ -61,7 +61,7 @@ def net1d() -> Backbone:
 class BatchNorm(Backbone):
     """Batch norm over records and time, over records alone, and dropout, as the baselines have them."""
 
-    signals = SignalSpec(100, "none")
+    signal_spec = SignalSpec(100, "none")
     feature_dim = 32
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[[], Backbone], Method, Precision]] = {
     "lp batch norm": (BatchNorm, LinearProbe(probe_epochs=EPOCHS), "float64"),
     "ft batch norm": (BatchNorm, FullFinetune(finetune_epochs=EPOCHS), "float64"),
     "lpft batch norm": (BatchNorm, LPFT(probe_epochs=EPOCHS, finetune_epochs=EPOCHS), "float64"),
-    "scratch batch norm": (BatchNorm, Scratch(epochs=EPOCHS, clip=0.25), "float64"),
+    "scratch batch norm": (BatchNorm, Scratch(epochs=EPOCHS, gradient_clip_norm=0.25), "float64"),
     "float32 net1d": (net1d, FullFinetuneStochasticDepth(finetune_epochs=3), "float32"),
     "float32 batch norm": (BatchNorm, FullFinetune(finetune_epochs=3), "float32"),
 }

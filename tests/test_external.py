@@ -185,11 +185,11 @@ def test_records_of_the_dataset_that_are_not_scored_are_left_out(
     unlabelled = [*set(records.ecg_id[records.strat_fold == 10]) - set(labelled.ecg_id)]
     more = [*unlabelled, *labelled.ecg_id[labelled.strat_fold == 3]]
     others = pd.DataFrame(0.5, columns=scores.columns, index=range(len(more))).assign(ecg_id=more)
-    told: list[str] = []
+    log: list[str] = []
 
     assert unlabelled
-    assert score(pd.concat([others, scores]), told=told.append).digest == score(scores).digest
-    assert len(told) == 1 and told[0].startswith(f"{len(more)} records of ")
+    assert score(pd.concat([others, scores]), log=log.append).digest == score(scores).digest
+    assert len(log) == 1 and log[0].startswith(f"{len(more)} records of ")
 
 
 def test_other_scores_of_one_name_and_seed_are_refused_or_replaced(

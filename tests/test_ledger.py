@@ -186,7 +186,7 @@ def test_only_like_rows_count(tmp_path: Path) -> None:
 
 
 def test_an_lstm_counts_by_the_recipe_it_was_published_with(tmp_path: Path) -> None:
-    recipe, lstm = "scratch(clip=0.25, lr=0.001)", ("lstm", "random")
+    recipe, lstm = "scratch(gradient_clip_norm=0.25, lr=0.001)", ("lstm", "random")
     numbers = reported(tmp_path, "form,lstm,from scratch,0.8,0.01,,,Somebody,theirs")
     (found,) = table(ledger([board("form", row("scratch", 1.3, lstm), row(recipe, 1.2, lstm))], numbers), "Numbers")
     assert found["ours"] == f"{recipe} on lstm (random), 3 runs"

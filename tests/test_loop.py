@@ -39,7 +39,7 @@ def _one_thread() -> Iterator[None]:
 class Flat(Backbone):
     """Features are the leads' means: nothing to train but the head."""
 
-    signals = SignalSpec(100, "none")
+    signal_spec = SignalSpec(100, "none")
     feature_dim = 12
 
     def forward(self, signals: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Flat(Backbone):
 class Mixed(Backbone):
     """All that draws or remembers: batch norm, dropout, stochastic depth."""
 
-    signals = SignalSpec(100, "none")
+    signal_spec = SignalSpec(100, "none")
     feature_dim = 16
 
     def __init__(self) -> None:
@@ -318,9 +318,9 @@ def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> N
         ("one-cycle", lambda lrs: max(lrs) == pytest.approx(0.1) and lrs.index(max(lrs)) == 5),
     ],
 )
-def test_schedules(schedule: Any, expected: Callable[[list[float]], bool]) -> None:
+def test_schedules(lr_schedule: Any, expected: Callable[[list[float]], bool]) -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
-    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=4, schedule=schedule, final_factor=0.01), 5)
+    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=4, lr_schedule=lr_schedule, min_lr_factor=0.01), 5)
     lrs = []
     for _ in range(20):
         lrs.append(optimizer.param_groups[0]["lr"])
@@ -333,7 +333,7 @@ def test_schedules(schedule: Any, expected: Callable[[list[float]], bool]) -> No
 
 def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1, betas=(0.95, 0.99))
-    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=1, schedule="one-cycle"), 101)
+    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=1, lr_schedule="one-cycle"), 101)
     betas = []
     for _ in range(101):
         betas.append(optimizer.param_groups[0]["betas"])
@@ -347,22 +347,22 @@ def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "plateau"])
-def test_a_phase_of_a_single_step_has_a_schedule(schedule: Any, tmp_path: Path) -> None:
-    run(model_of(Flat), Recipe([phase({"head": 0.1}, epochs=1, batch_size=64, schedule=schedule)]), tmp_path)
+def test_a_phase_of_a_single_step_has_a_schedule(lr_schedule: Any, tmp_path: Path) -> None:
+    run(model_of(Flat), Recipe([phase({"head": 0.1}, epochs=1, batch_size=64, lr_schedule=lr_schedule)]), tmp_path)
 
 
 def test_a_plateau_cuts_the_rate(tmp_path: Path) -> None:
     model, data = turning()
     watch = Watch()
 
-    run(model, Recipe([phase({"head": 1e-6}, epochs=14, schedule="plateau")]), tmp_path, data, watch)
+    run(model, Recipe([phase({"head": 1e-6}, epochs=14, lr_schedule="plateau")]), tmp_path, data, watch)
 
     rates = [facts["learning_rate"] for facts in watch.epochs]
     assert rates == pytest.approx([1e-6] * 11 + [1e-7] * 3), "after ten epochs without a better one"
 
 
-@pytest.mark.parametrize("clip", [None, 0.01])
-def test_clipping_bounds_the_gradient(clip: float | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gradient_clip_norm", [None, 0.01])
+def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path: Path) -> None:
     class Plain(Recipe):
         def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
             return torch.optim.SGD(groups)
@@ -370,11 +370,15 @@ def test_clipping_bounds_the_gradient(clip: float | None, tmp_path: Path) -> Non
     model = model_of(small_net1d)
     before = weights(model)
 
-    run(model, Plain([phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, clip=clip)]), tmp_path)
+    run(
+        model,
+        Plain([phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, gradient_clip_norm=gradient_clip_norm)]),
+        tmp_path,
+    )
 
     step = sum((model.state_dict()[key] - value).double().square().sum() for key, value in before.items()) ** 0.5
-    if clip:
-        assert float(step) == pytest.approx(clip, rel=1e-3)
+    if gradient_clip_norm:
+        assert float(step) == pytest.approx(gradient_clip_norm, rel=1e-3)
     else:
         assert step > 0.1
 
@@ -384,18 +388,22 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
     paths = [module for module in model.modules() if isinstance(module, DropPath)]
     rates: list[list[float]] = []
     model.register_forward_pre_hook(
-        lambda *_: rates.append([path.rate for path in paths]) if model.backbone.stem.training else None
+        lambda *_: rates.append([path.drop_prob for path in paths]) if model.backbone.stem.training else None
     )
     kept: list[Tensor] = []
     paths[1].register_forward_hook(lambda module, *_: kept.append(module.keep) if module.training else None)
     parts = {"backbone": 1e-3, "head": 1e-3}
 
-    run(model, Recipe([phase(parts, drop_path=0.5, name="with", epochs=20), phase(parts, name="without")]), tmp_path)
+    run(
+        model,
+        Recipe([phase(parts, drop_path_rate=0.5, name="with", epochs=20), phase(parts, name="without")]),
+        tmp_path,
+    )
 
     assert rates[: 20 * 4] == [[0.0, 0.5]] * 80 and rates[80:] == [[0.0, 0.0]] * 12
     drawn = torch.cat(kept[:80]).double()
     assert len(drawn) == 20 * 40 and drawn.mean().item() == pytest.approx(0.5, abs=5 * (0.25 / 800) ** 0.5)
-    assert [path.rate for path in paths] == [0, 0] and paths[1].keep is None
+    assert [path.drop_prob for path in paths] == [0, 0] and paths[1].keep is None
 
 
 def test_two_phases_of_one_name_are_refused() -> None:
@@ -464,18 +472,23 @@ def test_a_last_batch_of_one_record_does_not_stop_batch_norm(tmp_path: Path) -> 
 
 def lpft_sd() -> Method:
     small = LPFTStochasticDepth(probe_epochs=3, finetune_epochs=3, probe_lr=0.05, finetune_lr=5e-3)
-    return Recipe([replace(each, batch_size=11, clip=1.0) for each in small.phases()])
+    return Recipe([replace(each, batch_size=11, gradient_clip_norm=1.0) for each in small.phases()])
 
 
 def biases() -> Method:
     parts = {"head": 0.05, "backbone.*.bias": 5e-3}
-    return Recipe([phase({"head": 0.05}, epochs=2), phase(parts, epochs=2, clip=1.0, schedule="cosine")])
+    return Recipe(
+        [phase({"head": 0.05}, epochs=2), phase(parts, epochs=2, gradient_clip_norm=1.0, lr_schedule="cosine")]
+    )
 
 
 def one_cycle() -> Method:
     parts = {"backbone": 1e-2, "head": 1e-2}
     return Recipe(
-        [phase(parts, epochs=2, schedule="plateau"), phase({"backbone.stem": 1e-2}, epochs=2, schedule="one-cycle")]
+        [
+            phase(parts, epochs=2, lr_schedule="plateau"),
+            phase({"backbone.stem": 1e-2}, epochs=2, lr_schedule="one-cycle"),
+        ]
     )
 
 
@@ -502,7 +515,7 @@ class Noisy(Recipe):
 
 
 def noisy() -> Method:
-    return Noisy([phase({"backbone": 1e-2, "head": 1e-2}, epochs=2, clip=1.0)])
+    return Noisy([phase({"backbone": 1e-2, "head": 1e-2}, epochs=2, gradient_clip_norm=1.0)])
 
 
 @pytest.mark.parametrize("minutes", [10.0, 0.0])

@@ -40,8 +40,8 @@ def test_the_compared_methods_share_one_fine_tuning_recipe() -> None:
     recipe = only(FullFinetune(), "finetune")
 
     assert only(LPFT(), "finetune") == recipe
-    assert only(FullFinetuneStochasticDepth(), "finetune") == {**recipe, "drop_path": 0.5}
-    assert only(LPFTStochasticDepth(), "finetune") == {**recipe, "drop_path": 0.5}
+    assert only(FullFinetuneStochasticDepth(), "finetune") == {**recipe, "drop_path_rate": 0.5}
+    assert only(LPFTStochasticDepth(), "finetune") == {**recipe, "drop_path_rate": 0.5}
     assert recipe == asdict(
         Phase(
             name="finetune",
@@ -50,8 +50,8 @@ def test_the_compared_methods_share_one_fine_tuning_recipe() -> None:
             batch_size=256,
             optimizer="adamw",
             weight_decay=0.05,
-            schedule="cosine",
-            final_factor=1e-5 / 5e-4,
+            lr_schedule="cosine",
+            min_lr_factor=1e-5 / 5e-4,
         )
     )
 
@@ -88,13 +88,13 @@ def test_the_official_recipe_is_the_notebooks() -> None:
         {"backbone": 1e-4, "head": 1e-4},
         1e-5,
     )
-    assert (phase.epochs, phase.batch_size, phase.schedule) == (5, 256, "plateau")
+    assert (phase.epochs, phase.batch_size, phase.lr_schedule) == (5, 256, "plateau")
 
 
 def test_scratch_is_the_published_one_cycle() -> None:
     (phase,) = Scratch().phases()
 
-    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (50, 128, "one-cycle", "last")
+    assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (50, 128, "one-cycle", "last")
     assert (phase.learning_rates, phase.weight_decay) == ({"backbone": 1e-2, "head": 1e-2}, 1e-2)
     optimizer = Scratch().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-2}], phase)
     assert optimizer.defaults["betas"][1] == 0.99 and optimizer.defaults["weight_decay"] == 1e-2
@@ -103,7 +103,7 @@ def test_scratch_is_the_published_one_cycle() -> None:
 def test_s4_is_trained_at_a_constant_rate() -> None:
     (phase,) = ScratchS4().phases()
 
-    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (100, 128, "constant", "best")
+    assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (100, 128, "constant", "best")
     assert (phase.learning_rates, phase.weight_decay) == ({"backbone": 1e-3, "head": 1e-3}, 1e-3)
     assert phase.optimizer == "adamw"
 
@@ -112,7 +112,7 @@ def test_wavelet_nn_is_trained_by_adamax_to_the_best_epoch() -> None:
     (phase,) = ScratchWavelet().phases()
     optimizer = ScratchWavelet().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}], phase)
 
-    assert (phase.epochs, phase.batch_size, phase.schedule, phase.selection) == (30, 128, "constant", "best")
+    assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (30, 128, "constant", "best")
     assert phase.learning_rates == {"backbone": 2e-3, "head": 2e-3}
     assert type(optimizer).__name__ == "Adamax" and optimizer.defaults["eps"] == 1e-7
     assert optimizer.param_groups[0]["lr"] == 1e-3 and optimizer.defaults["weight_decay"] == 0
@@ -145,7 +145,9 @@ def test_a_wrong_learning_rate_is_one_line(lr: float) -> None:
 
 
 def test_hyper_parameters_reach_the_phases() -> None:
-    probe, finetune = LPFTStochasticDepth(probe_epochs=2, probe_lr=0.1, finetune_final_lr=5e-4, drop_path=0.2).phases()
+    probe, finetune = LPFTStochasticDepth(
+        probe_epochs=2, probe_lr=0.1, finetune_min_lr=5e-4, drop_path_rate=0.2
+    ).phases()
 
     assert (probe.epochs, probe.learning_rates["head"]) == (2, 0.1)
-    assert (finetune.final_factor, finetune.drop_path) == (1.0, 0.2)
+    assert (finetune.min_lr_factor, finetune.drop_path_rate) == (1.0, 0.2)

@@ -274,9 +274,9 @@ def test_drop_path_follows_the_linear_rule(backbone: type[Net1D], count: int) ->
 
     paths = set_drop_path(model, 0.5)
 
-    assert [path.rate for path in paths] == pytest.approx([0.5 * i / (count - 1) for i in range(count)])
-    assert paths[0].rate == 0 and paths[-1].rate == 0.5
-    assert all(path.rate == 0 for path in set_drop_path(model, 0.0))
+    assert [path.drop_prob for path in paths] == pytest.approx([0.5 * i / (count - 1) for i in range(count)])
+    assert paths[0].drop_prob == 0 and paths[-1].drop_prob == 0.5
+    assert all(path.drop_prob == 0 for path in set_drop_path(model, 0.0))
 
 
 def test_drop_path_is_before_the_addition_in_every_block() -> None:
@@ -288,7 +288,7 @@ def test_drop_path_is_before_the_addition_in_every_block() -> None:
     for block in blocks:
         x = torch.randn(3, 10, block.conv1.conv.in_channels)
         with_branch = block(x)
-        block.drop_path.rate, block.drop_path.keep = 0.5, torch.tensor([1.0, 0.0, 0.0])
+        block.drop_path.drop_prob, block.drop_path.keep = 0.5, torch.tensor([1.0, 0.0, 0.0])
         dropped = block(x)
         identity = nn.functional.max_pool1d(x.mT, 2).mT if block.stride == 2 else x
         identity = nn.functional.pad(identity, (block.widening // 2, block.widening - block.widening // 2))
@@ -299,7 +299,7 @@ def test_drop_path_is_before_the_addition_in_every_block() -> None:
 def test_drop_path_expects_the_branch() -> None:
     torch.manual_seed(0)
     path, num = DropPath(), 40_000
-    path.rate = 0.3
+    path.drop_prob = 0.3
     branch = torch.tensor([1.0, -2.0, 4.0]).expand(num, 3)
 
     dropped = path(branch)
@@ -313,7 +313,7 @@ def test_drop_path_expects_the_branch() -> None:
 
 def test_drop_path_rests_in_eval_mode() -> None:
     path = DropPath()
-    path.rate = 0.9
+    path.drop_prob = 0.9
     branch = torch.ones(50, 3)
 
     assert path.eval()(branch) is branch

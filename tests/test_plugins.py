@@ -71,7 +71,7 @@ PLUGIN = '''
 
         def __init__(self, parts: int = 10) -> None:
             super().__init__()
-            self.signals, self.feature_dim = SignalSpec(100, "zscore"), 8
+            self.signal_spec, self.feature_dim = SignalSpec(100, "zscore"), 8
             self.layers = nn.Sequential(nn.AdaptiveAvgPool1d(parts), nn.Flatten(), nn.Linear(12 * parts, 8))
 
         def forward(self, signals: Tensor) -> Tensor:

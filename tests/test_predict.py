@@ -154,18 +154,18 @@ def test_what_is_unlike_training_is_told_and_predicted(runs: dict[str, Result], 
     flat = rewrite(path, tmp_path, name="flat", blank={6: 0, 8: INVALID})
     holes = rewrite(path, tmp_path, name="holes", blank={7: INVALID}, blank_seconds=0.5)
     short = rewrite(path, tmp_path, name="short", seconds=6.0)
-    told: list[str] = []
+    log: list[str] = []
 
-    printed = predict_records(runs["net1d_mini"].folder, [path, flat, holes, short], told.append)
+    printed = predict_records(runs["net1d_mini"].folder, [path, flat, holes, short], log.append)
     assert printed.count("\n") == 5
-    assert told == [
+    assert log == [
         f"{flat} has no signal in V1, V3; its probabilities rest on the other leads",
         f"{holes} has invalid samples in V2, set to 0 mV",
         f"{short} lasts 6 s; the run was trained on records of 10 s",
     ]
-    told.clear()
-    predict_records(runs["fcn_wang"].folder, [path, short], told.append)
-    assert not told, "windows of 2.5 s are what it was trained on"
+    log.clear()
+    predict_records(runs["fcn_wang"].folder, [path, short], log.append)
+    assert not log, "windows of 2.5 s are what it was trained on"
 
 
 @pytest.mark.parametrize("name", [".", "records100", "records100/00000"])

@@ -102,7 +102,7 @@ def test_dash_and_underscore_are_the_same() -> None:
 
 
 def test_all_spellings_of_one_thing_are_normalized_to_one() -> None:
-    assert normalize("method", Reference.parse("lpft_sd(drop_path=0.5, probe_lr=1)")) == Reference(
+    assert normalize("method", Reference.parse("lpft_sd(drop_path_rate=0.5, probe_lr=1)")) == Reference(
         "lpft-sd", {"probe_lr": 1.0}
     )
 

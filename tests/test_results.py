@@ -161,12 +161,12 @@ def test_only_whole_runs_are_found(written: Path) -> None:
     for part in (RESULT, PREDICTIONS):
         shutil.copytree(written, runs / f"cut-{part}")
         (runs / f"cut-{part}" / part).write_bytes((written / part).read_bytes()[:-40])
-    told: list[str] = []
-    assert [result.folder for result in find_results(runs, told.append)] == [written]
-    assert [line.partition(" is ")[0] for line in told] == [
+    log: list[str] = []
+    assert [result.folder for result in find_results(runs, log.append)] == [written]
+    assert [line.partition(" is ")[0] for line in log] == [
         str(runs / f"cut-{part}" / part) for part in (PREDICTIONS, RESULT)
     ]
-    assert all(line.endswith("; run its cell again with --overwrite, or remove its folder") for line in told)
+    assert all(line.endswith("; run its cell again with --overwrite, or remove its folder") for line in log)
     with pytest.raises(DataError, match=r"result.json is damaged"):
         list(find_results(runs))
     with pytest.raises(DataError, match="no runs at"):

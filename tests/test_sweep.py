@@ -51,7 +51,10 @@ def probe(data: Path, seed: int = 0, epochs: int = 2, **others: Any) -> Cell:
     [
         ("ft", ["ft"]),
         ("ft, lp ,lpft", ["ft", "lp", "lpft"]),
-        ("ft,lpft-sd(drop_path=0.3, finetune_lr=3e-4),lp", ["ft", "lpft-sd(drop_path=0.3, finetune_lr=3e-4)", "lp"]),
+        (
+            "ft,lpft-sd(drop_path_rate=0.3, finetune_lr=3e-4),lp",
+            ["ft", "lpft-sd(drop_path_rate=0.3, finetune_lr=3e-4)", "lp"],
+        ),
         ("net(widths=(1, 2), names=['a,b', \"c)\"]),x", ["net(widths=(1, 2), names=['a,b', \"c)\"])", "x"]),
         ("a,,b", ["a", "", "b"]),
     ],

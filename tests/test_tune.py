@@ -34,7 +34,7 @@ def test_the_first_trial_is_the_method_as_it_is() -> None:
     assert first == Reference("lpft-sd", {"probe_epochs": 2})
     assert len(others) == 3
     for other in others:
-        assert set(other.arguments) == {"probe_epochs", "probe_lr", "finetune_lr", "drop_path"}
+        assert set(other.arguments) == {"probe_epochs", "probe_lr", "finetune_lr", "drop_path_rate"}
         assert Reference.parse(str(other)) == other
 
 
@@ -53,7 +53,7 @@ def test_a_method_that_a_function_makes_has_nothing_to_tune(monkeypatch: pytest.
 
 
 def test_what_the_reference_fixes_is_not_searched() -> None:
-    assert values("ft-sd(drop_path=0.3)", 3, "drop_path") == [0.3] * 3
+    assert values("ft-sd(drop_path_rate=0.3)", 3, "drop_path_rate") == [0.3] * 3
     with pytest.raises(BenchError, match=r"method lp\(probe_lr=0.01\) leaves nothing to tune; its class declares"):
         settings_of(Reference.parse("lp(probe_lr=0.01)"), 3)
     with pytest.raises(PluginError, match="no hyper-parameter 'probe_rate'"):

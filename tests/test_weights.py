@@ -26,7 +26,7 @@ from bench.training.weights import hash_weights, initialize, load_classifier, lo
 class Tiny(Backbone):
     """A backbone with a checkpoint that a few bytes hold."""
 
-    signals = SignalSpec(100, "zscore")
+    signal_spec = SignalSpec(100, "zscore")
     feature_dim = 4
     checkpoint: ClassVar[PublishedCheckpoint | None] = PublishedCheckpoint(
         "lab/tiny", "files/tiny.pth", "v1", head_prefix="dense."
@@ -73,13 +73,13 @@ def test_a_published_checkpoint_loads_strictly(tmp_path: Path) -> None:
     state = {names[key]: value for key, value in theirs.state_dict().items()}
     assert len(state) == 509 and state["stage_list.0.block_list.0.conv2.conv.weight"].shape == (64, 16, 16)
     optimizer = torch.optim.Adam(theirs.head.parameters())
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    lr_schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     document = {
         "epoch": 3,
         "step": 1200,
         "state_dict": state,
         "optimizer": optimizer.state_dict(),
-        "scheduler": schedule.state_dict(),
+        "scheduler": lr_schedule.state_dict(),
         "val_auroc": np.float64(0.91),
     }
     torch.save(document, tmp_path / "founder.pth")
@@ -204,7 +204,7 @@ def test_a_bare_or_parallel_state_dict_will_do(wrap: Any, tmp_path: Path) -> Non
 class Wrapped(Backbone):
     """Its own keys begin as those of our files do."""
 
-    signals = SignalSpec(100, "zscore")
+    signal_spec = SignalSpec(100, "zscore")
     feature_dim = 4
     checkpoint = PublishedCheckpoint("lab/wrapped", "wrapped.pth", "v1", head_prefix="head.")
 

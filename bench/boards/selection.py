@@ -33,11 +33,11 @@ def select_rows(
     truth: LabelsOf,
     task: str | None = None,
     fraction: float | None = None,
-    told: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Selection:
     """The rows of these names. A run folder stands for itself; a row name for all its runs at one task and fraction.
 
-    With `told`, damaged runs are left out where rows are looked for: see `find_results`.
+    With `log`, damaged runs are left out where rows are looked for: see `find_results`.
     """
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
@@ -45,7 +45,7 @@ def select_rows(
     wanted = [name for name in names if name not in folders]
     chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
     if wanted:
-        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction, told)
+        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction, log)
     first = chosen[names[0]][0]
     for name in names:
         for run in chosen[name]:
@@ -79,10 +79,10 @@ def _by_name(
     truth: LabelsOf,
     task: str | None,
     fraction: float | None,
-    told: Callable[[str], None] | None,
+    log: Callable[[str], None] | None,
 ) -> dict[str, list[Result]]:
     places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
-    for result in find_results(runs, told):
+    for result in find_results(runs, log):
         if result.incompatible is not None or result.document["stage"] != "test":
             continue
         if task in (None, result.cell["task"]) and fraction in (None, result.cell["fraction"]):

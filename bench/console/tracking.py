@@ -45,10 +45,10 @@ def watch(
     wandb: Wandb,
     config: Mapping[str, Any],
     is_main: bool,
-    told: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Silent]:
     """The watcher of a run, until the run ends; only the main rank's shows, tells or writes anything."""
-    watcher = Tracker(folder, console, wandb, config, told) if is_main else Silent()
+    watcher = Tracker(folder, console, wandb, config, log) if is_main else Silent()
     try:
         yield watcher
     finally:
@@ -76,9 +76,9 @@ class Tracker(Silent):
         console: Console,
         wandb: Wandb,
         config: Mapping[str, Any],
-        told: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.console, self._told = console, told
+        self.console, self._log_line = console, log
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -92,7 +92,7 @@ class Tracker(Silent):
     def prepared(self, done: int, total: int) -> None:
         """Called while signals are prepared."""
         self._advance("preparing signals", done, total, "records")
-        self._told(f"preparing signals: {done:,} of {total:,} records")
+        self._log_line(f"preparing signals: {done:,} of {total:,} records")
         if done == total:
             self._stop_bar()
 
@@ -113,7 +113,7 @@ class Tracker(Silent):
             f"epoch {facts['epoch']}/{num_epochs}  loss {facts['train_loss']:.4f}  "
             f"fold-9 AUROC {facts['val_macro_auroc']:.4f}"
         )
-        self._told(f"{name}: {self._last}")
+        self._log_line(f"{name}: {self._last}")
         self._steps = facts["epoch"] * (self._num_steps // num_epochs)
         self._advance(name, self._steps, self._num_steps, self._last)
         if self._run:

@@ -160,10 +160,10 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
     )
 
 
-def _finished(options: Options, told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+def _finished(options: Options, log: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
     """Identity, with drawn weights as such -> what its results say, for every finished run of this stage."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for _, head in find_heads(options.runs, told):
+    for _, head in find_heads(options.runs, log):
         if head["stage"] == options.stage and "backbone" in head:
             start = DRAWN if head["init"]["name"] == "random" else head["init"]["sha256"]
             found[identity({**head, "init": {"sha256": start}})].append(head)
@@ -214,7 +214,7 @@ class _Facts:
         method, arch = self._method(cell.method), self._arch(cell.arch)
         table, parts = self._table(cell.task), self._split(cell)
         found = [
-            identify(cell, self._records, table, parts, method, arch, backbone.signals, precision)
+            identify(cell, self._records, table, parts, method, arch, backbone.signal_spec, precision)
             for precision in sorted(precisions)
         ]
         return [identity({**facts, "init": {"sha256": start}}) for facts in found]
@@ -241,7 +241,7 @@ class _Facts:
         backbone = self._backbone(cell.arch)
         try:
             if backbone is not None:
-                require_files(self._records, backbone.signals, cell.source_rate)
+                require_files(self._records, backbone.signal_spec, cell.source_rate)
         except DataError as error:
             return str(error)
         return None

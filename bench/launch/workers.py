@@ -146,7 +146,7 @@ class _Pool:
     def _give(self, worker: _Worker, at: int) -> None:
         worker.cell, worker.began = at, time.monotonic()
         self.view.begins(worker.slot, words_of(self.cells[at]))
-        plain = replace(self.options, told=None, console=None)  # type: ignore[arg-type]
+        plain = replace(self.options, log=None, console=None)  # type: ignore[arg-type]
         with contextlib.suppress(BrokenPipeError):  # a worker that has just died is seen by its silence
             worker.pipe.send((self.cells[at], plain, self.nproc))
 
@@ -326,7 +326,7 @@ def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple
     from bench.execute import execute
 
     tell = _sparing(lambda line: pipe.send(("at", line)))
-    options = replace(options, console=Console(quiet=True), told=tell)
+    options = replace(options, console=Console(quiet=True), log=tell)
     _forget_peak_memory()
     try:
         if nproc > 1:
@@ -347,13 +347,13 @@ def _sparing(tell: Callable[[str], None]) -> Callable[[str], None]:
     """Tells the first line, and after that at most two a second."""
     last = 0.0
 
-    def told(line: str) -> None:
+    def log(line: str) -> None:
         nonlocal last
         if time.monotonic() - last > 0.5:
             last = time.monotonic()
             tell(line)
 
-    return told
+    return log
 
 
 def _forget_peak_memory() -> None:

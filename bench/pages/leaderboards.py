@@ -65,8 +65,8 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
 
 def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
     """Row as pictures name it -> its curve, for the rows that are drawn."""
-    told, names = plots.telling([one.row for one in rows])[: plots.MAX_LINES], numbered(board)
-    return {names[one.row.name]: one.curve for one in rows if one.row in told}
+    shown, names = plots.telling([one.row for one in rows])[: plots.MAX_LINES], numbered(board)
+    return {names[one.row.name]: one.curve for one in rows if one.row in shown}
 
 
 def most_compared(known: Sequence[Board]) -> Board:

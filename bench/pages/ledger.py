@@ -20,7 +20,7 @@ SETTINGS = {
     "linear probing": ("pretrained", ("lp",)),
 }
 """Setting -> our init and methods, at their defaults, the first that there is."""
-LSTM = "scratch(clip=0.25, lr=0.001)"
+LSTM = "scratch(gradient_clip_norm=0.25, lr=0.001)"
 PRECISIONS = ("float32", "float64", "bf16")
 """Which of several rows counts: the first."""
 RECIPES = {"lstm": LSTM, "lstm_bidir": LSTM, "wavelet_nn": "scratch-wavelet"}

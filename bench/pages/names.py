@@ -58,5 +58,7 @@ def columns(board: Board) -> tuple[dict[str, list[str]], str]:
     if any(len(known) > 1 for known in recipes.values()):
         found["recipe"] = [recipe(row) for row in board.rows]
     shared = {name: found[name][0] for name in ("backbone", "init") if len(board.rows) > 1 and len({*found[name]}) == 1}
-    told = ", ".join(f"{name} {value}" for name, value in shared.items() if value != "–")
-    return {name: cells for name, cells in found.items() if name not in shared}, f"All rows: {told}." if told else ""
+    shared_text = ", ".join(f"{name} {value}" for name, value in shared.items() if value != "–")
+    return {
+        name: cells for name, cells in found.items() if name not in shared
+    }, f"All rows: {shared_text}." if shared_text else ""

@@ -206,11 +206,11 @@ def trained_on(board: Board) -> str:
         words += f", {len(splits)} draw" + "s" * (len(splits) > 1)
     lacking = [label for split in splits for label in split.get("labels_without_training_positive", ())]
     if lacking:
-        told = [
+        unseen = [
             label + (f" (in {lacking.count(label)} of the draws)" if lacking.count(label) < len(splits) else "")
             for label in sorted(set(lacking))
         ]
-        words += f"; no positive in training: {', '.join(told)}"
+        words += f"; no positive in training: {', '.join(unseen)}"
     return words
 
 

@@ -145,8 +145,8 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
             )
             return
         said, found = _plain(result.document["metrics"][f"fold_{fold}"]), _plain(_scored_anew(result, fold, table))
-        for where, told, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
-            yield f"{where} is said to be {told}, from the predictions it is {computed}"
+        for where, recorded, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
+            yield f"{where} is said to be {recorded}, from the predictions it is {computed}"
             break
 
 
@@ -161,16 +161,18 @@ def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]
     return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_draws, seed, draws)
 
 
-def _differences(told: Any, computed: Any, where: str, ignored: Sequence[str] = ()) -> Iterator[tuple[str, Any, Any]]:
+def _differences(
+    recorded: Any, computed: Any, where: str, ignored: Sequence[str] = ()
+) -> Iterator[tuple[str, Any, Any]]:
     """Where two documents of plain data differ, numbers by more than TOLERANCE, `ignored` keys aside."""
-    if isinstance(told, Mapping) and isinstance(computed, Mapping):
-        for key in sorted({*told, *computed} - {*ignored}):
-            yield from _differences(told.get(key), computed.get(key), f"{where}.{key}", ignored)
-    elif isinstance(told, int | float) and isinstance(computed, int | float):
-        if not math.isclose(told, computed, rel_tol=0, abs_tol=TOLERANCE):
-            yield where, told, computed
-    elif told != computed:
-        yield where, told, computed
+    if isinstance(recorded, Mapping) and isinstance(computed, Mapping):
+        for key in sorted({*recorded, *computed} - {*ignored}):
+            yield from _differences(recorded.get(key), computed.get(key), f"{where}.{key}", ignored)
+    elif isinstance(recorded, int | float) and isinstance(computed, int | float):
+        if not math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE):
+            yield where, recorded, computed
+    elif recorded != computed:
+        yield where, recorded, computed
 
 
 def check(folder: Path, truth: Truth) -> list[str]:

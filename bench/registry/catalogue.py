@@ -139,7 +139,7 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
         facts: dict[str, Any] = dict.fromkeys(("parameters", "Hz", "window", "residual", "init"), "-")
         return {"name": plugin.name, **facts, "what": f"({reason}) {_what(plugin)}", "from": plugin.distribution}
     backbone = made[-1]
-    spec, published = backbone.signals, backbone.checkpoint
+    spec, published = backbone.signal_spec, backbone.checkpoint
     return {
         "name": plugin.name,
         "parameters": count_parameters(backbone),

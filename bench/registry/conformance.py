@@ -83,7 +83,7 @@ def check_published(reference: Reference, init: str) -> Iterator[Finding]:
     model = Classifier(backbone, published.head_outputs)
     load_published(model, path)
     model.eval()
-    num_leads, length = len(backbone.signals.leads), 10 * backbone.signals.rate
+    num_leads, length = len(backbone.signal_spec.leads), 10 * backbone.signal_spec.rate
     with torch.no_grad():
         logits = model(torch.linspace(-1, 1, num_leads * length).view(1, num_leads, length))[0]
     known = published.first_logits
@@ -168,9 +168,9 @@ def _classifier(reference: Reference, seed: int = 0) -> Classifier:
 
 def _signals(backbone: Backbone, num_records: int = 4) -> Tensor:
     """Smooth random signals [record, lead, time] as long as the backbone's window, or 10 s, at its rate."""
-    length = backbone.signals.window or 10 * backbone.signals.rate
+    length = backbone.signal_spec.window or 10 * backbone.signal_spec.rate
     rough = torch.from_numpy(
-        random_stream("conformance").standard_normal((num_records, len(backbone.signals.leads), length))
+        random_stream("conformance").standard_normal((num_records, len(backbone.signal_spec.leads), length))
     )
     return nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
 
@@ -181,7 +181,7 @@ def _labels(num_records: int) -> Tensor:
 
 def _computes(reference: Reference) -> str | None:
     backbone = make_backbone(reference)
-    for attribute in ("signals", "feature_dim"):
+    for attribute in ("signal_spec", "feature_dim"):
         if not hasattr(backbone, attribute):
             return f"has no attribute {attribute!r}; set it in the class or in __init__"
     backbone.eval()
@@ -388,7 +388,7 @@ def _searchable(reference: Reference, method: Method) -> str | None:
 
 def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:
     groups = model.train_parts(phase.learning_rates)
-    set_drop_path(model, phase.drop_path)
+    set_drop_path(model, phase.drop_path_rate)
     before = copy.deepcopy(model.state_dict())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     optimizer = method.optimizer(groups, phase)

@@ -1,4 +1,4 @@
-"""A plugin's name with arguments, written as the call it stands for: `lpft-sd(drop_path=0.3)`."""
+"""A plugin's name with arguments, written as the call it stands for: `lpft-sd(drop_path_rate=0.3)`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import PluginError
 
 @dataclass(frozen=True)
 class Reference:
-    """A name with arguments, written as the call it stands for: `lpft-sd(drop_path=0.3)`."""
+    """A name with arguments, written as the call it stands for: `lpft-sd(drop_path_rate=0.3)`."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -53,7 +53,7 @@ class {class_name}(Method):
                 learning_rates={{"backbone": self.lr, "head": self.lr}},
                 epochs=self.epochs,
                 weight_decay=self.weight_decay,
-                schedule="cosine",
+                lr_schedule="cosine",
             )
         ]
 '''
@@ -82,7 +82,7 @@ class Block(nn.Module):
 class {class_name}(Backbone):
     """One sentence for `bench list`."""
 
-    signals = SignalSpec(rate=100, preprocessing="zscore")
+    signal_spec = SignalSpec(rate=100, preprocessing="zscore")
 
     def __init__(self, channels: int = 32, depth: int = 3) -> None:
         super().__init__()

@@ -46,12 +46,12 @@ def score_external(
     draw: int = 0,
     seed: int = 0,
     overwrite: bool = False,
-    told: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """The result of a file of scores: those of fold 10, and of fold 9 where the file holds them too.
 
     `scale` is logit or probability, or None where it is not known: then nothing is said of calibration. Scores of the
-    dataset's other records are left out, and `told` hears how many. Other scores of this name, draw and seed stand in
+    dataset's other records are left out, and `log` hears how many. Other scores of this name, draw and seed stand in
     the way, or go with `overwrite`: a board has one place for them.
     """
     if not NAME.fullmatch(name):
@@ -67,7 +67,7 @@ def score_external(
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
     others = np.isin(given.ecg_id, np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id]))
     if others.any():
-        told(f"{others.sum():,} records of {file} are left out: of folds 1-8, or without a label of {table.task}")
+        log(f"{others.sum():,} records of {file} are left out: of folds 1-8, or without a label of {table.task}")
     parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
     predictions = {}
     for fold, rows in sorted(parts.items()):

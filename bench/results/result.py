@@ -243,32 +243,32 @@ def find_runs(runs: Path) -> list[Path]:
     return sorted(found)
 
 
-def find_heads(runs: Path, told: Callable[[str], None] = lambda line: None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder and head of every finished run below a folder, in order; `told` hears which are damaged, and why."""
+def find_heads(runs: Path, log: Callable[[str], None] = lambda line: None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder and head of every finished run below a folder, in order; `log` hears which are damaged, and why."""
     for folder in find_runs(runs):
         try:
             head = load_head(folder)
         except DataError as error:
-            told(str(error))
+            log(str(error))
         else:
             yield folder, head
 
 
-def find_results(runs: Path, told: Callable[[str], None] | None = None) -> Iterator[Result]:
+def find_results(runs: Path, log: Callable[[str], None] | None = None) -> Iterator[Result]:
     """Every finished run below a folder, in the order of their paths.
 
-    With `told`, predictions are read as well, and runs where anything is damaged are left out: it hears which and why.
+    With `log`, predictions are read as well, and runs where anything is damaged are left out: it hears which and why.
     """
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
     for folder in find_runs(runs):
         try:
             result = load_result(folder)
-            if told and result.incompatible is None:
+            if log and result.incompatible is None:
                 _ = result.predictions
         except DataError as error:
-            if not told:
+            if not log:
                 raise
-            told(str(error))
+            log(str(error))
         else:
             yield result

@@ -69,7 +69,7 @@ def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
     harness's own, which asks nothing of the signals but their logits.
     """
     frozen = all(part == "head" or part.startswith("head.") for part in phase.learning_rates)
-    return frozen and model.backbone.signals.window is None and type(method).loss is Method.loss
+    return frozen and model.backbone.signal_spec.window is None and type(method).loss is Method.loss
 
 
 def compute_features(

@@ -135,7 +135,7 @@ def rehearse(model: Classifier, method: Method, declared: Sequence[Phase]) -> No
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each a name of its own")
     for phase in phases:
         model.train_parts(phase.learning_rates)
-        set_drop_path(model, phase.drop_path)
+        set_drop_path(model, phase.drop_path_rate)
 
 
 class PhaseRun:
@@ -154,7 +154,7 @@ class PhaseRun:
         self.model, self.method, self.phase = model, method, phase
         self.world, self.precision, self.seed = world, precision, seed
         self.groups = model.train_parts(phase.learning_rates)
-        self.drop_paths: list[DropPath] = set_drop_path(model, phase.drop_path)
+        self.drop_paths: list[DropPath] = set_drop_path(model, phase.drop_path_rate)
         self.dropouts: list[RankDropout] = share_dropout(model)
         self.changed = changed
         self.num_trainable = count_parameters(model, trainable=True)
@@ -193,7 +193,7 @@ class PhaseRun:
         self._settle_buckets()
         self.optimizer = self.method.optimizer(list(map(dict, self.groups)), self.phase)
         num_steps = num_batches(len(train.labels), self.phase.batch_size)
-        self.schedule = make_schedule(self.optimizer, self.phase, num_steps)
+        self.lr_scheduler = make_schedule(self.optimizer, self.phase, num_steps)
         if state:
             self.restore(state)
         steps_done = len(self.report.train_loss) * num_steps + self.step
@@ -228,8 +228,8 @@ class PhaseRun:
         if score > self.best_score:
             self.best_score, report.best_epoch = score, epoch + 1
             self.best = {key: value.detach().clone() for key, value in self._weights().items()}
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(val_macro_auroc)
+        if isinstance(self.lr_scheduler, ReduceLROnPlateau):
+            self.lr_scheduler.step(val_macro_auroc)
         report.train_loss.append(loss)
         report.val_loss.append(val_loss)
         report.val_macro_auroc.append(val_macro_auroc)
@@ -268,15 +268,15 @@ class PhaseRun:
             "seconds": time.monotonic() - self.began if self.step else 0.0,
             "model": self._weights(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "schedule": self.lr_scheduler.state_dict() if self.lr_scheduler else None,
             "best": self.best,
             "best_score": self.best_score,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule:
-            self.schedule.load_state_dict(state["schedule"])
+        if self.lr_scheduler:
+            self.lr_scheduler.load_state_dict(state["schedule"])
         self.best, self.best_score = state["best"], state["best_score"]
         self.step, self.loss_sum = state["step"], state["loss_sum"]
         self.seconds = state.get("seconds", 0.0)
@@ -305,11 +305,13 @@ class PhaseRun:
             self.optimizer.zero_grad(set_to_none=True)
             # the ranks' gradients are averaged, so each rank's mean counts by its share of the batch
             (loss * (len(rows) * world.size / len(batch))).backward()  # type: ignore[no-untyped-call]
-            if self.phase.clip is not None:
-                nn.utils.clip_grad_norm_([p for group in self.groups for p in group["params"]], self.phase.clip)
+            if self.phase.gradient_clip_norm is not None:
+                nn.utils.clip_grad_norm_(
+                    [p for group in self.groups for p in group["params"]], self.phase.gradient_clip_norm
+                )
             self.optimizer.step()
-            if isinstance(self.schedule, LRScheduler) and not isinstance(self.schedule, ReduceLROnPlateau):
-                self.schedule.step()
+            if isinstance(self.lr_scheduler, LRScheduler) and not isinstance(self.lr_scheduler, ReduceLROnPlateau):
+                self.lr_scheduler.step()
             self.step += 1
             # summed over ranks at once, so that the rank that writes checkpoints can do so whenever it likes
             self.loss_sum += world.sum(loss.detach().double() * len(rows))
@@ -327,16 +329,16 @@ class PhaseRun:
 
     def _draw_paths(self, num_records: int, share: slice, stream: tuple[object, ...]) -> None:
         """Stochastic depth for the whole batch, of which this rank takes its share."""
-        dropping = [path for path in self.drop_paths if path.rate > 0]
+        dropping = [path for path in self.drop_paths if path.drop_prob > 0]
         if dropping:
             uniform = random_stream(*stream, "drop path").random((len(dropping), num_records))[:, share]
-            kept = uniform >= np.array([[path.rate] for path in dropping])
+            kept = uniform >= np.array([[path.drop_prob] for path in dropping])
             for path, keep in zip(dropping, send(torch.from_numpy(kept), self.world.device), strict=True):
                 path.keep = keep
 
     def _validate(self, epoch: int) -> tuple[float, float]:
         """Binary cross-entropy and macro AUROC on fold 9."""
-        aggregate = self.model.backbone.signals.aggregate
+        aggregate = self.model.backbone.signal_spec.aggregate
         logits = predict(self.module, self.val_source, aggregate, self.world, self.precision)
         if not bool(torch.isfinite(logits).all()):
             raise self._diverged(epoch, "outputs on fold 9 are not finite")
@@ -354,15 +356,15 @@ class PhaseRun:
 def make_schedule(optimizer: Optimizer, phase: Phase, steps_per_epoch: int) -> LRScheduler | ReduceLROnPlateau | None:
     """The learning-rate schedule of a phase; stepped every step, a plateau every epoch."""
     total = phase.epochs * steps_per_epoch
-    if phase.schedule == "cosine":
-        span, last = 1.0 - phase.final_factor, max(1, total - 1)
+    if phase.lr_schedule == "cosine":
+        span, last = 1.0 - phase.min_lr_factor, max(1, total - 1)
         return LambdaLR(
-            optimizer, lambda step: phase.final_factor + span * 0.5 * (1 + math.cos(math.pi * min(1.0, step / last)))
+            optimizer, lambda step: phase.min_lr_factor + span * 0.5 * (1 + math.cos(math.pi * min(1.0, step / last)))
         )
-    if phase.schedule == "one-cycle":
+    if phase.lr_schedule == "one-cycle":
         # fastai's fit_one_cycle: 30 % up from lr / 25, then down to lr / 250,000, momentum 0.95 to 0.85 and back
         peaks = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=0.3, div_factor=25.0, final_div_factor=1e4)
-    if phase.schedule == "plateau":
+    if phase.lr_schedule == "plateau":
         return ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=10)
     return None

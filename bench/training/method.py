@@ -41,12 +41,12 @@ class Phase:
     batch_size: int = 256
     optimizer: Optimizer = "adamw"
     weight_decay: float = 0.0
-    schedule: Schedule = "constant"
-    """cosine falls to `final_factor` of each learning rate at the last step; plateau watches fold-9 macro AUROC."""
-    final_factor: float = 0.0
-    clip: float | None = None
+    lr_schedule: Schedule = "constant"
+    """cosine falls to `min_lr_factor` of each learning rate at the last step; plateau watches fold-9 macro AUROC."""
+    min_lr_factor: float = 0.0
+    gradient_clip_norm: float | None = None
     """Largest norm of the gradient over all trained parameters, or None."""
-    drop_path: float = 0.0
+    drop_path_rate: float = 0.0
     """Stochastic depth: the rate of the deepest residual block; linear from 0 at the shallowest."""
     selection: Selection = "best"
     """The epoch whose weights leave the phase: best by fold-9 macro AUROC, lowest by fold-9 loss, or the last."""
@@ -64,16 +64,20 @@ class Phase:
             (self.epochs, self.epochs >= 1, "epochs must be at least 1"),
             (self.batch_size, self.batch_size >= 1, "batch_size must be at least 1"),
             (self.optimizer, self.optimizer in get_args(Optimizer), f"expected one of {get_args(Optimizer)}"),
-            (self.schedule, self.schedule in get_args(Schedule), f"expected one of {get_args(Schedule)}"),
+            (self.lr_schedule, self.lr_schedule in get_args(Schedule), f"expected one of {get_args(Schedule)}"),
             (self.selection, self.selection in get_args(Selection), f"expected one of {get_args(Selection)}"),
-            (self.drop_path, 0 <= self.drop_path < 1, "drop_path must lie in [0, 1)"),
+            (self.drop_path_rate, 0 <= self.drop_path_rate < 1, "drop_path_rate must lie in [0, 1)"),
             (self.weight_decay, 0 <= self.weight_decay < math.inf, "weight_decay must not be negative"),
             (
-                self.final_factor,
-                0 <= self.final_factor <= 1,
+                self.min_lr_factor,
+                0 <= self.min_lr_factor <= 1,
                 "the final learning rate must lie between 0 and the first",
             ),
-            (self.clip, self.clip is None or self.clip > 0, "clip must be positive"),
+            (
+                self.gradient_clip_norm,
+                self.gradient_clip_norm is None or self.gradient_clip_norm > 0,
+                "gradient_clip_norm must be positive",
+            ),
         ):
             if not rule:
                 raise PluginError(f"phase {self.name!r}: {text}, got {value!r}")

@@ -47,7 +47,7 @@ class Backbone(nn.Module):
     never trained. Residual blocks put a `DropPath` before the addition.
     """
 
-    signals: SignalSpec
+    signal_spec: SignalSpec
     """What `forward` is given; set in the class or in `__init__`."""
     checkpoint: ClassVar[PublishedCheckpoint | None] = None
     """Its published weights, which `--init pretrained` loads and which are then the default; None: there are none."""
@@ -60,7 +60,7 @@ class Backbone(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016), per record and scaled: branch * keep / (1 - rate).
+    """Stochastic depth (Huang et al. 2016), per record and scaled: branch * keep / (1 - drop_prob).
 
     In training the loop hands out `keep` [record] in {0, 1}, drawn for the whole batch so that the number of ranks
     does not matter. Without it, or for a batch of another size that a method's loss makes, the mask is drawn here.
@@ -68,20 +68,20 @@ class DropPath(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rate = 0.0
+        self.drop_prob = 0.0
         self.keep: Tensor | None = None
 
     def forward(self, branch: Tensor) -> Tensor:
-        if not self.training or self.rate == 0.0:
+        if not self.training or self.drop_prob == 0.0:
             return branch
         keep = self.keep
         if keep is None or len(keep) != len(branch):
-            keep = torch.rand(len(branch), device=branch.device) >= self.rate
-        scale = keep.to(branch.dtype) / (1.0 - self.rate)
+            keep = torch.rand(len(branch), device=branch.device) >= self.drop_prob
+        scale = keep.to(branch.dtype) / (1.0 - self.drop_prob)
         return branch * scale.view(-1, *[1] * (branch.dim() - 1))
 
     def extra_repr(self) -> str:
-        return f"rate={self.rate:.3g}"
+        return f"drop_prob={self.drop_prob:.3g}"
 
 
 def set_drop_path(model: nn.Module, rate: float) -> list[DropPath]:
@@ -92,7 +92,7 @@ def set_drop_path(model: nn.Module, rate: float) -> list[DropPath]:
             f"stochastic depth needs at least two residual blocks, and this backbone has {len(paths) or 'none'}"
         )
     for position, path in enumerate(paths):
-        path.rate = rate * position / (len(paths) - 1) if len(paths) > 1 else 0.0
+        path.drop_prob = rate * position / (len(paths) - 1) if len(paths) > 1 else 0.0
         path.keep = None
     return paths
 

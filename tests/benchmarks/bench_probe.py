@@ -44,7 +44,7 @@ def test_linear_probe(compare: Any, tmp_path: Path, monkeypatch: Any) -> None:
     labels = random.random((RECORDS, 5)) < 0.3
     values = random.integers(-9000, 9000, (RECORDS, 12, 1000)).astype(np.int16)
     scale = np.full(RECORDS, 1e-3, np.float32)
-    spec, entries = Net1DMini().signals, iter(range(1000))
+    spec, entries = Net1DMini().signal_spec, iter(range(1000))
     heads: dict[str, Tensor] = {}
 
     def probe(method: LinearProbe, entry: str) -> None:

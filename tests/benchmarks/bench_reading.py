@@ -118,7 +118,7 @@ def test_cutting_batches(compare: Any, tmp_path: Path, backbone: Any, num: int, 
     """How long a step waits for its batch, which is cut in the same process from signals on disk."""
     torch.manual_seed(0)
     model = Classifier(backbone(), 5)
-    spec = model.backbone.signals
+    spec = model.backbone.signal_spec
     values = np.lib.format.open_memmap(
         tmp_path / "signals.npy", mode="w+", dtype=np.int16, shape=(num, 12, 10 * spec.rate)
     )
