@@ -1,41 +1,107 @@
-"""What the README shows of a board is what stands on its page."""
+"""The pages that people read first: rows are published ones, links lead somewhere, commands and examples work."""
 
 import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import click
+import pytest
+from typer.main import get_command
+
+from bench.cli import app
+from bench.registry.reference import Reference, split_list
+from bench.registry.registry import Kind, normalize, registry
 from bench.results.result import row_name
 
 ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    if not name.startswith("leaderboards/ptb-xl")
+]
+KINDS: dict[str, Kind] = {"--method": "method", "--arch": "backbone", "--task": "task"}
+PLACEHOLDERS = {"YOURS", "NAME", "tiny_cnn", "gradual", "RUN"}
+"""Names that a reader replaces, or that an example on the same page defines."""
 
 
-def rows_of(text: str) -> list[list[str]]:
-    """The cells of every numbered table row."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:3] in STARTS]
+def commands_of(page: Path) -> Iterator[list[str]]:
+    """The words of each `bench` command in a page's code blocks; a line that ends in a backslash goes on."""
+    for block in re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("bench "):
+                yield shlex.split(line, comments=True)[1:]
 
 
-STARTS = {f"| {digit}" for digit in range(1, 10)}
+COMMANDS = [(page, words) for page in PAGES for words in commands_of(page)]
 
 
-def test_the_board_of_the_readme_is_the_published_one() -> None:
-    page = (ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md").read_text()
+def test_there_are_pages_and_commands_to_look_at() -> None:
+    assert ROOT / "README.md" in PAGES
+    assert len(PAGES) > 6
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value.name if isinstance(value, Path) else None)
+def test_a_printed_command_has_the_options_and_names_that_there_are(page: Path, words: list[str]) -> None:
+    command: click.Command = get_command(app)
+    context = click.Context(command, info_name="bench")
+    while isinstance(command, click.Group):
+        name, inner, words = command.resolve_command(context, words)
+        assert name
+        assert inner is not None
+        command, context = inner, click.Context(inner, info_name=name, parent=context)
+    command.parse_args(context, list(words))  # raises where an option is unknown or its value is of the wrong type
+
+    registry()
+    for option, value in pairwise(words):
+        for each in split_list(value) if option in KINDS else ():
+            if Reference.parse(each).name not in {*PLACEHOLDERS, "all-tasks"}:
+                normalize(KINDS[option], Reference.parse(each))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+    assert not missing
+
+
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
+
+
+def test_the_rows_of_the_readme_are_those_of_the_board() -> None:
+    page = (ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md").read_text(encoding="utf-8")
     (section,) = re.findall(r"## 10 % of the training records\n(.*?)\n## ", page, flags=re.DOTALL)
-    published = rows_of(section.split("<details>")[0])
-    shown = [row for row in rows_of((ROOT / "README.md").read_text()) if len(row) == 8]
+    published = {}
+    for line in section.split("<details>")[0].splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(row) > 8 and row[2].startswith("own:") and row[4] == "reported":
+            published[row[3]] = row[5:8]
+    shown = {}
+    for line in readme().splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(row) == 5 and row[2].startswith("0."):
+            shown[row[0]] = row[2:]
 
-    assert len(shown) == len(published) > 5
-    for ours, theirs in zip(shown, published, strict=True):
-        rank, group, start, method, recipe, *scores = ours
-        assert [rank, group] == theirs[:2]
-        assert start == ("random" if theirs[2] == "random" else "pre-trained")
-        assert method == theirs[3].partition("(")[0]
-        assert recipe == theirs[4]
-        assert scores == theirs[5:8]
+    assert set(shown) == {"ft-sd", "lpft-sd", "lpft", "ft", "lp"}
+    assert shown == {name: published[name] for name in shown}
+
+
+def readme() -> str:
+    """The project's first page."""
+    return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_rows_are_compared_by_names_that_stand_for_one_row_each() -> None:
     """A glob such as ecgfounder-ft-* finds ft-sd and trials too, and of each seed a row of its own."""
-    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("bench compare")]
+    names = [[word for word in words if " on " in word] for _, words in COMMANDS if words[0] == "compare"]
 
-    assert [re.findall('"(.*?)"', line) for line in commands] == [
-        [row_name("ecgfounder, bf16", "pretrained", method) for method in ("lpft-sd", "ft")]
-    ]
+    assert names == [[row_name("ecgfounder, bf16", "pretrained", method) for method in ("lpft-sd", "ft")]]
