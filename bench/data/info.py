@@ -1,4 +1,4 @@
-"""A PTB-XL folder becomes counts: records, patients, ages and sexes, and each task by label, fold and split."""
+"""Count what a data set holds: records, patients, ages, sexes, and positives by label, fold and split."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bench.data.tasks import LabelTable, Task, label_table, tasks_of
 
 FOLDS = range(1, 11)
 HIDDEN_AGE = 300
-"""What PTB-XL 1.0.3 writes for every age above 89."""
+"""PTB-XL 1.0.3 writes this value for every age above 89."""
 SEXES = {0: "male", 1: "female"}
-"""The codes of the column `sex`."""
+"""Codes of the column `sex` -> words."""
 
 
 def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
-    """What the tables of a folder say, and these tasks or all that fit, as plain data; no signal is read."""
+    """Return counts of a data set and of these tasks (default: all that apply) as plain data. Reads no signals."""
     records = load_records(folder)
     patients = records.table.groupby("patient_id")
     return {
@@ -48,7 +48,7 @@ def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
 
 
 def task_counts(table: LabelTable) -> dict[str, Any]:
-    """Records and patients of each split, and the positives of each label by split and by fold."""
+    """Count records and patients of each split, and positives of each label by split and by fold."""
     parts = {"train": table.strat_fold < VAL_FOLD, "val": table.strat_fold == VAL_FOLD}
     parts["test"] = table.strat_fold == TEST_FOLD
 
@@ -74,19 +74,19 @@ def task_counts(table: LabelTable) -> dict[str, Any]:
 
 
 def label_rows(counts: dict[str, Any]) -> list[dict[str, str | int]]:
-    """A row a label, from `task_counts`: its positives in each split and fold."""
+    """Return one table row for each label from `task_counts`: positives in each split and fold."""
     return [
         {
             "label": label,
-            **{part: found[part] for part in ("train", "val", "test")},
-            **{f"f{fold}": num for fold, num in found["folds"].items()},
+            **{part: positives[part] for part in ("train", "val", "test")},
+            **{f"f{fold}": num for fold, num in positives["folds"].items()},
         }
-        for label, found in counts["labels"].items()
+        for label, positives in counts["labels"].items()
     ]
 
 
 def task_rows(tasks: dict[str, Any]) -> list[dict[str, str | int]]:
-    """A row a task, from `describe`."""
+    """Return one table row for each task from `describe`."""
     return [
         {
             "task": name,
@@ -100,7 +100,7 @@ def task_rows(tasks: dict[str, Any]) -> list[dict[str, str | int]]:
 
 
 def _column(records: Records, name: str) -> pd.Series:
-    """A column of the table as numbers; all NaN where the table lacks it."""
+    """Return a column as numbers, all NaN if the table lacks it."""
     if name not in records.table:
         return pd.Series(np.nan, index=records.table.index)
     return pd.to_numeric(records.table[name], errors="coerce")

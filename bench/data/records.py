@@ -1,4 +1,4 @@
-"""What every dataset's reader gives: its records, their labels and folds, and where their signals lie."""
+"""What a data set's reader returns: records with statements, patients and folds, and the files of their signals."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from bench.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """The records of a dataset in the order of ecg_id; [record] stands for that order."""
+    """The records of a data set, sorted by ecg_id. Arrays [record] are in this order."""
 
     folder: Path
     table: pd.DataFrame
-    """One row a record, indexed by ecg_id: PTB-XL's columns; `scp_codes` parsed to code -> likelihood in percent."""
+    """One row for each record, indexed by ecg_id, with PTB-XL's columns; `scp_codes` maps code -> likelihood in %."""
     statements: pd.DataFrame
-    """One row a statement, indexed by code."""
+    """One row for each statement, indexed by code."""
     filenames: Mapping[int, str]
-    """Hz -> the column of `table` that names the files, without ending."""
+    """Sampling rate in Hz -> the column of `table` that holds the file names without ending."""
     dataset: str = "ptb-xl"
-    """Which tasks fit."""
+    """Name of the data set; only tasks with the same `dataset` apply."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """The first 8 digits of `content` -> the published version that has it."""
+    """First 8 hex digits of `content` -> published version."""
     folds: str = ""
-    """Whose folds they are, where a dataset has none of its own."""
+    """Source of the folds, if the data set defines none of its own."""
     ending: str = ".dat"
-    """Of the files that hold the signals."""
+    """Ending of the signal files."""
     seconds: float | None = None
-    """What each record is cut or padded to, where their lengths differ."""
+    """Length to which each record is cut or padded, if lengths differ."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -62,11 +62,11 @@ class Records:
 
     @cached_property
     def content(self) -> str:
-        """SHA-256 over what defines the dataset's protocol: ecg_id, patient, fold and codes of every record."""
+        """SHA-256 over ecg_id, patient, fold and codes of every record."""
         return hashlib.sha256("".join(self.lines()).encode()).hexdigest()
 
     def lines(self) -> list[str]:
-        """[record], what defines the dataset's protocol, as it is hashed."""
+        """The text [record] that `content` hashes."""
         return [
             f"{ecg_id} {patient} {fold} {sorted(codes.items())}\n"
             for ecg_id, patient, fold, codes in zip(
@@ -76,23 +76,23 @@ class Records:
 
     @cached_property
     def synthetic(self) -> bool:
-        """Whether any record says of itself that it is synthetic."""
+        """True if the table's `device` column marks any record as synthetic."""
         return "device" in self.table and bool(self.table["device"].astype(str).str.startswith("synthetic").any())
 
     @property
     def name(self) -> str:
-        """The name for people, which follows from the content, and for folders of boards."""
+        """The display name, which follows from the content; also the name of the boards' folder."""
         if self.synthetic:
             return f"synthetic-{self.content[:8]}"
         words = [self.dataset, self.folds, self.versions.get(self.content[:8], self.content[:8])]
         return "-".join(word for word in words if word)
 
     def paths(self, rate: int) -> list[Path]:
-        """Where the signals at that rate lie, without ending, [record]; they need not exist."""
+        """Paths [record] of the signal files at this rate in Hz, without ending. The files may be missing."""
         return [self.folder / name for name in self.names(rate)]
 
     def names(self, rate: int) -> list[str]:
-        """The same within the folder, [record]."""
+        """File names [record] within the folder, without ending. Raises DataError if there is no such rate."""
         if rate not in self.filenames:
             raise DataError(
                 f"{self.dataset} has signals at {' and '.join(map(str, self.filenames))} Hz, not at {rate} Hz; "

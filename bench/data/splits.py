@@ -1,4 +1,4 @@
-"""Folds 1-8 train, 9 selects, 10 tests; a training fraction is a nested, patient-wise, label-balanced draw."""
+"""Split records by fold: 1-8 train, 9 validates, 10 tests. Draw nested, label-balanced training subsets of patients."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ VAL_FOLD, TEST_FOLD = 9, 10
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The records that train and the ones that select. Fold 10 is not in it: it is read when training is over."""
+    """Training and validation records. Fold 10 is not included: it is read after training."""
 
     train: LabelTable
     val: LabelTable
     fraction: float
     draw: int
     whole: bool
-    """Whether it is all of folds 1-8 and of fold 9."""
+    """True if the split holds all records of folds 1-8 and of fold 9."""
 
     @cached_property
     def content(self) -> str:
-        """SHA-256 over the ecg_ids of both parts, whatever their order."""
+        """SHA-256 over the sorted ecg_ids of both parts."""
         parts = [np.sort(part.ecg_id).astype("<i8").tobytes() for part in (self.train, self.val)]
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     @property
     def unseen_labels(self) -> list[str]:
-        """Labels that no training record has."""
+        """Labels without a positive training record."""
         return [label for label, seen in zip(self.train.labels, self.train.y_true.max(axis=0), strict=True) if not seen]
 
 
 def split(table: LabelTable, fraction: float = 1.0, draw: int = 0) -> Split:
-    """Training records at a fraction of folds 1-8, and all of fold 9."""
+    """Return a training subset of folds 1-8 with this fraction of the records, and all of fold 9.
+
+    Raises DataError if the fraction is not in (0, 1] or a fold is empty.
+    """
     if not 0 < fraction <= 1:
         raise DataError(f"--fraction must lie in (0, 1], got {fraction}")
     train = table.select(table.strat_fold < VAL_FOLD)
@@ -54,13 +57,13 @@ def split(table: LabelTable, fraction: float = 1.0, draw: int = 0) -> Split:
 
 
 def folds_to_score(table: LabelTable, stage: str) -> dict[int, LabelTable]:
-    """The folds that the stage predicts: 9, whole even where a manifest selected on part of it, and at `test` 10."""
+    """Return the folds that are predicted: all of fold 9, also if a manifest uses a part, and fold 10 at `test`."""
     val = {VAL_FOLD: table.select(table.strat_fold == VAL_FOLD)}
     return val | ({TEST_FOLD: held_out(table)} if stage == "test" else {})
 
 
 def held_out(table: LabelTable) -> LabelTable:
-    """The records of fold 10, which test."""
+    """Return the records of fold 10. Raises DataError if there are none."""
     test = table.select(table.strat_fold == TEST_FOLD)
     if not len(test):
         raise DataError(f"task {table.task} has no record in fold {TEST_FOLD}; use --stage val")
@@ -68,16 +71,16 @@ def held_out(table: LabelTable) -> LabelTable:
 
 
 def thin(train: LabelTable, size: int, draw: int) -> npt.NDArray[np.bool_]:
-    """Which training records [record] a draw of about `size` keeps: whole patients, labels in proportion, nested.
+    """Return a mask [record] that keeps about `size` training records: whole patients, label proportions kept, nested.
 
-    Patients are dealt to two halves so that each label is shared evenly (iterative stratification, Sechidis et al.
-    2011, with two equal shares); the draw takes the first half whole or looks only into it, and so on down to one
-    patient. So each draw lies within every larger one. A coin says which half is the first: else an odd carrier of a
-    rare label would always be in it. It depends on dataset, task and draw alone.
+    Patients are split into two halves that share each label evenly (iterative stratification, Sechidis et al. 2011).
+    The subset is the first half, or part of it, or the first half and part of the second; the same rule then applies
+    within the part, down to single patients. A subset therefore lies inside every larger one. Which half comes first
+    is random, so that the only positive of a rare label is not always included. The result depends on data set, task
+    and draw alone.
 
-    Of PTB-XL, over the six tasks, the mean absolute deviation of a label's frequency is 0.37 times that of random
-    records at 1 % and 0.15 times at 10 %, and of their 174 labels 38 against 47 lack a positive at 1 %, and 2.5
-    against 6.9 at 10 % (means of 4 draws against 40).
+    On PTB-XL, averaged over the six tasks, label frequencies deviate by 0.37 (at 1 %) and 0.15 (at 10 %) times as much
+    as in random subsets. Of the 174 labels, 38 have no positive at 1 % (47 in random subsets) and 2.5 at 10 % (6.9).
     """
     patients, patient = np.unique(train.patient_id, return_inverse=True)
     weights = np.zeros((len(patients), len(train.labels) + 1))
@@ -96,7 +99,10 @@ def _take(
     kept: npt.NDArray[np.bool_],
     stream: np.random.Generator,
 ) -> None:
-    """Keep patients of `group` with `size` records in all; weights [patient, label, and last a column of records]."""
+    """Mark in `kept` patients of `group` that have `size` records in total.
+
+    `weights` [patient, column]: number of positives of each label; the last column is the number of records.
+    """
     while size > 0:
         if len(group) == 1 or size >= weights[group, -1].sum():
             kept[group] = True
@@ -114,7 +120,7 @@ def _take(
 def _halve(
     weights: npt.NDArray[np.float64], group: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Two halves of at least two patients."""
+    """Split two or more patients into two halves that share each column of `weights` evenly."""
     second = deal(weights[group], 2) == 1
     if second.all() or not second.any():
         second = np.arange(len(group)) >= len(group) // 2
@@ -122,9 +128,10 @@ def _halve(
 
 
 def deal(shares: npt.NDArray[np.float64], num_parts: int) -> npt.NDArray[np.int64]:
-    """The part [one] that each goes to, so that the parts share all columns of `shares` [one, column] evenly.
+    """Return the part [item] of each item, so that all columns of `shares` [item, column] are shared evenly.
 
-    The carriers of rare labels are dealt first, each to the part that needs it most, the first of several.
+    Items with rare labels come first; each goes to the part that lacks most of its columns, ties to the first part.
+    Source: Sechidis et al. 2011.
     """
     total = shares.sum(axis=0)
     rarest_first = np.argsort(np.where(shares > 0, total, np.inf).min(axis=1), kind="stable")
@@ -134,12 +141,12 @@ def deal(shares: npt.NDArray[np.float64], num_parts: int) -> npt.NDArray[np.int6
     ends = np.searchsorted(rows, np.arange(len(shares) + 1)).tolist()
     need = [(total / num_parts).tolist() for _ in range(num_parts)]
     part = np.zeros(len(shares), dtype=np.int64)
-    for one in rarest_first.tolist():
-        its = slice(ends[one], ends[one + 1])
-        has, pressing = columns[its].tolist(), urgency[its].tolist()
-        # summed exactly: parts are often nearly as needy, and any other sum depends on the order of the columns or BLAS
-        wants = [math.fsum([needs[column] * by for column, by in zip(has, pressing, strict=True)]) for needs in need]
-        part[one] = chosen = wants.index(max(wants))
-        for column, share in zip(has, given[its].tolist(), strict=True):
+    for item in rarest_first.tolist():
+        entries = slice(ends[item], ends[item + 1])
+        item_columns, item_urgency = columns[entries].tolist(), urgency[entries].tolist()
+        # fsum is exact: parts are often nearly tied, and other sums depend on the order of columns and on BLAS
+        wants = [math.fsum([lack[c] * u for c, u in zip(item_columns, item_urgency, strict=True)]) for lack in need]
+        part[item] = chosen = wants.index(max(wants))
+        for column, share in zip(item_columns, given[entries].tolist(), strict=True):
             need[chosen][column] -= share
     return part

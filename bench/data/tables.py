@@ -1,4 +1,4 @@
-"""A dataset's CSV files, read and checked, every bad input one line."""
+"""Read and check the CSV files of a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.errors import DataError
 
 
 def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:
-    """A column as int64; `names` says which record a row is. Raises DataError for what is no whole number."""
+    """Convert a column to int64. `names` identifies the rows in the message. Raises DataError for any other value."""
     numbers = pd.to_numeric(values, errors="coerce")
     good = (numbers % 1 == 0) & (numbers.abs() < 2**53)
     if not good.all():
@@ -22,7 +22,7 @@ def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:
 
 
 def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.DataFrame:
-    """A table with rows and at least these columns; `expected` says what belongs there if it is missing."""
+    """Read a table that must have rows and these columns. `expected` completes the message if the file is missing."""
     try:
         table = pd.read_csv(path, low_memory=False)
     except FileNotFoundError:

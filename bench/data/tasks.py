@@ -1,4 +1,4 @@
-"""SCP statements become a label matrix, and a fingerprint that shows any change of labels, folds or patients."""
+"""Turn SCP statements into a label matrix, with a fingerprint that changes with any label, fold or patient."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bench.registry.registry import find, register_task, registry
 
 @dataclass(frozen=True)
 class Task:
-    """A set of labels and the rule that gives them to records."""
+    """A named set of labels and the rule that assigns them to records."""
 
     name: str
     description: str
     labels_of: Callable[[str, pd.Series], list[str]]
-    """The labels that a statement (its code and its row of scp_statements.csv) stands for, none or several."""
+    """Map a statement (its code and its row of scp_statements.csv) to a list of labels, which may be empty."""
     min_likelihood: float = 0.0
-    """Percent: statements of a lower likelihood do not count. PTB-XL writes 0 where none is stated, as for nearly all
-    statements of form and rhythm, so a threshold is of use for diagnostic ones."""
+    """Ignore statements of a lower likelihood, in percent. PTB-XL writes 0 where no likelihood is stated, which is so
+    for nearly all form and rhythm statements; use a threshold for diagnostic statements only."""
     keeps_unlabeled: bool = False
-    """Whether records without a label stay, as negatives of all: for a task that asks yes or no."""
+    """Keep records without a label, as negatives of every label. For yes-or-no tasks."""
     dataset: str = "ptb-xl"
-    """What it is a task of: `Records.dataset`."""
+    """The data set to which the task applies: `Records.dataset`."""
 
 
 def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
@@ -61,19 +61,21 @@ for task in (
     register_task(task)
 
 PUBLISHED_TASKS = ("all", "diag", "subdiag", "superdiag", "form", "rhythm")
-"""The six of Strodthoff et al. 2020."""
+"""The six tasks of Strodthoff et al. 2021."""
 LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic": "superdiag"}
-"""The literature's names of three tasks."""
+"""Long names from the literature -> names used here."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """The truth of a task: which record of which patient and fold has which labels. Records without any are dropped,
-    unless the task keeps them."""
+    """The true labels of a task, with patient and fold of each record.
+
+    Records without a label are dropped, unless the task keeps them.
+    """
 
     task: str
     labels: tuple[str, ...]
-    """Alphabetical."""
+    """Label names in alphabetical order."""
     ecg_id: npt.NDArray[np.int64]
     """[record], ascending"""
     patient_id: npt.NDArray[np.int64]
@@ -87,14 +89,14 @@ class LabelTable:
         return len(self.ecg_id)
 
     def select(self, mask: npt.NDArray[np.bool_]) -> LabelTable:
-        """The records where `mask` [record] holds."""
+        """Return the rows where `mask` [record] is true."""
         return LabelTable(
             self.task, self.labels, self.ecg_id[mask], self.patient_id[mask], self.strat_fold[mask], self.y_true[mask]
         )
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over label names and, by ecg_id, patient, split and label row."""
+        """SHA-256 over the label names and, for each record in order of ecg_id, its patient, split and labels."""
         digest = hashlib.sha256(("\n".join(self.labels) + "\n").encode())
         order = np.argsort(self.ecg_id)
         split = np.where(self.strat_fold <= 8, 0, self.strat_fold)
@@ -104,15 +106,16 @@ class LabelTable:
 
 
 def label_table(records: Records, task: Task) -> LabelTable:
-    """Labels of the records by Strodthoff et al. 2020: every statement counts, whatever its likelihood.
+    """Return the labels of all records by the rule of Strodthoff et al. 2021: each statement counts, at any likelihood.
 
-    A task may ask for a likelihood, and may keep records without a label. Raises DataError if the tables do not fit
-    each other or no record has a label, and PluginError if the task gives something else than labels.
+    Raises DataError if scp_codes names an unknown statement or no record has a label, and PluginError if the task's
+    rule returns anything but a list of labels.
     """
     if task.dataset != records.dataset:
-        fitting = ", ".join(one.name for one in tasks_of(records))
+        names = ", ".join(other.name for other in tasks_of(records))
         raise DataError(
-            f"task {task.name} is of {task.dataset}, and {records.folder} holds {records.dataset}; its tasks: {fitting}"
+            f"task {task.name} belongs to {task.dataset}, but {records.folder} holds {records.dataset}; "
+            f"tasks of {records.dataset}: {names}"
         )
     unknown = {code for codes in records.scp_codes for code in codes} - set(records.statements.index)
     if unknown:
@@ -130,8 +133,8 @@ def label_table(records: Records, task: Task) -> LabelTable:
         raise DataError(f"no record in {records.folder} has a label of task {task.name}")
     column = {label: position for position, label in enumerate(labels)}
     y_true = np.zeros((len(records), len(labels)), dtype=bool)
-    for row, found in enumerate(present):
-        y_true[row, [column[label] for label in found]] = True
+    for row, record_labels in enumerate(present):
+        y_true[row, [column[label] for label in record_labels]] = True
     table = LabelTable(task.name, labels, records.ecg_id, records.patient_id, records.strat_fold, y_true)
     return table if task.keeps_unlabeled else table.select(np.asarray(y_true.any(axis=1)))
 
@@ -140,20 +143,20 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
     labels: object = task.labels_of(code, statement)
     if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) and label for label in labels):
         raise PluginError(
-            f"task {task.name!r}: labels_of({code!r}, ...) gave {str(labels)[:40]!r}, expected a list of labels, "
-            "which is empty where the statement stands for none"
+            f"task {task.name!r}: labels_of({code!r}, ...) returned {str(labels)[:40]!r}, expected a list of labels "
+            "(an empty list if the statement has none)"
         )
     return list(labels)
 
 
 def tasks_of(records: Records) -> list[Task]:
-    """The registered tasks of that dataset."""
+    """Return the registered tasks that apply to this data set."""
     made = [plugin.make() for plugin in registry().of_kind("task")]
     return [task for task in made if isinstance(task, Task) and task.dataset == records.dataset]
 
 
 def find_task(name: str) -> Task:
-    """The registered task of that name; the literature's long names serve too."""
+    """Return the registered task of that name; long names such as `superdiagnostic` are accepted."""
     task = find("task", LONG_NAMES.get(name, name)).make()
     assert isinstance(task, Task)
     return task

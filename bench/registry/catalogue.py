@@ -1,7 +1,7 @@
-"""What `bench list` shows of every installed plugin, kept in the cache until something changes that it follows from.
+"""What `bench list` prints about each plugin, kept in a cache file.
 
-To import all plugins takes seconds, torch being one of their imports. To see that no file of theirs, no file of ours
-and no version of anything installed has changed takes milliseconds.
+Importing all plugins takes seconds, as it imports torch. Checking that no source file and no installed version has
+changed takes milliseconds.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "bac
 
 @dataclass(frozen=True)
 class Catalogue:
-    """One entry a plugin, by kind and in the order of names, and the modules that could not be imported."""
+    """Facts on each plugin, by kind and sorted by name, and the modules that failed to import."""
 
     entries: Mapping[str, list[dict[str, Any]]]
-    """`tasks`, `methods` and `archs`."""
+    """`tasks`, `methods` and `archs` -> one dict for each plugin."""
     broken: Mapping[str, str]
     """Module -> why its import failed."""
 
 
 def catalogue() -> Catalogue:
-    """What is installed; from the cache if nothing has changed since it was written."""
+    """Return the catalogue; from the cache file if nothing has changed since it was written."""
     state = _state()
     # one file an environment, as several may share a cache
     file = cache_folder() / f"catalogue-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
@@ -58,7 +58,7 @@ def catalogue() -> Catalogue:
 
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:
-    """The tasks with their labels and records in the dataset at `data`."""
+    """Return the tasks with the number of labels and records that they have in the data set at `data`."""
     from bench.data.datasets import load_records
     from bench.data.info import task_counts
     from bench.data.tasks import label_table, tasks_of
@@ -80,7 +80,7 @@ def counted_tasks(data: Path) -> list[dict[str, Any]]:
 
 
 def _state() -> str:
-    """SHA-256 over what a catalogue follows from: Python, what is installed, our files and those of plugins."""
+    """Return the SHA-256 over Python's version, installed distributions, and the source files of bench and plugins."""
     digest = hashlib.sha256(sys.version.encode())
     for folder in map(Path, sys.path):
         if folder.is_dir():
@@ -110,13 +110,13 @@ def _facts(plugin: Plugin) -> dict[str, Any]:
 
 
 def _what(plugin: Plugin) -> str:
-    """Its first sentence, and the hyper-parameters that a reference may set, with their defaults."""
+    """Return the plugin's first sentence and its hyper-parameters with defaults."""
     named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
 
 def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
-    """What a backbone is at its defaults; a broken one, or one without defaults, says so and stops no other."""
+    """Return the facts of a backbone with default hyper-parameters; if it cannot be made, the reason."""
     import torch
 
     from bench.training.model import Backbone, DropPath, count_parameters

@@ -20,7 +20,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read `name` or `name(key=value, ...)`, values being Python literals."""
+        """Parse `name` or `name(key=value, ...)`; values are Python literals. Raises PluginError for anything else."""
         name, parenthesis, rest = text.strip().partition("(")
         name = name.rstrip()
         hint = "; bench sweep takes several" if len(split_list(text)) > 1 else ""
@@ -51,7 +51,7 @@ class Reference:
 
 
 def split_list(text: str) -> list[str]:
-    """The parts of a list between its commas; those inside brackets or quotes belong to a part."""
+    """Split at commas, but not at commas inside brackets or quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:
@@ -70,10 +70,10 @@ def split_list(text: str) -> list[str]:
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can name a plugin in a reference."""
+    """Return whether `text` is a valid plugin name."""
     return canonical(text).isidentifier()
 
 
 def canonical(name: str) -> str:
-    """A name with `_` for `-`: both spellings mean the same plugin."""
+    """Replace `-` by `_`: both spellings name the same plugin."""
     return name.replace("-", "_")

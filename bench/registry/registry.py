@@ -1,4 +1,4 @@
-"""Names become factories: whose plugin it is, what its hyper-parameters are, and what to say when a name is wrong."""
+"""The table of plugins: find a name, make its object with checked hyper-parameters, explain a wrong name."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ OURS = "ptbxl-bench"
 
 @dataclass(frozen=True)
 class Plugin:
-    """One registered name: what makes the thing, and where it comes from."""
+    """A registered plugin: its name, the class or function that makes it, and the package it comes from."""
 
     kind: Kind
     name: str
     make: Callable[..., Any]
     module: str
     distribution: str
-    """Name and version of the package that brought it, such as `my-lab-nets 1.2`."""
+    """Name and version of the package that registered it, such as `my-lab-nets 1.2`."""
 
     @property
     def summary(self) -> str:
-        """The first sentence of its docstring."""
+        """The first sentence of the docstring."""
         return (inspect.getdoc(self.make) or "").partition("\n\n")[0].replace("\n", " ")
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """Its hyper-parameters with their defaults, annotations resolved to types."""
+        """Hyper-parameters with defaults; annotations are resolved to types."""
         try:
             hints = typing.get_type_hints(self.make if is_dataclass(self.make) else _function(self.make))
         except NameError as error:
@@ -58,18 +58,18 @@ class Plugin:
 
     @property
     def written(self) -> dict[str, inspect.Parameter]:
-        """Its hyper-parameters as the source has them; `*args` and `**kwargs` are none."""
+        """Hyper-parameters with annotations as written; `*args` and `**kwargs` are left out."""
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
 
     @property
     def code_hash(self) -> str:
-        """SHA-256 over the source files that define it."""
+        """SHA-256 over the source files that define the plugin."""
         return code_hash(self.module)
 
 
 class Registry:
-    """The plugins that are installed, by kind and name, and the modules that could not be imported."""
+    """Installed plugins by kind and name, and modules that failed to import."""
 
     def __init__(self) -> None:
         self.plugins: dict[tuple[Kind, str], Plugin] = {}
@@ -78,7 +78,7 @@ class Registry:
         self._importing = ""
 
     def add(self, kind: Kind, name: str, make: Callable[..., Any]) -> None:
-        """Take up a plugin; raises PluginError for a name that is taken or could not be written as a reference."""
+        """Register a plugin. Raises PluginError if the name is taken or is not a valid name."""
         module = make.__module__
         if not is_name(name):
             raise PluginError(
@@ -96,7 +96,7 @@ class Registry:
         self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:
-        """Import every module of every package that an entry point names; a broken one costs its own names only."""
+        """Import each module of each package in the entry-point group; a module that fails is recorded in `broken`."""
         for entry_point in sorted(entry_points(group=GROUP), key=_ours_first):
             if entry_point.dist is None:
                 continue
@@ -118,20 +118,20 @@ class Registry:
         return False
 
     def _claim(self, module: str) -> None:
-        """Say whose a module's plugins are, also where somebody had imported it before."""
+        """Record the distribution of a module's plugins, also if the module was imported earlier by other code."""
         for key, plugin in self.plugins.items():
             if plugin.module == module:
                 self.plugins[key] = replace(plugin, distribution=self._importing)
 
     def find(self, kind: Kind, name: str) -> Plugin:
-        """The plugin of that name; raises where there is none."""
+        """Return the plugin of that name. Raises PluginError if there is none."""
         plugin = self.plugins.get((kind, canonical(name)))
         if plugin is None:
             raise self.unknown((kind,), name)
         return plugin
 
     def unknown(self, kinds: Sequence[Kind], name: str) -> PluginError:
-        """What to say of a name that none of these kinds has: the nearest, and what failed to import."""
+        """Return the error for an unknown name: the nearest names, all names, and what failed to import."""
         known = {key: p.name for (k, key), p in sorted(self.plugins.items()) if k in kinds}
         near = difflib.get_close_matches(canonical(name), known, n=1)
         message = f"unknown {' or '.join(kinds)} {name!r}."
@@ -142,11 +142,11 @@ class Registry:
         return PluginError(message)
 
     def kinds_of(self, name: str) -> list[Kind]:
-        """The kinds of which there is a plugin of that name."""
+        """Return the kinds that have a plugin of that name."""
         return [kind for kind, key in self.plugins if key == canonical(name)]
 
     def of_kind(self, kind: Kind) -> list[Plugin]:
-        """The plugins of one kind, by name."""
+        """Return the plugins of one kind, sorted by name."""
         return [plugin for (k, _), plugin in sorted(self.plugins.items()) if k == kind]
 
 
@@ -155,28 +155,28 @@ _REGISTRY = Registry()
 
 @functools.cache
 def registry() -> Registry:
-    """The one registry, with every installed plugin imported."""
+    """Return the registry, with all installed plugins imported."""
     _REGISTRY.load()
     return _REGISTRY
 
 
 def find(kind: Kind, name: str) -> Plugin:
-    """The plugin of that name. What is registered already is found without importing the others."""
+    """Return the plugin of that name; import all plugins only if it is not registered yet."""
     return _REGISTRY.plugins.get((kind, canonical(name))) or registry().find(kind, name)
 
 
 def register_method(name: str) -> Callable[[T], T]:
-    """Class decorator: makes a Method known by `name`; its fields are its hyper-parameters."""
+    """Class decorator: register a Method under `name`. Its dataclass fields are its hyper-parameters."""
     return functools.partial(_registered, "method", name)
 
 
 def register_backbone(name: str) -> Callable[[T], T]:
-    """Decorator of a Backbone class, or of a function that makes one; its parameters are its hyper-parameters."""
+    """Decorator of a Backbone class or of a function that returns one. Its parameters are its hyper-parameters."""
     return functools.partial(_registered, "backbone", name)
 
 
 def register_task(task: Any) -> None:
-    """Make a Task known by its name."""
+    """Register a Task under its name."""
     make = lambda: task
     make.__module__ = task.labels_of.__module__
     make.__qualname__ = getattr(task.labels_of, "__qualname__", task.name)
@@ -190,9 +190,9 @@ def _registered(kind: Kind, name: str, make: T) -> T:
 
 
 def why_it_fails(action: Callable[[], object]) -> str | None:
-    """The reason in one line why a stranger's code cannot be run, or None where it ran.
+    """Run a third party's code; return the reason in one line if it fails, else None.
 
-    The one place that catches everything: who wrote the code is not known here, and the others must go on.
+    This is the only place that catches every exception: one broken plugin must not stop the others.
     """
     try:
         action()
@@ -203,7 +203,7 @@ def why_it_fails(action: Callable[[], object]) -> str | None:
 
 
 def normalize(kind: Kind, reference: Reference) -> Reference:
-    """The one spelling of all references to the same thing: the name as registered, defaults left out."""
+    """Return the canonical reference: the name as registered, arguments equal to their defaults left out."""
     plugin = find(kind, reference.name)
     arguments = resolve(plugin, reference)
     defaults = {name: p.default for name, p in plugin.parameters.items()}
@@ -213,13 +213,13 @@ def normalize(kind: Kind, reference: Reference) -> Reference:
 
 
 def make(kind: Kind, reference: Reference) -> Any:
-    """What a reference stands for, its arguments checked by name and type."""
+    """Make the object that a reference names. Raises PluginError for an argument of a wrong name or type."""
     plugin = find(kind, reference.name)
     return plugin.make(**resolve(plugin, reference))
 
 
 def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
-    """All hyper-parameters of a plugin: its defaults with the reference's arguments over them."""
+    """Return all hyper-parameters of a plugin: the defaults, replaced by the reference's arguments."""
     parameters = plugin.parameters
     for name, value in reference.arguments.items():
         if name not in parameters:
@@ -247,7 +247,7 @@ def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """A literal as its annotation has it, so that 1 and 1.0, or a list and a tuple, are one and the same setting."""
+    """Convert a literal to its annotated type, so that 1 and 1.0, or a list and a tuple, give the same setting."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _converted(value, next(one for one in typing.get_args(hint) if _fits(value, one)))
@@ -260,7 +260,7 @@ def _converted(value: Any, hint: Any) -> Any:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a literal is of an annotated type; int serves for float, bool never for a number."""
+    """Return whether a literal has the annotated type. An int passes as float; a bool never passes as a number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
@@ -284,7 +284,7 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _members(hint: Any, num: int) -> tuple[Any, ...]:
-    """The types of the members of `tuple[int, ...]`, `tuple[int, float]` or `list[int]` that holds `num` of them."""
+    """Return the member types of a tuple or list annotation for a value with `num` members."""
     arguments = typing.get_args(hint) or (Any, ...)
     if typing.get_origin(hint) is list or arguments[-1:] == (...,):
         return (arguments[0],) * num
@@ -302,7 +302,7 @@ def _spell(hint: Any) -> str:
 
 
 def is_dataclass(make: object) -> bool:
-    """Whether it is a dataclass, and not an instance of one."""
+    """Return whether `make` is a dataclass type."""
     return isinstance(make, type) and hasattr(make, "__dataclass_fields__")
 
 
@@ -311,13 +311,13 @@ def _function(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _ours_first(entry_point: EntryPoint) -> tuple[bool, str, str]:
-    """In a fixed order, and no stranger's package can take the names of ours."""
+    """Sort key of entry points: this package first, so that no other package can take its names."""
     distribution = entry_point.dist.name if entry_point.dist else ""
     return distribution != OURS, distribution, entry_point.value
 
 
 def _import_from(dist: Distribution, package: str) -> None:
-    """Import a package from the distribution that declares it, whatever else of that name the path offers."""
+    """Import a package from the distribution that declares it, even if sys.path has another of that name."""
     parent, _, name = package.rpartition(".")
     if parent:
         with contextlib.suppress(FileNotFoundError):  # a namespace package has no file of its own

@@ -1,4 +1,4 @@
-"""A new plugin package that installs, passes `bench check` and is yours to change."""
+"""Write a new plugin package that installs and passes `bench check`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ py-modules = ["{module}"]
 """
 
 METHOD = '''\
-"""{name}: say here what it does, which paper it follows, and where it departs from it."""
+"""{name}: state here what it does, which paper it follows, and each deviation from it."""
 
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ class {class_name}(Method):
 '''
 
 BACKBONE = '''\
-"""{name}: say here what it is, which paper it follows, and where it departs from it."""
+"""{name}: state here what it is, which paper it follows, and each deviation from it."""
 
 from torch import Tensor, nn
 
@@ -67,7 +67,7 @@ from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
 
 
 class Block(nn.Module):
-    """A residual convolution; DropPath makes it fit for stochastic depth."""
+    """A residual convolution; DropPath allows training with stochastic depth."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class {class_name}(Backbone):
 '''
 
 TEST = '''\
-"""The benchmark's own checks, on {name}."""
+"""Run the benchmark's checks on {name}."""
 
 from bench.registry.conformance import check_{kind}
 from bench.registry.reference import Reference
@@ -110,7 +110,7 @@ def test_{module}_passes_every_check() -> None:
 
 
 def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -> Path:
-    """Write the package `name` into `parent`: pyproject.toml, one module, its test. Returns its folder."""
+    """Write the package `name` into `parent`: pyproject.toml, a module and its test. Return the folder."""
     module = name.replace("-", "_")
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", module):
         raise BenchError(f"{name!r} cannot be a package: expected lower case letters, digits, - and _, as in my-method")

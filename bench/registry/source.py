@@ -1,4 +1,4 @@
-"""Where a plugin's source files are, and their hash."""
+"""Find a plugin's source files and hash them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUP = "bench.plugins"
 
 
 def declared_files() -> list[Path]:
-    """The source files of every package that an entry point names; of a lone module, also those beside it."""
+    """Return the source files of all packages in the entry-point group; for a single module, also those beside it."""
     files: set[Path] = set()
     for entry_point in entry_points(group=GROUP):
         if entry_point.dist is not None:
@@ -30,7 +30,7 @@ def declared_files() -> list[Path]:
 
 
 def location(dist: Distribution, package: str) -> Path:
-    """The file of a distribution's package or module, for a wheel as for an editable install (PEP 610)."""
+    """Return the file of a distribution's package or module, from a wheel or an editable install (PEP 610)."""
     origin = json.loads(dist.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         project = Path(url2pathname(urlparse(origin["url"]).path))
@@ -49,7 +49,7 @@ def location(dist: Distribution, package: str) -> Path:
 
 
 def code_hash(module: str) -> str:
-    """SHA-256 over the source files that define a plugin: its module and what that imports of its own package.
+    """Return the SHA-256 over a plugin's module and the modules of the same package that it imports.
 
     The files are found without importing anything where an entry point names their package. Empty where there are none.
     """
@@ -63,7 +63,7 @@ def code_hash(module: str) -> str:
 
 
 def _source_files(module: str) -> dict[str, Path]:
-    """Name -> file of a module and, on and on, of the modules of the same top-level package that it imports."""
+    """Return name -> file of a module and, recursively, of its imports from the same top-level package."""
     top, found, waiting = module.partition(".")[0], dict[str, Path](), [module]
     while waiting:
         name = waiting.pop()
@@ -82,7 +82,7 @@ def _source_files(module: str) -> dict[str, Path]:
 
 
 def _source_file(module: str) -> Path | None:
-    """The file of a module that is imported, or that lies where its package's entry point says."""
+    """Return the file of a module: of the imported one, or where its package's entry point says."""
     if (present := sys.modules.get(module)) is not None:
         file = getattr(present, "__file__", None)
         return Path(file) if file and file.endswith(".py") else None
@@ -96,7 +96,7 @@ def _source_file(module: str) -> Path | None:
 
 @functools.cache
 def _home(package: str) -> Path | None:
-    """The file of a top-level package that an entry point names."""
+    """Return the file of a top-level package in the entry-point group, or None."""
     for entry_point in entry_points(group=GROUP):
         if entry_point.dist is not None and entry_point.value.partition(".")[0] == package:
             with contextlib.suppress(FileNotFoundError):
