@@ -1,4 +1,4 @@
-"""What a run is: dataset x task x backbone x init x method x fraction x draw x seed."""
+"""A cell: data set x task x backbone x init x method x fraction x draw x seed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from bench.registry.registry import normalize
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One point of the comparison. Names are spelled as registered and defaults left out, however it was asked for."""
+    """All that defines a run. References are made canonical: names as registered, defaults left out."""
 
     data: Path
     task: str
     arch: Reference
     method: Reference
     init: str | None = None
-    """`pretrained`, `random` or a path; None lets the backbone choose."""
+    """`pretrained`, `random` or a path. None: `pretrained` if the backbone has a published checkpoint, or `random`."""
     fraction: float = 1.0
     draw: int = 0
     manifest: Path | None = None
-    """A file that lists the training records, instead of a fraction and draw."""
+    """A file that lists the training records, in place of fraction and draw."""
     seed: int = 0
     source_rate: int | None = None
-    """Hz of the files to read; None: the backbone's own."""
+    """Sampling rate in Hz of the files to read. None: the backbone's rate."""
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Cell:
         object.__setattr__(self, "method", normalize("method", self.method))
 
     def command(self) -> str:
-        """The command line that runs this cell on the dataset in its usual place."""
+        """Return the command line that runs this cell, without `--data`."""
         words = ["bench run", f"--task {self.task}", f"--arch {_quoted(self.arch)}", f"--method {_quoted(self.method)}"]
         words += [f"--init {_quoted(self.init)}"] if self.init else []
         words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
@@ -58,13 +58,13 @@ class Cell:
         return " ".join(words)
 
     def folder_name(self, digest: str) -> str:
-        """A name that sorts well and tells cells apart."""
+        """Return the folder name: readable, sortable, unique by the digest's first 8 digits."""
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
 
 
 def _quoted(word: object) -> str:
-    """A word for the shell; in double quotes where they do, as references hold single ones."""
+    """Quote a word for the shell; with double quotes if possible, since references contain single ones."""
     text = str(word)
     return shlex.quote(text) if re.search(r'["$`\\!]', text) or shlex.quote(text) == text else f'"{text}"'

@@ -1,1 +1,1 @@
-"""What a person sees while it runs."""
+"""Tables and progress in the terminal."""

@@ -16,7 +16,7 @@ from rich.text import Text
 
 
 class CellsView:
-    """Many cells at once: a bar over cells and a line a worker; where that cannot be drawn, a line a cell that ends."""
+    """A bar over all cells and a line for each worker; without a terminal, a line for each cell that ends."""
 
     def __init__(self, console: Console, num_cells: int) -> None:
         self._console, self._num_cells, self._num_ended = console, num_cells, 0
@@ -38,22 +38,22 @@ class CellsView:
             self._live.stop()
 
     def begins(self, slot: int, cell: str) -> None:
-        """A worker takes up a cell."""
+        """Show that a worker starts a cell."""
         self._lines[slot] = (cell, "")
         self._draw()
 
     def moves(self, slot: int, where: str) -> None:
-        """A worker says where in its cell it is."""
+        """Show a worker's progress within its cell."""
         self._lines[slot] = (self._lines[slot][0], where)
         self._draw()
 
     def waits(self, slot: int) -> None:
-        """A worker's cell is another process's: it is asked for again later."""
+        """Show that another process runs the worker's cell; the worker will try again."""
         self._lines[slot] = (self._lines[slot][0], "runs in another process")
         self._draw()
 
     def ends(self, slot: int, cell: str, how: str, reason: str, seconds: float) -> None:
-        """A cell is done, declined or failed."""
+        """Show that a cell is done, declined or failed."""
         self._num_ended += 1
         self._lines.pop(slot, None)
         self._bar.update(self._task, completed=self._num_ended)

@@ -1,4 +1,4 @@
-"""Rows of plain data as a table on the console; nothing heavy is imported, so that `bench list` is quick."""
+"""Print rows of plain data as a table. Imports nothing heavy, so that `bench list` is quick."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 SHORT = 16
-"""Characters of a cell that is kept on one line; longer text is wrapped."""
+"""Texts of up to this many characters stay on one line; longer ones are wrapped."""
 MOST_COLUMNS = 6
-"""With more of them, no room is left for a column of text on 80 characters."""
+"""With more columns, 80 characters leave no room for a column of text."""
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table of entries that share their keys; where all are from one distribution, the title says so."""
+    """Return a table of entries with the same keys. If all come from one distribution, the title names it."""
     origins = {str(row.get("from")) for row in rows}
     if len(origins) == 1 and "from" in rows[0]:
         title = f"{title}, all from {origins.pop()}"
@@ -37,7 +37,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _add_stacked(shown: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A line of facts for each entry, and under it, over the whole width, what it is."""
+    """Add a line of facts for each entry, and below it a description over the whole width."""
     keys = [key for key in rows[0] if key != "what"]
     lines = [keys, *([_as_text(row[key]) for key in keys] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -51,12 +51,12 @@ def _add_stacked(shown: Table, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def new_table(title: str) -> Table:
-    """A table without rows and columns, narrow enough for a terminal."""
+    """Return an empty table in the house style."""
     return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def add_row(shown: Table, cells: Iterable[str]) -> None:
-    """A row of plain text: `[record, lead]` of a docstring is no markup of rich's."""
+    """Add a row of plain text, so that rich does not read `[record, lead]` as markup."""
     shown.add_row(*map(Text, cells))
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows of results, boards and comparisons."""
+"""Tables of results, boards and comparisons for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.results.result import Result
 
 
 def result_table(result: Result) -> Table:
-    """What a finished run scored."""
+    """Return a table of a run's scores."""
     shown = new_table(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}")
     if result.incompatible:
         shown.add_column("declined")
@@ -32,11 +32,11 @@ def result_table(result: Result) -> Table:
 
 
 NARROWEST = {"backbone": 12, "method": 15, "macro AUROC": 13, "macro AP": 13, "runs": 4}
-"""Characters of a board's columns; what is longer is wrapped."""
+"""Minimum width of a board's columns in characters."""
 
 
 def board_table(board: Board) -> Table:
-    """A board on the console."""
+    """Return a board as a table."""
     kind = " (synthetic)" if board.synthetic else ""
     share = board.title[0].lower() + board.title[1:]
     shown = new_table(f"{board.task} on {board.dataset}{kind}: {share}")

@@ -1,4 +1,4 @@
-"""How a run is watched: a progress bar and a line a phase, log.jsonl, and Weights & Biases if wanted."""
+"""Progress of a run: a bar and a line for each phase, log.jsonl, and Weights & Biases if requested."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Wandb = Literal["off", "offline", "online"]
 
 
 def progress_bar(console: Console, what: str) -> Progress:
-    """A bar with counts and the time left, which leaves nothing behind."""
+    """Return a progress bar with counts and time left, removed when it ends."""
     return Progress(
         TextColumn(what.replace("{", "{{").replace("}", "}}"), markup=False),
         BarColumn(),
@@ -47,7 +47,7 @@ def watch(
     is_main: bool,
     log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Silent]:
-    """The watcher of a run, until the run ends; only the main rank's shows, tells or writes anything."""
+    """Context of a run's watcher. Only the main rank prints and writes."""
     watcher = Tracker(folder, console, wandb, config, log) if is_main else Silent()
     try:
         yield watcher
@@ -56,7 +56,7 @@ def watch(
 
 
 class Silent:
-    """The watcher of the ranks that neither print nor write."""
+    """The watcher of all other ranks: does nothing."""
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def step_ends(self) -> None: ...
@@ -68,7 +68,7 @@ class Silent:
 
 
 class Tracker(Silent):
-    """Shows a run on the console and writes every epoch to log.jsonl."""
+    """Show a run on the console and write each epoch to log.jsonl."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Tracker(Silent):
             self._run = _start_wandb(folder, wandb, config)
 
     def prepared(self, done: int, total: int) -> None:
-        """Called while signals are prepared."""
+        """Show how many records are prepared."""
         self._advance("preparing signals", done, total, "records")
         self._log_line(f"preparing signals: {done:,} of {total:,} records")
         if done == total:
@@ -128,7 +128,7 @@ class Tracker(Silent):
         self.console.print(text, markup=False, highlight=False)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """The run's last words: its metrics. Nothing is written after them, so that the folder can be renamed."""
+        """Log the final metrics. Nothing is written afterwards, so that the folder can be renamed."""
         self._write({"event": "finished", **summary})
         if self._run:
             self._run.summary.update(dict(summary))
@@ -162,7 +162,7 @@ class Tracker(Silent):
 
 
 def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mapping[str, Any]) -> Any:
-    """A run of Weights & Biases that writes below `folder`."""
+    """Start a run of Weights & Biases that writes below `folder`."""
     import wandb
 
     try:

@@ -1,4 +1,4 @@
-"""The folder of things that can be made again: prepared signals, features of frozen backbones, the catalogue."""
+"""The cache folder: prepared signals, features of frozen backbones, the catalogue. All can be computed again."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """$BENCH_CACHE, or ~/.cache/ptbxl-bench."""
+    """Return $BENCH_CACHE, or ~/.cache/ptbxl-bench."""
     return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "ptbxl-bench")

@@ -1,4 +1,4 @@
-"""Which published version of PTB-XL a set of records is, or which part of one."""
+"""Recognise published versions of PTB-XL, and parts of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 from bench.data.records import Records
 
 NUM_RECORDS = {"1.0.1": 21_837, "1.0.2": 21_801, "1.0.3": 21_799}
-"""As the page of each version on PhysioNet says."""
+"""Number of records, from each version's page on PhysioNet."""
 CHANGES = (
     "from 1.0.1 to 1.0.3, 38 records were dropped (36 of them in 1.0.2), the labels of 13 corrected and ages above 89 "
     "set to 300"
@@ -40,7 +40,7 @@ def version_of(records: Records) -> str:
 
 
 def num_as_published(records: Records) -> int:
-    """How many records have the patient, fold and statements of 1.0.3, by their checksums."""
+    """Count records whose checksum of patient, fold and statements is that of version 1.0.3."""
     published = base64.b85decode("".join(_CHECKSUMS.split()))
     return sum(
         0 < ecg_id < len(published) and published[ecg_id] == checksum(line)
@@ -49,7 +49,7 @@ def num_as_published(records: Records) -> int:
 
 
 def checksum(line: str) -> int:
-    """1 to 255, of a record's line in `Records.content`; 0 in the table stands for no such record."""
+    """Return a checksum from 1 to 255 of a record's line in `Records.content`; 0 marks an unused ecg_id."""
     return hashlib.sha256(line.encode()).digest()[0] % 255 + 1
 
 
@@ -291,4 +291,4 @@ WY#A`DUekeYk&8k{(?Hx>U5Eho(a+wPJ`)LGT@l2D$zi(+jPEN77xcf6~_-t9(xF88c^<$14GItt&6R@
 VV)363=aFsBPp~CzyE`L`**0y~PvEj`e1y_z@RmVGh{aKs&I|PXr8r$fUEMsTPrL{T8lsLEUm;sGVqCTB?_Hrm@@GRV0;!=stel^k%&@EBTs+IvGu@qH
 v5qou4NM1~g!@$6k1dSoq_$~Zt$`xDnPC~U_!R
 """
-"""One byte an ecg_id of 1.0.3, from 0 on, in base 85."""
+"""One checksum byte for each ecg_id of version 1.0.3, from 0 on, in base 85."""

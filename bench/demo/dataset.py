@@ -158,7 +158,7 @@ _RHYTHMS = (
 
 @dataclass(frozen=True)
 class Statement:
-    """One SCP-ECG statement: where it belongs, how frequent it is in PTB-XL, what it comes with."""
+    """An SCP-ECG statement: its classes, its frequency in PTB-XL, and statements that accompany it."""
 
     code: str
     description: str
@@ -183,11 +183,11 @@ def _parse(table: str) -> dict[str, Statement]:
 
 
 STATEMENTS: Mapping[str, Statement] = _parse(_STATEMENTS)
-"""The 71 statements, in the order of the original's scp_statements.csv."""
+"""The 71 statements in the order of PTB-XL's scp_statements.csv."""
 
 
 def _pick(shares: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.int_]:
-    """The category that each uniform number u [record] falls in, for weights [record, category] or [category]."""
+    """Map uniform numbers u [record] to categories [record] of these weights [record, category] or [category]."""
     edges = np.cumsum(np.broadcast_to(shares, (len(u), shares.shape[-1])), axis=1)
     passed = edges[:, :-1] <= (u * edges[:, -1])[:, None]
     category: NDArray[np.int_] = passed.sum(axis=1, dtype=int)
@@ -262,7 +262,7 @@ def _draw_statements(patients: NDArray[np.int_], rng: np.random.Generator) -> di
 
 
 def _draw_table(num_records: int, rng: np.random.Generator) -> tuple[pd.DataFrame, list[dict[str, float]]]:
-    """The rows of ptbxl_database.csv, with the number of the patient in `patient`, and each row's scp_codes."""
+    """Return the rows of ptbxl_database.csv and each row's scp_codes."""
     num_patients = max(round(num_records / RECORDS_PER_PATIENT), 1)
     # most patients come once, few often: further records go to a third of the patients, some of them many times
     regulars = rng.integers(0, max(num_patients // 3, 1), size=num_records - num_patients)
@@ -331,14 +331,14 @@ def _draw_table(num_records: int, rng: np.random.Generator) -> tuple[pd.DataFram
 
 
 def _in_class(present: Mapping[str, NDArray[np.bool_]], name: str) -> NDArray[np.bool_]:
-    """Which records have a statement of this diagnostic class, [record]."""
+    """Return a mask [record]: has a statement of this diagnostic class."""
     members = [present[c] for c, s in STATEMENTS.items() if s.diagnostic_class == name]
     result: NDArray[np.bool_] = np.any(members, axis=0)
     return result
 
 
 def _likelihoods(codes: list[str], rng: np.random.Generator) -> dict[str, float]:
-    """Code -> likelihood in percent, as the column scp_codes has it."""
+    """Return code -> likelihood in percent, as in the column scp_codes."""
     drawn = {}
     for code in codes:
         shares = _LIKELIHOOD_SHARES.get(STATEMENTS[code].diagnostic_class)
@@ -351,7 +351,7 @@ def _likelihoods(codes: list[str], rng: np.random.Generator) -> dict[str, float]
 
 
 def _strengths(codes: Mapping[str, float], patient_seed: list[int], seed: list[int]) -> dict[str, float]:
-    """How clearly each statement shows in this record: code -> 0 (not at all) to about 1.3; with label noise."""
+    """Return code -> strength in this record's signal, from 0 (invisible) to about 1.3; includes label noise."""
     usual = np.random.default_rng([*patient_seed, 1]).beta(2.2, 1.5, len(STATEMENTS)) * 1.35
     rng = np.random.default_rng([*seed, 1])
     shown = dict(codes)
@@ -376,14 +376,14 @@ def _strengths(codes: Mapping[str, float], patient_seed: list[int], seed: list[i
 
 
 def _axis_name(degrees: float) -> str:
-    """PTB-XL's word for the QRS axis; by German convention, left from 30 and marked left from -30 degrees."""
+    """Return PTB-XL's word for a QRS axis in degrees. German convention: left below 30, marked left below -30."""
     if degrees < -30:
         return "ALAD" if degrees > -90 else "AXL"
     return "LAD" if degrees < 30 else "MID" if degrees < 90 else "RAD" if degrees < 120 else "ARAD"
 
 
 def _write_record(stem: Path, leads: NDArray[np.float64], rate_hz: int) -> None:
-    """Writes leads [12, time] in mV as WFDB format 16 at 1000 ADU/mV: stem.dat and stem.hea."""
+    """Write leads [12, time] in mV to stem.dat and stem.hea: WFDB format 16, 1000 ADU/mV."""
     samples = np.clip(np.rint(leads * GAIN_ADU_PER_MV), -32767, 32767).astype("<i2")
     stem.with_name(stem.name + ".dat").write_bytes(np.ascontiguousarray(samples.T).tobytes())
     checksums = samples.sum(axis=1, dtype=np.int64) % 65536
@@ -404,14 +404,14 @@ def _write_statements(path: Path) -> None:
 
 
 def _write_checksums(folder: Path) -> None:
-    """SHA256SUMS.txt in PhysioNet's form: a digest, a space and a path a line, sorted by path."""
+    """Write SHA256SUMS.txt in PhysioNet's form: lines of digest, space and path, sorted by path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.relative_to(folder).as_posix()}\n" for p in paths]
     (folder / "SHA256SUMS.txt").write_text("".join(lines))
 
 
 def _vacant(folder: Path) -> None:
-    """Raises DataError unless there is nothing in `folder`."""
+    """Raise DataError if `folder` holds anything."""
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise DataError(f"{folder} exists and is not an empty folder; name another one or remove it first")
 

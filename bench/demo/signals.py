@@ -20,7 +20,7 @@ from scipy.signal import resample_poly
 Array = NDArray[np.float64]
 
 LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
-"""The twelve leads, named and ordered as PTB-XL's headers do."""
+"""The twelve leads with the names and order of PTB-XL's headers."""
 
 RATE_HZ = 500
 DURATION_S = 10.0
@@ -79,7 +79,7 @@ _Q, _R, _S = 0, 1, 2
 
 @dataclass(frozen=True)
 class Noise:
-    """What disturbs a record, as PTB-XL's quality columns have it."""
+    """Disturbances of a record, named as PTB-XL's quality columns."""
 
     drift: bool = False
     static: bool = False
@@ -88,7 +88,7 @@ class Noise:
 
 @dataclass
 class Heart:
-    """A heart that statements change; waves are rows of [delay s, width s, x, y, z mV], delays from the R peak."""
+    """A heart that statements modify. A wave is a row [delay s, width s, x, y, z mV]; delays count from the R peak."""
 
     rate_bpm: float
     jitter: float  # standard deviation of RR, relative
@@ -110,20 +110,20 @@ class Heart:
     late: list[tuple[float, float, Array]] = field(default_factory=list)  # QRS waves that a change added
 
     def stretch(self, factor: float) -> None:
-        """The QRS takes `factor` times its time."""
+        """Stretch the QRS by `factor`."""
         self.qrs[:, :2] *= factor
 
     def add(self, delay_s: float, width_s: float, vector: Array) -> None:
-        """One more wave in the QRS."""
+        """Add a wave to the QRS."""
         self.late.append((delay_s, width_s, vector))
 
     def waves(self) -> Array:
-        """All QRS waves, [wave, 5]."""
+        """All waves of the QRS, [wave, 5]."""
         extra = [np.concatenate(([delay, width], vector)) for delay, width, vector in self.late]
         return np.vstack([self.qrs, *extra])
 
     def axis_deg(self) -> float:
-        """The electrical axis in the frontal plane: the angle of the QRS area, 0 to the left, 90 downwards."""
+        """The frontal QRS axis in degrees: the angle of the QRS area; 0 points left, 90 down."""
         waves = self.waves()
         area = waves[:, 1] @ (waves[:, 2:] @ self.projection[:2].T)
         # lead aVF from I and II (Goldberger), scaled to the length of I
@@ -131,7 +131,7 @@ class Heart:
 
 
 def draw_heart(rng: np.random.Generator, age: float, sex: int) -> Heart:
-    """A healthy heart of a person of this age (years) and sex (1: female, as in PTB-XL)."""
+    """Return a healthy heart of this age in years and sex (1: female, as in PTB-XL)."""
     gain = rng.lognormal(0.0, 0.22) * (0.92 if sex else 1.0)
     frontal, horizontal = np.radians(rng.normal([9 - 12 * (age - 50) / 30, 0], [17, 14]))
     c, s = np.cos(frontal), np.sin(frontal)
@@ -167,7 +167,7 @@ def draw_heart(rng: np.random.Generator, age: float, sex: int) -> Heart:
 
 
 def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -> None:
-    """Makes the statement `code` true of the heart; `strength` is 0 for invisible, 1 for a clear case."""
+    """Modify the heart so that the statement `code` holds; `strength` from 0 (invisible) to 1 (clear)."""
     s = strength
     lateral, diffuse = WALLS["lateral"], WALLS["diffuse"]
     match code:
@@ -325,7 +325,7 @@ _BEAT, _VENTRICULAR, _ATRIAL = 0, 1, 2
 
 
 def _schedule(heart: Heart, breath_hz: float, rng: np.random.Generator) -> tuple[Array, NDArray[np.int_], Array]:
-    """When things happen: R peaks [beat] s, the kind of each beat [beat], P peaks [p] s."""
+    """Times of events: R peaks [beat] in s, kind of each beat [beat], P peaks [p] in s."""
     mean = 60.0 / heart.rate_bpm
     num = int(DURATION_S * 1.6 / mean) + 4
     if heart.rhythm == "AFIB":
@@ -365,13 +365,13 @@ def _schedule(heart: Heart, breath_hz: float, rng: np.random.Generator) -> tuple
 
 
 def _template(waves: Array) -> Array:
-    """Waves [wave, 5] over a beat's time, [3, time] mV."""
+    """Sum waves [wave, 5] over the time of a beat: [3, time] in mV."""
     shape = np.exp(-0.5 * ((_TEMPLATE_S - waves[:, :1]) / waves[:, 1:2]) ** 2)
     return waves[:, 2:].T @ shape
 
 
 def _repolarisation(heart: Heart, rr_s: float) -> Array:
-    """ST and an asymmetric T as waves [wave, 5]; the T peak follows the square root of RR, as QT does (Bazett 1920)."""
+    """Return ST and an asymmetric T as waves [wave, 5]. The T peak scales with the square root of RR (Bazett 1920)."""
     peak = 0.30 * heart.qt * np.sqrt(np.clip(rr_s, 0.3, 1.4))
     rows = [(0.45 * peak, 0.17 * peak, heart.st), (0.88 * peak, 0.20 * peak, 0.5 * heart.t)]
     rows.append((1.02 * peak, 0.12 * peak, 0.7 * heart.t))
@@ -379,7 +379,7 @@ def _repolarisation(heart: Heart, rr_s: float) -> Array:
 
 
 def _place(dipole: Array, template: Array, times_s: Array, gains: Array) -> None:
-    """Adds the template [3, time] at each time to the dipole [3, time], in place."""
+    """Add the template [3, time] to the dipole [3, time] at each of these times, in place."""
     length = template.shape[1]
     for start, gain in zip(np.rint(times_s * RATE_HZ).astype(int) - _BEFORE, gains, strict=True):
         first, last = max(start, 0), min(start + length, NUM_SAMPLES)
@@ -388,7 +388,7 @@ def _place(dipole: Array, template: Array, times_s: Array, gains: Array) -> None
 
 
 def _disturb(eight: Array, breath_hz: float, noise: Noise, rng: np.random.Generator) -> None:
-    """Adds wander, hum, muscle noise and artefacts to the leads [8, time] in mV, in place."""
+    """Add baseline wander, mains hum, muscle noise and artefacts to the leads [8, time] in mV, in place."""
     level = rng.lognormal(0.0, 0.45)
     wander_hz = np.array([breath_hz, rng.uniform(0.05, 0.15), rng.uniform(0.3, 0.6)])
     basis = np.sin(2 * np.pi * wander_hz[:, None] * _TIME_S + rng.uniform(0, 6.28, (3, 1)))
@@ -408,7 +408,7 @@ def _disturb(eight: Array, breath_hz: float, noise: Noise, rng: np.random.Genera
 
 
 def electrocardiogram(heart: Heart, noise: Noise, rng: np.random.Generator) -> Array:
-    """Ten seconds of this heart at 500 Hz: leads I, II, V1..V6, [8, 5000] mV."""
+    """Return 10 s of this heart at 500 Hz: leads I, II, V1..V6, [8, 5000] in mV."""
     breath_hz = rng.uniform(0.18, 0.32)
     peaks, kinds, atria = _schedule(heart, breath_hz, rng)
     rr_s = float(np.median(np.diff(peaks)))
@@ -460,7 +460,7 @@ def synthesise(
 
 
 def at_rate(eight: Array, rate_hz: int) -> Array:
-    """Leads [8, 5000] at 500 Hz as they are, or low-passed and decimated to 100 Hz, [8, 1000]."""
+    """Return leads [8, 5000] at 500 Hz unchanged, or low-passed and decimated to 100 Hz, [8, 1000]."""
     if rate_hz == RATE_HZ:
         return eight
     decimated: Array = resample_poly(eight, 1, RATE_HZ // rate_hz, axis=1)
@@ -468,6 +468,6 @@ def at_rate(eight: Array, rate_hz: int) -> Array:
 
 
 def twelve_leads(eight: Array) -> Array:
-    """All leads as in LEADS, [12, time], from I, II, V1..V6: III by Einthoven, aVR, aVL, aVF by Goldberger."""
+    """Return all 12 leads [12, time] from I, II, V1..V6: III by Einthoven's law, aVR, aVL, aVF by Goldberger's."""
     i, ii = eight[0], eight[1]
     return np.stack([i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2, *eight[2:]])

@@ -1,4 +1,4 @@
-"""Many cells on a SLURM cluster: one job array, a cell a job. A job that is requeued goes on from its checkpoint."""
+"""Submit cells to SLURM as one job array, one cell for each job. A requeued job goes on from its checkpoint."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from bench.launch.workers import failure_path
 from bench.results.failures import Failure
 
 FOLDER = ".slurm"
-"""Below the runs folder: what is handed to SLURM, and what its jobs print."""
+"""Folder below the runs folder for submitted scripts and the jobs' output."""
 MOST_REQUEUES = 100
-"""Times that a job may reach its time limit before it is given up."""
+"""How often a job may reach its time limit before it fails."""
 WARNING = 60
-"""Seconds before the time limit at which a job is told to stop."""
+"""Seconds before the time limit at which SLURM signals a job to stop."""
 MOST_AT_ONCE = 256
-"""Jobs of an array that may run at a time, if nothing else is said."""
+"""Default for the number of jobs of an array that run at a time."""
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
-"""Where the nodes of a job meet; below the ports that Linux gives out by itself."""
+"""Ports for the rendezvous of a job's nodes; below the range from which Linux assigns ports."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm:
-    """What every job of an array asks for."""
+    """The resources that each job of an array requests."""
 
     minutes: int
-    """Its time limit. A cell that needs longer is requeued and goes on."""
+    """Time limit of a job in minutes. A cell that needs longer is requeued and goes on."""
     partition: str | None = None
     nodes: int = 1
     ranks: int = 1
@@ -51,21 +51,21 @@ class Slurm:
     gpus: int = 0
     """GPUs a node."""
     at_once: int = MOST_AT_ONCE
-    """Jobs of the array that may run at a time."""
+    """Number of jobs of the array that run at a time."""
     others: Mapping[str, str] = field(default_factory=dict)
-    """Any other option of sbatch by its long name, such as account or mem."""
+    """Other options of sbatch by their long names, such as account or mem."""
 
 
 @dataclass(frozen=True)
 class CellJob:
-    """A cell on all nodes of a SLURM job; called once on each of them."""
+    """Run a cell on all nodes of a SLURM job; called once on each node."""
 
     arguments: tuple[str, ...]
-    """The words after `bench`."""
+    """Command-line arguments after `bench`."""
     ranks: int
     """Processes a node."""
     failure: Path
-    """Where to say why, if it fails."""
+    """File to which a failure is written."""
     command: str
     stage: str
 
@@ -92,12 +92,12 @@ class CellJob:
         self.failure.unlink(missing_ok=True)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What a job runs when it is requeued: the same, as the state is in the run's own checkpoint."""
+        """Return what a requeued job runs: the same call, since the state is in the run's checkpoint."""
         return submitit.helpers.DelayedSubmission(self)
 
 
 def this_node() -> Node:
-    """This machine among those of the SLURM job that this process belongs to."""
+    """Return this machine's place among the nodes of the SLURM job that runs this process."""
     job, restarts = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
     size = int(os.environ["SLURM_JOB_NUM_NODES"])
     host = os.environ["SLURM_LAUNCH_NODE_IPADDR"] if size > 1 else "localhost"
@@ -147,7 +147,7 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
 
 
 def is_queued(options: Options) -> Callable[[Cell], bool]:
-    """Tells the cells of a runs folder that SLURM has a job for, waiting or running."""
+    """Return a test whether SLURM has a waiting or running job for a cell of this runs folder."""
     alive = queued()
     files = (options.runs / FOLDER).glob("*.json")
     jobs = {job: failure for file in files for job, failure in json.loads(file.read_text(encoding="utf-8")).items()}
@@ -156,7 +156,7 @@ def is_queued(options: Options) -> Callable[[Cell], bool]:
 
 
 def queued() -> dict[str, str]:
-    """Id -> state, such as PENDING or RUNNING, of this user's jobs that SLURM has not done with, arrays spread out."""
+    """Return job id -> state, such as PENDING or RUNNING, of this user's unfinished jobs; array tasks one by one."""
     asked = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
@@ -168,7 +168,7 @@ def queued() -> dict[str, str]:
 
 
 def minutes(option: str, text: str) -> int:
-    """The minutes in `90min`, `2h` or `1.5d`."""
+    """Convert `90min`, `2h` or `1.5d` to minutes."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
     if found is None or (value := float(found[1]) * {"min": 1, "h": 60, "d": 1440}[found[2]]) < 1:
         raise BenchError(f"{option} takes a time such as 90min, 2h or 1d, got {text!r}")
@@ -176,7 +176,7 @@ def minutes(option: str, text: str) -> int:
 
 
 def others(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Options of sbatch given as `account=abc`."""
+    """Parse options of sbatch given as `account=abc`."""
     for text in texts:
         if not re.fullmatch(r"[a-z][a-z-]*=.+", text):
             raise BenchError(f"{option} takes an option of sbatch such as account=abc, got {text!r}")

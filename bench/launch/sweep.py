@@ -1,4 +1,4 @@
-"""A grid of cells: `bench sweep` shows what is done and what is left of it, and runs what is left."""
+"""Run a grid of cells: print what is done and what is left, and run what is left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What `bench sweep` is asked for: each field a list of its options' values."""
+    """The options of `bench sweep`, each a list of values."""
 
     data: Path
     tasks: Sequence[str]
@@ -57,7 +57,7 @@ class Grid:
         source_rate: int | None,
         precision: str,
     ) -> Grid:
-        """The grid that the options of the command line spell."""
+        """Parse the command-line options into a grid."""
         return cls(
             data=data,
             tasks=names("task", task, data),
@@ -116,12 +116,12 @@ def names(kind: Kind, text: str, data: Path) -> list[str]:
 
 
 def _has_defaults(plugin: Plugin) -> bool:
-    """Whether its bare name is enough to make it."""
+    """Return whether the plugin can be made without arguments."""
     return all(parameter.default is not parameter.empty for parameter in plugin.parameters.values())
 
 
 def numbers(option: str, text: str, read: Callable[[str], T]) -> list[T]:
-    """The numbers in a list."""
+    """Parse a comma-separated list of numbers."""
     try:
         return [read(part) for part in split_list(text)]
     except ValueError:
@@ -140,7 +140,7 @@ def sweep(
     err: Console,
     slurm: Slurm | None = None,
 ) -> bool:
-    """Show the plan of a grid and run what is left of it, or hand it to SLURM; False if a cell has failed."""
+    """Print the plan of a grid and run what is left, here or on SLURM. Return False if a cell failed."""
     jobs = slurm.at_once if slurm else jobs or default_jobs(nproc)
     with err.status("reading what is done"):
         plan = make_plan(grid.cells(), options, elsewhere=slurm is not None)
@@ -179,7 +179,7 @@ def sweep(
 
 
 def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Console) -> None:
-    """Submit what is not in SLURM's queue already, and say how to watch it."""
+    """Submit cells that are not yet in SLURM's queue, and print how to watch them."""
     from bench.launch.slurm import FOLDER, is_queued, submit
 
     waiting = is_queued(options)
@@ -197,7 +197,7 @@ def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Conso
 
 
 def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
-    """What the table does not say."""
+    """Yield remarks that are printed below the plan's table."""
     at_once = min(jobs, len(plan.of(*LEFT)))
     need = plan.result_bytes + at_once * plan.run_bytes
     if need:

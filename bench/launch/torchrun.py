@@ -1,4 +1,4 @@
-"""One cell on several processes, of this machine or of several: what `torchrun -m bench run` does, from within."""
+"""Run one cell on several processes, on one machine or several, as `torchrun -m bench run` does."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from bench.errors import ERROR_FILE, BenchError
 
 NODE_TIMEOUT = 600
-"""Seconds within which all machines of a run must have begun."""
+"""Seconds within which all machines of a run must have started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """This machine among those that run a cell together."""
+    """This machine's place among those that run a cell together."""
 
     number: int = 0
-    """The machine with number 0 is where the others meet."""
+    """Number of this machine; the others connect to machine 0."""
     size: int = 1
-    """How many machines there are."""
+    """Number of machines."""
     endpoint: str = "localhost:0"
     """`HOST:PORT` of the machine with number 0."""
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """What tells this run from others there; the same on all machines."""
+    """Id of the run at that address; the same on all machines."""
 
 
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The same small budget for every method: trials that never see fold 10, and the best of them run to the end."""
+"""Tune all methods with the same number of trials on fold 9, then run each method's best setting to the end."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of a method, and how it did on fold 9."""
+    """A setting of a method with its score on fold 9."""
 
     method: str
     val_macro_auroc: float | None
-    """None where training diverged."""
+    """None if training diverged."""
     seconds: float | None
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the trials of a method on one backbone, task and fraction found."""
+    """The outcome of tuning a method on one backbone, task and fraction."""
 
     cell: Cell
-    """As the trials ran it, the method as given."""
+    """The cell of the first trial: the method as given."""
     trials: tuple[Trial, ...]
     best: Trial
     finals: tuple[Ended, ...]
-    """Its best setting with every seed and draw that was asked for."""
+    """Runs of the best setting with each requested seed and draw."""
 
     @property
     def finished(self) -> bool:
-        """Whether every final run has a result."""
+        """True if each final run has a result."""
         return not any(end.failure for end in self.finals)
 
     def as_data(self) -> dict[str, Any]:
-        """What was tried and chosen, and where the final runs are."""
+        """Return trials, choice and folders of the final runs as plain data."""
         return {
             "cell": self.cell.command(),
             "trials": [asdict(trial) for trial in self.trials],
@@ -60,7 +60,7 @@ class Tuned:
         }
 
     def as_table(self) -> Table:
-        """The trials, with what was chosen marked and how often it was run to the end."""
+        """Return table rows of the trials; the chosen one is marked with its number of final runs."""
         share = f", {self.cell.fraction:g} of the training records" if self.cell.fraction < 1 else ""
         rows = [
             {
@@ -100,7 +100,7 @@ def tune(
     plain = {folder for folder, head in find_heads(options.runs) if "search" not in head}
 
     def record(end: Ended) -> None:
-        """Say in a result what was tried; not in one that was there before and that no search had made."""
+        """Record the search in each new result. A result that existed before without a search stays as it is."""
         if end.folder and not end.incompatible and end.folder not in plain:
             result, search = end.result(), searches[repr(end.cell)]
             if len(search["trials"]) >= len(result.document.get("search", search)["trials"]):
@@ -114,7 +114,7 @@ def tune(
 
 
 def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> list[dict[str, str]]:
-    """The trials that `tune` would run for these cells, a row each, and what the disk says of them."""
+    """Return one table row for each trial that `tune` would run, with its state on disk."""
     from bench.launch.plan import make_plan
 
     trials = [cell for group in _trial_cells(_groups(cells), num_trials) for cell in group]
@@ -131,7 +131,7 @@ def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> lis
 
 
 def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Those that differ in seed and draw alone, together."""
+    """Group cells that differ only in seed and draw."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(repr(replace(cell, seed=0, draw=0)), []).append(cell)
@@ -139,7 +139,7 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def _trial_cells(groups: Sequence[Sequence[Cell]], num_trials: int) -> list[list[Cell]]:
-    """The trials of each group, with its first seed and draw."""
+    """Return the trials of each group, with the group's first seed and draw."""
     return [[replace(first, method=method) for method in settings_of(first.method, num_trials)] for first, *_ in groups]
 
 
@@ -165,7 +165,7 @@ def settings_of(method: Reference, num_trials: int) -> list[Reference]:
 
 
 def search_space(method: Reference) -> Mapping[str, Search]:
-    """The hyper-parameters that may be tuned: those its class declares and the reference does not fix."""
+    """Return the search space: what the method's class declares, without arguments that the reference fixes."""
     plugin = find("method", method.name)
     resolve(plugin, method)
     declared: Mapping[str, Search] = getattr(plugin.make, "search", {})  # a method may be a function
@@ -179,7 +179,7 @@ def search_space(method: Reference) -> Mapping[str, Search]:
 
 
 def read_trial(end: Ended) -> Trial:
-    """What a trial's end says; raises where it says nothing of its setting."""
+    """Read a trial's score. Raises BenchError if the trial failed for a reason other than divergence."""
     if end.failure:
         if end.failure.reason.startswith(Diverged.WORDS):
             return Trial(str(end.cell.method), None, None)
@@ -192,12 +192,12 @@ def read_trial(end: Ended) -> Trial:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The highest on fold 9; the first of equals."""
+    """Return the trial with the highest fold-9 macro AUROC; the first of ties."""
     return max(trials, key=lambda trial: -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc)
 
 
 def _record(cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
-    """What a result says of the search that its setting comes from."""
+    """Return the section `search` of a result: how its setting was chosen."""
     return {
         "chosen_by": "fold-9 macro AUROC",
         "seed": cell.seed,

@@ -1,4 +1,4 @@
-"""A folder becomes Records, by whichever dataset it holds: PTB-XL, or CPSC2018 in its PhysioNet form."""
+"""Read a folder as Records: PTB-XL, or CPSC2018 in its PhysioNet form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.data.records import Records
 
 
 def load_records(folder: Path) -> Records:
-    """The records in a dataset's folder; no signal is touched. Raises DataError where there is no dataset."""
+    """Return the records of a data set's folder. Reads no signals. Raises DataError if there is no data set."""
     if not (folder / ptbxl.TABLE).exists() and cpsc2018.headers_in(folder):
         return cpsc2018.load_records(folder)
     return ptbxl.load_records(folder)

@@ -38,20 +38,20 @@ LABELS = {
     "429622005": ("STD", "ST depression"),
     "164931005": ("STE", "ST elevation"),
 }
-"""SNOMED CT code -> the label as the challenge of 2018 calls it, and the code's own words."""
+"""SNOMED CT code -> label of the 2018 challenge and the code's description."""
 SEXES = {"male": 0, "m": 0, "female": 1, "f": 1}
-"""As PTB-XL codes them."""
+"""Words -> PTB-XL's codes of sex."""
 COMMENT = re.compile(r"#\s*(\w+)\s*:\s*(.*?)\s*")
 SEED = 0
 
 
 def headers_in(folder: Path) -> list[Path]:
-    """The headers of the dataset's records, in the order of their names."""
+    """Return the header files of all records, sorted by name."""
     return sorted([*folder.glob("A*.hea"), *folder.glob("g*/A*.hea")], key=lambda path: path.name)
 
 
 def load_records(folder: Path) -> Records:
-    """Read the headers' comments of all records; no signal is touched."""
+    """Read the comments of all headers. Reads no signals."""
     rows = [_row(path, folder) for path in headers_in(folder)]
     table = pd.DataFrame(rows).set_index("ecg_id").sort_index()
     if table.index.has_duplicates:
@@ -76,7 +76,7 @@ def load_records(folder: Path) -> Records:
 
 
 def _row(path: Path, folder: Path) -> dict[str, Any]:
-    """What a header says of its record."""
+    """The facts that a header states about its record."""
     if not re.fullmatch(r"A\d{4,9}", path.stem):
         raise DataError(f"{path} is not named as a record of CPSC2018: expected A0001.hea to A{NUM_RECORDS}.hea")
     try:
@@ -104,7 +104,7 @@ def _row(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def _own_folds(table: pd.DataFrame) -> Any:
-    """Ten folds that share each label evenly, dealt in an order that a seed gives: [record], 1 to 10."""
+    """Return folds [record], 1 to 10, that share each label evenly; the seed orders the records."""
     labels = sorted({label for codes in table["scp_codes"] for label in codes})
     shares = np.array([[*(label in codes for label in labels), 1] for codes in table["scp_codes"]], dtype=np.float64)
     order = np.random.default_rng(SEED).permutation(len(table))
@@ -114,7 +114,7 @@ def _own_folds(table: pd.DataFrame) -> Any:
 
 
 def _published_folds(table: pd.DataFrame, path: Path) -> Any:
-    """The fold of each record in icbeb_database.csv, [record]."""
+    """Return the folds [record] from icbeb_database.csv."""
     given = read_csv(path, ("filename", "strat_fold"))
     folds = whole_numbers(given["strat_fold"], given["filename"], path).set_axis(given["filename"].astype(str))
     wanted = [f"A{ecg_id:04d}" for ecg_id in table.index]

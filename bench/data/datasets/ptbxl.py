@@ -1,4 +1,4 @@
-"""A PTB-XL folder becomes Records: its two tables, checked."""
+"""Read a PTB-XL folder as Records: check its two tables."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from bench.errors import DataError
 
 TABLE, STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
 FILENAMES = {100: "filename_lr", 500: "filename_hr"}
-"""Hz -> the column of the table that names the files."""
+"""Sampling rate in Hz -> column of the file names."""
 COLUMNS = ("ecg_id", "patient_id", "strat_fold", "scp_codes", *FILENAMES.values())
 HOLDS = f"a PTB-XL folder holds {TABLE}, {STATEMENTS} and records100/"
 STATEMENT_COLUMNS = ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
 KNOWN_CONTENTS = {
     "fde5a7e4": "1.0.3",
 }
-"""The first 8 digits of `Records.content` of the published versions."""
+"""First 8 hex digits of `Records.content` -> published version."""
 
 
 def load_records(folder: Path) -> Records:
-    """Read and check the two tables of a PTB-XL folder; no signal is touched."""
+    """Read and check the two tables of a PTB-XL folder. Reads no signals."""
     if not folder.is_dir():
         raise DataError(
             f"no dataset at {folder}: expected a PTB-XL folder; name it with --data DIR or $BENCH_DATA, "
@@ -55,7 +55,7 @@ def load_records(folder: Path) -> Records:
 
 
 def _check_patients(table: pd.DataFrame, folder: Path) -> None:
-    """Raises DataError if a patient has records in two of training (folds 1-8), selection (9) and test (10)."""
+    """Raise DataError if a patient has records in more than one of folds 1-8, 9 and 10."""
     parts = table["strat_fold"].clip(lower=8).groupby(table["patient_id"]).nunique()
     torn = parts.index[parts > 1]
     if len(torn):
@@ -68,7 +68,7 @@ def _check_patients(table: pd.DataFrame, folder: Path) -> None:
 
 
 _evaluate = functools.lru_cache(maxsize=1 << 14)(ast.literal_eval)
-"""Most records share their codes with others."""
+"""Cached: most records share their codes with other records."""
 
 
 def _parse_codes(text: object, ecg_id: object, folder: Path) -> dict[str, float]:
