@@ -27,7 +27,7 @@ from bench.training.method import Method, Phase
         ({"min_lr_factor": 1.5}, "the final learning rate must lie between 0 and the first, got 1.5"),
         ({"gradient_clip_norm": 0.0}, "gradient_clip_norm must be positive, got 0.0"),
         ({"optimizer": "sgd"}, r"expected one of \('adamw', 'adam'\), got 'sgd'"),
-        ({"schedule": "linear"}, "expected one of .*'plateau'.*, got 'linear'"),
+        ({"lr_schedule": "linear"}, "expected one of .*'plateau'.*, got 'linear'"),
         ({"selection": "first"}, r"expected one of \('best', 'lowest-loss', 'last'\), got 'first'"),
     ],
 )
