@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.errors import ERROR_FILE, BenchError
+from bench.files import write_whole
 
 app = typer.Typer(
     help="Which way of adapting an ECG foundation model is best? Runs, scores and compares them on PTB-XL.",
@@ -465,7 +466,7 @@ def predict(
         _note(line)
     if target:
         try:
-            target.write_text(text, encoding="utf-8")
+            write_whole(target, text)
         except OSError as error:
             raise BenchError(f"cannot write {target}: {error.strerror}") from None
     else:
@@ -699,7 +700,7 @@ def main() -> None:
         if isinstance(error, UNUSABLE):
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
-            Path(file).write_text(line, encoding="utf-8")
+            write_whole(Path(file), line)
         else:
             err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None

@@ -20,6 +20,7 @@ from submitit.core.utils import FailedJobError
 from bench.cell import Cell
 from bench.errors import BenchError, Busy
 from bench.execute import Options
+from bench.files import write_whole
 from bench.launch.torchrun import Node, run_on_ranks
 from bench.launch.workers import failure_path
 from bench.results.failures import Failure
@@ -142,7 +143,7 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
     ids = [job.job_id for job in jobs]
     # within the runs folder: the next sweep may name it by another path
     known = {job: str(path.relative_to(options.runs)) for job, path in zip(ids, failures, strict=True)}
-    (folder / f"{ids[0].partition('_')[0]}.json").write_text(json.dumps(known, indent=1), encoding="utf-8")
+    write_whole(folder / f"{ids[0].partition('_')[0]}.json", json.dumps(known, indent=1))
     return ids
 
 

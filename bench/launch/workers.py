@@ -26,6 +26,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
+from bench.processes import end_with_parent
 from bench.results.failures import FAILED, Failure
 from bench.results.result import OF_VAL, Result, load_result
 
@@ -301,7 +302,7 @@ def serve(pipe: Connection, said: Path, share: Share) -> None:
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     faulthandler.enable()
-    _end_with_parent()
+    end_with_parent(GRACE)
     if share.cores:
         os.sched_setaffinity(0, share.cores)
         os.environ.setdefault("OMP_NUM_THREADS", str(len(share.cores)))
@@ -364,16 +365,3 @@ def _forget_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # Linux alone has this
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _end_with_parent() -> None:
-    """A worker whose sweep was killed ends too, and with it the ranks that it started."""
-
-    def watch() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(GRACE)
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

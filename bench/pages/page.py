@@ -20,6 +20,7 @@ from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.files import write_whole
 from bench.pages.costs import cost_lines
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.names import columns, places, short_method, short_name
@@ -471,7 +472,7 @@ def write_pages(
         path = folder / dataset / f"{task}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = links.get((dataset, task), ()), overviews.get((dataset, task), "")
-        path.write_text(page(group, around, pictures, *beside), encoding="utf-8")
+        write_whole(path, page(group, around, pictures, *beside))
         written.append(path)
         num_rows = sum(len(board.rows) for board in group)
         link = f"[{task}]({dataset}/{task}.md)"
@@ -488,5 +489,5 @@ def write_pages(
     index += markdown_table(head, entries, left=4) if entries else []
     path = folder / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(index), encoding="utf-8")
+    write_whole(path, "\n".join(index))
     return [*written, path]

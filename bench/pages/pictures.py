@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections import defaultdict
@@ -22,6 +23,7 @@ from bench.boards.comparisons import label_differences as label_differences_of
 from bench.boards.comparisons import paired_runs
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.metrics import Reliability
+from bench.files import write_whole
 from bench.pages.costs import leaves_out_features, minutes
 from bench.pages.names import numbered, short_name
 
@@ -68,8 +70,10 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
         yield axes
         if handles := axes.get_legend_handles_labels()[0]:
             figure.legend(loc="outside lower center", ncols=1 if len(handles) < 3 else 2, fontsize=9)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        picture = io.BytesIO()
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getvalue())
 
 
 def telling(rows: Sequence[Row]) -> Sequence[Row]:

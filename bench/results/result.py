@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
+from bench.files import whole_file, write_whole
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
@@ -145,9 +146,8 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
             for fold, scores in predictions.items():
                 arrays["labels"] = np.array(scores.labels)
                 arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
-            with (folder / PREDICTIONS).open("wb") as file:
-                np.savez_compressed(file, **arrays)
-                _to_disk(file)
+            with whole_file(folder / PREDICTIONS, fsync=True) as stream:
+                np.savez_compressed(stream, **arrays)
         _write_document(folder / RESULT, {"schema": SCHEMA, **document})
     except OSError as error:
         raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
@@ -155,23 +155,14 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
     text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        _to_disk(file)
-
-
-def _to_disk(file: IO[Any]) -> None:
-    """Or a power cut could leave a renamed folder with empty files in it."""
-    file.flush()
-    os.fsync(file.fileno())
+    write_whole(path, text + "\n", fsync=True)  # or a power cut could leave a renamed folder with empty files in it
 
 
 def record_search(result: Result, search: Mapping[str, Any]) -> None:
     """Say in a finished run's result what search its setting comes from. The digest does not depend on it."""
     before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
-    part = result.folder / f".{RESULT}.part"
-    _write_document(part, {**before, "search": search, "metrics": result.document["metrics"]})
-    part.replace(result.folder / RESULT)
+    whole = {**before, "search": search, "metrics": result.document["metrics"]}
+    _write_document(result.folder / RESULT, whole)
 
 
 def _finite(value: Any) -> Any:
