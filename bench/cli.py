@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
 
@@ -522,7 +525,11 @@ def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
     from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
-    out.print(f"wrote {folder}; next: pip install -e {folder} && bench check {name}", markup=False, highlight=False)
+    out.print(
+        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {name}",
+        markup=False,
+        highlight=False,
+    )
 
 
 @data_app.command()
@@ -687,6 +694,20 @@ def _print(document: Any, table: Table, as_json: bool) -> None:
         out.print(table)
 
 
+def _is_own(path: object) -> bool:
+    """Whether a path is one that the command was given or uses unasked, or lies above or below such a one."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return False
+    given = [word for argument in sys.argv[1:] for word in (argument, argument.partition("=")[2]) if word]
+    places = [*given, DATA, RUNS, BOARDS, os.environ.get("BENCH_DATA") or DATA, cache_folder()]
+    named = Path(os.fsdecode(path)).absolute()
+    return any(named.is_relative_to(place) or place.is_relative_to(named) for place in map(_absolute, places))
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100, which leaves `..` in
+
+
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What a path raises that cannot be what it was named for."""
 
@@ -696,6 +717,8 @@ def main() -> None:
     try:
         app()
     except (BenchError, *UNUSABLE) as error:
+        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
+            raise
         line = " ".join(str(error).split())
         if isinstance(error, UNUSABLE):
             line = f"{error.filename}: {error.strerror}"

@@ -116,14 +116,20 @@ def test_many_writers_of_one_file_leave_the_file_of_one_of_them(tmp_path: Path) 
 
 
 def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), whole_file(tmp_path / "a") as stream:
-        stream.write(b"half")
-        raise KeyError
-    with pytest.raises(KeyError), whole_folder(tmp_path / "b") as folder:
-        write_into(folder, "half", b"half")
-        raise KeyError
+    def half_a_file() -> None:
+        with whole_file(tmp_path / "a") as stream:
+            stream.write(b"half")
+            raise KeyError
 
-    assert not names(tmp_path)
+    def half_a_folder() -> None:
+        with whole_folder(tmp_path / "b") as folder:
+            write_into(folder, "half", b"half")
+            raise KeyError
+
+    for fail in (half_a_file, half_a_folder):
+        with pytest.raises(KeyError):
+            fail()
+        assert not names(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from bench.processes import end_with_parent, num_cores
+from bench.errors import DataError
+from bench.processes import end_with_parent, num_cores, own_modules, require_guard
 
 Chunk = TypeVar("Chunk")
 Found = TypeVar("Found")
@@ -25,11 +27,12 @@ def over_cores(
         for chunk in chunks:
             yield chunk, examine(chunk)
         return
+    require_guard()
     # a fork of this process may copy a lock that a thread of torch's holds; a process of its own imports what the work
     # needs, once and not once a worker, and forks them
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.data.signals"])
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_with_parent) as pool:
+    with own_modules(), ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_with_parent) as pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -39,6 +42,12 @@ def over_cores(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise DataError(
+                f"one of the {num_workers} processes that read records was killed, as happens where memory runs out; "
+                "free some or use fewer cores, as in `taskset -c 0 bench ...`, and give the command again"
+            ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -126,6 +126,7 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
         srun_args=[f"--cpus-per-task={settings.cpus}"],  # which srun has not taken from the job since SLURM 22.05
         gpus_per_node=settings.gpus or None,
         array_parallelism=settings.at_once,
+        setup=["export PYTHONSAFEPATH=1"],  # a job imports no module of the folder that it was submitted from
         signal_delay_s=min(WARNING, 30 * settings.minutes),
         additional_parameters={"requeue": True, **settings.others},
     )

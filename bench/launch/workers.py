@@ -26,7 +26,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
-from bench.processes import end_with_parent
+from bench.processes import end_with_parent, own_modules, require_guard
 from bench.results.failures import FAILED, Failure
 from bench.results.result import OF_VAL, Result, load_result
 
@@ -75,6 +75,7 @@ def run_cells(
     """
     if not cells:
         return []
+    require_guard()
     with _ending_on_sigterm(), tempfile.TemporaryDirectory() as scratch, CellsView(console, len(cells)) as view:
         return _Pool(cells, options, min(jobs, len(cells)), nproc, Path(scratch), view, ended).run()
 
@@ -138,7 +139,8 @@ class _Pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with own_modules():
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()

@@ -22,7 +22,7 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.files import write_whole
 from bench.pages.costs import cost_lines
-from bench.pages.markdown import folded, markdown_table
+from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, places, short_method, short_name
 
 REPORTED, CLAIMS = "reported.csv", "claims.csv"
@@ -181,7 +181,7 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
         lines += cost_lines(board)
     if board.declined:
         lines += ["Not run, because the method declined:", ""]
-        lines += [f"- {r.row[2]} on {r.row[0]} ({r.row[1]}): {r.incompatible}" for r in board.declined]
+        lines += [f"- {r.row[2]} on {r.row[0]} ({r.row[1]}): {sentence(r.incompatible)}" for r in board.declined]
         lines.append("")
     return lines
 

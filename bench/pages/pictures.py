@@ -32,6 +32,7 @@ INK = "#767676"
 COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may have two dollar signs
     "svg.hashsalt": "bench",
     "font.family": "sans-serif",
     "font.size": 10,

@@ -48,7 +48,8 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
         return [], faults
     copied = []
     for result in results:
-        place = target / result.document["dataset"]["name"] / "results" / result.cell["task"] / result.folder.name
+        home = target / result.document["dataset"]["name"] / "results" / result.cell["task"]
+        place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
         document = dict(result.document)
         if result.incompatible is None:
             tables = {fold: truth.fold(result, fold) for fold in result.predictions}
@@ -128,7 +129,11 @@ def _plain(value: Any) -> Any:
 
 def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
     """Metrics must follow from the predictions and the dataset's labels."""
-    if result.incompatible is not None or result.document["stage"] != "test":
+    if result.document["stage"] != "test":
+        return
+    if result.incompatible is not None:
+        if truth.at_hand and truth.fold(result, TEST_FOLD) is None:
+            yield _of_other_data(result)
         return
     folds = sorted(result.predictions)
     if TEST_FOLD not in folds or {f"fold_{fold}" for fold in folds} != set(result.document["metrics"]):
@@ -140,15 +145,19 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
     for fold in folds:
         table = truth.fold(result, fold)
         if table is None:
-            yield (
-                f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
-                f"{result.document['dataset']['name']} is not that of the dataset at hand"
-            )
+            yield _of_other_data(result)
             return
         said, found = _plain(result.document["metrics"][f"fold_{fold}"]), _plain(_scored_anew(result, fold, table))
         for where, recorded, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
             yield f"{where} is said to be {recorded}, from the predictions it is {computed}"
             break
+
+
+def _of_other_data(result: Result) -> str:
+    return (
+        f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
+        f"{result.document['dataset']['name']} is not that of the dataset at hand"
+    )
 
 
 def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
