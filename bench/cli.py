@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.console.surroundings import fault_of_output, settle
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
@@ -712,10 +713,21 @@ UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionEr
 """What a path raises that cannot be what it was named for."""
 
 
-def main() -> None:
-    """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
+def _run_app() -> None:
+    """Run it; where the output cannot be written, as on a full disk, that is said after the work."""
     try:
         app()
+    finally:
+        if fault := fault_of_output():
+            err.print(f"error: cannot write to the standard output: {fault}", style="red", soft_wrap=True)
+            raise SystemExit(2)
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
+    settle()
+    try:
+        _run_app()
     except (BenchError, *UNUSABLE) as error:
         if isinstance(error, UNUSABLE) and not _is_own(error.filename):
             raise

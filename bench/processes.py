@@ -43,8 +43,9 @@ def require_guard() -> None:
     """Raises BenchError in a script that processes started now would run once more, from its first line on."""
     main = sys.modules["__main__"]
     if getattr(multiprocessing.current_process(), "_inheriting", False) or _is_run_again(main):
+        script = getattr(main, "__file__", "this script")
         raise BenchError(
-            f"{getattr(main, '__file__', 'this script')} starts processes, and each of them would run the script again: "
+            f"{script} starts processes, and each of them would run the script again: "
             'put what it does below `if __name__ == "__main__":`'
         )
 
