@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from bench.data.tasks import find_task
 from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import normalize
+from bench.results.document import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,10 @@ class Cell:
 
     def command(self) -> str:
         """Return the command line that runs this cell, without `--data`."""
-        words = ["bench run", f"--task {self.task}", f"--arch {_quoted(self.arch)}", f"--method {_quoted(self.method)}"]
-        words += [f"--init {_quoted(self.init)}"] if self.init else []
+        words = ["bench run", f"--task {self.task}", f"--arch {quoted(self.arch)}", f"--method {quoted(self.method)}"]
+        words += [f"--init {quoted(self.init)}"] if self.init else []
         words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
-        words += [f"--manifest {_quoted(self.manifest)}"] if self.manifest is not None else []
+        words += [f"--manifest {quoted(self.manifest)}"] if self.manifest is not None else []
         words += [f"--seed {self.seed}"] if self.seed else []
         words += [f"--source-rate {self.source_rate}"] if self.source_rate else []
         words += [f"--precision {self.precision}"] if self.precision != "auto" else []
@@ -62,9 +61,3 @@ class Cell:
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
-
-
-def _quoted(word: object) -> str:
-    """Quote a word for the shell; with double quotes if possible, since references contain single ones."""
-    text = str(word)
-    return shlex.quote(text) if re.search(r'["$`\\!]', text) or shlex.quote(text) == text else f'"{text}"'

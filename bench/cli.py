@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.console.surroundings import fault_of_output, settle
+from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
+from bench.files import write_whole
 
 app = typer.Typer(
     help="Which way of adapting an ECG foundation model is best? Runs, scores and compares them on PTB-XL.",
@@ -465,7 +470,7 @@ def predict(
         _note(line)
     if target:
         try:
-            target.write_text(text, encoding="utf-8")
+            write_whole(target, text)
         except OSError as error:
             raise BenchError(f"cannot write {target}: {error.strerror}") from None
     else:
@@ -521,7 +526,11 @@ def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
     from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
-    out.print(f"wrote {folder}; next: pip install -e {folder} && bench check {name}", markup=False, highlight=False)
+    out.print(
+        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {name}",
+        markup=False,
+        highlight=False,
+    )
 
 
 @data_app.command()
@@ -686,20 +695,47 @@ def _print(document: Any, table: Table, as_json: bool) -> None:
         out.print(table)
 
 
+def _is_own(path: object) -> bool:
+    """Whether a path is one that the command was given or uses unasked, or lies above or below such a one."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return False
+    given = [word for argument in sys.argv[1:] for word in (argument, argument.partition("=")[2]) if word]
+    places = [*given, DATA, RUNS, BOARDS, os.environ.get("BENCH_DATA") or DATA, cache_folder()]
+    named = Path(os.fsdecode(path)).absolute()
+    return any(named.is_relative_to(place) or place.is_relative_to(named) for place in map(_absolute, places))
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100, which leaves `..` in
+
+
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What a path raises that cannot be what it was named for."""
 
 
-def main() -> None:
-    """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
+def _run_app() -> None:
+    """Run it; where the output cannot be written, as on a full disk, that is said after the work."""
     try:
         app()
+    finally:
+        if fault := fault_of_output():
+            err.print(f"error: cannot write to the standard output: {fault}", style="red", soft_wrap=True)
+            raise SystemExit(2)
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
+    settle()
+    try:
+        _run_app()
     except (BenchError, *UNUSABLE) as error:
+        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
+            raise
         line = " ".join(str(error).split())
         if isinstance(error, UNUSABLE):
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
-            Path(file).write_text(line, encoding="utf-8")
+            write_whole(Path(file), line)
         else:
             err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None

@@ -27,6 +27,7 @@ from bench.evaluation.predictions import Predictions
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import make
+from bench.results.document import require_printable
 from bench.results.result import Result
 from bench.results.run_folder import RunFolder
 from bench.training.batch_norm import share_batch_norm
@@ -88,6 +89,7 @@ def execute(cell: Cell, options: Options) -> Result:
         model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)
+        require_printable({**plan, "stage": options.stage, "incompatible": None})
         folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
         if not options.overwrite and (finished := folder.finished()):
             return finished

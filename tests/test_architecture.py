@@ -27,7 +27,7 @@ MAY_KNOW = {
 ROOMS = (*MAY_KNOW, "registry", "launch")
 WITHOUT_TORCH = ("data", "demo", "evaluation", "results", "boards", "pages", "console")
 NAMES = ("bench.registry.reference", "bench.registry.registry", "bench.registry.source")
-DOORS = {"bench", "bench.errors", *NAMES}
+DOORS = {"bench", "bench.errors", "bench.files", "bench.processes", *NAMES}
 
 
 def name_of(file: Path) -> str:
@@ -136,6 +136,71 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
                 places.append(name_of(file))
 
     assert sorted(places) == ["bench.registry.conformance", "bench.registry.registry"]
+
+
+MAY_WRITE = {
+    "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
+    "bench.data.download": {"open(?)"},  # what broke off is gone on with
+    "bench.data.prepared": {
+        'open("r+b")',
+        "open_memmap",
+    },  # readers fill the signals, in a folder that is not whole yet
+    "bench.launch.workers": {"open", "write_text"},  # what a worker prints; /proc/self/clear_refs
+}
+"""Module -> what it does beside bench.files."""
+
+
+def writes(file: Path) -> Iterator[str]:
+    """The calls of a file that write to disk, rename or replace, apart from those to streams that it has opened."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+            continue
+        of = node.func.value if isinstance(node.func, ast.Attribute) else None
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        module = of.id if isinstance(of, ast.Name) else ""
+        to_stream = any(isinstance(one, ast.Name) and one.id in ("stream", "picture", "buffer") for one in node.args)
+        if name == "open" and module == "os":
+            yield "open"
+        elif name == "open" and module not in ("wave", "Image"):
+            mode = [*node.args[0 if of else 1 :], *(word.value for word in node.keywords if word.arg == "mode")]
+            if mode and not isinstance(mode[0], ast.Constant):
+                yield "open(?)"
+            elif mode and set(str(mode[0].value)) & set("wax+"):  # type: ignore[attr-defined]
+                yield f'open("{mode[0].value}")'  # type: ignore[attr-defined]
+        elif (
+            name in ("write_text", "write_bytes", "rename", "renames", "open_memmap", "mkstemp", "NamedTemporaryFile")
+            or (name == "replace" and len(node.args) == 1 and not node.keywords and module != "dataclasses")
+            or (module == "os" and name in ("replace", "rename", "link"))
+            or (module == "shutil" and name in ("move", "copy", "copy2", "copyfile", "copytree"))
+        ):
+            yield name
+        elif name in ("save", "savez", "savez_compressed", "savetxt", "savefig", "tofile") and of and not to_stream:
+            if module in ("torch", "np") or name == "savefig":
+                yield name
+        elif name == "to_csv" and node.args:
+            yield name
+
+
+def test_files_are_written_and_renamed_in_one_place() -> None:
+    found = {name_of(file): set(writes(file)) for file in BENCH if name_of(file) != "bench.files"}
+    beside = {name: kinds - MAY_WRITE.get(name, set()) for name, kinds in found.items()}
+
+    assert not {name: kinds for name, kinds in beside.items() if kinds}
+    assert not {name: kinds - found[name] for name, kinds in MAY_WRITE.items() if kinds - found[name]}
+
+
+def test_writing_is_noticed(tmp_path: Path) -> None:
+    lines = [
+        'path.write_text("x")', 'path.write_bytes(b"x")', 'open(path, "w")', 'path.open("wb")', 'path.open(mode="a")',
+        "path.open(mode)", "os.replace(a, b)", "path.rename(b)", "path.replace(b)", "shutil.copyfile(a, b)",
+        "np.save(path, x)", "torch.save(x, path)", 'figure.savefig(path, format="svg")', "frame.to_csv(path)",
+    ]  # fmt: skip
+    for line in lines:
+        (tmp_path / "a.py").write_text(line)
+        assert list(writes(tmp_path / "a.py")), line
+    for line in ('text.replace("a", "b")', "path.open()", 'path.open("rb")', "np.save(stream, x)", "frame.to_csv()"):
+        (tmp_path / "a.py").write_text(line)
+        assert not list(writes(tmp_path / "a.py")), line
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

@@ -96,7 +96,7 @@ def test_nothing_readable_means_from_the_start(tmp_path: Path) -> None:
 
 def test_a_write_that_was_killed_is_never_seen(tmp_path: Path) -> None:
     checkpoints(tmp_path).save(state(1))
-    (tmp_path / ".checkpoint-0002.part").write_bytes(b"half")
+    (tmp_path / ".checkpoint-0002.pt.0123abcd.part").write_bytes(b"half")
 
     found = checkpoints(tmp_path).newest()
     assert found is not None and found["epoch"] == 1

@@ -8,6 +8,7 @@ compared models err together. `make simulations` measures and writes leaderboard
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import math
 import sys
@@ -28,6 +29,7 @@ from bench.evaluation.bootstrap import Draws, Interval, draw, resample, summariz
 from bench.evaluation.compare import holm
 from bench.evaluation.metrics import Floats
 from bench.evaluation.placements import summarize_all_labels
+from bench.files import write_whole
 
 SIMULATIONS = "simulations.csv"
 ALL_LABELS = "coverage, all labels, macro AUROC"
@@ -203,15 +205,15 @@ def simulate(data: Path, scale: float = 1.0) -> Iterator[Rate]:
 def main(data: Path, folder: Path, scale: float = 1.0) -> None:
     """Write <folder>/simulations.csv, each row as soon as it is known, and print it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / SIMULATIONS).open("w", encoding="utf-8", newline="") as stream:
-        names = [one.name for one in fields(Rate)]
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(names)
-        for found in simulate(data, scale):
-            row = [getattr(found, name) for name in names]
-            writer.writerow(row)
-            stream.flush()
-            print(*row, sep=" | ", flush=True)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    names = [one.name for one in fields(Rate)]
+    writer.writerow(names)
+    for found in simulate(data, scale):
+        row = [getattr(found, name) for name in names]
+        writer.writerow(row)
+        write_whole(folder / SIMULATIONS, table.getvalue())
+        print(*row, sep=" | ", flush=True)
 
 
 if __name__ == "__main__":

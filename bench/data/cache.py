@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return $BENCH_CACHE, or ~/.cache/ptbxl-bench."""
-    return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "ptbxl-bench")
+    """Return $BENCH_CACHE, or ~/.cache/ptbxl-bench; below the temporary folder where there is no home."""
+    if named := os.environ.get("BENCH_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "ptbxl-bench"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"ptbxl-bench-{os.getuid()}"

@@ -33,6 +33,7 @@ import bench
 from bench.data.checksums import SUMS, parse_sums
 from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE
 from bench.errors import DataError
+from bench.files import move, write_whole
 
 T = TypeVar("T")
 MIRRORS = {
@@ -167,7 +168,7 @@ def download(
                 progress(num_done, num_all, tally.num_bytes / max(time.monotonic() - began, 1e-3))
 
         _in_parallel(fetch, [name for name in lacking if name not in tables], stop)
-        _write_whole(folder / SUMS, text.encode())
+        write_whole(folder / SUMS, text.encode())
         for name in tables:
             if name in lacking:
                 fetch(name)
@@ -281,12 +282,6 @@ def _in_parallel(fetch: Callable[[str], None], names: Sequence[str], stop: threa
             raise
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
-
-
 class _Connection:
     """A connection to one host at a time, kept open between files; for one thread."""
 
@@ -313,7 +308,7 @@ class _Connection:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         self._tried(url, lambda: self._attempt(url, part, sha256))
-        part.replace(target)
+        move(part, target)
 
     def _attempt(self, url: str, part: Path, sha256: str) -> None:
         start = part.stat().st_size if part.exists() else 0

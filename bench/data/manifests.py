@@ -22,6 +22,7 @@ from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
+from bench.files import write_whole
 
 SCHEMA = 1
 FOLDS = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
@@ -84,12 +85,9 @@ def manifest_text(described: Mapping[str, Any], ending: str) -> str:
 def write_manifest(described: Mapping[str, Any], path: Path) -> None:
     """Write a manifest, JSON or CSV by the ending of `path`, whole or not at all."""
     text = manifest_text(described, path.suffix)
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror}") from None
 
 

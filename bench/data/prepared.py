@@ -13,11 +13,9 @@ import hashlib
 import io
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +28,7 @@ from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import read_waveform
 from bench.errors import DataError
+from bench.files import whole_folder, write_into
 
 FORMAT = 1
 """Rises when the files of a cache entry change their meaning."""
@@ -204,7 +203,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         length = round(records.seconds * spec.rate)
     else:
         length = prepare_record(*read_waveform(paths[0], spec.leads), spec).shape[1]
-    with _temporary_folder(entry) as folder:
+    with whole_folder(entry) as folder:
         target = folder / "signals.npy"
         np.lib.format.open_memmap(
             target, mode="w+", dtype=np.int16, shape=(len(paths), len(spec.leads), length)
@@ -240,7 +239,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             "scaling": asdict(_fit_scaling(records, spec, fact)),
             "findings": {name: records.ecg_id[mask].tolist() for name, mask in odd.items() if mask.any()},
         }
-        (folder / "about.json").write_text(json.dumps(about))
+        write_into(folder, "about.json", json.dumps(about))
         with target.open("rb") as file:  # or a power cut could leave a renamed entry with zeros in it
             os.fsync(file.fileno())
 
@@ -249,7 +248,7 @@ def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
     """np.save, but a full disk is an OSError with its errno: NumPy's own has none."""
     buffer = io.BytesIO()
     np.save(buffer, array)
-    path.write_bytes(buffer.getvalue())
+    write_into(path.parent, path.name, buffer.getvalue())
 
 
 _FACTS = ("scale", "num", "sum", "sum_of_squares", "nan", "zero", "flat")
@@ -324,21 +323,3 @@ def _allocate(path: Path, num_bytes: int) -> None:
             file.seek(size - num_bytes)
             for at in range(0, num_bytes, 2**24):
                 file.write(bytes(min(2**24, num_bytes - at)))
-
-
-@contextlib.contextmanager
-def _temporary_folder(final: Path) -> Iterator[Path]:
-    """A folder beside `final` that takes its name when the block ends well, and is removed otherwise.
-
-    What a killed process left is removed too: whoever comes here holds the lock, so nobody writes it any more.
-    """
-    for left in final.parent.glob(f".{final.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = final.with_name(f".{final.name}.{uuid4().hex[:8]}")
-    try:
-        folder.mkdir()
-        yield folder
-        folder.rename(final)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

@@ -22,6 +22,7 @@ from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
+from bench.files import write_whole
 from bench.registry.registry import registry
 
 MM_PER_S, MM_PER_MV, MM_PER_INCH = 25.0, 10.0, 25.4
@@ -149,12 +150,7 @@ def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
     content = picture.getvalue()
     if kind == "svg":
         content = _in_millimetres(content, WIDTH_MM, height)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def _in_millimetres(svg: bytes, width: float, height: float) -> bytes:

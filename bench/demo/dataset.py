@@ -21,12 +21,11 @@ from __future__ import annotations
 import ast
 import csv
 import hashlib
-import shutil
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 
 from bench.demo.signals import LEADS, Noise, at_rate, synthesise, twelve_leads
 from bench.errors import DataError
+from bench.files import whole_folder, write_into
 
 COLUMNS = (
     "ecg_id", "patient_id", "age", "sex", "height", "weight", "nurse", "site", "device", "recording_date", "report",
@@ -385,29 +385,30 @@ def _axis_name(degrees: float) -> str:
 def _write_record(stem: Path, leads: NDArray[np.float64], rate_hz: int) -> None:
     """Write leads [12, time] in mV to stem.dat and stem.hea: WFDB format 16, 1000 ADU/mV."""
     samples = np.clip(np.rint(leads * GAIN_ADU_PER_MV), -32767, 32767).astype("<i2")
-    stem.with_name(stem.name + ".dat").write_bytes(np.ascontiguousarray(samples.T).tobytes())
+    write_into(stem.parent, stem.name + ".dat", np.ascontiguousarray(samples.T).tobytes())
     checksums = samples.sum(axis=1, dtype=np.int64) % 65536
     lines = [f"{stem.name} {len(LEADS)} {rate_hz} {samples.shape[1]}"]
     for lead, initial, checksum in zip(LEADS, samples[:, 0], checksums, strict=True):
         lines.append(f"{stem.name}.dat 16 {GAIN_ADU_PER_MV}.0(0)/mV 16 0 {initial} {checksum} 0 {lead}")
-    stem.with_name(stem.name + ".hea").write_text("\n".join(lines) + "\n")
+    write_into(stem.parent, stem.name + ".hea", "\n".join(lines) + "\n")
 
 
 def _write_statements(path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(STATEMENT_COLUMNS)
-        for s in STATEMENTS.values():
-            flags = ["1.0" if flag else "" for flag in (s.diagnostic, s.form, s.rhythm)]
-            text = [s.diagnostic_class, s.diagnostic_subclass, "", s.description, "", "", "", ""]
-            writer.writerow([s.code, s.description, *flags, *text])
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(STATEMENT_COLUMNS)
+    for s in STATEMENTS.values():
+        flags = ["1.0" if flag else "" for flag in (s.diagnostic, s.form, s.rhythm)]
+        text = [s.diagnostic_class, s.diagnostic_subclass, "", s.description, "", "", "", ""]
+        writer.writerow([s.code, s.description, *flags, *text])
+    write_into(path.parent, path.name, table.getvalue())
 
 
 def _write_checksums(folder: Path) -> None:
     """Write SHA256SUMS.txt in PhysioNet's form: lines of digest, space and path, sorted by path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.relative_to(folder).as_posix()}\n" for p in paths]
-    (folder / "SHA256SUMS.txt").write_text("".join(lines))
+    write_into(folder, "SHA256SUMS.txt", "".join(lines))
 
 
 def _vacant(folder: Path) -> None:
@@ -437,15 +438,11 @@ def write_demo(
         raise DataError(f"PTB-XL has records at 100 and 500 Hz, not at {', '.join(map(str, rates)) or 'none'}")
     folder = Path(folder).absolute()
     _vacant(folder)
-    partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
     try:
-        partial.mkdir(parents=True)
-        _write_set(partial, num_records, seed, rates, progress)
-        partial.rename(folder)
+        with whole_folder(folder) as part:
+            _write_set(part, num_records, seed, rates, progress)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}; nothing was left there") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_set(
@@ -470,7 +467,8 @@ def _write_set(
         if progress is not None:
             progress(r + 1)
     rows["heart_axis"] = axes
-    rows.to_csv(folder / "ptbxl_database.csv", columns=list(COLUMNS), index=False, lineterminator="\n")
+    table = rows.to_csv(columns=list(COLUMNS), index=False, lineterminator="\n")
+    write_into(folder, "ptbxl_database.csv", table)
     _write_statements(folder / "scp_statements.csv")
     _write_checksums(folder)
 
@@ -500,17 +498,13 @@ def halve(folder: Path) -> tuple[Path, Path]:
         raise DataError(f"{table}: fold {small[0]} has one patient and cannot be halved; write more records")
     side = rows["patient_id"].map(dict(zip(ordered["patient_id"], turn, strict=True)))
     for k, half in enumerate(halves):
-        partial = folder / f".{half.name}.{uuid4().hex[:8]}.partial"
         try:
-            partial.mkdir()
-            rows[side == k].to_csv(partial / "ptbxl_database.csv", index=False, lineterminator="\n")
-            shutil.copyfile(folder / "scp_statements.csv", partial / "scp_statements.csv")
-            for records in ("records100", "records500"):
-                if (folder / records).is_dir():
-                    (partial / records).symlink_to(Path("..") / records, target_is_directory=True)
-            partial.rename(half)
+            with whole_folder(half) as part:
+                write_into(part, "ptbxl_database.csv", rows[side == k].to_csv(index=False, lineterminator="\n"))
+                write_into(part, "scp_statements.csv", (folder / "scp_statements.csv").read_bytes())
+                for records in ("records100", "records500"):
+                    if (folder / records).is_dir():
+                        (part / records).symlink_to(Path("..") / records, target_is_directory=True)
         except OSError as error:
             raise DataError(f"cannot write {half}: {error.strerror}; nothing was left there") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return halves

@@ -20,6 +20,7 @@ from submitit.core.utils import FailedJobError
 from bench.cell import Cell
 from bench.errors import BenchError, Busy
 from bench.execute import Options
+from bench.files import write_whole
 from bench.launch.torchrun import Node, run_on_ranks
 from bench.launch.workers import failure_path
 from bench.results.failures import Failure
@@ -125,6 +126,7 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
         srun_args=[f"--cpus-per-task={settings.cpus}"],  # which srun has not taken from the job since SLURM 22.05
         gpus_per_node=settings.gpus or None,
         array_parallelism=settings.at_once,
+        setup=["export PYTHONSAFEPATH=1"],  # a job imports no module of the folder that it was submitted from
         signal_delay_s=min(WARNING, 30 * settings.minutes),
         additional_parameters={"requeue": True, **settings.others},
     )
@@ -142,7 +144,7 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
     ids = [job.job_id for job in jobs]
     # within the runs folder: the next sweep may name it by another path
     known = {job: str(path.relative_to(options.runs)) for job, path in zip(ids, failures, strict=True)}
-    (folder / f"{ids[0].partition('_')[0]}.json").write_text(json.dumps(known, indent=1), encoding="utf-8")
+    write_whole(folder / f"{ids[0].partition('_')[0]}.json", json.dumps(known, indent=1))
     return ids
 
 

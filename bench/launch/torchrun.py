@@ -17,6 +17,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bench.errors import ERROR_FILE, BenchError
+from bench.processes import own_modules
 
 NODE_TIMEOUT = 600
 """Seconds within which all machines of a run must have started."""
@@ -46,7 +47,7 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
         said = Path(folder) / "error"
         os.environ[ERROR_FILE] = str(said)
         try:
-            launch_ranks(num_ranks, sys.executable, ("-m", "bench", *arguments), node)
+            launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node)
         except ChildFailedError:
             if said.exists():
                 raise BenchError(said.read_text(encoding="utf-8")) from None
@@ -79,4 +80,5 @@ def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Se
         rdzv_configs={"is_host": node.number == 0, "timeout": NODE_TIMEOUT},
         max_restarts=0,
     )
-    elastic_launch(config, entry)(*arguments)
+    with own_modules():
+        elastic_launch(config, entry)(*arguments)

@@ -26,6 +26,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
+from bench.processes import end_with_parent, own_modules, require_guard
 from bench.results.failures import FAILED, Failure
 from bench.results.result import OF_VAL, Result, load_result
 
@@ -74,6 +75,7 @@ def run_cells(
     """
     if not cells:
         return []
+    require_guard()
     with _ending_on_sigterm(), tempfile.TemporaryDirectory() as scratch, CellsView(console, len(cells)) as view:
         return _Pool(cells, options, min(jobs, len(cells)), nproc, Path(scratch), view, ended).run()
 
@@ -137,7 +139,8 @@ class _Pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with own_modules():
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
@@ -301,7 +304,7 @@ def serve(pipe: Connection, said: Path, share: Share) -> None:
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     faulthandler.enable()
-    _end_with_parent()
+    end_with_parent(GRACE)
     if share.cores:
         os.sched_setaffinity(0, share.cores)
         os.environ.setdefault("OMP_NUM_THREADS", str(len(share.cores)))
@@ -364,16 +367,3 @@ def _forget_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # Linux alone has this
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _end_with_parent() -> None:
-    """A worker whose sweep was killed ends too, and with it the ranks that it started."""
-
-    def watch() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(GRACE)
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.boards.rows import Board
 from bench.boards.truth import Truth
 from bench.evaluation.metrics import Reliability
+from bench.files import write_whole
 from bench.pages import pictures as plots
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.ledger import ledger
@@ -93,5 +94,5 @@ def _drawn(group: Sequence[Board]) -> list[Board]:
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path

@@ -21,6 +21,11 @@ def cells_of(line: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 
+def sentence(text: str | None) -> str:
+    """Free text on one line, in which nothing is HTML or a link."""
+    return re.sub(r"\](?=[(\[])", r"\\]", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join((text or "").split())))
+
+
 def folded(title: str, lines: Sequence[str]) -> list[str]:
     """Lines that a reader opens; the last of them is empty."""
     return [f"<details><summary>{title}</summary>", "", *lines, "</details>", ""]

@@ -20,8 +20,9 @@ from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.files import write_whole
 from bench.pages.costs import cost_lines
-from bench.pages.markdown import folded, markdown_table
+from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, places, short_method, short_name
 
 REPORTED, CLAIMS = "reported.csv", "claims.csv"
@@ -180,7 +181,7 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
         lines += cost_lines(board)
     if board.declined:
         lines += ["Not run, because the method declined:", ""]
-        lines += [f"- {r.row[2]} on {r.row[0]} ({r.row[1]}): {r.incompatible}" for r in board.declined]
+        lines += [f"- {r.row[2]} on {r.row[0]} ({r.row[1]}): {sentence(r.incompatible)}" for r in board.declined]
         lines.append("")
     return lines
 
@@ -471,7 +472,7 @@ def write_pages(
         path = folder / dataset / f"{task}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = links.get((dataset, task), ()), overviews.get((dataset, task), "")
-        path.write_text(page(group, around, pictures, *beside), encoding="utf-8")
+        write_whole(path, page(group, around, pictures, *beside))
         written.append(path)
         num_rows = sum(len(board.rows) for board in group)
         link = f"[{task}]({dataset}/{task}.md)"
@@ -488,5 +489,5 @@ def write_pages(
     index += markdown_table(head, entries, left=4) if entries else []
     path = folder / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(index), encoding="utf-8")
+    write_whole(path, "\n".join(index))
     return [*written, path]

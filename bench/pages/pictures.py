@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections import defaultdict
@@ -22,6 +23,7 @@ from bench.boards.comparisons import label_differences as label_differences_of
 from bench.boards.comparisons import paired_runs
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.metrics import Reliability
+from bench.files import write_whole
 from bench.pages.costs import leaves_out_features, minutes
 from bench.pages.names import numbered, short_name
 
@@ -30,6 +32,7 @@ INK = "#767676"
 COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may have two dollar signs
     "svg.hashsalt": "bench",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -68,8 +71,10 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
         yield axes
         if handles := axes.get_legend_handles_labels()[0]:
             figure.legend(loc="outside lower center", ncols=1 if len(handles) < 3 else 2, fontsize=9)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        picture = io.BytesIO()
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getvalue())
 
 
 def telling(rows: Sequence[Row]) -> Sequence[Row]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import score_fold
+from bench.files import whole_folder, write_into
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
 from bench.pages.page import page, plan_in
@@ -25,7 +25,7 @@ from bench.registry.reference import Reference
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import identity
-from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result, find_results, load_result
+from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result, find_results, find_runs, load_result
 
 TOLERANCE = 1e-6
 """By which a number may differ from the one computed anew: machines add in different orders."""
@@ -48,15 +48,17 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
         return [], faults
     copied = []
     for result in results:
-        place = target / result.document["dataset"]["name"] / "results" / result.cell["task"] / result.folder.name
-        place.mkdir(parents=True, exist_ok=True)
+        home = target / result.document["dataset"]["name"] / "results" / result.cell["task"]
+        place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
         document = dict(result.document)
         if result.incompatible is None:
-            shutil.copyfile(result.folder / PREDICTIONS, place / PREDICTIONS)
             tables = {fold: truth.fold(result, fold) for fold in result.predictions}
             document["metrics"] = {f"fold_{f}": _scored_anew(result, f, table) for f, table in tables.items() if table}
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        (place / RESULT).write_text(text + "\n", encoding="utf-8")
+        with whole_folder(place) as part:
+            write_into(part, RESULT, text + "\n")
+            if result.incompatible is None:
+                write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
         copied.append(place)
     return copied, []
 
@@ -127,7 +129,11 @@ def _plain(value: Any) -> Any:
 
 def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
     """Metrics must follow from the predictions and the dataset's labels."""
-    if result.incompatible is not None or result.document["stage"] != "test":
+    if result.document["stage"] != "test":
+        return
+    if result.incompatible is not None:
+        if truth.at_hand and truth.fold(result, TEST_FOLD) is None:
+            yield _of_other_data(result)
         return
     folds = sorted(result.predictions)
     if TEST_FOLD not in folds or {f"fold_{fold}" for fold in folds} != set(result.document["metrics"]):
@@ -139,15 +145,19 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
     for fold in folds:
         table = truth.fold(result, fold)
         if table is None:
-            yield (
-                f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
-                f"{result.document['dataset']['name']} is not that of the dataset at hand"
-            )
+            yield _of_other_data(result)
             return
         said, found = _plain(result.document["metrics"][f"fold_{fold}"]), _plain(_scored_anew(result, fold, table))
         for where, recorded, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
             yield f"{where} is said to be {recorded}, from the predictions it is {computed}"
             break
+
+
+def _of_other_data(result: Result) -> str:
+    return (
+        f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
+        f"{result.document['dataset']['name']} is not that of the dataset at hand"
+    )
 
 
 def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
@@ -180,7 +190,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
 
     Without the dataset, pages are checked against what the results say of themselves only.
     """
-    results, faults = _judged([path.parent for path in sorted(folder.rglob(RESULT))], truth)
+    results, faults = _judged(find_runs(folder), truth)
     if not results and not faults:
         return [f"{folder}: no published result"]
     if faults:

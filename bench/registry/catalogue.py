@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import bench
 from bench.data.cache import cache_folder
+from bench.files import write_whole
 from bench.registry.registry import Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
@@ -95,14 +95,9 @@ def _state() -> str:
 
 def _keep(file: Path, text: str) -> None:
     """Write it whole or not at all; where the cache cannot be written, the next listing just takes longer."""
-    part = file.with_name(f".{file.name}.{uuid4().hex[:8]}")
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        write_whole(file, text)
 
 
 def _facts(plugin: Plugin) -> dict[str, Any]:

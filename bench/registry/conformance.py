@@ -21,6 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from bench.errors import BenchError, CheckpointError, Incompatible
 from bench.execute import make_backbone, make_method
+from bench.files import whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, make, registry
@@ -355,14 +356,15 @@ def _rank_step(reference: str, target: Path, fault: Path) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # there may be one GPU for the two, and the model is not on it
     tried = Reference.parse(reference)
     if found := _fault("backbone", tried, lambda: _save_step(tried, target)):
-        fault.write_text(found, encoding="utf-8")
+        write_whole(fault, found)
         raise SystemExit(1)
 
 
 def _save_step(reference: Reference, target: Path) -> None:
     gradients = _trained_step(reference)
     if os.environ["RANK"] == "0":
-        torch.save(gradients, target)
+        with whole_file(target) as stream:
+            torch.save(gradients, stream)
 
 
 def _declares(reference: Reference) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import BenchError
+from bench.files import whole_folder, write_into
 from bench.registry.registry import registry
 
 PYPROJECT = """\
@@ -125,8 +126,8 @@ def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -
     if meant or re.search(rf"\b{class_name}\b", template):
         raise BenchError(f"{name!r} has a meaning in Python or in the package to be written; choose another name")
     words = {"name": name, "module": module, "class_name": class_name, "kind": kind}
-    folder.mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(**words))
-    (folder / f"{module}.py").write_text(template.format(**words))
-    (folder / f"test_{module}.py").write_text(TEST.format(**words))
+    with whole_folder(folder) as part:
+        write_into(part, "pyproject.toml", PYPROJECT.format(**words))
+        write_into(part, f"{module}.py", template.format(**words))
+        write_into(part, f"test_{module}.py", TEST.format(**words))
     return folder

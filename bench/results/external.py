@@ -27,6 +27,7 @@ from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
+from bench.results.document import require_printable
 from bench.results.result import EXTERNAL, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 
@@ -110,6 +111,7 @@ def score_external(
         test = folds[TEST_FOLD]
         document["compat"] = {"strodthoff2020": strodthoff2020(test.y_true, predictions[TEST_FOLD].logits, test.ecg_id)}
     document["digest"] = external_digest(document, predictions)
+    require_printable(document)
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     at = f"-{fraction:g}-draw{draw}" if fraction < 1 else ""
     stem = f"{folder}-{EXTERNAL}{at}-seed{seed}-"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.files import write_whole
 
 FAILED = ".failed"
 
@@ -33,10 +34,8 @@ class Failure:
         """Put it on disk, whole or not at all."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}")
             head = "".join(f"{key}: {getattr(self, key)}\n" for key in HEAD)
-            temporary.write_text(f"{head}\n{self.details}", encoding="utf-8")
-            temporary.replace(path)
+            write_whole(path, f"{head}\n{self.details}")
         except OSError as error:
             raise BenchError(f"cannot write {path}: {error.strerror}; the cell failed: {self.reason}") from None
 

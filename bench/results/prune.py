@@ -13,10 +13,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DataError
+from bench.files import PART, move
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
 
-NAME = re.compile(r"\.?(?P<cell>[^.].*-[0-9a-f]{8}(-val)?)(?P<ending>|\.unfinished|\.old|\.lock|\.failed)")
+NAME = re.compile(
+    r"\.?(?P<cell>[^.].*-[0-9a-f]{8}(-val)?)"
+    r"(?P<ending>|\.unfinished|\.old|\.lock|\.failed)(?P<part>\.[0-9a-f]{8}\.part)?"
+)
 """What runs and sweeps leave beside each other, by the name of its cell; whatever is named otherwise is not ours."""
 KINDS = {
     "left over": "by runs that were killed while they ended",
@@ -86,7 +90,9 @@ def _things(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
             if not (match := NAME.fullmatch(name)):
                 continue
             path, final = parent / name, parent / match["cell"]
-            if match["ending"] == ".unfinished":
+            if match["part"]:
+                found[final].append(("left over", path))
+            elif match["ending"] == ".unfinished":
                 found[final].append(("unfinished", path))
             elif match["ending"] == ".lock":
                 found.setdefault(final, [])  # it takes no disk
@@ -94,9 +100,13 @@ def _things(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
                 found[final].append(("left over", path))
             elif not match["ending"] and (path / RESULT).is_file():
                 found[final] += [("weights", one) for one in path.glob("weights.pt")]
-                found[final] += [("left over", one) for one in path.glob("*checkpoint-*") if one.is_file()]
+                found[final] += [("left over", one) for one in path.iterdir() if _is_left_over(one)]
         folders[:] = [name for name in folders if not NAME.fullmatch(name)]
     return found
+
+
+def _is_left_over(path: Path) -> bool:
+    return path.is_file() and ("checkpoint-" in path.name or PART.fullmatch(path.name) is not None)
 
 
 def _remove(final: Path, paths: list[Path]) -> None:
@@ -106,7 +116,7 @@ def _remove(final: Path, paths: list[Path]) -> None:
     with contextlib.suppress(Timeout), FileLock(lock, blocking=False):
         for path in paths:
             if path.suffix == ".old" and not final.exists():
-                path.rename(final)  # killed between two renames: this is the cell's only result
+                move(path, final)  # killed between two renames: this is the cell's only result
             elif path.is_dir():
                 shutil.rmtree(path)
             else:

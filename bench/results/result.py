@@ -7,29 +7,21 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
+from bench.files import whole_file, write_whole
+from bench.results.document import UNPRINTABLE, faults, unsafe
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
-SECTIONS: Mapping[str, Sequence[str]] = {
-    "digest": (),
-    "stage": (),
-    "cell": ("task", "arch", "method", "fraction", "draw", "seed", "source_rate", "precision", "command"),
-    "dataset": ("name", "synthetic"),
-    "task": ("name", "fingerprint", "labels"),
-    "init": ("name",),
-    "incompatible": (),
-}
-"""What every result says, and what in each section; all that boards read of any result."""
 SCORED = ("metrics", "training", "signals")
 """What it says as well unless it is incompatible."""
 METRICS, HEAD = ',\n "metrics": ', 16384
@@ -115,6 +107,8 @@ class Result:
                 labels = tuple(str(label) for label in file["labels"])
                 if str(file["fingerprint"]) != self.fingerprint:
                     raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
+                if wrong := next(filter(UNPRINTABLE.search, labels), None):
+                    raise DataError(f"{path} has a label that is no text: {wrong[:40]!a}; {HELP}")
                 folds = [int(name.removeprefix("ecg_id_fold")) for name in file.files if name.startswith("ecg_id_")]
                 return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
         except FileNotFoundError:
@@ -145,9 +139,8 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
             for fold, scores in predictions.items():
                 arrays["labels"] = np.array(scores.labels)
                 arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
-            with (folder / PREDICTIONS).open("wb") as file:
-                np.savez_compressed(file, **arrays)
-                _to_disk(file)
+            with whole_file(folder / PREDICTIONS, fsync=True) as stream:
+                np.savez_compressed(stream, **arrays)
         _write_document(folder / RESULT, {"schema": SCHEMA, **document})
     except OSError as error:
         raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
@@ -155,23 +148,14 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
     text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        _to_disk(file)
-
-
-def _to_disk(file: IO[Any]) -> None:
-    """Or a power cut could leave a renamed folder with empty files in it."""
-    file.flush()
-    os.fsync(file.fileno())
+    write_whole(path, text + "\n", fsync=True)  # or a power cut could leave a renamed folder with empty files in it
 
 
 def record_search(result: Result, search: Mapping[str, Any]) -> None:
     """Say in a finished run's result what search its setting comes from. The digest does not depend on it."""
     before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
-    part = result.folder / f".{RESULT}.part"
-    _write_document(part, {**before, "search": search, "metrics": result.document["metrics"]})
-    part.replace(result.folder / RESULT)
+    whole = {**before, "search": search, "metrics": result.document["metrics"]}
+    _write_document(result.folder / RESULT, whole)
 
 
 def _finite(value: Any) -> Any:
@@ -198,17 +182,11 @@ def load_result(folder: Path) -> Result:
         raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
     if document["schema"] != SCHEMA:
         raise DataError(f"{path} has schema {document['schema']}; this version of bench reads schema {SCHEMA}")
-    missing = [name for name in SECTIONS if name not in document]
-    missing += [
-        f"{name}.{key}"
-        for name, keys in SECTIONS.items()
-        for key in keys
-        if name in document and (not isinstance(document[name], dict) or key not in document[name])
-    ]
+    wrong = list(faults(document)) or list(unsafe(document))
     if document.get("incompatible", "") is None:
-        missing += [name for name in SCORED if name not in document]
-    if missing:
-        raise DataError(f"{path} is not a result: it lacks {', '.join(missing)}; {HELP}")
+        wrong += [f"it lacks {name}" for name in SCORED if name not in document]
+    if wrong:
+        raise DataError(f"{path} is not a result: {'; '.join(wrong)}; {HELP}")
     return Result(folder, document)
 
 
@@ -225,7 +203,7 @@ def load_head(folder: Path) -> dict[str, Any]:
             if not metrics:
                 head, metrics, _ = (text + file.read()).partition(METRICS)
         document: dict[str, Any] = json.loads(head + "}" if metrics else head)
-        if document["schema"] == SCHEMA and document["cell"]["command"] and document["stage"]:
+        if document["schema"] == SCHEMA and not any(faults(document)) and not any(unsafe(document)):
             return document
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass

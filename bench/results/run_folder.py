@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, Busy
 from bench.evaluation.predictions import Predictions
+from bench.files import replace_folder
 from bench.results.result import OF_VAL, PREDICTIONS, RESULT, SCHEMA, UNFINISHED, Result, load_result, write_result
 
 LOCK_TIMEOUT = 0.2
@@ -73,12 +73,7 @@ class RunFolder:
         """Write the result, give the folder its final name, and drop what is not kept."""
         if self._is_main:
             write_result(self.path, document, predictions)
-            old = self.final.with_name(f".{self.final.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            with contextlib.suppress(FileNotFoundError):
-                self.final.rename(old)
-            self.path.rename(self.final)
-            shutil.rmtree(old, ignore_errors=True)
+            replace_folder(self.path, self.final)
             for path in self.final.iterdir():  # last: until the result has its name, a killed run needs its checkpoint
                 if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
                     path.unlink()

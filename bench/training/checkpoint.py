@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 import zipfile
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError
+from bench.files import remove_leftovers, whole_file
 
 KEPT = 2
 
@@ -72,19 +72,14 @@ class Checkpoints:
         if not self.writes:
             return
         self._number += 1
-        temporary = self.folder / f".checkpoint-{self._number:04d}.part"
         try:
-            with temporary.open("wb") as file:
-                torch.save({**state, "code": self.code, "run_seconds": self.run_seconds()}, file)
-                file.flush()
-                os.fsync(file.fileno())
+            with whole_file(self.folder / f"checkpoint-{self._number:04d}.pt", fsync=True) as stream:
+                torch.save({**state, "code": self.code, "run_seconds": self.run_seconds()}, stream)
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
             raise BenchError(
                 f"could not write a checkpoint to {self.folder} ({str(error).splitlines()[0]}); "
                 "free some space and give the same command again: it goes on from the last checkpoint"
             ) from None
-        temporary.replace(self.folder / f"checkpoint-{self._number:04d}.pt")
         good = [path for path in self._files() if path not in self._damaged]
         for path in [*self._damaged, *good[:-KEPT]]:
             path.unlink(missing_ok=True)
@@ -93,8 +88,9 @@ class Checkpoints:
 
     def remove(self) -> None:
         """The run is done."""
-        for path in [*self._files(), *self.folder.glob(".checkpoint-*.part")]:
+        for path in self._files():
             path.unlink()
+        remove_leftovers(self.folder)
 
 
 def _number_of(path: Path) -> int:

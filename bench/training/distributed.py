@@ -17,8 +17,8 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.data.pool import num_cores
 from bench.errors import BenchError
+from bench.processes import num_cores
 
 TIMEOUT = timedelta(hours=12)
 """How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""

@@ -27,6 +27,7 @@ import torch
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
 from bench.errors import DataError
+from bench.files import remove_leftovers, whole_file
 from bench.registry.source import code_hash
 from bench.training.model import Classifier
 from bench.training.precision import Precision
@@ -95,15 +96,9 @@ class FeatureCache:
         """Add features [record, feature] of records that `load` did not know, and what they took to compute."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"part-{uuid4().hex[:16]}.npz"
-        temporary = part.with_name(f".{part.name}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, ecg_id=ecg_id, features=features, seconds=seconds)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(part)
-        finally:
-            temporary.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
+        with whole_file(part, fsync=True) as stream:
+            np.savez(stream, ecg_id=ecg_id, features=features, seconds=seconds)
         self._make_room()
 
     def _make_room(self) -> None:

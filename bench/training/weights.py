@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import CheckpointError
+from bench.files import whole_file
 from bench.training.model import Backbone, Classifier, PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
@@ -113,9 +114,9 @@ def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> Non
     """Write the whole model's weights, with plain facts about where they come from."""
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     try:
-        torch.save({"state_dict": state, "about": dict(about)}, path)
+        with whole_file(path) as stream:
+            torch.save({"state_dict": state, "about": dict(about)}, stream)
     except (OSError, RuntimeError) as error:
-        path.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"could not write {path} ({reason}); free some space and give the command again"

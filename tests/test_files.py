@@ -1,0 +1,239 @@
+"""Files and folders that are whole or not there, also where their writer was killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.files import PART, remove_leftovers, replace_folder, whole_file, whole_folder, write_into, write_whole
+
+WRITE = """
+import resource, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+"""
+"""A process that the kernel kills in the middle of the first file of more than 1,000 bytes."""
+
+
+def killed_while(code: str, *arguments: object) -> None:
+    """Run code in a process that is killed when a file that it writes reaches 1,000 bytes."""
+    done = subprocess.run([sys.executable, "-c", WRITE + code, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGXFSZ, done.stderr
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_killed_writer_leaves_the_old_file_and_the_next_removes_what_it_left(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    write_whole(path, "old")
+    for _ in range(2):
+        killed_while("from bench.files import write_whole; write_whole(Path(sys.argv[1]), 'new' * 9000)", path)
+        assert path.read_text() == "old"
+        assert len(names(tmp_path)) == 2
+
+    write_whole(path, "new")
+
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["page.md"]
+
+
+def test_a_killed_writer_leaves_the_old_folder_and_the_next_removes_what_it_left(tmp_path: Path) -> None:
+    code = """
+from bench.files import whole_folder, write_into
+with whole_folder(Path(sys.argv[1])) as folder:
+    write_into(folder, "a", "new")
+    write_into(folder, "b", "new" * 9000)
+"""
+    final = tmp_path / "run"
+    with whole_folder(final) as folder:
+        write_into(folder, "a", "old")
+    killed_while(code, final)
+    assert (final / "a").read_text() == "old"
+    assert len(names(tmp_path)) == 2
+
+    with whole_folder(final) as folder:
+        write_into(folder, "c", "newest")
+
+    assert names(tmp_path) == ["run"]
+    assert names(final) == ["c"]
+
+
+def test_a_folder_set_aside_by_a_killed_writer_is_put_back(tmp_path: Path) -> None:
+    final = tmp_path / "run"
+    with whole_folder(final) as folder:
+        write_into(folder, "a", "old")
+    final.rename(tmp_path / ".run.old")  # killed between the two renames
+
+    with pytest.raises(KeyError), whole_folder(final):
+        raise KeyError
+
+    assert names(tmp_path) == ["run"]
+    assert (final / "a").read_text() == "old"
+
+
+def test_what_is_being_written_is_not_left_over(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with whole_file(path) as slow:
+        slow.write(b"slow")
+        write_whole(path, "quick")
+        remove_leftovers(tmp_path)
+        assert path.read_text() == "quick"
+
+    assert path.read_text() == "slow"
+    assert names(tmp_path) == ["a"]
+
+
+def test_many_writers_of_one_file_leave_the_file_of_one_of_them(tmp_path: Path) -> None:
+    path, faults = tmp_path / "a", list[BaseException]()
+
+    def write(letter: str) -> None:
+        try:
+            for _ in range(30):
+                write_whole(path, letter * 50_000)
+                assert len(set(path.read_text())) == 1
+                assert path.stat().st_size == 50_000
+        except BaseException as error:
+            faults.append(error)
+            raise
+
+    threads = [threading.Thread(target=write, args=[letter]) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not faults
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:
+    def half_a_file() -> None:
+        with whole_file(tmp_path / "a") as stream:
+            stream.write(b"half")
+            raise KeyError
+
+    def half_a_folder() -> None:
+        with whole_folder(tmp_path / "b") as folder:
+            write_into(folder, "half", b"half")
+            raise KeyError
+
+    for fail in (half_a_file, half_a_folder):
+        with pytest.raises(KeyError):
+            fail()
+        assert not names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_whole(path, "x"), lambda path: whole_file(path).__enter__()], ids=["whole", "stream"]
+)
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    path = tmp_path / "missing" / "a"
+    with pytest.raises(FileNotFoundError) as caught:
+        write(path)
+    assert caught.value.filename == str(path)
+
+
+def test_links_permissions_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    write_whole(target, "old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    read = list[bytes]()
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+
+    write_whole(link, "new")
+    write_whole(pipe, "through")
+    reader.join()
+
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert pipe.is_fifo()
+    assert read == [b"through"]
+
+
+def test_long_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 127)  # 254 bytes, of 255
+    write_whole(path, "x")
+    assert names(tmp_path) == [path.name]
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+
+    replace_folder(tmp_path / "new", tmp_path / "old")
+
+    assert names(tmp_path) == ["old"]
+    assert names(tmp_path / "old") == ["new"]
+
+
+WRITERS = {
+    "result": """
+from bench.results.result import write_result
+write_result(target, {"big": "x" * 5000}, {})
+""",
+    "failure": """
+from bench.results.failures import Failure
+Failure.now("bench run", "test", "reason", "x" * 5000).write(target / "a.failed")
+""",
+    "manifest": """
+from bench.data.manifests import write_manifest
+write_manifest({"train": list(range(5000)), "val": [], "test": []}, target / "a.json")
+""",
+    "checkpoint": """
+import time, torch
+from bench.training.checkpoint import Checkpoints
+Checkpoints(target, True, print, 0, "code", time.monotonic()).save({"weights": torch.zeros(5000)})
+""",
+    "features": """
+import numpy as np
+from bench.training.feature_cache import FeatureCache
+FeatureCache(target).save(np.arange(500), np.zeros((500, 9), dtype=np.float32), 1.0)
+""",
+    "catalogue": """
+from bench.registry.catalogue import _keep
+_keep(target / "catalogue.json", "x" * 5000)
+""",
+    "picture": """
+from bench.evaluation.metrics import reliability
+import numpy as np
+from bench.pages.pictures import reliability_curves
+rng = np.random.default_rng(0)
+y_true = rng.random((500, 1)) < 0.5
+reliability_curves({"a": reliability(y_true, rng.random((500, 1)))}, target / "a.svg")
+""",
+    "page": """
+from bench.pages.leaderboards import _write
+_write(target / "a.md", "x" * 5000)
+""",
+    "demo": """
+from bench.demo.dataset import write_demo
+write_demo(target / "demo", 100, 0, (100,))
+""",
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_writer_leaves_nothing_half_written(tmp_path: Path, writer: str) -> None:
+    killed_while("target = Path(sys.argv[1])\n" + WRITERS[writer], tmp_path)
+
+    left = names(tmp_path)
+    assert left, "it was killed before it wrote"
+    assert all(PART.fullmatch(name) for name in left)
+
+    code = "import sys\nfrom pathlib import Path\ntarget = Path(sys.argv[1])\n" + WRITERS[writer]
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert not [name for name in names(tmp_path) if PART.fullmatch(name)]
