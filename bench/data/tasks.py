@@ -66,6 +66,10 @@ LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic
 """The literature's names of three tasks."""
 
 
+class NoPositive(DataError):
+    """No record of a dataset has a label of a task."""
+
+
 @dataclass(frozen=True, eq=False)
 class LabelTable:
     """The truth of a task: which record of which patient and fold has which labels. Records without any are dropped,
@@ -107,7 +111,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
     """Labels of the records by Strodthoff et al. 2020: every statement counts, whatever its likelihood.
 
     A task may ask for a likelihood, and may keep records without a label. Raises DataError if the tables do not fit
-    each other or no record has a label, and PluginError if the task gives something else than labels.
+    each other, NoPositive if no record has a label, and PluginError if the task gives something else than labels.
     """
     if task.dataset != records.dataset:
         fitting = ", ".join(one.name for one in tasks_of(records))
@@ -127,7 +131,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
     ]
     labels = tuple(sorted(set().union(*present)))
     if not labels:
-        raise DataError(f"no record in {records.folder} has a label of task {task.name}")
+        raise NoPositive(f"no record in {records.folder} has a label of task {task.name}")
     column = {label: position for position, label in enumerate(labels)}
     y_true = np.zeros((len(records), len(labels)), dtype=bool)
     for row, found in enumerate(present):
