@@ -527,6 +527,26 @@ def test_the_view_on_a_terminal_has_a_bar_and_a_line_a_worker() -> None:
     assert "first cell: done" not in shown.getvalue()
 
 
+def test_a_file_gets_a_line_a_minute_on_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, shown = 1000.0, io.StringIO()
+    monkeypatch.setattr("bench.console.cells_view.time.monotonic", lambda: now)
+    with CellsView(Console(file=shown, width=40), 3) as view:
+        view.begins(0, "superdiag: lp on net, seed 0")
+        view.begins(1, "superdiag: ft on net, seed 0")
+        view.moves(1, "finetune: epoch 3/30")
+        for _ in range(125):
+            now += 1.0
+            view.time_passes()
+        view.ends(0, "superdiag: lp on net, seed 0", "done", "", 125.0)
+
+    running = "superdiag: lp on net, seed 0; superdiag: ft on net, seed 0  finetune: epoch 3/30"
+    assert shown.getvalue().splitlines() == [
+        f"[0/3] 1 min, running: {running}",
+        f"[0/3] 2 min, running: {running}",
+        "[1/3] superdiag: lp on net, seed 0: done in 125.0 s",
+    ]
+
+
 def test_merged_folders_are_one_sweep(done: tuple[Path, Cell, Result], demo_set: Path, tmp_path: Path) -> None:
     runs, cell, _ = done
     other = probe(demo_set, seed=7)

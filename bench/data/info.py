@@ -57,7 +57,8 @@ def counts_of(records: Records, task: Task) -> dict[str, Any]:
     try:
         return task_counts(label_table(records, task))
     except (NoPositive, PluginError) as error:
-        nothing = LabelTable(task.name, (), *np.zeros((3, 0), np.int64), np.zeros((0, 0), dtype=bool))
+        none = np.zeros(0, dtype=np.int64)
+        nothing = LabelTable(task.name, (), none, none, none, np.zeros((0, 0), dtype=bool))
         return {**task_counts(nothing), "note": str(error)}
 
 

@@ -129,11 +129,11 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
         yield Finding(name, fault)
         if fault and check is _computes:
             return
-    for method, reason in _declining(reference):
-        yield Finding(f"is declined by {method}", None, str(reason))
+    for method, why in _declining(reference):
+        yield Finding(f"is declined by {method}", None, why)
 
 
-def _declining(reference: Reference) -> Iterator[tuple[str, Incompatible]]:
+def _declining(reference: Reference) -> Iterator[tuple[str, str]]:
     """The registered methods that decline a backbone with each init that it has, at their defaults, and why."""
     inits = ["random", "pretrained"] if make_backbone(reference).checkpoint else ["random"]
     for plugin in registry().of_kind("method"):
@@ -144,7 +144,7 @@ def _declining(reference: Reference) -> Iterator[tuple[str, Incompatible]]:
             try:
                 _fault("method", Reference(plugin.name), tried)  # a fault of the method is found by its own check
             except Incompatible as reason:
-                yield f"{plugin.name} with --init {init}", reason
+                yield f"{plugin.name} with --init {init}", str(reason)
 
 
 def _tried_on(name: Reference, arch: Reference, init: str) -> None:
