@@ -17,7 +17,7 @@ from typing import Any
 from bench.errors import CheckpointError
 from bench.training.model import PublishedCheckpoint
 
-ANSWER_S = 2.5
+ANSWER_S = 2.0
 """Seconds that the hub has to answer a first question, name resolution included; $HF_HUB_ETAG_TIMEOUT replaces it."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
