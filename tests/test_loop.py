@@ -311,7 +311,7 @@ def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("lr_schedule", "expected"),
     [
         ("constant", lambda lrs: lrs == pytest.approx([0.1] * 20)),
         ("cosine", lambda lrs: lrs[0] == 0.1 and lrs[-1] == pytest.approx(0.001) and lrs == sorted(lrs, reverse=True)),
@@ -348,7 +348,7 @@ def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
     assert {beta[1] for beta in betas} == {0.99}
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "plateau"])
+@pytest.mark.parametrize("lr_schedule", ["cosine", "one-cycle", "plateau"])
 def test_a_phase_of_a_single_step_has_a_schedule(lr_schedule: Any, tmp_path: Path) -> None:
     run(model_of(Flat), Recipe([phase({"head": 0.1}, epochs=1, batch_size=64, lr_schedule=lr_schedule)]), tmp_path)
 
