@@ -440,11 +440,11 @@ def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
         run(model_of(small_net1d), Recipe([phase({"backbone": 1e30, "head": 1e30})]), tmp_path)
 
 
-def test_scores_that_are_not_finite_are_divergence(tmp_path: Path) -> None:
+def test_features_of_a_frozen_backbone_that_are_not_finite_are_no_divergence(tmp_path: Path) -> None:
     train_source, val_source = sources()
     val_source.features[3] = torch.inf
 
-    with pytest.raises(BenchError, match="epoch 1: outputs on fold 9 are not finite"):
+    with pytest.raises(BenchError, match="NaN or infinite features for 1 of 30 records"):
         run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, (train_source, val_source))
 
 
