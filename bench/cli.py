@@ -279,7 +279,7 @@ def list_(
     from bench.console.listing import table
     from bench.registry.catalogue import catalogue, counted_tasks
 
-    known = catalogue()
+    known = catalogue(_note)
     found = {one: known.entries[one] for one in ([kind] if kind else get_args(Kind))}
     if data and "tasks" in found:
         found["tasks"] = counted_tasks(data)
@@ -488,7 +488,10 @@ def check(
         str | None, typer.Option(help="The backbone that a method is checked on. [default: net1d_mini]")
     ] = None,
 ) -> None:
-    """Check that a backbone or method keeps the contract. With --init, that published weights load as published."""
+    """Check that a backbone or method keeps the contract. With --init, that published weights load as published.
+
+    A line begins with ok, FAULT, or n/a: that check does not apply here, for the reason that follows.
+    """
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
     from bench.registry.registry import registry
@@ -500,7 +503,8 @@ def check(
     passed = True
     for finding in findings:
         passed &= finding.fault is None
-        out.print(f"{'ok   ' if finding.fault is None else 'FAULT'} {finding.check}", markup=False, highlight=False)
+        reason = f": {finding.does_not_apply}" if finding.does_not_apply else ""
+        out.print(f"{finding.verdict:<5} {finding.check}{reason}", markup=False, highlight=False, soft_wrap=True)
         if finding.fault:
             out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
     _tell_broken(registry().broken)

@@ -103,7 +103,8 @@ def execute(cell: Cell, options: Options) -> Result:
             code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
             model.made_by = makers(cell, method)
             preparing = time.monotonic()
-            signals = prepare_signals(records, model.backbone.signal_spec, cell.source_rate, watcher.prepared)
+            spec = model.backbone.signal_spec
+            signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
             began += time.monotonic() - preparing  # once for all cells, so no cost of this one
             for what, found in signals.findings.items():
                 watcher.note(f"{what}: {len(found):,}, the first {found[0]}")

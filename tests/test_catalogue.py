@@ -105,3 +105,28 @@ def test_counts_the_tasks_of_a_dataset(demo_set: Path) -> None:
 
     assert rows["superdiag"]["labels"] == 5
     assert all(row["train"] + row["val"] + row["test"] == row["records"] for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:100],
+        lambda text: "[]",
+        lambda text: json.dumps({**json.loads(text), "entries": {}}),
+        lambda text: json.dumps({"state": json.loads(text)["state"]}),
+    ],
+    ids=["cut off", "a list", "other entries", "no entries"],
+)
+def test_a_damaged_file_is_named_and_made_anew(
+    damage: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    registry.cache_clear()
+    first, notes = catalogue(pytest.fail), list[str]()
+    (kept,) = tmp_path.glob("catalogue-*.json")
+    kept.write_text(damage(kept.read_text()))
+    registry.cache_clear()
+
+    assert catalogue(notes.append) == first
+    assert notes == [f"{kept} is damaged; the list is made anew"]
+    assert catalogue(pytest.fail) == first

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.boards.comparisons import ScoredRow, ScoredRun, compare_pairs, compared, stand
-from bench.boards.declared import BoardPlan
+from bench.boards.declared import BoardPlan, names_row
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
@@ -295,3 +295,9 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(BenchError, match=message):
             BoardPlan.load(path)
+
+
+def test_a_baseline_may_start_from_any_file_of_a_stranger() -> None:
+    assert names_row("ft on net (file)", "ft on net (file:460b68ef)")
+    assert not names_row("ft on net (own)", "ft on net (file:460b68ef)")
+    assert not names_row("ft on net (file)", "ft on net (own:460b68ef)")

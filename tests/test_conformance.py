@@ -47,6 +47,24 @@ def test_our_backbones_take_any_rate(name: str, rate: int) -> None:
     assert features.isfinite().all()
 
 
+def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
+    plain, residual = (
+        {
+            found.check: (found.verdict, found.does_not_apply)
+            for found in check_backbone(Reference(n), two_processes=False)
+        }
+        for n in ("prevalence", "net1d_mini")
+    )
+    reason = "stochastic depth needs at least two residual blocks, and this backbone has none"
+
+    assert plain["drops paths at the set rate"] == ("n/a", reason)
+    assert plain["computes features"] == residual["drops paths at the set rate"] == ("ok", None)
+    declined = {check for check in plain if check.startswith("is declined by")}
+    assert declined == {"is declined by ft-sd with --init random", "is declined by lpft-sd with --init random"}
+    assert plain["is declined by ft-sd with --init random"] == ("n/a", reason)
+    assert not any(check.startswith("is declined by") for check in residual)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["net1d_mini", "resnet1d_wang"])
 def test_backbones_train_alike_on_two_processes(name: str) -> None:
@@ -344,7 +362,9 @@ def test_a_method_is_checked_on_any_backbone(method: str) -> None:
     found = list(check_plugin(Reference(method), Reference("prevalence")))
 
     assert not faults(iter(found))
-    assert found[-1].check.startswith("declines prevalence: stochastic depth") == (method == "lpft-sd")
+    declines = str(found[-1].does_not_apply).startswith("it declines: stochastic depth needs at least two residual")
+    assert declines == (method == "lpft-sd") == (found[-1].check == "trains on prevalence")
+    assert (found[-1].verdict == "n/a") == declines
     with pytest.raises(BenchError, match="--arch says what a method is checked on, and net1d_mini is none"):
         next(check_plugin(Reference("net1d_mini"), Reference("prevalence")))
 

@@ -100,3 +100,16 @@ def test_weights_of_one_command_are_told_apart() -> None:
     assert "left, trained on nondiag, folds 1-8, by commit `1234567`." in text_of(
         row("ft", {}, init=start("own:1111aaaa", git_commit="1234567890"))
     )
+
+
+def test_weights_of_a_stranger_are_not_called_a_run_of_ours() -> None:
+    facts = {"file": "founder.pth", "file_sha256": "ab12", "read_as": "keys"}
+    text = text_of(
+        row("ft", {}, init={"name": "file:1234abcd", "sha256": "1234abcd99", "source": "founder.pth", "facts": facts})
+    )
+
+    assert (
+        "`file:1234abcd` (SHA-256 `1234abcd99`) are weights from the file `founder.pth` (SHA-256 `ab12`), which no run "
+        "of this program made."
+    ) in text
+    assert "left" not in text

@@ -215,18 +215,53 @@ def test_known_features_cost_what_they_took(known: int, cache: Path, monkeypatch
     assert seconds == pytest.approx({0: 192, 40: 192, 150: 192}[known]), "batches are filled up to 64"
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path / "features" / "set")
-    cache.save(np.arange(4), np.ones((4, 5)), 1.0)
-    (part,) = cache.folder.glob("*")
-    whole = part.read_bytes()
-    for damaged in (
-        whole[:-40],
-        whole.replace(b"\x00\x00\x00\x00\x00\x00\xf0\x3f", b"\x00\x00\x00\x00\x00\x00\xf8\x3f"),
-    ):
-        part.write_bytes(damaged)
-        with pytest.raises(DataError, match=rf"{part.name} is damaged .*; remove it"):
-            cache.load(np.arange(4))
+def npz(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-40],
+        lambda whole: whole[:2000] + b"other bytes" + whole[2011:],
+        lambda whole: b"",
+        lambda whole: npz(ecg_id=np.arange(4)),
+        lambda whole: npz(ecg_id=np.arange(4), features=np.ones((3, 5)), seconds=1.0),
+        lambda whole: npz(ecg_id=np.arange(4), features=np.ones(4), seconds=1.0),
+        lambda whole: npz(ecg_id=np.arange(4), features=np.full((4, 5), np.nan), seconds=1.0),
+        lambda whole: npz(ecg_id=np.arange(4), features=np.array([["a"]] * 4), seconds=1.0),
+    ],
+    ids=["cut off", "other bytes", "empty", "no features", "too few", "flat", "NaN", "text"],
+)
+def test_what_a_damaged_file_held_is_computed_anew_with_a_note(damage: Any, cache: Path, passes: list[int]) -> None:
+    source, model, notes = source_of(70), known_model(), list[str]()
+    first = features_of(model, source, "float32")
+    (part,) = cache.glob("features/*/part-*")
+    part.write_bytes(damage(part.read_bytes()))
+    passes.clear()
+
+    (found,), _ = compute_features(model, [source], ALONE, "float32", notes.append)
+
+    assert torch.equal(found.features, first) and sum(passes) == 128
+    assert f"{part} is damaged" in notes[0] and notes[0].endswith("and is removed; its features are computed anew")
+    assert not part.exists() and len([*cache.glob("features/*/part-*")]) == 1
+    features_of(model, source, "float32")
+    assert sum(passes) == 128, "and are kept"
+
+
+def test_features_that_are_not_finite_are_named_and_not_kept(cache: Path) -> None:
+    source = source_of(70)
+    values = source.signals.scale.copy()
+    values[[9, 33]] = np.nan
+    bad = replace(source, signals=replace(source.signals, scale=values))
+    expected = "NaN or infinite features for 2 of 70 records, the first ecg_id 34; try --precision float32"
+
+    with pytest.raises(DataError, match=expected):
+        compute_features(known_model(), [bad], ALONE, "float32")
+
+    assert not [*cache.glob("features/*/part-*")]
 
 
 def test_room_is_made_by_what_was_longest_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,16 +5,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from baselines.fcn import FCNWang
 from baselines.net1d import Net1D
+from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
-from bench.errors import BenchError, PluginError
+from bench.errors import BenchError, DataError, PluginError
 from bench.plugin import Backbone, DropPath
-from bench.training.batches import FeatureSource
+from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.loop import PhaseReport, PhaseRun, make_schedule, rehearse, train
@@ -438,11 +440,11 @@ def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
         run(model_of(small_net1d), Recipe([phase({"backbone": 1e30, "head": 1e30})]), tmp_path)
 
 
-def test_scores_that_are_not_finite_are_divergence(tmp_path: Path) -> None:
+def test_features_of_a_frozen_backbone_that_are_not_finite_are_no_divergence(tmp_path: Path) -> None:
     train_source, val_source = sources()
     val_source.features[3] = torch.inf
 
-    with pytest.raises(BenchError, match="epoch 1: outputs on fold 9 are not finite"):
+    with pytest.raises(BenchError, match="NaN or infinite features for 1 of 30 records"):
         run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, (train_source, val_source))
 
 
@@ -671,3 +673,25 @@ def test_precision_is_what_was_asked_for_or_what_there_is(
     assert resolve_precision("float64", cpu) == "float64"
     with pytest.raises(BenchError, match="unknown precision 'fp16'; expected auto, float32, bf16 or float64"):
         resolve_precision("fp16", cpu)
+
+
+class Overflowing(Flat):
+    """Its features of a window are infinite for records that are large; its weights are finite."""
+
+    signal_spec = SignalSpec(100, "none", window_s=0.2)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return torch.exp(signals.mean(-1) * 1e3)
+
+
+def test_a_frozen_backbone_whose_features_are_not_finite_is_named_and_no_learning_rate(tmp_path: Path) -> None:
+    values = np.ones((30, 12, 32), dtype=np.int16)
+    scale = np.zeros(30, dtype=np.float32)
+    scale[4] = 1.0
+    labels = (torch.arange(60).view(30, 2) % 3 == 0).float()
+    signals = PreparedSignals(Overflowing.signal_spec, 100, Scaling(), {}, 5 + np.arange(30), values, scale)
+    source = SignalSource(signals, np.arange(30), labels, torch.float32)
+    model = Classifier(Overflowing(), 2)
+
+    with pytest.raises(DataError, match="NaN or infinite features for 1 of 30 records, the first ecg_id 9; try"):
+        run(model, Recipe([phase({"head": 1e-3})]), tmp_path, (source, source))

@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -227,12 +228,30 @@ def test_an_entry_is_that_of_its_files_folds_and_preparation(small: Path, cache:
     assert num_after() == 6
 
 
-def test_a_damaged_entry_is_named(small: Path, cache: Path) -> None:
-    prepare_signals(load_records(small), RAW)
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a file is gone": lambda entry: (entry / "scale.npy").unlink(),
+    "the signals are cut off": lambda entry: os.truncate(entry / "signals.npy", 5000),
+    "an empty file": lambda entry: (entry / "ecg_id.npy").write_bytes(b""),
+    "no JSON": lambda entry: (entry / "about.json").write_text("{"),
+    "other JSON": lambda entry: (entry / "about.json").write_text('["scaling"]'),
+    "fewer records": lambda entry: np.save(entry / "scale.npy", np.ones(3, np.float32)),
+    "other records": lambda entry: np.save(entry / "ecg_id.npy", np.arange(24)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_made_anew_with_a_note(damage: str, small: Path, cache: Path) -> None:
+    before = everything(prepare_signals(load_records(small), RAW))
     (entry,) = entries(cache)
-    (cache / entry / "scale.npy").unlink()
-    with pytest.raises(DataError, match=f"{entry} is damaged .*; remove that folder"):
-        prepare_signals(load_records(small), RAW)
+    DAMAGES[damage](cache / entry)
+    notes = list[str]()
+
+    again = everything(prepare_signals(load_records(small), RAW, note=notes.append))
+
+    np.testing.assert_array_equal(again, before)
+    assert len(notes) == 1 and re.fullmatch(rf".*{entry} is damaged \(.+\) and is made anew", notes[0])
+    assert entries(cache) == [entry] and not (cache / entry / "progress").exists()
+    prepare_signals(load_records(small), RAW, note=pytest.fail)
 
 
 def test_odd_records_are_kept_and_counted(small: Path, cache: Path) -> None:
@@ -439,7 +458,7 @@ from bench.data.signals import SignalSpec
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 folder, go, chunk = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 prepared.CHUNK = chunk
-records, calls = load_records(folder), []
+records, calls, notes = load_records(folder), [], []
 
 def progress(done, total):
     if not calls:
@@ -450,9 +469,9 @@ def progress(done, total):
 print("ready", flush=True)
 while not go.exists():
     time.sleep(0.01)
-signals = prepared.prepare_signals(records, SignalSpec(500, "zscore"), progress=progress)
+signals = prepared.prepare_signals(records, SignalSpec(500, "zscore"), progress=progress, note=notes.append)
 digest = hashlib.sha256(signals.values.tobytes() + signals.scale.tobytes()).hexdigest()
-print(bool(calls), digest, flush=True)
+print(not notes, digest, len(calls), *notes, flush=True)
 """
 
 
@@ -486,10 +505,32 @@ def test_two_that_start_at_once_make_one_entry_and_agree(demo_set: Path, cache: 
     go.touch()
     ends = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
-    last = [out.splitlines()[-1].split() for out, _ in ends]
-    assert sorted(made for made, _ in last) == ["False", "True"]
-    assert last[0][1] == last[1][1]
+    last = [out.splitlines()[-1].split(maxsplit=3) for out, _ in ends]
+    waited, made = sorted(last)
+    assert [waited[0], made[0]] == ["False", "True"]
+    assert waited[1] == made[1]
     assert len(entries(cache)) == 1
+    lock = f"{cache / entries(cache)[0]}.lock"
+    assert waited[3] == f"waiting for another process that prepares these signals (it holds {lock})"
+
+
+def test_who_waits_shows_how_far_the_other_one_is(demo_set: Path, cache: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    go.touch()
+    first = start(demo_set, go, chunk=4)
+    assert [line_of(first)[0], line_of(first)[0]] == ["ready", "working"]
+    notes, shown = list[str](), list[tuple[int, int]]()
+
+    prepare_signals(
+        load_records(demo_set),
+        SignalSpec(500, "zscore"),
+        progress=lambda done, total: shown.append((done, total)),
+        note=notes.append,
+    )
+
+    assert first.communicate(timeout=60)[1] == ""
+    assert len(notes) == 1 and notes[0].startswith("waiting for another process that prepares")
+    assert shown and shown == sorted(set(shown)) and all(0 < done <= total == 240 for done, total in shown)
 
 
 @pytest.mark.parametrize("moment", ["while workers start", "in the middle"])

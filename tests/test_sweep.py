@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
@@ -23,6 +24,7 @@ from bench.boards.rows import make_boards
 from bench.boards.truth import truth_of
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
+from bench.data.datasets.ptbxl import TABLE
 from bench.errors import BenchError, Busy, DataError
 from bench.execute import Options, execute
 from bench.launch import plan as planning
@@ -525,6 +527,44 @@ def test_the_view_on_a_terminal_has_a_bar_and_a_line_a_worker() -> None:
     for words in ("0/2", "first cell", "second cell  probe: epoch 3/5", "[2/2] second cell: failed in 1.0 s: reason"):
         assert words in shown.getvalue(), words
     assert "first cell: done" not in shown.getvalue()
+
+
+def test_a_task_without_labels_here_is_named_and_stops_no_other(
+    copy_first: Callable[[int, Path], None], tmp_path: Path
+) -> None:
+    copy_first(40, tmp_path / "data")
+    table = pd.read_csv(tmp_path / "data" / TABLE)
+    table["scp_codes"] = "{'NORM': 100.0}"
+    table.to_csv(tmp_path / "data" / TABLE, index=False)
+    cells = [
+        Cell(data=tmp_path / "data", task=task, arch=Reference("prevalence"), method=Reference("lp"))
+        for task in ("rhythm", "superdiag")
+    ]
+
+    plan = make_plan(cells, Options(runs=tmp_path / "runs"))
+
+    assert [one.state for one in plan.cells] == ["to do", "to do"]
+    assert plan.lacking == {"task rhythm": f"no record in {tmp_path / 'data'} has a label of task rhythm"}
+
+
+def test_a_file_gets_a_line_a_minute_on_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, shown = 1000.0, io.StringIO()
+    monkeypatch.setattr("bench.console.cells_view.time.monotonic", lambda: now)
+    with CellsView(Console(file=shown, width=40), 3) as view:
+        view.begins(0, "superdiag: lp on net, seed 0")
+        view.begins(1, "superdiag: ft on net, seed 0")
+        view.moves(1, "finetune: epoch 3/30")
+        for _ in range(125):
+            now += 1.0
+            view.time_passes()
+        view.ends(0, "superdiag: lp on net, seed 0", "done", "", 125.0)
+
+    running = "superdiag: lp on net, seed 0; superdiag: ft on net, seed 0  finetune: epoch 3/30"
+    assert shown.getvalue().splitlines() == [
+        f"[0/3] 1 min, running: {running}",
+        f"[0/3] 2 min, running: {running}",
+        "[1/3] superdiag: lp on net, seed 0: done in 125.0 s",
+    ]
 
 
 def test_merged_folders_are_one_sweep(done: tuple[Path, Cell, Result], demo_set: Path, tmp_path: Path) -> None:

@@ -164,3 +164,24 @@ def test_after_its_last_words_nothing_is_open_so_that_the_folder_can_be_renamed(
         tracker.close()
 
     assert ended == [0, 1]
+
+
+def test_a_file_gets_a_line_a_minute_and_a_terminal_its_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("bench.console.tracking.time.monotonic", lambda: now)
+    shown = io.StringIO()
+    tracker = Tracker(tmp_path, Console(file=shown, width=40), "off", PLAN)
+    for done in range(1, 301):
+        now += 1.0
+        tracker.prepared(done, 1000)
+    tracker.close()
+
+    lines = [line for line in shown.getvalue().splitlines() if line.strip()]
+    assert lines[0] == "preparing signals: 60 of 1,000 records"
+    assert [line.split()[2] for line in lines if line.startswith("preparing signals: ")] == [
+        "60",
+        "120",
+        "180",
+        "240",
+        "300",
+    ]

@@ -1,16 +1,13 @@
 """Weights come in whole or not at all, run no code, and say where they are from."""
 
-import http.server
+import importlib.util
 import json
 import os
 import pickle
-import threading
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -89,7 +86,7 @@ def test_a_published_checkpoint_loads_strictly(tmp_path: Path) -> None:
 
     assert init.left_out == ("dense.weight", "dense.bias")
     assert init.sha256 == hash_weights(theirs.backbone.state_dict()) == hash_weights(backbone.state_dict())
-    assert (init.name, init.source) == (f"own:{init.sha256[:8]}", "founder.pth")
+    assert (init.name, init.source) == (f"file:{init.sha256[:8]}", "founder.pth")
     (tmp_path / "founder.pth").unlink()
 
 
@@ -110,6 +107,155 @@ def test_keys_and_shapes_must_fit(changes: dict[str, Any], message: str, tmp_pat
         initialize(backbone, str(tmp_path / "file.pth"))
 
     assert one_line(error) and hash_weights(backbone.state_dict()) == before
+
+
+NOT_SAID = "; the file has .*, the backbone expects .*; the backbone's PublishedCheckpoint says with state_dict, "
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {f"_orig_mod.{key}": value for key, value in s.items()},
+        lambda s: {"model": s, "optimizer": {"state": {}, "lr": torch.ones(1)}, "epoch": 3},
+        lambda s: {"model_state_dict": {f"module._orig_mod.{key}": value for key, value in s.items()}},
+        lambda s: {"state_dict": {f"model.net.backbone.{key}": value for key, value in s.items()}},
+        lambda s: {"encoder": s, "decoder": {"layer.weight": torch.ones(2)}},
+        lambda s: {"teacher": {f"encoder.{k}": v for k, v in s.items()}, "student": {"other.weight": torch.ones(1)}},
+        lambda s: {"ema": {"module": s, "decay": 0.99}},
+        lambda s: {"model": s, "model_ema": {f"module.{key}": value.clone() for key, value in s.items()}},
+        lambda s: {**{f"module.{key}": value for key, value in s.items()}, "n_averaged": torch.ones(())},
+        lambda s: {f"model.{key}": value for key, value in (s | {"head.weight": torch.ones(5, 4)}).items()},
+    ],
+    ids=["compiled", "model", "stacked", "lightning", "encoder", "teacher", "ema", "equal", "averaged", "head"],
+)
+@pytest.mark.parametrize("kind", [Unpublished, Tiny, Encoder])
+def test_prefixes_and_names_of_other_trainers_are_read(kind: type[Tiny], wrap: Any, tmp_path: Path) -> None:
+    weights = {key: value for key, value in published().items() if "dense" not in key}
+    torch.save(wrap(weights), tmp_path / "theirs.pt")
+    backbone = kind()
+
+    init = initialize(backbone, str(tmp_path / "theirs.pt"))
+
+    assert torch.equal(backbone.layer.weight, weights["layer.weight"])
+    assert torch.equal(backbone.layer.bias, weights["layer.bias"])
+    assert init.sha256 == hash_weights(weights)
+    assert all("layer" not in key for key in init.left_out)
+
+
+def test_weights_that_may_be_either_are_not_guessed(tmp_path: Path) -> None:
+    one = {key: value for key, value in published().items() if "dense" not in key}
+    other = {key: value + 1 for key, value in one.items()}
+    torch.save({"teacher": one, "student": {f"module.{key}": value for key, value in other.items()}}, tmp_path / "w.pt")
+    backbone = Unpublished()
+    before = hash_weights(backbone.state_dict())
+
+    with pytest.raises(CheckpointError, match="several weights that fit the backbone: keys under 'teacher'; ") as error:
+        initialize(backbone, str(tmp_path / "w.pt"))
+
+    assert "keys under 'student' after 'module.'" in one_line(error) and "PublishedCheckpoint" in one_line(error)
+    assert hash_weights(backbone.state_dict()) == before
+
+    class Student(Tiny):
+        checkpoint = PublishedCheckpoint("lab/dino", "w.pt", "v1", state_dict="student", prefix="module.")
+
+    student = Student()
+    initialize(student, str(tmp_path / "w.pt"))
+    assert torch.equal(student.layer.bias, other["layer.bias"])
+
+
+def test_keys_that_do_not_fit_are_shown_beside_those_expected(tmp_path: Path) -> None:
+    torch.save({"net.conv.weight": torch.ones(1), "net.conv.bias": torch.ones(1)}, tmp_path / "w.pt")
+
+    with pytest.raises(CheckpointError, match="lacks 2 of its keys: layer.weight, layer.bias" + NOT_SAID) as error:
+        initialize(Unpublished(), str(tmp_path / "w.pt"))
+
+    assert "the file has net.conv.weight, net.conv.bias, the backbone expects layer.weight, layer.bias" in one_line(
+        error
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> None:
+    weights = published()
+    weights["layer.weight"][1, 2:4] = value
+    torch.save(weights, tmp_path / "w.pt")
+    backbone = Tiny()
+    before = hash_weights(backbone.state_dict())
+    expected = r"w.pt holds weights that are not finite: 2 of 48 values of layer.weight are NaN or infinite; take a"
+
+    with pytest.raises(CheckpointError, match=expected) as error:
+        initialize(backbone, str(tmp_path / "w.pt"))
+    assert one_line(error) and hash_weights(backbone.state_dict()) == before
+
+    with pytest.raises(CheckpointError, match=expected.replace("layer", "backbone.layer")):
+        load_published(Classifier(Tiny(), 150), tmp_path / "w.pt")
+
+    model = Classifier(Tiny(), 2)
+    save_weights(model, tmp_path / "run.pt", {})
+    with torch.no_grad():
+        model.head.bias[0] = value
+    save_weights(model, tmp_path / "run.pt", {})
+    with pytest.raises(CheckpointError, match=r"1 of 2 values of head.bias are NaN"):
+        load_classifier(Classifier(Tiny(), 2), tmp_path / "run.pt")
+
+
+class Masked(Tiny):
+    """Its mask of attention holds infinities, as masks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+
+
+def test_infinities_that_a_backbone_is_built_with_are_no_fault(tmp_path: Path) -> None:
+    save_weights(Classifier(Masked(), 2), tmp_path / "w.pt", {})
+
+    assert initialize(Masked(), str(tmp_path / "w.pt")).left_out == ("head.weight", "head.bias")
+
+
+def test_a_file_says_who_made_it(tmp_path: Path) -> None:
+    torch.save(published(), tmp_path / "theirs.pth")
+    sha256_of_file = sha256((tmp_path / "theirs.pth").read_bytes()).hexdigest()
+
+    class Known(Tiny):
+        checkpoint = PublishedCheckpoint("lab/tiny", "tiny.pth", "v1", head_prefix="dense.", sha256=sha256_of_file)
+
+    stranger, known = (initialize(kind(), str(tmp_path / "theirs.pth")) for kind in (Tiny, Known))
+    save_weights(Classifier(Tiny(), 5), tmp_path / "run.pt", {"digest": "abc", "trained_on": "a task"})
+    run = initialize(Tiny(), str(tmp_path / "run.pt"))
+
+    assert stranger.name == f"file:{stranger.sha256[:8]}"
+    assert stranger.facts == {"file": "theirs.pth", "file_sha256": sha256_of_file, "read_as": "keys"}
+    assert known.name == "pretrained" and known.sha256 == stranger.sha256
+    assert known.facts == {"repo": "lab/tiny", "file": "tiny.pth", "file_sha256": sha256_of_file}
+    assert run.name == f"own:{run.sha256[:8]}" and run.facts["digest"] == "abc"
+
+
+def test_safetensors_are_read_or_the_package_is_named(tmp_path: Path) -> None:
+    path, weights = tmp_path / "w.safetensors", {"layer.weight": torch.randn(4, 12), "layer.bias": torch.randn(4)}
+    path.write_bytes(safetensors_of({f"encoder.{key}": value for key, value in weights.items()}))
+    backbone = Unpublished()
+
+    if importlib.util.find_spec("safetensors") is None:
+        with pytest.raises(CheckpointError, match=r"is read by the package safetensors, .* pip install"):
+            initialize(backbone, str(path))
+        return
+    assert initialize(backbone, str(path)).sha256 == hash_weights(weights)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="is not a file of weights, or it is damaged or incomplete"):
+        initialize(backbone, str(path))
+
+
+def safetensors_of(weights: dict[str, Tensor]) -> bytes:
+    """Float32 tensors as the format has them: the header's length, the header as JSON, the values."""
+    header, body = {}, b""
+    for key, value in weights.items():
+        values = value.numpy().tobytes()
+        offsets = [len(body), len(body) + len(values)]
+        header[key] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": offsets}
+        body += values
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
 
 
 class Attack:
@@ -292,124 +438,3 @@ def test_random_is_the_start_without_a_checkpoint() -> None:
             CheckpointError, match="Unpublished has no published checkpoint; use --init random or a file"
         ):
             initialize(Unpublished(), init)
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub as a download asks for."""
-
-    files: ClassVar[dict[str, tuple[str, bytes]]] = {}
-    asked: ClassVar[list[str]] = []
-
-    def do_HEAD(self) -> None:
-        self.answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self.answer(with_body=True)
-
-    def answer(self, with_body: bool) -> None:
-        self.asked.append(f"{self.command} {self.path}")
-        found = self.files.get(self.path)
-        self.send_response(200 if found else 404)
-        commit, content = found or ("", b"")
-        if found:
-            self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
-        else:
-            self.send_header("X-Error-Code", "RevisionNotFound")
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def point_hub_at(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path, offline: bool = False) -> None:
-    """What $HF_ENDPOINT, $HF_HUB_CACHE and $HF_HUB_OFFLINE do before huggingface_hub is imported; and retry at once."""
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    """A hub on this machine that holds tiny.pth at v1, and an empty cache."""
-    torch.save({"state_dict": published(), "val_auroc": np.float64(0.9)}, tmp_path / "tiny.pth")
-    Hub.files = {"/lab/tiny/resolve/v1/files/tiny.pth": (COMMIT, (tmp_path / "tiny.pth").read_bytes())}
-    Hub.asked = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    point_hub_at(monkeypatch, endpoint, tmp_path / "hub")
-    yield Hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_pretrained_comes_from_the_hub_once(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = Tiny()
-
-    init = initialize(backbone, None)
-
-    content = hub.files["/lab/tiny/resolve/v1/files/tiny.pth"][1]
-    assert init.name == "pretrained" and init.left_out == ("dense.weight", "dense.bias")
-    assert init.facts == {
-        "repo": "lab/tiny",
-        "file": "files/tiny.pth",
-        "commit": COMMIT,
-        "file_sha256": sha256(content).hexdigest(),
-    }
-    assert torch.equal(backbone.layer.weight, published()["layer.weight"])
-    json.dumps(init.facts)
-
-    initialize(Tiny(), "pretrained")
-    assert sum(request.startswith("GET /lab/tiny") for request in hub.asked) == 1, hub.asked
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    num_asked = len(hub.asked)
-    assert initialize(Tiny(), "pretrained").facts == init.facts
-    assert len(hub.asked) == num_asked, "offline, the cache alone is asked"
-
-
-def test_another_revision_can_be_asked_for(hub: type[Hub]) -> None:
-    hub.files["/lab/tiny/resolve/v2/files/tiny.pth"] = ("f" * 40, hub.files["/lab/tiny/resolve/v1/files/tiny.pth"][1])
-
-    assert initialize(Tiny(), "pretrained@v2").facts["commit"] == "f" * 40
-    with pytest.raises(CheckpointError, match=r"could not get files/tiny.pth of lab/tiny at revision v3 from") as error:
-        initialize(Tiny(), "pretrained@v3")
-    assert "give a downloaded file with --init PATH, or use --init random" in one_line(error)
-
-
-@pytest.mark.parametrize("offline", [False, True])
-def test_no_hub_and_no_cache_is_one_line(offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point_hub_at(monkeypatch, "http://127.0.0.1:9", tmp_path, offline)
-
-    with pytest.raises(CheckpointError, match=r"could not get files/tiny.pth of lab/tiny at revision v1 from") as error:
-        initialize(Tiny(), None)
-
-    one_line(error)
-
-
-def test_a_download_that_breaks_off_is_one_line(hub: type[Hub]) -> None:
-    class Half(bytes):
-        def __len__(self) -> int:
-            return 100_000
-
-    name, (commit, content) = next(iter(hub.files.items()))
-    hub.files[name] = (commit, Half(content))
-
-    with pytest.raises(CheckpointError, match=r"could not get files/tiny.pth") as error:
-        initialize(Tiny(), None)
-
-    one_line(error)

@@ -83,7 +83,8 @@ _DECLARED = re.compile(r"(?P<method>.+?)(?: on (?P<backbone>.+?)(?: \((?P<init>[
 
 
 def names_row(declared: str, name: str) -> bool:
-    """Whether a row is meant: by its method, by backbone too (whatever its precision), by init too (`own` for all).
+    """Whether a row is meant: by its method, by backbone too (whatever its precision), by init too (`own` or `file`
+    for all of these).
 
     A method's bare name stands for whatever setting of it there is.
     """
@@ -94,7 +95,7 @@ def names_row(declared: str, name: str) -> bool:
     return (
         method in (row["method"], row["method"].partition("(")[0])
         and (backbone is None or f"{row['backbone']}, ".startswith(f"{backbone}, "))
-        and (init in (None, row["init"]) or (init == "own" and row["init"].startswith("own:")))
+        and (init in (None, row["init"]) or (init in ("own", "file") and row["init"].startswith(f"{init}:")))
     )
 
 

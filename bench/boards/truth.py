@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
 from bench.errors import PluginError
 from bench.results.result import Result
 
@@ -49,7 +49,7 @@ class Truth:
         assert self._records is not None
         try:
             table = label_table(self._records, find_task(task))
-        except PluginError:
+        except (PluginError, NoPositive):
             return None, {}
         return table, {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
 

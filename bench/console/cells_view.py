@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
@@ -14,9 +16,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+LINE_EVERY_S = 60.0
+"""Seconds between two lines on what runs, where no bar can be drawn."""
+
 
 class CellsView:
-    """A bar over all cells and a line for each worker; without a terminal, a line for each cell that ends."""
+    """Show many cells at once: a bar over cells and a line for each worker.
+
+    Without a terminal: a line for each cell that ends, and each minute a line on what runs.
+    """
 
     def __init__(self, console: Console, num_cells: int) -> None:
         self._console, self._num_cells, self._num_ended = console, num_cells, 0
@@ -26,6 +34,7 @@ class CellsView:
         )
         self._task = self._bar.add_task("", total=num_cells)
         self._live: Live | None = None
+        self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> CellsView:
         if self._console.is_terminal and not self._console.quiet:
@@ -62,6 +71,16 @@ class CellsView:
             line = f"[{self._num_ended}/{self._num_cells}] {cell}: {how} in {seconds:.1f} s"
             line += f": {reason}" if reason else ""
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def time_passes(self) -> None:
+        """Print a line on what runs, if a minute has passed since the last and no bar is drawn."""
+        now = time.monotonic()
+        if self._live or now - self._printed < LINE_EVERY_S:
+            return
+        self._printed = now
+        running = "; ".join(f"{cell}  {where}".rstrip() for _, (cell, where) in sorted(self._lines.items()))
+        line = f"[{self._num_ended}/{self._num_cells}] {(now - self._began) / 60:.0f} min, running: {running or 'none'}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:
         if self._live:

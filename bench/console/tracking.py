@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.console.cells_view import LINE_EVERY_S
 from bench.errors import BenchError
 
 Wandb = Literal["off", "offline", "online"]
@@ -84,7 +85,7 @@ class Tracker(Silent):
         self._task = TaskID(0)
         self._run: Any = None
         self._failed = True
-        self._began = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._write({"event": "begins", "command": config["cell"]["command"]})
         if wandb != "off":
             self._run = _start_wandb(folder, wandb, config)
@@ -125,6 +126,7 @@ class Tracker(Silent):
 
     def note(self, text: str) -> None:
         self._write({"event": "note", "text": text})
+        self._log_line(text)
         self.console.print(text, markup=False, highlight=False)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -149,11 +151,20 @@ class Tracker(Silent):
         self._log.flush()
 
     def _advance(self, what: str, done: int, total: int, description: str) -> None:
+        if not self.console.is_terminal:
+            self._print_sparingly(f"{what}: {done:,} of {total:,} {description}".rstrip())
         if self._progress is None:
             self._progress = progress_bar(self.console, what)
             self._task = self._progress.add_task(description, total=total)
             self._progress.start()
         self._progress.update(self._task, completed=done, description=description)
+
+    def _print_sparingly(self, line: str) -> None:
+        """A line a minute, where no bar can be drawn, as in a file."""
+        now = time.monotonic()
+        if now - self._printed >= LINE_EVERY_S:
+            self._printed = now
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _stop_bar(self) -> None:
         if self._progress is not None:

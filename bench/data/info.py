@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from bench.data.datasets import load_records
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, Task, label_table, tasks_of
+from bench.data.tasks import LabelTable, NoPositive, Task, label_table, tasks_of
+from bench.errors import PluginError
 
 FOLDS = range(1, 11)
 HIDDEN_AGE = 300
@@ -43,8 +45,21 @@ def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
             }
             for fold in FOLDS
         },
-        "tasks": {task.name: task_counts(label_table(records, task)) for task in tasks or tasks_of(records)},
+        "tasks": {task.name: counts_of(records, task) for task in tasks or tasks_of(records)},
     }
+
+
+def counts_of(records: Records, task: Task) -> dict[str, Any]:
+    """`task_counts` of a task of these records; all 0 where no record has one of its labels.
+
+    `note` says why the task cannot be run here, and is empty where it can.
+    """
+    try:
+        return task_counts(label_table(records, task))
+    except (NoPositive, PluginError) as error:
+        none = np.zeros(0, dtype=np.int64)
+        nothing = LabelTable(task.name, (), none, none, none, np.zeros((0, 0), dtype=bool))
+        return {**task_counts(nothing), "note": str(error)}
 
 
 def task_counts(table: LabelTable) -> dict[str, Any]:
@@ -57,11 +72,13 @@ def task_counts(table: LabelTable) -> dict[str, Any]:
         return counts
 
     by_part = {name: positives(mask) for name, mask in parts.items()}
+    sizes = {name: int(mask.sum()) for name, mask in parts.items()}
     by_fold = {fold: positives(table.strat_fold == fold) for fold in FOLDS}
     return {
+        "note": _note(sizes, by_part),
         "fingerprint": table.fingerprint,
         "records": len(table),
-        **{name: int(mask.sum()) for name, mask in parts.items()},
+        **sizes,
         "patients": {name: len(np.unique(table.patient_id[mask])) for name, mask in parts.items()},
         "labels": {
             label: {
@@ -71,6 +88,18 @@ def task_counts(table: LabelTable) -> dict[str, Any]:
             for column, label in enumerate(table.labels)
         },
     }
+
+
+def _note(sizes: Mapping[str, int], positives: Mapping[str, list[int]]) -> str:
+    """Why a task with these records and positives [label] of each split cannot be run, or nothing."""
+    folds = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
+    for part, num in sizes.items():
+        if num == 0:
+            return f"no record in {folds[part]}"
+    for part in ("val", "test"):
+        if not any(0 < num < sizes[part] for num in positives[part]):
+            return f"no label has both a positive and a negative in {folds[part]}"
+    return ""
 
 
 def label_rows(counts: dict[str, Any]) -> list[dict[str, str | int]]:
@@ -86,14 +115,16 @@ def label_rows(counts: dict[str, Any]) -> list[dict[str, str | int]]:
 
 
 def task_rows(tasks: dict[str, Any]) -> list[dict[str, str | int]]:
-    """Return one table row for each task from `describe`."""
+    """Return one table row for each task from `describe`; with a note if any task cannot be run."""
+    noted = any(counts["note"] for counts in tasks.values())
     return [
         {
             "task": name,
             "labels": len(counts["labels"]),
             **{key: counts[key] for key in ("records", "train", "val", "test")},
             "test patients": counts["patients"]["test"],
-            "fingerprint": counts["fingerprint"][:8],
+            "fingerprint": counts["fingerprint"][:8] if counts["labels"] else "-",
+            **({"note": counts["note"]} if noted else {}),
         }
         for name, counts in tasks.items()
     ]

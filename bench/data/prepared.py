@@ -13,13 +13,14 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from bench.data.cache import cache_folder
 from bench.data.pool import over_cores
@@ -36,6 +37,11 @@ CHUNK = 64
 """Records that a worker prepares at a time."""
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all."""
+Note = Callable[[str], None]
+PROGRESS = "progress"
+"""In the folder of an entry that is being made: records done and in all, for those who wait."""
+LOOK_S = 0.5
+"""Seconds between two looks at how far another process is."""
 
 
 @dataclass(frozen=True)
@@ -105,21 +111,35 @@ def require_files(records: Records, spec: SignalSpec, source_rate: int | None = 
 
 
 def prepare_signals(
-    records: Records, spec: SignalSpec, source_rate: int | None = None, progress: Progress = lambda done, total: None
+    records: Records,
+    spec: SignalSpec,
+    source_rate: int | None = None,
+    progress: Progress = lambda done, total: None,
+    note: Note = lambda text: None,
 ) -> PreparedSignals:
     """The prepared signals of all records, from the cache or made now.
 
-    Whoever comes second waits for the first. An entry is written under a temporary name and renamed when whole.
+    Whoever comes second waits for the first, says so in a note and shows the first one's progress. An entry is written
+    under a temporary name and renamed when whole; a damaged one is made anew, with a note.
     Raises DataError if a record is missing or damaged, and if the cache cannot be written; nothing is left then.
     """
     rate = choose_source_rate(records, spec, source_rate)
     entry = cache_folder() / _key(records, spec, rate)
     try:
-        if not entry.is_dir():
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{entry}.lock"):
-                if not entry.is_dir():
-                    _write_entry(entry, records, spec, rate, progress)
+        if entry.is_dir():
+            with contextlib.suppress(*DAMAGE):  # looked at again under the lock: another process may be mending it
+                return _open_entry(entry, records, spec, rate)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(entry, progress, note):
+            if entry.is_dir():
+                try:
+                    return _open_entry(entry, records, spec, rate)
+                except DAMAGE as error:
+                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    note(f"{entry} is damaged ({reason}) and is made anew")
+                    shutil.rmtree(entry)
+            _write_entry(entry, records, spec, rate, progress)
+            return _open_entry(entry, records, spec, rate)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
@@ -131,25 +151,55 @@ def prepare_signals(
                 f"cannot write to {entry.parent} ({error.strerror}); set $BENCH_CACHE to another folder"
             ) from None
         raise
-    return _open_entry(entry, spec, rate)
 
 
-def _open_entry(entry: Path, spec: SignalSpec, rate: int) -> PreparedSignals:
+DAMAGE = (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a cache entry raises whose files are missing, cut off or not what they were."""
+
+
+def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> PreparedSignals:
+    """The signals of an entry, memory-mapped; raises one of DAMAGE where its files are not whole."""
+    about = json.loads((entry / "about.json").read_text())
+    signals = PreparedSignals(
+        spec,
+        rate,
+        Scaling(**about["scaling"]),
+        dict(about["findings"]),
+        np.load(entry / "ecg_id.npy"),
+        np.load(entry / "signals.npy", mmap_mode="r"),
+        np.load(entry / "scale.npy"),
+        entry.name,
+    )
+    expected = (len(records), len(spec.leads))
+    if not np.array_equal(signals.ecg_id, records.ecg_id) or signals.values.ndim != 3:
+        raise ValueError("its records are not those of the dataset")
+    if signals.values.shape[:2] != expected or signals.scale.shape != expected[:1] or signals.values.dtype != np.int16:
+        raise ValueError(f"its signals are {list(signals.values.shape)}, of {len(signals.scale)} records")
+    return signals
+
+
+@contextlib.contextmanager
+def _locked(entry: Path, progress: Progress, note: Note) -> Iterator[None]:
+    """Hold the lock of an entry; wait for the process that has it, and meanwhile show how far that one is."""
+    lock = FileLock(f"{entry}.lock")
     try:
-        about = json.loads((entry / "about.json").read_text())
-        return PreparedSignals(
-            spec,
-            rate,
-            Scaling(**about["scaling"]),
-            about["findings"],
-            np.load(entry / "ecg_id.npy"),
-            np.load(entry / "signals.npy", mmap_mode="r"),
-            np.load(entry / "scale.npy"),
-            entry.name,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{entry} is damaged ({reason}); remove that folder, it is made anew") from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        note(f"waiting for another process that prepares these signals (it holds {lock.lock_file})")
+        shown = 0
+        while not lock.is_locked:
+            with contextlib.suppress(OSError, ValueError):  # not there yet, there no more, or being written
+                (written,) = entry.parent.glob(f".{entry.name}.*.part/{PROGRESS}")
+                done, total = map(int, written.read_text().split())
+                if done != shown:
+                    progress(done, total)
+                    shown = done
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=LOOK_S)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _key(records: Records, spec: SignalSpec, rate: int) -> str:
@@ -224,6 +274,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             for chunk, found in prepared:
                 facts[list(chunk)] = found
                 done += len(chunk)
+                write_into(folder, PROGRESS, f"{done} {len(paths)}")
                 progress(done, len(paths))
         fact = dict(zip(_FACTS, facts.T, strict=True))
         _save(folder / "scale.npy", fact["scale"].astype(np.float32))
@@ -240,6 +291,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             "findings": {name: records.ecg_id[mask].tolist() for name, mask in odd.items() if mask.any()},
         }
         write_into(folder, "about.json", json.dumps(about))
+        (folder / PROGRESS).unlink(missing_ok=True)
         with target.open("rb") as file:  # or a power cut could leave a renamed entry with zeros in it
             os.fsync(file.fileno())
 

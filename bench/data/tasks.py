@@ -66,6 +66,10 @@ LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic
 """Long names from the literature -> names used here."""
 
 
+class NoPositive(DataError):
+    """No record of a dataset has a label of a task."""
+
+
 @dataclass(frozen=True, eq=False)
 class LabelTable:
     """The true labels of a task, with patient and fold of each record.
@@ -108,8 +112,8 @@ class LabelTable:
 def label_table(records: Records, task: Task) -> LabelTable:
     """Return the labels of all records by the rule of Strodthoff et al. 2021: each statement counts, at any likelihood.
 
-    Raises DataError if scp_codes names an unknown statement or no record has a label, and PluginError if the task's
-    rule returns anything but a list of labels.
+    Raises DataError if scp_codes names an unknown statement, NoPositive if no record has a label, and PluginError if
+    the task's rule returns anything but a list of labels.
     """
     if task.dataset != records.dataset:
         names = ", ".join(other.name for other in tasks_of(records))
@@ -130,7 +134,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
     ]
     labels = tuple(sorted(set().union(*present)))
     if not labels:
-        raise DataError(f"no record in {records.folder} has a label of task {task.name}")
+        raise NoPositive(f"no record in {records.folder} has a label of task {task.name}")
     column = {label: position for position, label in enumerate(labels)}
     y_true = np.zeros((len(records), len(labels)), dtype=bool)
     for row, record_labels in enumerate(present):

@@ -14,7 +14,7 @@ from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.prepared import require_files
 from bench.data.splits import VAL_FOLD, Split
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.execute import Options, make_backbone, make_method, make_split
 from bench.launch.workers import failure_path
@@ -66,7 +66,8 @@ class SweepPlan:
     run_bytes: int
     """Disk for the checkpoints of one running cell, the largest."""
     lacking: Mapping[str, str]
-    """Why the signals of a backbone that is left to run cannot be read, by its name."""
+    """Why cells that are left to run will fail, by the name of their backbone, whose signals cannot be read, or of
+    their task, which no record has a label of."""
     damaged: Sequence[str]
     """Why finished runs cannot be read. Whichever cell left one is left to run, and fails on it."""
 
@@ -135,7 +136,7 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         if (command := replace(cell, init=start).command()) in planned:
             continue
         place = (str(cell.arch), cell.task, cell.fraction, cell.draw, cell.seed)
-        keys = facts.keys(cell, elsewhere) if place in known else []
+        keys = facts.keys(cell, elsewhere) if place in known and not facts.without_labels(cell) else []
         heads = [head for key in keys for head in finished.get(key, [])]
         fresh = [head for head in heads if not facts.is_stale(cell, head)]
         path = failure_path(options.runs, cell, options.stage)
@@ -155,7 +156,8 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         left_out,
         sum(facts.result_bytes(cell, keep) for cell in left),
         max((facts.run_bytes(cell) for cell in left), default=0),
-        {name: reason for name, cell in archs.items() if (reason := facts.lacking(cell))},
+        {name: reason for name, cell in archs.items() if (reason := facts.lacking(cell))}
+        | {f"task {cell.task}": reason for cell in left if (reason := facts.without_labels(cell))},
         damaged,
     )
 
@@ -226,6 +228,8 @@ class _Facts:
 
     def result_bytes(self, cell: Cell, keep_weights: bool) -> int:
         """Disk that a finished cell takes."""
+        if self.without_labels(cell):
+            return 0
         table, backbone = self._table(cell.task), self._backbone(cell.arch)
         scored = int((table.strat_fold >= VAL_FOLD).sum())
         weights = 4 * count_parameters(backbone) if keep_weights and backbone else 0
@@ -243,6 +247,14 @@ class _Facts:
             if backbone is not None:
                 require_files(self._records, backbone.signal_spec, cell.source_rate)
         except DataError as error:
+            return str(error)
+        return None
+
+    def without_labels(self, cell: Cell) -> str | None:
+        """Why its task has no labels here, or None."""
+        try:
+            self._table(cell.task)
+        except NoPositive as error:
             return str(error)
         return None
 

@@ -118,6 +118,7 @@ class _Pool:
                     if worker.cell is None and (chosen := self._next()) is not None:
                         self._give(worker, chosen)
                 self._listen()
+                self.view.time_passes()
         finally:
             self._end()
         return [self.found[at] for at in range(len(self.cells))]

@@ -115,12 +115,12 @@ def _command(run: Result) -> str:
 
 
 def _origins(board: Board) -> list[str]:
-    """Where weights come from that earlier runs of ours left."""
+    """Where weights come from that are neither random nor published: from a run of this program, or from a file."""
     starts: dict[str, Mapping[str, Any]] = {}
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in board.rows:
         init = row.runs[0].document["init"]
-        if "command" in init.get("facts", {}):
+        if "command" in init.get("facts", {}) or init["name"].startswith("file:"):
             starts[init["name"]] = init
             rows[init["name"]].append(row)
     words = [_origin(init, rows[name]) for name, init in starts.items()]
@@ -133,6 +133,9 @@ def _origins(board: Board) -> list[str]:
 def _origin(init: Mapping[str, Any], rows: Sequence[Row]) -> str:
     facts = init["facts"]
     name = f"`{init['name']}`" + (f" (SHA-256 `{init['sha256']}`)" if "sha256" in init else "")
+    if "command" not in facts:
+        file = f" (SHA-256 `{facts['file_sha256']}`)" if "file_sha256" in facts else ""
+        return f"{name} are weights from the file `{init['source']}`{file}, which no run of this program made."
     words = f"{name} are the weights that `{facts['command']}` left, trained on {facts['trained_on']}"
     if commit := facts.get("git_commit"):
         return f"{words}, by commit {_short(commit)}."

@@ -135,7 +135,8 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
         *(["**group**: rows that share a letter are not told apart, whatever their rank."] if standing else []),
         "**backbone**: the architecture, the precision where it is not float32, and the files' rate where signals were "
         "resampled from it.",
-        "**init**: what the weights start from. `own:` and a hash: weights that an earlier run of ours left.",
+        "**init**: what the weights start from. `own:` and a hash: weights that a run of this program left. `file:` "
+        "and a hash: weights from a file that was made elsewhere.",
         "**method**: `(…)` stands for arguments; the command, in the fold below each table, has them.",
     ]
     if any("recipe" in columns(board)[0] for board in boards):

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,24 @@ class Catalogue:
     """Module -> why its import failed."""
 
 
-def catalogue() -> Catalogue:
-    """Return the catalogue; from the cache file if nothing has changed since it was written."""
+def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
+    """Return the catalogue; from the cache file if nothing has changed since it was written.
+
+    A damaged cache file is named in a note, and the catalogue is made anew.
+    """
     state = _state()
     # one file an environment, as several may share a cache
-    file = cache_folder() / f"catalogue-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
-    with contextlib.suppress(OSError, ValueError):  # not there, or not whole
+    file = cache_folder() / f"catalogue-v2-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
+    try:
         kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"]):
+            raise ValueError("its content is not what was written")
         if kept["state"] == state:
             return Catalogue(kept["entries"], kept["broken"])
+    except OSError:
+        pass  # not there, or not to be read
+    except (ValueError, KeyError, TypeError):
+        note(f"{file} is damaged; the list is made anew")
     # plugins that this process imported before may be older than the files just read: then nothing is kept
     fresh = not registry.cache_info().currsize
     found = Catalogue(
@@ -53,27 +62,27 @@ def catalogue() -> Catalogue:
         registry().broken,
     )
     if fresh:
-        _keep(file, json.dumps({"state": state, **asdict(found)}))
+        _keep(file, json.dumps({"state": state, "sha256": _hash_of(found.entries, found.broken), **asdict(found)}))
     return found
 
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:
     """Return the tasks with the number of labels and records that they have in the data set at `data`."""
     from bench.data.datasets import load_records
-    from bench.data.info import task_counts
-    from bench.data.tasks import label_table, tasks_of
+    from bench.data.info import counts_of
+    from bench.data.tasks import tasks_of
 
     records = load_records(data)
     rows = []
     for task in tasks_of(records):
-        counts = task_counts(label_table(records, task))
+        counts = counts_of(records, task)
         rows.append(
             {
                 "name": task.name,
                 "labels": len(counts["labels"]),
                 **{key: counts[key] for key in ("records", "train", "val", "test")},
                 "test patients": counts["patients"]["test"],
-                "what": task.description,
+                "what": f"({counts['note']}) {task.description}" if counts["note"] else task.description,
             }
         )
     return rows
@@ -91,6 +100,10 @@ def _state() -> str:
         digest.update(f"{file} {len(source)}\n".encode())
         digest.update(source)
     return digest.hexdigest()
+
+
+def _hash_of(*content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _keep(file: Path, text: str) -> None:

@@ -52,7 +52,14 @@ class Finding:
 
     check: str
     fault: str | None
-    """None where it passes."""
+    """None where it passes or does not apply."""
+    does_not_apply: str | None = None
+    """Why there was nothing to check."""
+
+    @property
+    def verdict(self) -> str:
+        """`ok`, `FAULT` or `n/a`."""
+        return "n/a" if self.does_not_apply else "ok" if self.fault is None else "FAULT"
 
 
 def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterator[Finding]:
@@ -115,10 +122,35 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
     if two_processes:
         checks.append(("trains alike on two processes", _two_processes))
     for name, check in checks:
-        fault = _fault("backbone", reference, partial(check, reference))
+        try:
+            fault = _fault("backbone", reference, partial(check, reference))
+        except Incompatible as reason:
+            yield Finding(name, None, str(reason))
+            continue
         yield Finding(name, fault)
         if fault and check is _computes:
             return
+    for method, why in _declining(reference):
+        yield Finding(f"is declined by {method}", None, why)
+
+
+def _declining(reference: Reference) -> Iterator[tuple[str, str]]:
+    """The registered methods that decline a backbone with each init that it has, at their defaults, and why."""
+    inits = ["random", "pretrained"] if make_backbone(reference).checkpoint else ["random"]
+    for plugin in registry().of_kind("method"):
+        if any(parameter.default is parameter.empty for parameter in plugin.parameters.values()):
+            continue
+        for init in inits:
+            tried = partial(_tried_on, Reference(plugin.name), reference, init)
+            try:
+                _fault("method", Reference(plugin.name), tried)  # a fault of the method is found by its own check
+            except Incompatible as reason:
+                yield f"{plugin.name} with --init {init}", str(reason)
+
+
+def _tried_on(name: Reference, arch: Reference, init: str) -> None:
+    method = make_method(name)
+    _fits(_classifier(arch), method, method.phases(), init)
 
 
 def check_method(reference: Reference, arch: Reference = TRIED_ON) -> Iterator[Finding]:
@@ -132,10 +164,12 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON) -> Iterator[F
     phases = method.phases()
     if method.search:
         yield Finding("can be tuned where it says", fault_of(lambda: _searchable(reference, method)))
+    else:
+        yield Finding("can be tuned where it says", None, "it says no ranges; bench tune runs it as given")
     try:
         fault = fault_of(lambda: _fits(model, method, phases))
     except Incompatible as reason:
-        yield Finding(f"declines {arch}: {reason}", None)
+        yield Finding(f"trains on {arch}", None, f"it declines: {reason}; --arch names another backbone")
         return
     yield Finding(f"fits {arch}", fault)
     for phase in [] if fault else phases:
@@ -251,10 +285,7 @@ def _frozen(reference: Reference) -> str | None:
 
 def _drop_paths(reference: Reference) -> str | None:
     model = _classifier(reference)
-    try:
-        paths = set_drop_path(model, 0.9)
-    except Incompatible:
-        return None  # no residual blocks: methods with stochastic depth decline it
+    paths = set_drop_path(model, 0.9)
     model.train()
     signals = _signals(model.backbone, 2)
     outputs = []
@@ -374,8 +405,8 @@ def _declares(reference: Reference) -> str | None:
     return "phases() must return a list of at least one bench.plugin.Phase"
 
 
-def _fits(model: Classifier, method: Method, phases: Sequence[Phase]) -> None:
-    method.prepare(model, "random")
+def _fits(model: Classifier, method: Method, phases: Sequence[Phase], init: str = "random") -> None:
+    method.prepare(model, init)
     rehearse(model, method, phases)
 
 

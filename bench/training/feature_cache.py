@@ -16,6 +16,7 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -26,7 +27,6 @@ import torch
 
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
-from bench.errors import DataError
 from bench.files import remove_leftovers, whole_file
 from bench.registry.source import code_hash
 from bench.training.model import Classifier
@@ -63,23 +63,27 @@ class FeatureCache:
         key = hashlib.sha256(json.dumps(follows_from).encode()).hexdigest()
         return cls(cache_folder() / "features" / key[:32])
 
-    def load(self, ecg_id: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], Features, Seconds]:
+    def load(
+        self, ecg_id: npt.NDArray[np.int64], note: Callable[[str], None] = lambda text: None
+    ) -> tuple[npt.NDArray[np.bool_], Features, Seconds]:
         """Which of these records are here, [record], and of those in the same order their features,
         [record here, feature], and each one's share of the seconds that its pass took, [record here].
 
-        Raises DataError, naming the file, if one is damaged.
+        A damaged file is named in a note and removed, so that its features are computed anew.
         """
         known, rows, shares = np.zeros(len(ecg_id), dtype=bool), list[Features](), list[Seconds]()
         at = np.empty(len(ecg_id), dtype=np.int64)
         for part in sorted(self.folder.glob("part-*.npz")):
             try:
-                with part.open("rb") as file, np.load(file) as archive:
-                    here, features = archive["ecg_id"], archive["features"]
-                    seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
+                here, features, seconds = _read_part(part)
             except FileNotFoundError:
                 continue  # another process has made room meanwhile
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise DataError(f"{part} is damaged ({error}); remove it, its features are computed anew") from None
+            except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                note(f"{part} is damaged ({reason}) and is removed; its features are computed anew")
+                with contextlib.suppress(OSError):  # a cache that cannot be written costs no run
+                    part.unlink()
+                continue
             _, ours, theirs = np.intersect1d(ecg_id, here, return_indices=True)
             new = ~known[ours]
             at[ours[new]] = sum(map(len, rows)) + np.arange(new.sum())
@@ -107,6 +111,18 @@ class FeatureCache:
             if sum(sizes.values()) > LIMIT_BYTES and folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
                 del sizes[folder]
+
+
+def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
+    """ecg_ids [record], features [record, feature] and seconds of one file; ValueError where these do not fit."""
+    with part.open("rb") as file, np.load(file) as archive:
+        ecg_id, features = archive["ecg_id"], archive["features"]
+        seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
+    if features.ndim != 2 or not len(ecg_id) == len(features) > 0 or features.dtype.kind != "f":
+        raise ValueError(f"{len(ecg_id)} records and features {list(features.shape)}")
+    if not np.isfinite(features).all():
+        raise ValueError("it holds NaN or infinite features")
+    return ecg_id, features, seconds
 
 
 def _num_bytes(folder: Path) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bench.errors import DataError
 from bench.training.batches import FeatureSource, Rows, SignalSource, Source, send
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
@@ -92,6 +94,20 @@ def compute_features(
     return found, seconds
 
 
+def require_finite_features(features: npt.NDArray[Any], ecg_id: Rows) -> None:
+    """Raise DataError, naming the first record, where features [record, ...] are NaN or infinite.
+
+    No setting of the head's training can mend them, so this is no divergence.
+    """
+    bad = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"the frozen backbone gives NaN or infinite features for {bad.sum():,} of {len(bad):,} records, the first "
+            f"ecg_id {ecg_id[bad][0]}; try --precision float32, look at that record (bench data show), and check the "
+            "backbone (bench check)"
+        )
+
+
 def _run_once(
     model: Classifier,
     source: Source,
@@ -104,7 +120,7 @@ def _run_once(
     known, ecg_id = np.zeros(num_records, dtype=bool), np.arange(num_records)
     if cache and isinstance(source, SignalSource):
         ecg_id = source.signals.ecg_id[source.rows]
-        here, kept, shares = cache.load(ecg_id)
+        here, kept, shares = cache.load(ecg_id, note)
         # ranks on several machines may have caches of their own: what all of them know needs no computing
         everywhere = world.sum(torch.from_numpy(here).to(world.device, torch.int64)) == world.size
         known = everywhere.cpu().numpy()
@@ -120,6 +136,7 @@ def _run_once(
         computed = parts[-1].cpu().numpy()  # a GPU is done only then
         took = time.monotonic() - began
         seconds += took
+        require_finite_features(computed, ecg_id[missing])
         if cache and world.is_main:
             try:
                 cache.save(ecg_id[missing], computed, took)

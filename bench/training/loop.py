@@ -19,11 +19,17 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from bench.errors import BenchError, Diverged, PluginError
 from bench.evaluation.metrics import auroc
-from bench.training.batches import Source, epoch_batches, num_batches, random_stream, send
+from bench.training.batches import SignalSource, Source, epoch_batches, num_batches, random_stream, send
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.dropout import RankDropout, redraw, share_dropout
-from bench.training.features import can_use_features, compute_features, predict
+from bench.training.features import (
+    can_use_features,
+    compute_features,
+    predict,
+    require_finite_features,
+    run_windows,
+)
 from bench.training.method import Method, Phase
 from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
 from bench.training.precision import Precision, autocast
@@ -347,10 +353,20 @@ class PhaseRun:
         return float(loss), float(np.nanmean(auroc(labels.numpy(), logits.numpy())))
 
     def _diverged(self, epoch: int, what: str) -> Diverged:
+        if "backbone" not in {part.partition(".")[0] for part in self.phase.learning_rates}:
+            self._require_finite_features()
         return Diverged(
             f"{Diverged.WORDS} in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
             "a lower learning rate or clipping may help"
         )
+
+    @torch.no_grad()
+    def _require_finite_features(self) -> None:
+        """Raise DataError where the frozen backbone, and not the training of the head, left the finite numbers."""
+        for source in (self.train_source, self.val_source):
+            if isinstance(source, SignalSource):
+                features = run_windows(self.model.backbone, source, self.world, self.precision)
+                require_finite_features(features.cpu().numpy(), source.signals.ecg_id[source.rows])
 
 
 def make_schedule(optimizer: Optimizer, phase: Phase, steps_per_epoch: int) -> LRScheduler | ReduceLROnPlateau | None:

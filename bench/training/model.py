@@ -38,6 +38,11 @@ class PublishedCheckpoint:
     """How the backbone's keys begin in the file, such as `encoder.`; what follows is ours."""
     left_out: tuple[str, ...] = ()
     """How other keys begin that are left out, such as `decoder.`; a result names all that were."""
+    state_dict: str = ""
+    """Where in the file the state dict lies, such as `teacher`, dots between several names; needed where more than one
+    of those in the file fits."""
+    sha256: str = ""
+    """Of the file; then `--init PATH` recognises it as the published one."""
 
 
 class Backbone(nn.Module):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from bench.errors import CheckpointError
 from bench.files import whole_file
+from bench.training.hub import fetch_checkpoint
 from bench.training.model import Backbone, Classifier, PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
@@ -33,13 +37,16 @@ class Init:
     """What a backbone's weights started from, as the result and the board say it."""
 
     name: str
-    """`random`, `pretrained`, or `own:` and the first 8 digits of the hash."""
+    """`random`, `pretrained`, or the first 8 digits of the hash after `own:` (a run of this program left the file) or
+    after `file:` (somebody else made it)."""
     sha256: str = ""
     """SHA-256 of the weights that were loaded: names, shapes and values."""
     source: str = ""
     left_out: tuple[str, ...] = ()
     """Keys of the file that the backbone did not take, such as its head."""
     facts: Mapping[str, object] = field(default_factory=dict)
+    """`own:`: the run that left the file; `pretrained`: repository, file and hash; `file:`: name and hash of the file,
+    and `read_as`, how its keys were read."""
 
 
 def names_published(init: str) -> bool:
@@ -73,41 +80,142 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
 
 
 def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
-    """Load a file strictly: all keys and shapes of the backbone, and no others but the head's, which are left out."""
-    weights, about = read_weights(path)
-    prefix, others = _naming(weights, backbone)
-    left_out = tuple(key for key in weights if key.startswith(others))
-    own = {key: value for key, value in weights.items() if not key.startswith(others)}
-    check_weights(own, {prefix + key: value for key, value in backbone.state_dict().items()}, path)
-    backbone.load_state_dict({key.removeprefix(prefix): value for key, value in own.items()})
+    """Load a file strictly: all keys and shapes of the backbone, all values finite; what is left out is named."""
+    states, about = read_state_dicts(path)
+    reading = _choose_reading(states, backbone, path)
+    _require_finite(reading.weights, backbone.state_dict(), path)
+    backbone.load_state_dict(reading.weights)
     sha256 = hash_weights(backbone.state_dict())
-    return Init(name or f"own:{sha256[:8]}", sha256, path.name, left_out, facts or about)
+    if not name:
+        name, facts = _origin(backbone, path, about, reading)
+        name += f":{sha256[:8]}" if name != "pretrained" else ""
+    return Init(name, sha256, path.name, reading.left_out, facts)
 
 
 def load_published(model: Classifier, path: Path) -> None:
     """Load a published checkpoint strictly, its head included."""
-    weights, _ = read_weights(path)
+    states, _ = read_state_dicts(path)
     published = model.backbone.checkpoint
     assert published is not None
-    ours = {published.prefix + key: f"backbone.{key}" for key in model.backbone.state_dict()}
-    ours |= {f"{published.head_prefix or ''}{key}": f"head.{key}" for key in model.head.state_dict()}
-    named = {
-        ours.get(key, key): v for key, v in weights.items() if key in ours or not key.startswith(published.left_out)
-    }
+    reading = _choose_reading(states, model.backbone, path)
+    wrapper = reading.prefix.removesuffix(published.prefix)
+    named = {f"backbone.{key}": value for key, value in reading.weights.items()}
+    for key in model.head.state_dict():
+        if (given := f"{wrapper}{published.head_prefix or ''}{key}") in states[reading.where]:
+            named[f"head.{key}"] = states[reading.where][given]
     check_weights(named, model.state_dict(), path)
     model.load_state_dict(named)
 
 
-def _naming(weights: Mapping[str, Tensor], backbone: Backbone) -> tuple[str, tuple[str, ...]]:
-    """How the backbone's keys begin in a file, and those left out; the file is ours, the published one, or bare."""
-    ours = any(f"backbone.{key}" in weights for key in backbone.state_dict())
-    if ours and all(key.startswith(("backbone.", "head.")) for key in weights):
-        return "backbone.", ("head.",)
-    if published := backbone.checkpoint:
-        others = tuple(filter(None, (published.head_prefix, *published.left_out)))
-        if any(key.startswith((*others, *filter(None, [published.prefix]))) for key in weights):
-            return published.prefix, others
-    return "", ("head.",)
+@dataclass(frozen=True)
+class _Reading:
+    """One way to read a file's tensors as a backbone's weights."""
+
+    where: str
+    """The keys, with dots, under which the state dict lies in the file; empty: the file is the state dict."""
+    prefix: str
+    """What stands before the backbone's keys."""
+    num_matching: int
+    weights: dict[str, Tensor]
+    """The backbone's key -> tensor."""
+    left_out: tuple[str, ...]
+    unknown: tuple[str, ...]
+    """Keys beside the backbone's that nothing says are to be left out."""
+
+    def __str__(self) -> str:
+        return "keys" + f" under {self.where!r}" * bool(self.where) + f" after {self.prefix!r}" * bool(self.prefix)
+
+
+def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbone, path: Path) -> _Reading:
+    """The only reading by which all keys and shapes fit; CheckpointError where there is none, or several that differ.
+
+    Trainers put prefixes before keys (`module.`, `_orig_mod.`, `model.backbone.`) and state dicts below names
+    (`model`, `teacher`, `ema`). Whatever they are, a reading takes all keys of the backbone from one state dict,
+    after one prefix.
+    """
+    wanted, published = backbone.state_dict(), backbone.checkpoint
+    readings = [one for where in states for one in _readings(where, states[where], backbone)]
+    fitting = [one for one in readings if not _faults(one.weights, wanted, one.unknown)]
+    if published and (published.state_dict or published.prefix):
+        declared = [one for one in fitting if (one.where, one.prefix) == (published.state_dict, published.prefix)]
+        fitting = declared or fitting
+    if not fitting:
+        nearest = max(readings, key=lambda one: (one.num_matching, len(states[one.where])))
+        fault = _faults(nearest.weights, wanted, nearest.unknown, nearest.prefix)[0]
+        raise CheckpointError(
+            f"{path} does not fit the backbone: it {fault}; the file has {_first_three(states[nearest.where])}, the "
+            f"backbone expects {_first_three(wanted)}; the backbone's PublishedCheckpoint says with state_dict, "
+            "prefix, head_prefix and left_out how a file is to be read"
+        )
+    if any(not _are_equal(one.weights, fitting[0].weights) for one in fitting[1:]):
+        raise CheckpointError(
+            f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save those that "
+            "you mean to a file of their own, or name them by state_dict and prefix in the backbone's "
+            "PublishedCheckpoint"
+        )
+    return fitting[0]
+
+
+def _readings(where: str, state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[_Reading]:
+    """Readings of one state dict: those that have all keys, else the one that has the most."""
+    wanted, published = backbone.state_dict(), backbone.checkpoint
+    found: Counter[str] = Counter()
+    for key in state:
+        words = key.split(".")
+        found.update("".join(f"{word}." for word in words[:at]) for at in _places(words, wanted))
+    if published and published.prefix:  # it may end without a dot
+        found[published.prefix] = sum(published.prefix + key in state for key in wanted)
+    whole = [prefix for prefix, num in found.items() if num >= len(wanted)]
+    for prefix in whole or [prefix for prefix, _ in found.most_common(1)] or [""]:
+        left_out, unknown = _beside(state, prefix, backbone)
+        weights = {key: state[prefix + key] for key in wanted if prefix + key in state}
+        yield _Reading(where, prefix, len(weights), weights, left_out, unknown)
+
+
+def _places(words: list[str], wanted: Mapping[str, Tensor]) -> list[int]:
+    """Where in a key's words a key of the backbone may begin."""
+    return [at for at in range(len(words)) if ".".join(words[at:]) in wanted]
+
+
+def _beside(state: Mapping[str, Tensor], prefix: str, backbone: Backbone) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Keys that are not the backbone's: those to be left out, and those that nothing is known of.
+
+    A head is left out, and what the published checkpoint says. Keys without the prefix belong to other modules of the
+    file, such as a decoder; but where the published checkpoint names these, a key that it does not name is unknown.
+    """
+    wanted, published = backbone.state_dict(), backbone.checkpoint
+    declared = tuple(filter(None, (published.head_prefix, *published.left_out))) if published else ()
+    strict, wrapper = True, prefix
+    if published and published.prefix and declared and prefix.endswith(published.prefix):
+        wrapper = prefix.removesuffix(published.prefix)
+    elif prefix:
+        strict = False
+    left_out, unknown = list[str](), list[str]()
+    for key in state:
+        if key.startswith(prefix) and key.removeprefix(prefix) in wanted:
+            continue
+        inside = key.startswith(prefix)
+        heads = (*(f"{wrapper}{start}" for start in declared), f"{prefix}head.")
+        (left_out if key.startswith(heads) or not (inside or strict) else unknown).append(key)
+    return tuple(left_out), tuple(unknown)
+
+
+def _are_equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, others[key]) for key, value in weights.items())
+
+
+def _origin(
+    backbone: Backbone, path: Path, about: Mapping[str, Any], reading: _Reading
+) -> tuple[str, Mapping[str, object]]:
+    """Who made a file of weights (`own`, `pretrained` or `file`), and the facts that say so."""
+    if all(isinstance(about.get(fact), str) for fact in ("digest", "trained_on")):
+        return "own", about
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    published = backbone.checkpoint
+    if published and sha256 == published.sha256:
+        return "pretrained", {"repo": published.repo, "file": published.filename, "file_sha256": sha256}
+    return "file", {"file": path.name, "file_sha256": sha256, "read_as": str(reading)}
 
 
 def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:
@@ -131,22 +239,103 @@ def load_classifier(model: Classifier, path: Path) -> None:
 
 
 def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError, naming the first keys, where names or shapes differ."""
-    missing = [key for key in wanted if key not in given]
-    surplus = [key for key in given if key not in wanted]
+    """Raise CheckpointError, naming the first keys, where names or shapes differ or values are not finite."""
+    surplus = tuple(key for key in given if key not in wanted)
+    for fault in _faults(given, wanted, surplus):
+        raise CheckpointError(f"{path} does not fit the backbone: it {fault}")
+    _require_finite(given, wanted, path)
+
+
+def _faults(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], surplus: tuple[str, ...], prefix: str = ""
+) -> list[str]:
+    """What is wrong with names and shapes; `prefix` stands before the keys in the file."""
+    missing = [prefix + key for key in wanted if key not in given]
     misshapen = [
-        f"{key} {list(given[key].shape)} instead of {list(wanted[key].shape)}"
+        f"{prefix}{key} {list(given[key].shape)} instead of {list(wanted[key].shape)}"
         for key in wanted
         if key in given and given[key].shape != wanted[key].shape
     ]
-    for keys, fault in ((missing, "lacks"), (surplus, "has unknown"), (misshapen, "has misshapen")):
-        if keys:
-            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-            raise CheckpointError(f"{path} does not fit the backbone: it {fault} {len(keys)} of its keys: {shown}")
+    kinds = ((missing, "lacks"), (surplus, "has unknown"), (misshapen, "has misshapen"))
+    return [f"{fault} {len(keys)} of its keys: {_first_three(keys)}" for keys, fault in kinds if keys]
+
+
+def _first_three(keys: Iterable[str]) -> str:
+    first = list(islice(keys, 4))
+    return ", ".join(first[:3]) + (", ..." if len(first) > 3 else "")
+
+
+def _require_finite(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError, naming the tensor, where a value is NaN or infinite.
+
+    Infinities that the backbone itself is built with, as in a mask of attention, are no fault.
+    """
+    for key, built in wanted.items():
+        value = given[key]
+        num_bad = int((~value.isfinite() & built.to(value.device).isfinite()).sum())
+        if num_bad:
+            raise CheckpointError(
+                f"{path} holds weights that are not finite: {num_bad:,} of {value.numel():,} values of {key} are NaN "
+                "or infinite; take a checkpoint from before its training diverged"
+            )
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint file by name, and its facts `about` itself; runs no code from the file.
+    """The tensors of a checkpoint file by name, and its facts `about` itself, as `save_weights` writes them."""
+    states, about = read_state_dicts(path)
+    return states.get("state_dict") or next(iter(states.values())), about
+
+
+def read_state_dicts(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The state dicts in a checkpoint file by where they lie, tensors by name, and the file's facts `about` itself.
+
+    Runs no code from the file; raises CheckpointError if it is missing, damaged, or holds more than plain data.
+    """
+    document = _read_safetensors(path) if path.suffix == ".safetensors" else _read_document(path)
+    states = dict(_state_dicts(document))
+    if not states:
+        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
+    about = document.get("about") if isinstance(document, Mapping) else None
+    return states, dict(about) if isinstance(about, Mapping) else {}
+
+
+def _state_dicts(document: object, where: str = "", depth: int = 2) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Tensors by name, here and in the mappings below; deeper than two lie the states of optimisers."""
+    if not isinstance(document, Mapping):
+        return
+    if state := {str(key): value for key, value in document.items() if isinstance(value, Tensor)}:
+        yield where, state
+    for key, value in document.items() if depth else ():
+        yield from _state_dicts(value, f"{where}.{key}" if where else str(key), depth - 1)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    _require_file(path)
+    try:
+        package = importlib.import_module("safetensors.torch")
+    except ImportError:
+        raise CheckpointError(
+            f"{path} is read by the package safetensors, which is not installed; pip install safetensors"
+        ) from None
+    try:
+        loaded: dict[str, Tensor] = package.load_file(path)
+    except (importlib.import_module("safetensors").SafetensorError, ValueError):
+        raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
+    return loaded
+
+
+def _require_file(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise CheckpointError(f"no file of weights at {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} is not a file of weights, {error.strerror}") from None
+
+
+def _read_document(path: Path) -> object:
+    """What torch.save wrote.
 
     NumPy scalars beside the weights (ECGFounder's file carries one) are allowed; anything else that is not plain
     data is refused.
@@ -154,33 +343,18 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     number_types = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     allowed = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *number_types]
-    try:
-        with path.open("rb"):  # torch says of a missing .safetensors what it says of a damaged one
-            pass
-    except FileNotFoundError:
-        raise CheckpointError(f"no file of weights at {path}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} is not a file of weights, {error.strerror}") from None
+    _require_file(path)
     try:
         with torch.serialization.safe_globals(allowed):
-            document = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not (beyond := re.search(r"GLOBAL (\S+)", str(error))):
             raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
         raise CheckpointError(
             f"{path} was not loaded: it holds more than weights, {beyond[1]}, and loading that could run code"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
-        missing = "safetensors is not installed" in str(error)
-        why = "is read by the package safetensors, which is not installed" if missing else NO_WEIGHTS
-        raise CheckpointError(f"{path} {why}") from None
-    weights, about = document, {}
-    if isinstance(document, Mapping) and isinstance(document.get("state_dict"), Mapping):
-        weights, about = document["state_dict"], document.get("about", {})
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
-    facts = dict(about) if isinstance(about, Mapping) else {}
-    return {str(key).removeprefix("module."): value for key, value in weights.items()}, facts
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error):
+        raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:
@@ -196,25 +370,3 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 def published_file(checkpoint: PublishedCheckpoint, init: str) -> Path:
     """The file that `pretrained`, `pretrained@REVISION` or a path stands for."""
     return fetch_checkpoint(checkpoint, init)[0] if names_published(init) else Path(init)
-
-
-def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
-    """The published file from the hub's cache, downloaded with a progress bar if need be, and facts about it."""
-    from huggingface_hub import errors, hf_hub_download
-
-    revision = init.partition("@")[2] or checkpoint.revision
-    try:
-        path = Path(hf_hub_download(checkpoint.repo, checkpoint.filename, revision=revision))
-    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
-        raise CheckpointError(
-            f"could not get {checkpoint.filename} of {checkpoint.repo} at revision {revision} from the Hugging Face "
-            f"hub ({type(error).__name__}); give a downloaded file with --init PATH, or use --init random"
-        ) from None
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return path, {
-        "repo": checkpoint.repo,
-        "file": checkpoint.filename,
-        "commit": path.parts[path.parts.index("snapshots") + 1],  # where the hub's cache keeps a file
-        "file_sha256": sha256,
-    }
