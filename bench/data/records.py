@@ -36,6 +36,8 @@ class Records:
     """Of the files that hold the signals."""
     seconds: float | None = None
     """What each record is cut or padded to, where their lengths differ."""
+    others: tuple[str, ...] = ()
+    """Names of files that belong to the dataset beside its records."""
 
     def __len__(self) -> int:
         return len(self.table)

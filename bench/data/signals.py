@@ -177,7 +177,7 @@ def resample(record: Signal, rate: int, target: int) -> Signal:
 
 
 def middle(record: Signal, rate: int, seconds: float | None) -> tuple[Signal, int]:
-    """The middle `seconds` of a record [lead, time] and its first sample; all of it if it is not longer, or for None."""
+    """The middle `seconds` of a record [lead, time] and its first sample; all of it for None."""
     if seconds is None:
         return record, 0
     start = max(0, (record.shape[-1] - round(seconds * rate)) // 2)

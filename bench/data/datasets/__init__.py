@@ -12,4 +12,6 @@ def load_records(folder: Path) -> Records:
     """The records in a dataset's folder; no signal is touched. Raises DataError where there is no dataset."""
     if not (folder / ptbxl.TABLE).exists() and cpsc2018.headers_in(folder):
         return cpsc2018.load_records(folder)
+    if not (folder / ptbxl.TABLE).exists():
+        cpsc2018.refuse_original(folder)
     return ptbxl.load_records(folder)
