@@ -52,6 +52,8 @@ def decode(content: bytes, path: Path, fallback: str | None = None) -> str:
     """
     refuse_pointer(path, content[:HEAD])
     try:
+        if content in UTF16:
+            raise UnicodeDecodeError("utf-16", content, 0, 2, "nothing behind the mark")
         return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
     except UnicodeDecodeError:
         if fallback is None:

@@ -195,7 +195,7 @@ HOW_TO_SAVE = "np.savez(file, ecg_id=ids, labels=np.array(labels, dtype=str), y_
 
 
 def read_scores(path: Path) -> Predictions:
-    """Scores in a CSV file (ecg_id and a column a label), also packed with gzip, or an npz file (ecg_id, labels, y_score).
+    """Scores in a CSV file (ecg_id and a column a label), also in gzip, or an npz file (ecg_id, labels, y_score).
 
     What a file is shows in its first bytes, whatever its name. Raises DataError for everything else.
     """
