@@ -25,7 +25,7 @@ LIMB = {
 """Each limb lead as a sum of leads I and II: Einthoven's law, and Goldberger's leads of three electrodes."""
 _SPELLING = re.compile(
     r"""(?:(?:mdc_ecg_lead|ecg|ekg|lead|derivation|ableitung)[ _:.]*)*
-    (?P<sign>[-\u2212]?)[ ]*
+    (?P<sign>(?:(?<!\S)[-\u2212])?)[ ]*
     (?:(?:ml|d)?[ _.]?(?P<roman>i{1,3})|d[ _.]?(?P<digit>[123])
     |a[ _.]?v[ _.]?(?P<limb>[rlf])|[vc][ _.]?(?P<chest>[1-6]))""",
     re.VERBOSE | re.IGNORECASE,
