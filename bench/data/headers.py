@@ -149,7 +149,7 @@ def _check(channels: list[Channel], path: Path) -> None:
             raise DataError(f"{path} names {channel.file[:80]!r} for its samples, expected a file beside it")
         if channel.frame != 1:
             raise DataError(f"{path} has leads with several samples a frame; expected one rate for all leads")
-        if abs(channel.scale.baseline) >= 2**31:
+        if not -(2**31) <= channel.scale.baseline < 2**31:
             raise DataError(f"{path}: a baseline is beyond 32 bits; mend the header")
         formats.setdefault(channel.file, set()).add(channel.scale.fmt)
     for file, found in formats.items():

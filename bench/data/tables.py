@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.data.text import UTF16, refuse_pointer
+from bench.data.text import HEAD, UTF16, refuse_pointer
 from bench.errors import DataError
 
 
@@ -55,15 +55,13 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.Dat
 
 
 def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
-    """Raise DataError for a table that another program saved in another form, if that shows in its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    refuse_pointer(path, head)
-    if head.startswith(UTF16):
+    """Raise DataError for a table that another program saved in another form, if that shows."""
+    content = path.read_bytes()
+    refuse_pointer(path, content[:HEAD])
+    if content.startswith(UTF16):
         raise DataError(f"{path} is in UTF-16, as Excel's `Unicode text`; save it as CSV UTF-8, with commas")
     try:
-        first = head.splitlines()[0].decode("utf-8-sig") if head else ""
-        head[: head.rfind(b"\n") + 1].decode("utf-8-sig")
+        first = content.decode("utf-8-sig").partition("\n")[0].strip()
     except UnicodeDecodeError:
         raise DataError(f"{path} is not in UTF-8; save it as CSV UTF-8, or get the file again") from None
     for separator, words in ((";", "semicolons"), ("\t", "tabs")):

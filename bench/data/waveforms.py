@@ -191,7 +191,7 @@ def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) ->
                 "microvolts called millivolts? check gain and unit in the header",
             )
         )
-    if (far := np.abs(offsets) > FURTHEST_MV).any():
+    if (far := (np.abs(offsets) > FURTHEST_MV) & ~large).any():  # what is too large lies off zero as well
         named = name_leads([lead for lead, is_far in zip(leads, far, strict=True) if is_far])
         notes.append(
             Note(
