@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.data.text import decode
+from bench.data.text import decode, refuse_pointer
 from bench.errors import DataError
 
 DEFAULT_GAIN = 200.0
@@ -90,11 +90,15 @@ def read_header(path: Path) -> Header:
     Raises DataError that names the line for what is no header, and for what this project does not read: several
     segments, several samples a frame. Raises FileNotFoundError if it is missing.
     """
-    text = decode(path.read_bytes(), path, fallback="latin-1")  # comments may be in any encoding
+    content = path.read_bytes()
+    # comments may be in any encoding; nearly all headers are ASCII, and then what else they may be need not be asked
+    text = content.decode("ascii") if content.isascii() else decode(content, path, fallback="latin-1")
     lines = [(at, line) for at, line in enumerate(map(str.strip, text.splitlines()), 1) if line and line[0] != "#"]
     if not lines:
         raise DataError(f"{path} declares no signals: it has no record line")
     record = _RECORD.fullmatch(lines[0][1])
+    if record is None:
+        refuse_pointer(path, content)
     if record is None or len(record["length"] or "") > MAX_DIGITS:
         raise _unreadable(path, *lines[0], "a record line such as A0001 12 500 5000")
     if record["segments"] is not None:
