@@ -589,8 +589,8 @@ def download_(
 
 
 @data_app.command("verify")
-def verify_(folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")], as_json: Json = False) -> None:
-    """Check every file of a PTB-XL folder. Exit code 1 if something is wrong with it; warnings alone give 0."""
+def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
+    """Check every file of a dataset's folder. Exit code 1 if something is wrong with it; warnings alone give 0."""
     from bench.console.listing import table
     from bench.console.tracking import progress_bar
     from bench.data.verify import verify
@@ -628,10 +628,10 @@ def info(
 
 @data_app.command()
 def show(
-    ecg_id: Annotated[int, typer.Argument(help="The record.")],
+    record: Annotated[str, typer.Argument(help="An ecg_id of the dataset, or a WFDB record of your own.")],
     data: Data = DATA,
     target: Annotated[
-        Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<ecg_id>.svg, with the preprocessing]")
+        Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<record>.svg, with the preprocessing]")
     ] = None,
     preprocessing: Annotated[
         str | None, typer.Option(help="Also draw it as ecgfounder, zscore, strodthoff, none or a plugin's prepares it.")
@@ -639,10 +639,15 @@ def show(
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
-    from bench.data.show import draw_record
+    from bench.data.show import draw_file, draw_record
 
-    name = f"ecg-{ecg_id}-{preprocessing}" if preprocessing else f"ecg-{ecg_id}"
-    path = draw_record(load_records(data), ecg_id, target or Path(f"{name}.svg"), preprocessing)
+    is_id = record.isascii() and record.isdecimal()
+    name = f"ecg-{record if is_id else Path(record).stem}" + (f"-{preprocessing}" if preprocessing else "")
+    target = target or Path(f"{name}.svg")
+    if is_id:
+        path = draw_record(load_records(data), int(record), target, preprocessing, _note)
+    else:
+        path = draw_file(Path(record), target, preprocessing, _note)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 

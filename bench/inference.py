@@ -14,7 +14,7 @@ import torch
 
 from bench.data.prepared import Scaling, quantize
 from bench.data.signals import Signal, SignalSpec, prepare_record
-from bench.data.waveforms import read_waveform
+from bench.data.waveforms import Note, read_waveform
 from bench.errors import CheckpointError, DataError
 from bench.registry.reference import Reference
 from bench.registry.registry import make
@@ -56,10 +56,15 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
         if path.is_dir() and not Path(f"{path}.hea").is_file():
             raise DataError(f"{path} is a folder; name the records in it")
         path = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
-        raw, rate = read_waveform(path, backbone.signal_spec.leads)
+        notes: list[Note] = []
+        raw, rate = read_waveform(path, backbone.signal_spec.leads, notes.append)
+        for note in notes:
+            log(f"{path}: {note.text}")
         for remark in _remarks(path, raw, rate, backbone.signal_spec, seconds):
             log(remark)
-        probabilities = torch.sigmoid(_logits(model, raw, rate, backbone.signal_spec, scaling, precision, seconds))
+        probabilities = torch.sigmoid(
+            _logits(model, raw, rate, backbone.signal_spec, scaling, precision, seconds, str(path))
+        )
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
 
@@ -97,9 +102,10 @@ def _logits(
     scaling: Scaling,
     precision: Precision,
     seconds: float | None,
+    name: str,
 ) -> torch.Tensor:
     """Logits [label] of a record [lead, time] in mV, computed as the harness computes those of fold 10."""
-    signals = _as_cached(prepare_record(raw, rate, spec, seconds))
+    signals = _as_cached(prepare_record(raw, rate, spec, seconds, name))
     if scaling.fitted_on:
         signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
     windows = cut_windows(torch.from_numpy(signals[None]), spec.window, spec.window_starts(signals.shape[1]))[0]

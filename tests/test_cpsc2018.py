@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 import bench.cli
 from bench.boards.truth import truth_of
+from bench.data import verify
 from bench.data.datasets import cpsc2018, load_records
 from bench.data.prepared import prepare_signals
+from bench.data.show import draw_record
 from bench.data.signals import SignalSpec
 from bench.data.splits import deal
 from bench.data.tasks import find_task, label_table, tasks_of
@@ -285,3 +287,50 @@ def test_every_verb_of_data(
     words = ["--task", "cpsc2018", "--fraction", "0.5", "--out", str(tmp_path / "m.csv")]
     assert bench_says(["data", "manifest", "--data", str(folder), *words], monkeypatch) == 0
     assert (tmp_path / "m.csv").read_text().count(",test") == (load_records(folder).strat_fold == 10).sum()
+
+
+def test_the_nine_labels_may_be_words(headers: Path) -> None:
+    before = load_records(headers).content
+    for path in headers.glob("A*.hea"):
+        text = path.read_text()
+        for code, (label, _) in cpsc2018.LABELS.items():
+            text = text.replace(code, label)
+        path.write_text("\ufeff" + text, encoding="utf-8")
+    assert "164889003" not in "".join(path.read_text(encoding="utf-8") for path in headers.glob("A*.hea"))
+    assert load_records(headers).content == before
+
+
+def test_the_first_release_is_named_with_where_the_other_is(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "A0001.mat", {"ECG": {"sex": "Male", "data": np.zeros((12, 5000))}})
+    (tmp_path / "REFERENCE.csv").write_text("Recording,First_label\nA0001,5\n")
+    with pytest.raises(DataError, match=r"CPSC2018 as first released .*physionet.org/content") as caught:
+        load_records(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_verify_takes_the_folder_as_the_challenge_ships_it(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "cpsc_2018")
+    (copy / "g1" / "RECORDS").write_text("A0001\n")
+    report = verify.verify(copy)
+    assert not report.faulty and report.num_records == len(load_records(folder)) == report.present[500]
+    found = {check.name: check.found for check in report.checks if check.found}
+    assert found.keys() <= {"clipped leads", "flat stretches"}
+    header, data = copy / "g1" / "A0002.hea", copy / "g1" / "A0003.mat"
+    header.write_text(header.read_text().replace("1000/mV", "1/mV"))
+    data.write_bytes(data.read_bytes()[:-2])
+    (copy / "g1" / "A0004.mat").unlink()
+    report = verify.verify(copy)
+    found = {check.name: check.found for check in report.checks if check.found}
+    assert report.faulty
+    assert found["missing files"] == ("g1/A0004.mat",)
+    assert "A0003.mat has" in found["header against data"][0] and len(found["header against data"]) == 1
+    assert found["amplitude"][0].startswith("2 at 500 Hz: leads I, ") and len(found["amplitude"]) == 1
+
+
+def test_show_draws_what_training_sees(folder: Path, tmp_path: Path) -> None:
+    records = load_records(folder)
+    seconds = {2: "2.5-12.5 of 15 s", 3: "10.5-20.5 of 31 s"}
+    for ecg_id, words in seconds.items():
+        text = draw_record(records, ecg_id, tmp_path / "a.svg", "zscore").read_text()
+        assert text.count(words) == 2
+    assert " of 10 s" not in draw_record(records, 1, tmp_path / "a.svg").read_text()

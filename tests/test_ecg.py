@@ -17,7 +17,7 @@ import wfdb
 import bench.cli
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.records import Records
-from bench.data.show import draw_record
+from bench.data.show import draw_file, draw_record
 from bench.data.signals import PREPROCESSINGS
 from bench.data.waveforms import LEADS
 from bench.errors import DataError
@@ -157,6 +157,61 @@ def test_the_verb(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             bench.cli.main()
         assert not end.value.code
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ecg-5-zscore.svg", "ecg-5.svg"]
+
+
+def traces(path: Path) -> list[np.ndarray]:
+    """Points [time, (x, y)] in mm of each lead's line."""
+    root, scale, _ = read(path)
+    lines = [re.findall(r"[ML] (-?[\d.]+) (-?[\d.]+)", line.attrib.get("d", "")) for line in root.iter(f"{SVG}path")]
+    return [np.array(points, dtype=float) * scale for points in lines if len(points) > 20]
+
+
+def own_file(folder: Path, factor: float, offset: float = 0, seconds: int = 10) -> Path:
+    """A user's own record at 100 Hz: beats of 1 mV times `factor`, about `offset` mV."""
+    beat = np.exp(-((((np.arange(100 * seconds) / 100) % 1) - 0.5) ** 2) / (2 * 0.03**2))
+    wfdb.wrsamp(
+        "my_ecg",
+        fs=100,
+        units=["mV"] * 12,
+        sig_name=list(LEADS),
+        d_signal=np.tile(np.rint(1000 * (factor * beat + offset)).astype(np.int64)[:, None], 12),
+        fmt=["32"] * 12,
+        adc_gain=[1000.0] * 12,
+        baseline=[0] * 12,
+        write_dir=str(folder),
+    )
+    return folder / "my_ecg.hea"
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1.0, 0.0), (1000.0, 0.0), (1.0, 200.0), (1000.0, -5e4), (3e5, 0.0)])
+def test_no_page_is_empty(tmp_path: Path, factor: float, offset: float) -> None:
+    notes: list[str] = []
+    draw_file(own_file(tmp_path, factor, offset), tmp_path / "a.svg", log=notes.append)
+    lines, height = traces(tmp_path / "a.svg"), float(read(tmp_path / "a.svg")[0].attrib["height"][:-2])
+    assert len(lines) == 13
+    for line in lines:
+        assert ((line[:, 1] > 0) & (line[:, 1] < height)).mean() > 0.8
+        assert np.ptp(line[:, 1]) > 5, "a beat is to be seen"
+    text = read(tmp_path / "a.svg")[2]
+    assert ("10 mm/mV" in text) == (factor == 1)
+    assert ("about the median" in text) == (offset != 0 or factor > 1e5) or factor == 3e5
+    assert bool(notes) == (factor != 1 or offset != 0) == ("note: lead" in text)
+
+
+def test_a_users_own_file_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_file(tmp_path, 1.0, seconds=15)
+    monkeypatch.setattr(sys, "argv", ["bench", "data", "show", "my_ecg.hea", "--preprocessing", "none"])
+    with pytest.raises(SystemExit) as end:
+        bench.cli.main()
+    assert not end.value.code
+    assert (tmp_path / "ecg-my_ecg-none.svg").read_text().count("2.5-12.5 of 15 s") == 2
+    with pytest.raises(DataError, match=r"nowhere.hea is missing"):
+        draw_file(tmp_path / "nowhere", tmp_path / "b.svg")
+
+
+def test_a_lead_without_a_valid_sample_says_so(square: Records, tmp_path: Path) -> None:
+    assert read(draw_record(square, 1, tmp_path / "a.svg"))[2].count("no valid sample") == 1
 
 
 @pytest.mark.ptbxl

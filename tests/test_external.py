@@ -1,5 +1,6 @@
 """Scores from anywhere: joined by record and label, refused by name, and scored without torch or waveforms."""
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from bench.data.datasets.ptbxl import load_records
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.pages.page import page
-from bench.results.external import as_logits, score_external
+from bench.results.external import as_logits, read_scores, score_external
 from bench.results.result import find_results
 
 Score = Callable[..., Any]
@@ -109,7 +110,9 @@ def test_what_does_not_fit_is_named(score: Score, scores: pd.DataFrame, test_fol
         "unknown record 999999": pd.concat([scores, scores.iloc[:1].assign(ecg_id=999999)]),
         "missing label MI": scores.drop(columns="MI"),
         "unknown label EXTRA": scores.assign(EXTRA=0.5),
-        f"NaN or infinite score {first}/MI": scores.assign(MI=scores["MI"].where(scores["ecg_id"] != first)),
+        rf"row 1 \(ecg_id {first}\), column MI holds nan, expected a finite number; 1 such": scores.assign(
+            MI=scores["MI"].where(scores["ecg_id"] != first)
+        ),
         f"the score of {first}/MI is 'high', expected a number": scores.assign(
             MI=scores["MI"].astype(object).where(scores["ecg_id"] != first, "high")
         ),
@@ -164,6 +167,53 @@ def test_an_empty_file_of_scores_is_one_line(tables: Path, tmp_path: Path) -> No
     (tmp_path / "scores.csv").touch()
     with pytest.raises(DataError, match=r"needs one column ecg_id .*; it has none$"):
         score_external(tmp_path / "scores.csv", "superdiag", "other", tables, tmp_path / "runs")
+
+
+def test_packed_scores_are_read(score: Score, scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:
+    expected = score(scores).digest
+    scores.to_csv(tmp_path / "saved.csv.gz", index=False)
+    (tmp_path / "utf16.csv").write_text(scores.to_csv(index=False), encoding="utf-16")
+    labels = [name for name in scores if name != "ecg_id"]
+    np.savez(tmp_path / "b.npz", ecg_id=scores["ecg_id"], labels=np.array(labels, dtype="S9"), y_score=scores[labels])
+    for name in ("saved.csv.gz", "utf16.csv", "b.npz"):
+        found = score_external(tmp_path / name, "superdiag", "other", tables, tmp_path / "runs")
+        assert found.digest == expected
+
+
+def test_files_of_scores_of_another_form_say_how_to_save_them(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {"ecg_id": np.arange(3), "labels": np.array(["A", "B"]), "y_score": np.zeros((3, 2))}
+    np.savez(tmp_path / "objects.npz", **(arrays | {"labels": np.array(["A", "B"], dtype=object)}))
+    np.savez(tmp_path / "complex.npz", **(arrays | {"y_score": np.zeros((3, 2), dtype=complex)}))
+    np.savez(tmp_path / "unnamed.npz", *arrays.values())
+    np.save(tmp_path / "scores.npy", arrays["y_score"])
+    (tmp_path / "scores.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (tmp_path / "latin.csv").write_bytes("ecg_id,\xe4\n1,2\n".encode("latin-1"))
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"ecg_id,A\n" * 99)[:-12])
+    pd.DataFrame({"ecg_id": [1]}).to_pickle(tmp_path / "scores.pkl")
+    for name, message in {
+        "objects.npz": r"labels is an array of Python objects.*dtype=str",
+        "complex.npz": "y_score holds complex numbers",
+        "unnamed.npz": r"lacks ecg_id, labels, y_score; it has arr_0, .*; save it by np.savez",
+        "scores.npy": r"without their ecg_ids and labels; save them by np.savez",
+        "scores.csv": "is a Git LFS pointer, not the file: git lfs pull",
+        "latin.csv": "is not a text file in UTF-8",
+        "cut.csv.gz": "cannot be read",
+        "scores.pkl": "is a .pkl file, expected a CSV file",
+    }.items():
+        with pytest.raises(DataError, match=message) as caught:
+            read_scores(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_score_that_is_not_finite_is_named_by_row_and_column(
+    value: float, score: Score, scores: pd.DataFrame
+) -> None:
+    broken = scores.copy()
+    broken.iloc[6, broken.columns.get_loc("HYP")] = value
+    message = rf"row 7 \(ecg_id {scores['ecg_id'].iloc[6]}\), column HYP holds {value}, expected a finite number"
+    with pytest.raises(DataError, match=message):
+        score(broken)
 
 
 def test_transposed_scores_are_one_line(scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:

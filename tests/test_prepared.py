@@ -28,7 +28,7 @@ import wfdb
 from bench.data import prepared
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals
-from bench.data.signals import PREPROCESSINGS, SignalSpec, prepare_record
+from bench.data.signals import PREPROCESSINGS, Preprocessing, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
 from bench.training.batches import SignalSource, epoch_batches
@@ -276,6 +276,44 @@ def test_odd_records_are_kept_and_counted(small: Path, cache: Path) -> None:
     raw = everything(prepare_signals(load_records(small), RAW))
     assert not raw[1, 4, 100:150].any() and raw[1, 4].any()
     assert not raw[2].any() and not raw[5].any()
+
+
+def test_amplitudes_and_leads_are_findings(small: Path, cache: Path) -> None:
+    def edit(ecg_id: int, old: str, new: str) -> None:
+        header = small / f"records100/00000/{ecg_id:05d}_lr.hea"
+        assert old in header.read_text()
+        header.write_text(header.read_text().replace(old, new))
+
+    edit(2, "/mV", "/V")
+    edit(3, "1000.0(0)/mV", "0(0)/mV")
+    edit(4, " V1\n", " C1\n")
+    edit(5, " AVF\n", " Resp\n")
+    edit(7, "/mV", "/V")
+    edit(8, "/mV", "/nV")
+    assert prepare_signals(load_records(small), RAW).findings == {
+        "records with leads under other names": [4],
+        "records with limb leads computed from two others": [5],
+        "records with leads without a gain, read at 200 per mV": [3],
+        "records with leads too large for a surface ECG": [2, 7],
+        "records too small for a surface ECG": [8],
+    }
+
+
+def flat_is_nan(record: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):
+        return record / np.ptp(record, axis=1, keepdims=True)
+
+
+def test_a_preprocessing_that_gives_nan_is_named_with_its_record(
+    small: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PREPROCESSINGS, "flat_is_nan", Preprocessing(1, flat_is_nan))
+    prepare_signals(load_records(small), SignalSpec(100, "flat_is_nan"))
+    overwrite(small, 5, lambda samples: samples[:, 7].fill(0))
+    made = entries(cache)
+    with pytest.raises(DataError, match=r"00005_lr: preprocessing 'flat_is_nan' gives NaN or infinite"):
+        prepare_signals(load_records(small), SignalSpec(100, "flat_is_nan"))
+    assert entries(cache) == made
 
 
 def test_a_clean_set_has_no_findings(small: Path, cache: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -211,3 +212,40 @@ def test_the_real_set_is_known_by_its_content(ptbxl: Path, tmp_path: Path) -> No
     edit(tmp_path / TABLE, put("scp_codes", "{'NORM': 80.0}"))
     changed: Records = load_records(tmp_path)
     assert changed.name == f"ptb-xl-{changed.content[:8]}" != records.name
+
+
+def test_a_table_that_pandas_saved_with_its_index_is_named(folder: Path) -> None:
+    pd.read_csv(folder / STATEMENTS).to_csv(folder / STATEMENTS)
+    with pytest.raises(DataError, match=r"scp_statements.csv: the first column counts the rows \(0, 1, ...\).*pandas"):
+        load_records(folder)
+
+
+@pytest.mark.parametrize("name", [TABLE, STATEMENTS])
+@pytest.mark.parametrize(
+    ("save", "words"),
+    [
+        (
+            lambda table, path: table.to_csv(path, sep=";", decimal=",", index=False),
+            "has semicolons between its columns",
+        ),
+        (lambda table, path: table.to_csv(path, sep="\t", index=False), "has tabs between its columns"),
+        (lambda table, path: table.to_csv(path, index=False, encoding="utf-16"), "is in UTF-16"),
+        (lambda table, path: path.write_bytes(table.to_csv().encode() + b"\xe4,1\n"), "is not in UTF-8"),
+        (lambda table, path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is a zip archive or an Excel workbook"),
+        (lambda table, path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer"),
+        (lambda table, path: path.write_text("<!DOCTYPE html>\n<p>a,b</p>\n<p>c</p>"), "is a web page"),
+    ],
+    ids=["semicolons", "tabs", "utf-16", "latin-1", "xlsx", "lfs", "html"],
+)
+def test_a_table_that_another_program_saved_is_named(folder: Path, name: str, save: Any, words: str) -> None:
+    save(pd.read_csv(folder / name), folder / name)
+    with pytest.raises(DataError, match=words) as caught:
+        load_records(folder)
+    assert str(folder / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_before_a_table_changes_nothing(folder: Path) -> None:
+    before = load_records(folder).content
+    for name in (TABLE, STATEMENTS):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert load_records(folder).content == before

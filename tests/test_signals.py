@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 import scipy.signal
 import wfdb
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from bench.data import signals
 from bench.data.signals import (
@@ -224,7 +226,7 @@ def test_windows_slide_over_the_record() -> None:
     spec = SignalSpec(100, "none", window_s=2.5, stride_s=1.25)
     assert spec.window == 250
     assert list(spec.window_starts(1000)) == [0, 125, 250, 375, 500, 625, 750]
-    assert list(spec.window_starts(999)) == [0, 125, 250, 375, 500, 625]
+    assert list(spec.window_starts(999)) == [0, 125, 250, 375, 500, 625, 749]
     assert list(spec.window_starts(250)) == [0]
     assert list(spec.window_starts(100)) == [0]
 
@@ -233,6 +235,58 @@ def test_without_a_stride_windows_do_not_overlap_and_without_a_window_there_is_o
     assert list(SignalSpec(100, "none", window_s=2.5).window_starts(1000)) == [0, 250, 500, 750]
     assert list(SignalSpec(100, "none").window_starts(1000)) == [0]
     assert SignalSpec(100, "none").window is None
+
+
+@settings(deadline=None)
+@given(st.floats(0.05, 12), st.floats(0.01, 1), st.integers(1, 700), st.sampled_from([50, 100, 360]))
+def test_every_sample_of_a_record_is_in_some_evaluation_window(
+    window_s: float, share: float, length: int, rate: int
+) -> None:
+    assume(round(window_s * share * rate) >= 1)
+    spec = SignalSpec(rate, "none", window_s=window_s, stride_s=window_s * share)
+    assert spec.window is not None
+    starts, width = spec.window_starts(length), min(spec.window, length)
+    seen = np.zeros(length, dtype=bool)
+    for start in starts:
+        assert 0 <= start <= length - width
+        seen[start : start + width] = True
+    assert seen.all() and [*starts] == sorted(set(starts))
+
+
+@pytest.mark.parametrize(("window_s", "stride_s"), [(2.5, 1.25), (2.5, 2.5), (2.5, 0.5), (10.0, 10.0)])
+def test_no_window_is_added_to_those_of_published_preprocessings(window_s: float, stride_s: float) -> None:
+    spec = SignalSpec(100, "none", window_s=window_s, stride_s=stride_s)
+    assert [*spec.window_starts(1000)] == [*range(0, 1000 - int(window_s * 100) + 1, int(stride_s * 100))]
+
+
+def test_the_last_second_is_seen() -> None:
+    assert SignalSpec(100, "none", window_s=3, stride_s=3).window_starts(1000) == (0, 300, 600, 700)
+
+
+def test_windows_with_gaps_are_refused() -> None:
+    with pytest.raises(DataError, match=r"stride_s is 3 and window_s 2.5: windows would leave gaps"):
+        SignalSpec(100, "none", window_s=2.5, stride_s=3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_preprocessing_that_gives_no_number_is_named(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(record: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
+        return np.where(record > record.max() - 1e-3, np.float32(value), record)
+
+    monkeypatch.setitem(PREPROCESSINGS, "broken", signals.Preprocessing(1, broken))
+    with pytest.raises(DataError, match=r"^r7: preprocessing 'broken' gives NaN or infinite values"):
+        prepare_record(fixed_record(), 500, SignalSpec(500, "broken"), name="r7")
+
+
+def test_a_preprocessing_that_loses_leads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PREPROCESSINGS, "broken", signals.Preprocessing(1, lambda record, rate: record[0]))
+    with pytest.raises(DataError, match=r"^r7: preprocessing 'broken' gives the shape \(5000,\), .* with 12 leads"):
+        prepare_record(fixed_record(), 500, SignalSpec(500, "broken"), name="r7")
+
+
+def test_a_rate_below_ecgfounders_band_is_named() -> None:
+    with pytest.raises(DataError, match="needs more than 80 Hz, got 80 Hz"):
+        ecgfounder(fixed_record(80), 80)
 
 
 def test_a_spec_that_makes_no_sense_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import time
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.io
 import wfdb
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bench.data import waveforms
-from bench.data.waveforms import INVALID, LEADS, read_waveform
+from bench.data.headers import read_header
+from bench.data.waveforms import INVALID, LEADS, Note, check_amplitude, read_waveform
 from bench.errors import DataError
 
 NAMES = list(LEADS)
@@ -57,9 +60,9 @@ def write(
 
 def edit(path: Path, old: str, new: str, count: int = 1) -> None:
     header = path.with_name(path.name + ".hea")
-    text = header.read_text()
+    text = header.read_text(encoding="utf-8")
     assert old in text
-    header.write_text(text.replace(old, new, count))
+    header.write_text(text.replace(old, new, count), encoding="utf-8")
 
 
 def refusal(path: Path, leads: tuple[str, ...] = LEADS) -> str:
@@ -77,6 +80,11 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if request.param == "wfdb":
         monkeypatch.setattr(waveforms, "_read_plain", lambda path: None)
     return str(request.param)
+
+
+def read_and_hear(path: Path, leads: tuple[str, ...] = LEADS) -> tuple[npt.NDArray[np.float32], list[Note]]:
+    notes: list[Note] = []
+    return read_waveform(path, leads, notes.append)[0], notes
 
 
 def assert_as_wfdb(path: Path) -> None:
@@ -98,7 +106,7 @@ def test_real_records_are_as_wfdb_reads_them(ptbxl: Path) -> None:
     paths = [path.with_suffix("") for path in sorted(ptbxl.glob("records100/*/*.hea"))]
     for path in paths[::97] + [path.with_suffix("") for path in sorted(ptbxl.glob("records500/00000/*.hea"))][:20]:
         assert_as_wfdb(path)
-        assert waveforms._read_plain(path) is not None
+        assert waveforms._read_plain(read_header(path.with_name(path.name + ".hea"))) is not None
 
 
 def test_the_demo_set_is_read_3_times_as_fast_as_by_rdsamp(demo_set: Path) -> None:
@@ -140,12 +148,17 @@ def test_a_unit_that_is_none_is_named(tmp_path: Path, either_way: str) -> None:
     assert "lead I is in 'mmHg', expected mV" in refusal(write(tmp_path, units="mmHg"))
 
 
-def test_a_micro_sign_is_not_taken_for_volts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("sign", ["\u00b5", "\u03bc"])
+def test_a_micro_sign_is_not_taken_for_volts(tmp_path: Path, encoding: str, sign: str) -> None:
     """wfdb drops what is not ASCII, so µV would be V."""
+    if encoding == "latin-1" and sign == "\u03bc":
+        pytest.skip("latin-1 has no Greek letter")
     path = write(tmp_path)
-    edit(path, "/mV", "/µV", count=12)
+    header = path.with_name(NAME + ".hea")
+    header.write_bytes(header.read_text().replace("/mV", f"/{sign}V").encode(encoding))
     assert wfdb.rdrecord(str(path)).units == ["V"] * 12
-    assert "write uV for µV" in refusal(path)
+    assert read_waveform(path)[0] == pytest.approx(digital().T / 1e6, rel=1e-6)
 
 
 def test_a_comment_may_hold_any_character(tmp_path: Path) -> None:
@@ -327,6 +340,219 @@ def test_a_shifted_lead_has_its_skew_undone(tmp_path: Path) -> None:
     signals, _ = read_waveform(path)
     assert np.array_equal(signals[0, :-5], (digital()[5:, 0] / 1000).astype(np.float32))
     assert np.isnan(signals[0, -5:]).all()
+
+
+def ecg(num: int = 3000) -> npt.NDArray[np.int64]:
+    """[time, lead] in microvolts: a beat a second of 1 mV, whose limb leads obey Einthoven."""
+    beat = np.exp(-((((np.arange(num) / 100) % 1) - 0.5) ** 2) / (2 * 0.02**2))
+    first, second = np.rint(800 * beat), np.rint(1000 * beat)
+    limb = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
+    return np.rint(np.stack([*limb, *(np.rint((k - 3) * 300 * beat) for k in range(6))], axis=1)).astype(np.int64)
+
+
+def test_an_ecg_as_it_should_be_has_no_note(tmp_path: Path, either_way: str) -> None:
+    assert read_and_hear(write(tmp_path, ecg()))[1] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "r.mat 12 100 300",
+        "r.mat 12 100 300 05-May-2020 09:49:17",
+        "r 12 100 300 2006",
+        "r 12 100 300 01/01/2006",
+        "r 12 100 300 24:00:00 01/01/2006",
+        "r 12 100 300 12:61:99 31/31/2000",
+        "r 12 100/250(0) 300",
+        "my.record 12 100.0 300",
+        "\ufeffr 12 100 300",
+    ],
+)
+def test_what_nothing_uses_of_a_record_line_may_be_anything(tmp_path: Path, either_way: str, line: str) -> None:
+    path = write(tmp_path)
+    edit(path, "r 12 100 300", line)
+    assert np.array_equal(read_waveform(path)[0], (digital().T / 1000).astype(np.float32))
+
+
+def test_a_header_in_utf_16_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    header = path.with_name(NAME + ".hea")
+    header.write_bytes(header.read_text().encode("utf-16"))
+    assert np.array_equal(read_waveform(path)[0], (digital().T / 1000).astype(np.float32))
+
+
+@pytest.mark.parametrize("ending", [".hea", ".dat"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7200\n",
+            "LFS pointer, not the file: git lfs",
+        ),
+        (b"/annex/objects/MD5E-s7200--0.dat\n", "a git-annex pointer, not the file: git annex get"),
+        (gzip.compress(b"r 12 100 300"), "compressed with gzip: gunzip it"),
+        (b"\n<!DOCTYPE HTML><html>404</html>", "a web page, not the file: download it again"),
+    ],
+)
+def test_a_file_that_is_not_the_file_is_named(tmp_path: Path, ending: str, content: bytes, words: str) -> None:
+    path = write(tmp_path)
+    path.with_name(NAME + ending).write_bytes(content)
+    assert f"{path}{ending} is " in refusal(path) and words in refusal(path)
+
+
+def test_a_header_names_files_beside_it_only(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    edit(path, "r.dat", "../r.dat", count=12)
+    assert "'../r.dat' for its samples, expected a file beside it" in refusal(path)
+
+
+def test_the_line_that_is_none_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    edit(path, "1000.0(0)/mV", "1000,0(0)/mV")
+    assert "line 2 is 'r.dat 16 1000,0(0)/mV" in refusal(path)
+    edit(path, "r 12 100", "r twelve 100")
+    assert "line 1 is 'r twelve 100 300', expected a record line such as A0001 12 500 5000" in refusal(path)
+
+
+def test_matlab_structs_of_cpsc2018_are_named(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "A0001.mat", {"ECG": {"data": np.zeros((12, 10))}})
+    assert "CPSC2018 as first released" in refusal(tmp_path / "A0001")
+    assert "physionet.org/content/challenge-2020" in refusal(tmp_path / "A0001")
+
+
+@pytest.mark.parametrize("pair", [("I", "II"), ("I", "III"), ("II", "III"), ("aVR", "aVL"), ("II", "aVF")])
+def test_limb_leads_are_computed_from_any_two(tmp_path: Path, either_way: str, pair: tuple[str, str]) -> None:
+    samples, names = ecg(), [*pair, *NAMES[6:]]
+    path = write(tmp_path, samples[:, [NAMES.index(name) for name in names]], names)
+    signals, notes = read_and_hear(path)
+    np.testing.assert_allclose(signals, samples.T / 1000, atol=2.1e-3)  # of samples rounded to 1 uV
+    assert [note.kind for note in notes] == ["derived"]
+    assert f"are computed from {pair[0]} and {pair[1]}" in notes[0].text
+    assert read_and_hear(path, ("V6", "aVF", "V1"))[0].shape == (3, 3000)
+    assert read_and_hear(path, pair)[1] == []
+
+
+def test_formulas_of_limb_leads(tmp_path: Path) -> None:
+    samples = digital()[:, [0, 1, *range(6, 12)]]
+    signals = read_waveform(write(tmp_path, samples, ["I", "II", *NAMES[6:]]))[0]
+    first, second = samples[:, 0] / 1000, samples[:, 1] / 1000
+    expected = [second - first, -(first + second) / 2, first - second / 2, second - first / 2]
+    np.testing.assert_allclose(signals[2:6], expected, atol=1e-6)
+
+
+def test_an_invalid_sample_is_invalid_in_computed_leads_too(tmp_path: Path) -> None:
+    samples = ecg()[:, [0, 1, *range(6, 12)]]
+    samples[7, 1] = INVALID["16"]
+    signals = read_waveform(write(tmp_path, samples, ["I", "II", *NAMES[6:]]))[0]
+    assert np.isnan(signals[1:6, 7]).all() and np.isnan(signals).sum() == 5
+
+
+def test_one_limb_lead_gives_no_other(tmp_path: Path) -> None:
+    assert "has no lead I, III, aVR, aVL, aVF; it has" in refusal(
+        write(tmp_path, ecg()[:, [1, *range(6, 12)]], ["II", *NAMES[6:]])
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["MLI", "MLII", "MLIII", *NAMES[3:]],
+        [f"Lead {name}" for name in NAMES],
+        [f"ECG {name}" for name in NAMES],
+        [f"MDC_ECG_LEAD_{name.upper()}" for name in NAMES],
+        ["DI", "DII", "DIII", *NAMES[3:]],
+        ["D1", "D2", "D3", *NAMES[3:]],
+        [*NAMES[:6], *(f"C{k}" for k in range(1, 7))],
+        [*NAMES[:6], *(f"V {k}" for k in range(1, 7))],
+        ["\u2160", "\u2161", "\u2162", *NAMES[3:]],
+    ],
+    ids=lambda names: names[0] + names[6],
+)
+def test_other_spellings_are_read_with_a_note(tmp_path: Path, either_way: str, names: list[str]) -> None:
+    path = write(tmp_path, ecg())
+    for name, spelling in zip(NAMES[::-1], names[::-1], strict=True):
+        edit(path, f" 0 {name}\n", f" 0 {spelling}\n")
+    signals, notes = read_and_hear(path)
+    assert np.array_equal(signals, (ecg().T / 1000).astype(np.float32))
+    assert [note.kind for note in notes] == ["renamed"]
+
+
+@pytest.mark.parametrize("name", ["-aVR", "\u2212aVR", "-AVR", "Lead -aVR"])
+def test_an_inverted_lead_is_turned_round(tmp_path: Path, either_way: str, name: str) -> None:
+    samples = ecg()
+    samples[:, 3] *= -1
+    path = write(tmp_path, samples)
+    edit(path, " aVR\n", f" {name}\n")
+    signals, notes = read_and_hear(path)
+    assert np.array_equal(signals, (ecg().T / 1000).astype(np.float32))
+    assert [note.kind for note in notes] == ["inverted"] and f"{name} gives aVR" in notes[0].text
+
+
+@pytest.mark.parametrize("name", ["1", "ECG7", "MCL1", "ECG-V1", "V1-V2", "V1R", "V7", "E1", ""])
+def test_what_has_two_readings_is_refused(tmp_path: Path, either_way: str, name: str) -> None:
+    path = write(tmp_path, ecg())
+    edit(path, " 0 V1\n", f" 0 {name}\n")
+    assert "has no lead V1" in refusal(path)
+
+
+@pytest.mark.parametrize(("other", "lead"), [("C1", "V1"), ("Lead I", "I"), ("-aVR", "aVR"), ("v1", "V1")])
+def test_two_columns_for_a_lead_are_refused(tmp_path: Path, either_way: str, other: str, lead: str) -> None:
+    path = write(tmp_path, np.concatenate([ecg(), ecg()[:, :1]], axis=1), [*NAMES, "x"])
+    edit(path, " x", f" {other}")
+    assert f"has lead {lead} more than once" in refusal(path)
+
+
+@pytest.mark.parametrize("gain", ["0", "0(0)/mV", "-0(0)/mV", "0.0/mV"])
+def test_a_gain_of_0_is_noted(tmp_path: Path, either_way: str, gain: str) -> None:
+    path = write(tmp_path, ecg())
+    edit(path, "1000.0(0)/mV", gain, count=12)
+    signals, notes = read_and_hear(path)
+    assert np.array_equal(signals, (ecg().T / 200).astype(np.float32))
+    assert [note.kind for note in notes] == ["uncalibrated"] and "read at 200 per mV" in notes[0].text
+
+
+def test_a_negative_gain_is_noted(tmp_path: Path, either_way: str) -> None:
+    path = write(tmp_path, ecg())
+    edit(path, "1000.0(0)/mV", "-1000.0(0)/mV")
+    signals, notes = read_and_hear(path)
+    assert np.array_equal(signals[0], (-ecg()[:, 0] / 1000).astype(np.float32))
+    assert [note.kind for note in notes] == ["negative"] and "lead I " in notes[0].text
+
+
+@pytest.mark.parametrize(
+    ("gain", "unit", "kind"),
+    [
+        (1.0, "mV", "large"),
+        (10.0, "mV", "large"),
+        (1e6, "mV", "small"),
+        (1000.0, "uV", "small"),
+        (1.0, "V", "large"),
+    ],
+)
+def test_amplitudes_of_no_surface_ecg_are_noted(
+    tmp_path: Path, either_way: str, gain: float, unit: str, kind: str
+) -> None:
+    notes = read_and_hear(write(tmp_path, ecg(), units=unit, gain=gain))[1]
+    assert [note.kind for note in notes] == [kind]
+    assert "check gain and unit in the header" in notes[0].text
+
+
+def test_a_wrong_baseline_is_noted_and_a_spike_is_not(tmp_path: Path) -> None:
+    notes = read_and_hear(write(tmp_path, ecg() - 500, baseline=-32000, gain=1000.0))[1]
+    assert [note.kind for note in notes] == ["offset"]
+    samples = ecg()
+    samples[100:103, 4] = 32000  # an artefact, as PTB-XL has
+    assert read_and_hear(write(tmp_path, samples))[1] == []
+
+
+def test_bounds_of_amplitude() -> None:
+    wave = np.sin(np.arange(1000) / 10, dtype=np.float32)[None]
+    for scale, kinds in {9.9: [], 10.1: ["large"], 0.0151: [], 0.0149: ["small"], 0: []}.items():
+        assert [note.kind for note in check_amplitude(np.float32(scale) * wave, ("II",))] == kinds
+    holes = 30 * wave
+    holes[0, ::2] = np.nan
+    assert [note.kind for note in check_amplitude(holes, ("II",))] == ["large"]
+    assert check_amplitude(np.full((2, 9), np.nan, np.float32), ("I", "II")) == []
 
 
 @pytest.fixture(scope="module")

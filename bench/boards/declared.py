@@ -27,7 +27,7 @@ class BoardPlan:
     def load(cls, path: Path) -> BoardPlan:
         """The plan in a board's TOML file, or the default one where there is none."""
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors add a mark
         except FileNotFoundError:
             return cls()
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.data.text import read_text
 from bench.errors import DataError
 
 SUMS = "SHA256SUMS.txt"
@@ -11,12 +12,7 @@ SUMS = "SHA256SUMS.txt"
 
 def read_sums(path: Path) -> dict[str, str]:
     """Path in the folder -> SHA-256 in lower case, from a SHA256SUMS.txt."""
-    try:
-        return parse_sums(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file; get it again") from None
+    return parse_sums(read_text(path), str(path))
 
 
 def parse_sums(text: str, name: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out
 from bench.data.tasks import LabelTable
+from bench.data.text import read_text
 from bench.errors import DataError
 from bench.files import write_whole
 
@@ -98,11 +99,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has {path.stat().st_size / 1e6:.0f} MB; a list of ecg_ids is smaller")
-        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file") from None
+    text = read_text(path)
     return _from_json(text, str(path)) if path.suffix == ".json" else _from_csv(text, str(path))
 
 

@@ -27,17 +27,17 @@ from bench.data.pool import over_cores
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
-from bench.data.waveforms import read_waveform
+from bench.data.waveforms import KINDS, Note, read_waveform
 from bench.errors import DataError
 from bench.files import whole_folder, write_into
 
-FORMAT = 1
+FORMAT = 2
 """Rises when the files of a cache entry change their meaning."""
 CHUNK = 64
 """Records that a worker prepares at a time."""
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all."""
-Note = Callable[[str], None]
+Log = Callable[[str], None]
 PROGRESS = "progress"
 """In the folder of an entry that is being made: records done and in all, for those who wait."""
 LOOK_S = 0.5
@@ -115,7 +115,7 @@ def prepare_signals(
     spec: SignalSpec,
     source_rate: int | None = None,
     progress: Progress = lambda done, total: None,
-    note: Note = lambda text: None,
+    note: Log = lambda text: None,
 ) -> PreparedSignals:
     """The prepared signals of all records, from the cache or made now.
 
@@ -179,7 +179,7 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
 
 
 @contextlib.contextmanager
-def _locked(entry: Path, progress: Progress, note: Note) -> Iterator[None]:
+def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
     """Hold the lock of an entry; wait for the process that has it, and meanwhile show how far that one is."""
     lock = FileLock(f"{entry}.lock")
     try:
@@ -252,7 +252,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
     if records.seconds:
         length = round(records.seconds * spec.rate)
     else:
-        length = prepare_record(*read_waveform(paths[0], spec.leads), spec).shape[1]
+        length = prepare_record(*read_waveform(paths[0], spec.leads), spec, name=str(paths[0])).shape[1]
     with whole_folder(entry) as folder:
         target = folder / "signals.npy"
         np.lib.format.open_memmap(
@@ -283,6 +283,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             "records with invalid samples, set to 0 mV": fact["nan"] > 0,
             "records of zeros": fact["zero"] > 0,
             "records with a flat lead": (fact["flat"] > 0) & (fact["zero"] == 0),
+            **{what: fact[kind] > 0 for kind, what in KINDS.items()},
         }
         about = {
             "spec": asdict(spec),
@@ -303,7 +304,7 @@ def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
     write_into(path.parent, path.name, buffer.getvalue())
 
 
-_FACTS = ("scale", "num", "sum", "sum_of_squares", "nan", "zero", "flat")
+_FACTS = ("scale", "num", "sum", "sum_of_squares", "nan", "zero", "flat", *KINDS)
 
 
 def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray[np.float64]]) -> Scaling:
@@ -321,7 +322,7 @@ def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray
 
 
 def quantize(signals: Signal) -> tuple[npt.NDArray[np.int16], float]:
-    """Signals [lead, time] as int16, and the scale that turns them back."""
+    """Finite signals [lead, time] as int16, and the scale that turns them back."""
     scale = max(float(np.abs(signals).max()) / 32767, 1e-12)
     return np.rint(signals / scale).astype(np.int16), scale
 
@@ -339,10 +340,11 @@ def _prepare_chunk(
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
     for at, (row, path) in enumerate(chunk.items()):
-        raw, found_rate = read_waveform(path, spec.leads)
+        notes: list[Note] = []
+        raw, found_rate = read_waveform(path, spec.leads, notes.append)
         if found_rate != rate:
             raise DataError(f"{path}.hea says {found_rate} Hz where the dataset's table says {rate} Hz")
-        signals = prepare_record(raw, rate, spec, seconds)
+        signals = prepare_record(raw, rate, spec, seconds, str(path))
         if signals.shape != values.shape[1:]:
             raise DataError(
                 f"{path}.dat has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "
@@ -359,6 +361,7 @@ def _prepare_chunk(
             invalid.sum(),
             not raw[~invalid].any(),
             (np.ptp(raw, axis=1) == 0).any(),
+            *(any(note.kind == kind for note in notes) for kind in KINDS),
         )
     return facts
 

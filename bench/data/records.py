@@ -36,6 +36,8 @@ class Records:
     """Ending of the signal files."""
     seconds: float | None = None
     """Length to which each record is cut or padded, if lengths differ."""
+    others: tuple[str, ...] = ()
+    """Names of files that belong to the dataset beside its records."""
 
     def __len__(self) -> int:
         return len(self.table)

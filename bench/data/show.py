@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from matplotlib.patches import Rectangle
 
 from bench.data.info import HIDDEN_AGE, SEXES
 from bench.data.records import Records
-from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, prepare_record
-from bench.data.waveforms import LEADS, read_waveform
+from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, middle, prepare_record
+from bench.data.waveforms import LEADS, Note, read_waveform
 from bench.errors import DataError
 from bench.files import write_whole
 from bench.registry.registry import registry
@@ -33,6 +34,10 @@ WIDTH_MM, MARGIN_MM, PULSE_MM = 280.0, 10.0, 10.0
 ROW_MM, HEADROOM_MM, LINE_MM, TITLE_MM = 30.0, 10.0, 4.8, 7.0
 """A row of leads, the paper above the first one, a line of text, and what a sheet's title takes."""
 SHEET_MM = HEADROOM_MM + len(LAYOUT) * ROW_MM
+SECONDS = 10.0
+"""What a row has room for."""
+SMALLER = (5.0, 2.5, 2.0, 1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.002, 0.001)
+"""Parts of the usual scale, for traces that would leave the paper."""
 MM_PER_STD = 2.5
 """Of signals whose unit is their standard deviation: R waves of 5 to 10 are usual."""
 PAPER = {"raw": ("#fff7f6", "#f6cfcb", "#e59a94"), "prepared": ("#f8f9fa", "#dde3e9", "#b3bfca")}
@@ -63,16 +68,24 @@ class Tracing:
     mm_per_unit: float = MM_PER_MV
     paper: str = "raw"
     """raw or prepared"""
+    empty: tuple[str, ...] = ()
+    """Leads without a valid sample."""
 
 
-def draw_record(records: Records, ecg_id: int, path: Path, preprocessing: str | None = None) -> Path:
+def draw_record(
+    records: Records,
+    ecg_id: int,
+    path: Path,
+    preprocessing: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Draw the 12 leads of a record, raw and, if one is named, as a preprocessing leaves them; `path` comes back.
 
-    Signals at 500 Hz are taken where they are there, else at 100 Hz. Raises DataError for an unknown record,
-    preprocessing or ending, and if the record cannot be read or the picture not be written.
+    Signals at 500 Hz are taken where they are there, else at 100 Hz. Of a longer record the part is drawn that
+    training sees. `log` hears what is odd about the record. Raises DataError for an unknown record, preprocessing or
+    ending, and if the record cannot be read or the picture not be written.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise DataError(f"{path} ends in {path.suffix or 'nothing'!r}; a picture is one of {', '.join(ENDINGS)}")
+    _check_ending(path)
     rows = np.flatnonzero(records.ecg_id == ecg_id)
     if not len(rows):
         raise DataError(
@@ -81,32 +94,98 @@ def draw_record(records: Records, ecg_id: int, path: Path, preprocessing: str | 
         )
     places = [records.paths(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
     there = [place for place in places if place.with_name(place.name + ".hea").exists()]
-    signals, rate = read_waveform(there[0] if there else places[-1])
-    sheets = [Tracing(f"raw, {rate} Hz; {MM_PER_S:g} mm/s, {MM_PER_MV:g} mm/mV", signals, rate)]
+    source = there[0] if there else places[-1]
+    return _draw(source, _header(records, ecg_id), records.seconds, path, preprocessing, log)
+
+
+def draw_file(
+    record: Path, path: Path, preprocessing: str | None = None, log: Callable[[str], None] = lambda line: None
+) -> Path:
+    """Draw a WFDB record of a user's own, named with or without extension, as `draw_record` does; `path` comes back.
+
+    Of a record longer than 10 s the middle 10 s are drawn.
+    """
+    _check_ending(path)
+    record = record.with_suffix("") if record.suffix in (".hea", ".dat", ".mat") else record
+    return _draw(record, [str(record)], None, path, preprocessing, log)
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"{path} ends in {path.suffix or 'nothing'!r}; a picture is one of {', '.join(ENDINGS)}")
+
+
+def _draw(
+    source: Path,
+    header: list[str],
+    seconds: float | None,
+    path: Path,
+    preprocessing: str | None,
+    log: Callable[[str], None],
+) -> Path:
+    """Draw the WFDB record at `source`; `seconds` is what the dataset cuts or fills up each record to."""
+    notes: list[Note] = []
+    signals, rate = read_waveform(source, log=notes.append)
+    for note in notes:
+        log(f"{source}: {note.text}")
+        header += textwrap.wrap(f"note: {note.text}", 170)
+    lasts = signals.shape[1] / rate
+    if seconds is None and lasts > SECONDS:
+        seconds = SECONDS
+    shown, start = middle(signals, rate, seconds)
+    part = ""
+    if shown.shape[1] < signals.shape[1]:
+        part = f", {start / rate:g}-{(start + shown.shape[1]) / rate:g} of {lasts:g} s"
+    sheets = [_raw(shown, rate, part)]
     if preprocessing is not None:
-        sheets.append(_prepared(signals, rate, preprocessing))
+        sheets.append(_prepared(signals, rate, preprocessing, seconds, part, str(source)))
     try:
-        _write(sheets, _header(records, ecg_id), path)
+        _write(sheets, header, path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from None
     return path
 
 
-def _prepared(signals: Signal, rate: int, name: str) -> Tracing:
+def _raw(signals: Signal, rate: int, part: str) -> Tracing:
+    fitted, scale, remark = _fit(signals, MM_PER_MV)
+    empty = tuple(lead for lead, row in zip(LEADS, signals, strict=True) if np.isnan(row).all())
+    title = f"raw, {rate} Hz{part}; {MM_PER_S:g} mm/s, {scale:g} mm/mV{remark}"
+    return Tracing(title, fitted, rate, scale, empty=empty)
+
+
+def _prepared(signals: Signal, rate: int, name: str, seconds: float | None, part: str, source: str) -> Tracing:
     if name not in PREPROCESSINGS:
         registry()  # it may be a plugin's
-    spec = SignalSpec(rate, name)
-    prepared = prepare_record(signals, rate, spec)
-    if name in MILLIVOLTS_STAY:
-        note = ", before its one scaling over the training folds" if PREPROCESSINGS[name].standardized else ""
-        scale, unit = MM_PER_MV, f"{MM_PER_MV:g} mm/mV"
-    else:
-        note, scale, unit = (
-            "",
-            MM_PER_STD,
-            f"{MM_PER_STD:g} mm per {'standard deviation' if name in STANDARD_DEVIATIONS else 'unit'}",
-        )
-    return Tracing(f"{name}, {rate} Hz{note}; {MM_PER_S:g} mm/s, {unit}", prepared, rate, scale, "prepared")
+    prepared = prepare_record(signals, rate, SignalSpec(rate, name), seconds, source)
+    in_mv = name in MILLIVOLTS_STAY
+    note = ", before its one scaling over the training folds" if PREPROCESSINGS[name].standardized and in_mv else ""
+    unit = "mm/mV" if in_mv else f"mm per {'standard deviation' if name in STANDARD_DEVIATIONS else 'unit'}"
+    fitted, scale, remark = _fit(prepared, MM_PER_MV if in_mv else MM_PER_STD)
+    title = f"{name}, {rate} Hz{part}{note}; {MM_PER_S:g} mm/s, {scale:g} {unit}{remark}"
+    return Tracing(title, fitted, rate, scale, "prepared")
+
+
+def _fit(signals: Signal, scale: float) -> tuple[Signal, float, str]:
+    """Signals [lead, time], mm per unit, and words for the title: as they are, unless a lead leaves its row's paper.
+
+    A lead whose median lies beyond the row is drawn about its median; where most of one does not fit even so, the
+    scale is smaller. So no page is empty.
+    """
+    shifts, spread = np.zeros((len(signals), 1), dtype=np.float32), 0.0
+    for row, lead in enumerate(signals):
+        if len(valid := lead[~np.isnan(lead)]):
+            low, median, high = np.quantile(valid, [0.05, 0.5, 0.95])
+            if abs(median) * scale > ROW_MM:
+                shifts[row] = median
+            spread = max(spread, high - shifts[row, 0], shifts[row, 0] - low)
+    remark = ""
+    if shifts.any():
+        named = ", ".join(lead for lead, shift in zip(LEADS, shifts, strict=True) if shift)
+        remark = f"; about the median, as they lie off the paper: {named}"
+    if spread * scale <= SHEET_MM / 4:
+        return signals - shifts if remark else signals, scale, remark
+    smaller = next((scale * part for part in SMALLER if spread * scale * part <= ROW_MM / 2), ROW_MM / 2 / spread)
+    return signals - shifts, smaller, f"{remark}; {scale:g} would leave the paper"
 
 
 def _header(records: Records, ecg_id: int) -> list[str]:
@@ -170,7 +249,7 @@ def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
         lines += [((left, y), (right, y)) for y in np.arange(bottom, top + 0.01, step)]
         axes.add_collection(LineCollection(lines, colors=color, linewidths=width, zorder=1))
     start = left + PULSE_MM
-    samples = round(min(sheet.signals.shape[1], 10 * sheet.rate))
+    samples = round(min(sheet.signals.shape[1], SECONDS * sheet.rate))
     for row, leads in enumerate(LAYOUT):
         zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # on a line of the paper
         pulse_x, pulse_y = np.array([1, 2.5, 2.5, 7.5, 7.5, 9]), np.array([0, 0, 1, 1, 0, 0])
@@ -181,6 +260,8 @@ def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
             trace = sheet.signals[LEADS.index(lead), begin:end] * sheet.mm_per_unit
             (line,) = axes.plot(x, zero + trace, color=TRACE, linewidth=0.7, solid_joinstyle="round", zorder=3)
             line.set_clip_path(paper)
+            if lead in sheet.empty:
+                axes.text(x[0] + 1, zero, "no valid sample", fontsize=8, color=INK, va="center", zorder=4)
             axes.text(x[0] + 1, zero + 11, lead, fontsize=9, fontweight="bold", color=INK, va="center", zorder=4)
             if begin:
                 axes.plot([x[0], x[0]], [zero - 3, zero + 3], color=TRACE, linewidth=0.5, zorder=3)

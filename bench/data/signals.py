@@ -54,18 +54,29 @@ class SignalSpec:
         for key, seconds in (("window_s", self.window_s), ("stride_s", self.stride_s)):
             if seconds is not None and round(seconds * self.rate) < 1:
                 raise DataError(f"{key} is {seconds:g}, expected at least one sample at {self.rate} Hz")
+        if self.window_s and self.stride_s and self.stride_s > self.window_s:
+            raise DataError(
+                f"stride_s is {self.stride_s:g} and window_s {self.window_s:g}: windows would leave gaps; "
+                "expected a stride no longer than the window"
+            )
 
     @property
     def window(self) -> int | None:
         """Samples of a window, or None."""
         return None if self.window_s is None else round(self.window_s * self.rate)
 
-    def window_starts(self, length: int) -> range:
-        """First samples of the evaluation windows of a record of `length` samples."""
+    def window_starts(self, length: int) -> tuple[int, ...]:
+        """First samples of the evaluation windows of a record of `length` samples; every sample is in one of them.
+
+        Where the stride does not end with the record, a last window ends with it. For records of 10 s there is none to
+        add with the windows of Strodthoff et al. 2020 (2.5 s every 1.25 s), so published scores stay as they are.
+        """
         if self.window is None or length <= self.window:
-            return range(1)
+            return (0,)
         stride = round((self.stride_s or self.window_s or 0) * self.rate)
-        return range(0, length - self.window + 1, stride)
+        starts = range(0, length - self.window + 1, stride)
+        last = length - self.window
+        return (*starts, last) if starts[-1] != last else tuple(starts)
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ def ecgfounder(record: Signal, rate: int) -> Signal:
         raise DataError(
             f"a record of {record.shape[-1]} samples is too short for ecgfounder's filters; {SHORTEST + 1} will do"
         )
+    if rate <= 80:
+        raise DataError(f"ecgfounder's band-pass reaches 40 Hz and needs more than 80 Hz, got {rate} Hz")
     wide = record.astype(np.float64)
     for coefficients in _filters(rate):
         wide = scipy.signal.filtfilt(*coefficients, wide, axis=-1)
@@ -163,17 +176,36 @@ def resample(record: Signal, rate: int, target: int) -> Signal:
     return resampled
 
 
-def prepare_record(record: Signal, rate: int, spec: SignalSpec, seconds: float | None = None) -> Signal:
+def middle(record: Signal, rate: int, seconds: float | None) -> tuple[Signal, int]:
+    """The middle `seconds` of a record [lead, time] and its first sample; all of it for None."""
+    if seconds is None:
+        return record, 0
+    start = max(0, (record.shape[-1] - round(seconds * rate)) // 2)
+    return record[..., start : start + round(seconds * rate)], start
+
+
+def prepare_record(
+    record: Signal, rate: int, spec: SignalSpec, seconds: float | None = None, name: str = "a record"
+) -> Signal:
     """One record [lead, time] in mV, at any rate, as `spec` wants it before standardisation; NaN counts as 0 mV.
 
     With `seconds`, a longer record is cut to its middle first, and a shorter one filled up with zeros on both sides
-    last, so that no filter meets the edge.
+    last, so that no filter meets the edge. Raises DataError that names the record and the preprocessing if that gives
+    NaN, infinite values or another number of leads.
     """
     invalid = np.isnan(record)
     whole = np.where(invalid, np.float32(0), record) if invalid.any() else record
-    if seconds is not None:
-        start = max(0, (whole.shape[-1] - round(seconds * rate)) // 2)
-        whole = whole[..., start : start + round(seconds * rate)]
+    whole, _ = middle(whole, rate, seconds)
     prepared = PREPROCESSINGS[spec.preprocessing].apply(resample(whole, rate, spec.rate), spec.rate)
+    if np.ndim(prepared) != 2 or len(prepared) != len(record):
+        raise DataError(
+            f"{name}: preprocessing {spec.preprocessing!r} gives the shape {np.shape(prepared)}, expected "
+            f"[lead, time] with {len(record)} leads; mend the preprocessing"
+        )
+    if not np.isfinite(prepared).all():
+        raise DataError(
+            f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; mend "
+            "the preprocessing (such as a division by the spread of a flat lead)"
+        )
     spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])
     return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2))) if spare else prepared

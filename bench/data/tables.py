@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.data.text import HEAD, UTF16, refuse_pointer
 from bench.errors import DataError
 
 
@@ -21,6 +22,16 @@ def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:
     return numbers.astype(np.int64)
 
 
+def refuse_row_numbers(codes: pd.Series, path: Path) -> None:
+    """Raise DataError if the first column, which should name the rows, counts them: pandas' index, saved along."""
+    numbers = pd.to_numeric(codes, errors="coerce")
+    if len(codes) > 1 and numbers.notna().all() and (numbers.diff().dropna() == 1).all():
+        raise DataError(
+            f"{path}: the first column counts the rows ({codes.iloc[0]}, {codes.iloc[1]}, ...), as pandas saves its "
+            "index; expected codes such as NORM: save it with index=False, or get the file again"
+        )
+
+
 def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.DataFrame:
     """Read a table that must have rows and these columns. `expected` completes the message if the file is missing."""
     try:
@@ -30,12 +41,32 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.Dat
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        _refuse_saved_otherwise(path, columns)
         raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
     missing = [column for column in columns if column not in table]
     if missing:
+        _refuse_saved_otherwise(path, columns)
         raise DataError(
             f"{path} lacks column {', '.join(missing)}; it has {', '.join(map(str, table.columns[:8]))}, ..."
         )
     if table.empty:
         raise DataError(f"{path} has no rows")
     return table
+
+
+def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
+    """Raise DataError for a table that another program saved in another form, if that shows."""
+    content = path.read_bytes()
+    refuse_pointer(path, content[:HEAD])
+    if content.startswith(UTF16):
+        raise DataError(f"{path} is in UTF-16, as Excel's `Unicode text`; save it as CSV UTF-8, with commas")
+    try:
+        first = content.decode("utf-8-sig").partition("\n")[0].strip()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not in UTF-8; save it as CSV UTF-8, or get the file again") from None
+    for separator, words in ((";", "semicolons"), ("\t", "tabs")):
+        if set(columns) <= {name.strip('" ') for name in first.split(separator)}:
+            raise DataError(
+                f"{path} has {words} between its columns, as Excel saves it in some countries; expected commas: "
+                "get the file again, or save it so"
+            )

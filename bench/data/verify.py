@@ -1,4 +1,4 @@
-"""A PTB-XL folder becomes a report: what is there, what is missing, and what is wrong with it, record by record."""
+"""A dataset's folder becomes a report: what is there, what is missing, and what is wrong with it, record by record."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.checksums import SUMS, read_sums
-from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE, load_records
+from bench.data.datasets import load_records
+from bench.data.datasets.ptbxl import STATEMENTS, TABLE
+from bench.data.headers import read_header
 from bench.data.pool import over_cores
 from bench.data.published import version_of
 from bench.data.records import Records
-from bench.data.waveforms import LEADS, read_waveform
+from bench.data.waveforms import LEADS, Note, read_waveform
 from bench.errors import DataError
 
 SECONDS = 10
@@ -49,11 +51,15 @@ WARNINGS = (
     "incomplete rates",
     "unlisted files",
     "units",
+    "lead names",
+    "amplitude",
     "invalid samples",
     "flat leads",
     "flat stretches",
     "clipped leads",
 )
+LEAD_NOTES = ("renamed", "inverted", "derived")
+"""Kinds of notes that are about names of leads; the others are about amplitudes."""
 
 
 @dataclass(frozen=True)
@@ -116,19 +122,23 @@ class _Job:
 
     ecg_id: int
     path: str
+    ending: str
+    """Of the file that holds the samples."""
     rate: int
+    seconds: float | None
+    """How long the record should be; None: as long as it is."""
     sums: tuple[str | None, str | None]
-    """The published SHA-256 of .hea and .dat."""
+    """The published SHA-256 of the header and the samples."""
 
 
 def verify(folder: Path, progress: Progress = lambda done, total: None) -> Report:
-    """Examine all files of a PTB-XL folder, over all cores.
+    """Examine all files of a dataset's folder, over all cores.
 
     Raises DataError if there is no such folder, or its SHA256SUMS.txt cannot be read. A table that `load_records`
     refuses is a fault of its own; no record is examined then.
     """
     if not folder.is_dir():
-        raise DataError(f"no dataset at {folder}: expected a PTB-XL folder")
+        raise DataError(f"no dataset at {folder}: expected the folder of PTB-XL or CPSC2018")
     sums = read_sums(folder / SUMS) if (folder / SUMS).is_file() else {}
     found: dict[str, list[str]] = defaultdict(list)
     num_checked = {"table": 1, "wrong hashes": 0}
@@ -156,12 +166,16 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
         "rates",
         "lengths",
         "units",
+        "lead names",
+        "amplitude",
         "invalid samples",
         "flat leads",
         "flat stretches",
         "clipped leads",
     ):
         num_checked[name] = len(jobs)
+    if records.seconds is not None:
+        num_checked["lengths"] = 0  # they differ, and each is cut or filled up
     done = 0
     examined: list[tuple[int, str, str]] = []
     chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
@@ -190,16 +204,26 @@ def _find_files(
     """
     folder, jobs, present = records.folder, [], {}
     named: set[str] = set()
-    for rate, column in FILENAMES.items():
+    seconds = SECONDS if records.seconds is None else None
+    for rate, column in records.filenames.items():
         missing, unlisted = [], 0
         present[rate] = 0
         for ecg_id, name in zip(records.ecg_id.tolist(), records.table[column].astype(str), strict=True):
-            pair = (f"{name}.hea", f"{name}.dat")
+            pair = (f"{name}.hea", f"{name}{records.ending}")
             named.update(pair)
             there = [os.path.isfile(f"{folder}/{file}") for file in pair]  # noqa: PTH113  (pathlib would take longer)
             if all(there):
                 present[rate] += 1
-                jobs.append(_Job(ecg_id, f"{folder}/{name}", rate, (sums.get(pair[0]), sums.get(pair[1]))))
+                jobs.append(
+                    _Job(
+                        ecg_id,
+                        f"{folder}/{name}",
+                        records.ending,
+                        rate,
+                        seconds,
+                        (sums.get(pair[0]), sums.get(pair[1])),
+                    )
+                )
             elif any(there) or not sums or sums.keys() & set(pair):
                 missing += [file for file, is_there in zip(pair, there, strict=True) if not is_there]
             else:
@@ -214,12 +238,14 @@ def _find_files(
     num_checked["incomplete rates"] = len(jobs)
     if not jobs and not found["missing files"]:
         found["incomplete rates"].append("no signals at all: enough to score and to check, not to train")
-    known = {*sums, *named, SUMS, TABLE, STATEMENTS, "LICENSE.txt"}
+    known = {*sums, *named, SUMS}
     for top, _, files in os.walk(folder):
         place = Path(top).relative_to(folder).as_posix()
         inside = files if place == "." else [f"{place}/{file}" for file in files]
         num_checked["unlisted files"] = num_checked.get("unlisted files", 0) + len(inside)
-        found["unlisted files"] += sorted(set(inside) - known)
+        found["unlisted files"] += sorted(
+            file for file in set(inside) - known if file.rpartition("/")[2] not in records.others
+        )
     return jobs, present
 
 
@@ -230,25 +256,27 @@ def _examine_chunk(jobs: list[_Job]) -> list[tuple[int, str, str]]:
 
 def _examine(job: _Job) -> list[tuple[str, str]]:
     path, found = Path(job.path), []
+    notes: list[Note] = []
     try:
-        header = Path(f"{path}.hea").read_bytes()
-        for known, content, ending in zip(
-            job.sums, (header, Path(f"{path}.dat").read_bytes()), (".hea", ".dat"), strict=True
-        ):
-            if known is not None and hashlib.sha256(content).hexdigest() != known:
+        for known, ending in zip(job.sums, (".hea", job.ending), strict=True):
+            if known is not None and hashlib.sha256(Path(f"{path}{ending}").read_bytes()).hexdigest() != known:
                 found.append(("wrong hashes", f"{path.name}{ending}"))
-        signals, rate = read_waveform(path)
+        signals, rate = read_waveform(path, log=notes.append)
+        channels = read_header(Path(f"{path}.hea")).channels
     except OSError as error:
         return [*found, ("header against data", f"{path} cannot be read: {error.strerror}")]
     except DataError as error:
         return [*found, ("header against data", str(error))]
     if rate != job.rate:
         found.append(("rates", f"{path.name}.hea says {rate} Hz, expected {job.rate} Hz"))
-    elif signals.shape[1] != SECONDS * rate:
-        found.append(("lengths", f"{path.name} has {signals.shape[1] / rate:g} s, expected {SECONDS} s"))
-    units = {line.split()[2].rpartition(b"/")[2].lower() for line in header.splitlines()[1:13] if line.count(b" ") > 2}
-    if units - {b"mv"}:
-        found.append(("units", f"{path.name}.hea is in {b', '.join(sorted(units)).decode('ascii', 'replace')}, not mV"))
+    elif job.seconds is not None and signals.shape[1] != job.seconds * rate:
+        found.append(("lengths", f"{path.name} has {signals.shape[1] / rate:g} s, expected {job.seconds:g} s"))
+    units = {channel.scale.unit.lower() for channel in channels}
+    if units - {"mv"}:
+        found.append(("units", f"{path.name}.hea is in {', '.join(sorted(units))}, not mV"))
+    for note in notes:
+        check = "lead names" if note.kind in LEAD_NOTES else "amplitude"
+        found.append((check, f"{job.ecg_id} at {job.rate} Hz: {note.text}"))
     where = f"{job.ecg_id} at {job.rate} Hz"
     invalid = [bool(np.isnan(lead).any()) for lead in signals]
     flat = [bool(np.ptp(lead) == 0) for lead in signals]

@@ -1,8 +1,14 @@
-"""A WFDB record becomes signals [lead, time] in mV, checked against its header."""
+"""A WFDB record becomes signals [lead, time] in mV, checked against its header: the one door for all such files.
+
+Nothing that was not as expected passes in silence: what is read all the same has a note.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import os
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +16,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import wfdb
-from wfdb.io.header import parse_header_content, rx_record, rx_signal
 
+from bench.data.headers import DEFAULT_GAIN, Header, Scale, read_header
+from bench.data.leads import LEADS as LEADS
+from bench.data.leads import LeadChoice, choose_leads, name_leads
+from bench.data.text import refuse_pointer
 from bench.errors import DataError
+from bench.files import write_into
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "nv": 1e-6, "v": 1e3}
-"""What a unit is in mV. A µ never gets here: WFDB headers are ASCII, and wfdb would read µV as V."""
+MILLIVOLTS = {
+    **dict.fromkeys(("mv", "mvolt", "mvolts", "millivolt", "millivolts"), 1.0),
+    **dict.fromkeys(("uv", "\u00b5v", "\u03bcv", "uvolt", "uvolts", "microvolt", "microvolts"), 1e-3),
+    **dict.fromkeys(("nv", "nanovolt", "nanovolts"), 1e-6),
+    **dict.fromkeys(("v", "volt", "volts"), 1e3),
+}
+"""What a unit is in mV; \u00b5 is in Unicode twice, as the micro sign and as the Greek letter."""
 MAX_RATE = 100_000
+PHYSIONET_CPSC = "https://physionet.org/content/challenge-2020/1.0.2/training/cpsc_2018/"
+LARGEST_MV = 20.0
+"""No lead of a surface ECG swings further between its 1st and 99th percentile: twice the range that recorders must take
+in, 10 mV from peak to valley (IEC 60601-2-25, AAMI EC11). In PTB-XL at 100 Hz the largest is 16.8 mV (record 11124)."""
+FURTHEST_MV = 25.0
+"""No lead lies further from 0 mV in the median, or its baseline is wrong. In PTB-XL the furthest is 20.0 mV (20045)."""
+SMALLEST_MV = 0.03
+"""The widest lead of an ECG swings more, from its lowest to its highest sample: as much may be a recorder's own noise
+(AAMI EC11, IEC 60601-2-25). In PTB-XL at 100 Hz the smallest is 0.74 mV (20080)."""
+KINDS = {
+    "renamed": "records with leads under other names",
+    "inverted": "records with inverted leads, turned round",
+    "derived": "records with limb leads computed from two others",
+    "uncalibrated": "records with leads without a gain, read at 200 per mV",
+    "negative": "records with a negative gain, which turns leads upside down",
+    "large": "records with leads too large for a surface ECG",
+    "offset": "records with leads too far from 0 mV for a surface ECG",
+    "small": "records too small for a surface ECG",
+}
+"""Kind of a note -> what such records are called when they are counted."""
 BLOCKS = {
     **dict.fromkeys(("8", "80"), (1, 1)),
     **dict.fromkeys(("16", "61", "160"), (1, 2)),
@@ -43,194 +77,243 @@ INVALID = {
     "32": -(2**31),
 }
 """What stands in a file for an invalid sample, by storage format."""
-_NUMBERS = ("baseline", "adc_res", "adc_zero", "init_value", "checksum", "block_size")
 
 
-def read_waveform(path: Path, leads: tuple[str, ...] = LEADS) -> tuple[npt.NDArray[np.float32], int]:
+@dataclass(frozen=True)
+class Note:
+    """What was odd about a record that was read all the same."""
+
+    kind: str
+    """A key of KINDS."""
+    text: str
+
+
+def read_waveform(
+    path: Path, leads: tuple[str, ...] = LEADS, log: Callable[[Note], None] = lambda note: None
+) -> tuple[npt.NDArray[np.float32], int]:
     """Signals [lead, time] in mV in the order of `leads`, found by name, and the rate in Hz.
 
-    `path` has no extension. A sample that the file marks as invalid becomes NaN. Raises DataError if the record is
-    missing, cannot be read, is not what its header says, or lacks a lead.
+    `path` has no extension. A sample that the file marks as invalid becomes NaN. `log` hears what was odd: other names
+    of leads, leads that were computed, amplitudes that no surface ECG has. Raises DataError if the record is missing,
+    cannot be read, is not what its header says, or lacks a lead.
     """
-    header, data = path.with_name(path.name + ".hea"), path.with_name(path.name + ".dat")
-    stored = _read_plain(path)
-    if stored is None:
-        try:
-            stored = _read_with_wfdb(path)
-        except FileNotFoundError as error:
-            raise DataError(f"{error.filename or header} is missing") from None
-        except (
-            # wfdb checks little: a damaged header breaks whatever comes next; RuntimeError is soundfile's (FLAC)
-            *(ValueError, IndexError, KeyError, TypeError, AttributeError, OSError),
-            *(ZeroDivisionError, OverflowError, MemoryError, RuntimeError),
-        ) as error:
-            raise DataError(f"{header} and {data.name} cannot be read as a WFDB record: {_first_line(error)}") from None
-    if not 1 <= stored.rate <= MAX_RATE or stored.rate != round(stored.rate):
-        raise DataError(
-            f"{header}: the sampling rate is {stored.rate}, expected a whole number of Hz up to {MAX_RATE:,}"
-        )
-    _check_sums(stored, header)
-    order = _find_leads(stored, leads, header)
-    unit, gain = np.empty((2, len(order), 1))
-    baseline = np.array([[stored.baselines[at]] for at in order], dtype=np.float64)
-    for row, at in enumerate(order):
-        if stored.units[at].lower() not in MILLIVOLTS:
-            raise DataError(f"{header}: lead {stored.names[at]} is in {stored.units[at]!r}, expected mV, uV, nV or V")
-        unit[row], gain[row] = MILLIVOLTS[stored.units[at].lower()], stored.gains[at]
-        if not 1e-9 < abs(stored.gains[at]) < 1e18:
-            raise DataError(f"{header}: lead {stored.names[at]} has gain {stored.gains[at]}; mend the header")
-    digital = stored.samples.T if order == list(range(len(stored.names))) else stored.samples.T[order]
-    wide = digital.astype(np.float64, order="C")
-    invalid = wide == np.array([[INVALID.get(stored.formats[at], 2**40)] for at in order], dtype=np.float64)
-    wide -= baseline
-    wide /= gain
-    wide *= unit
+    file = path.with_name(path.name + ".hea")
+    try:
+        header = read_header(file)
+        _refuse_rate(header)
+        samples = _read_samples(header)
+    except FileNotFoundError as error:
+        raise _missing(path, Path(error.filename or file)) from None
+    except OSError as error:
+        raise DataError(f"{error.filename or file} cannot be read: {error.strerror or error}") from None
+    _check_sums(header, samples)
+    try:
+        scale = _find_scale(leads, tuple([channel.scale for channel in header.channels]))
+    except DataError as error:
+        raise DataError(f"{file}{error}") from None
+    wide = (samples.T if scale.straight else samples.T[list(scale.choice.columns)]).astype(np.float64, order="C")
+    invalid = wide == scale.marker
+    wide -= scale.baseline
+    wide /= scale.gain
+    wide *= scale.unit
     if invalid.any():
         wide[invalid] = np.nan
-    return wide.astype(np.float32), int(stored.rate)
+    signals = scale.choice.assemble(wide).astype(np.float32)
+    for note in (*scale.notes, *check_amplitude(signals, leads)):
+        log(note)
+    return signals, int(header.rate)
 
 
 @dataclass(frozen=True, eq=False)
-class _Stored:
-    """A record as its files hold it, lists by lead."""
+class _Conversion:
+    """How samples become the wanted leads in mV; arrays are [lead read, 1]."""
 
-    samples: npt.NDArray[Any]
-    """[time, lead], integers"""
-    names: Sequence[str]
-    formats: Sequence[str]
-    gains: Sequence[float]
-    """Units of `samples` per `units`."""
-    baselines: Sequence[int]
-    units: Sequence[str]
-    checksums: Sequence[int | None]
-    """None where samples are shifted against the file's, or nothing is declared."""
-    rate: float
-    """Hz"""
-    file: str
-    """The first of its files."""
+    choice: LeadChoice
+    straight: bool
+    """Whether the columns are those of the file, in its order."""
+    unit: npt.NDArray[np.float64]
+    gain: npt.NDArray[np.float64]
+    baseline: npt.NDArray[np.float64]
+    marker: npt.NDArray[np.float64]
+    """The sample that is invalid."""
+    notes: tuple[Note, ...]
 
 
-def _read_plain(path: Path) -> _Stored | None:
-    """The record if it is stored as PTB-XL's are: one .dat of format 16, every field of the header given; else None.
+@functools.lru_cache(maxsize=256)
+def _find_scale(leads: tuple[str, ...], scales: tuple[Scale, ...]) -> _Conversion:
+    """The conversion of channels with these scales; most records of a dataset share it.
 
-    wfdb.rdrecord reads it too and gives the same, but takes 2.5 ms for the header's numbers (a pandas look-up for each
-    of 239), which is nearly all of its time. The grammar here is wfdb's own; what is not plain is left to wfdb.
+    Raises DataError with what comes behind the file's name.
     """
     try:
-        lines, _ = parse_header_content(path.with_name(path.name + ".hea").read_bytes().decode("ascii"))
-        declared, *found = [(rx_signal if at else rx_record).match(line) for at, line in enumerate(lines)] or [None]
-        if not found or not declared or not all(found):
-            return None
-        record = declared.groupdict()
-        column = dict(zip(rx_signal.groupindex, zip(*(one.groups() for one in found if one), strict=True), strict=True))
-        plain = (
-            not any(record[key] for key in ("n_seg", "counter_freq", "base_counter", "base_time", "base_date"))
-            and int(record["n_sig"]) == len(found)
-            and int(record["sig_len"]) > 0
-            and set(column["fmt"]) == {"16"}
-            and set(column["samps_per_frame"]) <= {"", "1"}
-            and set(column["skew"] + column["byte_offset"]) <= {"", "0"}
-            and len(set(column["file_name"])) == 1
-            and all(all(column[key]) for key in ("file_name", "units", "sig_name"))
+        choice = choose_leads(tuple(scale.lead for scale in scales), leads)
+    except DataError as error:
+        raise DataError(f" {error}") from None
+    chosen = [scales[column] for column in choice.columns]
+    for _, gain, _, unit, lead in chosen:
+        if unit.lower() not in MILLIVOLTS:
+            raise DataError(f": lead {lead} is in {unit!r}, expected mV, uV, nV or V")
+        if gain and not 1e-9 < abs(gain) < 1e18:
+            raise DataError(f": lead {lead} has gain {gain}; mend the header")
+    notes = [Note(kind, text) for kind, text in choice.notes]
+    if without := [lead for _, gain, _, _, lead in chosen if not gain]:
+        notes.append(
+            Note("uncalibrated", f"no gain is given for {name_leads(without)}; read at {DEFAULT_GAIN:g} per mV")
         )
-        if not plain:
-            return None
-        numbers = {key: [int(number) for number in column[key]] for key in _NUMBERS}
-        gains = [float(gain) for gain in column["adc_gain"]]
-        if not all(gains) or max(map(abs, numbers["baseline"])) >= 2**31:
-            return None
-        samples = np.fromfile(path.with_name(column["file_name"][0]), dtype="<i2")
-        return _Stored(
-            samples.reshape(int(record["sig_len"]), len(found)),
-            column["sig_name"],
-            column["fmt"],
-            gains,
-            numbers["baseline"],
-            column["units"],
-            numbers["checksum"],
-            int(record["fs"]),
-            column["file_name"][0],
+    if negative := [lead for _, gain, _, _, lead in chosen if gain < 0]:
+        notes.append(Note("negative", f"the gain of {name_leads(negative)} is negative, which turns them upside down"))
+    columns = [
+        (MILLIVOLTS[unit.lower()], gain or DEFAULT_GAIN, baseline, INVALID.get(fmt, 2**40))
+        for fmt, gain, baseline, unit, _ in chosen
+    ]
+    units, gains, baselines, markers = np.array(columns, dtype=np.float64).T[..., None]
+    straight = choice.columns == tuple(range(len(scales)))
+    return _Conversion(choice, straight, units, gains, baselines, markers, tuple(notes))
+
+
+def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) -> list[Note]:
+    """What no surface ECG can be in signals [lead, time] in mV; NaN and records of zeros do not count."""
+    low, high = signals.min(axis=1), signals.max(axis=1)
+    swing = high - low
+    widest, furthest = swing.max(), max(high.max(), -low.min())
+    if SMALLEST_MV <= widest <= LARGEST_MV and furthest <= FURTHEST_MV:
+        return []  # so are nearly all, and percentiles take longer than all the rest; NaN fails the comparison
+    rows = [row[~np.isnan(row)] for row in signals]
+    swings = np.array([np.ptp(row) if len(row) else 0 for row in rows])
+    ranges = np.array([np.subtract(*np.quantile(row, [0.99, 0.01])) if len(row) else 0 for row in rows])
+    offsets = np.array([np.median(row) if len(row) else 0 for row in rows])
+    notes = []
+    if (large := ranges > LARGEST_MV).any():
+        named = name_leads([lead for lead, is_large in zip(leads, large, strict=True) if is_large])
+        notes.append(
+            Note(
+                "large",
+                f"{named} swings by up to {swings.max():,.4g} mV, and no surface ECG by more than {LARGEST_MV:g} mV: "
+                "microvolts called millivolts? check gain and unit in the header",
+            )
         )
-    except (OSError, ValueError):
-        return None  # wfdb then says in its own words what is wrong
+    if (far := (np.abs(offsets) > FURTHEST_MV) & ~large).any():  # what is too large lies off zero as well
+        named = name_leads([lead for lead, is_far in zip(leads, far, strict=True) if is_far])
+        notes.append(
+            Note(
+                "offset",
+                f"{named} lies up to {np.abs(offsets).max():,.4g} mV from 0 mV, and no surface ECG more than "
+                f"{FURTHEST_MV:g} mV: check baseline, gain and unit in the header",
+            )
+        )
+    if 0 < swings.max() < SMALLEST_MV:
+        notes.append(
+            Note(
+                "small",
+                f"no lead swings by more than {swings.max():.2g} mV, which is less than noise ({SMALLEST_MV:g} mV): "
+                "volts called millivolts? check gain and unit in the header",
+            )
+        )
+    return notes
 
 
-def _read_with_wfdb(path: Path) -> _Stored:
-    """The record by wfdb, its header checked first: wfdb takes memory for what the header promises."""
-    name = path.with_name(path.name + ".hea")
-    for line in name.read_bytes().splitlines():
-        if not line.isascii() and not line.lstrip().startswith(b"#"):
-            raise DataError(f"{name} holds characters outside ASCII, which wfdb drops; write uV for µV")
-    header = wfdb.rdheader(str(path))
-    if isinstance(header, wfdb.MultiRecord):
-        raise DataError(f"{name} is a record of several segments; name one of them: {', '.join(header.seg_name[:4])}")
-    if not header.n_sig or not header.file_name or header.sig_len == 0:
-        raise DataError(f"{name} declares no signals")
-    if len(header.file_name) != header.n_sig:
-        raise DataError(f"{name} declares {header.n_sig} signals and describes {len(header.file_name)}")
-    if any(number != 1 for number in header.samps_per_frame):
-        raise DataError(f"{name} has leads with several samples a frame; expected one rate for all leads")
-    if any(abs(baseline) >= 2**31 for baseline in header.baseline):
-        raise DataError(f"{name}: a baseline is beyond 32 bits; mend the header")
-    _check_size(header, path)
-    record = wfdb.rdrecord(str(path), physical=False, return_res=32)
-    return _Stored(
-        record.d_signal,
-        [lead or "" for lead in record.sig_name],
-        record.fmt,
-        record.adc_gain,
-        record.baseline,
-        [str(unit) for unit in record.units],
-        [None if skew else checksum for skew, checksum in zip(record.skew, record.checksum, strict=True)],
-        float(record.fs),
-        record.file_name[0],
-    )
+def _refuse_rate(header: Header) -> None:
+    if not 1 <= header.rate <= MAX_RATE or header.rate != round(header.rate):
+        raise DataError(
+            f"{header.path}: the sampling rate is {header.rate:.12g}, expected a whole number of Hz up to {MAX_RATE:,}"
+        )
 
 
-def _check_size(header: wfdb.Record, path: Path) -> None:
-    """The file sizes that the header implies, where the storage format fixes them."""
-    for name in dict.fromkeys(header.file_name):
-        columns = [at for at, file in enumerate(header.file_name) if file == name]
-        formats = {header.fmt[at] for at in columns}
-        if len(formats) > 1:
-            raise DataError(f"{path}.hea gives {name} the formats {', '.join(sorted(formats))}; a file has one")
-        if not formats <= set(BLOCKS):
+def _missing(path: Path, missing: Path) -> DataError:
+    """The error for a file that a record lacks."""
+    original = path.with_name(path.name + ".mat")
+    if missing.suffix == ".hea" and original.is_file():
+        with original.open("rb") as file:
+            if file.read(19) == b"MATLAB 5.0 MAT-file":
+                return DataError(
+                    f"{missing} is missing, and {original.name} is a MATLAB struct: that is CPSC2018 as first "
+                    f"released, which is not read; {PHYSIONET_CPSC} has the same records with headers"
+                )
+    return DataError(f"{missing} is missing")
+
+
+def _read_samples(header: Header) -> npt.NDArray[Any]:
+    """Samples [time, lead], integers."""
+    samples = _read_plain(header)
+    return _read_with_wfdb(header) if samples is None else samples
+
+
+def _read_plain(header: Header) -> npt.NDArray[Any] | None:
+    """Samples [time, lead] if they lie in one file of format 16, as PTB-XL's and the challenges' do; else None.
+
+    wfdb gives the same, but takes 2.5 ms for the header's numbers (a pandas look-up for each of 239).
+    """
+    first = header.channels[0]
+    if any(
+        channel.scale.fmt != "16" or channel.skew or channel.file != first.file or channel.offset != first.offset
+        for channel in header.channels
+    ):
+        return None
+    file = f"{header.path.parent}/{first.file}"  # a plain string: pathlib would take longer than the disk
+    stored = np.fromfile(file, dtype="<i2", offset=first.offset)
+    size = os.stat(file).st_size  # noqa: PTH116
+    declared = (header.length or 0) * len(header.channels)
+    if stored.size != declared or stored.nbytes + first.offset != size:
+        _check_size(header)
+    return stored.reshape(-1, len(header.channels))
+
+
+def _read_with_wfdb(header: Header) -> npt.NDArray[Any]:
+    """Samples [time, lead] of any format by wfdb, from a header in its strict grammar beside links to the files."""
+    _check_size(header)
+    files = {channel.file: f"file{at}.dat" for at, channel in enumerate(header.channels)}
+    lines = [f"record {len(header.channels)} {header.rate:.0f}" + (f" {header.length}" if header.length else "")]
+    for at, channel in enumerate(header.channels):
+        shift = (f":{channel.skew}" if channel.skew else "") + (f"+{channel.offset}" if channel.offset else "")
+        lines.append(f"{files[channel.file]} {channel.scale.fmt}{shift} 1(0)/mV 16 0 {channel.first} 0 0 lead{at}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, link in files.items():
+                os.symlink(header.path.with_name(name).resolve(), Path(folder) / link)  # noqa: PTH211
+            write_into(Path(folder), "record.hea", "\n".join(lines) + "\n")
+            samples: npt.NDArray[Any] = wfdb.rdrecord(f"{folder}/record", physical=False, return_res=32).d_signal
+            return samples
+    except (
+        # wfdb checks little: a damaged header breaks whatever comes next; RuntimeError is soundfile's (FLAC)
+        *(ValueError, IndexError, KeyError, TypeError, AttributeError, OSError),
+        *(ZeroDivisionError, OverflowError, MemoryError, RuntimeError),
+    ) as error:
+        raise DataError(
+            f"{header.path} and {', '.join(files)} cannot be read as a WFDB record: {_first_line(error)}"
+        ) from None
+
+
+def _check_size(header: Header) -> None:
+    """Raise DataError for file sizes that are not what the header implies, where the storage format fixes them."""
+    for name in dict.fromkeys(channel.file for channel in header.channels):
+        refuse_pointer(header.path.with_name(name))
+        channels = [channel for channel in header.channels if channel.file == name]
+        if channels[0].scale.fmt not in BLOCKS:
             continue
-        samples, num_bytes = BLOCKS[formats.pop()]
-        found, offset = path.with_name(name).stat().st_size, header.byte_offset[columns[0]] or 0
-        num = header.sig_len
-        if num is None:
-            num = (found - offset) * samples // num_bytes // len(columns)
-        least = offset - (-num * len(columns) * num_bytes // samples)
-        most = offset - (-num * len(columns) // samples) * num_bytes  # the last block may be written whole
-        if not least <= found <= most:
+        samples, num_bytes = BLOCKS[channels[0].scale.fmt]
+        size, offset = header.path.with_name(name).stat().st_size, channels[0].offset
+        length = header.length
+        if length is None:
+            length = max(0, size - offset) * samples // num_bytes // len(channels)
+        least = offset - (-length * len(channels) * num_bytes // samples)
+        most = offset - (-length * len(channels) // samples) * num_bytes  # the last block may be written whole
+        if length == 0 or not least <= size <= most:
             raise DataError(
-                f"{path.with_name(name)} has {found:,} bytes where {path.name}.hea implies {least:,}: "
+                f"{header.path.with_name(name)} has {size:,} bytes where {header.path.name} implies {least:,}: "
                 "truncated, or header and data disagree"
             )
 
 
-def _check_sums(stored: _Stored, header: Path) -> None:
-    """The 16-bit sum of each lead's samples against the header's, where it has one."""
-    sums = (stored.samples.sum(axis=0, dtype=np.int64) & 0xFFFF).tolist()
-    for name, found, declared in zip(stored.names, sums, stored.checksums, strict=True):
-        if declared is not None and found != declared & 0xFFFF:
+def _check_sums(header: Header, samples: npt.NDArray[Any]) -> None:
+    """Raise DataError where the 16-bit sum of a lead's samples [time, lead] is not the header's, if it has one."""
+    sums = (samples.sum(axis=0, dtype=np.int64) & 0xFFFF).tolist()
+    for channel, found in zip(header.channels, sums, strict=True):
+        # samples with a skew are shifted against the file's
+        if channel.checksum is not None and not channel.skew and found != channel.checksum & 0xFFFF:
             raise DataError(
-                f"{header.with_name(stored.file)}: lead {name} does not add up to the checksum in {header.name}; "
-                "the file is damaged, get it again"
+                f"{header.path.with_name(channel.file)}: lead {channel.scale.lead} does not add up to the checksum in "
+                f"{header.path.name}; the file is damaged, get it again"
             )
-
-
-def _find_leads(stored: _Stored, leads: tuple[str, ...], header: Path) -> list[int]:
-    """The columns of these leads."""
-    names = [name.upper() for name in stored.names]
-    missing = [lead for lead in leads if lead.upper() not in names]
-    if missing:
-        raise DataError(f"{header} has no lead {', '.join(missing)}; it has {', '.join(stored.names)}")
-    twice = [lead for lead in leads if names.count(lead.upper()) > 1]
-    if twice:
-        raise DataError(f"{header} has lead {', '.join(twice)} more than once; name each lead once")
-    return [names.index(lead.upper()) for lead in leads]
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
+import io
 import json
 import platform
 import re
@@ -24,6 +26,7 @@ import bench
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.text import decode, refuse_pointer
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
@@ -72,6 +75,7 @@ def score_external(
     parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
     predictions = {}
     for fold, rows in sorted(parts.items()):
+        _refuse_not_finite(given, rows, file)
         part = Predictions(given.ecg_id[rows], given.labels, given.logits[rows])
         try:
             scores = align(part, folds[fold].ecg_id, table.labels)
@@ -178,21 +182,59 @@ def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np
     return np.where(scores == 0, -800.0, np.where(scores == 1, 800.0, logits))
 
 
+def _refuse_not_finite(given: Predictions, rows: np.ndarray[Any, Any], file: Path) -> None:
+    """Raise DataError for a score that is NaN or infinite, by its row and column in the file."""
+    wrong = np.argwhere(~np.isfinite(given.logits) & rows[:, None])
+    if len(wrong):
+        row, column = wrong[0]
+        raise DataError(
+            f"{file}: row {row + 1} (ecg_id {given.ecg_id[row]}), column {given.labels[column]} holds "
+            f"{given.logits[row, column]}, expected a finite number; {len(wrong):,} such scores in all"
+        )
+
+
+HOW_TO_SAVE = "np.savez(file, ecg_id=ids, labels=np.array(labels, dtype=str), y_score=scores)"
+
+
 def read_scores(path: Path) -> Predictions:
-    """Scores in a CSV file (ecg_id and a column a label) or an npz file (ecg_id, labels, y_score)."""
+    """Scores in a CSV file (ecg_id and a column a label), also in gzip, or an npz file (ecg_id, labels, y_score).
+
+    What a file is shows in its first bytes, whatever its name. Raises DataError for everything else.
+    """
     if not path.is_file():
         raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
-    return _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
-
-
-def _read_npz(path: Path) -> Predictions:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if content.startswith(b"\x93NUMPY"):
+        raise DataError(f"{path} holds scores without their ecg_ids and labels; save them by {HOW_TO_SAVE}")
+    if path.suffix == ".npz":
+        return _read_npz(path, content)
+    if path.suffix in NO_TABLES:
+        raise DataError(f"{path} is a {path.suffix} file, expected a CSV file, or an npz file by {HOW_TO_SAVE}")
+    return _read_csv(path, decode(content, path))
+
+
+NO_TABLES = (".pkl", ".pickle", ".parquet", ".feather", ".json", ".h5", ".hdf5", ".pt", ".mat", ".xlsx", ".xls")
+
+
+def _read_npz(path: Path, content: bytes) -> Predictions:
+    refuse_pointer(path, content[:64] if not content.startswith(b"PK") else b"")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             missing = [name for name in ("ecg_id", "labels", "y_score") if name not in file.files]
             if missing:
-                raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}")
-            labels = tuple(str(label) for label in file["labels"])
-            ecg_id, y_score = _ids(file["ecg_id"], path), np.asarray(file["y_score"], dtype=np.float64)
+                raise DataError(
+                    f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}; save it by {HOW_TO_SAVE}"
+                )
+            arrays = {name: _load(file, name, path) for name in ("ecg_id", "labels", "y_score")}
+            labels = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"])
+            if np.iscomplexobj(arrays["y_score"]):
+                raise DataError(f"{path}: y_score holds complex numbers, expected real ones")
+            ecg_id, y_score = _ids(arrays["ecg_id"], path), np.asarray(arrays["y_score"], dtype=np.float64)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable npz file of scores: {str(error).splitlines()[0]}") from None
     if y_score.shape != (len(ecg_id), len(labels)):
@@ -203,11 +245,24 @@ def _read_npz(path: Path) -> Predictions:
     return Predictions(ecg_id, labels, y_score)
 
 
-def _read_csv(path: Path) -> Predictions:
-    """The scores in a CSV file; a first column without a name is the index that pandas writes, and no label."""
+def _load(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
+    """An array of an npz file. Raises DataError for one of Python objects: to load it could run code."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            head = [name.strip() for name in next(csv.reader(stream), [])]
+        array: np.ndarray[Any, Any] = file[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: {name} is an array of Python objects, which is not loaded, as that could run code; save it by "
+            f"{HOW_TO_SAVE}"
+        ) from None
+    return array
+
+
+def _read_csv(path: Path, text: str) -> Predictions:
+    """The scores in CSV text; a first column without a name is the index that pandas writes, and no label."""
+    try:
+        head = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
         if head.count("ecg_id") != 1:
             raise DataError(
                 f"{path} needs one column ecg_id and a column a label, with commas between them; "
@@ -215,7 +270,7 @@ def _read_csv(path: Path) -> Predictions:
             )
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # or it drops surplus fields
             table = pd.read_csv(
-                path, header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
+                io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )
     except (OSError, csv.Error, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None

@@ -130,7 +130,7 @@ def _crop_starts(stream: tuple[object, ...], num_records: int, num_starts: int) 
     return random_stream(*stream, "crop").integers(0, num_starts, size=num_records)
 
 
-def cut_windows(signals: Tensor, window: int | None, starts: range) -> Tensor:
+def cut_windows(signals: Tensor, window: int | None, starts: Sequence[int]) -> Tensor:
     """Signals [record, lead, time] as windows [record, window, lead, time]."""
     if window is None or window >= signals.shape[-1]:
         return signals.unsqueeze(1)

@@ -22,6 +22,8 @@ import pandas as pd
 from bench.data.records import Records
 from bench.data.splits import deal
 from bench.data.tables import read_csv, whole_numbers
+from bench.data.text import read_text
+from bench.data.waveforms import PHYSIONET_CPSC
 from bench.errors import DataError
 
 NUM_RECORDS = 6_877
@@ -39,15 +41,28 @@ LABELS = {
     "164931005": ("STE", "ST elevation"),
 }
 """SNOMED CT code -> label of the 2018 challenge and the code's description."""
+CODES = {label.lower(): code for code, (label, _) in LABELS.items()}
+"""The nine labels as words, which early copies of the challenge have for `Dx` -> SNOMED CT code."""
 SEXES = {"male": 0, "m": 0, "female": 1, "f": 1}
 """Words -> PTB-XL's codes of sex."""
 COMMENT = re.compile(r"#\s*(\w+)\s*:\s*(.*?)\s*")
+OTHERS = (FOLDS, "RECORDS", "REFERENCE.csv", "LICENSE.txt", "index.html", "README.md")
+"""Files beside the records: of the challenge, of Strodthoff's code, and what a recursive download leaves."""
 SEED = 0
 
 
 def headers_in(folder: Path) -> list[Path]:
     """Return the header files of all records, sorted by name."""
     return sorted([*folder.glob("A*.hea"), *folder.glob("g*/A*.hea")], key=lambda path: path.name)
+
+
+def refuse_original(folder: Path) -> None:
+    """Raise DataError if a folder holds CPSC2018 as it was first released: MATLAB structs without headers."""
+    for path in sorted([*folder.glob("A*.mat"), *folder.glob("TrainingSet*/A*.mat")])[:1]:
+        raise DataError(
+            f"{folder} holds {path.name} without {path.stem}.hea: CPSC2018 as first released (MATLAB structs and "
+            f"REFERENCE.csv), which is not read; {PHYSIONET_CPSC} has the same records with headers"
+        )
 
 
 def load_records(folder: Path) -> Records:
@@ -72,6 +87,7 @@ def load_records(folder: Path) -> Records:
         folds="icbeb-folds" if published else "own-folds",
         ending=".mat",
         seconds=SECONDS,
+        others=OTHERS,
     )
 
 
@@ -79,16 +95,11 @@ def _row(path: Path, folder: Path) -> dict[str, Any]:
     """The facts that a header states about its record."""
     if not re.fullmatch(r"A\d{4,9}", path.stem):
         raise DataError(f"{path} is not named as a record of CPSC2018: expected A0001.hea to A{NUM_RECORDS}.hea")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file") from None
+    lines = read_text(path).splitlines()
     said = {found[1].lower(): found[2] for line in lines if (found := COMMENT.fullmatch(line))}
     if "dx" not in said:
         raise DataError(f"{path} has no comment `#Dx: ` with the record's SNOMED codes")
-    codes = [code.strip() for code in said["dx"].split(",")]
+    codes = [CODES.get(code.strip().lower(), code.strip()) for code in said["dx"].split(",")]
     if unknown := [code for code in codes if code not in LABELS]:
         raise DataError(
             f"{path}: Dx {unknown[0][:40]!r} is none of the nine of CPSC2018 ({', '.join(LABELS)}); "

@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 
 from bench.data.records import Records
-from bench.data.tables import read_csv, whole_numbers
+from bench.data.tables import read_csv, refuse_row_numbers, whole_numbers
 from bench.errors import DataError
 
 TABLE, STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
 FILENAMES = {100: "filename_lr", 500: "filename_hr"}
 """Sampling rate in Hz -> column of the file names."""
+OTHERS = (TABLE, STATEMENTS, "LICENSE.txt")
+"""Files beside the records."""
 COLUMNS = ("ecg_id", "patient_id", "strat_fold", "scp_codes", *FILENAMES.values())
 HOLDS = f"a PTB-XL folder holds {TABLE}, {STATEMENTS} and records100/"
 STATEMENT_COLUMNS = ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
@@ -34,6 +36,7 @@ def load_records(folder: Path) -> Records:
         )
     table = read_csv(folder / TABLE, COLUMNS, HOLDS)
     statements = read_csv(folder / STATEMENTS, STATEMENT_COLUMNS, HOLDS)
+    refuse_row_numbers(statements.iloc[:, 0], folder / STATEMENTS)
     statements.index = pd.Index(statements.iloc[:, 0].astype(str), name="code")
     for column in ("ecg_id", "patient_id", "strat_fold"):
         table[column] = whole_numbers(table[column], table["ecg_id"], folder / TABLE)
@@ -51,7 +54,7 @@ def load_records(folder: Path) -> Records:
         _parse_codes(text, ecg_id, folder) for ecg_id, text in zip(table.index, table["scp_codes"], strict=True)
     ]
     table["scp_codes"] = codes
-    return Records(folder, table.sort_index(), statements, FILENAMES, versions=KNOWN_CONTENTS)
+    return Records(folder, table.sort_index(), statements, FILENAMES, versions=KNOWN_CONTENTS, others=OTHERS)
 
 
 def _check_patients(table: pd.DataFrame, folder: Path) -> None:

@@ -1,0 +1,71 @@
+"""Text files as other programs save them: with a byte order mark, in UTF-16, or not the file at all."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from bench.errors import DataError
+
+HEAD = 512
+"""Bytes that show what a file is."""
+INSTEAD = (
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file: git lfs pull"),
+    (b"/annex/objects/", "a git-annex pointer, not the file: git annex get"),
+    (b"\x1f\x8b", "compressed with gzip: gunzip it"),
+    (b"BZh", "compressed with bzip2: bunzip2 it"),
+    (b"\xfd7zXZ\x00", "compressed with xz: unxz it"),
+    (b"PK\x03\x04", "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old kind: save the sheet as CSV UTF-8"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"MATLAB 5.0 MAT-file", "a MATLAB 5 file"),
+    (b"<!doctype html", "a web page, not the file: download it again"),
+    (b"<html", "a web page, not the file: download it again"),
+)
+"""First bytes, in lower case where they are letters of a web page -> what the file is, and what to do."""
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def what_instead(head: bytes) -> str | None:
+    """What a file is instead of samples or text, and what to do, from its first bytes; None if nothing shows."""
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    for magic, words in INSTEAD:
+        if head.startswith(magic) or start[: len(magic)].lower() == magic:
+            return words
+    return None
+
+
+def refuse_pointer(path: Path, head: bytes | None = None) -> None:
+    """Raise DataError if a file is a pointer, packed, or a web page. `head`: its first bytes, if they are at hand."""
+    if head is None:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    if words := what_instead(head):
+        raise DataError(f"{path} is {words}")
+
+
+def decode(content: bytes, path: Path, fallback: str | None = None) -> str:
+    """The text of a file's bytes: UTF-8, or UTF-16 with its byte order mark; the mark itself is left out.
+
+    `fallback` is the encoding of what is no UTF-8. Raises DataError for a pointer, a packed file, and without
+    `fallback` for bytes that are no text; it names `path`.
+    """
+    refuse_pointer(path, content[:HEAD])
+    try:
+        if content in UTF16:
+            raise UnicodeDecodeError("utf-16", content, 0, 2, "nothing behind the mark")
+        return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+    except UnicodeDecodeError:
+        if fallback is None:
+            raise DataError(f"{path} is not a text file in UTF-8; save it so, or get it again") from None
+        return content.decode(fallback)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, see `decode`. Raises DataError too if the file is missing or cannot be read."""
+    try:
+        return decode(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
