@@ -309,7 +309,7 @@ def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("lr_schedule", "expected"),
     [
         ("constant", lambda lrs: lrs == pytest.approx([0.1] * 20)),
         ("cosine", lambda lrs: lrs[0] == 0.1 and lrs[-1] == pytest.approx(0.001) and lrs == sorted(lrs, reverse=True)),
@@ -346,7 +346,7 @@ def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
     assert {beta[1] for beta in betas} == {0.99}
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "plateau"])
+@pytest.mark.parametrize("lr_schedule", ["cosine", "one-cycle", "plateau"])
 def test_a_phase_of_a_single_step_has_a_schedule(lr_schedule: Any, tmp_path: Path) -> None:
     run(model_of(Flat), Recipe([phase({"head": 0.1}, epochs=1, batch_size=64, lr_schedule=lr_schedule)]), tmp_path)
 
@@ -599,6 +599,22 @@ def test_features_that_a_killed_run_computes_again_count_once(tmp_path: Path, mo
     (report,) = run(model_of(Slow), method, tmp_path)
 
     assert now == 4 and report.seconds == 2, "the training records and fold 9, in each attempt"
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_resumed_run_knows_the_best_score_before_the_kill(at: int, tmp_path: Path) -> None:
+    """The best epoch is the first; a run that forgot its score would take the first one after the kill."""
+    only = Recipe([phase({"head": 0.05}, epochs=5, selection="best")])
+    (whole, data), (again, _), (killed, _) = turning(), turning(), turning()
+    (undisturbed,) = run(whole, only, _new(tmp_path, "whole"), data)
+    folder = _new(tmp_path, "killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, only, folder, data, Watch(lambda *event: event == ("step", 4 * at + 1)))
+
+    (report,) = run(again, only, folder, data)
+
+    assert report.best_epoch == undisturbed.best_epoch == 1
+    assert moved(again, weights(whole)) == set()
 
 
 def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Path) -> None:
