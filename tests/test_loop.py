@@ -363,16 +363,14 @@ def test_a_plateau_cuts_the_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gradient_clip_norm", [None, 0.01])
 def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path: Path) -> None:
-    class Plain(Recipe):
-        def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
-            return torch.optim.SGD(groups)
-
     model = model_of(small_net1d)
     before = weights(model)
 
     run(
         model,
-        Plain([phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, gradient_clip_norm=gradient_clip_norm)]),
+        PlainSGD(
+            [phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, gradient_clip_norm=gradient_clip_norm)]
+        ),
         tmp_path,
     )
 
@@ -381,6 +379,42 @@ def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path
         assert float(step) == pytest.approx(gradient_clip_norm, rel=1e-3)
     else:
         assert step > 0.1
+
+
+class PlainSGD(Recipe):
+    """Steps are the gradient times the rate."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups)
+
+
+def test_a_step_follows_its_own_gradient_alone(tmp_path: Path) -> None:
+    model, by_hand = model_of(Flat), model_of(Flat)
+    data = sources()
+    for _ in range(3):
+        by_hand.zero_grad()
+        logits = by_hand(data[0].features[:, 0])
+        nn.functional.binary_cross_entropy_with_logits(logits, data[0].labels).backward()
+        with torch.no_grad():
+            for parameter in by_hand.head.parameters():
+                parameter -= 0.5 * parameter.grad
+
+    run(model, PlainSGD([phase({"head": 0.5}, batch_size=64, selection="last")]), tmp_path, data)
+
+    torch.testing.assert_close(model.head.weight, by_hand.head.weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.7])
+def test_drop_path_drops_at_its_rate(rate: float, tmp_path: Path) -> None:
+    model, kept = model_of(Mixed), list[Tensor]()
+    last = [module for module in model.modules() if isinstance(module, DropPath)][-1]
+    last.register_forward_hook(lambda module, *_: kept.append(module.keep) if module.training else None)
+
+    run(model, Recipe([phase({"backbone": 1e-3}, drop_path_rate=rate, epochs=15)]), tmp_path)
+
+    drawn = torch.cat(kept).double()
+    assert len(drawn) == 15 * 40
+    assert drawn.mean().item() == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / 600) ** 0.5)
 
 
 def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
