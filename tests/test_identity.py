@@ -310,3 +310,27 @@ def test_results_of_a_row_are_repeats_or_other_runs_or_in_conflict(done: Result)
         other = like(done, "b", **{"cell": {"seed": 1}, section: keys})
         assert "differ: a default or a published file has changed" in conflict(done, other), section
     assert conflict(done, like(done, "b", cell={"seed": 1}, signals={"findings": {"odd": [1]}})) == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("task", {"fingerprint": "another"}),
+        ("split", {"sha256": "another"}),
+        ("cell", {"fraction": 0.5}),
+        ("cell", {"source_rate": 500}),
+        ("cell", {"precision": "bf16"}),
+        ("cell", {"seed": 1}),
+        ("signals", {"preprocessing": "zscore"}),
+        ("signals", {"version": 2}),
+        ("method", {"name": "ft"}),
+        ("method", {"resolved": {}}),
+        ("method", {"phases": []}),
+        ("backbone", {"name": "another"}),
+        ("backbone", {"resolved": {"depth": 9}}),
+        ("init", {"sha256": "another"}),
+    ],
+)
+def test_each_fact_alone_changes_the_digest(section: str, keys: dict[str, Any], done: Result) -> None:
+    """A seed also draws other weights, and an argument other phases: either alone must do."""
+    assert like(done, "b", **{section: keys}).digest != done.digest
