@@ -82,7 +82,10 @@ def run(
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again, from its start.")] = False,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Run a finished cell again if code has changed since.")
+    ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = "best",
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
@@ -107,12 +110,13 @@ def run(
     )
     from bench.console.tables import result_table
     from bench.execute import Options, execute
-    from bench.results.status import changes
+    from bench.results.identity import changes
 
     options = Options(
         runs=runs,
         stage=stage,
         overwrite=overwrite,
+        rerun_stale=rerun_stale,
         wandb=wandb,
         keep_weights=keep_weights,
         checkpoint_minutes=checkpoint_minutes,
@@ -154,7 +158,7 @@ def sweep(
     sbatch: Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")] = [],
     runs: Runs = RUNS,
     rerun_stale: Annotated[
-        bool, typer.Option("--rerun-stale", help="Run finished cells again whose plugin has changed.")
+        bool, typer.Option("--rerun-stale", help="Run finished cells again whose code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,

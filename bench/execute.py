@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,7 @@ from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.document import require_printable
+from bench.results.identity import changes, code_of, other_code
 from bench.results.result import Result
 from bench.results.run_folder import RunFolder
 from bench.training.batch_norm import share_batch_norm
@@ -36,6 +37,7 @@ from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, join
 from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
+from bench.training.memory import PeakMemory
 from bench.training.method import Method
 from bench.training.model import Backbone, Classifier
 from bench.training.precision import Precision, dtype, resolve_precision
@@ -52,6 +54,9 @@ class Options:
     stage: Literal["val", "test"] = "test"
     """`val` ends with the predictions of fold 9; `test` adds fold 10."""
     overwrite: bool = False
+    """Runs a finished cell again, and an unfinished one from its start."""
+    rerun_stale: bool = False
+    """Runs a finished cell again if code that made it has changed since."""
     wandb: Wandb = "off"
     keep_weights: KeepWeights = "best"
     """`best`: those that predicted, of the selected epoch."""
@@ -66,7 +71,7 @@ class Options:
         words = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
         words += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
         words += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
-        return words + ["--overwrite"] * self.overwrite
+        return words + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
 def execute(cell: Cell, options: Options) -> Result:
@@ -74,7 +79,6 @@ def execute(cell: Cell, options: Options) -> Result:
 
     Ranks other than the main one may return before it has scored, without what came out.
     """
-    began = time.monotonic()
     with join() as world:
         records = load_records(cell.data)
         table = label_table(records, find_task(cell.task))
@@ -84,14 +88,17 @@ def execute(cell: Cell, options: Options) -> Result:
         phases = method.phases()
         backbone = build_backbone(cell.arch, cell.seed)
         alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
-        if wants_published(backbone, cell.init) and (options.overwrite or not any(alike)):
+        anew = options.overwrite or options.rerun_stale
+        if wants_published(backbone, cell.init) and (anew or not any(alike)):
             require_files(records, backbone.signal_spec, cell.source_rate)  # or they are fetched for nothing
         model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)
         require_printable({**plan, "stage": options.stage, "incompatible": None})
-        folder = RunFolder(options.runs / cell.task / cell.folder_name(plan["digest"]), options.stage, world.is_main)
-        if not options.overwrite and (finished := folder.finished()):
+        final = options.runs / cell.task / cell.folder_name(plan["digest"])
+        folder = RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
+        finished = None if options.overwrite else folder.finished()
+        if finished and not (options.rerun_stale and changes(finished.document)):
             return finished
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
@@ -100,15 +107,17 @@ def execute(cell: Cell, options: Options) -> Result:
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
-            code = plan["method"]["code_sha256"] + plan["backbone"]["code_sha256"]
             model.made_by = makers(cell, method)
-            preparing = time.monotonic()
             spec = model.backbone.signal_spec
             signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
-            began += time.monotonic() - preparing  # once for all cells, so no cost of this one
             for what, found in signals.findings.items():
                 watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
-            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, began)
+            # the cost counts from here: weights and signals are fetched and prepared once for many cells
+            code = {kind: source.sha256 for kind, source in code_of(plan).items()}
+            differs = partial(other_code, now=code)
+            minutes = options.checkpoint_minutes
+            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, minutes, code, differs)
+            memory = PeakMemory.begin(world.device)
             share_batch_norm(model.to(world.device, dtype(precision)), world)
             reports = train(
                 model,
@@ -131,7 +140,7 @@ def execute(cell: Cell, options: Options) -> Result:
             if not world.is_main:
                 return Result(folder.final, plan)
             scored = outcome(options.stage, model, signals, reports, predictions, folds)
-            costs = cost(checkpoints.run_seconds(), world)
+            costs = cost(checkpoints.run_seconds(), memory)
             document = {**plan, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
             return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])

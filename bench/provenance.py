@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-import resource
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,9 +26,10 @@ from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, resolve
-from bench.results.identity import identity
+from bench.results.identity import harness_facts, identity
 from bench.training.distributed import World
 from bench.training.loop import PhaseReport
+from bench.training.memory import PeakMemory
 from bench.training.method import Phase
 from bench.training.model import Classifier, count_parameters
 from bench.training.precision import Precision
@@ -52,7 +51,8 @@ def describe(
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
     method = {**plugin_facts("method", cell.method), "phases": [asdict(phase) for phase in phases]}
     backbone = plugin_facts("backbone", cell.arch)
-    facts = identify(cell, records, table, parts, method, backbone, model.backbone.signal_spec, precision)
+    spec = model.backbone.signal_spec
+    facts = sections(cell, records, table, parts, method, backbone, spec, precision)
     plan: dict[str, Any] = {
         "cell": facts["cell"],
         "dataset": {
@@ -71,6 +71,7 @@ def describe(
         },
         "signals": facts["signals"],
         "init": asdict(init),
+        "code": code_facts(spec),
     }
     plan["digest"] = identity(plan)
     plan["origin"] = {
@@ -81,7 +82,7 @@ def describe(
     return plan
 
 
-def identify(
+def sections(
     cell: Cell,
     records: Records,
     table: LabelTable,
@@ -158,9 +159,19 @@ def outcome(
     }
 
 
-def cost(seconds: float, world: World) -> dict[str, float]:
-    """What the run took, and the most memory that this process has held."""
-    return {"seconds": seconds, "peak_memory_mib": _peak_memory_mib(world)}
+def cost(seconds: float, memory: PeakMemory) -> dict[str, Any]:
+    """What training, predicting and scoring took, all attempts together, and the most memory held meanwhile.
+
+    Reading tables, fetching weights and preparing signals is not in it: caches do that once for many cells.
+    """
+    return {"seconds": seconds, "peak_memory_mib": memory.mib(), "peak_memory_measured_by": memory.measured_by}
+
+
+def code_facts(spec: SignalSpec) -> dict[str, dict[str, str]]:
+    """The code that made a result beside its method and backbone: the harness, and a plugin's preprocessing."""
+    chosen = PREPROCESSINGS[spec.preprocessing]
+    facts = {"name": spec.preprocessing, "module": chosen.module, "code_sha256": chosen.code_sha256}
+    return {"harness": harness_facts(), **({"preprocessing": facts} if chosen.code_sha256 else {})}
 
 
 def plugin_facts(kind: Kind, reference: Reference) -> dict[str, Any]:
@@ -191,13 +202,6 @@ def environment(world: World) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "ranks": world.size,
     }
-
-
-def _peak_memory_mib(world: World) -> float:
-    """The largest memory this process has held: on the GPU where it trains on one, else resident."""
-    if world.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(world.device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import split
 from bench.data.tasks import find_task, label_table
 from bench.errors import BenchError, PluginError
+from bench.plugin import Method, Phase
 from bench.registry.reference import Reference
+from bench.registry.registry import _REGISTRY, Plugin
 from bench.results.identity import digest
 from bench.training.precision import resolve_precision
 from bench.training.weights import save_weights
@@ -152,6 +155,28 @@ def test_the_digest_changes_with_what_changes_the_result(
         changes = {"init": str(weights)}
 
     assert identity(cell(demo_set, **changes)) != identity(cell(demo_set))
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown(Method):
+    """A method whose phases may change while its hyper-parameters do not."""
+
+    epochs: int = 1
+
+    def phases(self) -> Sequence[Phase]:
+        return [Phase(name="probe", learning_rates={"head": PROBE_LR}, epochs=self.epochs)]
+
+
+PROBE_LR = 1e-3
+
+
+def test_phases_are_part_of_the_digest_beside_the_arguments(demo_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_REGISTRY.plugins, ("method", "grown"), Plugin("method", "grown", Grown, __name__, "test"))
+    before = identity(cell(demo_set, method="grown"))
+    assert identity(cell(demo_set, method="grown")) == before
+    monkeypatch.setitem(globals(), "PROBE_LR", 2e-3)
+
+    assert identity(cell(demo_set, method="grown")) != before
 
 
 def test_two_draws_are_two_cells(demo_set: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
+from bench.results.identity import other_code
 from bench.training.checkpoint import Checkpoints
 
 
@@ -47,17 +48,26 @@ def test_the_ten_thousandth_is_newer_than_those_before(tmp_path: Path) -> None:
 
 
 def test_what_other_code_left_is_not_gone_on_from(tmp_path: Path) -> None:
-    before, notes = Checkpoints(tmp_path, writes=True, note=print, code="before"), list[str]()
+    def written_by(notes: list[str], **code: str) -> Checkpoints:
+        return Checkpoints(
+            tmp_path, writes=True, note=notes.append, code=code, other_code=lambda recorded: other_code(recorded, code)
+        )
+
+    code, notes = {"method": "m", "backbone": "b", "harness": "h"}, list[str]()
+    before = written_by(notes, **code)
     for epoch in (1, 2):
         before.save(state(epoch))
-    after = Checkpoints(tmp_path, writes=True, note=notes.append, code="after")
+    found = written_by(notes, **code).newest()
+    assert found is not None and found["epoch"] == 2 and not notes
+    after = written_by(notes, **{**code, "harness": "another"})
 
     assert after.newest() is None
-    assert notes[0] == "checkpoint-0002.pt was left by other code of the method or backbone and is not gone on from"
+    assert notes == ["the code of harness has changed since this run was interrupted; it starts anew"], "once"
     after.save(state(1))
     found = after.newest()
     assert found is not None and found["epoch"] == 1
     assert before.newest() is not None, "the one of the two that is its own"
+    assert len(notes) == 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])

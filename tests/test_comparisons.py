@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.boards.comparisons import ScoredRow, ScoredRun, compare_pairs, compared, stand
+from bench.boards.comparisons import ALPHA, ScoredRow, ScoredRun, compare_pairs, compared, stand
 from bench.boards.declared import BoardPlan, names_row
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
@@ -53,6 +53,15 @@ def test_standing_tells_apart_what_differs_and_no_more() -> None:
     assert found.baseline["best"].significant
     assert not found.baseline["twin"].significant
     assert found.baseline["bad"].differences["auroc"].interval.high < 0
+
+
+@pytest.mark.parametrize(("p", "significant"), [(0.049, True), (0.05, True), (0.051, False), (0.07, False)])
+def test_a_claim_needs_a_p_of_five_percent_after_holm(p: float, significant: bool) -> None:
+    found = stand({"best": ROWS["best"], "bad": ROWS["bad"]}, BoardPlan(), TRUTH)
+    assert found is not None
+
+    assert dataclasses.replace(found.pairs[0], p_adjusted=p).significant is significant
+    assert ALPHA == 0.05
 
 
 def test_a_board_of_many_rows_can_tell_them_apart() -> None:

@@ -113,3 +113,13 @@ def test_weights_of_a_stranger_are_not_called_a_run_of_ours() -> None:
         "of this program made."
     ) in text
     assert "left" not in text
+
+
+def test_memory_is_shown_where_the_result_says_how_it_was_measured() -> None:
+    measured = {"peak_memory_mib": 1234.5, "peak_memory_measured_by": "VmHWM"}
+    older, unknown = {"peak_memory_mib": 1397.0}, {"peak_memory_mib": None, "peak_memory_measured_by": None}
+    text = text_of(row("ft", {}, cost=measured), row("lp", {}, cost=older), row("lpft", {}, cost=unknown))
+
+    assert [cells["peak MiB"] for cells in table_of(text)] == ["1,234", "–", "–"]
+    assert "- Peak MiB: – where a result does not say how its memory was measured." in text
+    assert "Peak MiB:" not in text_of(row("ft", {}, cost=measured))

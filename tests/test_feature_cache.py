@@ -145,7 +145,11 @@ def test_everything_that_changes_features_changes_the_key(cache: Path, monkeypat
     keys.add(FeatureCache.of(model, signals, "float32", device))
     monkeypatch.setattr(feature_cache, "code_hash", lambda module: "changed code")
     keys.add(FeatureCache.of(model, signals, "float32", device))
-    assert len(keys) == 6
+    monkeypatch.setattr(torch, "__version__", "another version")
+    keys.add(FeatureCache.of(model, signals, "float32", device))
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another processor")
+    keys.add(FeatureCache.of(model, signals, "float32", device))
+    assert len(keys) == 8
 
 
 def test_only_a_method_that_may_alter_the_backbone_has_features_of_its_own(demo_set: Path) -> None:

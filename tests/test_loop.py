@@ -365,16 +365,14 @@ def test_a_plateau_cuts_the_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gradient_clip_norm", [None, 0.01])
 def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path: Path) -> None:
-    class Plain(Recipe):
-        def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
-            return torch.optim.SGD(groups)
-
     model = model_of(small_net1d)
     before = weights(model)
 
     run(
         model,
-        Plain([phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, gradient_clip_norm=gradient_clip_norm)]),
+        PlainSGD(
+            [phase({"backbone": 1.0, "head": 1.0}, epochs=1, batch_size=64, gradient_clip_norm=gradient_clip_norm)]
+        ),
         tmp_path,
     )
 
@@ -383,6 +381,42 @@ def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path
         assert float(step) == pytest.approx(gradient_clip_norm, rel=1e-3)
     else:
         assert step > 0.1
+
+
+class PlainSGD(Recipe):
+    """Steps are the gradient times the rate."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups)
+
+
+def test_a_step_follows_its_own_gradient_alone(tmp_path: Path) -> None:
+    model, by_hand = model_of(Flat), model_of(Flat)
+    data = sources()
+    for _ in range(3):
+        by_hand.zero_grad()
+        logits = by_hand(data[0].features[:, 0])
+        nn.functional.binary_cross_entropy_with_logits(logits, data[0].labels).backward()
+        with torch.no_grad():
+            for parameter in by_hand.head.parameters():
+                parameter -= 0.5 * parameter.grad
+
+    run(model, PlainSGD([phase({"head": 0.5}, batch_size=64, selection="last")]), tmp_path, data)
+
+    torch.testing.assert_close(model.head.weight, by_hand.head.weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.7])
+def test_drop_path_drops_at_its_rate(rate: float, tmp_path: Path) -> None:
+    model, kept = model_of(Mixed), list[Tensor]()
+    last = [module for module in model.modules() if isinstance(module, DropPath)][-1]
+    last.register_forward_hook(lambda module, *_: kept.append(module.keep) if module.training else None)
+
+    run(model, Recipe([phase({"backbone": 1e-3}, drop_path_rate=rate, epochs=15)]), tmp_path)
+
+    drawn = torch.cat(kept).double()
+    assert len(drawn) == 15 * 40
+    assert drawn.mean().item() == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / 600) ** 0.5)
 
 
 def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
@@ -601,6 +635,22 @@ def test_features_that_a_killed_run_computes_again_count_once(tmp_path: Path, mo
     (report,) = run(model_of(Slow), method, tmp_path)
 
     assert now == 4 and report.seconds == 2, "the training records and fold 9, in each attempt"
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_resumed_run_knows_the_best_score_before_the_kill(at: int, tmp_path: Path) -> None:
+    """The best epoch is the first; a run that forgot its score would take the first one after the kill."""
+    only = Recipe([phase({"head": 0.05}, epochs=5, selection="best")])
+    (whole, data), (again, _), (killed, _) = turning(), turning(), turning()
+    (undisturbed,) = run(whole, only, _new(tmp_path, "whole"), data)
+    folder = _new(tmp_path, "killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, only, folder, data, Watch(lambda *event: event == ("step", 4 * at + 1)))
+
+    (report,) = run(again, only, folder, data)
+
+    assert report.best_epoch == undisturbed.best_epoch == 1
+    assert moved(again, weights(whole)) == set()
 
 
 def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Path) -> None:

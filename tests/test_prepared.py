@@ -196,6 +196,27 @@ def test_a_plugins_preprocessing_reaches_the_processes_that_read(
     assert len(names) == 2, "another version is another entry"
 
 
+def test_an_edited_preprocessing_of_a_plugin_is_another_entry(
+    small: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its author has not raised the version."""
+    monkeypatch.syspath_prepend(tmp_path)
+    source, names = PLUGIN.replace("VERSION", "1"), list[str]()
+    for factor in ("2", "2", "3.25"):
+        (tmp_path / "edited_lab.py").write_text(source.replace("2 * record", f"{factor} * record"))
+        importlib.invalidate_caches()
+        try:
+            importlib.import_module("edited_lab")
+            found = prepare_signals(load_records(small), SignalSpec(100, "doubled_mv"))
+        finally:
+            sys.modules.pop("edited_lab", None)
+            PREPROCESSINGS.pop("doubled_mv", None)
+        names.append(found.entry)
+        np.testing.assert_allclose(found.read(np.arange(24)), float(factor) * exact(small, RAW, 100), atol=1e-3)
+
+    assert names[0] == names[1] != names[2]
+
+
 def test_an_entry_is_found_again_and_not_written_again(demo_set: Path, cache: Path) -> None:
     records = load_records(demo_set)
     seen: list[tuple[int, int]] = []

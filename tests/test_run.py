@@ -1,12 +1,15 @@
 """The spine keeps fold 10 locked: nothing that is trained or selected knows it."""
 
+import http.server
 import io
 import shutil
+import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -118,6 +121,53 @@ def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
     result = run(demo_set, tmp_path, epochs=3)
 
     assert 3_000 < result.document["cost"]["seconds"] < 3_900, "an epoch, and two that followed from its checkpoint"
+
+
+class SlowHub(http.server.BaseHTTPRequestHandler):
+    """Sends a file after three seconds."""
+
+    content: ClassVar[bytes] = b""
+
+    def do_GET(self) -> None:
+        time.sleep(3)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_the_cost_leaves_out_the_download_of_weights(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = make("backbone", Reference("prevalence"))
+    torch.save(backbone.state_dict(), tmp_path / "published.pt")
+    SlowHub.content = (tmp_path / "published.pt").read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowHub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def fetch(*_: object) -> tuple[Path, dict[str, Any]]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/published.pt") as answer:
+            (tmp_path / "fetched.pt").write_bytes(answer.read())
+        return tmp_path / "fetched.pt", {}
+
+    monkeypatch.setattr(type(backbone), "checkpoint", PublishedCheckpoint("repo", "published.pt", "main"))
+    monkeypatch.setattr("bench.training.weights.fetch_checkpoint", fetch)
+    method = Reference.parse("lp(probe_epochs=1)")
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method)
+    began = time.monotonic()
+    try:
+        result = execute(cell, Options(runs=tmp_path / "runs"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert (tmp_path / "fetched.pt").is_file()
+    assert 0 < result.document["cost"]["seconds"] < time.monotonic() - began - 3
 
 
 def test_odd_records_are_told(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

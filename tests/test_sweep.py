@@ -175,7 +175,13 @@ def test_a_changed_default_is_to_do_and_changed_code_is_stale(
     monkeypatch.setattr(planning, "plugin_facts", changed("resolved", {"probe_epochs": 2, "probe_lr": 0.123}))
     assert states([cell], runs) == ["to do"]
     monkeypatch.setattr(planning, "plugin_facts", changed("code_sha256", "0" * 64))
-    assert states([cell], runs) == ["stale"]
+    plan = make_plan([cell], Options(runs=runs))
+    assert [(one.state, one.reason) for one in plan.cells] == [
+        ("stale", "method lp (methods.linear_probe) has changed since")
+    ]
+    assert list(_remarks(plan, Options(runs=runs), 1, False)) == [
+        "stale: 1 finished cells; method lp (methods.linear_probe) has changed since; --rerun-stale runs them again"
+    ]
 
 
 def test_weights_from_a_file_count_by_what_is_in_it(demo_set: Path, tmp_path: Path) -> None:

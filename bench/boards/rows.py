@@ -22,6 +22,7 @@ from bench.evaluation.bootstrap import MIN_RUNS, Draws, Estimate, Interval, Summ
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import draw_for, label_sets
+from bench.results.identity import conflict
 from bench.results.result import Result, row_name
 
 NUM_DRAWS, SEED = 2000, 0
@@ -174,48 +175,13 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
     Raises DataError where two are of one draw and seed and no repeats, or of settings that the row's name leaves out.
     """
     by_digest: dict[str, Result] = {}
-    for run in sorted(runs, key=lambda run: (run.place, str(run.folder))):
-        twin = by_digest.setdefault(run.digest, run)
-        if twin is not run and not _agree(twin, run):
-            raise DataError(
-                f"{twin.folder} and {run.folder} are results of one cell and disagree; remove the one that is wrong"
-            )
     by_place: dict[tuple[int, int], Result] = {}
-    for run in by_digest.values():
-        twin = by_place.setdefault(run.place, run)
-        if twin is not run:
-            raise DataError(
-                f"{twin.folder} and {run.folder} share row, draw and seed and yet differ in what decides their "
-                "outcome (their digests do): they were run by different code or settings; remove the older one"
-            )
-    found = tuple(by_digest.values())
-    for run in found:
-        if _settings(run) != _settings(found[0]):
-            raise DataError(
-                f"{found[0].folder} and {run.folder} would share the row {row_name(*run.row)}, but their "
-                "hyper-parameters, first weights or signals differ: a default or a published file has changed since; "
-                "remove the older one"
-            )
-    return found
-
-
-def _settings(run: Result) -> Any:
-    """What all runs of a row must share beside their names, which leave out defaults."""
-    if run.external:
-        return None
-    said = run.document
-    method, backbone, init = said.get("method", {}), said.get("backbone", {}), said["init"]
-    start = "drawn" if init["name"] == "random" else init.get("sha256")
-    signals = {key: value for key, value in said["signals"].items() if key not in ("scaling", "findings")}
-    return method.get("resolved"), method.get("phases"), backbone.get("resolved"), start, signals
-
-
-def _agree(one: Result, other: Result, tolerance: float = 1e-3) -> bool:
-    """Whether two results of a cell are repeats: their macro AUROCs differ by at most `tolerance`."""
-    values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (one, other)]
-    one_value, other_value = (math.nan if value is None else value for value in values)
-    undefined = math.isnan(one_value) and math.isnan(other_value)
-    return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=tolerance)
+    for run in sorted(runs, key=lambda run: (run.place, str(run.folder))):
+        twins = [by_digest.setdefault(run.digest, run), by_place.setdefault(run.place, run), *by_digest.values()]
+        for twin in twins[:3]:
+            if twin is not run and (reason := conflict(twin, run)):
+                raise DataError(f"{twin.folder} and {run.folder} {reason}")
+    return tuple(by_digest.values())
 
 
 def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable | None) -> Row:

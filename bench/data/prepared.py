@@ -211,6 +211,7 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
     digest.update(json.dumps(made + ([records.seconds] if records.seconds else [])).encode())
+    digest.update(chosen.code_sha256.encode())  # a plugin's author may forget to raise its version
     digest.update(str(records.folder.resolve()).encode())
     digest.update(np.stack([records.ecg_id, records.strat_fold]).tobytes())
     missing = []

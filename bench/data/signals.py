@@ -17,9 +17,11 @@ import numpy.typing as npt
 import scipy.ndimage
 import scipy.signal
 
+import bench
 from bench.data.waveforms import LEADS
 from bench.errors import DataError, PluginError
 from bench.registry.reference import is_name
+from bench.registry.source import code_hash
 
 Signal = npt.NDArray[np.float32]
 Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])
@@ -89,6 +91,16 @@ class Preprocessing:
     standardized: bool = False
     """Whether one mean and standard deviation over folds 1-8 of the dataset are applied after it."""
 
+    @property
+    def module(self) -> str:
+        """Where its code is."""
+        return self.apply.__module__
+
+    @property
+    def code_sha256(self) -> str:
+        """SHA-256 over the code of a plugin's; empty for those of `bench`, whose versions follow their output."""
+        return "" if self.module.partition(".")[0] == bench.__name__ else code_hash(self.module)
+
 
 def zscore(record: Signal, rate: int) -> Signal:
     """(x - mean) / (std + 1e-8) over all leads and samples of a record: ECGFounder's evaluation on PTB-XL."""
@@ -146,7 +158,8 @@ def register_preprocessing(name: str, version: int, *, standardized: bool = Fals
     """Decorator of a function (record [lead, time] in mV, rate in Hz) -> record [lead, time]: known by `name` then.
 
     `version` rises with any change of its output. `standardized`: one mean and standard deviation over folds 1-8 are
-    applied after it. It stands at the top of a module, which the processes that read records import.
+    applied after it. It stands at the top of a module, which the processes that read records import. Any edit of that
+    module, and of what it imports of its package, prepares the signals anew: give it a file apart from the backbone's.
     """
 
     def register(apply: Apply) -> Apply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,16 +14,17 @@ import torch
 from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.prepared import require_files
+from bench.data.signals import SignalSpec
 from bench.data.splits import VAL_FOLD, Split
 from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.execute import Options, make_backbone, make_method, make_split
 from bench.launch.workers import failure_path
-from bench.provenance import identify, plugin_facts
+from bench.provenance import code_facts, plugin_facts, sections
 from bench.registry.reference import Reference
 from bench.registry.registry import why_it_fails
 from bench.results.failures import Failure
-from bench.results.identity import identity
+from bench.results.identity import DRAWN, changes, code_of, planned_identity
 from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
 from bench.training.model import Backbone, count_parameters
@@ -34,8 +36,6 @@ LEFT: Sequence[State] = ("failed", "to do")
 """What a sweep runs: what failed before is tried again."""
 PLACE = ("arch", "task", "fraction", "draw", "seed")
 """What a result must share with a cell before its identity is looked at, which takes draws and weights to find out."""
-DRAWN = "random"
-"""Stands for the hash of weights that are drawn."""
 BYTES_PER_LABEL = 900
 """Of result.json and log.jsonl, as measured on PTB-XL's tasks."""
 COPIES = 4
@@ -49,7 +49,7 @@ class Planned:
     cell: Cell
     state: State
     reason: str = ""
-    """Why it failed, or why it was declined."""
+    """Why it failed or was declined, or whose code has changed since it was finished."""
     seconds: float | None = None
     """How long cells of the same backbone, method and fraction have taken on average, if there are any."""
 
@@ -138,11 +138,13 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         place = (str(cell.arch), cell.task, cell.fraction, cell.draw, cell.seed)
         keys = facts.keys(cell, elsewhere) if place in known and not facts.without_labels(cell) else []
         heads = [head for key in keys for head in finished.get(key, [])]
-        fresh = [head for head in heads if not facts.is_stale(cell, head)]
+        news = [facts.changes(cell, head) for head in heads]
         path = failure_path(options.runs, cell, options.stage)
         if heads:
             reason = heads[0]["incompatible"] or ""
-            planned[command] = Planned(cell, "stale" if not fresh else "declined" if reason else "done", reason)
+            stale = all(news)
+            state: State = "stale" if stale else "declined" if reason else "done"
+            planned[command] = Planned(cell, state, news[0] if stale else reason)
         else:
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
@@ -167,8 +169,7 @@ def _finished(options: Options, log: Callable[[str], None]) -> dict[str, list[di
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _, head in find_heads(options.runs, log):
         if head["stage"] == options.stage and "backbone" in head:
-            start = DRAWN if head["init"]["name"] == "random" else head["init"]["sha256"]
-            found[identity({**head, "init": {"sha256": start}})].append(head)
+            found[planned_identity(head)].append(head)
     return found
 
 
@@ -216,15 +217,22 @@ class _Facts:
         method, arch = self._method(cell.method), self._arch(cell.arch)
         table, parts = self._table(cell.task), self._split(cell)
         found = [
-            identify(cell, self._records, table, parts, method, arch, backbone.signal_spec, precision)
+            sections(cell, self._records, table, parts, method, arch, backbone.signal_spec, precision)
             for precision in sorted(precisions)
         ]
-        return [identity({**facts, "init": {"sha256": start}}) for facts in found]
+        return [planned_identity(facts, start) for facts in found]
 
-    def is_stale(self, cell: Cell, head: Mapping[str, Any]) -> bool:
-        """Whether a plugin's code has changed since this result."""
-        now = (self._method(cell.method)["code_sha256"], self._arch(cell.arch)["code_sha256"])
-        return now != (head["method"]["code_sha256"], head["backbone"]["code_sha256"])
+    def changes(self, cell: Cell, head: Mapping[str, Any]) -> str:
+        """Whose code has changed since this result of the cell, in words; or nothing."""
+        backbone = self._backbone(cell.arch)
+        assert backbone is not None, "a cell without one has no identity, and so no result"
+        document = {"method": self._method(cell.method), "backbone": self._arch(cell.arch)}
+        now = code_of({**document, "code": self._code(backbone.signal_spec)})
+        return changes(head, lambda source: now[source.kind].sha256 if source.kind in now else "")
+
+    @functools.cache  # noqa: B019
+    def _code(self, spec: SignalSpec) -> dict[str, dict[str, str]]:
+        return code_facts(spec)
 
     def result_bytes(self, cell: Cell, keep_weights: bool) -> int:
         """Disk that a finished cell takes."""

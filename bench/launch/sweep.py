@@ -151,7 +151,7 @@ def sweep(
         return True
     left = [one.cell for one in plan.of(*LEFT)]
     again = [one.cell for one in plan.of("stale")] if rerun_stale else []
-    fresh = replace(options, overwrite=True)
+    fresh = replace(options, rerun_stale=True)
     if slurm:
         for cells, how in ((left, options), (again, fresh)):
             _hand_over(cells, how, slurm, out)
@@ -214,5 +214,6 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) ->
         yield f"will fail: {arch}: {reason}"
     if plan.left_out:
         yield f"left out: {plan.left_out:,} cells that ask for published weights of a backbone that has none"
-    if (stale := len(plan.of("stale"))) and not rerun_stale:
-        yield f"stale: {stale:,} finished cells whose plugin has changed since; --rerun-stale runs them again"
+    if (stale := plan.of("stale")) and not rerun_stale:
+        whose = dict.fromkeys(change for one in stale for change in one.reason.split("; "))
+        yield f"stale: {len(stale):,} finished cells; {'; '.join(whose)}; --rerun-stale runs them again"

@@ -331,14 +331,13 @@ def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple
 
     tell = _sparing(lambda line: pipe.send(("at", line)))
     options = replace(options, console=Console(quiet=True), log=tell)
-    _forget_peak_memory()
     try:
         if nproc > 1:
             from bench.launch.torchrun import run_on_ranks
 
             if code := run_on_ranks(nproc, options.words(cell)):
                 raise BenchError(f"its {nproc} processes ended with exit code {code}")
-            options = replace(options, overwrite=False)
+            options = replace(options, overwrite=False, rerun_stale=False)
         result = execute(cell, options)
     except BenchError as error:
         if str(error).startswith(Busy.WORDS):
@@ -358,13 +357,3 @@ def _sparing(tell: Callable[[str], None]) -> Callable[[str], None]:
             tell(line)
 
     return log
-
-
-def _forget_peak_memory() -> None:
-    """So that the peak in a cell's result is its own, and not that of a larger one before it."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # Linux alone has this
-        Path("/proc/self/clear_refs").write_text("5")

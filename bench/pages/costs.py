@@ -40,7 +40,7 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
     if row.runs[0].external:
         return [str(place), "–", "–", *trials, "–", "–", *sds, "–", "–"]
     runs = [run.document for run in row.runs]
-    peaks = [run["cost"]["peak_memory_mib"] for run in runs if "cost" in run]
+    peaks = [peak for run in runs if (peak := _peak_memory_mib(run)) is not None]
     versions = [run.get("environment", {}) for run in runs]
     commits = dict.fromkeys(_short(one["git_commit"]) for one in versions if "git_commit" in one)
     machines = dict.fromkeys(f"{one['device']}, torch {one['torch']}" for one in versions if "device" in one)
@@ -55,6 +55,15 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
         ", ".join(commits) or "–",
         "; ".join(machines) or "–",
     ]
+
+
+def _peak_memory_mib(run: Mapping[str, Any]) -> float | None:
+    """The most memory that a run held; None where the result does not say how it was measured.
+
+    Until then the figure of a cell in a sweep was that of the largest cell before it.
+    """
+    cost = run.get("cost", {})
+    return cost.get("peak_memory_mib") if cost.get("peak_memory_measured_by") else None
 
 
 def _spell_minutes(row: Row) -> str:
@@ -94,6 +103,8 @@ def _notes(board: Board) -> list[str]:
             "- Minutes: training by the wall clock, mean and range of a row's runs. Other work shared the machines, so "
             "runs of equal work differ."
         )
+    if any(_peak_memory_mib(run.document) is None for row in rows for run in row.runs):
+        notes.append("- Peak MiB: – where a result does not say how its memory was measured.")
     if any(map(leaves_out_features, rows)):
         notes.append(
             "- ‡ A phase with a frozen backbone trains on features that are computed once. Where an earlier run had "

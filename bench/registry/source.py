@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from urllib.parse import urlparse
@@ -48,13 +49,14 @@ def location(dist: Distribution, package: str) -> Path:
     )
 
 
-def code_hash(module: str) -> str:
+def code_hash(module: str, within: Sequence[str] = ()) -> str:
     """Return the SHA-256 over a plugin's module and the modules of the same package that it imports.
 
     The files are found without importing anything where an entry point names their package. Empty where there are none.
+    `within`: packages and modules whose files alone count, and whose imports alone are followed.
     """
     digest = hashlib.sha256()
-    files = sorted(_source_files(module).items())
+    files = sorted(_source_files(module, within).items())
     for name, file in files:
         source = file.read_bytes()
         digest.update(f"{name} {len(source)}\n".encode())
@@ -62,12 +64,14 @@ def code_hash(module: str) -> str:
     return digest.hexdigest() if files else ""
 
 
-def _source_files(module: str) -> dict[str, Path]:
+def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
     """Return name -> file of a module and, recursively, of its imports from the same top-level package."""
-    top, found, waiting = module.partition(".")[0], dict[str, Path](), [module]
+    rooms = tuple(within) or (module.partition(".")[0],)
+    found, waiting = dict[str, Path](), [module]
     while waiting:
         name = waiting.pop()
-        file = _source_file(name) if name.partition(".")[0] == top and name not in found else None
+        inside = any(name == room or name.startswith(f"{room}.") for room in rooms)
+        file = _source_file(name) if inside and name not in found else None
         if file is None:
             continue
         found[name] = file
@@ -82,16 +86,22 @@ def _source_files(module: str) -> dict[str, Path]:
 
 
 def _source_file(module: str) -> Path | None:
-    """Return the file of a module: of the imported one, or where its package's entry point says."""
-    if (present := sys.modules.get(module)) is not None:
-        file = getattr(present, "__file__", None)
-        return Path(file) if file and file.endswith(".py") else None
+    """Return the file of a module: the imported one, or beside its package, or where an entry point says."""
+    if (present := _imported_file(module)) is not None:
+        return present
+    if module in sys.modules:
+        return None
     top, _, rest = module.partition(".")
-    home = _home(top)
+    home = _imported_file(top) or _home(top)
     if home is None or (rest and home.name != "__init__.py"):
         return None
     stem = home.parent / rest.replace(".", "/") if rest else home
     return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py", stem) if file.is_file()), None)
+
+
+def _imported_file(module: str) -> Path | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file) if file and file.endswith(".py") else None
 
 
 @functools.cache

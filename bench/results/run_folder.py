@@ -28,10 +28,11 @@ class RunFolder:
     A run that fails before its first checkpoint leaves nothing.
     """
 
-    def __init__(self, final: Path, stage: str, is_main: bool) -> None:
+    def __init__(self, final: Path, stage: str, is_main: bool, anew: bool = False) -> None:
+        """`anew`: what an interrupted run has left is removed, once the lock says that it runs no more."""
         self.final = final.with_name(final.name + (OF_VAL if stage == "val" else ""))
         self.path = self.final.with_name(self.final.name + UNFINISHED)
-        self._is_main = is_main
+        self._is_main, self._anew = is_main, anew
         self._was_missing = False
         self._lock = FileLock(lock_of(self.final), timeout=LOCK_TIMEOUT)
 
@@ -48,6 +49,8 @@ class RunFolder:
                 if self._was_missing and self.final.is_dir():
                     self._lock.release()
                     raise Busy(f"another process has just finished this cell: {self.final}")
+                if self._anew and self.path.is_dir():
+                    shutil.rmtree(self.path)
                 self.path.mkdir(exist_ok=True)
             except Timeout:
                 raise Busy(f"another process is running this cell in {self.path}; wait for it") from None

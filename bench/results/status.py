@@ -6,14 +6,14 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import DataError
-from bench.registry.source import code_hash
 from bench.results.failures import FAILED, Failure
+from bench.results.identity import Source, changes, code_at_hand
 from bench.results.result import OF_VAL, UNFINISHED, find_runs, load_head
 from bench.results.run_folder import is_locked, lock_of
 
@@ -38,8 +38,8 @@ def survey(runs: Path) -> list[Found]:
     """Every cell that left something below a folder, in the order of paths. No result is checked here."""
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
-    changed = functools.cache(_changed)
-    found = [_finished(folder, changed) for folder in find_runs(runs)]
+    code_now = functools.cache(code_at_hand)
+    found = [_finished(folder, code_now) for folder in find_runs(runs)]
     done = {(one.command, _stage(one.path)) for one in found}
     failed = {(one.command, stage): one for one, stage in _failed(runs) if (one.command, stage) not in done}
     for path in _below(runs, UNFINISHED):
@@ -81,30 +81,15 @@ def as_data(found: Sequence[Found]) -> dict[str, Any]:
     }
 
 
-def _finished(folder: Path, changed: Callable[[str, str], str]) -> Found:
+def _finished(folder: Path, code_now: Callable[[Source], str]) -> Found:
     try:
         head = load_head(folder)
     except DataError as error:
         return Found("failed", folder, "", str(error))
     command = head["cell"]["command"]
-    if news := changes(head, changed):
+    if news := changes(head, code_now):
         return Found("stale", folder, command, news)
     return Found("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
-
-
-def _changed(module: str, sha256: str) -> str:
-    """What has become of a plugin's code, or nothing."""
-    now = code_hash(module)
-    return "" if now == sha256 else f"({module}) has changed since" if now else f"({module}) is not installed here"
-
-
-def changes(head: Mapping[str, Any], changed: Callable[[str, str], str] = _changed) -> str:
-    """How the code of a result's method and backbone is no longer that of the result, or nothing."""
-    return "; ".join(
-        f"{kind} {head[kind]['name']} {what}"
-        for kind in ("method", "backbone")
-        if kind in head and (what := changed(head[kind]["module"], head[kind]["code_sha256"]))
-    )
 
 
 def _unfinished(path: Path) -> Found:

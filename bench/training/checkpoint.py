@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ class Checkpoints:
         writes: bool,
         note: Callable[[str], None],
         minutes: float = 10.0,
-        code: str = "",
-        began: float | None = None,
+        code: Mapping[str, str] = {},
+        other_code: Callable[[object], str] = lambda recorded: "",
     ) -> None:
+        """`code` is written into every checkpoint; `other_code` says whose differs from a recorded one, or nothing."""
         self.folder, self.writes, self.note, self.minutes = folder, writes, note, minutes
-        self.code = code
-        """Says what code trains; a state that other code left is not gone on from."""
-        self._saved = time.monotonic()
-        self._began = self._saved if began is None else began
+        self.code, self.other_code = dict(code), other_code
+        self._saved = self._began = time.monotonic()
         self._seconds_before = 0.0
         self._damaged: set[Path] = set()
         self._number = max(map(_number_of, self._files()), default=0)
@@ -44,19 +43,23 @@ class Checkpoints:
 
     def newest(self) -> dict[str, Any] | None:
         """The newest state of this code that can be read; others are named and passed over."""
+        changed = ""
         for path in reversed(self._files()):
             try:
                 with zipfile.ZipFile(path) as archive:
                     if archive.testzip():  # torch reads past a wrong checksum
                         raise zipfile.BadZipFile
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                if state.get("code", "") == self.code:
-                    self._seconds_before = state.get("run_seconds", 0.0)
-                    return state
-                self.note(f"{path.name} was left by other code of the method or backbone and is not gone on from")
+                if whose := self.other_code(state.get("code")):
+                    changed = changed or whose
+                    continue
+                self._seconds_before = state.get("run_seconds", 0.0)
+                return state
             except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
+        if changed:
+            self.note(f"the code of {changed} has changed since this run was interrupted; it starts anew")
         return None
 
     def run_seconds(self) -> float:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.errors import BenchError
 from bench.processes import num_cores
+from bench.training.memory import keep_freed_memory
 
 TIMEOUT = timedelta(hours=12)
 """How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt, as malloc.h has them."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +114,3 @@ def join() -> Iterator[World]:
         yield World(torch.distributed.get_rank(), size, device)
     finally:
         torch.distributed.destroy_process_group()
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees: each step takes the same large blocks again, and the system zeroes new ones.
-
-    By glibc's allocator alone, which keeps blocks up to 32 MiB unasked; elsewhere nothing happens. LSTMs, with a large
-    block of workspace, train half as fast again.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)

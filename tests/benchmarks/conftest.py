@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.training.distributed import keep_freed_memory
+from bench.training.memory import keep_freed_memory
 
 TABLE = Path(os.environ.get("BENCH_TABLE", "build/benchmarks.md"))
 

@@ -1,0 +1,336 @@
+"""What two runs are to each other: a run goes on, or a result stands, only while the code that made it does."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.execute import Options, execute
+from bench.registry.reference import Reference
+from bench.registry.source import _source_files
+from bench.results.identity import (
+    HARNESS,
+    SPINE,
+    changes,
+    code_of,
+    conflict,
+    harness_facts,
+    identity,
+    other_code,
+    planned_identity,
+)
+from bench.results.result import RESULT, Result, load_head
+
+ROOT = Path(__file__).parent.parent
+FILTERS = """
+from bench.plugin import register_preprocessing
+
+
+@register_preprocessing("halved_mv", version=1)
+def halved(record, rate):
+    return record / 2
+"""
+NET = '''
+import os
+import signal
+
+import lab_filters
+import torch
+from bench.plugin import Backbone, SignalSpec, register_backbone
+
+steps = 0
+
+
+@register_backbone("lab_net")
+class Net(Backbone):
+    """Means of leads through a layer; the step that $KILL_AT names kills the process."""
+
+    signal_spec = SignalSpec(100, "halved_mv")
+    feature_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(12, 4)
+
+    def forward(self, signals):
+        global steps
+        steps += self.training
+        if self.training and os.environ.get("KILL_AT") == str(steps):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.layer(signals.mean(-1))
+'''
+RECIPE = '''
+from bench.plugin import Method, Phase, register_method
+
+
+@register_method("lab_recipe")
+class Recipe(Method):
+    """Three epochs of all parts."""
+
+    def phases(self):
+        return [Phase(name="all", learning_rates={"backbone": 1e-3, "head": 1e-3}, epochs=3, batch_size=64)]
+'''
+EDITED = {
+    "method": "site/lab_recipe.py",
+    "backbone": "site/lab_net.py",
+    "preprocessing": "site/lab_filters.py",
+    "harness": "tree/bench/training/loop.py",
+}
+
+
+class Lab:
+    """A copy of `bench`, and three packages with a method, a backbone and a preprocessing, all of which may be edited.
+
+    Every command is a process of its own.
+    """
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self.data, self.folder = data, folder
+        shutil.copytree(ROOT / "bench", folder / "tree/bench", ignore=shutil.ignore_patterns("__pycache__"))
+        about = folder / "site/lab-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+        lines = [f"{name} = {name}\n" for name in ("lab_filters", "lab_net", "lab_recipe")]
+        (about / "entry_points.txt").write_text("[bench.plugins]\n" + "".join(lines))
+        for name, text in (("filters", FILTERS), ("net", NET), ("recipe", RECIPE)):
+            (folder / f"site/lab_{name}.py").write_text(text)
+
+    def bench(self, verb: str, *words: str, runs: str = "runs", kill_at: int = 0) -> subprocess.CompletedProcess[str]:
+        """`bench VERB WORDS`, killed at a training step."""
+        given = ["--task", "superdiag", "--arch", "lab_net", "--method", "lab_recipe", "--precision", "float32"]
+        given = [*given, "--data", str(self.data)] if verb in ("run", "sweep") else []
+        paths = [str(self.folder / name) for name in ("tree", "site")]
+        return subprocess.run(
+            [sys.executable, "-m", "bench", verb, *given, *words, "--runs", str(self.folder / runs)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "KILL_AT": str(kill_at), "COLUMNS": "200"},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+
+    def edit(self, kind: str) -> None:
+        """Add a comment to the code of this kind."""
+        path = self.folder / EDITED[kind]
+        path.write_text(path.read_text() + "\n# edited\n")
+
+    def states(self) -> list[tuple[str, str]]:
+        """What `bench status` says of each cell."""
+        done = self.bench("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return [(one["state"], one["reason"]) for one in json.loads(done.stdout)["cells"]]
+
+
+@pytest.fixture
+def lab(demo_set: Path, tmp_path: Path) -> Lab:
+    return Lab(demo_set, tmp_path)
+
+
+def printed(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command printed, once it has ended well."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_only_under_the_code_that_wrote_its_checkpoint(lab: Lab) -> None:
+    killed = lab.bench("run", kill_at=8)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for copy in ("same", "anew", *EDITED):
+        shutil.copytree(lab.folder / "runs", lab.folder / copy)
+
+    assert "resumed in phase all after epoch 1" in printed(lab.bench("run", runs="same"))
+    said = printed(lab.bench("run", "--overwrite", runs="anew"))
+    assert "resumed" not in said and "starts anew" not in said, "nothing is left to go on from"
+    (log,) = (lab.folder / "anew").rglob("log.jsonl")
+    assert log.read_text().count('"event": "epoch"') == 3
+    for kind, file in EDITED.items():
+        original = (lab.folder / file).read_text()
+        lab.edit(kind)
+        said = printed(lab.bench("run", runs=kind))
+        assert said.count(f"the code of {kind} has changed since this run was interrupted; it starts anew") == 1, said
+        assert "resumed" not in said
+        (lab.folder / file).write_text(original)
+
+
+@pytest.mark.slow
+def test_stale_says_whose_code_has_changed(lab: Lab) -> None:
+    printed(lab.bench("run"))
+    (path,) = (lab.folder / "runs").rglob(RESULT)
+    recorded = json.loads(path.read_text())["code"]
+    assert {kind: one["module"] for kind, one in recorded.items()} == {
+        "harness": SPINE,
+        "preprocessing": "lab_filters",
+    }
+    assert all(len(one["code_sha256"]) == 64 for one in recorded.values())
+    assert lab.states() == [("done", "")]
+    names = {
+        "method": "method lab_recipe (lab_recipe)",
+        "backbone": "backbone lab_net (lab_net)",
+        "preprocessing": "preprocessing halved_mv (lab_filters)",
+        "harness": "harness bench (bench.execute)",
+    }
+    for kind, file in EDITED.items():
+        original = (lab.folder / file).read_text()
+        lab.edit(kind)
+        assert lab.states() == [("stale", f"{names[kind]} has changed since")]
+        (lab.folder / file).write_text(original)
+    lab.edit("harness")
+    lab.edit("preprocessing")
+    planned = printed(lab.bench("sweep", "--dry-run"))
+    assert (
+        "stale: 1 finished cells; preprocessing halved_mv (lab_filters) has changed since; "
+        "harness bench (bench.execute) has changed since; --rerun-stale runs them again"
+    ) in planned
+    printed(lab.bench("sweep", "--rerun-stale"))
+    assert lab.states() == [("done", "")]
+    assert json.loads(path.read_text())["code"] != recorded
+
+
+@pytest.mark.slow
+def test_what_is_run_again_because_it_is_stale_goes_on_after_a_kill(lab: Lab) -> None:
+    printed(lab.bench("run"))
+    lab.edit("harness")
+    assert lab.bench("run", "--rerun-stale", kill_at=8).returncode == -signal.SIGKILL
+
+    assert "resumed in phase all after epoch 1" in printed(lab.bench("run", "--rerun-stale"))
+    assert "resumed" not in printed(lab.bench("run", "--rerun-stale")), "it is no longer stale"
+
+
+@pytest.fixture(scope="module")
+def done(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A finished probe of the constant feature; look at it, leave it as it is."""
+    method = Reference("lp", {"probe_epochs": 1})
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method, precision="float32")
+    return execute(cell, Options(runs=tmp_path_factory.mktemp("runs"), console=Console(quiet=True)))
+
+
+def test_what_a_result_does_not_record_is_not_held_against_it(done: Result) -> None:
+    older = {key: value for key, value in done.document.items() if key != "code"}
+
+    assert changes(older) == "" and changes(done.document) == ""
+    assert set(code_of(older)) == {"method", "backbone"}
+    assert set(code_of(done.document)) == {"method", "backbone", "harness"}, "ours has a version, and is harness"
+    gone = {**done.document, "method": {**done.document["method"], "module": "gone_lab"}}
+    assert changes(gone) == "method lp (gone_lab) is not installed here"
+
+
+def test_code_is_no_part_of_the_digest(done: Result) -> None:
+    other = {"harness": {**harness_facts(), "code_sha256": "0" * 64}}
+
+    assert changes({**done.document, "code": other}) == "harness bench (bench.execute) has changed since"
+    assert identity({**done.document, "code": other}) == identity(done.document) == done.digest
+
+
+def test_published_digests_are_what_they_were() -> None:
+    heads = [load_head(path.parent) for path in (ROOT / "leaderboards").rglob(RESULT)]
+    assert len(heads) > 100
+
+    assert all(identity(head) == head["digest"] for head in heads if "backbone" in head)
+
+
+def test_the_harness_is_what_decides_an_outcome_and_nothing_else() -> None:
+    names = set(_source_files(SPINE, HARNESS))
+
+    assert names > {
+        SPINE,
+        "bench.training.loop",
+        "bench.training.checkpoint",
+        "bench.training.distributed",
+        "bench.training.weights",
+        "bench.data.signals",
+        "bench.data.splits",
+        "bench.data.tasks",
+        "bench.data.prepared",
+        "bench.data.waveforms",
+        "bench.evaluation.metrics",
+    }
+    assert {name.split(".")[1] for name in names} == {"execute", "data", "training", "evaluation"}
+
+
+def test_the_hash_does_not_depend_on_what_is_imported() -> None:
+    code = "from bench.results.identity import harness_facts; {}; print(harness_facts()['code_sha256'])"
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code.format(more)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for more in ("pass", "import bench.execute")
+    }
+
+    assert hashes == {harness_facts()["code_sha256"]}
+
+
+def test_other_code_names_all_whose_code_differs() -> None:
+    now = {"method": "m", "backbone": "b", "preprocessing": "p", "harness": "h"}
+
+    assert other_code(dict(now), now) == ""
+    assert other_code({**now, "backbone": "x", "harness": "x"}, now) == "backbone, harness"
+    assert other_code({"method": "m", "backbone": "b", "harness": "h"}, now) == "preprocessing"
+    assert other_code("mb", now) == other_code(None, now) == "method, backbone or harness"
+
+
+def like(result: Result, folder: str, **sections: dict[str, Any]) -> Result:
+    """The result with some keys of some sections changed, in another folder."""
+    changed = {name: {**result.document[name], **keys} for name, keys in sections.items()}
+    document = {**result.document, **changed}
+    return Result(Path(folder), {**document, "digest": identity(document)})
+
+
+def test_results_of_a_row_are_repeats_or_other_runs_or_in_conflict(done: Result) -> None:
+    def scored(value: float | None) -> Result:
+        found = json.loads(json.dumps(done.document))
+        found["metrics"]["fold_10"]["macro"]["all"]["auroc"]["value"] = value
+        return replace(done, document=found)
+
+    value = done.document["metrics"]["fold_10"]["macro"]["all"]["auroc"]["value"]
+    assert conflict(done, scored(value + 0.0009)) == ""
+    assert "results of one cell and disagree" in conflict(done, scored(value + 0.0011))
+    assert "results of one cell and disagree" in conflict(done, scored(None))
+    assert conflict(scored(None), scored(None)) == ""
+    assert conflict(done, like(done, "b", cell={"seed": 1})) == ""
+    assert "share row, draw and seed" in conflict(done, like(done, "b", init={"sha256": "0" * 64}))
+    drawn = like(done, "b", cell={"seed": 1}, init={"sha256": "0" * 64})
+    assert conflict(done, drawn) == "", "each seed draws its own"
+    assert planned_identity(drawn.document) == planned_identity(like(done, "b", cell={"seed": 1}).document)
+    for section, keys in (
+        ("method", {"resolved": {"probe_lr": 9.0}}),
+        ("method", {"phases": []}),
+        ("backbone", {"resolved": {"depth": 9}}),
+        ("signals", {"rate": 250}),
+        ("init", {"name": "pretrained", "sha256": "1" * 64}),
+    ):
+        other = like(done, "b", **{"cell": {"seed": 1}, section: keys})
+        assert "differ: a default or a published file has changed" in conflict(done, other), section
+    assert conflict(done, like(done, "b", cell={"seed": 1}, signals={"findings": {"odd": [1]}})) == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("task", {"fingerprint": "another"}),
+        ("split", {"sha256": "another"}),
+        ("cell", {"fraction": 0.5}),
+        ("cell", {"source_rate": 500}),
+        ("cell", {"precision": "bf16"}),
+        ("cell", {"seed": 1}),
+        ("signals", {"preprocessing": "zscore"}),
+        ("signals", {"version": 2}),
+        ("method", {"name": "ft"}),
+        ("method", {"resolved": {}}),
+        ("method", {"phases": []}),
+        ("backbone", {"name": "another"}),
+        ("backbone", {"resolved": {"depth": 9}}),
+        ("init", {"sha256": "another"}),
+    ],
+)
+def test_each_fact_alone_changes_the_digest(section: str, keys: dict[str, Any], done: Result) -> None:
+    """A seed also draws other weights, and an argument other phases: either alone must do."""
+    assert like(done, "b", **{section: keys}).digest != done.digest

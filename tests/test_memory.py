@@ -1,0 +1,111 @@
+"""A cell's peak memory is that of the cell, whatever ran before it in its process; or it is not known."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.execute import Options, execute
+from bench.launch.workers import run_cells
+from bench.registry.reference import Reference
+from bench.training import memory
+from bench.training.memory import PeakMemory, keep_freed_memory
+
+CPU = torch.device("cpu")
+LINUX = pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="Linux alone can reset the peak of a process")
+
+
+def cell(data: Path, arch: str, method: str = "ft(finetune_epochs=1)") -> Cell:
+    references = {"arch": Reference(arch), "method": Reference.parse(method)}
+    return Cell(data=data, task="superdiag", precision="float32", **references)
+
+
+def costs(cells: list[Cell], runs: Path) -> list[dict[str, Any]]:
+    """What cells cost that one worker runs after each other."""
+    ended = run_cells(cells, Options(runs=runs, keep_weights="none"), jobs=1, console=Console(quiet=True))
+    return [one.result().document["cost"] for one in ended]
+
+
+@LINUX
+@pytest.mark.slow
+def test_a_cell_holds_what_it_holds_alone(demo_set: Path, tmp_path: Path) -> None:
+    """Once it recorded the peak of the larger cell before it."""
+    large, small = cell(demo_set, "inception1d"), cell(demo_set, "net1d_mini")
+    before, after = costs([large, small], tmp_path / "both")
+    (alone,) = costs([small], tmp_path / "alone")
+
+    assert {one["peak_memory_measured_by"] for one in (before, after, alone)} == {"VmHWM"}
+    assert before["peak_memory_mib"] > 1.3 * alone["peak_memory_mib"], "the difference must show"
+    assert after["peak_memory_mib"] == pytest.approx(alone["peak_memory_mib"], rel=0.1)
+
+
+ANOTHER = """
+import sys, torch
+from bench.training.memory import PeakMemory, keep_freed_memory
+
+torch.set_num_threads(1)
+keep_freed_memory()
+
+
+def hold(mib):  # in blocks as those of training, of which glibc keeps all
+    blocks = [torch.ones(2**18) for _ in range(mib)]
+
+
+peaks = []
+for mib in (50, 900, 50, 300):
+    peak = PeakMemory.begin(torch.device("cpu"))
+    hold(mib)
+    peaks.append(peak.mib())
+print(*peaks)
+"""
+
+
+@LINUX
+def test_what_was_freed_before_is_not_counted() -> None:
+    done = subprocess.run([sys.executable, "-c", ANOTHER], capture_output=True, text=True, check=True)
+    small, large, again, middle = map(float, done.stdout.split())
+
+    assert large - small == pytest.approx(850, abs=20)
+    assert again == pytest.approx(small, abs=20)
+    assert middle - small == pytest.approx(250, abs=20)
+
+
+@LINUX
+def test_a_process_does_not_inherit_the_peak_of_the_one_that_started_it() -> None:
+    """As ru_maxrss does: a notebook that holds 700 MiB and sweeps would give them to every cell."""
+    held = torch.ones(700 * 2**18)
+    code = (
+        "import torch; from bench.training.memory import PeakMemory; print(PeakMemory.begin(torch.device('cpu')).mib())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert held.numel() and 50 < float(done.stdout) < 650
+
+
+@pytest.mark.parametrize("lacking", ["malloc_trim", "clear_refs"])
+def test_what_cannot_be_known_is_not_recorded(
+    lacking: str, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacking == "clear_refs":
+        monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "nowhere" / "clear_refs")
+    else:
+        monkeypatch.setattr(memory, "_of_libc", lambda name: None)
+    assert PeakMemory.begin(CPU) == PeakMemory(CPU, None)
+
+    result = execute(cell(demo_set, "prevalence", "lp(probe_epochs=1)"), Options(runs=tmp_path / "runs"))
+
+    cost = result.document["cost"]
+    assert cost["peak_memory_mib"] is None and cost["peak_memory_measured_by"] is None
+    assert cost["seconds"] > 0
+
+
+def test_without_glibc_nothing_is_kept_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    keep_freed_memory()
+    assert not memory._trim()
