@@ -1,0 +1,80 @@
+"""Part 6: NCCL with one process, and as many as there are cards; on a CPU, gloo with two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed
+from machine import model, seconds, shorter, size, source, train
+
+from bench.registry.reference import Reference
+from bench.registry.registry import make
+from bench.training.batch_norm import share_batch_norm
+from bench.training.distributed import World, join
+
+Add = Callable[..., None]
+
+
+def run(add: Add, device: torch.device) -> None:
+    on_card = device.type == "cuda"
+    single(add, device)
+    ranks = torch.cuda.device_count() if on_card else 2
+    if ranks < 2:
+        add("cards for several processes", ranks)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for num in (1, ranks):
+            results.append(Path(folder) / f"{num}.pt")
+            words = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={num}", "--standalone"]
+            subprocess.run([*words, __file__, str(results[-1])], check=True)
+        alone, together = (torch.load(path, weights_only=True) for path in results)
+    largest = max(float((alone[key].double() - together[key].double()).abs().max()) for key in alone)
+    add(f"{ranks} processes against one: largest difference of a weight", largest, "", "< 0.001", largest < 1e-3)
+
+
+def single(add: Add, device: torch.device) -> None:
+    """The collectives of a run in a group of one process, and a batch norm over it."""
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    with tempfile.TemporaryDirectory() as folder:
+        torch.distributed.init_process_group(backend, init_method=f"file://{folder}/group", rank=0, world_size=1)
+        try:
+            value = torch.ones(30_700_000 if device.type == "cuda" else 1000, device=device)
+            took = seconds(lambda: torch.distributed.all_reduce(value), device, size(device).repeats)
+            add(f"{backend}, one process: all-reduce of {value.numel():,} numbers", 1e3 * took, "ms")
+            net = model("xresnet1d18", device)
+            share_batch_norm(net, World(0, 2, device))  # as in a world of several
+            signals = torch.randn(8, 12, 250, device=device)
+            net(signals).sum().backward()
+            shared = net.state_dict()
+            net = model("xresnet1d18", device)
+            net(signals)
+            error = max(float((net.state_dict()[key] - shared[key]).abs().max()) for key in shared if "running" in key)
+            add(f"{backend}, one process: shared batch norm, error of statistics", error, "", "< 1e-5", error < 1e-5)
+        finally:
+            torch.distributed.destroy_process_group()
+
+
+def work(path: Path) -> None:
+    """A rank's two epochs of fine-tuning; the main one saves the weights."""
+    with join() as world:
+        net = model("xresnet1d18", world.device)
+        spec = net.backbone.signal_spec
+        records = source(world.device, size(world.device).few, spec, 10 * spec.rate)
+        share_batch_norm(net, world)
+        method = shorter(make("method", Reference("ft(finetune_lr=1e-5)")), 1, 16)
+        train(net, method, records, records, world.device, world=world)
+        if world.is_main:
+            torch.save({key: value.cpu() for key, value in net.state_dict().items()}, path)
+        world.wait()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    work(Path(sys.argv[1]))
