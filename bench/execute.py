@@ -32,7 +32,7 @@ from bench.results.run_folder import RunFolder
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
-from bench.training.distributed import World, join
+from bench.training.distributed import World, accelerator_kind, join, unused_accelerator
 from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
 from bench.training.method import Method
@@ -103,6 +103,8 @@ def execute(cell: Cell, options: Options) -> Result:
             preparing = time.monotonic()
             signals = prepare_signals(records, model.backbone.signal_spec, cell.source_rate, watcher.prepared)
             began += time.monotonic() - preparing  # once for all cells, so no cost of this one
+            if unused := unused_accelerator(accelerator_kind()):
+                watcher.note(unused)
             for what, found in signals.findings.items():
                 watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
             checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, began)

@@ -77,13 +77,13 @@ CARD = Size(
 )
 CPU = Size(
     arch="net1d_mini",
-    records=160,
-    few=48,
-    batch=16,
-    speed=(("net1d_mini", 500, 8), ("vit1d_tiny", 250, 8), ("xresnet1d18", 250, 8)),
+    records=120,
+    few=32,
+    batch=8,
+    speed=(("net1d_mini", 250, 4), ("vit1d_tiny", 250, 4), ("xresnet1d18", 250, 4)),
     epochs=30,
     finetune_epochs=2,
-    side=512,
+    side=256,
     repeats=2,
 )
 

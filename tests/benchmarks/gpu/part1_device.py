@@ -59,7 +59,7 @@ def run(add: Add, device: torch.device) -> None:
 
 
 def discipline(name: str, arch: str, num: int, device: torch.device) -> tuple[int, str, str, bool]:
-    """Train two epochs with checkpoints; parameters, buffers that are elsewhere, and waits in the middle of an epoch."""
+    """Train with checkpoints; how many parameters and buffers are elsewhere, with the waits of a step in mid-epoch."""
     net = model(arch, device)
     spec = net.backbone.signal_spec
     records = source(device, num, spec, spec.rate * 10)
@@ -69,7 +69,7 @@ def discipline(name: str, arch: str, num: int, device: torch.device) -> tuple[in
         train(net, method, records, records, device, watcher=watcher, folder=Path(folder))
         state = torch.load(max(Path(folder).glob("checkpoint-*.pt")), map_location="cpu", weights_only=True)
     elsewhere = sum(value.device.type != device.type for value in net.state_dict().values())
-    saved = {key: value for key, value in state["best"].items()}
+    saved = state["best"]
     kept = all(torch.equal(value.cpu(), saved[key]) for key, value in net.state_dict().items() if key in saved)
     waits = int(np.min(np.diff(marks)))
     assert kept, "the checkpoint holds other weights than the model"
