@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -62,16 +64,27 @@ def run_part(part: int, report: Report) -> str:
     began = time.monotonic()
     words = [sys.executable, str(HERE), "--child", str(part), "--out", str(report.path.parent)]
     try:
-        code = subprocess.run(words, timeout=limit, check=False).returncode
+        process = subprocess.Popen(words, process_group=0)
+        code = process.wait(limit)
         state = "done" if code == 0 else f"failed (exit code {code})"
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         state = f"cut off after {limit} s"
     report.end(part, state, time.monotonic() - began)
     return state
 
 
+def end_with(parent: int) -> None:
+    """End this process and its ranks once the one that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
 def measure(part: int, report: Report) -> int:
-    """A part, in this process."""
+    """A part, in this process, which ends with the one that started it."""
+    threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     from machine import facts
 
     from bench.training.distributed import join

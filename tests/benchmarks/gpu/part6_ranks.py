@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,13 +29,16 @@ def run(add: Add, device: torch.device) -> None:
     if ranks < 2:
         add("cards for several processes", ranks)
         return
+    alone = fitted(World(0, 1, device))
     with tempfile.TemporaryDirectory() as folder:
-        results = []
-        for num in (1, ranks):
-            results.append(Path(folder) / f"{num}.pt")
-            words = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={num}", "--standalone"]
-            subprocess.run([*words, __file__, str(results[-1])], check=True)
-        alone, together = (torch.load(path, weights_only=True) for path in results)
+        path, port = Path(folder) / "weights.pt", free_port()
+        processes = [
+            subprocess.Popen([sys.executable, __file__, str(path)], env=rank_environment(rank, ranks, port))
+            for rank in range(ranks)
+        ]
+        if any([process.wait() for process in processes]):
+            raise RuntimeError("a rank failed; its error is above")
+        together = torch.load(path, weights_only=True)
     largest = max(float((alone[key].double() - together[key].double()).abs().max()) for key in alone)
     add(f"{ranks} processes against one: largest difference of a weight", largest, "", "< 0.001", largest < 1e-3)
 
@@ -62,20 +66,31 @@ def single(add: Add, device: torch.device) -> None:
             torch.distributed.destroy_process_group()
 
 
-def work(path: Path) -> None:
-    """A rank's two epochs of fine-tuning; the main one saves the weights."""
-    with join() as world:
-        net = model("xresnet1d18", world.device)
-        spec = net.backbone.signal_spec
-        records = source(world.device, size(world.device).few, spec, 10 * spec.rate)
-        share_batch_norm(net, world)
-        method = shorter(make("method", Reference("ft")), 1, 16)
-        train(net, method, records, records, world.device, world=world)
-        if world.is_main:
-            torch.save({key: value.cpu() for key, value in net.state_dict().items()}, path)
-        world.wait()
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun would tell a rank."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    return {**os.environ, "MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
+
+
+def fitted(world: World) -> dict[str, torch.Tensor]:
+    """Weights after an epoch of fine-tuning, on the CPU."""
+    net = model("xresnet1d18", world.device)
+    spec = net.backbone.signal_spec
+    records = source(world.device, size(world.device).few, spec, 10 * spec.rate)
+    share_batch_norm(net, world)
+    train(net, shorter(make("method", Reference("ft")), 1, 16), records, records, world.device, world=world)
+    return {key: value.cpu() for key, value in net.state_dict().items()}
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    work(Path(sys.argv[1]))
+    with join() as joined:
+        weights = fitted(joined)
+        if joined.is_main:
+            torch.save(weights, sys.argv[1])
+        joined.wait()
