@@ -5,7 +5,7 @@ VENV := .venv
 BENCH := $(VENV)/bin/bench
 DEMO := runs/demo
 
-.PHONY: install demo test bench simulations clean
+.PHONY: install demo test bench gpu simulations clean
 
 install: $(VENV)/installed
 
@@ -37,6 +37,15 @@ test: install
 # Speed against stated references; prints a table and writes it to build/benchmarks.md.
 bench: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/benchmarks -o python_files="bench_*.py"
+
+# Eight minutes on a GPU, small on a CPU: PART=3 or PART=2,4 runs some; numbers are in build/gpu.md, or in $OUT, at once.
+# Nothing is installed: PYTHON is the one that has torch (2.6 or newer). It also needs numpy, scipy, pandas,
+# scikit-learn, matplotlib, rich, typer, filelock, huggingface_hub, pytest, and wfdb, which machines with a card often
+# lack. wfdb is pure Python; without a network carry its wheel along:
+#   python3 -m pip install --no-index --no-deps --target build/wheels wfdb-*.whl
+PART ?=
+gpu:
+	PYTHONPATH="build/wheels:$$PYTHONPATH" $(PYTHON) tests/benchmarks/gpu --part "$(PART)"
 
 # How often intervals cover and comparisons claim what is not there, on the labels of PTB-XL in DATA: half an hour.
 DATA ?= data/ptb-xl

@@ -34,7 +34,7 @@ from bench.results.run_folder import RunFolder
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
-from bench.training.distributed import World, join
+from bench.training.distributed import World, accelerator_kind, join, unused_accelerator
 from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
 from bench.training.memory import PeakMemory
@@ -110,6 +110,8 @@ def execute(cell: Cell, options: Options) -> Result:
             model.made_by = makers(cell, method)
             spec = model.backbone.signal_spec
             signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
+            if unused := unused_accelerator(accelerator_kind()):
+                watcher.note(unused)
             for what, found in signals.findings.items():
                 watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
             # the cost counts from here: weights and signals are fetched and prepared once for many cells

@@ -32,7 +32,7 @@ from bench.results.result import Result, find_results
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints
-from bench.training.distributed import World, join
+from bench.training.distributed import World, choose_device, join, unused_accelerator
 from bench.training.features import predict
 from bench.training.loop import check_same_start, train
 from bench.training.method import Method, Phase
@@ -495,3 +495,21 @@ with join():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     first, *_, last = map(int, done.stdout.split())
     assert last < first / 100
+
+
+def test_a_process_has_a_gpu_of_its_own_or_the_cpu() -> None:
+    assert choose_device(0, 2, 0) == torch.device("cpu")
+    assert [choose_device(local, 2, 2) for local in range(2)] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert choose_device(1, 1, 1) == torch.device("cuda", 0), "each process may be shown its own GPU alone"
+    with pytest.raises(BenchError, match="3 processes on this machine, but 2 GPUs; each process needs its own"):
+        choose_device(0, 3, 2)
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_an_accelerator_that_is_not_supported_is_named(kind: str) -> None:
+    assert f"accelerator ({kind}) is not supported; running on the CPU" in unused_accelerator(kind)
+
+
+@pytest.mark.parametrize("kind", [None, "cpu", "cuda"])
+def test_of_others_nothing_is_said(kind: str | None) -> None:
+    assert unused_accelerator(kind) == ""

@@ -87,7 +87,7 @@ class DeviceSource(SignalSource):
         index = send(torch.from_numpy(rows), self.device)
         chosen = values[index]
         if starts is not None and length is not None:
-            samples = send(torch.from_numpy(starts[:, None] + np.arange(length)), self.device)
+            samples = send(torch.from_numpy(starts), self.device)[:, None] + torch.arange(length, device=self.device)
             chosen = chosen.gather(2, samples.unsqueeze(1).expand(-1, chosen.shape[1], -1))
         signals = chosen * scale[index, None, None]
         if self.signals.scaling.fitted_on:

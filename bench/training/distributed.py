@@ -86,12 +86,8 @@ def join() -> Iterator[World]:
     """The world that torchrun describes in the environment, or a world of one."""
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    on_gpu = torch.cuda.is_available()
-    if on_gpu and num_local > torch.cuda.device_count():
-        raise BenchError(
-            f"{num_local} processes on this machine, but {torch.cuda.device_count()} GPUs; each process needs its own"
-        )
-    device = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
+    device = choose_device(local, num_local, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; else its sums may vary
@@ -114,3 +110,29 @@ def join() -> Iterator[World]:
         yield World(torch.distributed.get_rank(), size, device)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def choose_device(local: int, num_local: int, num_gpus: int) -> torch.device:
+    """The device of process `local` of `num_local` on a machine with `num_gpus` GPUs: one of its own, or the CPU."""
+    if num_gpus == 0:
+        return torch.device("cpu")
+    if num_local > num_gpus:
+        raise BenchError(f"{num_local} processes on this machine, but {num_gpus} GPUs; each process needs its own")
+    return torch.device("cuda", local % num_gpus)
+
+
+def unused_accelerator(kind: str | None) -> str:
+    """What to say of the accelerator that torch names on this machine where none of its work is done there, or "".
+
+    Training is repeatable to the bit and may be float64, which neither Apple's (mps) nor Intel's (xpu) has been seen
+    to do here. torch.cuda stands for NVIDIA's GPUs and AMD's.
+    """
+    if kind in (None, "cpu", "cuda"):
+        return ""
+    return f"this machine's accelerator ({kind}) is not supported; running on the CPU (supported: cuda)"
+
+
+def accelerator_kind() -> str | None:
+    """What torch calls the accelerator of this machine, such as `cuda` or `mps`; None without one."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return device.type if device else None

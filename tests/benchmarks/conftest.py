@@ -93,30 +93,33 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
 Stepper = Callable[..., Callable[[], Tensor]]
 
 
+def training_step(
+    model: nn.Module, num: int, samples: int, *, bf16: bool = True, fused: bool = True, wait: bool = True
+) -> Callable[[], Tensor]:
+    """A training step on `num` records of twelve leads as a function, which gives the loss; it may wait for a GPU."""
+    device = next(model.parameters()).device
+    random = torch.Generator().manual_seed(0)
+    signals = torch.randn(num, 12, samples, generator=random).to(device)
+    labels = torch.ones(num, 5, device=device)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=fused)
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if wait and device.type == "cuda":
+            torch.cuda.synchronize()
+        return loss.detach()
+
+    return step
+
+
 @pytest.fixture
 def stepper() -> Stepper:
-    """stepper(model, records, samples): a training step on twelve leads as a function, which gives the loss."""
-
-    def of(model: nn.Module, num: int, samples: int, *, bf16: bool = True, fused: bool = True) -> Callable[[], Tensor]:
-        device = next(model.parameters()).device
-        random = torch.Generator().manual_seed(0)
-        signals = torch.randn(num, 12, samples, generator=random).to(device)
-        labels = torch.ones(num, 5, device=device)
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=fused)
-
-        def step() -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = F.binary_cross_entropy_with_logits(model(signals).float(), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            return loss.detach()
-
-        return step
-
-    return of
+    """stepper(model, records, samples): see `training_step`."""
+    return training_step
 
 
 @pytest.fixture(autouse=True, scope="session")
