@@ -368,7 +368,8 @@ def compare(
 
     damaged: list[str] = []
     chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
-    found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
+    plan = plan_in(boards)(chosen.dataset, chosen.task)
+    found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
     if as_json:
         print(json.dumps(found.as_data(), indent=1))
     else:

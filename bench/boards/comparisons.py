@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.declared import BoardPlan
+from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan, Pair, Role
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
@@ -60,10 +60,15 @@ class Comparison:
     """Of macro AUROC, by DeLong's standard error on whole patients, and runs: `placements.difference_p`."""
     practically_equal: bool
     p_adjusted: float = math.nan
-    """The larger p, after Holm over the family."""
+    """The larger p, adjusted as `adjust` says."""
     family_size: int = 0
+    """The number of p-values that this one was adjusted with."""
+    role: str = EXPLORATORY
+    """PRIMARY, FAMILY or EXPLORATORY."""
     labels: Mapping[str, Summary] = field(default_factory=dict)
     """Label -> difference of AUROC; only where asked for."""
+    places: tuple[tuple[int, int], ...] = ()
+    """(draw, seed) of the paired runs."""
 
     def __neg__(self) -> Comparison:
         """Second row minus first."""
@@ -87,6 +92,16 @@ class Comparison:
         return self.differences["auroc"].few_runs
 
     @property
+    def claimed(self) -> bool:
+        """Whether it may be said that the methods differ: significant, over three pairs of runs or more."""
+        return self.significant and not self.few_pairs
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the training records among the paired runs."""
+        return len({draw for draw, _ in self.places})
+
+    @property
     def resolvable(self) -> float:
         """The true difference of macro AUROC that would be found in 80 % of cases, before Holm."""
         return compare.resolvable_difference(self.differences["auroc"])
@@ -99,11 +114,11 @@ class Standing:
     ranks: Mapping[str, tuple[int, int]]
     """Row -> the ranks it takes in the middle 95 % of draws."""
     letters: Mapping[str, str]
-    """Row -> its groups: rows that share a letter are not told apart."""
+    """Row -> its groups: rows that share a letter do not differ significantly; empty for a row of few runs."""
     pairs: tuple[Comparison, ...]
-    """Every pair, adjusted over all of them."""
+    """Every pair, each with the p-value of its role: see `adjust`."""
     baseline: Mapping[str, Comparison]
-    """Row -> its difference from the declared baseline, adjusted over the declared family."""
+    """Row -> its difference from the declared baseline, which is one of `pairs`."""
     undecided: str = ""
     """Why no row was tested against the declared baseline, where it may be several rows."""
 
@@ -121,40 +136,74 @@ def stand(
         return None
     names = list(rows)
     pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
-    every = compare_pairs(rows, pairs, plan.margin, truth)
+    every = adjust(compare_pairs(rows, pairs, plan.margin, truth), plan.roles(names, tuned))
     return Standing(
         _rank_intervals(rows, truth),
-        _letters(names, every),
+        _letters(rows, every, truth),
         tuple(every),
         *_against_baseline(names, plan, every, tuned),
     )
 
 
-def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str]:
-    """Row -> group letters; `names` from best to worst. A pair that was not tested is not told apart."""
+def adjust(pairs: Sequence[Comparison], roles: Mapping[Pair, Role]) -> list[Comparison]:
+    """Give each pair the one adjusted p-value that boards, ledger and `bench compare` show.
+
+    Primary contrasts: Holm over those of their study, mostly a single one, so their p stays as it is. The declared
+    family: Holm over the study's, and at least the largest p of the study's primary contrasts (serial gatekeeping,
+    Dmitrienko and Tamhane 2007): together these claim anything false in at most 5 % of studies. All other pairs are
+    exploratory: Holm over all of them on the board. A pair of few runs is about these trained models and no method: its
+    p is not adjusted and counts for no other.
+    """
+    turned = {pair[::-1]: role for pair, role in roles.items()}
+    found = [roles.get((one.first, one.second)) or turned.get((one.first, one.second)) for one in pairs]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for place, (one, role) in enumerate(zip(pairs, found, strict=True)):
+        if not one.few_pairs:
+            groups.setdefault((role.name, *role.study) if role else (EXPLORATORY,), []).append(place)
+    adjusted = [
+        replace(one, p_adjusted=one.p, family_size=1, role=role.name if role else EXPLORATORY)
+        for one, role in zip(pairs, found, strict=True)
+    ]
+    for places in groups.values():
+        for place, p in zip(places, compare.holm([pairs[place].p for place in places]), strict=True):
+            adjusted[place] = replace(adjusted[place], p_adjusted=float(p), family_size=len(places))
+    for group, places in groups.items():
+        if group[0] == FAMILY:
+            gate = max((adjusted[place].p_adjusted for place in groups.get((PRIMARY, *group[1:]), ())), default=0.0)
+            for place in places:
+                adjusted[place] = replace(adjusted[place], p_adjusted=max(adjusted[place].p_adjusted, gate))
+    return adjusted
+
+
+def _letters(rows: Mapping[str, ScoredRow], pairs: Sequence[Comparison], truth: LabelTable) -> dict[str, str]:
+    """Row -> group letters, for rows of three runs or more; a pair that was not tested does not differ."""
+    chosen = metrics.frequent(truth.y_true)
+    summaries = {name: summarize(estimates(row, "auroc", chosen)) for name, row in rows.items()}
+    names = sorted(
+        (name for name, one in summaries.items() if not one.few_runs),
+        key=lambda name: -summaries[name].interval.value,
+    )
+    place = {name: number for number, name in enumerate(names)}
     differs = np.zeros((len(names), len(names)), dtype=bool)
-    for found in pairs:
-        i, j = names.index(found.first), names.index(found.second)
-        differs[i, j] = differs[j, i] = found.significant
-    return dict(zip(names, compare.group_letters(differs), strict=True))
+    for one in pairs:
+        if one.first in place and one.second in place:
+            i, j = place[one.first], place[one.second]
+            differs[i, j] = differs[j, i] = one.claimed
+    letters = dict(zip(names, compare.group_letters(differs), strict=True)) if names else {}
+    return {name: letters.get(name, "") for name in rows}
 
 
 def _against_baseline(
     rows: Sequence[str], plan: BoardPlan, pairs: Sequence[Comparison], tuned: Container[str]
 ) -> tuple[dict[str, Comparison], str]:
-    """Row -> its comparison with the declared baseline, adjusted over the declared family; or why there is none.
-
-    `pairs` are all that have a run in common.
-    """
+    """Row -> its comparison with the declared baseline, among all `pairs` of the board; or why there is none."""
     try:
         contrasts = plan.contrasts(rows, tuned)
     except BenchError as error:
         return {}, str(error)
     known = {(one.first, one.second): one for one in pairs}
-    found = [
-        known[pair] if pair in known else -known[pair[::-1]] for pair in contrasts if {pair, pair[::-1]} & set(known)
-    ]
-    return {one.first: one for one in _adjusted(found)}, ""
+    known |= {(one.second, one.first): -one for one in pairs}
+    return {pair[0]: known[pair] for pair in contrasts if pair in known}, ""
 
 
 def compare_pairs(
@@ -205,6 +254,7 @@ def compare_pairs(
                 by_error,
                 compare.practically_equal(differences["auroc"], margin),
                 labels=label_differences(one, other, truth) if per_label else {},
+                places=tuple(one),
             )
         )
     return _adjusted(found)
@@ -259,7 +309,7 @@ class Compared:
     """Named rows against each other: every pair, and the declared baseline's contrasts where it is among them."""
 
     pairs: tuple[Comparison, ...]
-    """First named row minus later ones, per label too, adjusted over all pairs."""
+    """First named row minus later ones, per label too, with the p-values of their board."""
     baseline: Mapping[str, Comparison]
     letters: Mapping[str, str]
     """Row -> groups, the rows as they were named."""
@@ -277,19 +327,35 @@ class Compared:
         }
 
 
-def compared(rows: Mapping[str, ScoredRow], plan: BoardPlan, truth: LabelTable, tuned: Container[str] = ()) -> Compared:
-    """Every pair of rows in the order in which they were named."""
+def compared(
+    rows: Mapping[str, ScoredRow],
+    plan: BoardPlan,
+    truth: LabelTable,
+    tuned: Container[str] = (),
+    others: Mapping[str, ScoredRow] = {},
+) -> Compared:
+    """Compare every pair of rows in the order in which they were named.
+
+    `others` are the rows of their board that were not named: with them the p-values are those of the board.
+    """
     if len(rows) < 2:
         raise BenchError("name at least two rows to compare")
-    chosen = metrics.frequent(truth.y_true)
-    if not chosen.any():
+    if not metrics.frequent(truth.y_true).any():
         raise BenchError(f"no label of {truth.task} has {metrics.MIN_POSITIVES} positives in fold 10")
-    pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), plan.margin, truth, per_label=True)
-    values = {name: np.mean([run.value for run in estimates(row, "auroc", chosen)]) for name, row in rows.items()}
-    letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
-    as_named = {name: letters[name] for name in rows}
+    every, named = {**rows, **others}, list(itertools.combinations(rows, 2))
+    rest = [
+        (first, second)
+        for first, second in itertools.combinations(every, 2)
+        if not {first, second} <= set(rows) and _shared(every[first], every[second])
+    ]
+    # in one call, as on the board: how many permutations a pair gets depends on how many pairs there are
+    pairs = adjust(compare_pairs(every, named + rest, plan.margin, truth), plan.roles(list(every), tuned))[: len(named)]
+    pairs = [
+        replace(one, labels=label_differences(*paired_runs(rows[one.first], rows[one.second]), truth)) for one in pairs
+    ]
+    letters = _letters(rows, pairs, truth)
     baseline, undecided = _against_baseline(list(rows), plan, pairs, tuned)
-    return Compared(tuple(pairs), baseline, as_named, plan.margin, undecided)
+    return Compared(tuple(pairs), baseline, letters, plan.margin, undecided)
 
 
 def as_data(found: Comparison) -> dict[str, Any]:
@@ -303,6 +369,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "placement_p": found.placement_p,
         "p_adjusted": found.p_adjusted,
         "family_size": found.family_size,
+        "role": found.role,
         "resolvable": found.resolvable,
         "practically_equal": found.practically_equal,
         "labels": {label: _plain(summary) for label, summary in found.labels.items()},

@@ -305,6 +305,7 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
                 }
                 for row in board.rows
             ],
+            "pairs": [comparison_data(one) for one in board.standing.pairs] if board.standing else [],
             "declined": [{"row": r.row, "reason": r.incompatible} for r in board.declined],
         }
         for board in boards
