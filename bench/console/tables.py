@@ -10,7 +10,8 @@ from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, interval_said
 from bench.console.listing import add_row, new_table
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
-from bench.pages.page import spell, spell_difference, spell_p, spell_role
+from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
+from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result
 
 
@@ -100,8 +101,11 @@ def _label_table(found: Compared) -> Table:
 
 
 def compat_line(result: Result) -> str:
-    """Macro AUROC as Strodthoff et al. (2020) printed it."""
-    found = result.document["compat"]["strodthoff2020"]["macro_auroc"]
+    """Return the numbers of another protocol in one line: as Strodthoff et al. (2020) printed, or over all records."""
+    compat = result.document["compat"]
+    if ALL_RECORDS in compat:
+        return f"{over_all_records(compat[ALL_RECORDS])}; boards do not rank by it"
+    found = compat[STRODTHOFF2020]["macro_auroc"]
     return (
         f"as Strodthoff et al. 2020 (100 draws of records, 5 and 95 % quantiles): "
         f"{found['value']:.3f}({round(1000 * found['bracket']):02d}), {found['low']:.3f} to {found['high']:.3f}"

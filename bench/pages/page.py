@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_DRAWS, Board, Row, chance_precision, interval_of
+from bench.boards.rows import NUM_DRAWS, Board, Row, chance_precision, interval_of, interval_said
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
@@ -25,6 +25,7 @@ from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.names import columns, places, short_method, short_name
+from bench.results.external import ALL_RECORDS
 
 REPORTED, CLAIMS = "reported.csv", "claims.csv"
 AUROC, AP = "macro AUROC, frequent labels", "macro AP, frequent labels"
@@ -192,6 +193,7 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
         lines += _common(board)
         lines += _scores(board)
         lines += _claims(board)
+        lines += _over_all_records(board)
         lines += _shown(pictures)
         lines += cost_lines(board)
     if board.declined:
@@ -391,6 +393,26 @@ def _forward(board: Board, one: Comparison) -> Comparison:
     tuned = {row.name for row in board.rows if row.num_trials}
     roles = board.plan.roles([row.name for row in board.rows], tuned)
     return one if (one.first, one.second) in roles else -one
+
+
+def _over_all_records(board: Board) -> list[str]:
+    """Return a sentence for each row that was also scored on fold 10's records without a label; no rank follows."""
+    compat = [(place, run.document.get("compat", {})) for place, row in enumerate(board.rows, 1) for run in row.runs]
+    lines = [
+        f"- Row {place}, {over_all_records(one[ALL_RECORDS])}; not ranked."
+        for place, one in compat
+        if ALL_RECORDS in one
+    ]
+    return [*lines, ""] if lines else []
+
+
+def over_all_records(scored: Mapping[str, Any]) -> str:
+    """Return macro AUROC and AP over all labels and all records of fold 10, in words."""
+    macro = [spell(interval_said(scored["macro"]["all"][metric])) for metric in metrics.RANKING]
+    return (
+        f"on all {scored['num_records']:,} records of fold 10, those without a label as negatives: macro AUROC over "
+        f"all labels {macro[0]}, macro AP {macro[1]}"
+    )
 
 
 def _on_conditions(board: Board, pairs: Sequence[Comparison], spelled: Callable[[Board, Comparison], str]) -> str:
