@@ -15,10 +15,11 @@ from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan, Pair,
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
-from bench.evaluation.bootstrap import Estimate, Resampled, Summary, by_draw, independent, summarize
+from bench.evaluation.bootstrap import Estimate, Resampled, Summary
 from bench.evaluation.placements import difference_p, placements
+from bench.evaluation.runs import MIN_RUNS, Design, Place, Priors, Streams, borrow, moderate, shared_noise
 
-ALPHA = 0.05
+ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
 
 
@@ -29,6 +30,8 @@ class ScoredRun:
     y_score: NDArray[np.floating[Any]]
     """[record, label]"""
     resampled: Resampled
+    streams: Streams = "seed"
+    """What its random streams depend on."""
 
     def macro(self, metric: str, labels: metrics.Bools) -> Estimate:
         """One metric averaged over the chosen labels."""
@@ -36,13 +39,20 @@ class ScoredRun:
         return found.macro(labels)
 
 
-ScoredRow = Mapping[tuple[int, int], ScoredRun]
+ScoredRow = Mapping[Place, ScoredRun]
 """The runs of a row by (draw, seed): what pairs them with another row's."""
 
 
 def estimates(row: ScoredRow, metric: str, labels: metrics.Bools) -> list[Estimate]:
-    """One metric of a row, averaged over the chosen labels, of each of its independent runs."""
-    return independent({place: run.macro(metric, labels) for place, run in row.items()})
+    """One metric of a row, averaged over the chosen labels, of each of its runs."""
+    return [run.macro(metric, labels) for run in row.values()]
+
+
+def design_of(*rows: ScoredRow) -> Design:
+    """The design of a row, or of the paired runs of two: crossed where it is in either."""
+    alone = [{place for place, run in row.items() if run.streams == "seed"} for row in rows]
+    places = list(rows[0])
+    return Design.of(places, ["seed" if any(place in one for one in alone) else "draw and seed" for place in places])
 
 
 @dataclass(frozen=True)
@@ -97,14 +107,9 @@ class Comparison:
         return self.significant and not self.few_pairs
 
     @property
-    def num_draws(self) -> int:
-        """Draws of the training records among the paired runs."""
-        return len({draw for draw, _ in self.places})
-
-    @property
     def resolvable(self) -> float:
-        """The true difference of macro AUROC that would be found in 80 % of cases, before Holm."""
-        return compare.resolvable_difference(self.differences["auroc"])
+        """The true difference of macro AUROC that is found in 80 % of cases, by the first step of Holm's rule."""
+        return compare.resolvable_difference(self.differences["auroc"], max(self.family_size, 1))
 
 
 @dataclass(frozen=True)
@@ -178,11 +183,13 @@ def adjust(pairs: Sequence[Comparison], roles: Mapping[Pair, Role]) -> list[Comp
 def _letters(rows: Mapping[str, ScoredRow], pairs: Sequence[Comparison], truth: LabelTable) -> dict[str, str]:
     """Row -> group letters, for rows of three runs or more; a pair that was not tested does not differ."""
     chosen = metrics.frequent(truth.y_true)
-    summaries = {name: summarize(estimates(row, "auroc", chosen)) for name, row in rows.items()}
-    names = sorted(
-        (name for name, one in summaries.items() if not one.few_runs),
-        key=lambda name: -summaries[name].interval.value,
-    )
+    designs = {name: design_of(row) for name, row in rows.items()}
+    values = {
+        name: float(designs[name].mean([run.value for run in estimates(row, "auroc", chosen)]))
+        for name, row in rows.items()
+    }
+    names = [name for name, design in designs.items() if design.num_independent >= MIN_RUNS]
+    names.sort(key=lambda name: -values[name])
     place = {name: number for number, name in enumerate(names)}
     differs = np.zeros((len(names), len(names)), dtype=bool)
     for one in pairs:
@@ -215,7 +222,10 @@ def compare_pairs(
     per_label: bool = False,
     num_permutations: int | None = None,
 ) -> list[Comparison]:
-    """Each pair compared, the p-values adjusted over all of them; NUM_PERMUTATIONS unless told otherwise."""
+    """Each pair compared, the p-values adjusted over all of them; by NUM_PERMUTATIONS where none are given.
+
+    How much runs vary is borrowed from the differences of all `rows`, whether or not a pair of them is named.
+    """
     chosen = metrics.frequent(truth.y_true)
     y_true = truth.y_true[:, chosen]
     placed = {
@@ -234,14 +244,16 @@ def compare_pairs(
         chosen,
         num_permutations or NUM_PERMUTATIONS,
     )
+    priors = {metric: priors_of_pairs(rows, metric, chosen) for metric in metrics.RANKING}
     found = []
     for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
-        of_runs = [by_draw({place: placed[name][place] for place in one}) for name in (first, second)]
-        by_error = difference_p(
-            truth.patient_id, y_true, *([np.mean(group, axis=0) for group in groups] for groups in of_runs)
-        )
+        design = design_of(one, other)
+        of_runs = [[placed[name][place] for place in one] for name in (first, second)]
+        by_error = difference_p(truth.patient_id, y_true, *of_runs, design=design, priors=priors["auroc"])
         differences = {
-            metric: compare.difference(estimates(one, metric, chosen), estimates(other, metric, chosen))
+            metric: compare.difference(
+                estimates(one, metric, chosen), estimates(other, metric, chosen), design=design, priors=priors[metric]
+            )
             for metric in metrics.RANKING
         }
         found.append(
@@ -260,6 +272,19 @@ def compare_pairs(
     return _adjusted(found)
 
 
+def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
+    """What the differences of all pairs of rows tell of how much such a difference varies from run to run."""
+    values = {
+        name: {place: run.macro(metric, labels).value for place, run in row.items()} for name, row in rows.items()
+    }
+    own = []
+    for first, second in itertools.combinations(rows, 2):
+        if _shared(rows[first], rows[second]):
+            one, other = paired_runs(rows[first], rows[second])
+            own.append(design_of(one, other).variance([values[first][p] - values[second][p] for p in one]))
+    return borrow(own, len(rows) - 1)
+
+
 def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
     """The same with their p-values adjusted over all of them."""
     adjusted = compare.holm([one.p for one in family])
@@ -270,10 +295,11 @@ def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> di
     """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
 
     def of(row: ScoredRow, column: int) -> list[Estimate]:
-        return independent({place: run.resampled.auroc.label(column) for place, run in row.items()})
+        return [run.resampled.auroc.label(column) for run in row.values()]
 
+    design = design_of(one, other)
     frequent = np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
-    return {truth.labels[column]: compare.difference(of(one, column), of(other, column)) for column in frequent}
+    return {truth.labels[at]: compare.difference(of(one, at), of(other, at), design=design) for at in frequent}
 
 
 def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
@@ -283,19 +309,23 @@ def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Ranks, best 1, over the draws of patients; the mean of n runs also moves by its own standard error, times a t of
-    n - 1 degrees of freedom, as in its interval."""
+    """Ranks, best 1, over the draws of patients and, where rows have several runs, of runs.
+
+    Both are drawn jointly: the same patients in all rows, and the runs of one draw and seed together. A row of one run
+    moves by what the other rows tell of runs, if they do.
+    """
     chosen = metrics.frequent(truth.y_true)
-    random = np.random.default_rng(0)
-    draws = []
-    for row in rows.values():
-        runs = estimates(row, "auroc", chosen)
-        summary = summarize(runs)
-        of_patients = np.mean([run.draws for run in runs], axis=0)
-        if (n := len(runs)) > 1:
-            of_patients += summary.run_sd / math.sqrt(n) * random.standard_t(n - 1, size=of_patients.shape)
-        draws.append(of_patients)
-    ranks = 1 + (np.array(draws)[None] > np.array(draws)[:, None]).sum(axis=1)  # [row, draw]
+    designs = [design_of(row) for row in rows.values()]
+    of_rows = [estimates(row, "auroc", chosen) for row in rows.values()]
+    values = [np.array([run.value for run in runs]) for runs in of_rows]
+    own = [design.variance(of_row) for design, of_row in zip(designs, values, strict=True)]
+    priors = borrow(own, len(rows))
+    moderated = [moderate(one, priors.get(one.kind)) for one in own]
+    of_patients = np.array(
+        [design.mean([run.draws for run in runs]) for design, runs in zip(designs, of_rows, strict=True)]
+    )
+    drawn = of_patients + shared_noise(designs, values, moderated, of_patients.shape[1], np.random.default_rng(0))
+    ranks = 1 + (drawn[None] > drawn[:, None]).sum(axis=1)  # [row, draw]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from bench.boards.comparisons import Comparison
 from bench.boards.rows import Row
-from bench.evaluation.bootstrap import MIN_RUNS
+from bench.evaluation.runs import MIN_RUNS
 from bench.results.result import Result
 
 RANDOM = "random"

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from bench.errors import BenchError, Diverged, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.batches import Source, epoch_batches, num_batches, random_stream, send
+from bench.training.batches import Seed, Source, epoch_batches, num_batches, random_stream, send
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.dropout import RankDropout, redraw, share_dropout
@@ -66,7 +66,7 @@ def train(
     train_source: Source,
     val_source: Source,
     *,
-    seed: int,
+    seed: Seed,
     world: World,
     precision: Precision,
     watcher: Watcher,
@@ -151,7 +151,7 @@ class PhaseRun:
         phase: Phase,
         world: World,
         precision: Precision,
-        seed: int,
+        seed: Seed,
         changed: set[str],
     ) -> None:
         self.model, self.method, self.phase = model, method, phase
