@@ -647,11 +647,16 @@ leaderboards.plots.sample_efficiency = leaderboards.plots.reliability_curves = l
 """They take longer than all numbers together, and nothing here looks at them."""
 
 
-def product(data: Path, folder: Path, task: str, runs: str = "*", mutation: str = "") -> list[Any]:
-    """What the command prints of these published runs of a task, its pages in `folder`."""
+def product(
+    data: Path, folder: Path, task: str, fraction: float = 0.0, init: str = "", mutation: str = ""
+) -> list[Any]:
+    """What the command prints of the published runs of a task, or those of a share and init; its pages in `folder`."""
     home = folder / DATASET
-    for run in sorted((LEADERBOARDS / DATASET / "results" / task).glob(runs)):
-        shutil.copytree(run, home / "results" / task / run.name)
+    for run in sorted((LEADERBOARDS / DATASET / "results" / task).iterdir()):
+        document = json.loads((run / "result.json").read_text())
+        is_of_share = not fraction or document["cell"]["fraction"] == fraction
+        if is_of_share and document["init"]["name"].startswith(init):
+            shutil.copytree(run, home / "results" / task / run.name)
     shutil.copy(LEADERBOARDS / DATASET / f"{task}.toml", home)
     words = ["leaderboard", "--published", "--out", str(folder), "--data", str(data), "--json"]
     program = f"import sys\n{NO_PICTURES}\n{mutation}\nfrom bench.cli import main\nsys.argv[1:] = {words!r}\nmain()"
@@ -745,6 +750,13 @@ compare.practically_equal = lambda difference, margin: narrow(difference, 10 * m
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_rule_is_seen(ptbxl: Path, tmp_path: Path, mutant: str) -> None:
-    boards = product(ptbxl, tmp_path, "subdiag", "*-0.1-*", MUTANTS[mutant])
+    """On a board of five methods in one study; a label with 10 positives is of another task."""
+    task, init = ("subdiag", "") if "frequent" in mutant else ("superdiag", "own:389512e4")
+    boards = product(ptbxl, tmp_path, task, 0.1, init, MUTANTS[mutant])
     with pytest.raises(AssertionError):
-        check_task(boards, tmp_path, ptbxl, "subdiag")
+        check_task(boards, tmp_path, ptbxl, task)
+
+
+def test_the_board_of_the_mutants_is_right_without_them(ptbxl: Path, tmp_path: Path) -> None:
+    boards = product(ptbxl, tmp_path, "superdiag", 0.1, "own:389512e4")
+    assert check_task(boards, tmp_path, ptbxl, "superdiag")["pairs"] == 10
