@@ -369,7 +369,7 @@ def test_over_all_labels_a_row_has_the_interval_of_its_runs(write: Write, tmp_pa
         write(f"s{seed}", 1.0, seed, seed=seed)
     (board,) = made(tmp_path)
     (row,) = board.rows
-    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [[one.y_score] for one in row.scored.values()])
+    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [one.y_score for one in row.scored.values()])
 
     assert row.summaries["all"]["auroc"] == expected
     assert np.isnan(interval_of(row.summaries["all"]["average_precision"]).low)
