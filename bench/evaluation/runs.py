@@ -35,7 +35,7 @@ MIN_RUNS = 3  # a row of fewer independent runs is marked: its variance between 
 CAUTION = 1.0
 """Standard errors that are added to the spread of log variances before it is taken for how much rows differ. With 0 a
 board of 8 rows of unequal variances had up to 7 % false claims, with 1 up to 5 %: `bench.boards.simulations`."""
-NODES, POWER_NODES = np.linspace(0, 1, 129), np.linspace(0, 1, 33)
+NODES, POWER_NODES = np.linspace(0, 1, 129), np.linspace(0, 1, 97)
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,11 @@ def fit_prior(variance: ArrayLike, degrees_of_freedom: ArrayLike, num_independen
     None where fewer than two variances are known.
     """
     variance = np.asarray(variance, dtype=np.float64)
-    known: Floats = np.broadcast_to(np.asarray(degrees_of_freedom, dtype=np.float64), variance.shape)
+    known = np.zeros(variance.shape) + np.asarray(degrees_of_freedom, dtype=np.float64)
     if variance.shape[-1] < 2 or num_independent < 2:
         return None
-    variance = np.maximum(variance, 1e-5 * np.median(variance, axis=-1, keepdims=True))  # as limma: log 0 is too far
-    logs = np.log(variance) - digamma(known / 2) + np.log(known / 2)
+    least = 1e-5 * np.median(variance, axis=-1, keepdims=True)  # as limma has it: the log of 0 is too far
+    logs = np.log(np.maximum(variance, least)) - digamma(known / 2) + np.log(known / 2)
     center, expected = logs.mean(axis=-1), polygamma(1, known / 2).mean(axis=-1)
     fourth = polygamma(3, known / 2).mean(axis=-1)
     error = np.sqrt(fourth / num_independent + 2 * expected**2 / (num_independent - 1))
