@@ -2,8 +2,9 @@
 
 The published code calls it naive (helme/ecg_ptbxl_benchmarking, scp_experiment.py) and predicts the mean of the
 training labels. Here the same numbers are learned: on a constant feature the logistic loss has its minimum at the log
-odds of the training prevalence. A method that keeps the last epoch gets there: by `scratch` it is within 0.0005 on
-superdiag. One that keeps the best epoch by AUROC stops at the first, as all are at 0.5.
+odds of the training prevalence. Train it with `--method scratch`, which keeps the last epoch: each probability is then
+within 0.0005 of the training prevalence on superdiag. A method that keeps the epoch of the best AUROC keeps the first,
+as the AUROC is 0.5 in every epoch, and its probabilities are not the prevalence.
 """
 
 import torch

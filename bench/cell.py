@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bench.data.tasks import find_task
 from bench.errors import BenchError
@@ -44,6 +45,16 @@ class Cell:
         object.__setattr__(self, "task", find_task(self.task).name)
         object.__setattr__(self, "arch", normalize("backbone", self.arch))
         object.__setattr__(self, "method", normalize("method", self.method))
+
+    @property
+    def streams(self) -> Literal["seed", "draw and seed"]:
+        """What the random streams depend on. Those of draw 0 are as they were when no draw entered any."""
+        return "draw and seed" if self.draw else "seed"
+
+    @property
+    def entropy(self) -> int | tuple[int, int]:
+        """What distinguishes the random streams of this cell from those of another draw or seed."""
+        return (self.draw, self.seed) if self.draw else self.seed
 
     def command(self) -> str:
         """Return the command line that runs this cell, without `--data`."""

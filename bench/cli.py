@@ -377,7 +377,8 @@ def compare(
 
     damaged: list[str] = []
     chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
-    found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
+    plan = plan_in(boards)(chosen.dataset, chosen.task)
+    found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
     if as_json:
         print(json.dumps(found.as_data(), indent=1))
     else:
@@ -396,7 +397,10 @@ def score(
         typer.Option(help="What the scores are. [default: unknown: no calibration]"),
     ] = None,
     compat: Annotated[
-        Literal["strodthoff2020"] | None, typer.Option(help="Also as old tables gave it: record-level draws.")
+        Literal["strodthoff2020", "all-records"] | None,
+        typer.Option(
+            help="Also by another protocol, not ranked: record-level draws, or all records of fold 10, unlabelled too."
+        ),
     ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the training records it was trained on.")] = 1.0,
     draw: Annotated[int, typer.Option(min=0)] = 0,
@@ -417,7 +421,7 @@ def score(
         data,
         runs,
         scale=scale,
-        compat=compat is not None,
+        compat=compat,
         fraction=fraction,
         draw=draw,
         seed=seed,

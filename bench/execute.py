@@ -32,7 +32,7 @@ from bench.results.identity import changes, code_of, other_code
 from bench.results.result import Result
 from bench.results.run_folder import RunFolder
 from bench.training.batch_norm import share_batch_norm
-from bench.training.batches import SignalSource, Source, random_stream
+from bench.training.batches import Seed, SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, accelerator_kind, join, unused_accelerator
 from bench.training.features import compute_features, predict
@@ -86,12 +86,12 @@ def execute(cell: Cell, options: Options) -> Result:
         cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
         method = make_method(cell.method)
         phases = method.phases()
-        backbone = build_backbone(cell.arch, cell.seed)
+        backbone = build_backbone(cell.arch, cell.entropy)
         alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
         anew = options.overwrite or options.rerun_stale
         if wants_published(backbone, cell.init) and (anew or not any(alike)):
             require_files(records, backbone.signal_spec, cell.source_rate)  # or they are fetched for nothing
-        model, init = build_model(backbone, len(table.labels), cell.init, cell.seed)
+        model, init = build_model(backbone, len(table.labels), cell.init, cell.entropy)
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)
         require_printable({**plan, "stage": options.stage, "incompatible": None})
@@ -126,7 +126,7 @@ def execute(cell: Cell, options: Options) -> Result:
                 method,
                 SignalSource.of(signals, parts.train, dtype(precision), world.device),
                 SignalSource.of(signals, parts.val, dtype(precision), world.device),
-                seed=cell.seed,
+                seed=cell.entropy,
                 world=world,
                 precision=precision,
                 watcher=watcher,
@@ -170,13 +170,13 @@ def make_backbone(reference: Reference) -> Backbone:
     return backbone
 
 
-def build_backbone(arch: Reference, seed: int) -> Backbone:
+def build_backbone(arch: Reference, seed: Seed) -> Backbone:
     """The backbone with random weights."""
     torch.manual_seed(int(random_stream(seed, "backbone").integers(2**62)))
     return make_backbone(arch)
 
 
-def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: int) -> tuple[Classifier, Init]:
+def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: Seed) -> tuple[Classifier, Init]:
     """The backbone with its first weights, and a new head; the head's do not depend on the backbone's."""
     start = initialize(backbone, init)
     torch.manual_seed(int(random_stream(seed, "head").integers(2**62)))

@@ -104,6 +104,7 @@ def sections(
             "draw": parts.draw,
             "manifest": cell.manifest.name if cell.manifest and not parts.whole else None,
             "seed": cell.seed,
+            "streams": cell.streams,
             "source_rate": source_rate if source_rate != spec.rate else None,
             "precision": precision,
             "command": cell.command(),

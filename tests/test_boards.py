@@ -369,7 +369,7 @@ def test_over_all_labels_a_row_has_the_interval_of_its_runs(write: Write, tmp_pa
         write(f"s{seed}", 1.0, seed, seed=seed)
     (board,) = made(tmp_path)
     (row,) = board.rows
-    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [[one.y_score] for one in row.scored.values()])
+    expected = summarize_all_labels(TRUTH.patient_id, TRUTH.y_true, [one.y_score for one in row.scored.values()])
 
     assert row.summaries["all"]["auroc"] == expected
     assert np.isnan(interval_of(row.summaries["all"]["average_precision"]).low)
@@ -494,7 +494,7 @@ def test_every_column_is_defined_above_the_first_table(write: Write, tmp_path: P
 
     assert text.index("How to read") < text.index("| rank |")
     assert {"group", "backbone", "method", "recipe", "Δ baseline", "p, Holm", "runs"} <= {*head}
-    assert [name for name in head if f"**{name}**" not in legend] == []
+    assert [name for name in head if f"**{name.removesuffix(', frequent labels')}**" not in legend] == []
 
 
 def test_what_all_rows_share_is_said_once_and_arguments_stand_in_the_command(write: Write, tmp_path: Path) -> None:
@@ -529,7 +529,49 @@ def test_a_section_says_what_was_trained_on(write: Write, tmp_path: Path) -> Non
     assert several in text
 
 
-def test_rows_are_equal_or_better_by_their_numbers(write: Write, tmp_path: Path) -> None:
+SPLIT = {"sha256": "s", "train_records": 1742, "train_patients": 1700, "labels_without_training_positive": []}
+
+
+def test_claims_name_their_role_and_condition(write: Write, tmp_path: Path) -> None:
+    """Of three runs each, on one draw and from one checkpoint; random weights are drawn anew by each seed."""
+    own = {"name": "own:12345678", "sha256": "1234567890abcdef"}
+    for method, quality in (("lpft-sd", 3.0), ("lpft", 2.9999), ("lp", 3.0001), ("ft", 0.3)):
+        for seed in range(3):
+            write(f"{method}{seed}", quality, seed, method=method, seed=seed, fraction=0.1, init=own, split=SPLIT)
+    for method, quality in (("lpft-sd", 2.0), ("ft", 0.1)):
+        for seed in range(3):
+            write(f"r{method}{seed}", quality, seed, method=method, seed=seed, fraction=0.1, split=SPLIT)
+    plan = BoardPlan("ft", ("lpft",), 0.005, "lpft-sd minus ft")
+    text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
+    primary, family, exploratory, equal = (
+        next(line for line in text.splitlines() if line.startswith(f"- {start}"))
+        for start in ("Primary contrast", "Declared family", "Exploratory", "Practically equal")
+    )
+
+    on = "On this subset of 1,742 records"
+    assert re.search(
+        rf"{on} from these weights: \d \(lpft-sd\) − \d \(ft\) \+[^;]*p < 0.001\. {on}: \d \(lpft-sd\)", primary
+    )
+    assert f"1 of 1 significant. {on} from these weights: " in family
+    assert "Holm over all of them" in exploratory and "support no claim" in exploratory
+    assert f"within ±0.005). {on} from these weights: " in equal
+    assert "| < 0.001 (primary) |" in text and "| < 0.001 (family) |" in text and "(exploratory) |" in text
+    assert "doubted" not in text  # what is claimed is far larger than the margin
+
+
+def test_three_draws_are_no_single_subset(write: Write, tmp_path: Path) -> None:
+    for method, quality in (("lpft-sd", 3.0), ("ft", 0.3)):
+        for draw in range(3):
+            split = SPLIT | {"sha256": str(draw)}
+            write(f"{method}{draw}", quality, draw, method=method, seed=draw, draw=draw, fraction=0.1, split=split)
+    plan = BoardPlan("ft", None, 0.005, "lpft-sd minus ft")
+    text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
+
+    assert "tested at 5 %. 1 (lpft-sd) − 2 (ft) +" in text
+    assert "subset of" not in text and "from these weights" not in text
+
+
+def test_rows_of_few_runs_are_in_no_group_and_equal_to_none(write: Write, tmp_path: Path) -> None:
     write("good", 3.0, method="lpft")
     write("twin", 3.0001, method="lp")
     write("bad", 0.3, method="ft")
@@ -537,17 +579,39 @@ def test_rows_are_equal_or_better_by_their_numbers(write: Write, tmp_path: Path)
     (board,) = make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan)
     text = page([board])
 
-    assert "- Better than the baseline: 1 (" in text
-    assert "within ±0.005): 1 = 2." in text
+    assert "- Fewer than three runs: rows 1, 2, 3." in text
+    assert "Practically equal, by rank (the whole interval of the difference within ±0.005). No pair." in text
+    assert [line.split(" | ")[1] for line in text.splitlines() if re.match(r"\| \d( \(.*\))? \| –", line)] == ["–"] * 3
+    assert "< 0.001* |" in text and "Declared family" not in text
 
 
-def test_the_index_says_what_the_best_row_was_trained_on(write: Write, tmp_path: Path) -> None:
-    write("few", 2.0, fraction=0.1, method="ft(lr=0.1)")
+def test_a_margin_of_the_size_of_a_claim_is_doubted(write: Write, tmp_path: Path) -> None:
+    for method, quality in (("lpft-sd", 2.0), ("lp", 2.0001), ("ft", 1.9)):
+        for seed in range(3):
+            write(f"{method}{seed}", quality, seed, method=method, seed=seed)
+    plan = BoardPlan("ft", ("lp",), 0.02, "lpft-sd minus ft")
+    text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
+
+    (found,) = re.findall(r"“Practically equal” is to be doubted here: its margin, 0.02, .* claims, (0\.\d+)\.", text)
+    assert 0 < float(found) < 0.04
+
+
+def test_the_index_says_labels_and_rows_of_each_share(write: Write, tmp_path: Path) -> None:
+    """A line a share of the records; all rows of the first group, and neither letters nor a best row of few runs."""
+    for method, quality in (("lpft", 3.0), ("lp", 3.0001), ("ft", 0.3)):
+        for seed in range(3):
+            write(f"{method}{seed}", quality, seed, method=method, seed=seed, fraction=0.1)
     write("all", 1.0)
     write_pages(made(tmp_path), tmp_path / "pages")
-    (line,) = [line for line in (tmp_path / "pages" / "README.md").read_text().splitlines() if "superdiag.md" in line]
+    text = (tmp_path / "pages" / "README.md").read_text()
+    whole, tenth = [cells_of(line) for line in text.splitlines() if "superdiag.md" in line]
 
-    assert cells_of(line)[2:5] == ["ft(…) on net (random)", "10 % of the training records", "2"]
+    assert whole[2:5] == ["All training records", "ft on net (random)\\*", "1"]
+    assert tenth[2:5] == ["10 % of the training records", "lp on net (random), lpft on net (random)", "3"]
+    assert "| macro AUROC, frequent labels | macro AUROC, all labels† |" in text
+    boards = made(tmp_path)
+    scores = sorted(row.score for row in boards[1].rows)[1:]
+    assert tenth[5] in (f"{scores[0]:.4f} to {scores[1]:.4f}", f"{scores[0]:.4f}")
 
 
 def test_the_picture_over_fractions_has_a_section_of_its_own(write: Write, tmp_path: Path) -> None:

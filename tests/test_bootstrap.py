@@ -11,9 +11,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.errors import BenchError
 from bench.evaluation import bootstrap, metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, by_draw, draw, independent, resample, summarize
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, draw, resample, summarize
 from bench.evaluation.compare import difference
 from bench.evaluation.metrics import Bools, Floats, Ints
+from bench.evaluation.runs import Design
 
 Fold = tuple[Ints, Bools, Floats]
 ENDLESS = (-np.inf, np.inf)
@@ -252,10 +253,11 @@ def test_runs_add_their_variance() -> None:
     assert summary.run_sd == pytest.approx(0.02)  # sqrt((0.02**2 + 0 + 0.02**2) / (3 - 1))
     assert summary.patient_sd == pytest.approx(draws.std(ddof=1))
     assert summary.standard_error == pytest.approx(np.hypot(summary.patient_sd, 0.02 / np.sqrt(3)))
-    ratio = (summary.patient_sd / (0.02 / np.sqrt(3))) ** 2
-    assert summary.degrees_of_freedom == pytest.approx(2 * (1 + ratio) ** 2)
-    half_width = scipy.stats.t.ppf(0.975, summary.degrees_of_freedom) * summary.standard_error
-    assert summary.interval.high - summary.interval.low == pytest.approx(2 * half_width, rel=0.03)
+    assert summary.degrees_of_freedom == 2
+    random = np.random.default_rng(1)  # a normal error and one of Student's t, drawn
+    errors = summary.patient_sd * random.normal(size=10**6) + summary.run_error * random.standard_t(2, size=10**6)
+    width = np.quantile(errors, 0.975) - np.quantile(errors, 0.025)
+    assert summary.interval.high - summary.interval.low == pytest.approx(width, rel=0.03)
     assert not summary.few_runs
 
 
@@ -294,19 +296,12 @@ def test_seeds_of_a_draw_are_no_draws() -> None:
         for place in places:
             value = of_draw[place[0]] + of_fold + random.normal(0, 0.005)
             runs[place] = Estimate(np.array(value), value + fold)
-        for unit, found in (("draws", independent(runs)), ("runs", list(runs.values()))):
-            interval = summarize(found, bounds=ENDLESS).interval
+        for unit, design in (("draws", Design.of(places, ["draw and seed"] * 9)), ("runs", Design.independent(9))):
+            interval = summarize(list(runs.values()), bounds=ENDLESS, design=design).interval
             covered[unit] += interval.low <= 0 <= interval.high
 
     assert 0.92 < covered["draws"] / 1000 < 0.98
     assert covered["runs"] / 1000 < 0.8
-
-
-def test_runs_of_one_draw_are_independent_given_it() -> None:
-    runs = {(2, seed): Estimate(np.array(seed), np.zeros(3) + seed) for seed in (5, 7)}
-
-    assert [run.value for run in independent(runs)] == [5, 7]
-    assert by_draw({(1, 0): "a", (0, 0): "b", (1, 4): "c"}) == [["b"], ["a", "c"]]
 
 
 def test_a_label_without_a_metric_has_no_interval() -> None:

@@ -117,7 +117,7 @@ def identity(asked: Cell) -> str:
     table = label_table(records, find_task(asked.task))
     parts = split(table, asked.fraction, asked.draw)
     model, init = bench.execute.build_model(
-        bench.execute.build_backbone(asked.arch, asked.seed), len(table.labels), asked.init, asked.seed
+        bench.execute.build_backbone(asked.arch, asked.entropy), len(table.labels), asked.init, asked.entropy
     )
     precision = resolve_precision(asked.precision, torch.device("cpu"))
     phases = bench.execute.make_method(asked.method).phases()

@@ -27,7 +27,7 @@ def noisy(y_true: Bools, noise: float, random: np.random.Generator) -> Floats:
 
 
 def summary(value: float, low: float, high: float, patient_sd: float = 0.01) -> Summary:
-    return Summary(Interval(value, low, high), patient_sd, np.nan, 1, patient_sd, np.inf)
+    return Summary(Interval(value, low, high), patient_sd, np.nan, 1, 0.0, np.inf)
 
 
 def test_permutation_p_is_that_of_swapping_ranks() -> None:

@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.boards.comparisons import ALPHA, ScoredRow, ScoredRun, compare_pairs, compared, stand
+from bench.boards.comparisons import (
+    ALPHA,
+    Comparison,
+    ScoredRow,
+    ScoredRun,
+    adjust,
+    compare_pairs,
+    compared,
+    stand,
+)
 from bench.boards.declared import BoardPlan, names_row
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Resampled, draw, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, draw, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
 from bench.evaluation.placements import difference_p, placements
 
@@ -46,7 +55,7 @@ def test_standing_tells_apart_what_differs_and_no_more() -> None:
     assert found.ranks["bad"] == (4, 4)
     assert found.ranks["good"][0] == 2
     assert len(found.pairs) == 6
-    assert {one.family_size for one in found.pairs} == {6}
+    assert {(one.role, one.family_size) for one in found.pairs} == {("family", 3), ("exploratory", 3)}
     assert [(one.first, one.second) for one in found.pairs if one.practically_equal] == [("good", "twin")]
     assert set(found.baseline) == {"best", "twin", "bad"}
     assert {one.family_size for one in found.baseline.values()} == {3}
@@ -67,9 +76,9 @@ def test_a_claim_needs_a_p_of_five_percent_after_holm(p: float, significant: boo
 def test_a_board_of_many_rows_can_tell_them_apart() -> None:
     """34 rows are 561 pairs: of 10,000 permutations each, the smallest p after Holm would be 0.056."""
     rows = {
-        f"{name} {number}": {(0, 0): run}
+        f"{name} {number}": {(0, seed % 3): run for (_, seed), run in row(quality, range(number, number + 3)).items()}
         for name, quality in (("good", 1.5), ("bad", 0.1))
-        for (_, number), run in row(quality, range(17)).items()
+        for number in range(0, 51, 3)
     }
     found = stand(rows, BoardPlan(), TRUTH)
     assert found is not None
@@ -139,7 +148,11 @@ def test_the_family_is_the_declared_one() -> None:
     found = stand(ROWS, BoardPlan("good", ("best",), 0.02), TRUTH)
     assert found is not None
 
-    assert {name: one.family_size for name, one in found.baseline.items()} == {"best": 1}
+    assert {name: (one.role, one.family_size) for name, one in found.baseline.items()} == {
+        "best": ("family", 1),
+        "twin": ("exploratory", 5),
+        "bad": ("exploratory", 5),
+    }
     absent = stand(ROWS, BoardPlan("gone"), TRUTH)
     assert absent is not None
     assert absent.baseline == {}
@@ -174,7 +187,9 @@ NAMES = [
 def test_a_baseline_is_declared_without_hash_or_precision(
     baseline: str | None, family: tuple[str, ...] | None, expected: list[tuple[int, int]]
 ) -> None:
-    assert BoardPlan(baseline, family).contrasts(NAMES) == [(NAMES[one], NAMES[other]) for one, other in expected]
+    plan = BoardPlan(baseline, family)
+    assert list(plan.roles(NAMES)) == [(NAMES[one], NAMES[other]) for one, other in expected]
+    assert set(plan.roles(NAMES)) <= set(plan.contrasts(NAMES))
 
 
 def test_the_plain_method_is_the_baseline_where_it_stands_beside_a_tuned_one() -> None:
@@ -210,7 +225,7 @@ def test_a_baseline_that_may_be_either_is_said_and_nothing_tested() -> None:
         assert found is not None
         assert found.baseline == {}
         assert found.undecided == f"the declared baseline 'ft' may be any of {names[0]}, {names[1]}: say which"
-        assert len(set(found.letters.values())) > 1
+        assert [one.role for one in found.pairs] == ["exploratory"] * 3
 
 
 @pytest.mark.parametrize("quality", [1.0, 1.4])
@@ -233,6 +248,65 @@ def test_a_contrast_is_that_of_its_pair(quality: float) -> None:
     assert str(same.differences["auroc"].interval.value) == "0.0"  # not -0.0, which pages would show
 
 
+STUDY = ["ft on net (random)", "lpft-sd on net (random)", "lpft on net (random)", "lp on net (random)"]
+DECLARED = BoardPlan("ft", ("lpft-sd minus lpft", "lp"), 0.005, "lpft-sd minus ft")
+
+
+def pair(first: str, second: str, p: float, num_runs: int = 3) -> Comparison:
+    """A comparison of this p."""
+    summary = Summary(Interval(0.01, 0.0, 0.02), 0.01, 0.01, num_runs, 0.01, 10.0)
+    return Comparison(first, second, num_runs, {"auroc": summary}, p, p / 2, False)
+
+
+def test_a_pair_has_the_p_of_its_role() -> None:
+    """The primary p stays; the family is corrected and no smaller than it; exploratory pairs have their own Holm."""
+    ft, lpft_sd, lpft, lp = STUDY
+    pairs = [pair(lpft_sd, ft, 0.03), pair(lpft, lpft_sd, 0.001), pair(lp, ft, 0.02), pair(lp, lpft, 0.01)]
+    pairs += [pair(lpft, ft, 0.004), pair("other (external)", ft, 1e-6, num_runs=2)]
+
+    primary, turned, second, *exploratory, few = adjust(pairs, DECLARED.roles(STUDY))
+
+    assert (primary.role, primary.p_adjusted, primary.family_size) == ("primary", 0.03, 1)
+    assert (turned.role, turned.p_adjusted, turned.family_size) == ("family", 0.03, 2)  # Holm 0.002, the gate 0.03
+    assert (second.role, second.p_adjusted) == ("family", 0.03)
+    assert [(one.role, one.p_adjusted, one.family_size) for one in exploratory] == [
+        ("exploratory", 0.01, 2),
+        ("exploratory", 0.008, 2),
+    ]
+    assert few.p_adjusted == 1e-6 and few.significant and not few.claimed
+    (closed, *_) = adjust([pair(lpft, lpft_sd, 0.001), pair(lpft_sd, ft, 0.2)], DECLARED.roles(STUDY))
+    assert closed.p_adjusted == 0.2 and not closed.claimed
+    (absent, *_) = adjust([pair(lpft, lpft_sd, 0.001), pair(lpft_sd, ft, 0.2, num_runs=1)], DECLARED.roles(STUDY))
+    assert absent.p_adjusted == 0.001  # a primary contrast that could not be tested closes no gate
+
+
+def test_new_rows_change_no_declared_p() -> None:
+    """Another backbone, another init, or one more setting of a method that stands there at its defaults."""
+    more = [
+        "ft on other (random)",
+        "lpft-sd on other (random)",
+        "lpft-sd(drop_path_rate=0.5) on net (random)",
+        "theirs",
+    ]
+    before, after = DECLARED.roles(STUDY), DECLARED.roles([*STUDY, *more])
+
+    assert {pair: role for pair, role in after.items() if role.study == before[STUDY[1], STUDY[0]].study} == before
+    assert set(after) - set(before) == {(more[1], more[0])}
+
+
+def test_the_same_p_stands_on_the_board_and_in_a_comparison_of_two() -> None:
+    plan = BoardPlan("good", None, 0.02)
+    board = stand(ROWS, plan, TRUTH)
+    assert board is not None
+    for first, second in (("twin", "bad"), ("bad", "best"), ("best", "good")):
+        others = {name: one for name, one in ROWS.items() if name not in (first, second)}
+        (alone,) = compared({first: ROWS[first], second: ROWS[second]}, plan, TRUTH, (), others).pairs
+        (beside,) = (one for one in board.pairs if {one.first, one.second} == {first, second})
+
+        assert (alone.p_adjusted, alone.role) == (beside.p_adjusted, beside.role)
+        assert set(alone.labels) == {"A", "B"}
+
+
 def test_what_was_declared_and_is_missing_is_named() -> None:
     assert BoardPlan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
     assert BoardPlan("ft").absent(NAMES) == []
@@ -248,7 +322,7 @@ def test_rows_without_a_common_run_are_not_told_apart() -> None:
     assert found is not None
 
     assert found.pairs == ()
-    assert found.letters == {"one": "a", "other": "a"}
+    assert found.letters == {"one": "", "other": ""}
     with pytest.raises(BenchError, match="no run of the same draw and seed"):
         compared({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, BoardPlan(), TRUTH)
 
@@ -292,14 +366,20 @@ def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
 def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "form.toml"
     assert BoardPlan.load(path) == BoardPlan(None, None, 0.005)
-    path.write_text('baseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n')
-    assert BoardPlan.load(path) == BoardPlan("ft on net (random)", ("lp on net (random)",), 0.01)
+    path.write_text(
+        'primary = "lpft minus ft"\nbaseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n'
+    )
+    assert BoardPlan.load(path) == BoardPlan("ft on net (random)", ("lp on net (random)",), 0.01, "lpft minus ft")
     for text, message in (
         ("baseline = ", "is not TOML"),
-        ("base = 1", "unknown keys base; expected baseline, family, margin"),
+        ("base = 1", "unknown keys base; expected primary, family, baseline, margin"),
+        ('primary = "lpft-sd"', "primary must be a contrast in quotes, such as \"lpft-sd minus ft\", got 'lpft-sd'"),
+        ("primary = 1", "primary must be a contrast in quotes"),
+        ('family = ["lp"]', "family names 'lp' and there is no baseline to compare it with; add baseline = "),
+        ("margin = true", r"margin must be a number in \[0, 1\), got True"),
         ("margin = 2", r"margin must be a number in \[0, 1\)"),
         ("baseline = 3", "baseline must be a method or a row in quotes, got 3"),
-        ('family = "lp"', "family must be a list of methods or rows in quotes, got 'lp'"),
+        ('family = "lp"', "family must be a list of methods, rows or contrasts in quotes, got 'lp'"),
     ):
         path.write_text(text)
         with pytest.raises(BenchError, match=message):

@@ -40,7 +40,7 @@ def test_selection_stands_with_its_row() -> None:
     text = text_of(*found)
 
     assert [cells["selection"] for cells in table_of(text)] == ["best", "best, last", "last"]
-    assert "`best`, the epoch of the best fold-9 macro AUROC; `last`, the last epoch." in text
+    assert "`best`, the epoch of the best fold-9 macro AUROC over all labels; `last`, the last epoch." in text
     assert "lowest-loss" not in text
 
 

@@ -66,7 +66,7 @@ def score(tables: Path, tmp_path: Path) -> Score:
 def test_scores_agree_with_scikit_learn_whatever_their_order(
     score: Score, scores: pd.DataFrame, test_fold: LabelTable
 ) -> None:
-    result = score(scores, scale="probability", compat=True)
+    result = score(scores, scale="probability", compat="strodthoff2020")
     ordered = scores.set_index("ecg_id").loc[test_fold.ecg_id, list(test_fold.labels)].to_numpy()
     expected = roc_auc_score(test_fold.y_true, ordered, average="macro")
 
@@ -104,12 +104,13 @@ def test_fold_9_is_taken_along_where_it_is_whole(score: Score, tables: Path) -> 
 
 def test_what_does_not_fit_is_named(score: Score, scores: pd.DataFrame, test_fold: LabelTable) -> None:
     first, last = int(scores["ecg_id"].iloc[0]), int(scores["ecg_id"].iloc[-1])
+    renamed = scores.rename(columns={"MI": "MI_true"}).assign(**{"MI-p": 0.5, "SEMI": 0.5})
     broken = {
         f"missing record {first}": scores.iloc[1:],
         f"duplicate record {last}": pd.concat([scores, scores.iloc[-1:]]),
         "unknown record 999999": pd.concat([scores, scores.iloc[:1].assign(ecg_id=999999)]),
-        "missing label MI": scores.drop(columns="MI"),
-        "unknown label EXTRA": scores.assign(EXTRA=0.5),
+        "has no column for label MI. Name each column of scores as its label$": scores.drop(columns="MI"),
+        "it has MI_true, MI-p, SEMI\\. .* rename 'MI_true' or 'MI-p' to 'MI'": renamed,
         rf"row 1 \(ecg_id {first}\), column MI holds nan, expected a finite number; 1 such": scores.assign(
             MI=scores["MI"].where(scores["ecg_id"] != first)
         ),
@@ -240,6 +241,58 @@ def test_records_of_the_dataset_that_are_not_scored_are_left_out(
     assert unlabelled
     assert score(pd.concat([others, scores]), log=log.append).digest == score(scores).digest
     assert len(log) == 1 and log[0].startswith(f"{len(more)} records of ")
+
+
+def test_columns_that_are_no_labels_are_left_out_and_named(score: Score, scores: pd.DataFrame) -> None:
+    """As another project saves them: the split in words, and the truth beside each score."""
+    log: list[str] = []
+    truth = {f"{label}_true": 1 for label in ("MI", "NORM")}
+
+    assert score(scores.assign(split="test", **truth), log=log.append).digest == score(scores).digest
+    (line,) = log
+    assert line.startswith("3 columns of ") and line.endswith("are left out: split, MI_true, NORM_true")
+
+
+def test_records_without_a_label_can_be_scored_beside(
+    score: Score, scores: pd.DataFrame, test_fold: LabelTable, tables: Path, tmp_path: Path
+) -> None:
+    """Negatives of every label, as scikit-learn sees them; the board's own numbers and ranks stay as they are."""
+    records = load_records(tables)
+    chosen = records.strat_fold == 10
+    unlabelled = sorted({*records.ecg_id[chosen]} - {*test_fold.ecg_id})
+    random = np.random.default_rng(1).random((len(unlabelled), len(test_fold.labels)))
+    others = pd.DataFrame(random, columns=list(test_fold.labels)).assign(ecg_id=unlabelled)
+    frame, log = pd.concat([others, scores]), list[str]()
+
+    result = score(frame, compat="all-records", log=log.append)
+
+    ordered = frame.set_index("ecg_id").loc[[*test_fold.ecg_id, *unlabelled], list(test_fold.labels)]
+    y_true = np.vstack([test_fold.y_true, np.zeros((len(unlabelled), len(test_fold.labels)), dtype=bool)])
+    found = result.document["compat"]["all-records"]
+    assert found["macro"]["all"]["auroc"]["value"] == pytest.approx(roc_auc_score(y_true, ordered), abs=1e-12)
+    assert found["num_records"] == chosen.sum() == len(y_true) > len(test_fold)
+    assert result.document["metrics"] == score(scores, overwrite=True).document["metrics"]
+    number = f"{len(unlabelled)} of fold 10 without a label of superdiag"
+    assert f"left out: {number}; --compat all-records also scores all" in log[0]
+    score(frame, compat="all-records", overwrite=True)
+    (board,) = make_boards(find_results(tmp_path / "runs"), truth_of(tables))
+    assert f"- Row 1, on all {len(y_true):,} records of fold 10, those without a label as negatives: " in page([board])
+    with pytest.raises(DataError, match=f"lacks {len(unlabelled)} of the {len(y_true)} records of fold 10, the first "):
+        score(scores, compat="all-records", overwrite=True)
+
+
+def test_an_array_without_ids_is_refused_with_what_to_do(tables: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "scores.npy", np.zeros((7, 5)))
+    (tmp_path / "scores.pkl").write_bytes(b"\x80\x04\x95\xff")
+    for name, message in (
+        (
+            "scores.npy",
+            r"an array without ecg_id, of shape \(7, 5\): .* np.savez\('scores.npz', ecg_id=ids, labels=names",
+        ),
+        ("scores.pkl", "is not text: expected a CSV file, or an npz file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            score_external(tmp_path / name, "superdiag", "other", tables, tmp_path / "runs")
 
 
 def test_other_scores_of_one_name_and_seed_are_refused_or_replaced(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from baselines.fcn import FCNWang
@@ -262,6 +263,32 @@ def test_the_lowest_loss_is_not_the_best_auroc(selection: Any, best_epoch: int, 
     assert report.best_epoch == best_epoch
     assert min(report.val_loss) == report.val_loss[-1] < report.val_loss[0]
     assert report.val_macro_auroc == report.val_macro_auroc[:1] * 6
+
+
+def test_both_fold_9_macros_are_recorded_and_all_labels_select(tmp_path: Path) -> None:
+    """Label 0 has 3 positives in fold 9, the others 15 of each class."""
+    model, (train_source, val_source) = turning()
+    val_source.labels[:, 0] = (torch.arange(30) < 3).float()
+    val_source.labels[:, 1:] = (torch.arange(30)[:, None] % 2 == torch.arange(2)).float()
+    watch = Watch()
+
+    (report,) = run(model, Recipe([phase({"head": 0.05}, epochs=6)]), tmp_path, (train_source, val_source), watch)
+
+    with torch.no_grad():
+        logits = model.eval().head(model.backbone(val_source.features[:, 0]))
+    by_label = [roc_auc_score(val_source.labels[:, k], logits[:, k]) for k in range(3)]
+    kept = report.best_epoch - 1
+    assert report.val_macro_auroc[kept] == max(report.val_macro_auroc) == pytest.approx(sum(by_label) / 3, abs=1e-12)
+    assert report.val_macro_auroc_frequent[kept] == pytest.approx(sum(by_label[1:]) / 2, abs=1e-12)
+    assert report.val_macro_auroc_frequent == [epoch["val_macro_auroc_frequent"] for epoch in watch.epochs]
+
+
+def test_without_a_frequent_label_in_fold_9_no_frequent_macro_is_recorded(tmp_path: Path) -> None:
+    data = sources(num_val=12)
+
+    (report,) = run(model_of(small_net1d), Recipe([phase({"head": 0.05}, epochs=2)]), tmp_path, data)
+
+    assert report.val_macro_auroc_frequent == [None, None]
 
 
 def _new(folder: Path, name: str) -> Path:

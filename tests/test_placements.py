@@ -36,7 +36,7 @@ def test_placements_are_shares_of_pairs_won(fold: Fold) -> None:
 
 def test_one_frequent_label_has_delongs_variance(fold: Fold) -> None:
     y_true, y_score = fold[0][:, :1], fold[1][:, :1]
-    found = summarize_all_labels(np.arange(400), y_true, [[y_score]])
+    found = summarize_all_labels(np.arange(400), y_true, [y_score])
     placed, positive = placements(y_true, y_score)[:, 0], y_true[:, 0]
     delong = placed[positive].var(ddof=1) / positive.sum() + placed[~positive].var(ddof=1) / (~positive).sum()
 
@@ -48,11 +48,11 @@ def test_one_frequent_label_has_delongs_variance(fold: Fold) -> None:
 def test_patients_are_the_unit(fold: Fold) -> None:
     """Five copies of each record: nothing is learnt from them, unless each passes for a patient."""
     y_true, y_score = fold[0][:, :2], fold[1][:, :2]
-    once = summarize_all_labels(np.arange(400), y_true, [[y_score]]).patient_sd
+    once = summarize_all_labels(np.arange(400), y_true, [y_score]).patient_sd
     five = [np.repeat(one, 5, axis=0) for one in (y_true, y_score)]
 
-    assert summarize_all_labels(np.repeat(np.arange(400), 5), five[0], [[five[1]]]).patient_sd == pytest.approx(once)
-    assert summarize_all_labels(np.arange(2000), five[0], [[five[1]]]).patient_sd == pytest.approx(
+    assert summarize_all_labels(np.repeat(np.arange(400), 5), five[0], [five[1]]).patient_sd == pytest.approx(once)
+    assert summarize_all_labels(np.arange(2000), five[0], [five[1]]).patient_sd == pytest.approx(
         once / np.sqrt(5), rel=0.01
     )
 
@@ -62,13 +62,13 @@ def test_over_frequent_labels_it_is_what_draws_say(fold: Fold) -> None:
     patients = np.random.default_rng(1).integers(250, size=400)
     drawn = summarize([resample(y_true, y_score, draw(patients, y_true)).auroc.macro(np.ones(2, dtype=bool))])
 
-    assert summarize_all_labels(patients, y_true, [[y_score]]).patient_sd == pytest.approx(drawn.patient_sd, rel=0.08)
+    assert summarize_all_labels(patients, y_true, [y_score]).patient_sd == pytest.approx(drawn.patient_sd, rel=0.08)
 
 
 def test_what_rare_positives_do_not_tell_is_borrowed(fold: Fold) -> None:
     """By hand: the frequent labels' positives vary by this share of m (1 - m); so do the rare ones', at their mean."""
     y_true, y_score = fold[0][:, :4], fold[1][:, :4]
-    found = summarize_all_labels(np.arange(400), y_true, [[y_score]])
+    found = summarize_all_labels(np.arange(400), y_true, [y_score])
     placed, auroc = placements(y_true, y_score), metrics.auroc(y_true, y_score)
 
     of_positives = sum(placed[y_true[:, c], c].var(ddof=1) for c in (0, 1))
@@ -86,7 +86,7 @@ def test_what_rare_positives_do_not_tell_is_borrowed(fold: Fold) -> None:
 def test_a_rare_label_without_a_fault_is_not_certain(fold: Fold) -> None:
     y_true, y_score = fold[0][:, :3], fold[1][:, :3].copy()
     y_score[7, 2] = 99
-    with_rare, without = (summarize_all_labels(np.arange(400), y_true[:, :n], [[y_score[:, :n]]]) for n in (3, 2))
+    with_rare, without = (summarize_all_labels(np.arange(400), y_true[:, :n], [y_score[:, :n]]) for n in (3, 2))
 
     assert with_rare.patient_sd > 1.3 * without.patient_sd
     assert with_rare.interval.high <= 1
@@ -94,15 +94,15 @@ def test_a_rare_label_without_a_fault_is_not_certain(fold: Fold) -> None:
 
 def test_a_label_without_a_positive_has_no_part(fold: Fold) -> None:
     y_true, y_score = fold
-    found = summarize_all_labels(np.arange(400), y_true, [[y_score]])
+    found = summarize_all_labels(np.arange(400), y_true, [y_score])
 
-    assert found == summarize_all_labels(np.arange(400), y_true[:, :4], [[y_score[:, :4]]])
+    assert found == summarize_all_labels(np.arange(400), y_true[:, :4], [y_score[:, :4]])
     assert found.interval.value == pytest.approx(metrics.auroc(y_true, y_score)[:4].mean())
 
 
 def test_constant_scores_are_half_and_sure_of_it() -> None:
     y_true = np.arange(100)[:, None] < [30, 1]
-    found = summarize_all_labels(np.arange(100), y_true, [[np.zeros(y_true.shape)]])
+    found = summarize_all_labels(np.arange(100), y_true, [np.zeros(y_true.shape)])
 
     assert (found.interval.value, found.patient_sd) == (0.5, 0)
 
@@ -110,20 +110,18 @@ def test_constant_scores_are_half_and_sure_of_it() -> None:
 def test_runs_are_averaged_and_their_variance_added(fold: Fold) -> None:
     y_true, y_score = fold[0][:, :4], fold[1][:, :4]
     runs = [y_score + np.random.default_rng(seed).normal(size=y_score.shape) for seed in range(3)]
-    found = summarize_all_labels(np.arange(400), y_true, [[run] for run in runs])
+    found = summarize_all_labels(np.arange(400), y_true, runs)
     values = [metrics.auroc(y_true, run).mean() for run in runs]
 
     assert found.num_runs == 3
     assert found.interval.value == pytest.approx(np.mean(values))
     assert found.run_sd == pytest.approx(np.std(values, ddof=1))
     assert found.standard_error == pytest.approx(np.hypot(found.patient_sd, found.run_sd / np.sqrt(3)))
-    assert found.patient_sd == pytest.approx(
-        summarize_all_labels(np.arange(400), y_true, [[run] for run in runs * 2]).patient_sd
-    )
+    assert found.patient_sd == pytest.approx(summarize_all_labels(np.arange(400), y_true, runs * 2).patient_sd)
 
 
 def test_without_a_frequent_label_there_is_nothing_to_borrow(fold: Fold) -> None:
-    found = summarize_all_labels(np.arange(400), fold[0][:, 2:], [[fold[1][:, 2:]]])
+    found = summarize_all_labels(np.arange(400), fold[0][:, 2:], [fold[1][:, 2:]])
 
     assert found.interval.value > 0
     assert np.isnan([found.interval.low, found.interval.high]).all()

@@ -83,7 +83,7 @@ def test_labels_that_are_too_rare_have_no_interval_of_their_own(fold: Fold) -> N
     assert set(found["labels"]["RARE"]["auroc"]) == set(found["labels"]["RARE"]["average_precision"]) == {"value"}
     assert set(found["macro"]["frequent"]["average_precision"]) == {"value", "low", "high"}
     assert set(found["macro"]["all"]["average_precision"]) == {"value"}
-    of_all = asdict(summarize_all_labels(patients, y_true, [[y_score]]).interval)
+    of_all = asdict(summarize_all_labels(patients, y_true, [y_score]).interval)
     assert found["macro"]["all"]["auroc"] == of_all
     common = score_fold(y_true[:, :2], y_score[:, :2], LABELS[:2], patients, num_draws=20)
     assert common["macro"]["all"] == common["macro"]["frequent"]  # where no label is rare, both are the same

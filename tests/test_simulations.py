@@ -132,7 +132,7 @@ def test_five_records_a_patient_are_one_witness() -> None:
         of_patient = dataclasses.replace(truth, patient_id=np.arange(430), y_true=carriers)
         y_score = np.repeat(scores(of_patient, auroc, noise(of_patient, random)), 5, axis=0)
         for unit, names in (("patients", patients), ("records", np.arange(2150))):
-            found = simulations.summarize_all_labels(names, truth.y_true, [[y_score]]).interval
+            found = simulations.summarize_all_labels(names, truth.y_true, [y_score]).interval
             covered[unit].append(bool(found.low <= auroc.mean() <= found.high))
 
     low, high = bounds(0.95, 200)

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.declared import BoardPlan
+from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan, Pair, Role
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
-from bench.evaluation.bootstrap import Estimate, Resampled, Summary, by_draw, independent, summarize
+from bench.evaluation.bootstrap import Estimate, Resampled, Summary
 from bench.evaluation.placements import difference_p, placements
+from bench.evaluation.runs import MIN_RUNS, Design, Place, Priors, Streams, borrow, moderate, shared_noise
 
-ALPHA = 0.05
+ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
 
 
@@ -29,6 +30,8 @@ class ScoredRun:
     y_score: NDArray[np.floating[Any]]
     """[record, label]"""
     resampled: Resampled
+    streams: Streams = "seed"
+    """What its random streams depend on."""
 
     def macro(self, metric: str, labels: metrics.Bools) -> Estimate:
         """One metric averaged over the chosen labels."""
@@ -36,13 +39,20 @@ class ScoredRun:
         return found.macro(labels)
 
 
-ScoredRow = Mapping[tuple[int, int], ScoredRun]
+ScoredRow = Mapping[Place, ScoredRun]
 """The runs of a row by (draw, seed): what pairs them with another row's."""
 
 
 def estimates(row: ScoredRow, metric: str, labels: metrics.Bools) -> list[Estimate]:
-    """One metric of a row, averaged over the chosen labels, of each of its independent runs."""
-    return independent({place: run.macro(metric, labels) for place, run in row.items()})
+    """One metric of a row, averaged over the chosen labels, of each of its runs."""
+    return [run.macro(metric, labels) for run in row.values()]
+
+
+def design_of(*rows: ScoredRow) -> Design:
+    """The design of a row, or of the paired runs of two: crossed where it is in either."""
+    alone = [{place for place, run in row.items() if run.streams == "seed"} for row in rows]
+    places = list(rows[0])
+    return Design.of(places, ["seed" if any(place in one for one in alone) else "draw and seed" for place in places])
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,15 @@ class Comparison:
     """Of macro AUROC, by DeLong's standard error on whole patients, and runs: `placements.difference_p`."""
     practically_equal: bool
     p_adjusted: float = math.nan
-    """The larger p, after Holm over the family."""
+    """The larger p, adjusted as `adjust` says."""
     family_size: int = 0
+    """The number of p-values that this one was adjusted with."""
+    role: str = EXPLORATORY
+    """PRIMARY, FAMILY or EXPLORATORY."""
     labels: Mapping[str, Summary] = field(default_factory=dict)
     """Label -> difference of AUROC; only where asked for."""
+    places: tuple[tuple[int, int], ...] = ()
+    """(draw, seed) of the paired runs."""
 
     def __neg__(self) -> Comparison:
         """Second row minus first."""
@@ -87,9 +102,14 @@ class Comparison:
         return self.differences["auroc"].few_runs
 
     @property
+    def claimed(self) -> bool:
+        """Whether it may be said that the methods differ: significant, over three pairs of runs or more."""
+        return self.significant and not self.few_pairs
+
+    @property
     def resolvable(self) -> float:
-        """The true difference of macro AUROC that would be found in 80 % of cases, before Holm."""
-        return compare.resolvable_difference(self.differences["auroc"])
+        """The true difference of macro AUROC that is found in 80 % of cases, by the first step of Holm's rule."""
+        return compare.resolvable_difference(self.differences["auroc"], max(self.family_size, 1))
 
 
 @dataclass(frozen=True)
@@ -99,11 +119,11 @@ class Standing:
     ranks: Mapping[str, tuple[int, int]]
     """Row -> the ranks it takes in the middle 95 % of draws."""
     letters: Mapping[str, str]
-    """Row -> its groups: rows that share a letter are not told apart."""
+    """Row -> its groups: rows that share a letter do not differ significantly; empty for a row of few runs."""
     pairs: tuple[Comparison, ...]
-    """Every pair, adjusted over all of them."""
+    """Every pair, each with the p-value of its role: see `adjust`."""
     baseline: Mapping[str, Comparison]
-    """Row -> its difference from the declared baseline, adjusted over the declared family."""
+    """Row -> its difference from the declared baseline, which is one of `pairs`."""
     undecided: str = ""
     """Why no row was tested against the declared baseline, where it may be several rows."""
 
@@ -121,40 +141,76 @@ def stand(
         return None
     names = list(rows)
     pairs = [pair for pair in itertools.combinations(names, 2) if _shared(rows[pair[0]], rows[pair[1]])]
-    every = compare_pairs(rows, pairs, plan.margin, truth)
+    every = adjust(compare_pairs(rows, pairs, plan.margin, truth), plan.roles(names, tuned))
     return Standing(
         _rank_intervals(rows, truth),
-        _letters(names, every),
+        _letters(rows, every, truth),
         tuple(every),
         *_against_baseline(names, plan, every, tuned),
     )
 
 
-def _letters(names: Sequence[str], pairs: Sequence[Comparison]) -> dict[str, str]:
-    """Row -> group letters; `names` from best to worst. A pair that was not tested is not told apart."""
+def adjust(pairs: Sequence[Comparison], roles: Mapping[Pair, Role]) -> list[Comparison]:
+    """Give each pair the one adjusted p-value that boards, ledger and `bench compare` show.
+
+    Primary contrasts: Holm over those of their study, mostly a single one, so their p stays as it is. The declared
+    family: Holm over the study's, and at least the largest p of the study's primary contrasts (serial gatekeeping,
+    Dmitrienko and Tamhane 2007): together these claim anything false in at most 5 % of studies. All other pairs are
+    exploratory: Holm over all of them on the board. A pair of few runs is about these trained models and no method: its
+    p is not adjusted and counts for no other.
+    """
+    turned = {pair[::-1]: role for pair, role in roles.items()}
+    found = [roles.get((one.first, one.second)) or turned.get((one.first, one.second)) for one in pairs]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for place, (one, role) in enumerate(zip(pairs, found, strict=True)):
+        if not one.few_pairs:
+            groups.setdefault((role.name, *role.study) if role else (EXPLORATORY,), []).append(place)
+    adjusted = [
+        replace(one, p_adjusted=one.p, family_size=1, role=role.name if role else EXPLORATORY)
+        for one, role in zip(pairs, found, strict=True)
+    ]
+    for places in groups.values():
+        for place, p in zip(places, compare.holm([pairs[place].p for place in places]), strict=True):
+            adjusted[place] = replace(adjusted[place], p_adjusted=float(p), family_size=len(places))
+    for group, places in groups.items():
+        if group[0] == FAMILY:
+            gate = max((adjusted[place].p_adjusted for place in groups.get((PRIMARY, *group[1:]), ())), default=0.0)
+            for place in places:
+                adjusted[place] = replace(adjusted[place], p_adjusted=max(adjusted[place].p_adjusted, gate))
+    return adjusted
+
+
+def _letters(rows: Mapping[str, ScoredRow], pairs: Sequence[Comparison], truth: LabelTable) -> dict[str, str]:
+    """Row -> group letters, for rows of three runs or more; a pair that was not tested does not differ."""
+    chosen = metrics.frequent(truth.y_true)
+    designs = {name: design_of(row) for name, row in rows.items()}
+    values = {
+        name: float(designs[name].mean([run.value for run in estimates(row, "auroc", chosen)]))
+        for name, row in rows.items()
+    }
+    names = [name for name, design in designs.items() if design.num_independent >= MIN_RUNS]
+    names.sort(key=lambda name: -values[name])
+    place = {name: number for number, name in enumerate(names)}
     differs = np.zeros((len(names), len(names)), dtype=bool)
-    for found in pairs:
-        i, j = names.index(found.first), names.index(found.second)
-        differs[i, j] = differs[j, i] = found.significant
-    return dict(zip(names, compare.group_letters(differs), strict=True))
+    for one in pairs:
+        if one.first in place and one.second in place:
+            i, j = place[one.first], place[one.second]
+            differs[i, j] = differs[j, i] = one.claimed
+    letters = dict(zip(names, compare.group_letters(differs), strict=True)) if names else {}
+    return {name: letters.get(name, "") for name in rows}
 
 
 def _against_baseline(
     rows: Sequence[str], plan: BoardPlan, pairs: Sequence[Comparison], tuned: Container[str]
 ) -> tuple[dict[str, Comparison], str]:
-    """Row -> its comparison with the declared baseline, adjusted over the declared family; or why there is none.
-
-    `pairs` are all that have a run in common.
-    """
+    """Row -> its comparison with the declared baseline, among all `pairs` of the board; or why there is none."""
     try:
         contrasts = plan.contrasts(rows, tuned)
     except BenchError as error:
         return {}, str(error)
     known = {(one.first, one.second): one for one in pairs}
-    found = [
-        known[pair] if pair in known else -known[pair[::-1]] for pair in contrasts if {pair, pair[::-1]} & set(known)
-    ]
-    return {one.first: one for one in _adjusted(found)}, ""
+    known |= {(one.second, one.first): -one for one in pairs}
+    return {pair[0]: known[pair] for pair in contrasts if pair in known}, ""
 
 
 def compare_pairs(
@@ -166,7 +222,10 @@ def compare_pairs(
     per_label: bool = False,
     num_permutations: int | None = None,
 ) -> list[Comparison]:
-    """Each pair compared, the p-values adjusted over all of them; NUM_PERMUTATIONS unless told otherwise."""
+    """Each pair compared, the p-values adjusted over all of them; by NUM_PERMUTATIONS where none are given.
+
+    How much runs vary is borrowed from the differences of all `rows`, whether or not a pair of them is named.
+    """
     chosen = metrics.frequent(truth.y_true)
     y_true = truth.y_true[:, chosen]
     placed = {
@@ -185,14 +244,16 @@ def compare_pairs(
         chosen,
         num_permutations or NUM_PERMUTATIONS,
     )
+    priors = {metric: priors_of_pairs(rows, metric, chosen) for metric in metrics.RANKING}
     found = []
     for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
-        of_runs = [by_draw({place: placed[name][place] for place in one}) for name in (first, second)]
-        by_error = difference_p(
-            truth.patient_id, y_true, *([np.mean(group, axis=0) for group in groups] for groups in of_runs)
-        )
+        design = design_of(one, other)
+        of_runs = [[placed[name][place] for place in one] for name in (first, second)]
+        by_error = difference_p(truth.patient_id, y_true, *of_runs, design=design, priors=priors["auroc"])
         differences = {
-            metric: compare.difference(estimates(one, metric, chosen), estimates(other, metric, chosen))
+            metric: compare.difference(
+                estimates(one, metric, chosen), estimates(other, metric, chosen), design=design, priors=priors[metric]
+            )
             for metric in metrics.RANKING
         }
         found.append(
@@ -205,9 +266,23 @@ def compare_pairs(
                 by_error,
                 compare.practically_equal(differences["auroc"], margin),
                 labels=label_differences(one, other, truth) if per_label else {},
+                places=tuple(one),
             )
         )
     return _adjusted(found)
+
+
+def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
+    """What the differences of all pairs of rows tell of how much such a difference varies from run to run."""
+    values = {
+        name: {place: run.macro(metric, labels).value for place, run in row.items()} for name, row in rows.items()
+    }
+    own = []
+    for first, second in itertools.combinations(rows, 2):
+        if _shared(rows[first], rows[second]):
+            one, other = paired_runs(rows[first], rows[second])
+            own.append(design_of(one, other).variance([values[first][p] - values[second][p] for p in one]))
+    return borrow(own, len(rows) - 1)
 
 
 def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
@@ -220,10 +295,11 @@ def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> di
     """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
 
     def of(row: ScoredRow, column: int) -> list[Estimate]:
-        return independent({place: run.resampled.auroc.label(column) for place, run in row.items()})
+        return [run.resampled.auroc.label(column) for run in row.values()]
 
+    design = design_of(one, other)
     frequent = np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
-    return {truth.labels[column]: compare.difference(of(one, column), of(other, column)) for column in frequent}
+    return {truth.labels[at]: compare.difference(of(one, at), of(other, at), design=design) for at in frequent}
 
 
 def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
@@ -233,19 +309,23 @@ def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Ranks, best 1, over the draws of patients; the mean of n runs also moves by its own standard error, times a t of
-    n - 1 degrees of freedom, as in its interval."""
+    """Ranks, best 1, over the draws of patients and, where rows have several runs, of runs.
+
+    Both are drawn jointly: the same patients in all rows, and the runs of one draw and seed together. A row of one run
+    moves by what the other rows tell of runs, if they do.
+    """
     chosen = metrics.frequent(truth.y_true)
-    random = np.random.default_rng(0)
-    draws = []
-    for row in rows.values():
-        runs = estimates(row, "auroc", chosen)
-        summary = summarize(runs)
-        of_patients = np.mean([run.draws for run in runs], axis=0)
-        if (n := len(runs)) > 1:
-            of_patients += summary.run_sd / math.sqrt(n) * random.standard_t(n - 1, size=of_patients.shape)
-        draws.append(of_patients)
-    ranks = 1 + (np.array(draws)[None] > np.array(draws)[:, None]).sum(axis=1)  # [row, draw]
+    designs = [design_of(row) for row in rows.values()]
+    of_rows = [estimates(row, "auroc", chosen) for row in rows.values()]
+    values = [np.array([run.value for run in runs]) for runs in of_rows]
+    own = [design.variance(of_row) for design, of_row in zip(designs, values, strict=True)]
+    priors = borrow(own, len(rows))
+    moderated = [moderate(one, priors.get(one.kind)) for one in own]
+    of_patients = np.array(
+        [design.mean([run.draws for run in runs]) for design, runs in zip(designs, of_rows, strict=True)]
+    )
+    drawn = of_patients + shared_noise(designs, values, moderated, of_patients.shape[1], np.random.default_rng(0))
+    ranks = 1 + (drawn[None] > drawn[:, None]).sum(axis=1)  # [row, draw]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
 
@@ -259,7 +339,7 @@ class Compared:
     """Named rows against each other: every pair, and the declared baseline's contrasts where it is among them."""
 
     pairs: tuple[Comparison, ...]
-    """First named row minus later ones, per label too, adjusted over all pairs."""
+    """First named row minus later ones, per label too, with the p-values of their board."""
     baseline: Mapping[str, Comparison]
     letters: Mapping[str, str]
     """Row -> groups, the rows as they were named."""
@@ -277,19 +357,35 @@ class Compared:
         }
 
 
-def compared(rows: Mapping[str, ScoredRow], plan: BoardPlan, truth: LabelTable, tuned: Container[str] = ()) -> Compared:
-    """Every pair of rows in the order in which they were named."""
+def compared(
+    rows: Mapping[str, ScoredRow],
+    plan: BoardPlan,
+    truth: LabelTable,
+    tuned: Container[str] = (),
+    others: Mapping[str, ScoredRow] = {},
+) -> Compared:
+    """Compare every pair of rows in the order in which they were named.
+
+    `others` are the rows of their board that were not named: with them the p-values are those of the board.
+    """
     if len(rows) < 2:
         raise BenchError("name at least two rows to compare")
-    chosen = metrics.frequent(truth.y_true)
-    if not chosen.any():
+    if not metrics.frequent(truth.y_true).any():
         raise BenchError(f"no label of {truth.task} has {metrics.MIN_POSITIVES} positives in fold 10")
-    pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), plan.margin, truth, per_label=True)
-    values = {name: np.mean([run.value for run in estimates(row, "auroc", chosen)]) for name, row in rows.items()}
-    letters = _letters(sorted(rows, key=lambda name: -values[name]), pairs)
-    as_named = {name: letters[name] for name in rows}
+    every, named = {**rows, **others}, list(itertools.combinations(rows, 2))
+    rest = [
+        (first, second)
+        for first, second in itertools.combinations(every, 2)
+        if not {first, second} <= set(rows) and _shared(every[first], every[second])
+    ]
+    # in one call, as on the board: how many permutations a pair gets depends on how many pairs there are
+    pairs = adjust(compare_pairs(every, named + rest, plan.margin, truth), plan.roles(list(every), tuned))[: len(named)]
+    pairs = [
+        replace(one, labels=label_differences(*paired_runs(rows[one.first], rows[one.second]), truth)) for one in pairs
+    ]
+    letters = _letters(rows, pairs, truth)
     baseline, undecided = _against_baseline(list(rows), plan, pairs, tuned)
-    return Compared(tuple(pairs), baseline, as_named, plan.margin, undecided)
+    return Compared(tuple(pairs), baseline, letters, plan.margin, undecided)
 
 
 def as_data(found: Comparison) -> dict[str, Any]:
@@ -303,6 +399,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "placement_p": found.placement_p,
         "p_adjusted": found.p_adjusted,
         "family_size": found.family_size,
+        "role": found.role,
         "resolvable": found.resolvable,
         "practically_equal": found.practically_equal,
         "labels": {label: _plain(summary) for label, summary in found.labels.items()},

@@ -1,4 +1,4 @@
-"""What a board declares before its results are looked at: baseline, family and margin, from a TOML beside it."""
+"""What a board declares before its results are looked at, in a TOML file beside it: which differences are tested."""
 
 from __future__ import annotations
 
@@ -10,72 +10,140 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+KEYS = ("primary", "family", "baseline", "margin")
+MINUS = " minus "
+PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
+"""Roles of a pair of rows. A pair has one role and so one p-value; see `comparisons.adjust`."""
+Pair = tuple[str, str]
+"""Names of two rows: first minus second."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """Role of a declared pair, and the study whose other pairs count for its p-value."""
+
+    name: str
+    """PRIMARY or FAMILY."""
+    study: tuple[object, ...]
+    """Backbone, init and whether tuned, of the second row."""
+
 
 @dataclass(frozen=True)
 class BoardPlan:
-    """What a board declares before anyone looks: its baseline, which rows are tested against it, and the margin."""
+    """Baseline, declared pairs and margin of a board."""
 
     baseline: str | None = None
-    """`ft`: each row is tested against that method, as it was tuned, on its own backbone and init. Or one row for all,
-    `ft on net1d_mini` or more exactly `ft on net1d_mini (own)`. None: no row is tested against another."""
+    """`ft`: each row is compared with that method, tuned where the row is, on its own backbone and init. Or a single
+    row for all, `ft on net1d_mini` or more exactly `ft on net1d_mini (own)`. None: no row has a baseline."""
     family: tuple[str, ...] | None = None
-    """Rows to test against the baseline, named in the same ways; None: every one."""
+    """Pairs that are tested after the primary contrast: a row stands for row minus baseline, `lpft-sd minus lpft` for
+    that contrast. None: every row minus its baseline, so the family is open: it grows with the board."""
     margin: float = 0.005
     """Differences of macro AUROC that do not matter."""
+    primary: str | None = None
+    """The contrast that is tested first, such as `lpft-sd minus ft`; None: none is."""
 
     @classmethod
     def load(cls, path: Path) -> BoardPlan:
-        """The plan in a board's TOML file, or the default one where there is none."""
+        """Read the plan in a board's TOML file; return the default plan where there is no file."""
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors add a mark
         except FileNotFoundError:
             return cls()
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BenchError(f"{path} is not TOML: {error}") from None
-        unknown = set(document) - {"baseline", "family", "margin"}
-        if unknown:
-            raise BenchError(f"{path} has unknown keys {', '.join(sorted(unknown))}; expected baseline, family, margin")
-        baseline, family = document.get("baseline"), document.get("family")
+        if unknown := set(document) - set(KEYS):
+            raise BenchError(f"{path} has unknown keys {', '.join(sorted(unknown))}; expected {', '.join(KEYS)}")
+        primary, family, baseline = (document.get(key) for key in KEYS[:3])
         margin = document.get("margin", cls.margin)
-        if not isinstance(margin, int | float) or not 0 <= margin < 1:
+        if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1:
             raise BenchError(f"{path}: margin must be a number in [0, 1), got {margin!r}")
         if not isinstance(baseline, str | None):
             raise BenchError(f"{path}: baseline must be a method or a row in quotes, got {baseline!r}")
+        if not isinstance(primary, str | None) or (primary is not None and primary.count(MINUS) != 1):
+            raise BenchError(
+                f'{path}: primary must be a contrast in quotes, such as "lpft-sd minus ft", got {primary!r}'
+            )
         if family is not None and not (isinstance(family, list) and all(isinstance(one, str) for one in family)):
-            raise BenchError(f"{path}: family must be a list of methods or rows in quotes, got {family!r}")
-        return cls(baseline, None if family is None else tuple(family), float(margin))
+            raise BenchError(f"{path}: family must be a list of methods, rows or contrasts in quotes, got {family!r}")
+        if bare := [one for one in family or () if MINUS not in one and baseline is None]:
+            raise BenchError(
+                f"{path}: family names {bare[0]!r} and there is no baseline to compare it with; "
+                f'add baseline = "..." or write "{bare[0]} minus ..."'
+            )
+        return cls(baseline, None if family is None else tuple(family), float(margin), primary)
 
     @property
     def of_same_backbone(self) -> bool:
-        """Whether the baseline is a method, and not one row for all."""
-        return self.baseline is not None and not re.search(r" on |\(external\)$", self.baseline)
+        """Whether the baseline is a method, and not a single row for all."""
+        return self.baseline is not None and _is_method(self.baseline)
 
     def absent(self, rows: Sequence[str]) -> list[str]:
-        """What was declared to be tested and is no row."""
-        return [declared for declared in self.family or () if not any(names_row(declared, name) for name in rows)]
+        """Return the declared rows that no row of the board is."""
+        declared = [side for one in (*filter(None, [self.primary]), *(self.family or ())) for side in one.split(MINUS)]
+        return [one for one in dict.fromkeys(declared) if not any(names_row(one, name) for name in rows)]
 
-    def contrasts(self, rows: Sequence[str], tuned: Container[str] = ()) -> list[tuple[str, str]]:
-        """Each row of the family and its baseline, for rows as boards name them; a tuned row has a tuned baseline.
+    def contrasts(self, rows: Sequence[str], tuned: Container[str] = ()) -> list[Pair]:
+        """Return each row and its baseline, for rows as boards name them; a tuned row has a tuned baseline.
 
-        Raises BenchError where several rows could be the one baseline.
+        Raises BenchError where several rows could be the baseline.
         """
-        found = []
+        if self.baseline is None:
+            return []
+        pairs = []
         for name in rows:
-            if self.baseline is None or (
-                self.family and not any(names_row(declared, name) for declared in self.family)
-            ):
-                continue
-            fitting = [other for other in rows if names_row(self.baseline, other)]
-            if self.of_same_backbone and self.baseline not in rows:
-                fitting = [other for other in fitting if backbone_and_init(other) == backbone_and_init(name)]
-                fitting = [other for other in fitting if (other in tuned) == (name in tuned)] or fitting
-                fitting = [other for other in fitting if other.startswith(f"{self.baseline} on ")] or fitting
+            fitting = fitting_rows(self.baseline, name, rows, tuned)
             if len(fitting) > 1:
                 raise BenchError(
                     f"the declared baseline {self.baseline!r} may be any of {', '.join(fitting)}: say which"
                 )
-            found += [(name, fitting[0])] if fitting and fitting != [name] else []
-        return found
+            pairs += [(name, fitting[0])] if fitting and fitting != [name] else []
+        return pairs
+
+    def roles(self, rows: Sequence[str], tuned: Container[str] = ()) -> dict[Pair, Role]:
+        """Return the role of each declared pair of these rows; every other pair is exploratory.
+
+        A name that fits several settings of a method in one study declares none of them, unless a setting is the
+        method's default: so a new setting on the board changes no other pair's p-value.
+        """
+        declared = [(PRIMARY, self.primary)] if self.primary else []
+        family = self.family if self.family is not None else rows if self.baseline else ()
+        declared += [(FAMILY, one if MINUS in one else f"{one}{MINUS}{self.baseline}") for one in family]
+        roles: dict[Pair, Role] = {}
+        for role, contrast in declared:
+            first, second = contrast.split(MINUS)
+            for name in [first] if first in rows else [row for row in rows if names_row(first, row)]:
+                is_chosen = not _is_method(first) or fitting_rows(first, name, rows, tuned) == [name]
+                others = fitting_rows(second, name, rows, tuned)
+                if is_chosen and len(others) == 1 and others != [name] and not {(name, others[0])} & set(roles):
+                    roles[name, others[0]] = Role(role, _study(others[0], tuned))
+        return roles
+
+
+def _study(second: str, tuned: Container[str]) -> tuple[object, ...]:
+    """Return what the pairs of a study share: the backbone, the init, and whether it is tuned, of their second row."""
+    return backbone_and_init(second), second in tuned
+
+
+def fitting_rows(declared: str, row: str, rows: Sequence[str], tuned: Container[str]) -> list[str]:
+    """Return the rows that a declared name means beside `row`.
+
+    A method means rows of the same backbone and init, first those that are tuned if and only if `row` is, and of these
+    first the method at its defaults.
+    """
+    if declared in rows:
+        return [declared]
+    fitting = [other for other in rows if names_row(declared, other)]
+    if not _is_method(declared):
+        return fitting
+    fitting = [other for other in fitting if backbone_and_init(other) == backbone_and_init(row)]
+    fitting = [other for other in fitting if (other in tuned) == (row in tuned)] or fitting
+    return [other for other in fitting if other.startswith(f"{declared} on ")] or fitting
+
+
+def _is_method(declared: str) -> bool:
+    """Whether a declared name is a method, and not a row."""
+    return not re.search(r" on |\(external\)$", declared)
 
 
 _ROW = re.compile(r"(?P<method>.+) on (?P<backbone>.+) \((?P<init>[^()]+)\)")
@@ -83,10 +151,9 @@ _DECLARED = re.compile(r"(?P<method>.+?)(?: on (?P<backbone>.+?)(?: \((?P<init>[
 
 
 def names_row(declared: str, name: str) -> bool:
-    """Whether a row is meant: by its method, by backbone too (whatever its precision), by init too (`own` or `file`
-    for all of these).
+    """Return whether a declared name means a row: by method, backbone (any precision), init (`own`, `file`: any such).
 
-    A method's bare name stands for whatever setting of it there is.
+    The bare name of a method means every setting of it.
     """
     row, wanted = _ROW.fullmatch(name), _DECLARED.fullmatch(declared)
     if declared == name or row is None or wanted is None:

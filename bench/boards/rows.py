@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, estimates, stand
+from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates, stand
 from bench.boards.comparisons import as_data as comparison_data
 from bench.boards.declared import BoardPlan
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import MIN_RUNS, Draws, Estimate, Interval, Summary, by_draw, resample, summarize
+from bench.evaluation.bootstrap import Draws, Interval, Summary, resample, summarize
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import align
+from bench.evaluation.runs import MIN_RUNS, Design, Priors, borrow
 from bench.evaluation.scores import draw_for, label_sets
 from bench.results.identity import conflict
 from bench.results.result import Result, row_name
 
 NUM_DRAWS, SEED = 2000, 0
+SETS = ("all", "frequent")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,18 @@ class Row:
     @property
     def few_runs(self) -> bool:
         """Whether there are too few runs, or draws where there are several, to know how much they vary."""
-        return len(by_draw({run.place: run for run in self.runs})) < MIN_RUNS
+        return design_of_runs(self.runs).num_independent < MIN_RUNS
 
     @property
     def score(self) -> float:
         """What rows are sorted by: macro AUROC over the labels with at least 10 test positives, or all."""
         frequent = interval_of(self.summaries["frequent"]["auroc"]).value
         return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
+
+
+def design_of_runs(runs: Sequence[Result]) -> Design:
+    """Which of a row's runs are independent."""
+    return Design.of([run.place for run in runs], [run.streams for run in runs])
 
 
 def num_trials(runs: Sequence[Result]) -> int:
@@ -137,7 +142,7 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board
             by_row[result.row].append(result)
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((found for result in results if (found := truth(result)) is not None), None)
-    rows = [_row(key, ordered(runs), labels) for key, runs in by_row.items()]
+    rows = _rows({key: ordered(runs) for key, runs in by_row.items()}, labels)
     rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
     tuned = {row.name for row in rows if row.num_trials}
     dataset, task, fingerprint, fraction, manifest = results[0].board
@@ -184,38 +189,56 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
     return tuple(by_digest.values())
 
 
-def _row(key: tuple[str, str, str], runs: tuple[Result, ...], labels: LabelTable | None) -> Row:
+def _rows(runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: LabelTable | None) -> list[Row]:
+    """The rows of a board; where its labels are at hand, each knows from all of them how much runs vary."""
     if labels is None:
-        copied = {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in ("all", "frequent")}
-        return Row(*key, runs, copied)
-    scored = {run.place: scored_run(run, labels) for run in runs}
-    found: dict[str, dict[str, Summary | Interval]] = {}
+        return [
+            Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
+            for key, runs in runs_of.items()
+        ]
+    scored = {key: {run.place: scored_run(run, labels) for run in runs} for key, runs in runs_of.items()}
     sets = label_sets(labels.y_true)
+    priors = {(chosen, m): _priors(scored.values(), m, sets[chosen]) for chosen in SETS for m in metrics.RANKING}
+    return [_row(key, runs_of[key], row, labels, priors) for key, row in scored.items()]
+
+
+def _priors(rows: Iterable[ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
+    """What a board's rows tell of how much this metric varies from run to run."""
+    own = [design_of(row).variance([run.value for run in estimates(row, metric, labels)]) for row in rows]
+    return borrow(own, len(own)) if labels.any() else {}
+
+
+def _row(
+    key: tuple[str, str, str],
+    runs: tuple[Result, ...],
+    row: ScoredRow,
+    labels: LabelTable,
+    priors: Mapping[tuple[str, str], Priors],
+) -> Row:
+    found: dict[str, dict[str, Summary | Interval]] = {}
+    sets, design = label_sets(labels.y_true), design_of(row)
     for chosen, mask in sets.items():
-        of_runs = {m: estimates(scored, m, mask) for m in metrics.RANKING}
+        of_runs = {m: estimates(row, m, mask) for m in metrics.RANKING}
         if (mask == sets["frequent"]).all():
-            found[chosen] = {m: summarize(runs) for m, runs in of_runs.items()}
+            found[chosen] = {m: summarize(one, design=design, priors=priors[chosen, m]) for m, one in of_runs.items()}
         else:
-            y_scores = by_draw({place: one.y_score for place, one in scored.items()})
-            of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores)
-            found[chosen] = {"auroc": of_all, "average_precision": _without_draws(of_runs["average_precision"])}
-    return Row(*key, runs, found, scored)
+            y_scores, of_auroc = [run.y_score for run in row.values()], priors[chosen, "auroc"]
+            of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores, design=design, priors=of_auroc)
+            precision = design.mean([one.value for one in of_runs["average_precision"]])
+            found[chosen] = {"auroc": of_all, "average_precision": Interval(float(precision), math.nan, math.nan)}
+    return Row(*key, runs, found, row)
 
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
     """A run's scores of fold 10, resampled on the draws that all results of the task share."""
     y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
-    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)))
+    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)), run.streams)
 
 
 @functools.lru_cache(maxsize=8)
 def draws_of(labels: LabelTable) -> Draws:
     """The draws that all results of a task share."""
     return draw_for(labels.patient_id, labels.y_true, labels.labels, NUM_DRAWS, SEED)
-
-
-def _without_draws(estimates: Sequence[Estimate]) -> Interval:
-    return Interval(float(np.mean([estimate.value for estimate in estimates])), math.nan, math.nan)
 
 
 def chance_precision(labels: LabelTable) -> float:
@@ -228,7 +251,7 @@ def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
     said = {
         run.place: interval_said(run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric]) for run in runs
     }
-    value = float(np.mean([np.mean([one.value for one in group]) for group in by_draw(said)]))
+    value = float(design_of_runs(runs).mean([one.value for one in said.values()]))
     (one, *others) = said.values()
     return Interval(value, math.nan, math.nan) if others else one
 
@@ -271,6 +294,7 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
                 }
                 for row in board.rows
             ],
+            "pairs": [comparison_data(one) for one in board.standing.pairs] if board.standing else [],
             "declined": [{"row": r.row, "reason": r.incompatible} for r in board.declined],
         }
         for board in boards

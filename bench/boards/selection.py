@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.boards.comparisons import ScoredRow
@@ -24,7 +24,9 @@ class Selection:
     rows: Mapping[str, ScoredRow]
     truth: LabelTable
     tuned: frozenset[str]
-    """The rows that a search on fold 9 found."""
+    """The rows, named or not, that a search on fold 9 found."""
+    others: Mapping[str, ScoredRow] = field(default_factory=dict)
+    """The rows of their board that were not named; none where run folders were."""
 
 
 def select_rows(
@@ -42,10 +44,11 @@ def select_rows(
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
     folders = {name: load_result(Path(name)) for name in names if (Path(name) / RESULT).is_file()}
-    wanted = [name for name in names if name not in folders]
+    wanted, of_board = [name for name in names if name not in folders], dict[str, list[Result]]()
     chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
     if wanted:
-        chosen |= _by_name(wanted, [*folders.values()], runs, truth, task, fraction, log)
+        of_board = _by_name(wanted, [*folders.values()], runs, truth, task, fraction, log)
+        chosen |= {name: of_board[name] for name in wanted}
     first = chosen[names[0]][0]
     for name in names:
         for run in chosen[name]:
@@ -68,8 +71,10 @@ def select_rows(
         name: {(0, 0) if alone else run.place: scored_run(run, table) for run in ordered(chosen[name])}
         for name in names
     }
-    tuned = frozenset(name for name in names if num_trials(chosen[name]))
-    return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned)
+    unnamed = {} if folders else {name: ordered(runs) for name, runs in of_board.items() if name not in names}
+    tuned = frozenset(name for name, found in (chosen | unnamed).items() if num_trials(found))
+    others = {name: {run.place: scored_run(run, table) for run in found} for name, found in unnamed.items()}
+    return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned, others)
 
 
 def _by_name(
@@ -81,6 +86,7 @@ def _by_name(
     fraction: float | None,
     log: Callable[[str], None] | None,
 ) -> dict[str, list[Result]]:
+    """Return the runs of each row of the one board that has all `wanted` rows."""
     places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in find_results(runs, log):
         if result.incompatible is not None or result.document["stage"] != "test":
@@ -114,4 +120,4 @@ def _by_name(
             else "these rows have no task and fraction in common"
         )
     ((_, rows),) = fitting.items()
-    return {name: rows[name] for name in wanted}
+    return dict(rows)

@@ -2,33 +2,42 @@
 
 The labels and patients are those of a real fold 10; the scores are drawn, normal among the negatives and among the
 positives of each label, so that the true AUROC is known. Records of a patient resemble each other, labels too, and
-compared models err together. `make simulations` measures and writes leaderboards/simulations.csv.
+compared models err together. A second, normal model has no labels, only patients, draws
+and seeds, and the product's own rules of variance; so it covers many settings. `make simulations` measures and writes
+leaderboards/simulations.csv, and goes on where it was stopped: rates of the same code and setting are kept.
 """
 
 from __future__ import annotations
 
+import ast
 import csv
+import functools
+import hashlib
 import io
 import itertools
 import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
 
+from bench.boards import comparisons
 from bench.boards.comparisons import ALPHA, Comparison, ScoredRow, ScoredRun, compare_pairs
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable, find_task, label_table
-from bench.evaluation import metrics
+from bench.evaluation import bootstrap, compare, metrics, placements, runs
 from bench.evaluation.bootstrap import Draws, Interval, draw, resample, summarize
-from bench.evaluation.compare import holm
+from bench.evaluation.compare import POWER, holm
 from bench.evaluation.metrics import Floats
 from bench.evaluation.placements import summarize_all_labels
+from bench.evaluation.runs import Design, Prior, fit_prior, moderate, resolvable, two_sided_p
 from bench.files import write_whole
 
 SIMULATIONS = "simulations.csv"
@@ -51,6 +60,8 @@ RULES: Mapping[str, Callable[[Comparison], float]] = {
     "larger p": lambda found: found.p,
 }
 NUM_DRAWS = 400
+TYPICAL = 60
+"""How many simulated comparisons' resolvable differences are averaged; all would take hours."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +77,16 @@ class Rate:
     simulations: int
 
 
-def rate(task: str, quantity: str, setting: str, happened: Sequence[bool]) -> Rate:
-    """The share in percent; its error is never 0, as of none in n there might have been one."""
-    share = float(np.mean(happened))
-    bounded = min(max(share, 1 / len(happened)), 1 - 1 / len(happened))
-    error = 100 * math.sqrt(bounded * (1 - bounded) / len(happened))
-    return Rate(task, quantity, setting, round(100 * share, 2), round(error, 2), len(happened))
+def rate(task: str, quantity: str, setting: str, happened: ArrayLike, num: int = 0) -> Rate:
+    """The share in percent; its error is never 0, as of none in n there might have been one.
+
+    `num` simulations, each of which may have more than one thing that happened or not: their error is then that of as
+    many independent ones, which is too large.
+    """
+    share, num = float(np.mean(np.asarray(happened, dtype=np.float64))), num or len(np.asarray(happened))
+    bounded = min(max(share, 1 / num), 1 - 1 / num)
+    error = 100 * math.sqrt(bounded * (1 - bounded) / num)
+    return Rate(task, quantity, setting, round(100 * share, 2), round(error, 2), num)
 
 
 def noise(truth: LabelTable, random: np.random.Generator) -> Floats:
@@ -130,7 +145,7 @@ def coverage_of_all(truth: LabelTable, setting: str, num_simulations: int, seed:
         auroc: Floats = np.array([random.uniform(*one) for one in ranges])
         for _ in range(min(block, num_simulations - start)):
             y_score = scores(table, auroc, noise(table, random))
-            found = summarize_all_labels(table.patient_id, table.y_true, [[y_score]]).interval
+            found = summarize_all_labels(table.patient_id, table.y_true, [y_score]).interval
             covered.append(bool(found.low <= auroc.mean() <= found.high))
     return rate(truth.task, ALL_LABELS, setting, covered)
 
@@ -187,34 +202,281 @@ def every_third_label(truth: LabelTable) -> LabelTable:
     return replace(truth, y_true=truth.y_true[:, order], labels=tuple(truth.labels[at] for at in order))
 
 
-def simulate(data: Path, scale: float = 1.0) -> Iterator[Rate]:
-    """All rates on the fold 10 of the dataset in `data`; `scale` shortens the simulations."""
+@dataclass(frozen=True)
+class Setting:
+    """A board of equal rows: how many, of which runs, and how much these vary."""
+
+    rows: int
+    draws: int
+    seeds: int
+    ratio: float
+    """Standard deviation of a difference between two runs, over that which patients give it."""
+    spread: str = "equal"
+    """How the rows' run variances differ: `equal`, `unequal` (standard deviations from 1/3 to 3, by equal steps of the
+    logarithm) or `one wild row` (8 times the others')."""
+    crossed: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    """Shares of the run variance that draws, seeds and the rest have; where seeds have one, they are crossed."""
+
+    def __str__(self) -> str:
+        runs = f"{self.seeds} seeds" if self.draws == 1 else f"{self.draws} draws x {self.seeds} seeds"
+        kind = "" if self.draws == 1 else " crossed" if self.crossed[1] else " nested"
+        shares = "" if self.draws == 1 else f" ({', '.join(f'{100 * one:.0f}' for one in self.crossed)} %)"
+        return f"{self.rows} rows, {runs}{kind}{shares}, ratio {self.ratio:g}, {self.spread}"
+
+    @property
+    def design(self) -> Design:
+        """Which runs are independent."""
+        places = list(itertools.product(range(self.draws), range(self.seeds)))
+        return Design.of(places, ["seed" if self.crossed[1] else "draw and seed"] * len(places))
+
+    def run_sd(self, num: int, random: np.random.Generator) -> Floats:
+        """[simulation, row] standard deviations of the rows' runs; their mean square is 1 but for a wild row."""
+        if self.spread == "one wild row":
+            return np.tile(np.r_[np.ones(self.rows - 1), 8.0], (num, 1))
+        if self.spread == "equal":
+            return np.ones((num, self.rows))
+        sd = np.geomspace(1 / 3, 3, self.rows)
+        return random.permuted(np.tile(sd / np.sqrt(np.square(sd).mean()), (num, 1)), axis=1)
+
+
+NORMAL = tuple(
+    [
+        Setting(rows, 1, seeds, ratio, spread)
+        for rows in (2, 8, 15)
+        for seeds in (3, 5)
+        for ratio in (0.5, 2, 5, 10)
+        for spread in ("equal", "unequal")
+    ]
+    + [Setting(8, 1, 4, 2, spread) for spread in ("equal", "unequal")]
+    + [Setting(rows, 5, 3, 2, crossed=(0.2, 0.6, 0.2)) for rows in (2, 8, 15)]
+    + [Setting(8, 3, 3, 2, crossed=(0.3, 0.3, 0.4)), Setting(8, 3, 3, 5, "unequal", (0.2, 0.6, 0.2))]
+    + [Setting(8, 5, 3, 5, "unequal", (0.6, 0.2, 0.2)), Setting(2, 3, 3, 5, crossed=(0.1, 0.1, 0.8))]
+    + [Setting(8, 3, 3, 2, crossed=(0.5, 0.0, 0.5)), Setting(rows=15, draws=1, seeds=3, ratio=5, spread="one wild row")]
+    + [Setting(8, 1, 3, 5, "one wild row")]
+)
+"""The declared grid of the normal model: 60 settings."""
+
+
+def normal_rates(setting: Setting, num: int, seed: int = 0) -> list[Rate]:
+    """Coverage, family-wise false claims and power of the rules in a normal model of equal rows.
+
+    A difference has variance 1 from patients. The first row, which `against one` compares with the others, is then
+    better by 4 standard errors, and by what each comparison can resolve by the true variances.
+    """
+    random, design, rows = np.random.default_rng(seed), setting.design, setting.rows
+    run_sd = setting.ratio / math.sqrt(2) * setting.run_sd(num, random)
+    patients = random.normal(size=(num, rows)) / math.sqrt(2)
+    values = np.zeros((num, rows, len(design.draw)))
+    for share, groups in zip(setting.crossed, (design.draw_matrix, design.stream_matrix, None), strict=True):
+        size = values.shape[2] if groups is None else len(groups)
+        part = math.sqrt(share) * random.normal(size=(num, rows, size))
+        values += part if groups is None else part @ groups
+    values = run_sd[..., None] * values + patients[..., None]
+    first, second = np.array(list(itertools.combinations(range(rows), 2))).T
+    differences = values[:, first] - values[:, second]
+    own = design.variance(differences)
+    prior = fit_prior(own.variance, own.degrees_of_freedom, rows - 1)
+    moderated = moderate(own, None if prior is None else _each(prior))
+    value = differences @ design.weights
+    error, known = moderated.of_mean, moderated.degrees_of_freedom
+    one = first == 0
+    true = _true_error(setting, run_sd)
+    of_differences = np.square(true[:, first]) + np.square(true[:, second])  # the runs' part, true
+    shift = 4 * np.sqrt(1 + of_differences)
+    own_row = design.variance(values)
+    row_prior = fit_prior(own_row.variance, own_row.degrees_of_freedom, rows)
+    of_row = moderate(own_row, None if row_prior is None else _each(row_prior))
+    row_p = _p(values @ design.weights, 0.5, of_row.of_mean, of_row.degrees_of_freedom)
+    p = _p(value, 1.0, error, known)
+    shifted = _p(value[:, one] + shift[:, one], 1.0, error[:, one], known[:, one])
+    typical = -(-TYPICAL // (rows - 1))
+    resolved = [
+        resolvable(ALPHA / one.sum(), POWER, 1.0, float(v), float(k))
+        for v, k in zip(error[:typical, one].ravel(), known[:typical, one].ravel(), strict=True)
+    ]
+    at_printed = _p(value[:, one] + np.mean(resolved), 1.0, error[:, one], known[:, one])
+    families = {f"all {len(first)} pairs": p, f"{one.sum()} against one": p[:, one]}
+    name = str(setting)
+    return [
+        rate("normal", "coverage, rows", name, (row_p > ALPHA).ravel(), num),
+        rate("normal", "coverage, differences", name, (p > ALPHA).ravel(), num),
+        *(
+            rate("normal", f"false claims, {family}", name, _smallest(chosen) <= ALPHA)
+            for family, chosen in families.items()
+        ),
+        rate("normal", "power at 4 standard errors, against one", name, _holm(shifted).ravel(), num),
+        rate("normal", "power at the resolvable difference", name, (at_printed * one.sum() <= ALPHA).ravel(), num),
+    ]
+
+
+def _each(prior: Prior) -> Prior:
+    """The prior of each simulation for each of its rows."""
+    return Prior(*(np.asarray(one)[..., None] for one in (prior.variance, prior.degrees_of_freedom, prior.limit)))
+
+
+def _true_error(setting: Setting, run_sd: Floats) -> Floats:
+    """[simulation, row] the true standard error of a row's mean from its runs."""
+    draws, seeds, rest = setting.crossed
+    share = draws / setting.draws + seeds / setting.seeds + rest / (setting.draws * setting.seeds)
+    return np.asarray(run_sd * math.sqrt(share))
+
+
+def _p(value: Floats, patients: float, runs: Floats, known: Floats, chunk: int = 20_000) -> Floats:
+    """`two_sided_p`, of which only those are computed that a normal error alone does not make larger than ALPHA."""
+    found = 2 * ndtr(-abs(value) / np.sqrt(patients + runs))
+    small = np.flatnonzero(found.ravel() <= ALPHA)
+    exact = found.ravel()
+    for start in range(0, len(small), chunk):
+        at = small[start : start + chunk]
+        exact[at] = two_sided_p(value.ravel()[at], patients, runs.ravel()[at], known.ravel()[at])
+    return np.asarray(exact.reshape(found.shape))
+
+
+def _smallest(p: Floats) -> Floats:
+    """[simulation] the smallest p after Holm of [simulation, test]."""
+    return np.asarray(np.minimum(p.min(axis=1) * p.shape[1], 1.0))
+
+
+def _holm(p: Floats) -> metrics.Bools:
+    """[simulation, test] what Holm's rule claims."""
+    return np.stack([np.asarray(holm(one) <= ALPHA) for one in p])
+
+
+PRODUCT = (
+    ("form", Setting(3, 1, 3, 0.5)),
+    ("form", Setting(3, 1, 3, 5)),
+    ("rhythm", Setting(3, 1, 3, 2)),
+    ("superdiag", Setting(3, 1, 3, 5)),
+    ("superdiag", Setting(8, 1, 3, 5, "unequal")),
+    ("subdiag", Setting(3, 1, 5, 2, "unequal")),
+    ("diag", Setting(3, 1, 3, 5)),
+    ("all", Setting(3, 1, 3, 2)),
+)
+"""What is simulated through the whole product: labels and patients of a task, and a board of equal rows."""
+
+
+def product_rates(truth: LabelTable, setting: Setting, num: int, seed: int = 0) -> list[Rate]:
+    """Family-wise false claims and coverage of differences by `compare_pairs`, of scores that are drawn.
+
+    The true AUROCs of a row's runs move by a normal error for all labels together, of the setting's ratio to the
+    patients' standard error of a difference; every third frequent label is in.
+    """
+    table = every_third_label(truth)
+    random = np.random.default_rng(seed)
+    draws = draw(table.patient_id, table.y_true, 200, seed)
+    of_patients = _patients_error(table, draws)
+    happened: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    covered = []
+    for _ in range(num):
+        auroc, shared = random.uniform(0.80, 0.95, table.y_true.shape[1]), noise(table, random)
+        sd = setting.run_sd(1, random)[0] * setting.ratio * of_patients / math.sqrt(2)
+        rows = {}
+        for row in range(setting.rows):
+            moved = [np.clip(auroc + sd[row] * random.normal(), 0.5, 0.9999) for _ in range(setting.seeds)]
+            own = math.sqrt(1 - MODELS) * noise(table, random) + math.sqrt(MODELS) * shared
+            rows[f"row {row}"] = _row(table, [scores(table, one, own) for one in moved], draws)
+        pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=1000)
+        bounds = [one.differences["auroc"].interval for one in pairs]
+        covered += [one.low <= 0 <= one.high for one in bounds]
+        against_one = [one for one in pairs if one.first == "row 0"]
+        for family, chosen in ((f"all {len(pairs)} pairs", pairs), (f"{len(against_one)} against one", against_one)):
+            for rule, p_of in RULES.items():
+                happened[family, rule].append(bool((holm([p_of(one) for one in chosen]) <= ALPHA).any()))
+    return [
+        rate(truth.task, "coverage, differences", str(setting), covered, num),
+        *(
+            rate(truth.task, f"false claims, {family}: {rule}", str(setting), v)
+            for (family, rule), v in happened.items()
+        ),
+    ]
+
+
+def _patients_error(table: LabelTable, draws: Draws, num: int = 10) -> float:
+    """What patients give a difference of two such rows: its mean standard deviation over the draws."""
+    random, every = np.random.default_rng(1), np.ones(table.y_true.shape[1], dtype=bool)
+    sd = []
+    for _ in range(num):
+        shared = noise(table, random)
+        mixed = [math.sqrt(MODELS) * shared + math.sqrt(1 - MODELS) * noise(table, random) for _ in range(2)]
+        one, other = (
+            resample(table.y_true, scores(table, np.full(len(every), 0.875), own), draws).auroc.macro(every)
+            for own in mixed
+        )
+        sd.append((one - other).draws.std(ddof=1))
+    return float(np.mean(sd))
+
+
+Job = tuple[str, Callable[[], Sequence[Rate]]]
+"""What a simulation is known by, and the simulation."""
+
+
+def jobs(data: Path, scale: float = 1.0) -> Iterator[Job]:
+    """All simulations on the fold 10 of the dataset in `data`; `scale` shortens them. The quickest come first."""
+    for setting in NORMAL:
+        yield f"normal | {setting}", functools.partial(normal_rates, setting, int(2000 * scale))
     records = load_records(data)
     tables = {task: label_table(records, find_task(task)) for task in PUBLISHED_TASKS}
     tests = {task: table.select(table.strat_fold == TEST_FOLD) for task, table in tables.items()}
-    for truth in tests.values():
-        yield from coverage(truth, int(1000 * scale))
-    for truth in tests.values():
+    for task, setting in PRODUCT:
+        job = functools.partial(product_rates, tests[task], setting, int(500 * scale))
+        yield f"product | {task} | {setting}", job
+    for name in EQUAL:
+        job = functools.partial(false_positives, every_third_label(tests["form"]), name, int(2000 * scale))
+        yield f"equal | {name}", job
+    for task, truth in tests.items():
+        yield f"coverage | {task}", functools.partial(coverage, truth, int(1000 * scale))
+    for task, truth in tests.items():
         if not metrics.frequent(truth.y_true)[metrics.defined(truth.y_true)].all():
-            for setting in AUROCS:
-                yield coverage_of_all(truth, setting, int(1000 * scale))
-    for setting in EQUAL:
-        yield from false_positives(every_third_label(tests["form"]), setting, int(2000 * scale))
+            for name in AUROCS:
+                yield f"all labels | {task} | {name}", functools.partial(_of_all, truth, name, int(1000 * scale))
 
 
-def main(data: Path, folder: Path, scale: float = 1.0) -> None:
-    """Write <folder>/simulations.csv, each row as soon as it is known, and print it."""
+def _of_all(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]:
+    return [coverage_of_all(truth, setting, num_simulations)]
+
+
+def code_version() -> str:
+    """The first 8 digits of the SHA-256 of the code that decides these rates, apart from comments and docstrings."""
+    digest = hashlib.sha256()
+    for module in (metrics, bootstrap, runs, placements, compare, comparisons, sys.modules[__name__]):
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                node.body = [part for part in node.body if not _is_text(part)]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:8]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
+    """Write <folder>/simulations.csv, each rate as soon as it is known, and print it.
+
+    Rates that the file has from the same code stay, those from other code are simulated anew. `only` names simulations
+    by how their names begin.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    names = [one.name for one in fields(Rate)]
-    writer.writerow(names)
-    for found in simulate(data, scale):
-        row = [getattr(found, name) for name in names]
-        writer.writerow(row)
-        write_whole(folder / SIMULATIONS, table.getvalue())
-        print(*row, sep=" | ", flush=True)
+    path, version, names = folder / SIMULATIONS, code_version(), [*(each.name for each in fields(Rate)), "job", "code"]
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("code") == version]
+    done = {row["job"] for row in rows}
+    for job, simulated in jobs(data, scale):
+        if job in done or not job.startswith(only):
+            continue
+        rates = simulated()
+        rows += [{**asdict(rate), "job": job, "code": version} for rate in rates]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, table.getvalue())
+        for rate in rates:
+            print(*asdict(rate).values(), sep=" | ", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float((sys.argv[3:] or ["1"])[0]), *sys.argv[4:5])

@@ -6,10 +6,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.boards.comparisons import Compared
+from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, interval_said
 from bench.console.listing import add_row, new_table
-from bench.evaluation.metrics import RANKING
-from bench.pages.page import spell, spell_difference, spell_p
+from bench.evaluation.metrics import MIN_POSITIVES, RANKING
+from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
+from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result
 
 
@@ -39,7 +41,7 @@ def board_table(board: Board) -> Table:
     """Return a board as a table."""
     kind = " (synthetic)" if board.synthetic else ""
     share = board.title[0].lower() + board.title[1:]
-    shown = new_table(f"{board.task} on {board.dataset}{kind}: {share}")
+    shown = new_table(f"{board.task} on {board.dataset}{kind}: {share}; frequent labels (≥ {MIN_POSITIVES} positives)")
     for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
         shown.add_column(head, overflow="fold", min_width=NARROWEST.get(head))
     for row in board.rows:
@@ -53,30 +55,37 @@ def board_table(board: Board) -> Table:
 def comparison_tables(found: Compared) -> list[Table]:
     """The rows, numbered as they were named; differences of every pair, and of two rows also label by label."""
     places = {name: str(place) for place, name in enumerate(found.letters, 1)}
-    rows = new_table("rows; those that share a letter are not told apart")
+    rows = new_table("rows; those that share a letter do not differ significantly")
     for head in ("", "row", "groups"):
         rows.add_column(head, overflow="fold")
     for name, place in places.items():
-        add_row(rows, [place, name, found.letters[name]])
+        add_row(rows, [place, name, found.letters[name] or "–"])
 
     shown = new_table("first minus second, labels with ≥ 10 positives")
-    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p Holm", "resolvable", "pairs"):
+    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p", "role", "resolvable", "pairs"):
         shown.add_column(head)
     for one in found.pairs:
         differences = [spell_difference(one.differences[metric]) for metric in RANKING]
         numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
         few = "*" if one.few_pairs else ""
+        numbers.insert(3, "–" if one.few_pairs else one.role)
         pair = f"{places[one.first]} − {places[one.second]}"
         add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
-    words = [f"p Holm: of the larger p, over all pairs ({len(found.pairs)})"]
+    words = ["p: the larger of both, corrected within the pair's role as on its board (PROTOCOL.md, section 8)"]
     for name, one in found.baseline.items():
-        words.append(f"against the declared baseline {places[one.second]}, Holm over {one.family_size}: ")
-        words[-1] += f"{places[name]} {spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
+        words.append(f"against the declared baseline {places[one.second]}: {places[name]} ")
+        words[-1] += f"{spell_difference(one.differences['auroc'])}, p {spell_role(one)}"
     words += [found.undecided] if found.undecided else []
-    equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
+    equal = [
+        f"{places[one.first]} = {places[one.second]}"
+        for one in found.pairs
+        if one.practically_equal and not one.few_pairs
+    ]
     words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
+    if any(one.role == EXPLORATORY and not one.few_pairs for one in found.pairs):
+        words.append("exploratory: not declared before the results, so it supports no claim")
     if any(one.few_pairs for one in found.pairs):
-        words.append("* fewer than three pairs: about these trained models; how much training varies is not known")
+        words.append("* fewer than three pairs: about these trained models, not corrected; training may vary more")
     shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
     return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
 
@@ -92,8 +101,11 @@ def _label_table(found: Compared) -> Table:
 
 
 def compat_line(result: Result) -> str:
-    """Macro AUROC as Strodthoff et al. (2020) printed it."""
-    found = result.document["compat"]["strodthoff2020"]["macro_auroc"]
+    """Return the numbers of another protocol in one line: as Strodthoff et al. (2020) printed, or over all records."""
+    compat = result.document["compat"]
+    if ALL_RECORDS in compat:
+        return f"{over_all_records(compat[ALL_RECORDS])}; boards do not rank by it"
+    found = compat[STRODTHOFF2020]["macro_auroc"]
     return (
         f"as Strodthoff et al. 2020 (100 draws of records, 5 and 95 % quantiles): "
         f"{found['value']:.3f}({round(1000 * found['bracket']):02d}), {found['low']:.3f} to {found['high']:.3f}"

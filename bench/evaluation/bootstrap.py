@@ -10,24 +10,22 @@ Resampling records as Strodthoff et al. (2020) did: `draw(ecg_id, y_true, num_dr
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import norm
 
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.metrics import Bools, Floats
+from bench.evaluation.runs import MIN_RUNS, NO_PRIORS, Design, Priors, critical_value, moderate
 
 MAX_CANDIDATES = 200  # a draw; acceptance below half a percent is an error
 CHUNK = 250  # candidates at once; the draws do not depend on it
 MAX_COUNTS = 2**24  # draws times records at once; it bounds memory, and a fold of PTB-XL is done at once
-MIN_RUNS = 3  # a row of fewer independent runs is marked: its variance between runs is hardly known
-
-Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,20 @@ class Summary:
 
     interval: Interval
     patient_sd: float  # of the mean of the runs, over the draws of patients
-    run_sd: float  # between independent runs, sum of squares over n - 1; NaN for one run
-    num_runs: int  # independent ones
-    standard_error: float  # of the mean: patients and runs together
-    degrees_of_freedom: float  # of the standard error: infinite where patients are all the doubt
+    run_sd: float  # between independent runs as they are, sum of squares over n - 1; NaN for one run
+    num_runs: int  # independent ones, `Design.num_independent`
+    run_error: float  # the runs' part of the mean's standard error, by their moderated variance; 0 where unknown
+    degrees_of_freedom: float  # of the moderated variance; infinite where patients are all the doubt
 
     def __neg__(self) -> "Summary":
         """The same difference the other way round."""
         found = self.interval
         return replace(self, interval=Interval(0.0 - found.value, 0.0 - found.high, 0.0 - found.low))
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean: patients and runs together."""
+        return math.hypot(self.patient_sd, self.run_error)
 
     @property
     def few_runs(self) -> bool:
@@ -204,57 +207,57 @@ def _sums(
     return sums
 
 
-def by_draw(runs: Mapping[tuple[int, int], Run]) -> list[list[Run]]:
-    """Runs by (draw, seed) in independent groups: each by itself, or where there are several draws, those of each.
+def summarize(
+    runs: Sequence[Estimate],
+    level: float = 0.95,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    design: Design | None = None,
+    priors: Priors = NO_PRIORS,
+) -> Summary:
+    """The row of these runs (one number each): their mean, never that of pooled scores.
 
-    Runs of one draw share their training records, so seeds of it tell nothing of how much draws vary.
+    `design` says which of the runs are independent, by default all. `priors` are what the other rows of the board tell
+    of the variance between runs (`runs.borrow`).
+
+    Without a variance between runs: the percentile interval of the draws, moved so that their mean is the value. That
+    matters for average precision: the same positive drawn twice ranks above more negatives, so draws lie above the
+    fold, by a third of the interval's width on task `all`; AUROC does not move. The variance between runs widens that
+    interval about the median of the draws, by the quantile of a normal error plus one that is t-distributed
+    (`runs.critical_value`). The interval ends where the metric does, at `bounds`.
     """
-    draws = sorted({draw for draw, _ in runs})
-    if len(draws) < 2:
-        return [[run] for run in runs.values()]
-    return [[run for (draw, _), run in runs.items() if draw == one] for one in draws]
-
-
-def independent(runs: Mapping[tuple[int, int], Estimate]) -> list[Estimate]:
-    """What `summarize` takes of runs by (draw, seed): each run, or the mean of each draw's where there are several."""
-    groups = by_draw(runs)
-    return [
-        Estimate(np.mean([run.value for run in group], axis=0), np.mean([run.draws for run in group], axis=0))
-        for group in groups
-    ]
-
-
-def summarize(runs: Sequence[Estimate], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Summary:
-    """The row of these independent runs (one number each): their mean, never that of pooled scores.
-
-    One run: the percentile interval of its draws, moved so that their mean is the value. That matters for average
-    precision: the same positive drawn twice ranks above more negatives, so draws lie above the fold, by a third of
-    the interval's width on task `all`; AUROC does not move. Several runs: the variance between runs, over their number,
-    is added to the patients' and widens that interval about the median of the draws; and as the variance of few runs
-    is hardly known, the normal quantile becomes that of t with the degrees of freedom of the sum (Satterthwaite 1946).
-    The interval ends where the metric does, at `bounds`.
-    """
-    values, draws = np.array([run.value for run in runs]), np.mean([run.draws for run in runs], axis=0)
-    draws = draws + (values.mean() - draws.mean())
-    summary = summarize_normal(values, float(draws.std(ddof=1)), level)
+    design = design or Design.independent(len(runs))
+    values = np.array([run.value for run in runs])
+    draws = np.tensordot(design.weights, [run.draws for run in runs], axes=1)
+    draws = draws + (design.mean(values) - draws.mean())
+    summary = summarize_normal(values, float(draws.std(ddof=1)), level, design=design, priors=priors)
     low, center, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    z = norm.ppf((1 + level) / 2)
-    few = t.ppf((1 + level) / 2, summary.degrees_of_freedom) / z
-    run_error = z * summary.run_sd / math.sqrt(len(runs)) if len(runs) > 1 else 0.0
+    z, error = norm.ppf((1 + level) / 2), summary.standard_error
+    wider = (summary.interval.high - summary.interval.value) / (z * error) if error else 1.0
     interval = Interval(
         value=summary.interval.value,
-        low=float(np.maximum(center - few * np.hypot(center - low, run_error), bounds[0])),
-        high=float(np.minimum(center + few * np.hypot(high - center, run_error), bounds[1])),
+        low=float(np.maximum(center - wider * np.hypot(center - low, z * summary.run_error), bounds[0])),
+        high=float(np.minimum(center + wider * np.hypot(high - center, z * summary.run_error), bounds[1])),
     )
     return replace(summary, interval=interval)
 
 
-def summarize_normal(values: Floats, patient_sd: float, level: float = 0.95) -> Summary:
+def summarize_normal(
+    values: Floats,
+    patient_sd: float,
+    level: float = 0.95,
+    *,
+    design: Design | None = None,
+    priors: Priors = NO_PRIORS,
+) -> Summary:
     """The row of these runs' `values` [run], where the patients' part of their mean's standard error is known."""
-    run_sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    run_variance = run_sd**2 / len(values) if len(values) > 1 else 0.0
-    variance = patient_sd**2 + run_variance
-    degrees_of_freedom = (len(values) - 1) * (variance / run_variance) ** 2 if run_variance else math.inf
-    value, error = float(values.mean()), float(t.ppf((1 + level) / 2, degrees_of_freedom)) * math.sqrt(variance)
+    design = design or Design.independent(len(values))
+    own = design.variance(values)
+    moderated = moderate(own, priors.get(own.kind))
+    of_mean, value = float(moderated.of_mean), float(design.mean(values))
+    known = float(moderated.degrees_of_freedom) if of_mean else math.inf
+    error = float(critical_value(1 - level, patient_sd**2, of_mean, known))
     interval = Interval(value, value - error, value + error)
-    return Summary(interval, patient_sd, run_sd, len(values), math.sqrt(variance), degrees_of_freedom)
+    return Summary(
+        interval, patient_sd, math.sqrt(float(own.variance)), design.num_independent, math.sqrt(of_mean), known
+    )

@@ -17,19 +17,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary, summarize_normal
 from bench.evaluation.metrics import Bools, Floats
+from bench.evaluation.runs import NO_PRIORS, Design, Priors, moderate, two_sided_p
 
 
 def summarize_all_labels(
-    patient_id: NDArray[Any], y_true: NDArray[Any], runs: Sequence[Sequence[NDArray[Any]]], level: float = 0.95
+    patient_id: NDArray[Any],
+    y_true: NDArray[Any],
+    runs: Sequence[NDArray[Any]],
+    level: float = 0.95,
+    *,
+    design: Design | None = None,
+    priors: Priors = NO_PRIORS,
 ) -> Summary:
     """Macro AUROC over all defined labels of these runs, y_score [record, label] each, with a normal interval.
 
-    The runs are in independent groups (`bootstrap.by_draw`), each of which counts as one.
+    `design` and `priors` are as in `bootstrap.summarize`.
 
     NaN bounds where no frequent label is ranked with a fault: there is nothing to borrow from.
     """
@@ -37,13 +43,12 @@ def summarize_all_labels(
     y_true, is_rare = np.asarray(y_true).astype(bool)[:, chosen], ~metrics.frequent(y_true)[chosen]
     patients, patient_of_record = np.unique(patient_id, return_inverse=True)
     num_positives = y_true.sum(axis=0)
-    of_runs = [np.mean([placements(y_true, y_score[:, chosen]) for y_score in group], axis=0) for group in runs]
-    values = np.array(  # [group, label]
-        [np.mean([metrics.auroc(y_true, y_score[:, chosen]) for y_score in group], axis=0) for group in runs]
-    )
+    design = design or Design.independent(len(runs))
+    values = np.array([metrics.auroc(y_true, y_score[:, chosen]) for y_score in runs])  # [run, label]
+    auroc = design.mean(values)
 
-    deviation = np.mean(of_runs, axis=0) - values.mean(axis=0)  # [record, label]
-    borrowed = _variance_of_rare_positives(y_true, deviation, values.mean(axis=0), is_rare)
+    deviation = design.mean([placements(y_true, y_score[:, chosen]) for y_score in runs]) - auroc  # [record, label]
+    borrowed = _variance_of_rare_positives(y_true, deviation, auroc, is_rare)
     num_carriers = [len(np.unique(patient_of_record[is_positive])) for is_positive in y_true.T[is_rare]]
 
     deviation[y_true & is_rare] = 0
@@ -51,38 +56,44 @@ def summarize_all_labels(
     influence = np.bincount(patient_of_record, (deviation * weight).mean(axis=1), len(patients))
     variance = np.square(influence).sum() * len(patients) / (len(patients) - 1)
     variance += borrowed * np.sum(1 / np.array(num_carriers)) / len(num_positives) ** 2
-    summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), level)
+    summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), level, design=design, priors=priors)
     interval = summary.interval
     return replace(summary, interval=Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0)))
 
 
 def difference_p(
-    patient_id: NDArray[Any], y_true: NDArray[Any], first: Sequence[Floats], second: Sequence[Floats]
+    patient_id: NDArray[Any],
+    y_true: NDArray[Any],
+    first: Sequence[Floats],
+    second: Sequence[Floats],
+    *,
+    design: Design | None = None,
+    priors: Priors = NO_PRIORS,
 ) -> float:
     """Two-sided p of no difference in macro AUROC over all these labels; 1 if nothing differs, 0 if nothing varies.
 
-    `first` and `second` are the `placements` [record, label] of paired independent runs, the mean of a group's where it
-    has several. The variance holds patients and runs.
-    Where labels have few positives it is a sum of few large squares and uncertain itself: p is that of t, with the
+    `first` and `second` are the `placements` [record, label] of paired runs; `design` and `priors` are as in
+    `bootstrap.summarize`. The variance holds patients and runs.
+    Where labels have few positives the patients' part is a sum of few large squares and uncertain itself: it has the
     degrees of freedom that normal variables with the same sum of fourth powers would have (Satterthwaite 1946).
     """
     y_true = np.asarray(y_true).astype(bool)
+    design = design or Design.independent(len(first))
     _, patient_of_record = np.unique(patient_id, return_inverse=True)
     num_positives = y_true.sum(axis=0)
     of_runs = np.array([one - other for one, other in zip(first, second, strict=True)])  # [run, record, label]
     by_label = np.where(y_true, of_runs, 0).sum(axis=1) / num_positives  # [run, label]
-    values, deviation = by_label.mean(axis=1), of_runs.mean(axis=0) - by_label.mean(axis=0)
+    values = by_label.mean(axis=1)
+    deviation = design.mean(of_runs) - design.mean(by_label)
 
     size = np.where(y_true, num_positives, len(y_true) - num_positives)
     influence = np.bincount(patient_of_record, (deviation / np.sqrt(size * (size - 1.0))).mean(axis=1))
-    of_patients = np.square(influence).sum()
-    of_runs_mean = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
-    if of_patients + of_runs_mean == 0:
-        return float(values.mean() == 0)
-    inverse = of_runs_mean**2 / max(len(values) - 1, 1)  # of the degrees of freedom, times the squared variance
-    inverse += max(np.sum(influence**4) - of_patients**2 / len(influence), 0) / 2
-    degrees_of_freedom = (of_patients + of_runs_mean) ** 2 / inverse if inverse else np.inf
-    return float(2 * t.sf(abs(values.mean()) / np.sqrt(of_patients + of_runs_mean), degrees_of_freedom))
+    of_patients = float(np.square(influence).sum())
+    own = design.variance(values)
+    moderated = moderate(own, priors.get(own.kind))
+    inverse = max(np.sum(influence**4) - of_patients**2 / len(influence), 0) / 2
+    known = of_patients**2 / inverse if inverse else np.inf
+    return float(two_sided_p(design.mean(values), of_patients, moderated.of_mean, moderated.degrees_of_freedom, known))
 
 
 def _variance_of_rare_positives(y_true: Bools, deviation: Floats, auroc: Floats, is_rare: Bools) -> float:

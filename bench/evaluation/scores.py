@@ -77,7 +77,7 @@ def score_fold(
         if found and chosen.any() and not (chosen & ~sets["frequent"]).any():
             return asdict(summarize([found[metric].macro(chosen)]).interval)
         if patient_id is not None and metric == "auroc" and chosen is sets["all"] and sets["frequent"].any():
-            interval = summarize_all_labels(patient_id, y_true, [[y_score]]).interval
+            interval = summarize_all_labels(patient_id, y_true, [y_score]).interval
             if not np.isnan(interval.low):
                 return asdict(interval)
         value: Floats = metrics.macro(values[metric], chosen)

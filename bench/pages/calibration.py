@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bench.boards.rows import Board, Row, draws_of
+from bench.boards.rows import Board, Row, design_of_runs, draws_of
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Summary, independent, summarize
+from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
 from bench.pages.markdown import folded, markdown_table
@@ -64,7 +64,7 @@ def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
     pooled = metrics.reliability(np.tile(y_true.reshape(-1, 1), (len(probs), 1)), np.concatenate(probs).reshape(-1, 1))
     return Calibrated(
         row,
-        summarize(independent({run.place: one for run, one in zip(row.runs, briers, strict=True)})),
+        summarize(briers, design=design_of_runs(row.runs)),
         float(np.mean(errors)),
         pooled,
         _decide(row, test, truth),

@@ -6,18 +6,29 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.boards.comparisons import ALPHA, compare_pairs
+from bench.boards.comparisons import ALPHA, Comparison, compare_pairs
+from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, Row, interval_of
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import Summary
-from bench.evaluation.compare import holm, interval_p, resolvable_difference
+from bench.evaluation.compare import interval_p, resolvable_difference
+from bench.pages.conditions import condition
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.page import spell_difference, spell_p
 
 MODEL = ("ecgfounder", "pretrained")
 """The backbone and init that the claims are of."""
 NAMES = {"auroc": "AUROC", "average_precision": "AP"}
-STATUSES = ("confirmed", "direction confirmed, size not", "contradicted", "not settled", "no run of ours")
+EXCLUDED = "published size excluded"
+STATUSES = (
+    "confirmed",
+    f"direction confirmed, {EXCLUDED}",
+    "contradicted",
+    f"contradicted, {EXCLUDED}",
+    "not settled",
+    f"not settled, {EXCLUDED}",
+    "no run of ours",
+)
 COUNTS = ("no", "one", "two")
 
 
@@ -39,18 +50,26 @@ class Finding:
     relative_high: float = math.nan
     """The bounds of the difference over the same value."""
     p: float = math.nan
-    """Adjusted over all that was tested of the claim."""
+    """Of AUROC: the pair's one p-value, as on its board. Of AP: by the standard error, not corrected."""
+    role: str = EXPLORATORY
+    """The pair's role on its board."""
+    condition: str = ""
+    """The training records and weights that the runs share."""
 
     @property
     def verdict(self) -> str:
         """One of STATUSES."""
         if self.difference is None:
             return "no run of ours"
-        if self.difference.few_runs or self.p > ALPHA:
+        if self.difference.few_runs:
             return "not settled"
-        if self.difference.interval.value < 0:
-            return "contradicted"
-        return "direction confirmed, size not" if self.size_differs else "confirmed"
+        if self.p > ALPHA:
+            direction = "not settled"
+        elif self.difference.interval.value < 0:
+            direction = "contradicted"
+        else:
+            direction = "direction confirmed" if self.size_differs else "confirmed"
+        return f"{direction}, {EXCLUDED}" if self.size_differs else direction
 
     @property
     def size_differs(self) -> bool:
@@ -62,18 +81,23 @@ class Finding:
 
     @property
     def status(self) -> str:
-        """The verdict in words; few runs and another model than the claim's are said."""
+        """The verdict in words, with its condition; few runs, and another model than the claim's, are named."""
+        if self.difference is None:
+            return self.verdict
         words = self.verdict
-        if self.difference is not None and self.difference.few_runs:
+        if self.difference.few_runs:
             runs = self.difference.num_runs
             words += f": {COUNTS[runs]} run" + "s" * (runs != 1)
-        return words if self.difference is None or self.model == MODEL else f"{words}, on another model"
+        words += "" if self.model == MODEL else ", on another model"
+        words += f", {self.condition}" if self.condition else ""
+        is_open = self.claim["metric"] == "auroc" and self.role == EXPLORATORY
+        return f"{words} (exploratory)" if is_open else words
 
 
 def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) -> list[str]:
     """The ledger's part on claims, for boards of one dataset."""
     found = [finding for claim in claims for finding in _judge(claim, boards)]
-    head = ["claim", "task", "metric", "published gain", "ours", "difference", "relative", "p, Holm", "resolvable"]
+    head = ["claim", "task", "metric", "published gain", "ours", "difference", "relative", "p", "resolvable"]
     lines = [
         "## Claims",
         "",
@@ -81,14 +105,18 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         f"their own model, {MODEL[0]} ({MODEL[1]}): {_tally([one for one in found if one.model == MODEL])}. On other "
         f"models: {_tally([one for one in found if one.model != MODEL])}.",
         "",
-        "- Compared are our methods at their defaults, over runs paired by draw and seed, and labels with at least 10 "
-        "positives.",
-        "- Confirmed: a difference above 0 with p of at most 0.05. Contradicted: one below 0. Else, and with fewer "
-        "than three pairs of runs, not settled.",
-        "- p: for AUROC the larger of two tests, as on the boards; for AP by the standard error. Corrected by Holm "
-        "over the tasks and models that one claim was tested on by one metric.",
-        "- Direction confirmed, size not: the published gain lies outside our interval. Published gains are, we "
-        "believe, relative ones, so ours are divided by the value of the second method; its own doubt is left out.",
+        "- Compared are our methods at their defaults, over runs paired by draw and seed, on frequent labels (at least "
+        "10 positives in fold 10).",
+        "- Confirmed: a difference above 0 with p of at most 0.05. Contradicted: a difference below 0 with such a p. "
+        "Else, and with fewer than three pairs of runs, not settled.",
+        "- p of AUROC: the pair's on its board (PROTOCOL.md, section 8). A pair that its board does not declare is "
+        "exploratory. p of AP, and of AUROC over two shares of the records: not corrected; AP has no permutation test. "
+        "Each task is a study of its own: of 100 tasks without a difference, 5 would be settled.",
+        "- Published size excluded: the published gain lies outside our interval, whether or not the direction is "
+        "settled. Published gains are, we believe, relative ones, so ours are divided by the value of the second "
+        "method; its own doubt is left out.",
+        "- Each status names its condition: one or two draws give a claim on these subsets of the records, and a "
+        "single checkpoint gives a claim from these weights.",
         "- Resolvable: a true difference of this size would be found in 80 % of studies like this one, before Holm.",
         "",
     ]
@@ -139,14 +167,37 @@ def _judge(claim: Mapping[str, str], boards: Sequence[Board]) -> list[Finding]:
         for _, better, worse, truth in tested
     ]
     metric = claim["metric"]
-    p = holm([one.p if metric == "auroc" else interval_p(one.differences[metric]) for one in compared])
-    for (task, better, worse, _), one, adjusted in zip(tested, compared, p, strict=True):
+    for (task, better, worse, _), one in zip(tested, compared, strict=True):
+        on_board = _on_board(better, worse, boards)
+        p = (on_board.p_adjusted if on_board else one.p) if metric == "auroc" else interval_p(one.differences[metric])
         difference = one.differences[metric]
         value = interval_of(worse.summaries["frequent"][metric]).value
         bounds = difference.interval
         relative, low, high = (bound / value for bound in (bounds.value, bounds.low, bounds.high))
-        found.append(Finding(claim, task, _model(better), difference, relative, low, high, float(adjusted)))
+        found.append(
+            Finding(
+                claim,
+                task,
+                _model(better),
+                difference,
+                relative,
+                low,
+                high,
+                float(p),
+                on_board.role if on_board else EXPLORATORY,
+                condition([better, worse], one.places),
+            )
+        )
     return sorted(found, key=lambda one: claim["tasks"].split().index(one.task))
+
+
+def _on_board(better: Row, worse: Row, boards: Sequence[Board]) -> Comparison | None:
+    """Return the comparison of two rows on the board that has both; None where there is none, or it was not judged."""
+    for board in boards:
+        if board.standing and better in board.rows and worse in board.rows:
+            names = {better.name, worse.name}
+            return next((one for one in board.standing.pairs if {one.first, one.second} == names), None)
+    return None
 
 
 def _pairs(claim: Mapping[str, str], task: str, boards: Sequence[Board]) -> Iterator[tuple[Row, Row, LabelTable]]:

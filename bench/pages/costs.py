@@ -14,7 +14,7 @@ from bench.pages.names import recipe
 from bench.results.result import Result
 
 SELECTIONS = {
-    "best": "the epoch of the best fold-9 macro AUROC",
+    "best": "the epoch of the best fold-9 macro AUROC over all labels",
     "lowest-loss": "the epoch of the lowest fold-9 loss",
     "last": "the last epoch",
 }
@@ -110,7 +110,10 @@ def _notes(board: Board) -> list[str]:
             "- ‡ A phase with a frozen backbone trains on features that are computed once. Where an earlier run had "
             "left them, their time is not counted."
         )
-    return [*notes, "- Patient sd and run sd: standard deviations of macro AUROC over draws of patients and over runs."]
+    return [
+        *notes,
+        "- Patient sd and run sd: of macro AUROC over frequent labels, over draws of patients and over runs.",
+    ]
 
 
 def _short(commit: str | None) -> str:

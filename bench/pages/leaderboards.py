@@ -18,10 +18,10 @@ from bench.pages.page import Surroundings, write_pages
 from bench.pages.subgroups import subgroup_page
 
 PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
-    ("forest", "Macro AUROC of each row with its interval", plots.forest),
+    ("forest", "Macro AUROC over frequent labels of each row with its interval", plots.forest),
     ("labels", "Difference from the baseline, label by label", plots.label_differences),
-    ("curves", "Fold-9 macro AUROC over the epochs of each run", plots.training_curves),
-    ("cost", "Macro AUROC against training time", plots.cost),
+    ("curves", "Fold-9 macro AUROC over all labels, epoch by epoch, of each run", plots.training_curves),
+    ("cost", "Macro AUROC over frequent labels against training time", plots.cost),
 )
 
 

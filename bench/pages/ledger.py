@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from scipy.stats import ttest_1samp
+
+from bench.boards.comparisons import ALPHA
 from bench.boards.rows import Board, Row, interval_of
 from bench.data.datasets.ptbxl import KNOWN_CONTENTS
 from bench.pages.claims import claim_lines
@@ -39,7 +43,8 @@ def ledger(
     real = [board for board in boards if board.dataset in PTB_XL and not board.manifest]
     full = [board for board in real if board.fraction == 1]
     counted = [row for row in reported if not row.get("quoted")]
-    entries = [_entry(row, _match(row, full)) for row in counted]
+    matches = [_match(row, full) for row in counted]
+    entries = [_entry(row, match) for row, match in zip(counted, matches, strict=True)]
     tally = {status: sum(status == entry[-1] for entry in entries) for status in STATUSES}
     head = ["task", "model", "setting", "source", "ours", "published", "our value", "difference", "tolerance", "status"]
     lines = ["# Ledger", ""]
@@ -63,11 +68,35 @@ def ledger(
     ]
     compared = sorted((entry for entry in entries if entry[-1] != STATUSES[2]), key=lambda entry: entry[-1])
     lines += markdown_table(head, compared, left=5) if compared else []
+    lines += _together([_difference(row, match) for row, match in zip(counted, matches, strict=True) if match])
     lines += _reasons(counted, entries)
     waiting = [[*entry[:4], entry[5]] for entry in entries if entry[-1] == STATUSES[2]]
     if waiting:
         lines += folded("No run of ours", markdown_table([*head[:4], "published"], waiting, left=4))
     return "\n".join(lines)
+
+
+def _difference(reported: Mapping[str, str], row: Row) -> float:
+    """Return our macro AUROC over all labels minus the published one."""
+    return interval_of(row.summaries["all"]["auroc"]).value - float(reported["macro_auroc"])
+
+
+def _together(differences: Sequence[float]) -> list[str]:
+    """Return a sentence on whether all of ours together lie above or below what was published: a t test."""
+    if len(differences) < 3 or len({*differences}) == 1:
+        return []
+    mean = float(np.mean(differences))
+    test = ttest_1samp(differences, 0.0)
+    direction = "low" if mean < 0 else "high"
+    verdict = (
+        f"so ours lie {direction} together" if test.pvalue <= ALPHA else "so ours lie neither high nor low together"
+    )
+    words = (
+        f"All {len(differences)} together: ours minus published is {mean:+.4f} on average (t = {test.statistic:.1f}, "
+        f"p = {test.pvalue:.3f}, {len(differences) - 1} degrees of freedom), {verdict}. The test takes the numbers "
+        "as independent, though they share test records."
+    )
+    return [words.replace("-0.", "−0.").replace("= -", "= −"), ""]
 
 
 def _reasons(reported: Sequence[Mapping[str, str]], entries: Sequence[Sequence[str]]) -> list[str]:
@@ -89,13 +118,12 @@ def _tolerance(reported: Mapping[str, str]) -> float:
 
 
 def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:
-    published = float(reported["macro_auroc"])
     tolerance = _tolerance(reported)
     words = [reported[key] for key in ("task", "model", "setting", "source")]
     if row is None:
         return [*words, "–", reported["macro_auroc"], "–", "–", f"{tolerance:.3f}", "no run of ours"]
     ours = interval_of(row.summaries["all"]["auroc"]).value
-    difference = ours - published
+    difference = _difference(reported, row)
     status = STATUSES[0] if abs(difference) <= tolerance + ROUNDING else STATUSES[1]
     numbers = [f"{ours:.4f}", f"{difference:+.4f}".replace("-", "−"), f"{tolerance:.3f}"]
     runs = f"{len(row.runs)} run" + "s" * (len(row.runs) != 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,26 @@ from typing import Any
 import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
-from bench.boards.declared import BoardPlan
-from bench.boards.rows import NUM_DRAWS, Board, Row, chance_precision, interval_of
+from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
+from bench.boards.rows import NUM_DRAWS, Board, Row, chance_precision, interval_of, interval_said
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.files import write_whole
+from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, places, short_method, short_name
+from bench.results.external import ALL_RECORDS
 
 REPORTED, CLAIMS = "reported.csv", "claims.csv"
+AUROC, AP = "macro AUROC, frequent labels", "macro AP, frequent labels"
+"""Heads of the columns of a board."""
+PROTOCOL = "PROTOCOL.md"
+CLOSE_EFFECT = 2
+"""A claimed difference below so many margins puts the margin in doubt: see `_margin_question`."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ def page(
     for board in boards:
         lines += _section(board, pictures.get(board, ()))
     lines += _over_fractions(boards, overview) if overview else []
+    lines += _margin_question(boards)
     lines += _labels(boards)
     lines += [] if first.synthetic else _reported(first.task, around)
     return "\n".join([*lines, *_protocol(boards, around)]) + "\n"
@@ -132,7 +141,14 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     words = [
         "**rank**: the place by macro AUROC"
         + ("; in brackets the places it takes in 95 % of draws of patients and runs." if standing else "."),
-        *(["**group**: rows that share a letter are not told apart, whatever their rank."] if standing else []),
+        *(
+            [
+                "**group**: rows that share a letter do not differ significantly, whatever their rank. –: fewer than "
+                "three runs, so the row is in no group."
+            ]
+            if standing
+            else []
+        ),
         "**backbone**: the architecture, the precision where it is not float32, and the files' rate where signals were "
         "resampled from it.",
         "**init**: what the weights start from. `own:` and a hash: weights that a run of this program left. `file:` "
@@ -145,7 +161,7 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
             "of several settings on fold 9; `given`, arguments of the command."
         )
     words.append(
-        f"**macro AUROC**, **macro AP** (average precision): means over the labels with at least "
+        f"**macro AUROC**, **macro AP** (average precision), frequent labels: means over the labels with at least "
         f"{metrics.MIN_POSITIVES} positives in fold 10, and over a row's runs. In brackets: 95 % intervals over draws "
         "of patients, and runs."
     )
@@ -154,8 +170,9 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
             "**Δ baseline**: the row minus its baseline, which is named below the table, over runs paired by draw and "
             "seed.",
             "**p, Holm**: of no such difference. The larger p of two tests, one that swaps whole patients' ranks "
-            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs, "
-            "corrected by Holm for the number of rows tested.",
+            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs. "
+            "Corrected by Holm within the pair's role, which stands behind it: `primary`, `family` or `exploratory` "
+            "(PROTOCOL.md, section 8). \\* fewer than three pairs of runs: about these trained models, not corrected.",
         ]
     if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
@@ -178,6 +195,7 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
         lines += _common(board)
         lines += _scores(board)
         lines += _claims(board)
+        lines += _over_all_records(board)
         lines += _shown(pictures)
         lines += cost_lines(board)
     if board.declined:
@@ -230,7 +248,7 @@ def _over_fractions(boards: Sequence[Board], picture: str) -> list[str]:
         + (f"; what was tuned was tuned at {' and '.join(f'{100 * one:.3g} %' for one in tuned)}." if tuned else "."),
         "",
     ]
-    return [*lines, f"![Macro AUROC against the share of training records]({picture})", ""]
+    return [*lines, f"![Macro AUROC over frequent labels against the share of training records]({picture})", ""]
 
 
 def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
@@ -244,8 +262,8 @@ def _scores(board: Board) -> list[str]:
     narrow = any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in board.rows)
     compared = board.standing is not None and bool(board.standing.baseline)
     names, _ = columns(board)
-    head = ["rank", "group", *names, "macro AUROC", *(["Δ baseline", "p, Holm"] if compared else [])]
-    head += ["macro AP", *(["AUROC, all labels†"] if narrow else []), "runs"]
+    head = ["rank", "group", *names, AUROC, *(["Δ baseline", "p, Holm"] if compared else [])]
+    head += [AP, *(["AUROC, all labels†"] if narrow else []), "runs"]
     rows = [
         _cells(board, place, [cells[place] for cells in names.values()], narrow, compared)
         for place in range(len(board.rows))
@@ -262,14 +280,12 @@ def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compare
     rank, group = str(place + 1), ""
     if standing is not None:
         low, high = standing.ranks[row.name]
-        rank, group = f"{place + 1} ({low}–{high})" if low < high else rank, standing.letters[row.name]
+        rank, group = f"{place + 1} ({low}–{high})" if low < high else rank, standing.letters[row.name] or "–"
     cells = [rank, group, *names, spell(row.summaries["frequent"]["auroc"])]
     if compared and standing is not None:
         found = standing.baseline.get(row.name)
         own = "baseline" if row.name in standing.baselines else "–"
-        cells += (
-            [own, ""] if found is None else [spell_difference(found.differences["auroc"]), spell_p(found.p_adjusted)]
-        )
+        cells += [own, ""] if found is None else [spell_difference(found.differences["auroc"]), spell_role(found)]
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
     return [*cells, str(len(row.runs)) + "*" * row.few_runs]
@@ -295,6 +311,11 @@ def spell_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def spell_role(one: Comparison) -> str:
+    """Return the p-value of a pair with its role, or with the mark of few runs."""
+    return f"{spell_p(one.p_adjusted)}*" if one.few_pairs else f"{spell_p(one.p_adjusted)} ({one.role})"
+
+
 def _claims(board: Board) -> list[str]:
     """What the comparisons allow to say, in sentences."""
     standing, plan = board.standing, board.plan
@@ -309,43 +330,136 @@ def _claims(board: Board) -> list[str]:
             whose += " on the same backbone and init"
             tuned = {row.num_trials > 0 for row in board.rows if row.name in standing.baselines}
             whose += ", tuned where the row is" if len(tuned) > 1 else ""
-        lines.append(
-            f"- Baseline: {whose}. {_rows(len(found))} tested against it (Holm over {len(found)}); "
-            f"resolvable difference {_range([one.resolvable for one in found])}."
-        )
-        better = [one for one in found if one.significant and one.differences["auroc"].interval.value > 0]
-        worse = [one for one in found if one.significant and one.differences["auroc"].interval.value < 0]
-        lines.append(f"- Better than the baseline: {_named(board, better)}; worse: {_named(board, worse)}.")
+        resolvable = _range([one.resolvable for one in found])
+        lines.append(f"- Baseline: {whose}. {_rows(len(found))} compared with it; resolvable difference {resolvable}.")
     elif standing.undecided:
         lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
     elif plan.baseline:
         lines.append(f"- The declared baseline, {plan.baseline}, has no run here that a row could be paired with.")
     if absent := plan.absent([row.name for row in board.rows]):
         lines.append(f"- Declared to be tested, and not here: {', '.join(absent)}.")
-    if standing.pairs:
-        lines.append(
-            f"- Groups: Holm over all pairs, {len(standing.pairs)}; "
-            f"resolvable difference of a pair {_range([one.resolvable for one in standing.pairs])}."
-        )
-    place = places(board)
-    equal = [f"{place[one.first]} = {place[one.second]}" for one in standing.pairs if one.practically_equal]
+    tested = [one for one in standing.pairs if not one.few_pairs]
+    lines += _declared_claims(board, tested)
+    lines += _exploratory(board, tested)
+    equal = [one for one in tested if one.practically_equal]
     lines.append(
-        f"- Practically equal, by rank (the whole interval of the difference within ±{margin}): "
-        f"{'; '.join(equal) or 'no pair'}."
+        f"- Practically equal, by rank (the whole interval of the difference within ±{margin}). "
+        f"{_on_conditions(board, equal, _equal) or 'No pair'}."
     )
-    split = [one for one in standing.pairs if (one.permutation_p <= ALPHA) != (one.placement_p <= ALPHA)]
+    if few := [number for row, number in zip(board.rows, range(1, len(board.rows) + 1), strict=True) if row.few_runs]:
+        lines.append(
+            f"- Fewer than three runs: {_enumerated(few)}. Their intervals and ranks are about these trained models: "
+            "none is said to be better, worse or practically equal."
+        )
+    split = [one for one in tested if (one.permutation_p <= ALPHA) != (one.placement_p <= ALPHA)]
     if split:
         lines.append(
-            f"- In {len(split)} of {len(standing.pairs)} pairs the permutation test and the interval disagree at the "
+            f"- In {len(split)} of {len(tested)} pairs the permutation test and the interval disagree at the "
             "5 % level before Holm: the larger p counts."
         )
     return [*lines, ""]
 
 
-def _named(board: Board, found: Sequence[Comparison]) -> str:
-    """Rows by rank, and their methods."""
+def _declared_claims(board: Board, tested: Sequence[Comparison]) -> list[str]:
+    """Return a sentence on the primary contrasts, and one on the declared family: what is significant, and where."""
+    lines = []
+    if primary := [_forward(board, one) for one in tested if one.role == PRIMARY]:
+        lines.append(
+            f"- Primary contrast: {board.plan.primary}; each backbone, init and recipe is a study of its own, tested "
+            f"at 5 %. {_on_conditions(board, primary, _with_p)}."
+        )
+    if family := [_forward(board, one) for one in tested if one.role == FAMILY]:
+        better = [one for one in family if one.claimed]
+        lines.append(
+            f"- Declared family, Holm within each study, and no p below that of its primary contrast: "
+            f"{len(better)} of {len(family)} significant. {_on_conditions(board, better, _with_p)}".rstrip(". ")
+            + "."
+        )
+    return lines
+
+
+def _exploratory(board: Board, tested: Sequence[Comparison]) -> list[str]:
+    others = [one for one in tested if one.role == EXPLORATORY]
+    if not others:
+        return []
+    num = sum(one.claimed for one in others)
+    return [
+        f"- Exploratory: all other pairs, {len(others)}, Holm over all of them; {num} significant. A new row changes "
+        f"these p-values, so they support no claim. Groups use them and the declared pairs; resolvable difference of a "
+        f"pair {_range([one.resolvable for one in others])}."
+    ]
+
+
+def _forward(board: Board, one: Comparison) -> Comparison:
+    """The pair in the direction in which it was declared."""
+    tuned = {row.name for row in board.rows if row.num_trials}
+    roles = board.plan.roles([row.name for row in board.rows], tuned)
+    return one if (one.first, one.second) in roles else -one
+
+
+def _over_all_records(board: Board) -> list[str]:
+    """Return a sentence for each row that was also scored on fold 10's records without a label; no rank follows."""
+    compat = [(place, run.document.get("compat", {})) for place, row in enumerate(board.rows, 1) for run in row.runs]
+    lines = [
+        f"- Row {place}, {over_all_records(one[ALL_RECORDS])}; not ranked."
+        for place, one in compat
+        if ALL_RECORDS in one
+    ]
+    return [*lines, ""] if lines else []
+
+
+def over_all_records(scored: Mapping[str, Any]) -> str:
+    """Return macro AUROC and AP over all labels and all records of fold 10, in words."""
+    macro = [spell(interval_said(scored["macro"]["all"][metric])) for metric in metrics.RANKING]
+    return (
+        f"on all {scored['num_records']:,} records of fold 10, those without a label as negatives: macro AUROC over "
+        f"all labels {macro[0]}, macro AP {macro[1]}"
+    )
+
+
+def _on_conditions(board: Board, pairs: Sequence[Comparison], spelled: Callable[[Board, Comparison], str]) -> str:
+    """Return the pairs, grouped by the condition that they hold on."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for one in pairs:
+        groups[condition_of(one, board.rows)].append(spelled(board, one))
+    parts = [(where[:1].upper() + where[1:], "; ".join(words)) for where, words in groups.items()]
+    return ". ".join(f"{where}: {words}" if where else words for where, words in parts)
+
+
+def _equal(board: Board, one: Comparison) -> str:
+    place = places(board)
+    return f"{place[one.first]} = {place[one.second]}"
+
+
+def _with_p(board: Board, one: Comparison) -> str:
     place, rows = places(board), {row.name: row for row in board.rows}
-    return ", ".join(f"{place[one.first]} ({_label(rows[one.first])})" for one in found) or "none"
+    names = [f"{place[name]} ({_label(rows[name])})" for name in (one.first, one.second)]
+    verdict = "" if one.claimed else ", not significant"
+    p = spell_p(one.p_adjusted)
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    return f"{names[0]} − {names[1]} {spell_difference(one.differences['auroc'])}, {p}{verdict}"
+
+
+def _enumerated(numbers: Sequence[int]) -> str:
+    return f"row{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _margin_question(boards: Sequence[Board]) -> list[str]:
+    """Return a sentence that doubts the margin of equality where differences of its size are claimed on the page."""
+    lines = []
+    for margin in dict.fromkeys(board.plan.margin for board in boards):
+        pairs = [one for b in boards if b.standing and b.plan.margin == margin for one in b.standing.pairs]
+        claimed = [
+            abs(one.differences["auroc"].interval.value) for one in pairs if one.claimed and one.role != EXPLORATORY
+        ]
+        is_used = any(one.practically_equal and not one.few_pairs for one in pairs)
+        if is_used and min(claimed, default=1.0) < CLOSE_EFFECT * margin:
+            lines += [
+                f"“Practically equal” is to be doubted here: its margin, {margin:g}, is of the size of the smallest "
+                f"difference that this page claims, {min(claimed):.4f}.",
+                "",
+            ]
+    return lines
 
 
 def _label(row: Row) -> str:
@@ -456,6 +570,24 @@ def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
     return [words, ""]
 
 
+def _index_entry(board: Board) -> list[str]:
+    """Return what the index says of a board: training records, first rows, number of rows, range of their scores."""
+    if not board.rows:
+        return [board.title, "–", "0", "–", "–"]
+    letters = board.standing.letters if board.standing else {}
+    groups = {name: set(re.findall(r"[a-z]\d*", written)) for name, written in letters.items()}
+    first = groups.get(board.rows[0].name, set())
+    rows = [row for row in board.rows if row is board.rows[0] or first & groups.get(row.name, set())]
+    names = ", ".join(short_name(row) + "\\*" * row.few_runs for row in rows)
+    scores = [
+        spell(rows[0].summaries[chosen]["auroc"])
+        if len(rows) == 1
+        else _range([interval_of(row.summaries[chosen]["auroc"]).value for row in rows])
+        for chosen in ("frequent", "all")
+    ]
+    return [board.title, names, str(len(board.rows)), *scores]
+
+
 def write_pages(
     boards: Sequence[Board],
     folder: Path,
@@ -475,19 +607,21 @@ def write_pages(
         beside = links.get((dataset, task), ()), overviews.get((dataset, task), "")
         write_whole(path, page(group, around, pictures, *beside))
         written.append(path)
-        num_rows = sum(len(board.rows) for board in group)
         link = f"[{task}]({dataset}/{task}.md)"
-        every = [(row, board) for board in group for row in board.rows]
-        words, score = ["–", "–"], "–"
-        if every:
-            best, board = max(every, key=lambda found: found[0].score)
-            words, score = [short_name(best), board.title], spell(best.summaries["frequent"]["auroc"])
-        entries.append([dataset, link, *words, str(num_rows), score])
+        entries += [[dataset, link, *_index_entry(board)] for board in group]
     index = ["# Leaderboards", ""]
     if around and around.reported:
         index += ["Published numbers against ours, one by one: [LEDGER.md](LEDGER.md).", ""]
-    head = ["dataset", "task", "best row", "trained on", "rows", "best macro AUROC"]
+    if (folder / PROTOCOL).is_file():
+        index += [f"The rules, in numbered sentences: [{PROTOCOL}]({PROTOCOL}).", ""]
+    head = ["dataset", "task", "trained on", "first rows", "rows", AUROC, "macro AUROC, all labels†"]
     index += markdown_table(head, entries, left=4) if entries else []
+    index += [
+        f"Frequent labels are those with at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10; "
+        "† all labels is what the literature prints. First rows: those that share a group with the first, or the first "
+        "by value where it has fewer than three runs (\\*) and so no group.",
+        "",
+    ]
     path = folder / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "\n".join(index))

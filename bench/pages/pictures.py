@@ -101,7 +101,7 @@ def forest(board: Board, path: Path) -> Path | None:
         axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("macro AUROC, 95 % interval")
+        axes.set_xlabel("macro AUROC, frequent labels, 95 % interval")
     return path
 
 
@@ -131,7 +131,7 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
         axes.set_xticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("share of the training records")
-        axes.set_ylabel("macro AUROC, 95 % band")
+        axes.set_ylabel("macro AUROC, frequent labels, 95 % band")
     return path
 
 
@@ -161,7 +161,7 @@ def training_curves(board: Board, path: Path) -> Path | None:
             axes.set_ylim(min(late) - margin, highest + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch (a dot ends a phase; thin: single runs; what is lower in the first half is cut off)")
-        axes.set_ylabel("fold-9 macro AUROC")
+        axes.set_ylabel("fold-9 macro AUROC, all labels")
     return path
 
 
@@ -227,7 +227,7 @@ def cost(board: Board, path: Path) -> Path | None:
         axes.xaxis.set_minor_formatter("{x:g}")
         without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
         axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
-        axes.set_ylabel("macro AUROC, 95 % interval")
+        axes.set_ylabel("macro AUROC, frequent labels, 95 % interval")
     return path
 
 

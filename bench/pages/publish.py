@@ -20,7 +20,7 @@ from bench.evaluation.scores import score_fold
 from bench.files import whole_folder, write_into
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
-from bench.pages.page import page, plan_in
+from bench.pages.page import AP, AUROC, page, plan_in
 from bench.registry.reference import Reference
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
@@ -257,7 +257,7 @@ def _rows_in(markdown: str) -> list[dict[str, str]]:
         elif "rank" in head and not line.startswith("|---"):
             row = dict(zip(head, cells, strict=False))
             kept = {key: row[key] for key in ("backbone", "init", "method", "recipe", "runs") if key in row}
-            rows.append(kept | {key: row[key].split(" (")[0] for key in ("macro AUROC", "macro AP")})
+            rows.append(kept | {key: row[key].split(" (")[0] for key in (AUROC, AP)})
     return rows
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.boards.comparisons import design_of
 from bench.boards.rows import Board, Row
 from bench.boards.truth import Truth
 from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw, independent, resample, summarize
+from bench.evaluation.bootstrap import draw, resample, summarize
 from bench.pages.markdown import markdown_table
 from bench.pages.names import numbered
 from bench.pages.page import spell
@@ -94,9 +95,6 @@ def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
         return [*counts, *["–"] * len(rows)]
     found = []
     for row in rows:
-        runs = {
-            place: resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every)
-            for place, run in row.scored.items()
-        }
-        found.append(spell(summarize(independent(runs))))
+        runs = [resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every) for run in row.scored.values()]
+        found.append(spell(summarize(runs, design=design_of(row.scored))))
     return [*counts, *found]

@@ -14,26 +14,30 @@ import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import bench
 from bench.data.datasets import load_records
+from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.data.text import decode, refuse_pointer
 from bench.errors import BenchError, DataError
-from bench.evaluation.predictions import Predictions, align
+from bench.evaluation.predictions import NUM_NAMED, Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
 from bench.results.document import require_printable
 from bench.results.result import EXTERNAL, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 
+STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
+"""Other protocols whose numbers are computed beside the benchmark's own."""
 NAME = re.compile(r"[\w.+\-(),=' ]+")
 
 
@@ -45,18 +49,18 @@ def score_external(
     runs: Path,
     *,
     scale: str | None = None,
-    compat: bool = False,
+    compat: str | None = None,
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """The result of a file of scores: those of fold 10, and of fold 9 where the file holds them too.
+    """Score a file: fold 10, and fold 9 where the file has it too.
 
-    `scale` is logit or probability, or None where it is not known: then nothing is said of calibration. Scores of the
-    dataset's other records are left out, and `log` hears how many. Other scores of this name, draw and seed stand in
-    the way, or go with `overwrite`: a board has one place for them.
+    `scale` is logit or probability, or None where it is not known: then no calibration is computed. `compat` adds the
+    numbers of another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` is told which records and columns
+    are left out. Raises BenchError where other scores of this name, draw and seed exist, unless `overwrite`.
     """
     if not NAME.fullmatch(name):
         raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
@@ -64,14 +68,15 @@ def score_external(
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
-    given = read_scores(file)
     records = load_records(data)
     table = label_table(records, find_task(task))
+    given = read_scores(file, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
-    others = np.isin(given.ecg_id, np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id]))
+    unused = np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id])
+    others = np.isin(given.ecg_id, unused)
     if others.any():
-        log(f"{others.sum():,} records of {file} are left out: of folds 1-8, or without a label of {table.task}")
+        log(_left_out(given.ecg_id[others], records, table.task, file))
     parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
     predictions = {}
     for fold, rows in sorted(parts.items()):
@@ -111,9 +116,11 @@ def score_external(
             **{package: version(package) for package in ("numpy", "scipy")},
         },
     }
-    if compat:
+    if compat == STRODTHOFF2020:
         test = folds[TEST_FOLD]
-        document["compat"] = {"strodthoff2020": strodthoff2020(test.y_true, predictions[TEST_FOLD].logits, test.ecg_id)}
+        document["compat"] = {compat: strodthoff2020(test.y_true, predictions[TEST_FOLD].logits, test.ecg_id)}
+    elif compat == ALL_RECORDS:
+        document["compat"] = {compat: _over_all_records(given, records, folds[TEST_FOLD], scale, file)}
     document["digest"] = external_digest(document, predictions)
     require_printable(document)
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
@@ -132,6 +139,38 @@ def score_external(
     for path in rivals:
         shutil.rmtree(path)
     return result
+
+
+def _left_out(ecg_id: NDArray[np.int64], records: Records, task: str, file: Path) -> str:
+    """Return how many records of a file are not scored, by reason, and how some of them can be."""
+    fold = records.strat_fold[pd.Index(records.ecg_id).get_indexer(pd.Index(ecg_id))]
+    counts = {f"fold {TEST_FOLD} without a label of {task}": np.count_nonzero(fold == TEST_FOLD)}
+    counts |= {f"fold {VAL_FOLD} without one": np.count_nonzero(fold == VAL_FOLD)}
+    counts |= {"folds 1-8": np.count_nonzero(fold < VAL_FOLD)}
+    words = ", ".join(f"{number:,} of {where}" for where, number in counts.items() if number)
+    hint = f"; --compat {ALL_RECORDS} also scores all records of fold {TEST_FOLD}" if (fold == TEST_FOLD).any() else ""
+    return f"{len(ecg_id):,} records of {file} are left out: {words}{hint}"
+
+
+def _over_all_records(
+    given: Predictions, records: Records, test: LabelTable, scale: str | None, file: Path
+) -> dict[str, Any]:
+    """Return the metrics of fold 10 with its records without a label of the task, which are negatives of each label.
+
+    Some published protocols score so. Boards do not rank by these numbers.
+    """
+    chosen = records.strat_fold == TEST_FOLD
+    ecg_id, patient_id = records.ecg_id[chosen], records.patient_id[chosen]
+    if missing := sorted({*ecg_id.tolist()} - {*given.ecg_id.tolist()}):
+        raise DataError(
+            f"{file} lacks {len(missing):,} of the {len(ecg_id):,} records of fold {TEST_FOLD}, the first "
+            f"{missing[0]}; --compat {ALL_RECORDS} needs them all, also those without a label of {test.task}"
+        )
+    kept = np.isin(given.ecg_id, ecg_id)
+    scores = align(Predictions(given.ecg_id[kept], given.labels, given.logits[kept]), ecg_id, test.labels)
+    y_true = np.zeros(scores.shape, dtype=bool)
+    y_true[pd.Index(ecg_id).get_indexer(pd.Index(test.ecg_id))] = test.y_true
+    return score_fold(y_true, as_logits(scores, scale, file), test.labels, patient_id)
 
 
 def _place(result: Result) -> tuple[object, ...]:
@@ -194,12 +233,18 @@ def _refuse_not_finite(given: Predictions, rows: np.ndarray[Any, Any], file: Pat
 
 
 HOW_TO_SAVE = "np.savez(file, ecg_id=ids, labels=np.array(labels, dtype=str), y_score=scores)"
+SAVE_ARRAY = (
+    f"save them by {HOW_TO_SAVE}, where ids names the record of each row and labels the label of each column; "
+    "predictions of fold 10 in the dataset's order have ids = table.ecg_id[table.strat_fold == 10] with "
+    "table = pandas.read_csv('ptbxl_database.csv'), less the records that the authors left out"
+)
 
 
-def read_scores(path: Path) -> Predictions:
-    """Scores in a CSV file (ecg_id and a column a label), also in gzip, or an npz file (ecg_id, labels, y_score).
+def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
+    """Read scores from a CSV file (ecg_id and one column for each label), its gzip, or an npz (ecg_id, labels, y_score).
 
-    What a file is shows in its first bytes, whatever its name. Raises DataError for everything else.
+    The first bytes decide which it is. Columns of a CSV file besides these `labels` are left out, and
+    `log` is called with their names. Raises DataError for any other file.
     """
     if not path.is_file():
         raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
@@ -210,12 +255,20 @@ def read_scores(path: Path) -> Predictions:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if content.startswith(b"\x93NUMPY"):
-        raise DataError(f"{path} holds scores without their ecg_ids and labels; save them by {HOW_TO_SAVE}")
+        raise DataError(f"{path} is an array of scores{_shape(content)} without their ecg_ids and labels; {SAVE_ARRAY}")
     if path.suffix == ".npz":
         return _read_npz(path, content)
     if path.suffix in NO_TABLES:
         raise DataError(f"{path} is a {path.suffix} file, expected a CSV file, or an npz file by {HOW_TO_SAVE}")
-    return _read_csv(path, decode(content, path))
+    return _read_csv(path, decode(content, path), labels, log)
+
+
+def _shape(content: bytes) -> str:
+    """Return the shape of an .npy file's array in words; empty if it cannot be read."""
+    try:
+        return f" of shape {np.load(io.BytesIO(content), allow_pickle=False).shape}"
+    except (ValueError, OSError, EOFError):
+        return ""
 
 
 NO_TABLES = (".pkl", ".pickle", ".parquet", ".feather", ".json", ".h5", ".hdf5", ".pt", ".mat", ".xlsx", ".xls")
@@ -259,7 +312,7 @@ def _load(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
     return array
 
 
-def _read_csv(path: Path, text: str) -> Predictions:
+def _read_csv(path: Path, text: str, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
     """The scores in CSV text; a first column without a name is the index that pandas writes, and no label."""
     try:
         head = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
@@ -272,10 +325,12 @@ def _read_csv(path: Path, text: str) -> Predictions:
             table = pd.read_csv(
                 io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not text: expected a CSV file, or an npz file whose name ends with .npz") from None
     except (OSError, csv.Error, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
+    kept = _label_columns(head, labels, path, log)
     at = head.index("ecg_id")
-    kept = [place for place, name in enumerate(head) if place != at and (place or name not in ("", "Unnamed: 0"))]
     scores = table[kept]
     for column in map(int, scores.columns.tolist()):
         numbers = pd.to_numeric(scores[column], errors="coerce")
@@ -285,8 +340,30 @@ def _read_csv(path: Path, text: str) -> Predictions:
             record = table[at].iloc[wrong[0]]
             raise DataError(f"{path}: the score of {record}/{head[column]} is {text!r}, expected a number")
         scores[column] = numbers
-    labels = tuple(head[place] for place in kept)
-    return Predictions(_ids(table[at].to_numpy(), path), labels, scores.to_numpy(np.float64))
+    return Predictions(_ids(table[at].to_numpy(), path), tuple(head[p] for p in kept), scores.to_numpy(np.float64))
+
+
+def _label_columns(head: Sequence[str], labels: Sequence[str], path: Path, log: Callable[[str], None]) -> list[int]:
+    """Return the places of the labels' columns; raises DataError where a label has none, with what may be its name.
+
+    A first column without a name is the index that pandas writes.
+    """
+    kept = [place for place, name in enumerate(head) if name in labels]
+    others = [
+        name
+        for place, name in enumerate(head)
+        if name != "ecg_id" and name not in labels and (place or name not in ("", "Unnamed: 0"))
+    ]
+    if missing := [label for label in labels if label not in head]:
+        words = f"{path} has no column for {'labels' if len(missing) > 1 else 'label'} {', '.join(missing[:NUM_NAMED])}"
+        words += ", ..." if len(missing) > NUM_NAMED else ""
+        words += f"; it has {', '.join(others[:8])}{', ...' if len(others) > 8 else ''}" if others else ""
+        near = [name for name in others if re.search(rf"(?<![^\W_]){re.escape(missing[0])}(?![^\W_])", name)]
+        hint = f": rename {' or '.join(map(repr, near))} to {missing[0]!r}, and so on" if near else ""
+        raise DataError(f"{words}. Name each column of scores as its label{hint}")
+    if others:
+        log(f"{len(others)} columns of {path} are no labels of the task and are left out: {', '.join(others)}")
+    return kept
 
 
 def _ids(values: np.ndarray[Any, Any], path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:

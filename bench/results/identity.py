@@ -47,6 +47,7 @@ def identity(document: Mapping[str, Any]) -> str:
             "init": document["init"]["sha256"],
             "precision": cell["precision"],
             "seed": cell["seed"],
+            **({"streams": cell["streams"]} if cell.get("streams", "seed") != "seed" else {}),
         }
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
+from bench.evaluation.runs import Streams
 from bench.files import whole_file, write_whole
 from bench.results.document import UNPRINTABLE, faults, unsafe
 
@@ -75,6 +76,11 @@ class Result:
     def place(self) -> tuple[int, int]:
         """Draw and seed: where it stands among the runs of its row, and what it is paired by."""
         return self.cell["draw"], self.cell["seed"]
+
+    @property
+    def streams(self) -> Streams:
+        """What its random streams depend on; in results that do not say so, the seed alone."""
+        return self.cell.get("streams", "seed")  # type: ignore[no-any-return]
 
     @property
     def manifest(self) -> str:

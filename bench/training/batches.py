@@ -23,6 +23,9 @@ from bench.data.tasks import LabelTable
 
 Rows = npt.NDArray[np.int64]
 
+Seed = int | tuple[int, int]
+"""The seed of a run of draw 0, or draw and seed: what all its random streams depend on."""
+
 
 def random_stream(*purpose: object) -> np.random.Generator:
     """The generator of one purpose, such as (seed, "order", "finetune", 3)."""

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from bench.errors import BenchError, Diverged, PluginError
-from bench.evaluation.metrics import auroc
-from bench.training.batches import SignalSource, Source, epoch_batches, num_batches, random_stream, send
+from bench.evaluation.metrics import auroc, frequent
+from bench.training.batches import Seed, SignalSource, Source, epoch_batches, num_batches, random_stream, send
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.dropout import RankDropout, redraw, share_dropout
@@ -55,6 +55,9 @@ class PhaseReport:
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_macro_auroc: list[float] = field(default_factory=list)
+    """Over all fold-9 labels with a positive and a negative: what `best` selects by."""
+    val_macro_auroc_frequent: list[float | None] = field(default_factory=list)
+    """Over those with at least 10 of each, for the record only; None where no label of fold 9 has so many."""
     best_epoch: int = 0
     """Counted from 1; the epoch whose weights left the phase."""
     seconds: float = 0.0
@@ -69,7 +72,7 @@ def train(
     train_source: Source,
     val_source: Source,
     *,
-    seed: int,
+    seed: Seed,
     world: World,
     precision: Precision,
     watcher: Watcher,
@@ -154,7 +157,7 @@ class PhaseRun:
         phase: Phase,
         world: World,
         precision: Precision,
-        seed: int,
+        seed: Seed,
         changed: set[str],
     ) -> None:
         self.model, self.method, self.phase = model, method, phase
@@ -229,7 +232,7 @@ class PhaseRun:
         loss = self._train_epoch(epoch)
         if not math.isfinite(loss):
             raise self._diverged(epoch, f"the training loss is {loss}")
-        val_loss, val_macro_auroc = self._validate(epoch)
+        val_loss, val_macro_auroc, val_macro_auroc_frequent = self._validate(epoch)
         score = {"best": val_macro_auroc, "lowest-loss": -val_loss, "last": float(epoch)}[self.phase.selection]
         if score > self.best_score:
             self.best_score, report.best_epoch = score, epoch + 1
@@ -239,6 +242,7 @@ class PhaseRun:
         report.train_loss.append(loss)
         report.val_loss.append(val_loss)
         report.val_macro_auroc.append(val_macro_auroc)
+        report.val_macro_auroc_frequent.append(val_macro_auroc_frequent)
         seconds = time.monotonic() - self.began
         report.seconds += seconds
         self.step, self.loss_sum, self.seconds = 0, 0.0, 0.0
@@ -249,6 +253,7 @@ class PhaseRun:
                 "train_loss": loss,
                 "val_loss": val_loss,
                 "val_macro_auroc": val_macro_auroc,
+                "val_macro_auroc_frequent": val_macro_auroc_frequent,
                 "best_epoch": report.best_epoch,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
                 "seconds": seconds,
@@ -342,15 +347,17 @@ class PhaseRun:
             for path, keep in zip(dropping, send(torch.from_numpy(kept), self.world.device), strict=True):
                 path.keep = keep
 
-    def _validate(self, epoch: int) -> tuple[float, float]:
-        """Binary cross-entropy and macro AUROC on fold 9."""
+    def _validate(self, epoch: int) -> tuple[float, float, float | None]:
+        """Return binary cross-entropy and macro AUROC on fold 9: over all defined labels, and over frequent ones."""
         aggregate = self.model.backbone.signal_spec.aggregate
         logits = predict(self.module, self.val_source, aggregate, self.world, self.precision)
         if not bool(torch.isfinite(logits).all()):
             raise self._diverged(epoch, "outputs on fold 9 are not finite")
         labels = self.val_source.labels
         loss = nn.functional.binary_cross_entropy_with_logits(logits.double(), labels.double())
-        return float(loss), float(np.nanmean(auroc(labels.numpy(), logits.numpy())))
+        by_label, is_frequent = auroc(labels.numpy(), logits.numpy()), frequent(labels.numpy())
+        over_frequent = float(by_label[is_frequent].mean()) if is_frequent.any() else None
+        return float(loss), float(np.nanmean(by_label)), over_frequent
 
     def _diverged(self, epoch: int, what: str) -> Diverged:
         if "backbone" not in {part.partition(".")[0] for part in self.phase.learning_rates}:

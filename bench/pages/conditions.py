@@ -1,0 +1,49 @@
+"""Conditions of a claim: the training records and the first weights that all its runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from bench.boards.comparisons import Comparison
+from bench.boards.rows import Row
+from bench.evaluation.runs import MIN_RUNS
+from bench.results.result import Result
+
+RANDOM = "random"
+
+
+def condition(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
+    """Return on which records and weights a statement about the runs `places` (draw, seed) of these rows rests.
+
+    Empty where nothing limits it: all training records or three draws of them, and random first weights, which each
+    seed draws anew.
+    """
+    return " ".join(filter(None, [_records(rows, places), _weights(rows)]))
+
+
+def condition_of(one: Comparison, rows: Sequence[Row]) -> str:
+    """Return the condition of a comparison of two of these rows."""
+    return condition([row for row in rows if row.name in (one.first, one.second)], one.places)
+
+
+def _records(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
+    """Return `on this subset of N records`; empty for all records, and where there are three draws or more."""
+    draws = {draw for draw, _ in places}
+    runs = [run for row in rows for run in row.runs if _is_subset(run)]
+    if not runs or len(draws) >= MIN_RUNS:
+        return ""
+    found = (run.document.get("split", {}).get("train_records") for run in runs if run.place in places)
+    sizes = sorted({size for size in found if size is not None})
+    number = " to ".join(dict.fromkeys(f"{size:,}" for size in (sizes[:1] + sizes[-1:])))
+    number = f" of {number} records" if sizes else ""
+    return f"on this subset{number}" if len(draws) == 1 else f"on these {len(draws)} subsets{number}"
+
+
+def _is_subset(run: Result) -> bool:
+    """Whether a run was trained on a part of the training records."""
+    return bool(run.cell.get("fraction", 1) < 1 or run.cell.get("manifest"))
+
+
+def _weights(rows: Sequence[Row]) -> str:
+    """Return `from these weights` where the first weights are not drawn anew by each seed."""
+    return "" if all(row.init == RANDOM for row in rows) else "from these weights"
