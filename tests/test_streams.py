@@ -14,6 +14,7 @@ from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table
+from bench.demo.dataset import write_demo
 from bench.evaluation.runs import Streams
 from bench.execute import Options, build_backbone, build_model, execute
 from bench.registry.reference import Reference
@@ -50,15 +51,23 @@ def test_a_draw_has_a_head_of_its_own_and_draw_0_that_of_its_seed() -> None:
 
 
 @pytest.fixture(scope="module")
-def results(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """Linear probes of five draws and three seeds."""
-    options = Options(runs=tmp_path_factory.mktemp("runs"))
-    return [execute(cell(demo_set, draw=draw, seed=seed), options) for draw in DRAWS for seed in SEEDS]
+def fold_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic PTB-XL whose fold 10 has labels with 10 positives."""
+    folder = tmp_path_factory.mktemp("data") / "demo"
+    write_demo(folder, 900, seed=1, rates=(100,))
+    return folder
 
 
 @pytest.fixture(scope="module")
-def truth(demo_set: Path) -> LabelTable:
-    records = load_records(demo_set)
+def results(fold_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    """Linear probes of five draws and three seeds."""
+    options = Options(runs=tmp_path_factory.mktemp("runs"))
+    return [execute(cell(fold_set, draw=draw, seed=seed), options) for draw in DRAWS for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def truth(fold_set: Path) -> LabelTable:
+    records = load_records(fold_set)
     table = label_table(records, find_task("superdiag"))
     return table.select(table.strat_fold == TEST_FOLD)
 
