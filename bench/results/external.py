@@ -241,7 +241,7 @@ SAVE_ARRAY = (
 
 
 def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
-    """Read scores from a CSV file (ecg_id and one column for each label), its gzip, or an npz (ecg_id, labels, y_score).
+    """Read scores from a CSV file (ecg_id, then a column for each label), its gzip, or an npz of three arrays.
 
     The first bytes decide which it is. Columns of a CSV file besides these `labels` are left out, and
     `log` is called with their names. Raises DataError for any other file.
