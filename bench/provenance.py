@@ -31,8 +31,8 @@ from bench.registry.registry import Kind, find, resolve
 from bench.results.identity import identity
 from bench.training.distributed import World
 from bench.training.loop import PhaseReport
-from bench.training.method import Phase
 from bench.training.model import Classifier, count_parameters
+from bench.training.phase import Phase
 from bench.training.precision import Precision
 from bench.training.weights import Init, hash_weights
 
@@ -50,7 +50,7 @@ def describe(
     precision: Precision,
 ) -> dict[str, Any]:
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
-    method = {**plugin_facts("method", cell.method), "phases": [asdict(phase) for phase in phases]}
+    method = {**plugin_facts("method", cell.method), "phases": [phase.facts() for phase in phases]}
     backbone = plugin_facts("backbone", cell.arch)
     facts = identify(cell, records, table, parts, method, backbone, model.backbone.signal_spec, precision)
     plan: dict[str, Any] = {
@@ -70,7 +70,7 @@ def describe(
             "feature_dim": model.backbone.feature_dim,
         },
         "signals": facts["signals"],
-        "init": asdict(init),
+        "init": init.recorded(),
     }
     plan["digest"] = identity(plan)
     plan["origin"] = {

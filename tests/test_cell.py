@@ -117,7 +117,7 @@ def identity(asked: Cell) -> str:
         bench.execute.build_backbone(asked.arch, asked.seed), len(table.labels), asked.init, asked.seed
     )
     precision = resolve_precision(asked.precision, torch.device("cpu"))
-    phases = bench.execute.make_method(asked.method).phases()
+    phases = bench.execute.make_method(asked.method).phases(())
     return str(bench.execute.describe(asked, records, table, parts, phases, model, init, precision)["digest"])
 
 

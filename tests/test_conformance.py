@@ -1,7 +1,7 @@
 """Every registered backbone and method passes the conformance checks, and each check finds what it is there for."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError, CheckpointError, PluginError
-from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
+from bench.plugin import (
+    Backbone,
+    Batch,
+    DropPath,
+    Gradients,
+    Method,
+    Phase,
+    SignalSpec,
+    Start,
+    register_backbone,
+    register_method,
+)
 from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin, check_published
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, make, registry
@@ -55,7 +66,7 @@ def test_backbones_train_alike_on_two_processes(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_conform(name: str) -> None:
-    assert faults(check_method(Reference(name))) == {}
+    assert faults(check_method(Reference(name), two_processes=False)) == {}
 
 
 class Sound(Backbone):
@@ -260,7 +271,7 @@ def test_a_faulty_backbone_is_told_so(
 
 @dataclass(frozen=True)
 class NoSuchPart(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"hed": 1e-3}, epochs=1)]
 
 
@@ -270,34 +281,34 @@ class Changing(Method):
 
     seen: list[str] = field(default_factory=list)
 
-    def prepare(self, model: Classifier, init: str) -> None:
+    def prepare(self, model: Classifier, init: Start) -> None:
         self.seen.append("head")
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1 + len(self.seen))]
 
 
 @dataclass(frozen=True)
 class NoPhases(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return []
 
 
 @dataclass(frozen=True)
 class LossARecord(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
 
-    def loss(self, forward: Any, signals: Tensor, labels: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(forward(signals), labels, reduction="none").mean(1)
+    def loss(self, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, reduction="none").mean(1)
 
 
 @dataclass(frozen=True)
 class Idle(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 
 
@@ -305,16 +316,16 @@ class Idle(Method):
     ("faulty", "check", "words"),
     [
         (NoSuchPart, "fits net1d_mini", "'hed'"),
-        (Changing, "fits net1d_mini", "phases are others after prepare()"),
+        (Changing, "fits net1d_mini", "Changing.prepare() sets self.seen, which a resumed run would not know"),
         (NoPhases, "declares phases", "at least one"),
         (LossARecord, "trains x as declared", "one finite number"),
-        (Idle, "trains x as declared", "moves nothing"),
+        (Idle, "trains x as declared", "takes head.weight 0 times, expected once"),
     ],
 )
 def test_a_faulty_method_is_told_so(
     registered: Callable[..., Reference], faulty: type[Method], check: str, words: str
 ) -> None:
-    assert words in faults(check_method(registered(faulty)))[check]
+    assert words in faults(check_method(registered(faulty), two_processes=False))[check]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +345,7 @@ def test_what_a_method_raises_is_one_line_that_says_where(
 
     faulty = dataclass(frozen=True)(type("Broken", (LossARecord,), {hook: broken, "__module__": __name__}))
 
-    fault = faults(check_method(registered(faulty)))[check]
+    fault = faults(check_method(registered(faulty), two_processes=False))[check]
 
     assert re.fullmatch(r"KeyError: 'no such\\nkey', in broken of test_conformance.py, line \d+", fault)
 

@@ -14,13 +14,16 @@ from baselines.net1d import Net1D
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, PluginError
 from bench.plugin import Backbone, DropPath
+from bench.training.batch import Batch
 from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport, PhaseRun, make_schedule, rehearse, train
-from bench.training.method import Forward, Method, Phase
-from bench.training.model import Classifier
-from bench.training.precision import Precision, autocast, resolve_precision
+from bench.training.loop import PhaseReport, PhaseRun, rehearse, train
+from bench.training.method import Gradients, Method
+from bench.training.model import Classifier, layer_groups
+from bench.training.phase import Phase
+from bench.training.precision import Precision, resolve_precision
+from bench.training.schedule import make_schedule
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
 
@@ -112,7 +115,7 @@ class Recipe(Method):
 
     given: Sequence[Phase]
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return self.given
 
 
@@ -120,11 +123,11 @@ class Recipe(Method):
 class OwnLoss(Recipe):
     """The harness's own loss, written anew, so that it must be given signals."""
 
-    seen: list[tuple[int, ...]] = field(default_factory=list)
+    needs_signals = True
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        self.seen.append(tuple(signals.shape[1:]))
-        return nn.functional.binary_cross_entropy_with_logits(forward(signals), labels)
+    def loss(self, batch: Batch) -> Tensor:
+        assert batch.signals.shape[1:] == (12, 32)
+        return nn.functional.binary_cross_entropy_with_logits(batch.forward(batch.signals), batch.labels)
 
 
 def phase(parts: dict[str, float], **options: Any) -> Phase:
@@ -146,6 +149,7 @@ def run(
     return train(
         model,
         method,
+        method.phases(layer_groups(model.backbone)),
         train_source,
         val_source,
         seed=seed,
@@ -299,7 +303,6 @@ def test_features_computed_once_give_the_same_head(backbone: Callable[[], Backbo
     assert on_features.on_features and not on_signals.on_features
     assert 0 < on_features.feature_seconds < on_features.seconds and on_signals.feature_seconds == 0
     assert calls["fast"] == 2 and calls["slow"] > 20, "once for the training records, once for fold 9"
-    assert set(own.seen) == {(12, 32)}, "a method with its own loss sees signals"
 
 
 def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> None:
@@ -309,7 +312,7 @@ def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("lr_schedule", "expected"),
     [
         ("constant", lambda lrs: lrs == pytest.approx([0.1] * 20)),
         ("cosine", lambda lrs: lrs[0] == 0.1 and lrs[-1] == pytest.approx(0.001) and lrs == sorted(lrs, reverse=True)),
@@ -346,7 +349,7 @@ def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
     assert {beta[1] for beta in betas} == {0.99}
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "plateau"])
+@pytest.mark.parametrize("lr_schedule", ["cosine", "one-cycle", "plateau"])
 def test_a_phase_of_a_single_step_has_a_schedule(lr_schedule: Any, tmp_path: Path) -> None:
     run(model_of(Flat), Recipe([phase({"head": 0.1}, epochs=1, batch_size=64, lr_schedule=lr_schedule)]), tmp_path)
 
@@ -364,7 +367,7 @@ def test_a_plateau_cuts_the_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gradient_clip_norm", [None, 0.01])
 def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path: Path) -> None:
     class Plain(Recipe):
-        def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+        def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
             return torch.optim.SGD(groups)
 
     model = model_of(small_net1d)
@@ -409,26 +412,22 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
 def test_two_phases_of_one_name_are_refused() -> None:
     phases = [phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]
     with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
-        rehearse(model_of(Flat), Recipe(phases), phases)
+        rehearse(model_of(Flat), phases)
 
 
-def test_phases_that_follow_from_what_prepare_saw_are_refused() -> None:
-    """The result records them as they were before."""
-    declared = [phase({"head": 1e-3})]
-    with pytest.raises(PluginError, match=r"phases are others after prepare\(\) than before"):
-        rehearse(model_of(Flat), Recipe([*declared, phase({"head": 1e-3}, name="more")]), declared)
-
-
-def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics() -> None:
+def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics(tmp_path: Path) -> None:
     """torch's SyncBatchNorm would send bf16 zeros where the other ranks send float32, and all would wait for ever."""
     model, seen = model_of(Mixed), list[torch.dtype]()
     model.backbone.stem[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
-    one = PhaseRun(model, Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
-    one.forward = model.eval()
+    train_source, val_source = sources()
+    run = PhaseRun(model, Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
+    files = Checkpoints(tmp_path, writes=False, note=print)
+    run.begin(train_source, val_source, [PhaseReport("phase", 0, False, "best")], Watch(), files, None)
+    model.eval()
 
-    with autocast("bf16", ALONE.device):
-        for num in (2, 0):
-            one._loss(torch.zeros(num, 12, 32), torch.zeros(num, 3)).backward()
+    for num in (2, 0):
+        run.masks.begin_step((0,), num, slice(0, num))
+        run._backward(torch.zeros(num, 12, 32), torch.zeros(num, 3), 0, 2)
 
     assert seen == [torch.bfloat16, torch.float32]
 
@@ -472,7 +471,7 @@ def test_a_last_batch_of_one_record_does_not_stop_batch_norm(tmp_path: Path) -> 
 
 def lpft_sd() -> Method:
     small = LPFTStochasticDepth(probe_epochs=3, finetune_epochs=3, probe_lr=0.05, finetune_lr=5e-3)
-    return Recipe([replace(each, batch_size=11, gradient_clip_norm=1.0) for each in small.phases()])
+    return Recipe([replace(each, batch_size=11, gradient_clip_norm=1.0) for each in small.phases(())])
 
 
 def biases() -> Method:
@@ -510,8 +509,11 @@ def test_the_same_command_twice_is_the_same_bit_for_bit(precision: Precision, tm
 class Noisy(Recipe):
     """A loss that draws from torch's own generator, as a plugin may."""
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        return super().loss(forward, signals + 0.1 * torch.randn_like(signals), labels)
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        noisy = batch.signals + 0.1 * torch.randn_like(batch.signals)
+        return nn.functional.binary_cross_entropy_with_logits(batch.forward(noisy), batch.labels)
 
 
 def noisy() -> Method:
@@ -525,7 +527,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
 ) -> None:
     whole = model_of(Mixed)
     undisturbed = run(whole, method(), _new(tmp_path, "whole"))
-    num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases()), sum(p.epochs for p in method().phases())
+    num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases(())), sum(p.epochs for p in method().phases(()))
     moments = [("step", at) for at in range(1, num_steps + 1, 2)] + [("epoch", at) for at in range(1, num_epochs + 1)]
     for event, at in moments:
         folder = _new(tmp_path, f"{event}-{at}")
@@ -541,7 +543,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
         reached = at if event == "step" else 4 * at
         done = reached if minutes == 0 else (reached - 1) // 4 * 4
         assert watch.steps == num_steps - done, "what was saved is not run again"
-        assert num_steps - done == sum(4 * p.epochs for p in method().phases()[-len(watch.done) :]) - watch.done[0]
+        assert num_steps - done == sum(4 * p.epochs for p in method().phases(())[-len(watch.done) :]) - watch.done[0]
         assert any("resumed in phase" in note for note in watch.notes) == (done > 0)
 
 
@@ -553,11 +555,16 @@ def without_clock(report: PhaseReport) -> dict[str, Any]:
 class Clocked(Recipe):
     """By the clock of the test a step takes a second, and nothing else takes any time."""
 
-    now: float = 0.0
+    clock: "Clock"
+    needs_signals = True
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        self.now += 1
-        return super().loss(forward, signals, labels)
+    def loss(self, batch: Batch) -> Tensor:
+        self.clock.now += 1
+        return super().loss(batch)
+
+
+class Clock:
+    now = 0.0
 
 
 @pytest.mark.parametrize("minutes", [0.0, 9.0])
@@ -565,12 +572,13 @@ class Clocked(Recipe):
 def test_seconds_add_up_over_attempts_to_those_of_work_that_counts(
     moment: tuple[str, int], minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = Clocked([phase({"backbone": 1e-2, "head": 1e-2})])
-    monkeypatch.setattr("time.monotonic", lambda: method.now)
+    clock = Clock()
+    method = Clocked([phase({"backbone": 1e-2, "head": 1e-2})], clock)
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
     kill = Watch(lambda *event: event == moment)
     with pytest.raises(KeyboardInterrupt):
         run(model_of(Mixed), method, tmp_path, watch=kill, minutes=minutes)
-    method.now += 1000
+    clock.now += 1000
     watch = Watch()
 
     (report,) = run(model_of(Mixed), method, tmp_path, watch=watch)
@@ -652,7 +660,7 @@ def test_a_finished_training_resumes_to_its_end(tmp_path: Path) -> None:
 
 def test_a_checkpoint_holds_what_has_changed_and_no_more(tmp_path: Path) -> None:
     model = model_of(small_net1d)
-    probe = LinearProbe(probe_epochs=1).phases()[0]
+    probe = LinearProbe(probe_epochs=1).phases(())[0]
 
     run(model, Recipe([replace(probe, batch_size=11)]), tmp_path)
 

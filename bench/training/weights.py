@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,15 @@ class Init:
     left_out: tuple[str, ...] = ()
     """Keys of the file that the backbone did not take, such as its head."""
     facts: Mapping[str, object] = field(default_factory=dict)
+    head: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors of the head that was left out, such as `weight`."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a result says; the head by shapes and hash, where a method uses it."""
+        head = {"head": {key: list(value.shape) for key, value in self.head.items()}} if self.head else {}
+        hashed = {"head_sha256": hash_weights(self.head)} if self.head else {}
+        plain = {"name": self.name, "sha256": self.sha256, "source": self.source}
+        return {**plain, "left_out": list(self.left_out), "facts": dict(self.facts), **head, **hashed}
 
 
 def names_published(init: str) -> bool:
@@ -80,7 +89,15 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
     check_weights(own, {prefix + key: value for key, value in backbone.state_dict().items()}, path)
     backbone.load_state_dict({key.removeprefix(prefix): value for key, value in own.items()})
     sha256 = hash_weights(backbone.state_dict())
-    return Init(name or f"own:{sha256[:8]}", sha256, path.name, left_out, facts or about)
+    of_head = tuple(key for key in left_out if key.startswith(_head_prefix(backbone, left_out)))
+    head = {key.removeprefix(_head_prefix(backbone, left_out)): weights[key] for key in of_head}
+    return Init(name or f"own:{sha256[:8]}", sha256, path.name, left_out, facts or about, head)
+
+
+def _head_prefix(backbone: Backbone, left_out: Sequence[str]) -> str:
+    """How the keys of the head begin in a file: ours, or the published one's."""
+    published = backbone.checkpoint.head_prefix if backbone.checkpoint else None
+    return published if published and any(key.startswith(published) for key in left_out) else "head."
 
 
 def load_published(model: Classifier, path: Path) -> None:
