@@ -111,9 +111,8 @@ def test_s4_is_trained_at_a_constant_rate() -> None:
 
 def test_wavelet_nn_is_trained_by_adamax_to_the_best_epoch() -> None:
     (phase,) = ScratchWavelet().phases(())
-    optimizer = ScratchWavelet().optimizer(
-        [{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}], phase, dict
-    )
+    groups = [{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}]
+    optimizer = ScratchWavelet().optimizer(groups, phase, dict)
 
     assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (30, 128, "constant", "best")
     assert phase.learning_rates == {"backbone": 2e-3, "head": 2e-3}

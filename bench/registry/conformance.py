@@ -5,7 +5,6 @@ A check returns None, or one line that says what is wrong and how to mend it.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import sys
@@ -26,22 +25,17 @@ from bench.launch.torchrun import Node, launch_ranks
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, make, registry
 from bench.registry.trials import (
-    BATCH,
     NUM_LABELS,
-    NUM_TRAIN,
-    Killed,
     Trial,
     fits,
     largest_gap,
     made_up_labels,
     made_up_signals,
-    moments,
     prepared_model,
     run_trial,
     short_phases,
 )
 from bench.training.batch_norm import share_batch_norm
-from bench.training.batches import num_batches
 from bench.training.distributed import World, join
 from bench.training.dropout import redraw, share_dropout
 from bench.training.method import Method, declared_phases, overrides
@@ -166,14 +160,18 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
     if fault:
         return
     yield from _declined(reference, arch)
-    trial, weights = _trial(reference, arch), dict[str, Tensor]()
-    fault = fault_of(lambda: _trains(trial, reference, weights))
-    for phase in trial.phases:
-        of_this = fault if phase is (trial.phase or trial.phases[0]) else None
-        yield Finding(f"trains {phase.name} as declared", of_this)
-        if of_this:
-            return
-    yield Finding("ends in the same bits when killed and resumed", fault_of(lambda: _resumes(reference, arch, weights)))
+    weights: dict[str, Tensor] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "whole").mkdir()
+        trial = _trial(reference, arch, Path(folder) / "whole")
+        fault = fault_of(lambda: _trains(trial, reference, weights))
+        for phase in trial.phases:
+            of_this = fault if phase is (trial.phase or trial.phases[0]) else None
+            yield Finding(f"trains {phase.name} as declared", of_this)
+            if of_this:
+                return
+        fault = fault_of(lambda: _resumes(reference, arch, trial, weights))
+        yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:
         yield Finding("trains alike on two processes", fault_of(lambda: _ranks_agree(reference, arch, weights)))
 
@@ -472,10 +470,10 @@ def _fits(reference: Reference, arch: Reference, init: str = "random") -> None:
     fits(prepared_model(partial(make_backbone, arch), method, init), method)
 
 
-def _trial(reference: Reference, arch: Reference, stop: int | None = None) -> Trial:
+def _trial(reference: Reference, arch: Reference, folder: Path | None = None) -> Trial:
     method = make_method(reference)
     model = prepared_model(partial(make_backbone, arch), method)
-    return Trial(model, short_phases(method, model), stop)
+    return Trial(model, short_phases(method, model), folder)
 
 
 def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> str | None:
@@ -483,15 +481,10 @@ def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> s
     return trial.fault
 
 
-def _resumes(reference: Reference, arch: Reference, weights: dict[str, Tensor]) -> str | None:
-    """Compare the weights of a run that was not disturbed with those of runs killed after three steps."""
-    epochs = sum(phase.epochs for phase in _trial(reference, arch).phases if not phase.fitted)
-    num_steps = epochs * num_batches(NUM_TRAIN, BATCH)
-    for stop in moments(num_steps):
-        with tempfile.TemporaryDirectory() as folder:
-            with contextlib.suppress(Killed):
-                run_trial(_trial(reference, arch, stop), make_method(reference), ALONE, Path(folder))
-            resumed = run_trial(_trial(reference, arch), make_method(reference), ALONE, Path(folder))
+def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[str, Tensor]) -> str | None:
+    """Go on from what kills after three steps would have left, and compare with the run that was not disturbed."""
+    for stop in whole.moments():
+        resumed = run_trial(_trial(reference, arch, Path(f"{whole.folder}-{stop}")), make_method(reference), ALONE)
         gap, key = largest_gap(weights, resumed)
         if gap:
             return (

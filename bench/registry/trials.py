@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,6 @@ NUM_LABELS, NUM_TRAIN, NUM_VAL = 5, 10, 8
 BATCH, EPOCHS = 4, 2
 """Three steps an epoch; the last batch has two records, of which a third rank gets none."""
 SEED = 0
-
-
-class Killed(Exception):
-    """Stops a trial like a kill."""
 
 
 def made_up_signals(backbone: Backbone, num_records: int = 4) -> Tensor:
@@ -72,8 +69,8 @@ class Trial:
 
     model: Classifier
     phases: Sequence[Phase]
-    stop: int | None = None
-    """Steps after which it is killed."""
+    folder: Path | None = None
+    """Where every step leaves a checkpoint; what a kill would leave after some steps is copied to `<folder>-<step>`."""
     steps: int = 0
     phase: Phase | None = None
     fault: str | None = None
@@ -93,8 +90,14 @@ class Trial:
             self.fault = self._of_first_step()
         self.steps += 1
         self._steps_of_phase += 1
-        if self.steps == self.stop:
-            raise Killed
+        if self.folder and self.steps in self.moments():
+            shutil.copytree(self.folder, f"{self.folder}-{self.steps}", dirs_exist_ok=True)
+
+    def moments(self) -> list[int]:
+        """Return three steps after which a kill is tried: the first, one in the middle, the one before the last."""
+        epochs = sum(phase.epochs for phase in self.phases if not phase.fitted)
+        num_steps = epochs * num_batches(NUM_TRAIN, BATCH)
+        return sorted({1, num_steps // 2 + 1, num_steps - 1}) if num_steps else []
 
     def epoch_ends(self, facts: dict[str, Any]) -> None:
         """Nothing to remember."""
@@ -129,15 +132,16 @@ class Trial:
             )
 
 
-def run_trial(trial: Trial, method: Method, world: World, folder: Path | None = None) -> dict[str, Tensor]:
-    """Train by the trial's phases; return the final weights. With a folder, every step leaves a checkpoint there."""
+def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
+    """Train by the trial's phases, from the checkpoint in its folder if there is one; return the final weights."""
     model = trial.model
     trial.watch_drop_paths()
     share_batch_norm(model, world)
     labels = made_up_labels(NUM_TRAIN + NUM_VAL).double()
     signals = made_up_signals(model.backbone, NUM_TRAIN + NUM_VAL).double().unsqueeze(1)
     sources = [FeatureSource(signals[part], labels[part]) for part in (slice(NUM_TRAIN), slice(NUM_TRAIN, None))]
-    checkpoints = Checkpoints(folder or Path("nowhere"), writes=folder is not None, note=trial.note, minutes=0)
+    folder, writes = trial.folder or Path("nowhere"), trial.folder is not None
+    checkpoints = Checkpoints(folder, writes, trial.note, minutes=0)
     train(
         model,
         method,
@@ -150,11 +154,6 @@ def run_trial(trial: Trial, method: Method, world: World, folder: Path | None = 
         checkpoints=checkpoints,
     )
     return {key: value.detach().clone() for key, value in model.state_dict().items()}
-
-
-def moments(num_steps: int) -> Iterator[int]:
-    """Yield three steps to be killed after: the first, one in the middle, the one before the last."""
-    yield from sorted({1, max(1, num_steps // 2 + 1), max(1, num_steps - 1)} if num_steps else set())
 
 
 def fits(model: Classifier, method: Method) -> None:

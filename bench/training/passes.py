@@ -31,7 +31,7 @@ class PhasePasses:
     def logits(self, x: Tensor, masks: int) -> Tensor:
         """Return logits with these masks."""
         self.masks.use(masks, len(x))
-        return self.model.classify(x) if self.on_features else self.model(x)  # type: ignore[no-any-return]
+        return self.model.classify(x) if self.on_features else self.model(x)
 
     def features(self, x: Tensor, masks: int) -> Tensor:
         """Return the head's input with these masks."""
