@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ PLUGINS = Path(__file__).parent / "plugins"
 FILES = ("small_backbone", "right_methods", "faulty_methods")
 ALONE = World(0, 1, torch.device("cpu"))
 SHIPPED = ["lp", "ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"]
+README = Path(__file__).parent.parent / "methods" / "README.md"
 FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
 
 
@@ -90,6 +92,25 @@ def test_right_methods_are_short() -> None:
         if isinstance(node, ast.ClassDef):
             lines = text[node.lineno - 1 : node.end_lineno]
             assert len([line for line in lines if line.strip()]) <= 30, node.name
+
+
+def test_the_examples_of_the_readme_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    file = tmp_path / "readme_methods.py"
+    file.write_text("\n\n".join(blocks))
+    spec = importlib.util.spec_from_file_location("readme_methods", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "readme_methods", module)
+    spec.loader.exec_module(module)
+
+    assert len(blocks) == 3
+    assert {name: faults(name) for name in ("deep-faster", "own-teacher", "scales")} == {
+        "deep-faster": {},
+        "own-teacher": {},
+        "scales": {},
+    }
 
 
 CAUGHT = {

@@ -21,7 +21,7 @@ from bench.training.distributed import World
 from bench.training.loop import PhaseReport, PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier, layer_groups
-from bench.training.phase import Phase
+from bench.training.phase import EMA, SWA, Phase
 from bench.training.precision import Precision, resolve_precision
 from bench.training.schedule import make_schedule
 from methods.linear_probe import LinearProbe
@@ -679,3 +679,111 @@ def test_precision_is_what_was_asked_for_or_what_there_is(
     assert resolve_precision("float64", cpu) == "float64"
     with pytest.raises(BenchError, match="unknown precision 'fp16'; expected auto, float32, bf16 or float64"):
         resolve_precision("fp16", cpu)
+
+
+@pytest.mark.parametrize("lr_schedule", ["constant", "cosine"])
+def test_a_warmup_rises_and_the_schedule_fills_the_rest(lr_schedule: Any) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    declared = phase({"head": 0.1}, epochs=2, lr_schedule=lr_schedule, warmup=0.4, min_lr_factor=0.01)
+    made = make_schedule(optimizer, declared, 5)
+    assert made is not None
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()  # type: ignore[call-arg]
+
+    assert rates[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert rates[-1] == pytest.approx(0.1 if lr_schedule == "constant" else 0.001)
+
+
+def test_patience_stops_a_phase_that_gets_no_better(tmp_path: Path) -> None:
+    model, data = turning()
+
+    (report,) = run(model, Recipe([phase({"head": 0.05}, epochs=9, patience=2)]), tmp_path, data)
+
+    assert (report.best_epoch, len(report.train_loss)) == (1, 3)
+
+
+def test_no_weight_decay_spares_what_it_names(tmp_path: Path) -> None:
+    """By steps that do nothing but decay: the rate is 1, the gradient vanishes."""
+
+    class Decay(Recipe):
+        def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+            return torch.optim.SGD(groups, weight_decay=phase.weight_decay)
+
+        def loss(self, batch: Batch) -> Tensor:
+            return batch.logits().sum() * 0.0
+
+    model = model_of(Mixed)
+    before = weights(model)
+    spared = phase(
+        {"backbone": 1.0, "head": 1.0},
+        epochs=1,
+        batch_size=64,
+        weight_decay=0.5,
+        no_weight_decay=("1d", "head.*"),
+        selection="last",
+    )
+
+    run(model, Decay([spared]), tmp_path)
+
+    names = {name for name, p in model.named_parameters() if p.dim() > 1 and not name.startswith("head")}
+    assert {key for key in moved(model, before) if "running" not in key and "num_batches" not in key} == names
+    torch.testing.assert_close(model.backbone.stem[0].weight, before["backbone.stem.0.weight"] / 2)
+
+
+def test_mean_gradients_are_those_of_all_training_records(tmp_path: Path) -> None:
+    found: dict[str, Tensor] = {}
+
+    class Asks(Recipe):
+        def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+            found.update(gradients())
+            return super().optimizer(groups, phase, gradients)
+
+    model, (train_source, val_source) = model_of(Mixed), sources()
+    run(model, Asks([phase({"backbone": 1e-9, "head": 1e-9}, epochs=1)]), tmp_path, (train_source, val_source))
+
+    whole = model_of(Mixed).eval()
+    logits = whole(train_source.features[:, 0])
+    nn.functional.binary_cross_entropy_with_logits(logits, train_source.labels).backward()
+    for name, parameter in whole.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_batch_norm_statistics_move_in_the_first_call_of_a_closure_alone(tmp_path: Path) -> None:
+    class Twice(Recipe):
+        def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+            first, second = closure(), closure()
+            assert torch.equal(first, second), "the same masks"
+            optimizer.step()
+
+    models = [model_of(Mixed), model_of(Mixed)]
+    declared = [phase({"backbone": 1e-2, "head": 1e-2}, drop_path_rate=0.5)]
+    for model, method in zip(models, (Recipe(declared), Twice(declared)), strict=True):
+        (tmp_path / type(method).__name__).mkdir()
+        run(model, method, tmp_path / type(method).__name__)
+
+    assert moved(models[0], weights(models[1])) == set()
+
+
+@pytest.mark.parametrize("average", [EMA(0.9), SWA(0.5)], ids=str)
+def test_the_average_leaves_the_phase(average: EMA | SWA, tmp_path: Path) -> None:
+    """Its score is what the report says, and its weights are others than those of the plain run."""
+    plain, averaged = model_of(Mixed), model_of(Mixed)
+    parts = {"backbone": 1e-2, "head": 1e-2}
+    for model, rule, name in ((plain, None, "plain"), (averaged, average, "averaged")):
+        (tmp_path / name).mkdir()
+        (report,) = run(model, Recipe([phase(parts, average=rule, selection="last")]), tmp_path / name)
+
+    assert not torch.equal(plain.head.weight, averaged.head.weight)
+    still = Recipe([phase({"head": 1e-12}, epochs=1, selection="last")])
+    (tmp_path / "still").mkdir()
+    (again,) = run(averaged, still, tmp_path / "still")
+    assert again.val_loss[0] == pytest.approx(report.val_loss[-1], abs=1e-6)
+
+
+def test_epochs_before_an_average_are_never_selected(tmp_path: Path) -> None:
+    (report,) = run(model_of(Mixed), Recipe([phase({"head": 1.0}, epochs=4, average=SWA(0.5))]), tmp_path)
+
+    assert report.best_epoch in (3, 4)

@@ -14,7 +14,7 @@ class Small(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv1d(12, 8, 16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2))
+        self.stem = nn.Sequential(nn.Conv1d(12, 8, 16, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2))
         self.blocks = nn.ModuleList(nn.Sequential(nn.Conv1d(8, 8, 1), nn.ReLU()) for _ in range(3))
         self.paths = nn.ModuleList(DropPath() for _ in range(3))
 
