@@ -77,9 +77,9 @@ class Sound(Backbone):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv1d(12, 4, 9, stride=5)
+        self.norm = nn.BatchNorm1d(4)
         self.block = nn.Conv1d(4, 4, 3, padding=1)
         self.paths = nn.ModuleList([DropPath(), DropPath()])
-        self.norm = nn.BatchNorm1d(4)
         self.feature_dim = 4
 
     def forward(self, signals: Tensor) -> Tensor:
@@ -191,6 +191,24 @@ class DropsByFunction(Sound):
         return F.dropout(super().forward(signals), 0.1, self.training)
 
 
+class Backwards(Sound):
+    """Its layers are not met in the order in which they are made."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        self.norm(signals[:, :4])
+        return super().forward(signals)
+
+
+class Overlapping(Sound):
+    def layer_groups(self) -> list[str]:
+        return ["conv", *super().layer_groups()]
+
+
+class FlatTokens(Sound):
+    def tokens(self, signals: Tensor) -> Tensor:
+        return self.forward(signals)
+
+
 class Delicate(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         return ((self.norm(self.conv(signals)) * 1e4) % 1.0).mean(-1) + 0 * super().forward(signals)
@@ -258,6 +276,9 @@ def test_an_unknown_name_is_a_mistake_and_no_fault_of_a_backbone() -> None:
         (IdlePaths, "drops paths at the set rate", "change nothing"),
         (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers of its own"),
         (DropsByFunction, "draws no masks of its own", "backbone draws random numbers of its own"),
+        (Backwards, "orders its layer groups", "in the order norm, conv, block; override layer_groups()"),
+        (Overlapping, "orders its layer groups", "conv.weight is in 2 of its layer groups, expected one"),
+        (FlatTokens, "pools its tokens, if it has any", "two records give tokens [2, 4], expected [2, token, dim]"),
         (Delicate, "agrees in bf16", "keep sensitive steps in float32"),
     ],
 )
