@@ -21,25 +21,38 @@ from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, re
 class SameConv1d(nn.Module):
     """Convolution [record, time, channel] -> [record, time / stride rounded up, channel'].
 
-    An odd padding is longer on the right.
+    Its `conv` is called as a module, on views [record, channel, time], so it may be hooked and wrapped.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, groups=groups)
+        self.conv: nn.Module = Conv1d(in_channels, out_channels, kernel_size, stride, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        (kernel_size,), (stride,), length = self.conv.kernel_size, self.conv.stride, x.shape[1]
-        weight, bias, on_cpu = self.conv.weight, self.conv.bias, x.device.type == "cpu"
+        return self.conv(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class Conv1d(nn.Conv1d):
+    """Convolution [record, channel, time] -> [record, channel', time / stride rounded up], padded to that.
+
+    An odd padding is longer on the right. In memory channels come last.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._convolve(input.transpose(1, 2)).transpose(1, 2)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        (kernel_size,), (stride,), length = self.kernel_size, self.stride, x.shape[1]
+        weight, bias, on_cpu = self.weight, self.bias, x.device.type == "cpu"
         if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
             kind = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-        pointwise = kernel_size == stride == self.conv.groups == 1
+        pointwise = kernel_size == stride == self.groups == 1
         if pointwise and not (on_cpu and x.dtype == torch.float32):
             return F.linear(x, weight.squeeze(-1), bias)  # float32: MKL takes twice as long as oneDNN on some CPUs
         padding, odd = divmod(max(0, (-(-length // stride) - 1) * stride + kernel_size - length), 2)
         convolve = _Conv1d.apply if on_cpu else _conv1d
-        return convolve(x, weight, bias, stride, padding, odd, self.conv.groups)
+        return convolve(x, weight, bias, stride, padding, odd, self.groups)
 
 
 MOST_TAPS = 14
@@ -194,10 +207,14 @@ class Net1D(Backbone):
         self.feature_dim = in_channels
 
     def forward(self, signals: Tensor) -> Tensor:
-        x = F.silu(self.first_conv(signals.transpose(1, 2).contiguous()))
+        return self.tokens(signals).mean(1)
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> [record, time, channel], of which features are the mean."""
+        x: Tensor = F.silu(self.first_conv(signals.transpose(1, 2).contiguous()))
         for stage in self.stage_list:
             x = stage(x)
-        return x.mean(1)
+        return x
 
 
 def _uncalled(channels: int) -> nn.BatchNorm1d:

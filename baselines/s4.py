@@ -42,6 +42,10 @@ class S4(Backbone):
     def forward(self, signals: Tensor) -> Tensor:
         return self.blocks(self.encoder(signals)).mean(-1)  # type: ignore[no-any-return]
 
+    def tokens(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> [record, time, channel], of which features are the mean."""
+        return self.blocks(self.encoder(signals)).transpose(1, 2)  # type: ignore[no-any-return]
+
 
 class Block(nn.Module):
     """A state space a channel, GELU, mixing of the channels, residual, layer norm: [record, channel, time] -> same."""

@@ -54,6 +54,10 @@ class Strodthoff2020(Backbone):
     def forward(self, signals: Tensor) -> Tensor:
         return self.tail(self.pool(self.layers(signals)))  # type: ignore[no-any-return]
 
+    def tokens(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> [record, time, channel], which are pooled; the tail makes the features."""
+        return self.layers(signals).transpose(1, 2)  # type: ignore[no-any-return]
+
     def reset_head(self, head: nn.Linear) -> None:
         he_normal(head)
 

@@ -67,9 +67,13 @@ class ViT1d(Backbone):
                 _draw(module, std=0.02 / math.sqrt(2 * depth) if ends_branch else 0.02)
 
     def forward(self, signals: Tensor) -> Tensor:
+        return self.tokens(signals).mean(1)
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> [record, patch, width], of which features are the mean."""
         x = self.patches(signals).transpose(1, 2)
         x = self.blocks(x + positions(x.shape[1], x.shape[2], x.device))
-        return self.norm(x).mean(1)  # type: ignore[no-any-return]
+        return self.norm(x)  # type: ignore[no-any-return]
 
     def reset_head(self, head: nn.Linear) -> None:
         _draw(head, std=0.02)

@@ -31,6 +31,8 @@ from bench.results.document import require_printable
 from bench.results.identity import changes, code_of, other_code
 from bench.results.result import Result
 from bench.results.run_folder import RunFolder
+from bench.training.audit import prepare
+from bench.training.batch import Start
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import Seed, SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
@@ -38,8 +40,8 @@ from bench.training.distributed import World, accelerator_kind, join, unused_acc
 from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
 from bench.training.memory import PeakMemory
-from bench.training.method import Method
-from bench.training.model import Backbone, Classifier
+from bench.training.method import Method, declared_phases
+from bench.training.model import Backbone, Classifier, HeadAlone, layer_groups
 from bench.training.precision import Precision, dtype, resolve_precision
 from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
 
@@ -85,13 +87,14 @@ def execute(cell: Cell, options: Options) -> Result:
         parts = make_split(cell, table, records)
         cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
         method = make_method(cell.method)
-        phases = method.phases()
         backbone = build_backbone(cell.arch, cell.entropy)
+        phases = declared_phases(method, layer_groups(backbone))
         alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
         anew = options.overwrite or options.rerun_stale
         if wants_published(backbone, cell.init) and (anew or not any(alike)):
             require_files(records, backbone.signal_spec, cell.source_rate)  # or they are fetched for nothing
         model, init = build_model(backbone, len(table.labels), cell.init, cell.entropy)
+        init = init if method.uses_published_head else replace(init, head={})
         precision = resolve_precision(cell.precision, world.device)
         plan = describe(cell, records, table, parts, phases, model, init, precision)
         require_printable({**plan, "stage": options.stage, "incompatible": None})
@@ -102,8 +105,8 @@ def execute(cell: Cell, options: Options) -> Result:
             return finished
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
-                method.prepare(model, init.name)
-                rehearse(model, method, phases)
+                prepare(model, method, Start.of(plan, init.head))
+                rehearse(model, phases)
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
@@ -124,6 +127,7 @@ def execute(cell: Cell, options: Options) -> Result:
             reports = train(
                 model,
                 method,
+                phases,
                 SignalSource.of(signals, parts.train, dtype(precision), world.device),
                 SignalSource.of(signals, parts.val, dtype(precision), world.device),
                 seed=cell.entropy,
@@ -204,7 +208,7 @@ def predict_folds(
         SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()
     ]
     if frozen:
-        module, (sources, _) = model.head, compute_features(model, sources, world, precision)
+        module, (sources, _) = HeadAlone(model), compute_features(model, sources, world, precision)
     predictions = {}
     for (fold, truth), source in zip(folds.items(), sources, strict=True):
         logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)

@@ -19,6 +19,8 @@ from bench.errors import CheckpointError, DataError
 from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.result import load_result
+from bench.training.audit import prepare
+from bench.training.batch import Start
 from bench.training.batches import cut_windows
 from bench.training.features import join_windows
 from bench.training.model import Backbone, Classifier
@@ -45,7 +47,9 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
     backbone = make("backbone", Reference.parse(result.cell["arch"]))
     assert isinstance(backbone, Backbone)
     model = Classifier(backbone, len(labels))
-    make("method", Reference.parse(result.cell["method"])).prepare(model, result.document["init"]["name"])
+    # values of the head are loaded below, but a method may need its shapes
+    head = {key: torch.zeros(shape) for key, shape in result.document["init"].get("head", {}).items()}
+    prepare(model, make("method", Reference.parse(result.cell["method"])), Start.of(result.document, head))
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
     scaling, seconds = Scaling(**result.document["signals"]["scaling"]), result.document["dataset"].get("seconds")

@@ -9,23 +9,29 @@ from bench.data.signals import SignalSpec, register_preprocessing
 from bench.data.tasks import Task
 from bench.errors import Incompatible
 from bench.registry.registry import register_backbone, register_method, register_task
-from bench.training.method import Forward, Method, Phase
+from bench.training.method import EMA, SWA, Batch, Gradients, Judge, Method, Phase, SignalBatch, Start
 from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
 from bench.training.search import Choice, LogUniform, Uniform
 
 __all__ = [
+    "EMA",
+    "SWA",
     "Backbone",
+    "Batch",
     "Choice",
     "Classifier",
     "DropPath",
-    "Forward",
+    "Gradients",
     "Incompatible",
+    "Judge",
     "LogUniform",
     "Method",
     "Phase",
     "PublishedCheckpoint",
     "Records",
+    "SignalBatch",
     "SignalSpec",
+    "Start",
     "Task",
     "Uniform",
     "register_backbone",

@@ -30,8 +30,8 @@ from bench.results.identity import harness_facts, identity
 from bench.training.distributed import World
 from bench.training.loop import PhaseReport
 from bench.training.memory import PeakMemory
-from bench.training.method import Phase
 from bench.training.model import Classifier, count_parameters
+from bench.training.phase import Phase
 from bench.training.precision import Precision
 from bench.training.weights import Init, hash_weights
 
@@ -49,7 +49,7 @@ def describe(
     precision: Precision,
 ) -> dict[str, Any]:
     """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
-    method = {**plugin_facts("method", cell.method), "phases": [asdict(phase) for phase in phases]}
+    method = {**plugin_facts("method", cell.method), "phases": [phase.facts() for phase in phases]}
     backbone = plugin_facts("backbone", cell.arch)
     spec = model.backbone.signal_spec
     facts = sections(cell, records, table, parts, method, backbone, spec, precision)
@@ -70,7 +70,7 @@ def describe(
             "feature_dim": model.backbone.feature_dim,
         },
         "signals": facts["signals"],
-        "init": asdict(init),
+        "init": init.recorded(),
         "code": code_facts(spec),
     }
     plan["digest"] = identity(plan)

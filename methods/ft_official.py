@@ -20,7 +20,7 @@ class OfficialFinetune(Method):
 
     search = {"lr": LogUniform(1e-5, 1e-3)}
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [
             Phase(
                 name="finetune",

@@ -41,7 +41,7 @@ class Finetune(Method):
 class FullFinetune(Finetune):
     """Full fine-tuning: all parameters from the first step on, with a new head."""
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.finetune()]
 
 

@@ -34,5 +34,5 @@ class Probe(Method):
 class LinearProbe(Probe):
     """Linear probing: train the head, leave the backbone as it is."""
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.probe()]

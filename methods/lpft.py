@@ -16,7 +16,7 @@ class LPFT(Finetune, Probe):
 
     search = {**Probe.search, **Finetune.search}
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.probe(), self.finetune()]
 
 

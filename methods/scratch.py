@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.plugin import Classifier, Incompatible, LogUniform, Method, Phase, register_method
+from bench.plugin import Classifier, Gradients, Incompatible, LogUniform, Method, Phase, Start, register_method
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,11 @@ class FromRandom(Method):
 
     search = {"lr": LogUniform(1e-4, 1e-1)}
 
-    def prepare(self, model: Classifier, init: str) -> None:
-        if init != "random":
-            raise Incompatible(f"this recipe starts from random weights, and --init gives {init}; use --init random")
+    def prepare(self, model: Classifier, init: Start) -> None:
+        if init.name != "random":
+            raise Incompatible(
+                f"this recipe starts from random weights, and --init gives {init.name}; use --init random"
+            )
 
     def train(self, **rest: Any) -> Phase:
         return Phase(
@@ -45,10 +47,10 @@ class Scratch(FromRandom):
 
     gradient_clip_norm: float | None = None
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.train(lr_schedule="one-cycle", gradient_clip_norm=self.gradient_clip_norm, selection="last")]
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         """AdamW with fastai v1's second beta; one-cycle moves the first."""
         return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.95, 0.99), fused=True)
 
@@ -65,7 +67,7 @@ class ScratchS4(FromRandom):
     lr: float = 1e-3
     weight_decay: float = 1e-3
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.train()]
 
 
@@ -83,8 +85,8 @@ class ScratchWavelet(FromRandom):
     lr: float = 2e-3
     weight_decay: float = 0.0
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.train()]
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.Adamax(groups, eps=1e-7, weight_decay=phase.weight_decay)

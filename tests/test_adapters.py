@@ -26,11 +26,13 @@ from bench.registry.conformance import check_method
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY
 from bench.results.result import Result, load_result
+from bench.training.batch import Start
 from bench.training.weights import WEIGHTS, read_weights
 
 PLUGIN = '''
 """Methods that know no backbone, and a backbone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +40,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from bench.plugin import Backbone, Classifier, Forward, Method, Phase, SignalSpec, register_backbone, register_method
+from bench.plugin import (
+    Backbone, Batch, Classifier, Gradients, Method, Phase, SignalSpec, Start, register_backbone, register_method
+)
 
 
 @register_method("bitfit")
@@ -49,7 +53,7 @@ class BitFit(Method):
     lr: float = 1e-2
     epochs: int = 2
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         parts = {"head": self.lr, "backbone.*.bias": self.lr}
         return [Phase(name="bitfit", learning_rates=parts, epochs=self.epochs, batch_size=64)]
 
@@ -75,12 +79,12 @@ class LoRA(Method):
     lr: float = 1e-2
     epochs: int = 2
 
-    def prepare(self, model: Classifier, init: str) -> None:
+    def prepare(self, model: Classifier, init: Start) -> None:
         for module in list(model.backbone.modules()):
             if isinstance(module, nn.Conv1d | nn.Linear):
                 register_parametrization(module, "weight", LowRank(module.weight, self.rank))
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [
             Phase(name="probe", learning_rates={"head": self.lr}, epochs=1, batch_size=64),
             Phase(name="lora", learning_rates={"head": self.lr, "backbone.*.weight.0": self.lr}, epochs=self.epochs,
@@ -107,18 +111,20 @@ class Wrapped(nn.Module):
 class Wrapper(Method):
     """Wraps the batch norms, which gives all that is in them other names, and then trains everything."""
 
-    def prepare(self, model: Classifier, init: str) -> None:
+    def prepare(self, model: Classifier, init: Start) -> None:
         for name, module in list(model.backbone.named_children()):
             if isinstance(module, nn.BatchNorm1d):
                 called = module.weight.requires_grad
                 wrapped = Wrapped(module, module.num_features) if called else nn.Sequential(module)
                 setattr(model.backbone, name, wrapped)
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="all", learning_rates={"backbone": 1e-3, "head": 1e-3}, epochs=2, batch_size=64)]
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        return super().loss(forward, signals, labels)
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        return super().loss(batch)
 
 
 @register_method("layerwise")
@@ -129,19 +135,20 @@ class Layerwise(Method):
     lr: float = 1e-2
     decay: float = 0.5
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         parts = {"backbone": self.lr, "head": self.lr}
         return [
             Phase(name="all", learning_rates=parts, epochs=2, batch_size=64, lr_schedule="cosine", gradient_clip_norm=1)
         ]
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         named = [pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)]
         layers = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in named))
         depth = {layer: at for at, layer in enumerate(reversed(layers))}
         return super().optimizer(
             [{"params": [pair], "lr": self.lr * self.decay ** depth[pair[0].rpartition(".")[0]]} for pair in named],
             phase,
+            gradients,
         )
 
 
@@ -217,14 +224,14 @@ def weights_of(run: Result) -> dict[str, Tensor]:
 def start(lab: ModuleType, run: Result, method: str) -> dict[str, Tensor]:
     """The weights that a run started from."""
     backbone = build_backbone(Reference("normed"), 3)
-    model, init = build_model(backbone, len(run.document["task"]["labels"]), None, 3)
-    make_method(Reference(method)).prepare(model, init.name)
+    model, _ = build_model(backbone, len(run.document["task"]["labels"]), None, 3)
+    make_method(Reference(method)).prepare(model, Start.of(run.document, {}))
     return model.state_dict()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_they_conform_on_net1d_mini(method: str, lab: ModuleType) -> None:
-    assert [finding for finding in check_method(Reference(method)) if finding.fault] == []
+    assert [finding for finding in check_method(Reference(method), two_processes=False) if finding.fault] == []
 
 
 def test_bitfit_moves_biases_and_the_head_and_no_statistics(lab: ModuleType, runs: dict[str, Result]) -> None:

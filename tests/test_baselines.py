@@ -7,6 +7,7 @@ tmehari/ssm_ecg 94b6cc7, kweimann/ECG-JEPA 504b4e5), run once with the weights o
 import importlib
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from torch import Tensor
 from baselines.s4 import S4, StateSpace
 from baselines.vit1d import positions
 from baselines.wavelet import WaveletNN, wavelet_bands, wavelet_features
+from bench.execute import make_backbone
 from bench.plugin import Backbone, Classifier, DropPath, Incompatible
 from bench.registry.reference import Reference
 from bench.registry.registry import make
@@ -302,3 +304,38 @@ def test_prevalence_scores_every_record_alike_and_learns_the_log_odds() -> None:
     logits = model(signals)
     assert torch.equal(logits, logits[:1].expand_as(logits))
     assert logits[0].sigmoid().tolist() == pytest.approx([0.2, 0.7], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["net1d_mini", "vit1d_tiny", "s4(d_model=16, num_layers=2)"])
+def test_features_are_the_mean_of_the_tokens(name: str) -> None:
+    backbone = make_backbone(Reference.parse(name)).eval()
+    signals = torch.randn(2, 12, backbone.signal_spec.window or 1000)
+
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.tokens(signals).mean(1), backbone(signals))
+
+
+@pytest.mark.parametrize("name", ["xresnet1d18", "inception1d", "fcn_wang", "lstm"])
+def test_features_are_the_tail_of_the_pooled_tokens(name: str) -> None:
+    backbone: Any = make_backbone(Reference(name)).eval()
+    signals = torch.randn(2, 12, 250)
+
+    with torch.no_grad():
+        pooled = backbone.tail(backbone.pool(backbone.tokens(signals).transpose(1, 2)))
+        torch.testing.assert_close(pooled, backbone(signals))
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "num"),
+    [
+        ("net1d_mini", "first_conv", "stage_list.5", 7),
+        ("vit1d_tiny", "patches", "norm", 14),
+        ("xresnet1d18", "layers.0", "tail", 12),
+        ("lstm", "layers", "tail", 2),
+        ("prevalence", "constant", "constant", 1),
+    ],
+)
+def test_layer_groups_run_from_shallow_to_deep(name: str, first: str, last: str, num: int) -> None:
+    groups = make_backbone(Reference(name)).layer_groups()
+
+    assert (groups[0], groups[-1], len(groups)) == (first, last, num)

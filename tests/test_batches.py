@@ -121,3 +121,21 @@ def test_a_device_gives_the_same_signals_from_its_memory(
     if room:
         values[:] = 0
         assert held.windows(rows).abs().max() > 0, "read again from disk"
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "scaling", "expected"),
+    [
+        ("none", Scaling(), 1.0),
+        ("strodthoff", Scaling(0.0, 0.23, "folds 1-8"), 0.23),
+        ("zscore", Scaling(), None),
+        ("ecgfounder", Scaling(), None),
+    ],
+)
+def test_a_unit_is_known_in_mv_where_the_preprocessing_keeps_amplitudes(
+    preprocessing: str, scaling: Scaling, expected: float | None
+) -> None:
+    whole = source(None)
+    signals = replace(whole.signals, spec=SignalSpec(100, preprocessing), scaling=scaling)
+
+    assert replace(whole, signals=signals).mv_per_unit == expected

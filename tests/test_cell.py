@@ -120,7 +120,7 @@ def identity(asked: Cell) -> str:
         bench.execute.build_backbone(asked.arch, asked.entropy), len(table.labels), asked.init, asked.entropy
     )
     precision = resolve_precision(asked.precision, torch.device("cpu"))
-    phases = bench.execute.make_method(asked.method).phases()
+    phases = bench.execute.make_method(asked.method).phases(())
     return str(bench.execute.describe(asked, records, table, parts, phases, model, init, precision)["digest"])
 
 
@@ -163,7 +163,7 @@ class Grown(Method):
 
     epochs: int = 1
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [Phase(name="probe", learning_rates={"head": PROBE_LR}, epochs=self.epochs)]
 
 

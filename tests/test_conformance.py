@@ -1,7 +1,7 @@
 """Every registered backbone and method passes the conformance checks, and each check finds what it is there for."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError, CheckpointError, PluginError
-from bench.plugin import Backbone, DropPath, Method, Phase, SignalSpec, register_backbone, register_method
+from bench.plugin import (
+    Backbone,
+    Batch,
+    DropPath,
+    Gradients,
+    Method,
+    Phase,
+    SignalSpec,
+    Start,
+    register_backbone,
+    register_method,
+)
 from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin, check_published
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, make, registry
@@ -73,7 +84,7 @@ def test_backbones_train_alike_on_two_processes(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_conform(name: str) -> None:
-    assert faults(check_method(Reference(name))) == {}
+    assert faults(check_method(Reference(name), two_processes=False)) == {}
 
 
 class Sound(Backbone):
@@ -84,9 +95,9 @@ class Sound(Backbone):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv1d(12, 4, 9, stride=5)
+        self.norm = nn.BatchNorm1d(4)
         self.block = nn.Conv1d(4, 4, 3, padding=1)
         self.paths = nn.ModuleList([DropPath(), DropPath()])
-        self.norm = nn.BatchNorm1d(4)
         self.feature_dim = 4
 
     def forward(self, signals: Tensor) -> Tensor:
@@ -198,6 +209,24 @@ class DropsByFunction(Sound):
         return F.dropout(super().forward(signals), 0.1, self.training)
 
 
+class Backwards(Sound):
+    """Its layers are not met in the order in which they are made."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        self.norm(signals[:, :4])
+        return super().forward(signals)
+
+
+class Overlapping(Sound):
+    def layer_groups(self) -> list[str]:
+        return ["conv", *super().layer_groups()]
+
+
+class FlatTokens(Sound):
+    def tokens(self, signals: Tensor) -> Tensor:
+        return self.forward(signals)
+
+
 class Delicate(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         return ((self.norm(self.conv(signals)) * 1e4) % 1.0).mean(-1) + 0 * super().forward(signals)
@@ -265,6 +294,9 @@ def test_an_unknown_name_is_a_mistake_and_no_fault_of_a_backbone() -> None:
         (IdlePaths, "drops paths at the set rate", "change nothing"),
         (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers of its own"),
         (DropsByFunction, "draws no masks of its own", "backbone draws random numbers of its own"),
+        (Backwards, "orders its layer groups", "in the order norm, conv, block; override layer_groups()"),
+        (Overlapping, "orders its layer groups", "conv.weight is in 2 of its layer groups, expected one"),
+        (FlatTokens, "pools its tokens, if it has any", "two records give tokens [2, 4], expected [2, token, dim]"),
         (Delicate, "agrees in bf16", "keep sensitive steps in float32"),
     ],
 )
@@ -278,7 +310,7 @@ def test_a_faulty_backbone_is_told_so(
 
 @dataclass(frozen=True)
 class NoSuchPart(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"hed": 1e-3}, epochs=1)]
 
 
@@ -288,34 +320,34 @@ class Changing(Method):
 
     seen: list[str] = field(default_factory=list)
 
-    def prepare(self, model: Classifier, init: str) -> None:
+    def prepare(self, model: Classifier, init: Start) -> None:
         self.seen.append("head")
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1 + len(self.seen))]
 
 
 @dataclass(frozen=True)
 class NoPhases(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return []
 
 
 @dataclass(frozen=True)
 class LossARecord(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
 
-    def loss(self, forward: Any, signals: Tensor, labels: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(forward(signals), labels, reduction="none").mean(1)
+    def loss(self, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, reduction="none").mean(1)
 
 
 @dataclass(frozen=True)
 class Idle(Method):
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 
 
@@ -323,16 +355,16 @@ class Idle(Method):
     ("faulty", "check", "words"),
     [
         (NoSuchPart, "fits net1d_mini", "'hed'"),
-        (Changing, "fits net1d_mini", "phases are others after prepare()"),
+        (Changing, "fits net1d_mini", "Changing.prepare() sets self.seen, which a resumed run would not know"),
         (NoPhases, "declares phases", "at least one"),
         (LossARecord, "trains x as declared", "one finite number"),
-        (Idle, "trains x as declared", "moves nothing"),
+        (Idle, "trains x as declared", "takes head.weight 0 times, expected once"),
     ],
 )
 def test_a_faulty_method_is_told_so(
     registered: Callable[..., Reference], faulty: type[Method], check: str, words: str
 ) -> None:
-    assert words in faults(check_method(registered(faulty)))[check]
+    assert words in faults(check_method(registered(faulty), two_processes=False))[check]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +384,7 @@ def test_what_a_method_raises_is_one_line_that_says_where(
 
     faulty = dataclass(frozen=True)(type("Broken", (LossARecord,), {hook: broken, "__module__": __name__}))
 
-    fault = faults(check_method(registered(faulty)))[check]
+    fault = faults(check_method(registered(faulty), two_processes=False))[check]
 
     assert re.fullmatch(r"KeyError: 'no such\\nkey', in broken of test_conformance.py, line \d+", fault)
 

@@ -35,8 +35,9 @@ from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, choose_device, join, unused_accelerator
 from bench.training.features import predict
 from bench.training.loop import check_same_start, train
-from bench.training.method import Method, Phase
+from bench.training.method import Gradients, Method
 from bench.training.model import Classifier
+from bench.training.phase import Phase
 from bench.training.precision import Precision, dtype
 from methods.full_finetune import FullFinetune, FullFinetuneStochasticDepth
 from methods.linear_probe import LinearProbe
@@ -82,11 +83,11 @@ class Small(Method):
 
     recipe: Method
 
-    def phases(self) -> list[Phase]:
-        return [replace(phase, batch_size=BATCH) for phase in self.recipe.phases()]
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [replace(phase, batch_size=BATCH) for phase in self.recipe.phases(layer_groups)]
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
-        return self.recipe.optimizer(groups, phase)
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return self.recipe.optimizer(groups, phase, gradients)
 
 
 CASES: dict[str, tuple[Callable[[], Backbone], Method, Precision]] = {
@@ -139,6 +140,7 @@ def train_case(name: str, world: World, checkpoints: Checkpoints | None = None, 
     reports = train(
         model,
         Small(recipe),
+        Small(recipe).phases(()),
         signals(NUM_TRAIN[precision], dtype(precision)),
         signals(NUM_VAL, dtype(precision)),
         seed=0,
@@ -422,8 +424,9 @@ def test_one_process_joins_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     with join() as world:
         assert (world.rank, world.size, world.is_main) == (0, 1, True)
         assert not torch.distributed.is_initialized()
-        module = nn.Linear(2, 2)
-        assert world.wrap(module) is module
+        parameter = nn.Parameter(torch.ones(2))
+        world.sum_gradients([parameter])
+        assert parameter.grad is None
         world.wait()
 
 

@@ -76,7 +76,7 @@ from bench.plugin import Method, Phase, register_method
 class Recipe(Method):
     """Three epochs of all parts."""
 
-    def phases(self):
+    def phases(self, layer_groups):
         return [Phase(name="all", learning_rates={"backbone": 1e-3, "head": 1e-3}, epochs=3, batch_size=64)]
 '''
 EDITED = {

@@ -17,13 +17,16 @@ from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, DataError, PluginError
 from bench.plugin import Backbone, DropPath
+from bench.training.batch import Batch
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport, PhaseRun, make_schedule, rehearse, train
-from bench.training.method import Forward, Method, Phase
-from bench.training.model import Classifier
-from bench.training.precision import Precision, autocast, resolve_precision
+from bench.training.loop import PhaseReport, PhaseRun, rehearse, train
+from bench.training.method import Gradients, Method
+from bench.training.model import Classifier, layer_groups
+from bench.training.phase import EMA, SWA, Phase
+from bench.training.precision import Precision, resolve_precision
+from bench.training.schedule import make_schedule
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
 
@@ -115,7 +118,7 @@ class Recipe(Method):
 
     given: Sequence[Phase]
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return self.given
 
 
@@ -123,11 +126,11 @@ class Recipe(Method):
 class OwnLoss(Recipe):
     """The harness's own loss, written anew, so that it must be given signals."""
 
-    seen: list[tuple[int, ...]] = field(default_factory=list)
+    needs_signals = True
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        self.seen.append(tuple(signals.shape[1:]))
-        return nn.functional.binary_cross_entropy_with_logits(forward(signals), labels)
+    def loss(self, batch: Batch) -> Tensor:
+        assert batch.signals.shape[1:] == (12, 32)
+        return nn.functional.binary_cross_entropy_with_logits(batch.forward(batch.signals), batch.labels)
 
 
 def phase(parts: dict[str, float], **options: Any) -> Phase:
@@ -149,6 +152,7 @@ def run(
     return train(
         model,
         method,
+        method.phases(layer_groups(model.backbone)),
         train_source,
         val_source,
         seed=seed,
@@ -328,7 +332,6 @@ def test_features_computed_once_give_the_same_head(backbone: Callable[[], Backbo
     assert on_features.on_features and not on_signals.on_features
     assert 0 < on_features.feature_seconds < on_features.seconds and on_signals.feature_seconds == 0
     assert calls["fast"] == 2 and calls["slow"] > 20, "once for the training records, once for fold 9"
-    assert set(own.seen) == {(12, 32)}, "a method with its own loss sees signals"
 
 
 def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> None:
@@ -413,7 +416,7 @@ def test_clipping_bounds_the_gradient(gradient_clip_norm: float | None, tmp_path
 class PlainSGD(Recipe):
     """Steps are the gradient times the rate."""
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups)
 
 
@@ -472,26 +475,22 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
 def test_two_phases_of_one_name_are_refused() -> None:
     phases = [phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]
     with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
-        rehearse(model_of(Flat), Recipe(phases), phases)
+        rehearse(model_of(Flat), phases)
 
 
-def test_phases_that_follow_from_what_prepare_saw_are_refused() -> None:
-    """The result records them as they were before."""
-    declared = [phase({"head": 1e-3})]
-    with pytest.raises(PluginError, match=r"phases are others after prepare\(\) than before"):
-        rehearse(model_of(Flat), Recipe([*declared, phase({"head": 1e-3}, name="more")]), declared)
-
-
-def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics() -> None:
+def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics(tmp_path: Path) -> None:
     """torch's SyncBatchNorm would send bf16 zeros where the other ranks send float32, and all would wait for ever."""
     model, seen = model_of(Mixed), list[torch.dtype]()
     model.backbone.stem[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
-    one = PhaseRun(model, Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
-    one.forward = model.eval()
+    train_source, val_source = sources()
+    run = PhaseRun(model, Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
+    files = Checkpoints(tmp_path, writes=False, note=print)
+    run.begin(train_source, val_source, [PhaseReport("phase", 0, False, "best")], Watch(), files, None)
+    model.eval()
 
-    with autocast("bf16", ALONE.device):
-        for num in (2, 0):
-            one._loss(torch.zeros(num, 12, 32), torch.zeros(num, 3)).backward()
+    for num in (2, 0):
+        run.masks.begin_step((0,), num, slice(0, num))
+        run._backward(torch.zeros(num, 12, 32), torch.zeros(num, 3), 0, 2)
 
     assert seen == [torch.bfloat16, torch.float32]
 
@@ -535,7 +534,7 @@ def test_a_last_batch_of_one_record_does_not_stop_batch_norm(tmp_path: Path) -> 
 
 def lpft_sd() -> Method:
     small = LPFTStochasticDepth(probe_epochs=3, finetune_epochs=3, probe_lr=0.05, finetune_lr=5e-3)
-    return Recipe([replace(each, batch_size=11, gradient_clip_norm=1.0) for each in small.phases()])
+    return Recipe([replace(each, batch_size=11, gradient_clip_norm=1.0) for each in small.phases(())])
 
 
 def biases() -> Method:
@@ -573,8 +572,11 @@ def test_the_same_command_twice_is_the_same_bit_for_bit(precision: Precision, tm
 class Noisy(Recipe):
     """A loss that draws from torch's own generator, as a plugin may."""
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        return super().loss(forward, signals + 0.1 * torch.randn_like(signals), labels)
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        noisy = batch.signals + 0.1 * torch.randn_like(batch.signals)
+        return nn.functional.binary_cross_entropy_with_logits(batch.forward(noisy), batch.labels)
 
 
 def noisy() -> Method:
@@ -588,7 +590,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
 ) -> None:
     whole = model_of(Mixed)
     undisturbed = run(whole, method(), _new(tmp_path, "whole"))
-    num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases()), sum(p.epochs for p in method().phases())
+    num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases(())), sum(p.epochs for p in method().phases(()))
     moments = [("step", at) for at in range(1, num_steps + 1, 2)] + [("epoch", at) for at in range(1, num_epochs + 1)]
     for event, at in moments:
         folder = _new(tmp_path, f"{event}-{at}")
@@ -604,7 +606,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
         reached = at if event == "step" else 4 * at
         done = reached if minutes == 0 else (reached - 1) // 4 * 4
         assert watch.steps == num_steps - done, "what was saved is not run again"
-        assert num_steps - done == sum(4 * p.epochs for p in method().phases()[-len(watch.done) :]) - watch.done[0]
+        assert num_steps - done == sum(4 * p.epochs for p in method().phases(())[-len(watch.done) :]) - watch.done[0]
         assert any("resumed in phase" in note for note in watch.notes) == (done > 0)
 
 
@@ -616,11 +618,16 @@ def without_clock(report: PhaseReport) -> dict[str, Any]:
 class Clocked(Recipe):
     """By the clock of the test a step takes a second, and nothing else takes any time."""
 
-    now: float = 0.0
+    clock: "Clock"
+    needs_signals = True
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        self.now += 1
-        return super().loss(forward, signals, labels)
+    def loss(self, batch: Batch) -> Tensor:
+        self.clock.now += 1
+        return super().loss(batch)
+
+
+class Clock:
+    now = 0.0
 
 
 @pytest.mark.parametrize("minutes", [0.0, 9.0])
@@ -628,12 +635,13 @@ class Clocked(Recipe):
 def test_seconds_add_up_over_attempts_to_those_of_work_that_counts(
     moment: tuple[str, int], minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = Clocked([phase({"backbone": 1e-2, "head": 1e-2})])
-    monkeypatch.setattr("time.monotonic", lambda: method.now)
+    clock = Clock()
+    method = Clocked([phase({"backbone": 1e-2, "head": 1e-2})], clock)
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
     kill = Watch(lambda *event: event == moment)
     with pytest.raises(KeyboardInterrupt):
         run(model_of(Mixed), method, tmp_path, watch=kill, minutes=minutes)
-    method.now += 1000
+    clock.now += 1000
     watch = Watch()
 
     (report,) = run(model_of(Mixed), method, tmp_path, watch=watch)
@@ -731,7 +739,7 @@ def test_a_finished_training_resumes_to_its_end(tmp_path: Path) -> None:
 
 def test_a_checkpoint_holds_what_has_changed_and_no_more(tmp_path: Path) -> None:
     model = model_of(small_net1d)
-    probe = LinearProbe(probe_epochs=1).phases()[0]
+    probe = LinearProbe(probe_epochs=1).phases(())[0]
 
     run(model, Recipe([replace(probe, batch_size=11)]), tmp_path)
 
@@ -772,3 +780,111 @@ def test_a_frozen_backbone_whose_features_are_not_finite_is_named_and_no_learnin
 
     with pytest.raises(DataError, match="NaN or infinite features for 1 of 30 records, the first ecg_id 9; try"):
         run(model, Recipe([phase({"head": 1e-3})]), tmp_path, (source, source))
+
+
+@pytest.mark.parametrize("lr_schedule", ["constant", "cosine"])
+def test_a_warmup_rises_and_the_schedule_fills_the_rest(lr_schedule: Any) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    declared = phase({"head": 0.1}, epochs=2, lr_schedule=lr_schedule, warmup=0.4, min_lr_factor=0.01)
+    made = make_schedule(optimizer, declared, 5)
+    assert made is not None
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()  # type: ignore[call-arg]
+
+    assert rates[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert rates[-1] == pytest.approx(0.1 if lr_schedule == "constant" else 0.001)
+
+
+def test_patience_stops_a_phase_that_gets_no_better(tmp_path: Path) -> None:
+    model, data = turning()
+
+    (report,) = run(model, Recipe([phase({"head": 0.05}, epochs=9, patience=2)]), tmp_path, data)
+
+    assert (report.best_epoch, len(report.train_loss)) == (1, 3)
+
+
+def test_no_weight_decay_spares_what_it_names(tmp_path: Path) -> None:
+    """By steps that do nothing but decay: the rate is 1, the gradient vanishes."""
+
+    class Decay(Recipe):
+        def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+            return torch.optim.SGD(groups, weight_decay=phase.weight_decay)
+
+        def loss(self, batch: Batch) -> Tensor:
+            return batch.logits().sum() * 0.0
+
+    model = model_of(Mixed)
+    before = weights(model)
+    spared = phase(
+        {"backbone": 1.0, "head": 1.0},
+        epochs=1,
+        batch_size=64,
+        weight_decay=0.5,
+        no_weight_decay=("1d", "head.*"),
+        selection="last",
+    )
+
+    run(model, Decay([spared]), tmp_path)
+
+    names = {name for name, p in model.named_parameters() if p.dim() > 1 and not name.startswith("head")}
+    assert {key for key in moved(model, before) if "running" not in key and "num_batches" not in key} == names
+    torch.testing.assert_close(model.backbone.stem[0].weight, before["backbone.stem.0.weight"] / 2)
+
+
+def test_mean_gradients_are_those_of_all_training_records(tmp_path: Path) -> None:
+    found: dict[str, Tensor] = {}
+
+    class Asks(Recipe):
+        def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+            found.update(gradients())
+            return super().optimizer(groups, phase, gradients)
+
+    model, (train_source, val_source) = model_of(Mixed), sources()
+    run(model, Asks([phase({"backbone": 1e-9, "head": 1e-9}, epochs=1)]), tmp_path, (train_source, val_source))
+
+    whole = model_of(Mixed).eval()
+    logits = whole(train_source.features[:, 0])
+    nn.functional.binary_cross_entropy_with_logits(logits, train_source.labels).backward()
+    for name, parameter in whole.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_batch_norm_statistics_move_in_the_first_call_of_a_closure_alone(tmp_path: Path) -> None:
+    class Twice(Recipe):
+        def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+            first, second = closure(), closure()
+            assert torch.equal(first, second), "the same masks"
+            optimizer.step()
+
+    models = [model_of(Mixed), model_of(Mixed)]
+    declared = [phase({"backbone": 1e-2, "head": 1e-2}, drop_path_rate=0.5)]
+    for model, method in zip(models, (Recipe(declared), Twice(declared)), strict=True):
+        (tmp_path / type(method).__name__).mkdir()
+        run(model, method, tmp_path / type(method).__name__)
+
+    assert moved(models[0], weights(models[1])) == set()
+
+
+@pytest.mark.parametrize("average", [EMA(0.9), SWA(0.5)], ids=str)
+def test_the_average_leaves_the_phase(average: EMA | SWA, tmp_path: Path) -> None:
+    """Its score is what the report says, and its weights are others than those of the plain run."""
+    plain, averaged = model_of(Mixed), model_of(Mixed)
+    parts = {"backbone": 1e-2, "head": 1e-2}
+    for model, rule, name in ((plain, None, "plain"), (averaged, average, "averaged")):
+        (tmp_path / name).mkdir()
+        (report,) = run(model, Recipe([phase(parts, average=rule, selection="last")]), tmp_path / name)
+
+    assert not torch.equal(plain.head.weight, averaged.head.weight)
+    still = Recipe([phase({"head": 1e-12}, epochs=1, selection="last")])
+    (tmp_path / "still").mkdir()
+    (again,) = run(averaged, still, tmp_path / "still")
+    assert again.val_loss[0] == pytest.approx(report.val_loss[-1], abs=1e-6)
+
+
+def test_epochs_before_an_average_are_never_selected(tmp_path: Path) -> None:
+    (report,) = run(model_of(Mixed), Recipe([phase({"head": 1.0}, epochs=4, average=SWA(0.5))]), tmp_path)
+
+    assert report.best_epoch in (3, 4)

@@ -24,7 +24,7 @@ from bench.training.method import Method, Phase
         ({"drop_path_rate": 1.0}, r"drop_path_rate must lie in \[0, 1\), got 1.0"),
         ({"drop_path_rate": math.nan}, r"drop_path_rate must lie in \[0, 1\), got nan"),
         ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
-        ({"min_lr_factor": 1.5}, "the final learning rate must lie between 0 and the first, got 1.5"),
+        ({"min_lr_factor": 1.5}, "the final rate must lie between 0 and the first, got 1.5"),
         ({"gradient_clip_norm": 0.0}, "gradient_clip_norm must be positive, got 0.0"),
         ({"optimizer": "sgd"}, r"expected one of \('adamw', 'adam'\), got 'sgd'"),
         ({"lr_schedule": "linear"}, "expected one of .*'plateau'.*, got 'linear'"),
@@ -37,9 +37,13 @@ def test_a_wrong_phase_says_what_is_wrong(wrong: dict[str, Any], message: str) -
 
 
 def test_the_default_loss_is_binary_cross_entropy() -> None:
-    logits, labels = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
+    class Known:
+        labels = torch.tensor([[1.0, 0.0]])
 
-    loss = Method().loss(lambda signals: signals, logits, labels)
+        def logits(self) -> torch.Tensor:
+            return torch.tensor([[0.0, 2.0]])
+
+    loss = Method().loss(Known())  # type: ignore[arg-type]
 
     assert loss.item() == pytest.approx((math.log(2) + math.log1p(math.exp(2))) / 2)
 
@@ -57,7 +61,7 @@ def test_the_fused_optimizer_is_the_plain_one(kind: Any, plain: type[torch.optim
         return parameter.detach()
 
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    fused = run(ours, Method().optimizer([{"params": [ours], "lr": 0.01}], phase))
+    fused = run(ours, Method().optimizer([{"params": [ours], "lr": 0.01}], phase, dict))
     unfused = run(theirs, plain([{"params": [theirs], "lr": 0.01}], weight_decay=0.1, foreach=False))  # type: ignore[call-arg]
 
     torch.testing.assert_close(fused, unfused, rtol=1e-12, atol=1e-12)

@@ -9,6 +9,7 @@ from torch import nn
 from baselines.fcn import FCNWang
 from baselines.net1d import Net1DMini
 from bench.errors import BenchError, Incompatible
+from bench.training.batch import Start
 from bench.training.loop import rehearse
 from bench.training.method import Method, Phase
 from bench.training.model import Classifier
@@ -32,7 +33,7 @@ ALL = [
 
 
 def only(method: Method, name: str) -> dict[str, Any]:
-    (phase,) = [phase for phase in method.phases() if phase.name == name]
+    (phase,) = [phase for phase in method.phases(()) if phase.name == name]
     return asdict(phase)
 
 
@@ -76,12 +77,12 @@ def test_the_compared_methods_share_one_probe() -> None:
     ],
 )
 def test_phases_come_in_order(method: Method, names: list[str]) -> None:
-    assert [phase.name for phase in method.phases()] == names
-    assert all(phase.selection == "best" for phase in method.phases())
+    assert [phase.name for phase in method.phases(())] == names
+    assert all(phase.selection == "best" for phase in method.phases(()))
 
 
 def test_the_official_recipe_is_the_notebooks() -> None:
-    (phase,) = OfficialFinetune().phases()
+    (phase,) = OfficialFinetune().phases(())
 
     assert (phase.optimizer, phase.learning_rates, phase.weight_decay) == (
         "adam",
@@ -92,16 +93,16 @@ def test_the_official_recipe_is_the_notebooks() -> None:
 
 
 def test_scratch_is_the_published_one_cycle() -> None:
-    (phase,) = Scratch().phases()
+    (phase,) = Scratch().phases(())
 
     assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (50, 128, "one-cycle", "last")
     assert (phase.learning_rates, phase.weight_decay) == ({"backbone": 1e-2, "head": 1e-2}, 1e-2)
-    optimizer = Scratch().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-2}], phase)
+    optimizer = Scratch().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-2}], phase, dict)
     assert optimizer.defaults["betas"][1] == 0.99 and optimizer.defaults["weight_decay"] == 1e-2
 
 
 def test_s4_is_trained_at_a_constant_rate() -> None:
-    (phase,) = ScratchS4().phases()
+    (phase,) = ScratchS4().phases(())
 
     assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (100, 128, "constant", "best")
     assert (phase.learning_rates, phase.weight_decay) == ({"backbone": 1e-3, "head": 1e-3}, 1e-3)
@@ -109,8 +110,9 @@ def test_s4_is_trained_at_a_constant_rate() -> None:
 
 
 def test_wavelet_nn_is_trained_by_adamax_to_the_best_epoch() -> None:
-    (phase,) = ScratchWavelet().phases()
-    optimizer = ScratchWavelet().optimizer([{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}], phase)
+    (phase,) = ScratchWavelet().phases(())
+    groups = [{"params": [nn.Parameter(nn.Linear(1, 1).weight)], "lr": 1e-3}]
+    optimizer = ScratchWavelet().optimizer(groups, phase, dict)
 
     assert (phase.epochs, phase.batch_size, phase.lr_schedule, phase.selection) == (30, 128, "constant", "best")
     assert phase.learning_rates == {"backbone": 2e-3, "head": 2e-3}
@@ -121,33 +123,33 @@ def test_wavelet_nn_is_trained_by_adamax_to_the_best_epoch() -> None:
 def test_scratch_declines_weights() -> None:
     model = Classifier(Net1DMini(), 3)
 
-    Scratch().prepare(model, "random")
+    Scratch().prepare(model, Start("random", 10, ()))
     for init in ("pretrained", "own:0123abcd"):
         with pytest.raises(Incompatible, match=f"this recipe starts from random weights, and --init gives {init}"):
-            Scratch().prepare(model, init)
+            Scratch().prepare(model, Start(init, 10, ()))
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_recipe_can_be_rehearsed(kind: type[Method]) -> None:
-    rehearse(Classifier(Net1DMini(), 3), kind(), kind().phases())
+    rehearse(Classifier(Net1DMini(), 3), kind().phases(()))
 
 
 @pytest.mark.parametrize("kind", [FullFinetuneStochasticDepth, LPFTStochasticDepth])
 def test_stochastic_depth_declines_a_backbone_without_residual_blocks(kind: type[Method]) -> None:
     with pytest.raises(Incompatible, match="needs at least two residual blocks"):
-        rehearse(Classifier(FCNWang(), 3), kind(), kind().phases())
+        rehearse(Classifier(FCNWang(), 3), kind().phases(()))
 
 
 @pytest.mark.parametrize("lr", [0.0, -1e-3])
 def test_a_wrong_learning_rate_is_one_line(lr: float) -> None:
     with pytest.raises(BenchError, match="the learning rate of 'backbone' must be positive"):
-        FullFinetune(finetune_lr=lr).phases()
+        FullFinetune(finetune_lr=lr).phases(())
 
 
 def test_hyper_parameters_reach_the_phases() -> None:
     probe, finetune = LPFTStochasticDepth(
         probe_epochs=2, probe_lr=0.1, finetune_min_lr=5e-4, drop_path_rate=0.2
-    ).phases()
+    ).phases(())
 
     assert (probe.epochs, probe.learning_rates["head"]) == (2, 0.1)
     assert (finetune.min_lr_factor, finetune.drop_path_rate) == (1.0, 0.2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baselines.fcn import FCNWang
 from baselines.net1d import ECGFounder, Net1D, Net1DMini, SameConv1d
 from bench.data.signals import SignalSpec
-from bench.errors import BenchError, Incompatible
+from bench.errors import BenchError, Incompatible, PluginError
 from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
 
 OFFICIAL = {
@@ -319,7 +319,10 @@ def test_drop_path_rests_in_eval_mode() -> None:
     assert path.eval()(branch) is branch
     path.train().keep = torch.zeros(50)
     assert not path(branch).any()
-    assert path(torch.ones(60, 3)).shape == (60, 3), "a batch that a loss has made draws its own mask"
+    path.keep = torch.tensor([1.0, 0.0])
+    assert path(torch.ones(6, 3))[:, 0].tolist() == pytest.approx([10.0] * 3 + [0.0] * 3), "rows of a record together"
+    with pytest.raises(PluginError, match=r"was given 5 rows in a training step of 2 records"):
+        path(torch.ones(5, 3))
 
 
 def test_stochastic_depth_needs_residual_blocks() -> None:

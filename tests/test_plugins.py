@@ -27,6 +27,7 @@ PROJECT = """
 PLUGIN = '''
     """A method and a backbone of somebody else."""
 
+    from collections.abc import Sequence
     from dataclasses import dataclass
 
     from torch import Tensor, nn
@@ -61,7 +62,7 @@ PLUGIN = '''
         epochs: int = 2
         lr: float = 1e-2
 
-        def phases(self) -> list[Phase]:
+        def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
             return [Phase(name="warm", learning_rates={"head": self.lr}, epochs=self.epochs)]
 
 

@@ -225,7 +225,7 @@ class Probe(Method):
 
     epochs: int = 1
 
-    def phases(self):
+    def phases(self, layer_groups):
         return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=self.epochs)]
 
     def prepare(self, model, init):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.net1d import ECGFounder
+from baselines.net1d import ECGFounder, Net1DMini
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
 from bench.training.model import Backbone, Classifier, PublishedCheckpoint
@@ -438,3 +439,19 @@ def test_random_is_the_start_without_a_checkpoint() -> None:
             CheckpointError, match="Unpublished has no published checkpoint; use --init random or a file"
         ):
             initialize(Unpublished(), init)
+
+
+def test_the_head_that_is_left_out_is_kept_for_methods_that_want_it(tmp_path: Path) -> None:
+    """Recorded by shapes and hash, where it is handed on; another head is another start."""
+    first, second = (Classifier(Net1DMini(), 3) for _ in range(2))
+    second.backbone.load_state_dict(first.backbone.state_dict())
+    inits = []
+    for number, model in enumerate((first, second)):
+        save_weights(model, tmp_path / f"{number}.pt", about={})
+        inits.append(initialize(Net1DMini(), str(tmp_path / f"{number}.pt")))
+
+    assert torch.equal(inits[0].head["weight"], first.head.weight)
+    facts = [init.recorded() for init in inits]
+    assert facts[0]["head"] == {"weight": [3, 256], "bias": [3]}
+    assert facts[0]["sha256"] == facts[1]["sha256"] and facts[0]["head_sha256"] != facts[1]["head_sha256"]
+    assert "head_sha256" not in replace(inits[0], head={}).recorded()

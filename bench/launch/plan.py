@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,9 +27,10 @@ from bench.results.failures import Failure
 from bench.results.identity import DRAWN, changes, code_of, planned_identity
 from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
-from bench.training.model import Backbone, count_parameters
+from bench.training.method import declared_phases
+from bench.training.model import Backbone, count_parameters, layer_groups
 from bench.training.precision import resolve_precision
-from bench.training.weights import initialize, names_published
+from bench.training.weights import hash_weights, initialize, names_published
 
 State = Literal["done", "declined", "stale", "failed", "to do"]
 LEFT: Sequence[State] = ("failed", "to do")
@@ -191,7 +192,7 @@ class _Facts:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tables: dict[str, LabelTable] = {}
         self._splits: dict[tuple[object, ...], Split] = {}
-        self._methods: dict[str, dict[str, Any]] = {}
+        self._methods: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         self._backbones: dict[str, Backbone | None] = {}
         self._backbone_facts: dict[str, dict[str, Any]] = {}
         self._starts: dict[tuple[str, str], str | None] = {}
@@ -214,19 +215,20 @@ class _Facts:
         precisions = {resolve_precision(cell.precision, self._device)}
         if elsewhere and cell.precision == "auto":
             precisions |= {"bf16", "float32"}
-        method, arch = self._method(cell.method), self._arch(cell.arch)
+        method, arch = self._method(cell), self._arch(cell.arch)
         table, parts = self._table(cell.task), self._split(cell)
         found = [
             sections(cell, self._records, table, parts, method, arch, backbone.signal_spec, precision)
             for precision in sorted(precisions)
         ]
-        return [planned_identity(facts, start) for facts in found]
+        head = self._head(cell, backbone)
+        return [planned_identity({**facts, "init": head}, start) for facts in found]
 
     def changes(self, cell: Cell, head: Mapping[str, Any]) -> str:
         """Whose code has changed since this result of the cell, in words; or nothing."""
         backbone = self._backbone(cell.arch)
         assert backbone is not None, "a cell without one has no identity, and so no result"
-        document = {"method": self._method(cell.method), "backbone": self._arch(cell.arch)}
+        document = {"method": self._method(cell), "backbone": self._arch(cell.arch)}
         now = code_of({**document, "code": self._code(backbone.signal_spec)})
         return changes(head, lambda source: now[source.kind].sha256 if source.kind in now else "")
 
@@ -277,11 +279,13 @@ class _Facts:
             self._splits[key] = make_split(cell, self._table(cell.task), self._records)
         return self._splits[key]
 
-    def _method(self, reference: Reference) -> dict[str, Any]:
-        if (name := str(reference)) not in self._methods:
-            phases = [asdict(phase) for phase in make_method(reference).phases()]
-            self._methods[name] = {**plugin_facts("method", reference), "phases": phases}
-        return self._methods[name]
+    def _method(self, cell: Cell) -> dict[str, Any]:
+        backbone = self._backbone(cell.arch)
+        groups = layer_groups(backbone) if backbone else ()
+        if (key := (str(cell.method), groups)) not in self._methods:
+            phases = [phase.facts() for phase in declared_phases(make_method(cell.method), groups)] if backbone else []
+            self._methods[key] = {**plugin_facts("method", cell.method), "phases": phases}
+        return self._methods[key]
 
     def _arch(self, reference: Reference) -> dict[str, Any]:
         if (name := str(reference)) not in self._backbone_facts:
@@ -295,6 +299,12 @@ class _Facts:
             why_it_fails(lambda: made.append(make_backbone(reference)))
             self._backbones[name] = made[0] if made else None
         return self._backbones[name]
+
+    def _head(self, cell: Cell, backbone: Backbone) -> dict[str, str]:
+        """The hash of the published head, where the method uses it."""
+        if self.init_of(cell) == "random" or not make_method(cell.method).uses_published_head:
+            return {}
+        return {"head_sha256": hash_weights(initialize(backbone, cell.init).head)}
 
     def _start(self, cell: Cell, backbone: Backbone) -> str | None:
         """The hash of the weights that training starts from; None where they cannot be had."""

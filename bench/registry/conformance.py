@@ -25,16 +25,25 @@ from bench.files import whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, make, registry
+from bench.registry.trials import (
+    NUM_LABELS,
+    Trial,
+    fits,
+    largest_gap,
+    made_up_labels,
+    made_up_signals,
+    prepared_model,
+    run_trial,
+    short_phases,
+)
 from bench.training.batch_norm import share_batch_norm
-from bench.training.batches import random_stream
-from bench.training.distributed import join
+from bench.training.distributed import World, join
 from bench.training.dropout import redraw, share_dropout
-from bench.training.loop import rehearse
-from bench.training.method import Method, Phase
-from bench.training.model import Backbone, Classifier, set_drop_path
+from bench.training.method import Method, declared_phases, overrides
+from bench.training.model import Classifier, layer_groups, set_drop_path
+from bench.training.phase import Phase
 from bench.training.weights import load_published, published_file
 
-NUM_LABELS = 5
 BF16_TOLERANCE = 0.05
 """Largest difference between float32 and bf16 features, relative to the largest feature."""
 
@@ -44,6 +53,11 @@ PUBLISHED_TOLERANCE = 1e-4
 
 TRIED_ON = Reference("net1d_mini")
 """The backbone that methods are checked on unless another is named."""
+FAMILIES = tuple(map(Reference, ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")))
+"""Backbones of different kinds; what a method declines among them is listed."""
+ALONE = World(0, 1, torch.device("cpu"))
+RANK_TOLERANCE = 1e-8
+"""Largest difference between weights trained on one and on two processes, in float64."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,8 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
         ("stays as it is when frozen", _frozen),
         ("drops paths at the set rate", _drop_paths),
         ("draws no masks of its own", _own_draws),
+        ("orders its layer groups", _layer_groups),
+        ("pools its tokens, if it has any", _tokens),
         ("agrees in bf16", _bf16),
     ]
     if two_processes:
@@ -141,39 +157,53 @@ def _declining(reference: Reference) -> Iterator[tuple[str, str]]:
         if any(parameter.default is parameter.empty for parameter in plugin.parameters.values()):
             continue
         for init in inits:
-            tried = partial(_tried_on, Reference(plugin.name), reference, init)
+            tried = partial(_fits, Reference(plugin.name), reference, init)
             try:
                 _fault("method", Reference(plugin.name), tried)  # a fault of the method is found by its own check
             except Incompatible as reason:
                 yield f"{plugin.name} with --init {init}", str(reason)
 
 
-def _tried_on(name: Reference, arch: Reference, init: str) -> None:
-    method = make_method(name)
-    _fits(_classifier(arch), method, method.phases(), init)
+def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_processes: bool = True) -> Iterator[Finding]:
+    """Check a method on a backbone by short runs: it trains what it declares, is resumed, and ranks do not matter.
 
-
-def check_method(reference: Reference, arch: Reference = TRIED_ON) -> Iterator[Finding]:
-    """Check a method on a backbone, in the order of a run: its phases name real parts, train these and no others."""
-    model, fault_of = _classifier(arch), partial(_fault, "method", reference)
-    fault = fault_of(lambda: _declares(reference))
+    `two_processes` also runs it on two ranks, which takes some seconds to start.
+    """
+    fault_of = partial(_fault, "method", reference)
+    fault = fault_of(lambda: _declares(reference, arch))
     yield Finding("declares phases", fault)
     if fault:
         return
     method = make_method(reference)
-    phases = method.phases()
     if method.search:
-        yield Finding("can be tuned where it says", fault_of(lambda: _searchable(reference, method)))
+        yield Finding("can be tuned where it says", fault_of(lambda: _searchable(reference, method, arch)))
     else:
         yield Finding("can be tuned where it says", None, "it says no ranges; bench tune runs it as given")
+    if overrides(method, "loss"):
+        yield Finding("says whether its loss needs signals", _says_what_it_needs(method))
     try:
-        fault = fault_of(lambda: _fits(model, method, phases))
+        fault = fault_of(lambda: _fits(reference, arch))
     except Incompatible as reason:
         yield Finding(f"trains on {arch}", None, f"it declines: {reason}; --arch names another backbone")
         return
     yield Finding(f"fits {arch}", fault)
-    for phase in [] if fault else phases:
-        yield Finding(f"trains {phase.name} as declared", fault_of(partial(_phase_trains, model, method, phase)))
+    if fault:
+        return
+    yield from _declined(reference, arch)
+    weights: dict[str, Tensor] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "whole").mkdir()
+        trial = _trial(reference, arch, Path(folder) / "whole")
+        fault = fault_of(lambda: _trains(trial, reference, weights))
+        for phase in trial.phases:
+            of_this = fault if phase is (trial.phase or trial.phases[0]) else None
+            yield Finding(f"trains {phase.name} as declared", of_this)
+            if of_this:
+                return
+        fault = fault_of(lambda: _resumes(reference, arch, trial, weights))
+        yield Finding("ends in the same bits when killed and resumed", fault)
+    if two_processes:
+        yield Finding("trains alike on two processes", fault_of(lambda: _ranks_agree(reference, arch, weights)))
 
 
 def _fault(kind: Kind, reference: Reference, check: Callable[[], str | None]) -> str | None:
@@ -201,19 +231,6 @@ def _classifier(reference: Reference, seed: int = 0) -> Classifier:
     return Classifier(make_backbone(reference), NUM_LABELS)
 
 
-def _signals(backbone: Backbone, num_records: int = 4) -> Tensor:
-    """Smooth random signals [record, lead, time] as long as the backbone's window, or 10 s, at its rate."""
-    length = backbone.signal_spec.window or 10 * backbone.signal_spec.rate
-    rough = torch.from_numpy(
-        random_stream("conformance").standard_normal((num_records, len(backbone.signal_spec.leads), length))
-    )
-    return nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
-
-
-def _labels(num_records: int) -> Tensor:
-    return torch.from_numpy(random_stream("labels").integers(0, 2, (num_records, NUM_LABELS))).float()
-
-
 def _computes(reference: Reference) -> str | None:
     backbone = make_backbone(reference)
     for attribute in ("signal_spec", "feature_dim"):
@@ -221,7 +238,7 @@ def _computes(reference: Reference) -> str | None:
             return f"has no attribute {attribute!r}; set it in the class or in __init__"
     backbone.eval()
     with torch.no_grad():
-        features = backbone(_signals(backbone, 2))
+        features = backbone(made_up_signals(backbone, 2))
     if list(features.shape) != [2, backbone.feature_dim]:
         return (
             f"two records give features {list(features.shape)}, expected [2, feature_dim] = [2, {backbone.feature_dim}]"
@@ -242,7 +259,7 @@ def _same_seed(reference: Reference) -> str | None:
 def _round_trip(reference: Reference) -> str | None:
     model, other = _classifier(reference, 0).eval(), _classifier(reference, 1).eval()
     other.load_state_dict(model.state_dict())
-    signals = _signals(model.backbone)
+    signals = made_up_signals(model.backbone)
     with torch.no_grad():
         if torch.equal(model(signals), other(signals)):
             return None
@@ -251,7 +268,7 @@ def _round_trip(reference: Reference) -> str | None:
 
 def _alone(reference: Reference) -> str | None:
     model = _classifier(reference).eval()
-    signals = _signals(model.backbone)
+    signals = made_up_signals(model.backbone)
     with torch.no_grad():
         together = model.backbone(signals)
         alone = torch.cat([model.backbone(one[None]) for one in signals])
@@ -287,7 +304,7 @@ def _drop_paths(reference: Reference) -> str | None:
     model = _classifier(reference)
     paths = set_drop_path(model, 0.9)
     model.train()
-    signals = _signals(model.backbone, 2)
+    signals = made_up_signals(model.backbone, 2)
     outputs = []
     for kept in (0.0, 1.0):
         for path in paths:
@@ -302,7 +319,7 @@ def _drop_paths(reference: Reference) -> str | None:
 def _own_draws(reference: Reference) -> str | None:
     """Drops as in training and looks for the innermost module that takes a number from torch's common generator."""
     model = _classifier(reference).train()
-    signals = _signals(model.backbone)
+    signals = made_up_signals(model.backbone)
     redraw(share_dropout(model), len(signals), slice(0, len(signals)), signals.device, "conformance")
     states, drawing = dict[nn.Module, Tensor](), list[str]()
 
@@ -325,9 +342,40 @@ def _own_draws(reference: Reference) -> str | None:
     )
 
 
+def _layer_groups(reference: Reference) -> str | None:
+    """Each trained parameter is in one group, and the groups are met in order by the forward pass."""
+    backbone = make_backbone(reference)
+    groups = backbone.layer_groups()
+    for name, parameter in backbone.named_parameters():
+        owners = [group for group in groups if name == group or name.startswith(f"{group}.")]
+        if parameter.requires_grad and len(owners) != 1:
+            return f"{name} is in {len(owners)} of its layer groups, expected one; override layer_groups()"
+    met: list[str] = []
+    modules = dict(backbone.named_modules())
+    for group in groups:
+        if group in modules:
+            modules[group].register_forward_pre_hook(lambda *_, group=group: met.append(group))
+    with torch.no_grad():
+        backbone.eval()(made_up_signals(backbone, 2))
+    first_met = list(dict.fromkeys(met))
+    if first_met != [group for group in groups if group in first_met]:
+        return f"its forward pass meets its layer groups in the order {', '.join(first_met)}; override layer_groups()"
+    return None
+
+
+def _tokens(reference: Reference) -> str | None:
+    backbone = make_backbone(reference).eval()
+    try:
+        with torch.no_grad():
+            shape = list(backbone.tokens(made_up_signals(backbone, 2)).shape)
+    except Incompatible:
+        return None
+    return None if len(shape) == 3 and shape[0] == 2 else f"two records give tokens {shape}, expected [2, token, dim]"
+
+
 def _bf16(reference: Reference) -> str | None:
     model = _classifier(reference).eval()
-    signals = _signals(model.backbone)
+    signals = made_up_signals(model.backbone)
     with torch.no_grad():
         exact = model.backbone(signals)
         with torch.autocast("cpu", torch.bfloat16):
@@ -339,7 +387,7 @@ def _bf16(reference: Reference) -> str | None:
 
 
 def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Tensor:
-    signals, labels = _signals(model.backbone, num_records)[part], _labels(num_records)[part]
+    signals, labels = made_up_signals(model.backbone, num_records)[part], made_up_labels(num_records)[part]
     return nn.functional.binary_cross_entropy_with_logits(model(signals), labels)
 
 
@@ -357,12 +405,12 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         model = _classifier(reference).double()
         share_batch_norm(model, world)
         groups = model.train_parts({"backbone": 1.0, "head": 1.0})
-        forward = world.wrap(model)
-        signals, labels = _signals(model.backbone, 5).double(), _labels(5).double()
+        signals, labels = made_up_signals(model.backbone, 5).double(), made_up_labels(5).double()
         share = world.share(5)
         redraw(share_dropout(model), 5, share, world.device, "conformance")
-        loss = nn.functional.binary_cross_entropy_with_logits(forward(signals[share]), labels[share])
-        (loss * ((share.stop - share.start) * world.size / 5)).backward()
+        loss = nn.functional.binary_cross_entropy_with_logits(model(signals[share]), labels[share])
+        (loss * ((share.stop - share.start) / 5)).backward()
+        world.sum_gradients([p for group in groups for p in group["params"]])
         return {
             name: parameter.grad.clone()
             for group in groups
@@ -373,71 +421,115 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
 
 def _on_two_processes(reference: Reference) -> dict[str, Tensor] | str:
     """The gradients, or why there are none."""
+    return _from_two_processes("backbone", str(reference))
+
+
+def _from_two_processes(kind: Kind, *references: str) -> dict[str, Tensor] | str:
+    """What the first of two ranks makes of these references, or why it makes nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        target, fault = Path(folder) / "gradients.pt", Path(folder) / "fault"
+        target, fault = Path(folder) / "tensors.pt", Path(folder) / "fault"
         try:
-            launch_ranks(2, _rank_step, (str(reference), target, fault), Node())
+            launch_ranks(2, _rank, (kind, references, target, fault), Node())
         except ChildFailedError:
             return fault.read_text(encoding="utf-8") if fault.exists() else "a process of the two died"
-        gradients: dict[str, Tensor] = torch.load(target)
-        return gradients
+        tensors: dict[str, Tensor] = torch.load(target)
+        return tensors
 
 
-def _rank_step(reference: str, target: Path, fault: Path) -> None:
+def _rank(kind: Kind, references: Sequence[str], target: Path, fault: Path) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # there may be one GPU for the two, and the model is not on it
-    tried = Reference.parse(reference)
-    if found := _fault("backbone", tried, lambda: _save_step(tried, target)):
+    first, *others = map(Reference.parse, references)
+    make_tensors = partial(_trained_step, first) if kind == "backbone" else partial(_rank_trial, first, *others)
+    if found := _fault(kind, first, lambda: _save(make_tensors(), target)):
         write_whole(fault, found)
         raise SystemExit(1)
 
 
-def _save_step(reference: Reference, target: Path) -> None:
-    gradients = _trained_step(reference)
+def _save(tensors: dict[str, Tensor], target: Path) -> None:
     if os.environ["RANK"] == "0":
         with whole_file(target) as stream:
-            torch.save(gradients, stream)
+            torch.save(tensors, stream)
 
 
-def _declares(reference: Reference) -> str | None:
-    phases = make_method(reference).phases()
+def _rank_trial(reference: Reference, arch: Reference) -> dict[str, Tensor]:
+    with join() as world:
+        return run_trial(_trial(reference, arch), make_method(reference), world)
+
+
+def _declares(reference: Reference, arch: Reference) -> str | None:
+    phases = declared_phases(make_method(reference), layer_groups(make_backbone(arch)))
     if isinstance(phases, Sequence) and phases and all(isinstance(phase, Phase) for phase in phases):
         return None
     return "phases() must return a list of at least one bench.plugin.Phase"
 
 
-def _fits(model: Classifier, method: Method, phases: Sequence[Phase], init: str = "random") -> None:
-    method.prepare(model, init)
-    rehearse(model, method, phases)
-
-
-def _searchable(reference: Reference, method: Method) -> str | None:
+def _searchable(reference: Reference, method: Method, arch: Reference) -> str | None:
     for name, search in method.search.items():
         for quantile in (0.0, 0.5, 0.999):
             tried = Reference(reference.name, {**reference.arguments, name: search.at(quantile)})
-            if fault := _fault("method", tried, partial(_declares, tried)):
+            if fault := _fault("method", tried, partial(_declares, tried, arch)):
                 return f"{tried}: {fault}"
     return None
 
 
-def _phase_trains(model: Classifier, method: Method, phase: Phase) -> str | None:
-    groups = model.train_parts(phase.learning_rates)
-    set_drop_path(model, phase.drop_path_rate)
-    before = copy.deepcopy(model.state_dict())
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = method.optimizer(groups, phase)
-    loss = method.loss(model, _signals(model.backbone), _labels(4))
-    if loss.dim() or not bool(torch.isfinite(loss)):
-        return f"its loss is {loss}; expected one finite number, the mean over the batch"
-    loss.backward()  # type: ignore[no-untyped-call]
-    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    if without:
-        return f"{without[0]} gets no gradient from its loss"
-    optimizer.step()
-    set_drop_path(model, 0.0)
-    after = model.state_dict()
-    moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
-    if not moved & trained:
-        return "one step of its optimiser moves nothing"
-    if astray := sorted(moved - trained - {key for key in moved if "running_" in key or "num_batches" in key}):
-        return f"{astray[0]} moves though no learning rate is declared for it"
+def _says_what_it_needs(method: Method) -> str | None:
+    if method.needs_signals is not None:
+        return None
+    return (
+        "it has a loss of its own and does not say what that needs: set needs_signals = False in the class if it uses "
+        "batch.logits and batch.labels only, so that a probe runs the backbone once; else True"
+    )
+
+
+def _declined(reference: Reference, arch: Reference) -> Iterator[Finding]:
+    """What the method declines among some backbones of other kinds and among starts."""
+    for other, init in [*((other, "random") for other in FAMILIES if other != arch), (arch, "pretrained")]:
+        try:
+            fault = _fault("method", reference, partial(_fits, reference, other, init))
+        except Incompatible as reason:
+            yield Finding(f"declines {other if init == 'random' else f'{init} weights'}: {reason}", None)
+        else:
+            if fault:
+                yield Finding(f"fits {other} from {init} weights", fault)
+
+
+def _fits(reference: Reference, arch: Reference, init: str = "random") -> None:
+    method = make_method(reference)
+    fits(prepared_model(partial(make_backbone, arch), method, init), method)
+
+
+def _trial(reference: Reference, arch: Reference, folder: Path | None = None) -> Trial:
+    method = make_method(reference)
+    model = prepared_model(partial(make_backbone, arch), method)
+    return Trial(model, short_phases(method, model), folder)
+
+
+def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> str | None:
+    weights.update(run_trial(trial, make_method(reference), ALONE))
+    return trial.fault
+
+
+def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[str, Tensor]) -> str | None:
+    """Go on from what kills after three steps would have left, and compare with the run that was not disturbed."""
+    for stop in whole.moments():
+        resumed = run_trial(_trial(reference, arch, Path(f"{whole.folder}-{stop}")), make_method(reference), ALONE)
+        gap, key = largest_gap(weights, resumed)
+        if gap:
+            return (
+                f"killed after step {stop} and resumed, {key} differs by {gap:.1e}: something is kept outside the "
+                "checkpoint; keep tensors in batch.state, and take start and step from batch"
+            )
     return None
+
+
+def _ranks_agree(reference: Reference, arch: Reference, weights: dict[str, Tensor]) -> str | None:
+    shared = _from_two_processes("method", str(reference), str(arch))
+    if isinstance(shared, str):
+        return shared
+    gap, key = largest_gap(weights, shared)
+    if gap <= RANK_TOLERANCE:
+        return None
+    return (
+        f"on two processes {key} differs by {gap:.1e} in float64: something is drawn or computed on each rank's part "
+        "alone; draw in augment from batch.rng, and let the loss be a mean over records"
+    )

@@ -31,6 +31,7 @@ py-modules = ["{module}"]
 METHOD = '''\
 """{name}: state here what it does, which paper it follows, and each deviation from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.plugin import LogUniform, Method, Phase, register_method
@@ -47,7 +48,7 @@ class {class_name}(Method):
 
     search = {{"lr": LogUniform(1e-5, 1e-2)}}
 
-    def phases(self) -> list[Phase]:
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [
             Phase(
                 name="finetune",

@@ -45,6 +45,7 @@ def identity(document: Mapping[str, Any]) -> str:
             "method": [method["name"], method["resolved"], method["phases"]],
             "backbone": [backbone["name"], backbone["resolved"]],
             "init": document["init"]["sha256"],
+            **({"head": document["init"]["head_sha256"]} if document["init"].get("head_sha256") else {}),
             "precision": cell["precision"],
             "seed": cell["seed"],
             **({"streams": cell["streams"]} if cell.get("streams", "seed") != "seed" else {}),

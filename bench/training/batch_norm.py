@@ -5,6 +5,7 @@ torch's SyncBatchNorm does this on CUDA only; on a CPU the same sums go through 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.errors import Incompatible
 from bench.training.distributed import World
+from bench.training.model import Classifier
 
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -102,3 +104,25 @@ def _shared(norm: _BatchNorm, world: World) -> nn.Module:
     for key, buffer in norm.named_buffers():
         shared.register_buffer(key, buffer)
     return shared.train(norm.training)
+
+
+@torch.no_grad()
+def recalibrate(model: Classifier, parts: Collection[str], run: Callable[[], object]) -> None:
+    """Compute the running statistics of the batch norms that these parts train anew: their mean over `run`'s passes.
+
+    Everything else is in eval mode. Statistics of a batch norm that the passes do not call stay.
+    """
+    model.train_mode(parts)
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    model.eval()
+    before = [(norm.momentum, {key: buffer.clone() for key, buffer in norm.named_buffers()}) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum, norm.training = None, True
+    if norms:
+        run()
+    for norm, (momentum, buffers) in zip(norms, before, strict=True):
+        norm.momentum, norm.training = momentum, False
+        if norm.num_batches_tracked is not None and not int(norm.num_batches_tracked):
+            for key, buffer in norm.named_buffers():
+                buffer.copy_(buffers[key])

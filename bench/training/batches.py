@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bench.data.prepared import PreparedSignals
+from bench.data.signals import PREPROCESSINGS, unchanged
 from bench.data.tasks import LabelTable
 
 Rows = npt.NDArray[np.int64]
@@ -45,6 +46,10 @@ class Source(Protocol):
     def windows(self, rows: Rows) -> Tensor:
         """Inputs [row, window, ...] of these records for evaluation."""
 
+    @property
+    def mv_per_unit(self) -> float | None:
+        """What one unit of the inputs is in mV; None where this is not known, or another for each record."""
+
 
 @dataclass(frozen=True, eq=False)
 class SignalSource:
@@ -68,6 +73,12 @@ class SignalSource:
         if window is None or window >= length:
             return self._read(rows)
         return self._read(rows, _crop_starts(tuple(stream), len(self.labels), length - window + 1)[rows], window)
+
+    @property
+    def mv_per_unit(self) -> float | None:
+        if PREPROCESSINGS[self.signals.spec.preprocessing].apply is not unchanged:
+            return None
+        return self.signals.scaling.std if self.signals.scaling.fitted_on else 1.0
 
     def windows(self, rows: Rows) -> Tensor:
         whole = self._read(rows)
@@ -146,6 +157,7 @@ class FeatureSource:
 
     features: Tensor
     labels: Tensor
+    mv_per_unit: float | None = None
 
     def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
         return self.windows(rows)[:, 0]

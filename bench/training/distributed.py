@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -13,7 +12,6 @@ from itertools import pairwise
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from bench.errors import BenchError
 from bench.processes import num_cores
@@ -21,6 +19,10 @@ from bench.training.memory import keep_freed_memory
 
 TIMEOUT = timedelta(hours=12)
 """How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""
+
+
+BUCKET_BYTES = 25 * 2**20
+"""Size of the buckets in which gradients are summed over ranks."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,21 @@ class World:
         starts = [rank * small + min(rank, rest) for rank in range(self.size + 1)]
         return [slice(start, stop) for start, stop in pairwise(starts)]
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over ranks. Wrap anew whenever other parameters are trained."""
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over ranks; a parameter without one on all ranks keeps none.
+
+        After the backward pass and not in it, as DistributedDataParallel does: so whatever a loss runs of the model, by
+        whatever way, is counted on all ranks, and the order of sums does not depend on the passes before.
+        """
         if self.size == 1:
-            return module
-        devices = [self.device] if self.device.type == "cuda" else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has a new name for broadcast_buffers
-            return DistributedDataParallel(
-                module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            return
+        have = self.sum(torch.tensor([p.grad is not None for p in parameters], device=self.device).int()) > 0
+        with_gradient = [p for p, has in zip(parameters, have.tolist(), strict=True) if has]
+        for bucket in _buckets(with_gradient):
+            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            total = self.sum(torch.cat([part.flatten() for part in parts]))
+            for p, part in zip(bucket, torch.split(total, [part.numel() for part in parts]), strict=True):
+                p.grad = part.view_as(p)
 
     def gather(self, local: Tensor, num: int) -> Tensor:
         """All ranks' shares of `num` things [thing, ...], in order, on every rank."""
@@ -79,6 +86,20 @@ class World:
         """Until every rank is here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Parameters of one type in a row that take up to 25 MiB together, as DistributedDataParallel's buckets."""
+    bucket: list[nn.Parameter] = []
+    size = 0
+    for parameter in parameters:
+        if bucket and (size + parameter.nbytes > BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(parameter)
+        size += parameter.nbytes
+    if bucket:
+        yield bucket
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,24 +13,30 @@ from bench.training.batches import random_stream
 class RankDropout(nn.Dropout):
     """Dropout that drops the same values of a record whichever rank holds it.
 
-    `redraw` before every step. A batch of another size than the step's, which a method's loss may make, gets a mask
+    `redraw` before every pass. A tensor may have several rows a record, records first. One of another size gets a mask
     of this rank's own.
     """
 
-    generator: torch.Generator | None = None
+    generators: Sequence[torch.Generator] = ()
+    """One a copy of the batch."""
     num_records = 0
     share = slice(0)
 
-    def redraw(self, generator: torch.Generator, num_records: int, share: slice) -> None:
-        """From now on draw from this generator for `num_records` records, of which this rank takes its share."""
-        self.generator, self.num_records, self.share = generator, num_records, share
+    def redraw(self, generators: Sequence[torch.Generator], num_records: int, share: slice) -> None:
+        """From now on draw from these generators for `num_records` records, of which this rank takes its share."""
+        self.generators, self.num_records, self.share = generators, num_records, share
 
     def forward(self, input: Tensor) -> Tensor:
-        ours = len(input) == self.share.stop - (self.share.start or 0)
-        if self.generator is None or not ours or not self.training or not 0 < self.p < 1:
+        start, stop = self.share.start or 0, self.share.stop
+        rows, left = divmod(len(input), max(1, len(self.generators) * (stop - start)))
+        fits = not left and (rows > 0 or not len(input))
+        if not self.generators or not fits or not self.training or not 0 < self.p < 1:
             return super().forward(input)
-        mask = torch.empty((self.num_records, *input.shape[1:]), dtype=input.dtype, device=input.device)
-        kept = mask.bernoulli_(1 - self.p, generator=self.generator)[self.share]
+        masks = []
+        for generator in self.generators:
+            mask = torch.empty((self.num_records * rows, *input.shape[1:]), dtype=input.dtype, device=input.device)
+            masks.append(mask.bernoulli_(1 - self.p, generator=generator)[start * rows : stop * rows])
+        kept = masks[0] if len(masks) == 1 else torch.cat(masks)
         return input * kept.div_(1 - self.p)
 
 
@@ -83,7 +91,25 @@ def _adds_keys(attention: nn.MultiheadAttention) -> bool:
 
 
 def redraw(dropouts: list[RankDropout], num_records: int, share: slice, device: torch.device, *stream: object) -> None:
-    """Give each dropout the generator of this step."""
-    seeds = random_stream(*stream, "dropout").integers(2**62, size=len(dropouts)) if dropouts else ()
-    for dropout, seed in zip(dropouts, seeds, strict=True):
-        dropout.redraw(torch.Generator(device).manual_seed(int(seed)), num_records, share)
+    """Give each dropout the generator of this pass."""
+    redraw_copies(dropouts, num_records, share, device, [stream])
+
+
+def redraw_copies(
+    dropouts: list[RankDropout],
+    num_records: int,
+    share: slice,
+    device: torch.device,
+    streams: Sequence[Sequence[object]],
+) -> None:
+    """Give each dropout the generators of a pass over several copies of a batch, one a stream."""
+    drawn = [random_stream(*stream, "dropout").integers(2**62, size=len(dropouts)) for stream in streams if dropouts]
+    for number, dropout in enumerate(dropouts):
+        generators = [torch.Generator(device).manual_seed(int(seeds[number])) for seeds in drawn]
+        dropout.redraw(generators, num_records, share)
+
+
+def rest(dropouts: Sequence[RankDropout]) -> None:
+    """Take the generators away, which cannot be copied with a model."""
+    for dropout in dropouts:
+        dropout.generators = ()

@@ -15,7 +15,7 @@ from bench.errors import DataError
 from bench.training.batches import FeatureSource, Rows, SignalSource, Source, send
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
-from bench.training.method import Method, Phase
+from bench.training.method import Method, Phase, overrides
 from bench.training.model import Classifier
 from bench.training.precision import Precision, autocast
 
@@ -67,11 +67,21 @@ def join_windows(logits: Tensor, aggregate: Literal["max", "mean"]) -> Tensor:
 def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
     """Whether the backbone may run once for the whole phase.
 
-    It must be frozen, see whole records (a random crop differs each epoch), and the method's loss must be the
-    harness's own, which asks nothing of the signals but their logits.
+    It must be frozen, see whole records (a random crop differs each epoch), and no hook of the method may look at
+    signals: the loss is the harness's or says `needs_signals = False`.
     """
     frozen = all(part == "head" or part.startswith("head.") for part in phase.learning_rates)
-    return frozen and model.backbone.signal_spec.window is None and type(method).loss is Method.loss
+    own = overrides(method, "augment") or (overrides(method, "loss") and method.needs_signals is not False)
+    return frozen and model.backbone.signal_spec.window is None and not (own and not phase.fitted)
+
+
+def training_features(model: Classifier, source: Source, world: World, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order."""
+    windows = source.features if isinstance(source, FeatureSource) else None
+    if windows is None:
+        windows = run_windows(model.encoder(), source, world, precision)
+    labels = source.labels.to(windows.device)
+    return windows.flatten(0, 1), labels.repeat_interleave(windows.shape[1], dim=0)
 
 
 def compute_features(
@@ -132,7 +142,7 @@ def _run_once(
     if len(missing):
         note(f"computing features of {len(missing):,} records")
         began = time.monotonic()
-        parts.append(run_windows(model.backbone, source, world, precision, missing)[:, 0])
+        parts.append(run_windows(model.encoder(), source, world, precision, missing)[:, 0])
         computed = parts[-1].cpu().numpy()  # a GPU is done only then
         took = time.monotonic() - began
         seconds += took

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,25 +16,42 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bench.errors import BenchError, Diverged, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.batches import Seed, SignalSource, Source, epoch_batches, num_batches, random_stream, send
+from bench.training.audit import Frozen, NoState, check_optimizer, check_state
+from bench.training.averaging import Averaged
+from bench.training.batch import Batch, SignalBatch
+from bench.training.batch_norm import recalibrate
+from bench.training.batches import (
+    Rows,
+    Seed,
+    SignalSource,
+    Source,
+    epoch_batches,
+    num_batches,
+    random_stream,
+    send,
+)
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.dropout import RankDropout, redraw, share_dropout
 from bench.training.features import (
     can_use_features,
     compute_features,
     predict,
     require_finite_features,
     run_windows,
+    training_features,
 )
-from bench.training.method import Method, Phase
-from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
+from bench.training.judge import Judge
+from bench.training.masks import Masks
+from bench.training.method import Method, overrides
+from bench.training.model import Classifier, HeadAlone, count_parameters, set_drop_path
+from bench.training.passes import PhasePasses
+from bench.training.phase import ONE_DIMENSIONAL, SWA, Phase
 from bench.training.precision import Precision, autocast
+from bench.training.schedule import advance, make_schedule
 
 
 class Watcher(Protocol):
@@ -64,11 +83,16 @@ class PhaseReport:
     """Spent on what is in the weights, over all attempts; what a kill has undone does not count."""
     feature_seconds: float = 0.0
     """Those of them that features took; what an earlier run left counts as if it had been computed anew."""
+    judged: list[float] = field(default_factory=list)
+    """Fold-9 macro AUROCs that the method asked for at the end of the phase, and by which it may have chosen."""
+    finished_val_macro_auroc: float | None = None
+    """Fold-9 macro AUROC of the weights that left the phase, where the method altered them at its end."""
 
 
 def train(
     model: Classifier,
     method: Method,
+    phases: Sequence[Phase],
     train_source: Source,
     val_source: Source,
     *,
@@ -89,19 +113,19 @@ def train(
         steps = f" and {resumed['step']} steps" if resumed["step"] else ""
         watcher.note(f"resumed in phase {reports[-1].name} after epoch {len(reports[-1].train_loss)}{steps}")
     trained: set[str] = set()
-    for position, phase in enumerate(method.phases()):
+    for position, phase in enumerate(phases):
         trained |= set(phase.learning_rates)
         if position + 1 < len(reports):
             continue
         state = resumed if resumed and position + 1 == len(reports) else None
         run = PhaseRun(model, method, phase, world, precision, seed, model.changed_keys(trained))
         if state:
-            run.load(state["model"])
+            run.load(state["initial"])
         else:
             reports.append(PhaseReport(phase.name, run.num_trainable, False, phase.selection))
         run.begin(train_source, val_source, reports, watcher, checkpoints, state)
-        for epoch in range(len(reports[-1].train_loss), phase.epochs):
-            run.epoch(epoch)
+        while not run.is_done():
+            run.epoch(len(reports[-1].train_loss))
         run.finish()
     return reports
 
@@ -128,23 +152,16 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
         )
 
 
-def rehearse(model: Classifier, method: Method, declared: Sequence[Phase]) -> None:
+def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
     """Go through the phases without training: raises what a part's name or a missing DropPath would raise later.
 
-    They are those `declared` before `prepare`, which the result records. Two phases of one name are refused: they would
-    draw the same order and masks, and log under one name.
+    Two phases of one name are refused: they would draw the same order and masks, and log under one name.
     """
-    phases = method.phases()
-    if list(phases) != list(declared):
-        raise PluginError(
-            "the method's phases are others after prepare() than before, and those before are what a result records; "
-            "let them follow from its hyper-parameters alone"
-        )
     if twice := [name for name, num in Counter(phase.name for phase in phases).items() if num > 1]:
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each a name of its own")
     for phase in phases:
-        model.train_parts(phase.learning_rates)
-        set_drop_path(model, phase.drop_path_rate)
+        model.train_parts(phase.learning_rates, fitted=phase.fitted)
+        set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
 
 
 class PhaseRun:
@@ -162,10 +179,12 @@ class PhaseRun:
     ) -> None:
         self.model, self.method, self.phase = model, method, phase
         self.world, self.precision, self.seed = world, precision, seed
-        self.groups = model.train_parts(phase.learning_rates)
-        self.drop_paths: list[DropPath] = set_drop_path(model, phase.drop_path_rate)
-        self.dropouts: list[RankDropout] = share_dropout(model)
+        self.groups = spare_decay(model.train_parts(phase.learning_rates, fitted=phase.fitted), phase)
+        self.masks = Masks(model, phase, world.device)
         self.changed = changed
+        self.parameters = dict(
+            pair for group in self.groups for pair in zip(group["param_names"], group["params"], strict=True)
+        )
         self.num_trainable = count_parameters(model, trainable=True)
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
@@ -175,6 +194,7 @@ class PhaseRun:
         """Their losses, summed over the records of all ranks."""
         self.seconds = 0.0
         """What they took in attempts before this one."""
+        self.method_state: dict[str, Tensor] = {}
 
     def begin(
         self,
@@ -185,45 +205,44 @@ class PhaseRun:
         checkpoints: Checkpoints,
         state: Mapping[str, Any] | None,
     ) -> None:
-        """Choose what is run a step, wrap it, and set up optimiser and schedule; go on from `state` if there is one."""
+        """Choose what is run a step, and set up optimiser and schedule; go on from `state` if there is one.
+
+        All that follows from the weights at the beginning of the phase is set up before a state is loaded.
+        """
         self.reports, self.report = reports, reports[-1]
         self.watcher, self.checkpoints = watcher, checkpoints
-        self.module: nn.Module = self.model
+        self.no_state, self.frozen = NoState(self.method), Frozen(self.model, self.phase)
+        self.initial = {key: value.detach().clone() for key, value in self._weights(self.model).items()}
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
-            self.module = self.model.head
             (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
             if not state:  # else they are in the report
                 self.report.feature_seconds = seconds
                 self.report.seconds += seconds
         self.train_source, self.val_source = train, val
         self.train_labels = train.labels.to(self.world.device)
-        self.forward = self.world.wrap(self.module)
-        self._settle_buckets()
-        self.optimizer = self.method.optimizer(list(map(dict, self.groups)), self.phase)
-        num_steps = num_batches(len(train.labels), self.phase.batch_size)
-        self.lr_scheduler = make_schedule(self.optimizer, self.phase, num_steps)
+        self.positives = self.train_labels.sum(0)
+        self.steps_per_epoch = 0 if self.phase.fitted else num_batches(len(train.labels), self.phase.batch_size)
+        self.averaged = Averaged(self.model, self.phase.average, self.changed) if self.phase.average else None
+        self.passes = PhasePasses(self.model, self.masks, self.initial, self.averaged, self.report.on_features)
+        if not self.phase.fitted:
+            self._set_up_optimizer()
         if state:
             self.restore(state)
-        steps_done = len(self.report.train_loss) * num_steps + self.step
-        watcher.phase_begins(self.phase.name, self.phase.epochs, num_steps, steps_done)
+        steps_done = len(self.report.train_loss) * self.steps_per_epoch + self.step
+        watcher.phase_begins(self.phase.name, self.phase.epochs, self.steps_per_epoch, steps_done)
 
-    def _settle_buckets(self) -> None:
-        """A backward pass that does not count, before DDP's first that does.
+    def _set_up_optimizer(self) -> None:
+        self.optimizer = self.method.optimizer(list(map(dict, self.groups)), self.phase, self._mean_gradients)
+        self.no_state.check("optimizer")
+        check_optimizer(self.optimizer, self.method, self.phase, self.parameters)
+        self.lr_scheduler = make_schedule(self.optimizer, self.phase, self.steps_per_epoch)
 
-        DDP orders its buckets by the first pass it sees, and the order in which three ranks or more are summed follows
-        from a parameter's place in them: a run that goes on would end in other bits than one that was never killed.
-        """
-        if self.world.size < 3:
-            return
-        before = {key: buffer.clone() for key, buffer in self.model.named_buffers()}
-        self.model.train_mode(self.phase.learning_rates)
-        signals = self.train_source.training(np.arange(2), (self.seed, self.phase.name)).to(self.world.device)
-        with autocast(self.precision, self.world.device):
-            self.forward(signals).sum().backward()
-        self.model.zero_grad(set_to_none=True)
-        for key, buffer in self.model.named_buffers():
-            buffer.copy_(before[key])
+    def is_done(self) -> bool:
+        """Whether no epoch is left, or none has been better for long."""
+        done = len(self.report.train_loss)
+        waited = done - self.report.best_epoch if self.report.best_epoch else 0
+        return self.phase.fitted or done == self.phase.epochs or waited >= (self.phase.patience or math.inf)
 
     def epoch(self, epoch: int) -> None:
         """Train on every record once, score fold 9, keep the weights if they are to be kept; save it all."""
@@ -231,12 +250,13 @@ class PhaseRun:
         self.began = time.monotonic() - self.seconds
         loss = self._train_epoch(epoch)
         if not math.isfinite(loss):
-            raise self._diverged(epoch, f"the training loss is {loss}")
-        val_loss, val_macro_auroc, val_macro_auroc_frequent = self._validate(epoch)
+            raise self._diverged(f"epoch {epoch + 1}", f"the training loss is {loss}")
+        scored = self._scored_model(epoch)
+        val_loss, val_macro_auroc, val_macro_auroc_frequent = self._validate(scored, f"epoch {epoch + 1}")
         score = {"best": val_macro_auroc, "lowest-loss": -val_loss, "last": float(epoch)}[self.phase.selection]
-        if score > self.best_score:
+        if score > self.best_score and (self.averaged is None or self.averaged.selectable):
             self.best_score, report.best_epoch = score, epoch + 1
-            self.best = {key: value.detach().clone() for key, value in self._weights().items()}
+            self.best = {key: value.detach().clone() for key, value in self._weights(scored).items()}
         if isinstance(self.lr_scheduler, ReduceLROnPlateau):
             self.lr_scheduler.step(val_macro_auroc)
         report.train_loss.append(loss)
@@ -261,10 +281,42 @@ class PhaseRun:
         )
         self.checkpoints.save(self.state())
 
+    def _scored_model(self, epoch: int) -> Classifier:
+        """The model that is validated and may be selected: the averaged one where the phase has an average."""
+        if self.averaged is None:
+            return self.model
+        self.averaged.epoch_ends(epoch, self.phase.epochs)
+        if isinstance(self.phase.average, SWA) and self.averaged.selectable:
+            self._recalibrate(self.averaged.model)
+        return self.averaged.model
+
     def finish(self) -> None:
-        """The model holds the weights of the selected epoch."""
+        """The model holds the weights of the selected epoch, or what the method makes of them."""
+        began = time.monotonic()
         self.load(self.best)
-        set_drop_path(self.model, 0.0)
+        self.masks.rest()
+        if overrides(self.method, "finish"):
+            self._let_method_finish()
+        self.frozen.check()
+        self.report.seconds += time.monotonic() - began
+
+    def _let_method_finish(self) -> None:
+        self.model.eval()
+        judge = Judge(
+            self.phase,
+            self.model,
+            self.initial,
+            score=lambda: self._validate(self.model, "finish()")[1],
+            features=partial(training_features, self.model, self.train_source, self.world, self.precision),
+            recalibrate=partial(self._recalibrate, self.model),
+        )
+        self.method.finish(self.model, judge)
+        self.no_state.check("finish")
+        loss, score, over_frequent = self._validate(self.model, "finish()")
+        self.report.judged, self.report.finished_val_macro_auroc = judge.scores, score
+        if self.phase.fitted:
+            self.report.val_loss, self.report.val_macro_auroc, self.report.best_epoch = [loss], [score], 1
+            self.report.val_macro_auroc_frequent = [over_frequent]
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Put weights that an epoch of this phase left back into the model."""
@@ -272,12 +324,16 @@ class PhaseRun:
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs beside the initial weights."""
+        check_state(self.method_state)
         return {
             "reports": [asdict(report) for report in self.reports],
             "step": self.step,
             "loss_sum": float(self.loss_sum),
             "seconds": time.monotonic() - self.began if self.step else 0.0,
-            "model": self._weights(),
+            "initial": self.initial,
+            "model": self._weights(self.model),
+            "average": self.averaged.state() if self.averaged else None,
+            "method": self.method_state,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.lr_scheduler.state_dict() if self.lr_scheduler else None,
             "best": self.best,
@@ -285,86 +341,185 @@ class PhaseRun:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of this phase."""
+        self.load(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.lr_scheduler:
             self.lr_scheduler.load_state_dict(state["schedule"])
+        if self.averaged:
+            self.averaged.restore(state["average"])
+        self.method_state = {key: value.to(self.world.device) for key, value in state["method"].items()}
         self.best, self.best_score = state["best"], state["best_score"]
         self.step, self.loss_sum = state["step"], state["loss_sum"]
         self.seconds = state.get("seconds", 0.0)
 
-    def _weights(self) -> dict[str, Tensor]:
+    def _weights(self, model: Classifier) -> dict[str, Tensor]:
         """What training has changed since the run began; the rest is as the initial weights have it."""
-        return {key: value for key, value in self.model.state_dict().items() if key in self.changed}
+        return {key: value for key, value in model.state_dict().items() if key in self.changed}
 
     def _train_epoch(self, epoch: int) -> float:
         """Mean loss over the records of the epoch, of which the first `self.step` steps may be done."""
-        world, num_records = self.world, len(self.train_source.labels)
+        num_records = len(self.train_source.labels)
         stream = (self.seed, self.phase.name, epoch)
         self.model.train_mode(self.phase.learning_rates)
+        self.masks.begin_epoch(epoch)
         batches = enumerate(epoch_batches(num_records, self.phase.batch_size, stream))
         for step, batch in islice(batches, self.step, None):
-            share = world.share(len(batch))
-            rows = batch[share]
-            signals = send(self.train_source.training(rows, stream), world.device)
-            labels = self.train_labels[send(torch.from_numpy(rows), world.device)]
-            self._draw_paths(len(batch), share, (*stream, step))
-            redraw(self.dropouts, len(batch), share, world.device, *stream, step)
-            # for what a plugin may draw by itself
-            torch.manual_seed(int(random_stream(*stream, step, world.rank, "torch").integers(2**62)))
-            with autocast(self.precision, world.device):
-                loss = self._loss(signals, labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            # the ranks' gradients are averaged, so each rank's mean counts by its share of the batch
-            (loss * (len(rows) * world.size / len(batch))).backward()  # type: ignore[no-untyped-call]
-            if self.phase.gradient_clip_norm is not None:
-                nn.utils.clip_grad_norm_(
-                    [p for group in self.groups for p in group["params"]], self.phase.gradient_clip_norm
-                )
-            self.optimizer.step()
-            if isinstance(self.lr_scheduler, LRScheduler) and not isinstance(self.lr_scheduler, ReduceLROnPlateau):
-                self.lr_scheduler.step()
+            self.loss_sum += self._train_step(batch, stream, epoch * self.steps_per_epoch + step, step)
             self.step += 1
-            # summed over ranks at once, so that the rank that writes checkpoints can do so whenever it likes
-            self.loss_sum += world.sum(loss.detach().double() * len(rows))
             if self.checkpoints.due():
                 self.checkpoints.save(self.state())
             self.watcher.step_ends()
         return float(self.loss_sum) / num_records
 
-    def _loss(self, signals: Tensor, labels: Tensor) -> Tensor:
-        if not len(signals):  # fewer records than ranks: take part in the collectives, add nothing
-            # SyncBatchNorm sends the statistics of bf16 records in float32, but those of no record in the type of these
-            with torch.autocast(self.world.device.type, enabled=False):
-                return self.forward(signals).sum() * 0.0  # type: ignore[no-any-return]
-        return self.method.loss(self.forward, signals, labels)
+    def _train_step(self, rows: Rows, stream: tuple[object, ...], number: int, step: int) -> Tensor:
+        """Make one step on these records and return the sum of their losses before it."""
+        share = self.world.share(len(rows))
+        x, labels = self._read(rows, share, stream, number)
+        self.masks.begin_step((*stream, step), len(rows), share)
+        sums = list[Tensor]()
 
-    def _draw_paths(self, num_records: int, share: slice, stream: tuple[object, ...]) -> None:
-        """Stochastic depth for the whole batch, of which this rank takes its share."""
-        dropping = [path for path in self.drop_paths if path.drop_prob > 0]
-        if dropping:
-            uniform = random_stream(*stream, "drop path").random((len(dropping), num_records))[:, share]
-            kept = uniform >= np.array([[path.drop_prob] for path in dropping])
-            for path, keep in zip(dropping, send(torch.from_numpy(kept), self.world.device), strict=True):
-                path.keep = keep
+        def closure() -> Tensor:
+            # for what a plugin may draw by itself
+            torch.manual_seed(int(random_stream(*stream, step, self.world.rank, "torch").integers(2**62)))
+            buffers = {key: value.clone() for key, value in self.model.named_buffers()} if sums else {}
+            sums.append(self._backward(x, labels, number, len(rows)))
+            with torch.no_grad():
+                for key, buffer in self.model.named_buffers():
+                    if key in buffers:
+                        buffer.copy_(buffers[key])
+            return sums[-1] / len(rows)
 
-    def _validate(self, epoch: int) -> tuple[float, float, float | None]:
+        self.method.optimizer_step(self.optimizer, closure)
+        if not sums:
+            raise PluginError(f"{type(self.method).__name__}.optimizer_step() must call its closure, which it does not")
+        self.no_state.check("loss")
+        advance(self.lr_scheduler)
+        if self.averaged:
+            self.averaged.step_ends()
+        return sums[0]
+
+    def _read(self, rows: Rows, share: slice, stream: tuple[object, ...], number: int) -> tuple[Tensor, Tensor]:
+        """This rank's part of a batch; a method augments the whole of it, whatever the number of ranks."""
+        augments = overrides(self.method, "augment")
+        chosen = rows if augments else rows[share]
+        signals = send(self.train_source.training(chosen, stream), self.world.device)
+        labels = self.train_labels[send(torch.from_numpy(chosen), self.world.device)]
+        if not augments:
+            return signals, labels
+        step_stream = (*stream, number, "augment")
+        torch.manual_seed(int(random_stream(*step_stream, "torch").integers(2**62)))  # the same on every rank
+        spec = self.model.backbone.signal_spec
+        batch = SignalBatch(
+            signals,
+            labels,
+            random_stream(*step_stream),
+            self.phase,
+            number,
+            self.phase.epochs * self.steps_per_epoch,
+            spec.rate,
+            spec.leads,
+            self.train_source.mv_per_unit,
+        )
+        changed, changed_labels = self.method.augment(batch)
+        self.no_state.check("augment")
+        if changed.shape != signals.shape or changed_labels.shape != labels.shape:
+            raise PluginError(
+                f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
+                f"expected {list(signals.shape)} and {list(labels.shape)}"
+            )
+        return changed[share].to(signals.dtype), changed_labels[share].to(labels.dtype)
+
+    def _backward(self, x: Tensor, labels: Tensor, number: int, num_records: int) -> Tensor:
+        """Set the gradients of the batch's mean loss, over all ranks, clipped; return the sum of its losses."""
+        batch = Batch(
+            self.passes,
+            x,
+            labels,
+            self.phase,
+            number,
+            self.phase.epochs * self.steps_per_epoch,
+            num_records=len(self.train_labels),
+            positives=self.positives,
+            parameters=self.parameters,
+            initial_weights=self.initial,
+            state=self.method_state,
+            signals_allowed=not overrides(self.method, "loss") or self.method.needs_signals is not False,
+        )
+        loss = self._loss(batch)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        # a rank's mean counts by its share of the batch
+        (loss * (len(x) / num_records)).backward()  # type: ignore[no-untyped-call]
+        parameters = list(self.parameters.values())
+        self.world.sum_gradients(parameters)
+        if self.phase.gradient_clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.phase.gradient_clip_norm)
+        # summed over ranks at once, so that the rank that writes checkpoints can do so whenever it likes
+        own = loss.detach().double() * len(x) if len(x) else torch.zeros((), dtype=torch.float64, device=x.device)
+        return self.world.sum(own)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The mean loss over this rank's records; a rank without any takes part in the collectives and adds nothing."""
+        empty = not len(batch.x)
+        # SyncBatchNorm sends the statistics of bf16 records in float32, but those of no record in the type of these
+        precision = "float32" if empty else self.precision
+        with autocast(precision, self.world.device):
+            loss = self.method.loss(batch)
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise PluginError(f"the loss is {loss}; expected one finite number, the mean over the records")
+        return loss
+
+    def _mean_gradients(self) -> dict[str, Tensor]:
+        """The mean gradient of the logistic loss over all training records, in eval mode: path -> gradient."""
+        self.model.eval()
+        for rows in epoch_batches(len(self.train_labels), self.phase.batch_size, (self.seed, self.phase.name, "rates")):
+            x, labels = self._pass_input(rows)
+            with autocast(self.precision, self.world.device):
+                logits = self.model.classify(x if self.report.on_features else self.model.encode(x))
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+            (loss / labels.shape[1] / len(self.train_labels)).backward()  # type: ignore[no-untyped-call]
+        self.world.sum_gradients(list(self.parameters.values()))
+        found = {path: torch.zeros_like(p) if p.grad is None else p.grad.clone() for path, p in self.parameters.items()}
+        self.model.zero_grad(set_to_none=True)
+        return found
+
+    def _pass_input(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """This rank's part of a batch for a pass that is no training step."""
+        mine = rows[self.world.share(len(rows))]
+        x = self.train_source.training(mine, (self.seed, self.phase.name, "rates"))
+        return send(x, self.world.device), self.train_labels[send(torch.from_numpy(mine), self.world.device)]
+
+    def _recalibrate(self, model: Classifier) -> None:
+        """Batch-norm statistics of the trained parts anew, over all training records in batches of the phase."""
+
+        def run() -> None:
+            stream = (self.seed, self.phase.name, "rates")
+            for rows in epoch_batches(len(self.train_labels), self.phase.batch_size, stream):
+                x, _ = self._pass_input(rows)
+                with autocast(self.precision if len(x) else "float32", self.world.device):
+                    model.classify(x if self.report.on_features else model.encode(x))
+
+        recalibrate(model, self.phase.learning_rates, run)
+
+    def _validate(self, model: Classifier, when: str) -> tuple[float, float, float | None]:
         """Return binary cross-entropy and macro AUROC on fold 9: over all defined labels, and over frequent ones."""
-        aggregate = self.model.backbone.signal_spec.aggregate
-        logits = predict(self.module, self.val_source, aggregate, self.world, self.precision)
+        aggregate = model.backbone.signal_spec.aggregate
+        module = HeadAlone(model) if self.report.on_features else model
+        logits = predict(module, self.val_source, aggregate, self.world, self.precision)
         if not bool(torch.isfinite(logits).all()):
-            raise self._diverged(epoch, "outputs on fold 9 are not finite")
+            raise self._diverged(when, "outputs on fold 9 are not finite")
         labels = self.val_source.labels
         loss = nn.functional.binary_cross_entropy_with_logits(logits.double(), labels.double())
         by_label, is_frequent = auroc(labels.numpy(), logits.numpy()), frequent(labels.numpy())
         over_frequent = float(by_label[is_frequent].mean()) if is_frequent.any() else None
         return float(loss), float(np.nanmean(by_label)), over_frequent
 
-    def _diverged(self, epoch: int, what: str) -> Diverged:
+    def _diverged(self, when: str, what: str) -> Diverged:
         if "backbone" not in {part.partition(".")[0] for part in self.phase.learning_rates}:
             self._require_finite_features()
         return Diverged(
-            f"{Diverged.WORDS} in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
-            "a lower learning rate or clipping may help"
+            f"{Diverged.WORDS} in phase {self.phase.name}, {when}: {what}; a lower learning rate or clipping may help"
         )
 
     @torch.no_grad()
@@ -376,18 +531,25 @@ class PhaseRun:
                 require_finite_features(features.cpu().numpy(), source.signals.ecg_id[source.rows])
 
 
-def make_schedule(optimizer: Optimizer, phase: Phase, steps_per_epoch: int) -> LRScheduler | ReduceLROnPlateau | None:
-    """The learning-rate schedule of a phase; stepped every step, a plateau every epoch."""
-    total = phase.epochs * steps_per_epoch
-    if phase.lr_schedule == "cosine":
-        span, last = 1.0 - phase.min_lr_factor, max(1, total - 1)
-        return LambdaLR(
-            optimizer, lambda step: phase.min_lr_factor + span * 0.5 * (1 + math.cos(math.pi * min(1.0, step / last)))
-        )
-    if phase.lr_schedule == "one-cycle":
-        # fastai's fit_one_cycle: 30 % up from lr / 25, then down to lr / 250,000, momentum 0.95 to 0.85 and back
-        peaks = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=0.3, div_factor=25.0, final_div_factor=1e4)
-    if phase.lr_schedule == "plateau":
-        return ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=10)
-    return None
+def spare_decay(groups: list[dict[str, Any]], phase: Phase) -> list[dict[str, Any]]:
+    """Return an optimiser's groups with the parameters that have no weight decay in groups of their own."""
+    if not phase.no_weight_decay:
+        return groups
+    found = []
+    for group in groups:
+        pairs = list(zip(group["param_names"], group["params"], strict=True))
+        spared = [is_spared(name, parameter, phase.no_weight_decay) for name, parameter in pairs]
+        for no_decay in (False, True):
+            own = [pair for pair, spare in zip(pairs, spared, strict=True) if spare == no_decay]
+            if own:
+                names, params = map(list, zip(*own, strict=True))
+                part = {**group, "params": params, "param_names": names}
+                found.append({**part, "weight_decay": 0.0} if no_decay else part)
+    return found
+
+
+def is_spared(name: str, parameter: Tensor, patterns: Sequence[str]) -> bool:
+    """Whether a parameter has no weight decay by these patterns of paths."""
+    return any(
+        parameter.dim() <= 1 if pattern == ONE_DIMENSIONAL else fnmatchcase(name, pattern) for pattern in patterns
+    )

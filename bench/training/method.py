@@ -1,124 +1,112 @@
-"""What a post-training method is: phases, each a map from parts of the model to learning rates."""
+"""What a post-training method is: phases, and the hooks by which it takes part in training."""
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import PluginError
+from bench.training.batch import Batch, SignalBatch, Start
+from bench.training.judge import Judge
 from bench.training.model import Classifier
+from bench.training.phase import EMA, SWA, Phase
 from bench.training.search import Search
 
-Forward = Callable[[Tensor], Tensor]
-"""Signals [record, lead, time], or what stands for them, to logits [record, label]."""
-Optimizer = Literal["adamw", "adam"]
-Schedule = Literal["constant", "cosine", "one-cycle", "plateau"]
-Selection = Literal["best", "lowest-loss", "last"]
+__all__ = ["EMA", "SWA", "Batch", "Gradients", "Judge", "Method", "Phase", "SignalBatch", "Start", "declared_phases"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch of training in which the same parts are trained.
-
-    A part is the path of a module or parameter, such as `head` or `backbone.stage_list.6`, in which `*` fits anything,
-    dots too: `backbone.*.bias`. It takes in what lies below; the longest that fits a parameter, counted in
-    characters, decides. A part without a learning rate is frozen: no gradient, and eval mode, its buffers too.
-
-    Modes follow modules, not parameters: a module is in train mode if its own path, or that of one above it, fits a
-    part. So with `backbone.*.bias` alone the backbone stays in eval mode: batch norm learns its bias and normalises by
-    the running statistics it came with, dropout and stochastic depth rest. `backbone.*norm*`, which fits the modules,
-    trains them with their buffers.
-    """
-
-    name: str
-    learning_rates: Mapping[str, float]
-    epochs: int
-    batch_size: int = 256
-    optimizer: Optimizer = "adamw"
-    weight_decay: float = 0.0
-    lr_schedule: Schedule = "constant"
-    """cosine falls to `min_lr_factor` of each learning rate at the last step; plateau watches fold-9 macro AUROC."""
-    min_lr_factor: float = 0.0
-    gradient_clip_norm: float | None = None
-    """Largest norm of the gradient over all trained parameters, or None."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth: the rate of the deepest residual block; linear from 0 at the shallowest."""
-    selection: Selection = "best"
-    """The epoch whose weights leave the phase: best by fold-9 macro AUROC, lowest by fold-9 loss, or the last."""
-
-    def __post_init__(self) -> None:
-        if not self.learning_rates:
-            raise PluginError(f"phase {self.name!r} trains nothing: give at least one part a learning rate")
-        for part, rate in self.learning_rates.items():
-            if not 0 < rate < math.inf:
-                raise PluginError(
-                    f"phase {self.name!r}: the learning rate of {part!r} must be positive, got {rate!r}; "
-                    "leave a part out to freeze it"
-                )
-        for value, rule, text in (
-            (self.epochs, self.epochs >= 1, "epochs must be at least 1"),
-            (self.batch_size, self.batch_size >= 1, "batch_size must be at least 1"),
-            (self.optimizer, self.optimizer in get_args(Optimizer), f"expected one of {get_args(Optimizer)}"),
-            (self.lr_schedule, self.lr_schedule in get_args(Schedule), f"expected one of {get_args(Schedule)}"),
-            (self.selection, self.selection in get_args(Selection), f"expected one of {get_args(Selection)}"),
-            (self.drop_path_rate, 0 <= self.drop_path_rate < 1, "drop_path_rate must lie in [0, 1)"),
-            (self.weight_decay, 0 <= self.weight_decay < math.inf, "weight_decay must not be negative"),
-            (
-                self.min_lr_factor,
-                0 <= self.min_lr_factor <= 1,
-                "the final learning rate must lie between 0 and the first",
-            ),
-            (
-                self.gradient_clip_norm,
-                self.gradient_clip_norm is None or self.gradient_clip_norm > 0,
-                "gradient_clip_norm must be positive",
-            ),
-        ):
-            if not rule:
-                raise PluginError(f"phase {self.name!r}: {text}, got {value!r}")
+Gradients = Callable[[], Mapping[str, Tensor]]
+"""Computes the mean gradient of the logistic loss over the training records: path of a parameter -> gradient."""
 
 
 class Method:
-    """A post-training recipe. Subclass it as a dataclass: its fields are its hyper-parameters.
+    """A post-training recipe. Subclass it as a frozen dataclass: its fields are its hyper-parameters.
 
-    The harness owns data, order, loop, precision, ranks, clock and selection. A method sees training batches and
-    nothing of folds 9 and 10.
+    The harness owns data, order, loop, precision, ranks, clock and selection. A method sees training batches; of
+    fold 9 it sees what `judge.score` returns, and of fold 10 nothing. It carries no state of its own, or a run that
+    was killed and resumed would be another run: `batch.state` is in every checkpoint, `batch.initial` and
+    `batch.average` are frozen copies that the harness keeps.
     """
 
     search: ClassVar[Mapping[str, Search]] = {}
     """Hyper-parameters that `bench tune` may vary, and where: LogUniform, Uniform or Choice."""
+    needs_signals: ClassVar[bool | None] = None
+    """Whether an own `loss` looks at signals or features. False: it uses `batch.logits` and `batch.labels` only, and a
+    frozen backbone is run once. Say it wherever you override `loss`."""
+    uses_published_head: ClassVar[bool] = False
+    """Whether `prepare` is given the head of the published weights; the digest then depends on it."""
 
-    def phases(self) -> Sequence[Phase]:
-        """The phases in order; each starts from the weights that the one before selected."""
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        """Return the phases in order; each starts from the weights that the one before selected.
+
+        `layer_groups` are paths of the backbone's parts, shallow to deep, such as `backbone.blocks.0`. The phases
+        follow from these and the hyper-parameters alone: they are in the digest.
+        """
         raise NotImplementedError
 
-    def prepare(self, model: Classifier, init: str) -> None:
+    def prepare(self, model: Classifier, init: Start) -> None:
         """Look at the model before training, or alter it; raise `Incompatible` with a reason to decline.
 
-        Modules may be added, wrapped and renamed within `model.backbone` and `model.head`; it stays
-        `head(backbone(signals))`. A parameter whose `requires_grad` is off afterwards is never trained. `bench predict`
-        prepares a new model in the same way before it loads the weights. `init` is `pretrained`, `random`, or what a
-        file of weights calls itself.
+        Modules may be added, wrapped and renamed within `model.backbone`, and `model.head` may be another module; it
+        stays `head(backbone(signals))`, or `head(backbone.tokens(signals))` after `model.use_tokens()`. A parameter
+        whose `requires_grad` is off afterwards is never trained. `bench predict` prepares a new model in the same way
+        before it loads the weights.
         """
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss over a batch: signals [record, lead, time], labels [record, label] in {0, 1}.
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        """Return altered signals [record, lead, time] and labels [record, label] of a training batch.
 
-        Call `forward` and not the model, or ranks drift apart. Where this is not overridden, a frozen backbone is
-        run once and `signals` are its features.
+        The batch is whole, whatever the number of ranks; draw from `batch.rng`. Labels may be any in [0, 1].
         """
-        return nn.functional.binary_cross_entropy_with_logits(forward(signals), labels)
+        return batch.signals, batch.labels
 
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Optimizer:
-        """The optimiser of a phase; `groups` are its parts in order, as torch writes them.
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss over the records of a batch, a scalar."""
+        return nn.functional.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        """Return the optimiser of a phase; `groups` are its parts in order, as torch writes them.
 
         Each has its `params`, `param_names` (dotted paths, in the same order) and `lr`; any other groups of these
-        parameters will do, such as one a layer. The phase's schedule scales whatever rates they have.
+        parameters will do, such as one a layer, but each parameter is in one. The phase's schedule scales whatever
+        rates they have. The model has the weights at the beginning of the phase, in a resumed run too; rates may
+        follow from these and from `gradients()`.
         """
         kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
         return kinds[phase.optimizer](groups, weight_decay=phase.weight_decay, fused=True)  # type: ignore[call-arg]
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        """Make one step, by calling `closure` at least once.
+
+        `closure` sets the gradients to zero, computes the loss by the same masks and its gradient over all ranks, clips
+        it, and returns the mean loss of the whole batch. Every rank calls this. Batch-norm statistics move in the
+        first call alone.
+        """
+        closure()
+        optimizer.step()
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        """Alter the weights that leave a phase, of parts that it trains.
+
+        `model` has the weights of the selected epoch. See `Judge` for what can be asked.
+        """
+
+
+def declared_phases(method: Method, layer_groups: Sequence[str]) -> Sequence[Phase]:
+    """Return the method's phases on a backbone with these layer groups; PluginError where it takes none."""
+    try:
+        inspect.signature(method.phases).bind(layer_groups)
+    except TypeError:
+        raise PluginError(
+            f"{type(method).__name__}.phases() must take the backbone's layer groups: "
+            "def phases(self, layer_groups) -> list[Phase]"
+        ) from None
+    return method.phases(tuple(layer_groups))
+
+
+def overrides(method: Method, hook: str) -> bool:
+    """Whether the method has this hook of its own."""
+    return getattr(type(method), hook) is not getattr(Method, hook)

@@ -47,6 +47,15 @@ class Init:
     facts: Mapping[str, object] = field(default_factory=dict)
     """`own:`: the run that left the file; `pretrained`: repository, file and hash; `file:`: name and hash of the file,
     and `read_as`, how its keys were read."""
+    head: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors of the head that was left out, such as `weight`."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a result says; the head by shapes and hash, where a method uses it."""
+        head = {"head": {key: list(value.shape) for key, value in self.head.items()}} if self.head else {}
+        hashed = {"head_sha256": hash_weights(self.head)} if self.head else {}
+        plain = {"name": self.name, "sha256": self.sha256, "source": self.source}
+        return {**plain, "left_out": list(self.left_out), "facts": dict(self.facts), **head, **hashed}
 
 
 def names_published(init: str) -> bool:
@@ -89,7 +98,20 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
     if not name:
         name, facts = _origin(backbone, path, about, reading)
         name += f":{sha256[:8]}" if name != "pretrained" else ""
-    return Init(name, sha256, path.name, reading.left_out, facts)
+    head = _head_tensors(backbone, states[reading.where], reading.prefix)
+    return Init(name, sha256, path.name, reading.left_out, facts, head)
+
+
+def _head_tensors(backbone: Backbone, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of the head in a file's state dict, such as `weight`; empty if the file has no head.
+
+    Their keys begin with `head.`, or as the published head's do, before or after the backbone's `prefix`.
+    """
+    published = backbone.checkpoint.head_prefix if backbone.checkpoint else None
+    for begin in filter(None, (published, f"{prefix}head.", "head.")):
+        if head := {key.removeprefix(begin): value for key, value in state.items() if key.startswith(begin)}:
+            return head
+    return {}
 
 
 def load_published(model: Classifier, path: Path) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from baselines.net1d import Net1DMini
 from bench.data.prepared import PreparedSignals, Scaling
+from bench.training.batch import Batch
 from bench.training.batches import SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.loop import train
-from bench.training.method import Forward
 from bench.training.model import Classifier
 from methods.linear_probe import LinearProbe
 
@@ -34,8 +34,10 @@ class Silent:
 class EveryEpoch(LinearProbe):
     """The same probe; a loss of its own is not run on features."""
 
-    def loss(self, forward: Forward, signals: Tensor, labels: Tensor) -> Tensor:
-        return super().loss(forward, signals, labels)
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        return super().loss(batch)
 
 
 def test_linear_probe(compare: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -56,7 +58,7 @@ def test_linear_probe(compare: Any, tmp_path: Path, monkeypatch: Any) -> None:
         world = World(0, 1, torch.device("cpu"))
         files = Checkpoints(tmp_path, writes=False, note=print)
         facts: dict[str, Any] = {"world": world, "precision": "float32", "watcher": Silent(), "checkpoints": files}
-        train(model, method, whole, whole, seed=0, **facts)
+        train(model, method, method.phases(()), whole, whole, seed=0, **facts)
         heads[type(method).__name__] = model.head.weight.detach().clone()
 
     every, once = EveryEpoch(probe_epochs=EPOCHS), LinearProbe(probe_epochs=EPOCHS)

@@ -1,0 +1,170 @@
+"""Short runs of a method on a few made-up records: whole, killed and resumed, and by the phases that it declares."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.training.audit import prepare
+from bench.training.batch import Start
+from bench.training.batch_norm import share_batch_norm
+from bench.training.batches import FeatureSource, num_batches, random_stream
+from bench.training.checkpoint import Checkpoints
+from bench.training.distributed import World
+from bench.training.loop import rehearse, train
+from bench.training.method import Method, declared_phases
+from bench.training.model import Backbone, Classifier, DropPath, drop_path_rates, drop_paths, layer_groups
+from bench.training.phase import Phase
+
+NUM_LABELS, NUM_TRAIN, NUM_VAL = 5, 10, 8
+BATCH, EPOCHS = 4, 2
+"""Three steps an epoch; the last batch has two records, of which a third rank gets none."""
+SEED = 0
+
+
+def made_up_signals(backbone: Backbone, num_records: int = 4) -> Tensor:
+    """Return smooth random signals [record, lead, time] as long as the backbone's window, or 10 s, at its rate."""
+    length = backbone.signal_spec.window or 10 * backbone.signal_spec.rate
+    rough = torch.from_numpy(
+        random_stream("conformance").standard_normal((num_records, len(backbone.signal_spec.leads), length))
+    )
+    return nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
+
+
+def made_up_labels(num_records: int) -> Tensor:
+    """Return labels [record, label]."""
+    return torch.from_numpy(random_stream("labels").integers(0, 2, (num_records, NUM_LABELS))).float()
+
+
+def start_named(name: str) -> Start:
+    """Return the start of a trial from weights of this kind."""
+    positives = made_up_labels(NUM_TRAIN + NUM_VAL)[:NUM_TRAIN].sum(0).int().tolist()
+    return Start(name, NUM_TRAIN, tuple(positives), tuple("ABCDE"))
+
+
+def prepared_model(make_backbone: Callable[[], Backbone], method: Method, init: str = "random") -> Classifier:
+    """Return the model that a trial trains, in float64."""
+    torch.manual_seed(SEED)
+    model = Classifier(make_backbone(), NUM_LABELS)
+    prepare(model, method, start_named(init))
+    return model.double()
+
+
+def short_phases(method: Method, model: Classifier) -> list[Phase]:
+    """Return the method's phases with few epochs and small batches."""
+    phases = declared_phases(method, layer_groups(model.backbone))
+    return [replace(phase, epochs=min(EPOCHS, phase.epochs), batch_size=BATCH) for phase in phases]
+
+
+@dataclass
+class Trial:
+    """What a trial did, as its watcher saw it."""
+
+    model: Classifier
+    phases: Sequence[Phase]
+    folder: Path | None = None
+    """Where every step leaves a checkpoint; what a kill would leave after some steps is copied to `<folder>-<step>`."""
+    steps: int = 0
+    phase: Phase | None = None
+    fault: str | None = None
+    """The first thing that a phase did other than declared."""
+    _before: dict[str, Tensor] = field(default_factory=dict)
+    _steps_of_phase: int = 0
+
+    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
+        """Remember the parameters that the phase begins with."""
+        (self.phase,) = [phase for phase in self.phases if phase.name == name]
+        self._before = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        self._steps_of_phase = steps_done
+
+    def step_ends(self) -> None:
+        """Look at what the first step of a phase did."""
+        if self.fault is None and self._steps_of_phase == 0:
+            self.fault = self._of_first_step()
+        self.steps += 1
+        self._steps_of_phase += 1
+        if self.folder and self.steps in self.moments():
+            shutil.copytree(self.folder, f"{self.folder}-{self.steps}", dirs_exist_ok=True)
+
+    def moments(self) -> list[int]:
+        """Return three steps after which a kill is tried: the first, one in the middle, the one before the last."""
+        epochs = sum(phase.epochs for phase in self.phases if not phase.fitted)
+        num_steps = epochs * num_batches(NUM_TRAIN, BATCH)
+        return sorted({1, num_steps // 2 + 1, num_steps - 1}) if num_steps else []
+
+    def epoch_ends(self, facts: dict[str, Any]) -> None:
+        """Nothing to remember."""
+
+    def note(self, text: str) -> None:
+        """Nothing to remember."""
+
+    def _of_first_step(self) -> str | None:
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if without := [name for name, p in trained.items() if p.grad is None]:
+            return f"{without[0]} gets no gradient from its loss"
+        if all(torch.equal(p, self._before[name]) for name, p in trained.items()):
+            return "one step of its optimiser moves nothing"
+        return None
+
+    def watch_drop_paths(self) -> None:
+        """Compare the rates in every training pass with the declared ones."""
+        for number, path in enumerate(drop_paths(self.model)):
+            path.register_forward_hook(partial(self._see_drop_path, number))
+
+    def _see_drop_path(self, number: int, path: DropPath, *_: object) -> None:
+        if not path.training or self.phase is None or self.fault is not None or not torch.is_grad_enabled():
+            return
+        epoch = self._steps_of_phase // num_batches(NUM_TRAIN, BATCH)
+        rate = self.phase.drop_path_rate if self.phase.drops_paths_in(epoch) else 0.0
+        num_paths = len(drop_paths(self.model))
+        declared = drop_path_rates(num_paths, rate, self.phase.drop_path_shape)[number]
+        if path.drop_prob != declared or (declared and path.keep is None):
+            self.fault = (
+                f"block {number + 1} of {num_paths} drops at {path.drop_prob:.3g} in epoch {epoch + 1}, declared is "
+                f"{declared:.3g}; run the model by batch.forward, and leave rates to the Phase"
+            )
+
+
+def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
+    """Train by the trial's phases, from the checkpoint in its folder if there is one; return the final weights."""
+    model = trial.model
+    trial.watch_drop_paths()
+    share_batch_norm(model, world)
+    labels = made_up_labels(NUM_TRAIN + NUM_VAL).double()
+    signals = made_up_signals(model.backbone, NUM_TRAIN + NUM_VAL).double().unsqueeze(1)
+    sources = [FeatureSource(signals[part], labels[part]) for part in (slice(NUM_TRAIN), slice(NUM_TRAIN, None))]
+    folder, writes = trial.folder or Path("nowhere"), trial.folder is not None
+    checkpoints = Checkpoints(folder, writes, trial.note, minutes=0)
+    train(
+        model,
+        method,
+        trial.phases,
+        *sources,
+        seed=SEED,
+        world=world,
+        precision="float64",
+        watcher=trial,
+        checkpoints=checkpoints,
+    )
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+def fits(model: Classifier, method: Method) -> None:
+    """Raise what would be raised before training."""
+    rehearse(model, declared_phases(method, layer_groups(model.backbone)))
+
+
+def largest_gap(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[float, str]:
+    """Return the largest difference between two state dicts, and where it is; infinite where keys differ."""
+    if strange := sorted(one.keys() ^ other.keys()):
+        return float("inf"), strange[0]
+    gaps = {key: float((one[key].double() - other[key].double()).abs().max()) for key in one if one[key].numel()}
+    key = max(gaps, key=lambda name: gaps[name])
+    return gaps[key], key

@@ -1,0 +1,136 @@
+"""What a method must not do: each is refused with the way to do it right, before or while it would go unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import PluginError
+from bench.training.batch import Start
+from bench.training.method import Method
+from bench.training.model import Classifier, drop_paths
+from bench.training.phase import Phase
+from bench.training.weights import hash_weights
+
+
+class NoState:
+    """Knows the attributes that a method was made with, and refuses others."""
+
+    def __init__(self, method: Method) -> None:
+        self.method, self.before = method, _attributes(method)
+
+    def check(self, hook: str) -> None:
+        """Raise PluginError if the method has been changed; `hook` is what ran since."""
+        now = _attributes(self.method)
+        changed = [name for name in {**self.before, **now} if self.before.get(name) != now.get(name)]
+        if changed:
+            raise PluginError(
+                f"{type(self.method).__name__}.{hook}() sets self.{changed[0]}, which a resumed run would not know; a "
+                "method has hyper-parameters alone: keep tensors in batch.state, take start and averaged weights from "
+                "batch.initial and batch.average, the step from batch.step"
+            )
+
+
+def _attributes(method: Method) -> dict[str, tuple[int, str]]:
+    """Return name -> identity of the value, and its text if it is a container that can be changed."""
+    return {
+        name: (id(value), repr(value) if isinstance(value, list | dict | set) else "")
+        for name, value in vars(method).items()
+    }
+
+
+def prepare(model: Classifier, method: Method, start: Start) -> None:
+    """Let the method prepare the model; PluginError where it puts in what the harness could not see."""
+    state, num_paths, hidden = NoState(method), len(drop_paths(model)), set(_hidden_modules(model))
+    method.prepare(model, start)
+    state.check("prepare")
+    name = type(method).__name__
+    if strange := [child for child, _ in model.named_children() if child not in ("backbone", "head")]:
+        raise PluginError(
+            f"{name}.prepare() puts {strange[0]!r} beside backbone and head, where it would train and drop paths with "
+            "the model; a frozen teacher is batch.initial or batch.average, a new layer goes into backbone or head"
+        )
+    if new := sorted(set(_hidden_modules(model)) - hidden):
+        raise PluginError(
+            f"{name}.prepare() hides a module in {new[0]}, where the harness cannot freeze, move or save it; register "
+            "it as a submodule, or use batch.initial for a frozen teacher"
+        )
+    if len(drop_paths(model)) > num_paths:
+        raise PluginError(
+            f"{name}.prepare() adds residual blocks to the model: {len(drop_paths(model))} DropPaths where there were "
+            f"{num_paths}, and the rates of all would shift; a frozen teacher is batch.initial or batch.average"
+        )
+    if any(path.drop_prob for path in drop_paths(model)):
+        raise PluginError(
+            f"{name}.prepare() sets rates of stochastic depth, which the phases set anew; declare "
+            "drop_path_rate, drop_path_shape, drop_path_unit and drop_path_when of a Phase"
+        )
+
+
+def _hidden_modules(model: nn.Module) -> Iterator[str]:
+    """Yield the paths of attributes that hold modules which are no submodules."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+            if name != "_modules" and any(isinstance(part, nn.Module) for part in inner):
+                yield f"{path}.{name}".strip(".")
+
+
+def check_optimizer(
+    optimizer: torch.optim.Optimizer, method: Method, phase: Phase, trained: Mapping[str, Tensor]
+) -> None:
+    """Raise PluginError if the optimiser does not train exactly these parameters, or brings what nobody would step."""
+    where = f"{type(method).__name__}.optimizer() of phase {phase.name!r}"
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise PluginError(f"{where} returns a {type(optimizer).__name__}, expected a torch.optim.Optimizer")
+    if any("initial_lr" in group for group in optimizer.param_groups):
+        raise PluginError(
+            f"{where} brings a learning-rate scheduler, which nobody would step; declare lr_schedule and warmup of the "
+            "Phase, and leave the first rates to the groups"
+        )
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        raise PluginError(
+            f"{where} registers a step hook, whose weights would never be selected, saved or resumed; declare "
+            "Phase.average, or override optimizer_step"
+        )
+    given = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    if lacking := [path for path, p in trained.items() if given.count(id(p)) != 1]:
+        raise PluginError(
+            f"{where} takes {lacking[0]} {given.count(id(trained[lacking[0]]))} times, expected once: one optimiser "
+            "takes every parameter that the phase trains"
+        )
+    if len(given) > len(trained):
+        raise PluginError(f"{where} takes {len(given) - len(trained)} parameters that the phase does not train")
+
+
+class Frozen:
+    """Knows what a phase must leave as it is, by its hash."""
+
+    def __init__(self, model: Classifier, phase: Phase) -> None:
+        self.model, self.phase = model, phase
+        changed = model.changed_keys(phase.learning_rates)
+        self.keys = [key for key in model.state_dict() if key not in changed]
+        self.before = self._hashes()
+
+    def check(self) -> None:
+        """Raise PluginError if a frozen parameter or buffer has moved."""
+        now = self._hashes()
+        if moved := [key for key in self.keys if now[key] != self.before[key]]:
+            raise PluginError(
+                f"{moved[0]} moved in phase {self.phase.name!r}, which does not train it; give its part a learning "
+                "rate, or leave it and its mode alone"
+            )
+
+    def _hashes(self) -> dict[str, str]:
+        state = self.model.state_dict()
+        return {key: hash_weights({key: state[key]}) for key in self.keys}
+
+
+def check_state(state: Mapping[str, Any]) -> None:
+    """Raise PluginError if `batch.state` holds what a checkpoint does not keep."""
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.requires_grad:
+            raise PluginError(f"batch.state[{key!r}] must be a tensor without gradient, got a {type(value).__name__}")

@@ -1,0 +1,311 @@
+"""Methods that do something else than they say: each must be caught, before training or by `bench check`."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.plugin import Batch, Classifier, DropPath, Gradients, Judge, Method, Phase, Start, register_method
+
+MODULE_LEVEL: dict[str, Any] = {"steps": 0}
+
+
+@dataclass(frozen=True)
+class Finetune(Method):
+    """What most of them share."""
+
+    rate: float = 0.5
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = {"backbone": 1e-3, "head": 1e-3}
+        return [Phase(name="finetune", learning_rates=parts, epochs=2, drop_path_rate=self.rate)]
+
+
+@register_method("dead-r-drop")
+@dataclass(frozen=True)
+class DeadRDrop(Finetune):
+    """Both passes drop the same paths."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        a, b = batch.logits(), batch.logits()
+        return F.binary_cross_entropy_with_logits(a, batch.labels) + (a - b).square().mean()
+
+
+@register_method("submodule-teacher")
+@dataclass(frozen=True)
+class SubmoduleTeacher(Finetune):
+    """Trains and drops with the student."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.teacher = copy.deepcopy(model.backbone).requires_grad_(False)
+
+
+@register_method("inner-teacher")
+@dataclass(frozen=True)
+class InnerTeacher(Finetune):
+    """The same, within the backbone."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.teacher = copy.deepcopy(model.backbone).requires_grad_(False)
+
+
+@register_method("hidden-teacher")
+@dataclass(frozen=True)
+class HiddenTeacher(Finetune):
+    """In a list, where nobody moves it to the device."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone._teacher = [copy.deepcopy(model.backbone)]
+
+
+@register_method("keeps-the-model")
+@dataclass(frozen=True)
+class KeepsTheModel(Finetune):
+    """In itself."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        object.__setattr__(self, "model", model)
+
+
+@register_method("own-ramp")
+@dataclass(frozen=True)
+class OwnRamp(Finetune):
+    """Counts its steps itself."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        object.__setattr__(self, "steps", getattr(self, "steps", 0) + 1)
+        return self.steps * F.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+
+@register_method("ramp-in-a-list")
+@dataclass(frozen=True)
+class RampInAList(Finetune):
+    """The same, in a field that can be changed."""
+
+    steps: list[int] = field(default_factory=list)
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        self.steps.append(1)
+        return len(self.steps) * F.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+
+@register_method("ramp-in-its-module")
+@dataclass(frozen=True)
+class RampInItsModule(Finetune):
+    """The same, where only a resumed run shows it."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        MODULE_LEVEL["steps"] += 1
+        return (1 + MODULE_LEVEL["steps"]) * F.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+
+@register_method("l2-sp-from-optimizer")
+@dataclass(frozen=True)
+class L2SPFromOptimizer(Finetune):
+    """Copies the start into itself."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        object.__setattr__(self, "start", [p.detach().clone() for group in groups for p in group["params"]])
+        return super().optimizer(groups, phase, gradients)
+
+
+@register_method("ema-in-a-hook")
+@dataclass(frozen=True)
+class EMAInAHook(Finetune):
+    """Weights that nobody selects, saves or predicts with."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        made = super().optimizer(groups, phase, gradients)
+        average = [p.detach().clone() for group in groups for p in group["params"]]
+
+        def follow(optimizer: torch.optim.Optimizer, *_: object) -> None:
+            own = [p for group in optimizer.param_groups for p in group["params"]]
+            torch._foreach_lerp_(average, [p.detach() for p in own], 0.1)
+
+        made.register_step_post_hook(follow)
+        return made
+
+
+@register_method("constant-sd-in-prepare")
+@dataclass(frozen=True)
+class ConstantInPrepare(Finetune):
+    """Rates that the phase sets anew."""
+
+    rate: float = 0.0
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        for module in model.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.3
+
+
+@register_method("constant-sd-in-loss")
+@dataclass(frozen=True)
+class ConstantInLoss(Finetune):
+    """Rates of its own, past the harness."""
+
+    rate: float = 0.0
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        for module in batch.passes.model.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.3
+        return F.binary_cross_entropy_with_logits(batch.passes.model(batch.signals), batch.labels)
+
+
+@register_method("own-scheduler")
+@dataclass(frozen=True)
+class OwnScheduler(Finetune):
+    """Which nobody steps."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        made = super().optimizer(groups, phase, gradients)
+        torch.optim.lr_scheduler.LambdaLR(made, lambda step: min(1.0, (step + 1) / 20))
+        return made
+
+
+@register_method("second-optimizer")
+@dataclass(frozen=True)
+class SecondOptimizer(Finetune):
+    """For the head, which the harness would neither step nor save."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        torch.optim.SGD(groups[1]["params"], lr=0.1)
+        return super().optimizer(groups[:1], phase, gradients)
+
+
+@register_method("wise-from-optimizer")
+@dataclass(frozen=True)
+class WiSEFromOptimizer(Finetune):
+    """Takes what the model has after the first step of this attempt for the start."""
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not hasattr(optimizer, "start"):
+            optimizer.start = [p.detach().clone() for p in parameters]
+        super().optimizer_step(optimizer, closure)
+        with torch.no_grad():
+            torch._foreach_lerp_(parameters, optimizer.start, 0.1)
+
+
+@register_method("mixup-in-loss")
+@dataclass(frozen=True)
+class MixupInLoss(Finetune):
+    """Partners are those of the same rank."""
+
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        partner = torch.randperm(len(batch.signals))
+        mixed = (batch.signals + batch.signals[partner]) / 2
+        return F.binary_cross_entropy_with_logits(batch.forward(mixed), (batch.labels + batch.labels[partner]) / 2)
+
+
+@register_method("batch-mean")
+@dataclass(frozen=True)
+class BatchMean(Finetune):
+    """A loss of the batch and not of its records."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        return F.binary_cross_entropy_with_logits(logits - logits.mean(0), batch.labels)
+
+
+@register_method("moves-statistics")
+@dataclass(frozen=True)
+class MovesStatistics(Method):
+    """Lets the batch norms of a frozen backbone learn."""
+
+    needs_signals = True
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=2)]
+
+    def loss(self, batch: Batch) -> Tensor:
+        for module in batch.passes.model.backbone.modules():
+            module.training = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        return super().loss(batch)
+
+
+@register_method("finishes-elsewhere")
+@dataclass(frozen=True)
+class FinishesElsewhere(Method):
+    """Alters the backbone at the end of a probe."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=2)]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        with torch.no_grad():
+            next(p for p in model.backbone.parameters()).mul_(1.1)
+
+
+@register_method("asks-too-often")
+@dataclass(frozen=True)
+class AsksTooOften(Finetune):
+    """Fits fold 9."""
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        for _ in range(33):
+            judge.score()
+
+
+@register_method("says-nothing")
+@dataclass(frozen=True)
+class SaysNothing(Finetune):
+    """A loss that does not say what it needs."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+
+@register_method("says-wrong")
+@dataclass(frozen=True)
+class SaysWrong(Finetune):
+    """Looks at signals after all."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(batch.forward(batch.signals), batch.labels)
+
+
+@register_method("never-steps")
+@dataclass(frozen=True)
+class NeverSteps(Finetune):
+    """Forgets the closure."""
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        optimizer.step()
+
+
+@register_method("old-signature")
+@dataclass(frozen=True)
+class OldSignature(Method):
+    """As methods were written before there were layer groups."""
+
+    def phases(self) -> list[Phase]:  # type: ignore[override]
+        return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=2)]
+
+
+@register_method("old-init")
+@dataclass(frozen=True)
+class OldInit(Finetune):
+    """As methods were written when init was a name."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        assert init == "random"

@@ -1,0 +1,72 @@
+"""Averaged weights are torch's; that they leave the phase is test_loop.py's."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from bench.plugin import Backbone, DropPath, SignalSpec
+from bench.training.averaging import Averaged
+from bench.training.model import Classifier
+from bench.training.phase import EMA, SWA
+
+
+class Tiny(Backbone):
+    """Two residual blocks, batch norm and dropout."""
+
+    signal_spec = SignalSpec(100, "none")
+    feature_dim = 12
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.dropout = nn.BatchNorm1d(12), nn.Dropout(0.2)
+        self.blocks = nn.ModuleList(nn.Conv1d(12, 12, 1) for _ in range(2))
+        self.paths = nn.ModuleList(DropPath() for _ in range(2))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.dropout(self.norm(signals))
+        for block, path in zip(self.blocks, self.paths, strict=True):
+            x = x + path(block(x))
+        return x.mean(-1)
+
+
+def walk(model: Classifier) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+
+
+def test_ema_is_torchs_once_its_decay_is_reached() -> None:
+    model = Classifier(Tiny(), 3)
+    averaged = Averaged(model, EMA(0.5), model.state_dict())
+    for _ in range(8):  # (1 + 8) / (10 + 8) = 0.5
+        walk(model)
+        averaged.step_ends()
+    torchs = AveragedModel(averaged.model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    torchs.update_parameters(averaged.model)
+    for _ in range(5):
+        walk(model)
+        averaged.step_ends()
+        torchs.update_parameters(model)
+
+    for own, theirs in zip(averaged.model.parameters(), torchs.module.parameters(), strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_the_first_updates_forget_the_start() -> None:
+    assert [EMA(0.999).decay_at(n) for n in (0, 1, 90)] == pytest.approx([1 / 10, 2 / 11, 91 / 100])
+    assert EMA(0.999).decay_at(10**5) == 0.999
+
+
+def test_swa_is_the_mean_of_the_late_epochs() -> None:
+    model = Classifier(Tiny(), 3)
+    averaged = Averaged(model, SWA(0.5), model.state_dict())
+    seen = []
+    for epoch in range(4):
+        walk(model)
+        averaged.step_ends()
+        averaged.epoch_ends(epoch, 4)
+        seen.append(model.head.weight.detach().clone())
+        assert averaged.selectable == (epoch >= 2)
+
+    torch.testing.assert_close(averaged.model.head.weight, (seen[2] + seen[3]) / 2)

@@ -1,0 +1,212 @@
+"""The door: right methods of all kinds pass `bench check` and agree over ranks, faulty ones are caught.
+
+Run as a script under torchrun this file trains every method in a short trial and writes the weights.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.execute import make_backbone, make_method
+from bench.registry.conformance import check_method
+from bench.registry.reference import Reference
+from bench.registry.registry import _REGISTRY, registry
+from bench.registry.trials import Trial, largest_gap, prepared_model, run_trial, short_phases
+from bench.training.distributed import World, join
+
+PLUGINS = Path(__file__).parent / "plugins"
+FILES = ("small_backbone", "right_methods", "faulty_methods")
+ALONE = World(0, 1, torch.device("cpu"))
+SHIPPED = ["lp", "ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"]
+README = Path(__file__).parent.parent / "methods" / "README.md"
+FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
+
+
+def load(name: str) -> None:
+    """Register what a file of plugins defines."""
+    spec = importlib.util.spec_from_file_location(name, PLUGINS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def declared(name: str) -> list[str]:
+    """Names that a file of plugins registers, without importing it."""
+    tree = ast.parse((PLUGINS / f"{name}.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    calls = [call for node in classes for call in node.decorator_list if isinstance(call, ast.Call) and call.args]
+    return [str(call.args[0].value) for call in calls if isinstance(call.args[0], ast.Constant)]
+
+
+RIGHT, FAULTY = declared("right_methods"), declared("faulty_methods")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> Iterator[None]:
+    registry()
+    before, num_threads = dict(_REGISTRY.plugins), torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name in FILES:
+        load(name)
+    yield
+    _REGISTRY.plugins = before
+    torch.set_num_threads(num_threads)
+
+
+def end_of(name: str, world: World) -> dict[str, Tensor]:
+    """The weights at the end of a short run of a method."""
+    method = make_method(Reference(name))
+    model = prepared_model(partial(make_backbone, Reference("small")), method)
+    return run_trial(Trial(model, short_phases(method, model)), method, world)
+
+
+def faults(name: str, arch: str = "small") -> dict[str, str]:
+    """Check -> what it finds; not by two processes."""
+    found = check_method(Reference(name), Reference(arch), two_processes=False)
+    return {finding.check: finding.fault for finding in found if finding.fault}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_methods_pass(name: str) -> None:
+    assert faults(name) == {}
+
+
+def test_right_methods_are_short() -> None:
+    """Each in at most 30 lines of code, a module that it puts in aside."""
+    text = (PLUGINS / "right_methods.py").read_text().splitlines()
+    for node in ast.parse("\n".join(text)).body:
+        if isinstance(node, ast.ClassDef):
+            lines = text[node.lineno - 1 : node.end_lineno]
+            assert len([line for line in lines if line.strip()]) <= 30, node.name
+
+
+def test_the_examples_of_the_readme_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    file = tmp_path / "readme_methods.py"
+    file.write_text("\n\n".join(blocks))
+    spec = importlib.util.spec_from_file_location("readme_methods", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "readme_methods", module)
+    spec.loader.exec_module(module)
+
+    assert len(blocks) == 3
+    assert {name: faults(name) for name in ("deep-faster", "own-teacher", "scales")} == {
+        "deep-faster": {},
+        "own-teacher": {},
+        "scales": {},
+    }
+
+
+CAUGHT = {
+    "dead-r-drop": "asks twice for the logits of the same records with masks=0",
+    "submodule-teacher": "puts 'teacher' beside backbone and head",
+    "inner-teacher": "adds residual blocks to the model: 6 DropPaths where there were 3",
+    "hidden-teacher": "hides a module in backbone._teacher",
+    "keeps-the-model": "prepare() sets self.model, which a resumed run would not know",
+    "own-ramp": "sets self.steps, which a resumed run would not know",
+    "ramp-in-a-list": "sets self.steps, which a resumed run would not know",
+    "ramp-in-its-module": "killed after step 1 and resumed",
+    "l2-sp-from-optimizer": "optimizer() sets self.start",
+    "ema-in-a-hook": "registers a step hook",
+    "constant-sd-in-prepare": "sets rates of stochastic depth",
+    "constant-sd-in-loss": "drops at 0.3 in epoch 1, declared is 0",
+    "own-scheduler": "brings a learning-rate scheduler",
+    "second-optimizer": "takes head.weight 0 times, expected once",
+    "wise-from-optimizer": "killed after step 1 and resumed",
+    "moves-statistics": "backbone.stem.1.running_mean moved in phase 'probe', which does not train it",
+    "finishes-elsewhere": "moved in phase 'probe', which does not train it",
+    "asks-too-often": "scores more than 32 weights on fold 9",
+    "says-nothing": "does not say what that needs: set needs_signals = False",
+    "says-wrong": "the loss uses signals though the method says needs_signals = False",
+    "never-steps": "must call its closure",
+    "old-signature": "phases() must take the backbone's layer groups",
+    "old-init": "compare its name, as in init.name == 'random'",
+}
+BY_RANKS = ("mixup-in-loss", "batch-mean")
+"""What only several ranks show."""
+
+
+def test_every_faulty_method_is_expected_to_be_caught() -> None:
+    assert {*CAUGHT, *BY_RANKS} == set(FAULTY)
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_faulty_methods_are_caught(name: str) -> None:
+    (fault,) = set(faults(name).values())
+
+    assert CAUGHT[name] in fault
+    assert "\n" not in fault
+
+
+def on_ranks(num_ranks: int, names: list[str], folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The ends of these methods' runs on so many ranks."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
+    done = subprocess.run(
+        [*command, __file__, str(folder / "ends.pt"), *names],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, dict[str, Tensor]] = torch.load(folder / "ends.pt")
+    return found
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return on_ranks(request.param, [*SHIPPED, *RIGHT, *BY_RANKS], tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SHIPPED, *RIGHT])
+def test_the_number_of_ranks_does_not_matter(name: str, together: dict[str, Any]) -> None:
+    """Three steps an epoch; of the last batch, two records, a third rank has none."""
+    gap, key = largest_gap(end_of(name, ALONE), together[name])
+
+    assert gap <= 1e-8, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_RANKS)
+def test_what_a_rank_does_alone_shows(name: str, together: dict[str, Any]) -> None:
+    gap, _ = largest_gap(end_of(name, ALONE), together[name])
+
+    assert gap > 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", FAMILIES)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_methods_pass_on_every_family_or_decline(name: str, arch: str) -> None:
+    found = list(check_method(Reference(name), Reference(arch), two_processes=False))
+
+    assert not [finding for finding in found if finding.fault]
+    assert any(finding.check.startswith("declines lstm") for finding in found) == name.endswith("-sd")
+
+
+if __name__ == "__main__":
+    with join() as the_world:
+        registry()
+        for file in FILES:
+            load(file)
+        ends = {name: end_of(name, the_world) for name in sys.argv[2:]}
+        if the_world.is_main:
+            torch.save(ends, sys.argv[1])
+        the_world.wait()
