@@ -26,22 +26,23 @@ def cell(data: Path, arch: str, method: str = "ft(finetune_epochs=1)") -> Cell:
 
 
 def costs(cells: list[Cell], runs: Path) -> list[dict[str, Any]]:
-    """What cells cost that one worker runs after each other."""
+    """What cells cost that a sweep runs after each other."""
     ended = run_cells(cells, Options(runs=runs, keep_weights="none"), jobs=1, console=Console(quiet=True))
     return [one.result().document["cost"] for one in ended]
 
 
 @LINUX
 @pytest.mark.slow
-def test_a_cell_holds_what_it_holds_alone(demo_set: Path, tmp_path: Path) -> None:
-    """Once it recorded the peak of the larger cell before it."""
+def test_a_cell_holds_the_same_whatever_ran_before_it(demo_set: Path, tmp_path: Path) -> None:
+    """Once a small cell recorded the peak of a large one before it, and a large one the gaps that a small one left."""
     large, small = cell(demo_set, "inception1d"), cell(demo_set, "net1d_mini")
-    before, after = costs([large, small], tmp_path / "both")
-    (alone,) = costs([small], tmp_path / "alone")
+    large_first, small_second = costs([large, small], tmp_path / "large first")
+    small_first, large_second = costs([small, large], tmp_path / "small first")
 
-    assert {one["peak_memory_measured_by"] for one in (before, after, alone)} == {"VmHWM"}
-    assert before["peak_memory_mib"] > 1.3 * alone["peak_memory_mib"], "the difference must show"
-    assert after["peak_memory_mib"] == pytest.approx(alone["peak_memory_mib"], rel=0.1)
+    assert {one["peak_memory_measured_by"] for one in (large_first, small_first)} == {"VmHWM"}
+    assert large_first["peak_memory_mib"] > 1.3 * small_first["peak_memory_mib"], "the difference must show"
+    assert small_second["peak_memory_mib"] == pytest.approx(small_first["peak_memory_mib"], rel=0.1)
+    assert large_second["peak_memory_mib"] == pytest.approx(large_first["peak_memory_mib"], rel=0.1)
 
 
 ANOTHER = """

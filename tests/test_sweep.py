@@ -30,7 +30,7 @@ from bench.execute import Options, execute
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
 from bench.launch.sweep import Grid, _remarks, names, numbers
-from bench.launch.workers import Ended, _Pool, _Worker, run_cells, share_of
+from bench.launch.workers import Ended, run_cells, share_of
 from bench.registry.reference import Reference, split_list
 from bench.registry.registry import registry
 from bench.results.failures import Failure
@@ -205,7 +205,8 @@ def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path
 
 
 FAULTY = '''
-"""Methods that fail, each in its own way, unless $MENDED is a file; this module notes who imports it."""
+"""Methods that fail, each in its own way, unless $MENDED is a file; this module notes who imports it, and whose child
+that is."""
 
 import os
 import shutil
@@ -216,7 +217,7 @@ from pathlib import Path
 from bench.plugin import Incompatible, Method, Phase, register_method
 
 with open(os.environ["IMPORTS"], "a") as file:
-    file.write(f"{os.getpid()}\\n")
+    file.write(f"{os.getpid()} {os.getppid()}\\n")
 
 
 @dataclass(frozen=True)
@@ -304,8 +305,12 @@ class Sweeps:
         return found
 
     def importers(self) -> list[int]:
-        """The processes that have imported the faulty methods, with torch, in order."""
-        return [int(line) for line in self.imports.read_text().split()]
+        """The processes that have imported the faulty methods, in order."""
+        return [int(line.split()[0]) for line in self.imports.read_text().splitlines()]
+
+    def parents(self) -> list[int]:
+        """The process that has started each of `importers`."""
+        return [int(line.split()[1]) for line in self.imports.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -330,8 +335,8 @@ def test_a_failing_cell_stops_no_other_and_is_tried_again(sweeps: Sweeps) -> Non
     assert len(lines) == 5, "a line a cell, and nothing else"
     assert all(line.startswith("[") for line in lines), err
     importers = sweeps.importers()
-    assert len(importers) == len(set(importers)), "torch is imported once a process"
-    assert 3 + 1 <= len(importers) <= 3 + 2, "the sweep, its two workers, and one for each that died, but the last"
+    assert len(set(importers)) == len(importers) == 1 + 5, "the sweep, and a process for each cell"
+    assert len(set(sweeps.parents()[1:])) == 1, "one process imports torch, and the others are forked from it"
     found = sweeps.status()
     assert sorted(one["state"] for one in found) == ["declined", "done", "failed", "failed", "failed"]
     reasons = {one["reason"]: Path(one["path"]) for one in found if one["state"] == "failed"}
@@ -353,7 +358,7 @@ def test_a_failing_cell_stops_no_other_and_is_tried_again(sweeps: Sweeps) -> Non
     assert "5 cells: 3 done, 1 declined, 1 failed" in out
     assert len(err.splitlines()) == 3, "what is done is not done again"
     assert before.items() <= {path: path.stat().st_mtime_ns for path in sweeps.runs.rglob(RESULT)}.items()
-    assert len(sweeps.importers()) == 3
+    assert len(sweeps.importers()) == 1 + 3
     assert sorted(one["state"] for one in sweeps.status()) == ["declined", "done", "done", "done", "failed"]
 
 
@@ -440,20 +445,20 @@ def test_workers_give_the_results_of_single_runs(demo_set: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_without_a_cell_ends_no_other(
+def test_cells_run_in_the_surroundings_of_their_sweep(
     demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle = _Pool._settle
+    """Not in those of an earlier one, of which the process remains that cells are forked from."""
+    cells = [replace(probe(demo_set, seed=seed, epochs=1), arch=Reference("net1d_mini")) for seed in (0, 1)]
+    for name, cell in zip(("one", "other"), cells, strict=True):
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / name))
+        (tmp_path / "at" / name).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "at" / name)
+        (end,) = ended([cell], Path("runs"))
 
-    def killed(pool: _Pool, worker: _Worker, one: Ended) -> None:
-        settle(pool, worker, one)
-        worker.process.kill()
-        worker.process.join()
-
-    monkeypatch.setattr(_Pool, "_settle", killed)
-    slow = replace(probe(demo_set), arch=Reference("net1d_mini"))
-
-    assert not any(one.failure for one in ended([probe(demo_set), slow], tmp_path, jobs=2))
+        assert end.failure is None
+        assert any((tmp_path / name).iterdir()), "what is prepared is kept where $BENCH_CACHE says now"
+        assert list(find_results(tmp_path / "at" / name / "runs"))
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ ends in .mat there.
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,8 +71,7 @@ class Channel(NamedTuple):
     scale: Scale
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What a header says."""
 
     path: Path
@@ -135,14 +134,14 @@ def _parse_channel(line: str) -> Channel | None:
         int(offset or 0),
         middle if first is None else int(first),
         None if checksum is None else int(checksum),
-        Scale(
-            fmt,
-            float(gain or 0),
-            middle if baseline is None else int(baseline),
-            unit or "mV",
-            (lead or "").strip(),
-        ),
+        _scale(fmt, gain, baseline or zero, unit, lead),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _scale(fmt: str, gain: str | None, baseline: str | None, unit: str | None, lead: str | None) -> Scale:
+    """The numbers of these fields, which the leads of most records of a dataset share."""
+    return Scale(fmt, float(gain or 0), int(baseline or 0), unit or "mV", (lead or "").strip())
 
 
 def _check(channels: list[Channel], path: Path) -> None:

@@ -244,10 +244,8 @@ def _read_plain(header: Header) -> npt.NDArray[Any] | None:
     wfdb gives the same, but takes 2.5 ms for the header's numbers (a pandas look-up for each of 239).
     """
     first = header.channels[0]
-    if any(
-        channel.scale.fmt != "16" or channel.skew or channel.file != first.file or channel.offset != first.offset
-        for channel in header.channels
-    ):
+    places = {(file, skew, offset, scale.fmt) for file, _, skew, offset, _, _, scale in header.channels}
+    if places != {(first.file, 0, first.offset, "16")}:
         return None
     file = f"{header.path.parent}/{first.file}"  # a plain string: pathlib would take longer than the disk
     stored = np.fromfile(file, dtype="<i2", offset=first.offset)

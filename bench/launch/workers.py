@@ -1,4 +1,7 @@
-"""Many cells on this machine: worker processes that import torch once and run one cell after the other."""
+"""Many cells on this machine: each in a process of its own, forked from one that has imported torch.
+
+So a cell costs no import, and neither its memory nor anything else depends on the cells before it.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,15 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from bench.execute import Options
 
 GRACE = 10.0
-"""Seconds that workers have to end by themselves."""
+"""Seconds that a worker has to end by itself."""
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
 """Seconds until a cell that another process runs is asked for again; the wait grows by half each time."""
 SAID = 20_000
@@ -67,11 +69,11 @@ def run_cells(
     console: Console,
     ended: Callable[[Ended], None] = lambda one: None,
 ) -> list[Ended]:
-    """Run cells on `jobs` workers of `nproc` processes each, and say how each ended, in the order of `cells`.
+    """Run `jobs` cells at a time, on `nproc` processes each, and say how each ended, in the order of `cells`.
 
     Finished cells are only loaded and unfinished ones go on. A failing cell stops no other: its failure is written
-    beside the run folders, and a worker that it took with it is replaced. A cell that another process runs is asked
-    for again until that process is done. Ctrl-C and SIGTERM end the workers and raise KeyboardInterrupt.
+    beside the run folders. A cell that another process runs is asked for again until that process is done. Ctrl-C and
+    SIGTERM end the workers and raise KeyboardInterrupt.
     """
     if not cells:
         return []
@@ -82,15 +84,24 @@ def run_cells(
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, and what it does now."""
+    """A process that runs one cell."""
 
     slot: int
-    process: SpawnProcess
+    cell: int
+    process: BaseProcess
     pipe: Connection
-    said: Path
+    printed: Path
     """What it prints."""
-    cell: int | None = None
-    began: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def end(self) -> int | None:
+        """Wait for its end, and kill it if that does not come; its exit code, negative for a signal."""
+        self.pipe.close()
+        self.process.join(GRACE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        return self.process.exitcode
 
 
 @dataclass
@@ -112,11 +123,10 @@ class _Pool:
         self.later: dict[int, tuple[float, float]] = {}
         """Cells that other processes run -> when to ask again, and after how long a wait that is."""
         try:
-            self.workers = [self._start(slot) for slot in range(self.jobs)]
             while len(self.found) < len(self.cells):
-                for worker in self.workers:
-                    if worker.cell is None and (chosen := self._next()) is not None:
-                        self._give(worker, chosen)
+                for slot in set(range(self.jobs)) - {worker.slot for worker in self.workers}:
+                    if (chosen := self._next()) is not None:
+                        self._start(slot, chosen)
                 self._listen()
                 self.view.time_passes()
         finally:
@@ -131,28 +141,27 @@ class _Pool:
         due = [at for at, (when, _) in self.later.items() if at not in given and when <= time.monotonic()]
         return due[0] if due else None
 
-    def _start(self, slot: int) -> _Worker:
-        ours, theirs = multiprocessing.Pipe()
-        said = self.scratch / f"{slot}-{time.monotonic_ns()}"
-        context = multiprocessing.get_context("spawn")
+    def _start(self, slot: int, at: int) -> None:
+        self.view.begins(slot, words_of(self.cells[at]))
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        printed = self.scratch / f"{at}-{time.monotonic_ns()}"
         share = share_of(slot, self.jobs, self.nproc)
-        process = context.Process(target=serve, args=(theirs, said, share), daemon=False)
+        plain = replace(self.options, log=None, console=None)  # type: ignore[arg-type]
+        context = multiprocessing.get_context("forkserver")
+        # torch imports its compiler with the first optimizer: 1.5 s of CPU time that each cell would pay
+        context.set_forkserver_preload(["bench.execute", "torch._dynamo"])
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with own_modules():
+                # the environment is handed over, for the server keeps that of its own start
+                arguments = (theirs, printed, share, dict(os.environ), self.cells[at], plain, self.nproc)
+                process = context.Process(target=serve, args=arguments, daemon=False)
                 process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        return _Worker(slot, process, ours, said)
-
-    def _give(self, worker: _Worker, at: int) -> None:
-        worker.cell, worker.began = at, time.monotonic()
-        self.view.begins(worker.slot, words_of(self.cells[at]))
-        plain = replace(self.options, log=None, console=None)  # type: ignore[arg-type]
-        with contextlib.suppress(BrokenPipeError):  # a worker that has just died is seen by its silence
-            worker.pipe.send((self.cells[at], plain, self.nproc))
+        self.workers.append(_Worker(slot, at, process, ours, printed))
 
     def _listen(self) -> None:
         """Until some worker says something or dies, or a cell's wait is over."""
@@ -161,70 +170,59 @@ class _Pool:
             try:
                 word, *rest = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                self._bury(worker)
-                continue
-            assert worker.cell is not None
+                word, rest = "died", []
             if word == "at":
                 self.view.moves(worker.slot, *rest)
-            elif word == "busy":
+                continue
+            code = worker.end()
+            self.workers.remove(worker)
+            if word == "busy":
                 _, waited = self.later.get(worker.cell, (0.0, FIRST_WAIT / 1.5))
                 pause = min(waited * 1.5, LONGEST_WAIT)
                 self.later[worker.cell] = (time.monotonic() + pause, pause)
                 self.view.waits(worker.slot)
-                worker.cell = None
             elif word == "done":
                 self._settle(worker, Ended(self.cells[worker.cell], *rest))
-            else:
+            elif word == "failed":
                 self._fail(worker, *rest)
-
-    def _bury(self, worker: _Worker) -> None:
-        """A worker has died: the cell that it had has failed, and another takes its place."""
-        worker.process.join()
-        worker.pipe.close()
-        code = worker.process.exitcode
-        said = worker.said.read_text(errors="replace")[-SAID:] if worker.said.exists() else ""
-        last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
-        killed = signal.Signals(-code).name if code is not None and code < 0 else ""
-        reason = f"its process was killed by {killed}" if killed else last or f"its process ended with exit code {code}"
-        if worker.cell is not None:
-            self._fail(worker, reason, said)
-        elif not worker.began:
-            raise BenchError(f"a worker ended before it had a cell: {reason}")
-        self.workers[worker.slot] = self._start(worker.slot)
+            else:
+                self._fail(worker, *_last_words(worker.printed, code))
 
     def _fail(self, worker: _Worker, reason: str, details: str) -> None:
-        assert worker.cell is not None
         cell, stage = self.cells[worker.cell], self.options.stage
         failure = Failure.now(cell.command(), stage, reason, details)
         failure.write(failure_path(self.options.runs, cell, stage))
         self._settle(worker, Ended(cell, failure=failure))
 
     def _settle(self, worker: _Worker, one: Ended) -> None:
-        assert worker.cell is not None
         if one.folder:
             failure_path(self.options.runs, one.cell, self.options.stage).unlink(missing_ok=True)
         self.found[worker.cell] = one
         self.later.pop(worker.cell, None)
-        worker.cell = None
         self.ended(one)
         self.view.ends(worker.slot, words_of(one.cell), *_how(one), time.monotonic() - worker.began)
 
     def _end(self) -> None:
-        """Idle workers go when their pipe closes; the others are told to stop, and killed if they do not."""
+        """Workers that still run are told to stop, and killed if they do not."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             for worker in self.workers:
-                worker.pipe.close()
-                if worker.cell is not None and worker.process.pid:
-                    worker.process.terminate()
-            deadline = time.monotonic() + GRACE
+                worker.process.terminate()
             for worker in self.workers:
-                worker.process.join(max(0.0, deadline - time.monotonic()))
-                if worker.process.is_alive():
-                    worker.process.kill()
-                    worker.process.join()
+                worker.end()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
+    """Why a worker has died, and the end of what it printed. Raises BenchError if it never came to its cell."""
+    ended = f"its process ended with exit code {code}"
+    if not printed.exists():
+        raise BenchError(f"a worker ended before it began with its cell: {ended}")
+    details = printed.read_text(errors="replace")[-SAID:]
+    if code is not None and code < 0:
+        return f"its process was killed by {signal.Signals(-code).name}", details
+    return next((line for line in reversed(details.splitlines()) if line.strip()), ended), details
 
 
 def _how(one: Ended) -> tuple[str, str]:
@@ -296,33 +294,38 @@ def visible_gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def serve(pipe: Connection, said: Path, share: Share) -> None:
-    """The life of a worker: cell after cell from the pipe, until it closes. What it prints goes to the file `said`.
+def serve(
+    pipe: Connection,
+    printed: Path,
+    share: Share,
+    environment: Mapping[str, str],
+    cell: Cell,
+    options: Options,
+    nproc: int,
+) -> None:
+    """Run one cell in this process, and send how it ended. What is printed goes to the file `printed`.
 
-    An error that is not a user's ends the process: its traceback is in that file, and no broken state outlives it.
+    An error that is not a user's ends the process: its traceback is in that file.
     """
-    printed = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(printed, 1)
-    os.dup2(printed, 2)
+    file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
     faulthandler.enable()
+    os.environ.clear()
+    os.environ.update(environment)
     end_with_parent(GRACE)
     if share.cores:
         os.sched_setaffinity(0, share.cores)
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(share.cores)))
     if share.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
-    while True:
-        signal.signal(signal.SIGTERM, _interrupt)  # anew each time: torchrun puts its own there
-        try:
-            cell, options, nproc = pipe.recv()
-            os.ftruncate(printed, 0)
-            pipe.send(_answer(cell, options, nproc, pipe))
-            sys.stdout.flush()
-        except (EOFError, BrokenPipeError):
-            return
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        pipe.send(_answer(cell, options, nproc, pipe))
+    except BrokenPipeError:
+        return
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple[Any, ...]:
