@@ -51,8 +51,10 @@ class Size:
     arch: str
     records: int
     """Of the data set of part 4, folds 1 to 10."""
+    checked: int
+    """Records of the checks of part 1, three batches an epoch."""
     few: int
-    """Records of the checks of parts 1, 2 and 6."""
+    """Records of the checks of parts 2 and 6."""
     batch: int
     speed: tuple[tuple[str, int, int], ...]
     """Part 3: backbone, samples, records a step."""
@@ -67,6 +69,7 @@ class Size:
 CARD = Size(
     arch="ecgfounder",
     records=21_799,
+    checked=510,
     few=512,
     batch=256,
     speed=(("ecgfounder", 5000, 256), ("vit1d_small", 250, 1024), ("xresnet1d101", 250, 1024)),
@@ -78,6 +81,7 @@ CARD = Size(
 CPU = Size(
     arch="net1d_mini",
     records=120,
+    checked=12,
     few=32,
     batch=8,
     speed=(("net1d_mini", 250, 4), ("vit1d_tiny", 250, 4), ("xresnet1d18", 250, 4)),
@@ -130,7 +134,15 @@ def synthetic(num: int, length: int, labels: int = 5) -> tuple[np.ndarray, np.nd
     return values, np.full(num, 2e-4, np.float32), truth
 
 
-def source(device: torch.device, num: int, spec: Any, length: int, data: Any = None, rows: Any = None) -> Any:
+def source(
+    device: torch.device,
+    num: int,
+    spec: Any,
+    length: int,
+    data: Any = None,
+    rows: Any = None,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
     """A SignalSource of synthetic records, held where a run would hold them."""
     from bench.data.prepared import PreparedSignals, Scaling
     from bench.training.batches import DeviceSource, SignalSource
@@ -138,10 +150,10 @@ def source(device: torch.device, num: int, spec: Any, length: int, data: Any = N
     values, scale, truth = data or synthetic(num, length)
     rows = np.arange(len(values)) if rows is None else rows
     signals = PreparedSignals(spec, spec.rate, Scaling(), {}, np.arange(len(values)), values, scale)
-    labels = torch.from_numpy(truth[rows]).float()
+    labels = torch.from_numpy(truth[rows]).to(dtype)
     if device.type == "cuda":
-        return DeviceSource(signals, rows, labels, torch.float32, device)
-    return SignalSource(signals, rows, labels, torch.float32)
+        return DeviceSource(signals, rows, labels, dtype, device)
+    return SignalSource(signals, rows, labels, dtype)
 
 
 def model(arch: str, device: torch.device, labels: int = 5) -> Any:
