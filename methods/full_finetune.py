@@ -1,19 +1,38 @@
-"""Full fine-tuning, without and with stochastic depth."""
+"""Full fine-tuning: plain, with stochastic depth, warm-up, averaged weights, or dropout.
+
+Their options combine: `ft-sd(average='ema', warmup=0.1)`, and in the same way for `lpft`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from bench.plugin import LogUniform, Method, Phase, Uniform, register_method
+from torch import nn
+
+from bench.plugin import (
+    EMA,
+    SWA,
+    Classifier,
+    DropPath,
+    Incompatible,
+    LogUniform,
+    Method,
+    Phase,
+    Start,
+    Uniform,
+    register_method,
+)
 
 STOCHASTIC_DEPTH = {"drop_path_rate": Uniform(0.1, 0.7)}
+AVERAGES = {"ema": EMA(), "swa": SWA(), None: None}
 
 
 @dataclass(frozen=True)
 class Finetune(Method):
-    """The one fine-tuning recipe that ft, ft-sd, lpft and lpft-sd share; they differ in `drop_path_rate` and the probe.
+    """The fine-tuning recipe that all methods share which train everything; they differ in what their names say.
 
     Values as second-hand reports give them for Zhou et al. (GhIrani33/ecgfounder-edge-cds); no dropout; the cosine
-    runs over steps.
+    runs over steps. What those reports do not have is off by default.
     """
 
     finetune_epochs: int = 30
@@ -21,6 +40,12 @@ class Finetune(Method):
     finetune_min_lr: float = 1e-5
     finetune_weight_decay: float = 0.05
     drop_path_rate: float = 0.0
+    drop_path_shape: Literal["linear", "constant"] = "linear"
+    drop_path_unit: Literal["record", "batch"] = "record"
+    drop_path_when: Literal["all", "early", "late"] = "all"
+    warmup: float = 0.0
+    average: Literal["ema", "swa"] | None = None
+    patience: int | None = None
 
     search = {"finetune_lr": LogUniform(5e-5, 5e-3)}
 
@@ -33,6 +58,12 @@ class Finetune(Method):
             lr_schedule="cosine",
             min_lr_factor=self.finetune_min_lr / self.finetune_lr if self.finetune_lr else 0.0,
             drop_path_rate=self.drop_path_rate,
+            drop_path_shape=self.drop_path_shape,
+            drop_path_unit=self.drop_path_unit,
+            drop_path_when=self.drop_path_when,
+            warmup=self.warmup,
+            average=AVERAGES[self.average],
+            patience=self.patience,
         )
 
 
@@ -53,3 +84,62 @@ class FullFinetuneStochasticDepth(FullFinetune):
     drop_path_rate: float = 0.5
 
     search = {**FullFinetune.search, **STOCHASTIC_DEPTH}
+
+
+@register_method("ft-warmup")
+@dataclass(frozen=True)
+class FullFinetuneWarmup(FullFinetune):
+    """Full fine-tuning whose rates rise over the first tenth of the steps: the control of a probe before fine-tuning.
+
+    The share is within the 3 to 10 % that are usual (He et al. 2019, Bag of Tricks: 5 of 120 epochs).
+    """
+
+    warmup: float = 0.1
+
+    search = {**FullFinetune.search, "warmup": Uniform(0.02, 0.3)}
+
+
+@register_method("ft-ema")
+@dataclass(frozen=True)
+class FullFinetuneEMA(FullFinetune):
+    """Full fine-tuning by an exponential moving average of the weights, decay 0.999 (Polyak & Juditsky 1992).
+
+    The average is validated, selected, saved and predicted with.
+    """
+
+    average: Literal["ema", "swa"] | None = "ema"
+
+
+@register_method("ft-swa")
+@dataclass(frozen=True)
+class FullFinetuneSWA(FullFinetune):
+    """Full fine-tuning by the mean of the weights after each of the last quarter of the epochs (Izmailov et al. 2018).
+
+    Batch-norm statistics of the mean are computed anew. Deviation: the rate falls by the cosine of `ft` and does not
+    stay constant or cyclic.
+    """
+
+    average: Literal["ema", "swa"] | None = "swa"
+
+
+@register_method("ft-dropout")
+@dataclass(frozen=True)
+class FullFinetuneDropout(FullFinetune):
+    """Full fine-tuning with dropout in place of stochastic depth: at the same places, with the same rates.
+
+    The control that says whether it is depth that pays: single values of a residual branch are dropped (Srivastava et
+    al. 2014), not the branch. Rates rise linearly from 0 to `dropout` with depth, as those of `ft-sd`.
+    """
+
+    dropout: float = 0.5
+
+    search = {**FullFinetune.search, "dropout": Uniform(0.1, 0.7)}
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        paths = [name for name, module in model.backbone.named_modules() if isinstance(module, DropPath)]
+        if len(paths) < 2:
+            raise Incompatible(f"it needs at least two residual blocks, and this backbone has {len(paths) or 'none'}")
+        for position, path in enumerate(paths):
+            parent, _, name = path.rpartition(".")
+            rate = self.dropout * position / (len(paths) - 1)
+            setattr(model.backbone.get_submodule(parent), name, nn.Dropout(rate))

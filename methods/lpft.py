@@ -1,10 +1,16 @@
-"""LP-FT (Kumar et al. 2022): first probe, then fine-tune all from the probe's best epoch; with stochastic depth it is
-the post-training strategy of Zhou et al., arXiv 2509.12991."""
+"""LP-FT (Kumar et al. 2022) and what builds on it: first probe, then fine-tune all from the probe's best epoch.
+
+With stochastic depth it is the post-training strategy of Zhou et al., arXiv 2509.12991.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.plugin import Phase, register_method
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from bench.plugin import Batch, Classifier, Judge, Phase, Uniform, register_method
 from methods.full_finetune import STOCHASTIC_DEPTH, Finetune
 from methods.linear_probe import Probe
 
@@ -28,3 +34,51 @@ class LPFTStochasticDepth(LPFT):
     drop_path_rate: float = 0.5
 
     search = {**LPFT.search, **STOCHASTIC_DEPTH}
+
+
+@register_method("wise-ft")
+@dataclass(frozen=True)
+class WiSEFT(LPFT):
+    """LP-FT, then the weights (1 - a) * before + a * after fine-tuning, a by fold 9 (Wortsman et al. 2022, WiSE-FT).
+
+    a is the best of `points` equal steps from 0 to 1; `before` are the probe's weights. Batch-norm statistics are
+    interpolated for the choice and computed anew at the end.
+    """
+
+    points: int = 11
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        if judge.phase.name != "finetune":
+            return
+        after = {key: value.clone() for key, value in model.state_dict().items() if key in judge.before}
+
+        def at(share: float) -> dict[str, Tensor]:
+            before = judge.before
+            return {k: torch.lerp(before[k], v, share) if v.is_floating_point() else v for k, v in after.items()}
+
+        best = max(torch.linspace(0, 1, self.points).tolist(), key=lambda share: judge.score(at(share)))
+        model.load_state_dict({**model.state_dict(), **at(best)})
+        judge.recalibrate()
+
+
+@register_method("lpft-distill")
+@dataclass(frozen=True)
+class LPFTDistill(LPFT):
+    """LP-FT whose fine-tuning is also to agree with the probe's predictions (Hinton et al. 2015; Li & Hoiem 2017, LwF).
+
+    Loss: (1 - weight) * BCE(logits, labels) + weight * BCE(logits, probe's probabilities), at temperature 1. The weight
+    is ours: equal parts.
+    """
+
+    weight: float = 0.5
+    needs_signals = False
+
+    search = {**LPFT.search, "weight": Uniform(0.1, 0.9)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        of_labels = binary_cross_entropy_with_logits(logits, batch.labels)
+        if batch.phase.name == "probe":
+            return of_labels
+        agreement = binary_cross_entropy_with_logits(logits, batch.initial().sigmoid())
+        return (1 - self.weight) * of_labels + self.weight * agreement

@@ -30,7 +30,11 @@ from bench.training.distributed import World, join
 PLUGINS = Path(__file__).parent / "plugins"
 FILES = ("small_backbone", "right_methods", "faulty_methods")
 ALONE = World(0, 1, torch.device("cpu"))
-SHIPPED = ["lp", "ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"]
+SHIPPED = [
+    *("lp", "ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"),
+    *("ft-warmup", "ft-ema", "ft-swa", "ft-dropout", "wise-ft", "lpft-distill", "l2-sp", "sam", "r-drop"),
+    *("ft-focal", "ft-asl", "ft-balanced", "ft-smooth", "ft-mixup", "ft-cutmix", "ft-aug"),
+]
 README = Path(__file__).parent.parent / "methods" / "README.md"
 FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
 

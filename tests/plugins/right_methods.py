@@ -97,26 +97,6 @@ class MeanTeacher(Finetune):
         return F.binary_cross_entropy_with_logits(logits, batch.labels) + (logits.sigmoid() - goal).square().mean()
 
 
-@register_method("sam")
-@dataclass(frozen=True)
-class SAM(Finetune):
-    """Sharpness-aware minimisation (Foret et al. 2021)."""
-
-    rho: float = 0.05
-
-    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
-        closure()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.stack([p.grad.norm() for p in parameters]).norm() + 1e-12
-        moves = [p.grad * (self.rho / norm) for p in parameters]
-        with torch.no_grad():
-            torch._foreach_add_(parameters, moves)
-        closure()
-        with torch.no_grad():
-            torch._foreach_sub_(parameters, moves)
-        optimizer.step()
-
-
 @register_method("lbfgs")
 @dataclass(frozen=True)
 class LBFGSProbe(Method):
@@ -168,7 +148,7 @@ class WiSE(Finetune):
         judge.recalibrate()
 
 
-@register_method("r-drop")
+@register_method("r-drop-constant")
 @dataclass(frozen=True)
 class RDrop(Finetune):
     """Two passes that drop different paths agree (Liang et al. 2021)."""
@@ -195,22 +175,6 @@ class RDropRows(RDrop):
         a, b = batch.forward(torch.cat([batch.signals, batch.signals])).chunk(2)
         of_labels = sum(F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in (a, b)) / 2
         return of_labels + ((a.sigmoid() - b.sigmoid()) * (a - b)).mean()
-
-
-@register_method("l2-sp")
-@dataclass(frozen=True)
-class L2SP(Finetune):
-    """Weight decay towards the start (Li et al. 2018), of the head towards zero."""
-
-    alpha: float = 0.1
-    needs_signals = False
-
-    def loss(self, batch: Batch) -> Tensor:
-        pull = torch.zeros((), dtype=batch.labels.dtype)
-        for name, parameter in batch.parameters.items():
-            goal = batch.initial_weights[name] if name.startswith("backbone.") else 0.0
-            pull = pull + (parameter - goal).square().sum()
-        return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels) + self.alpha / 2 * pull
 
 
 @register_method("llrd")

@@ -1,0 +1,89 @@
+"""Full fine-tuning on altered records: mixtures of two, or the distortions that an ECG meets in practice."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.plugin import SignalBatch, Uniform, register_method
+from methods.full_finetune import FullFinetune
+
+
+@register_method("ft-mixup")
+@dataclass(frozen=True)
+class Mixup(FullFinetune):
+    """Mixup (Zhang et al. 2018): each record becomes s * itself + (1 - s) * a partner, labels alike; s ~ Beta(a, a).
+
+    One s for a batch, as in their code; a = 0.4 is within their 0.1 to 0.4. Partners are a permutation of the batch.
+    """
+
+    alpha: float = 0.4
+
+    search = {**FullFinetune.search, "alpha": Uniform(0.1, 1.0)}
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        share = float(batch.rng.beta(self.alpha, self.alpha))
+        partner = torch.from_numpy(batch.rng.permutation(len(batch.signals))).to(batch.signals.device)
+        mixed = torch.lerp(batch.signals[partner], batch.signals, share)
+        return mixed, torch.lerp(batch.labels[partner], batch.labels, share)
+
+
+@register_method("ft-cutmix")
+@dataclass(frozen=True)
+class CutMix(FullFinetune):
+    """CutMix (Yun et al. 2019) over time: a stretch of each record, all leads, is a partner's; labels in proportion.
+
+    The stretch takes 1 - s of the record, s ~ Beta(a, a), at a uniform place; a = 1 is theirs.
+    """
+
+    alpha: float = 1.0
+
+    search = {**FullFinetune.search, "alpha": Uniform(0.2, 1.0)}
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        num_samples = batch.signals.shape[-1]
+        length = round((1 - batch.rng.beta(self.alpha, self.alpha)) * num_samples)
+        begin = int(batch.rng.integers(num_samples - length + 1))
+        partner = torch.from_numpy(batch.rng.permutation(len(batch.signals))).to(batch.signals.device)
+        mixed = batch.signals.clone()
+        mixed[..., begin : begin + length] = batch.signals[partner, :, begin : begin + length]
+        return mixed, torch.lerp(batch.labels, batch.labels[partner], length / num_samples)
+
+
+@register_method("ft-aug")
+@dataclass(frozen=True)
+class Augment(FullFinetune):
+    """Distortions of ECGs, each with probability 1/2 a record: gain, baseline wander, noise, lead dropout, time mask.
+
+    The kinds are those of Raghu et al. (CHIL 2022). The strengths are ours, in standard deviations of a record, since
+    most preprocessings normalise. With s the strength: gain 1 +- 0.3 s; wander of 0.05 to 0.5 Hz and 0.2 s; white noise
+    of 0.1 s; each lead zero with probability 0.2 s; a stretch of up to 0.2 s of the time zero.
+    """
+
+    strength: float = 1.0
+
+    search = {**FullFinetune.search, "strength": Uniform(0.3, 1.5)}
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        rng, shape = batch.rng, tuple(batch.signals.shape)
+        num, num_leads, num_samples = shape
+        time = np.arange(num_samples) / batch.rate
+
+        def chosen() -> NDArray[np.float64]:
+            return np.asarray((rng.random((num, 1, 1)) < 0.5) * self.strength, np.float64)
+
+        def tensor(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(values.astype(np.float32)).to(batch.signals.device)
+
+        phase = 2 * np.pi * (rng.uniform(0.05, 0.5, (num, 1, 1)) * time + rng.random((num, num_leads, 1)))
+        added = 0.2 * chosen() * np.sin(phase) + 0.1 * chosen() * rng.standard_normal(shape, dtype=np.float32)
+        gain = 1 + 0.3 * chosen() * rng.uniform(-1, 1, (num, 1, 1))
+        kept = rng.random((num, num_leads, 1)) >= 0.2 * chosen()
+        begin, length = rng.random((num, 1, 1)), 0.2 * chosen() * rng.random((num, 1, 1))
+        place = np.arange(num_samples) / num_samples
+        kept = kept & ~((place >= begin) & (place < begin + length))
+        spread = batch.signals.std((1, 2), keepdim=True)
+        return (batch.signals * tensor(gain) + spread * tensor(added)) * tensor(kept), batch.labels

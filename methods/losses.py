@@ -1,0 +1,86 @@
+"""Full fine-tuning by another loss: for rare labels, or for labels that are not certain."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from bench.plugin import Batch, Uniform, register_method
+from methods.full_finetune import FullFinetune
+
+
+@register_method("ft-focal")
+@dataclass(frozen=True)
+class Focal(FullFinetune):
+    """Focal loss (Lin et al. 2017): (1 - p)^gamma * BCE, p the probability of the true answer; gamma 2 is theirs.
+
+    Without their weight alpha of the positives: `ft-balanced` weighs them.
+    """
+
+    gamma: float = 2.0
+    needs_signals = False
+
+    search = {**FullFinetune.search, "gamma": Uniform(0.5, 4.0)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        log_p = logsigmoid(batch.logits() * (2 * batch.labels - 1))
+        return -((1 - log_p.exp()).pow(self.gamma) * log_p).mean()
+
+
+@register_method("ft-asl")
+@dataclass(frozen=True)
+class Asymmetric(FullFinetune):
+    """Asymmetric loss (Ridnik et al. 2021): negatives are focused more, and those below a margin are left out.
+
+    Positives: (1 - p)^gamma_positive * log p. Negatives: q^gamma_negative * log(1 - q) with q = max(p - margin, 0).
+    Values are theirs for COCO: 1, 4 and 0.05.
+    """
+
+    gamma_negative: float = 4.0
+    gamma_positive: float = 1.0
+    margin: float = 0.05
+    needs_signals = False
+
+    search = {**FullFinetune.search, "gamma_negative": Uniform(1.0, 6.0)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits, labels = batch.logits(), batch.labels
+        p = logits.sigmoid()
+        q = (p - self.margin).clamp(min=0)
+        positives = labels * (1 - p).pow(self.gamma_positive) * logsigmoid(logits)
+        negatives = (1 - labels) * q.pow(self.gamma_negative) * torch.log1p(-q.clamp(max=1 - 1e-8))
+        return -(positives + negatives).mean()
+
+
+@register_method("ft-balanced")
+@dataclass(frozen=True)
+class Balanced(FullFinetune):
+    """BCE whose positives are weighted by the effective number of training records (Cui et al. 2019).
+
+    Of a label with n positives among N records they weigh E(N - n) / E(n), E(n) = (1 - beta^n) / (1 - beta); beta 0.999
+    is theirs. beta = 0 gives plain BCE, beta -> 1 the ratio of negatives to positives.
+    """
+
+    beta: float = 0.999
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        positives = batch.positives.clamp(min=1)
+        negatives = (batch.num_records - positives).clamp(min=1)
+        weight = (1 - self.beta**negatives) / (1 - self.beta**positives)
+        return binary_cross_entropy_with_logits(batch.logits(), batch.labels, pos_weight=weight.to(batch.labels.dtype))
+
+
+@register_method("ft-smooth")
+@dataclass(frozen=True)
+class LabelSmoothing(FullFinetune):
+    """BCE on labels moved towards 1/2 (Szegedy et al. 2016): y * (1 - epsilon) + epsilon / 2; epsilon 0.1 is theirs."""
+
+    epsilon: float = 0.1
+    needs_signals = False
+
+    search = {**FullFinetune.search, "epsilon": Uniform(0.02, 0.3)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        return binary_cross_entropy_with_logits(batch.logits(), batch.labels * (1 - self.epsilon) + self.epsilon / 2)

@@ -1,0 +1,86 @@
+"""Full fine-tuning with a regulariser: towards the start, towards flat minima, or towards agreement with itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from bench.plugin import Batch, LogUniform, register_method
+from methods.full_finetune import FullFinetune
+
+
+@register_method("l2-sp")
+@dataclass(frozen=True)
+class L2SP(FullFinetune):
+    """Weight decay towards the start (Li, Grandvalet & Davoine 2018, L2-SP), and of the new head towards zero.
+
+    Loss: BCE + alpha / 2 * ||w - w0||^2 over the backbone + beta / 2 * ||w||^2 over the head. alpha 0.1 and beta 0.01
+    are their values. The decay of AdamW is off, as it would pull towards zero.
+    """
+
+    finetune_weight_decay: float = 0.0
+    alpha: float = 0.1
+    beta: float = 0.01
+    needs_signals = False
+
+    search = {**FullFinetune.search, "alpha": LogUniform(1e-3, 1.0)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        loss = binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+        for name, parameter in batch.parameters.items():
+            if name.startswith("head."):
+                loss = loss + self.beta / 2 * parameter.square().sum()
+            else:
+                loss = loss + self.alpha / 2 * (parameter - batch.initial_weights[name]).square().sum()
+        return loss
+
+
+@register_method("sam")
+@dataclass(frozen=True)
+class SAM(FullFinetune):
+    """Sharpness-aware minimisation (Foret et al. 2021): step by the gradient at w + rho * g / ||g||. rho is theirs.
+
+    Each step takes two gradients, of the same batch and masks.
+    """
+
+    rho: float = 0.05
+
+    search = {**FullFinetune.search, "rho": LogUniform(0.01, 0.5)}
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        closure()
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.stack([p.grad.norm() for p in parameters]).norm() + 1e-12
+        moves = [p.grad * (self.rho / norm) for p in parameters]
+        with torch.no_grad():
+            torch._foreach_add_(parameters, moves)
+        closure()
+        with torch.no_grad():
+            torch._foreach_sub_(parameters, moves)
+        optimizer.step()
+
+
+@register_method("r-drop")
+@dataclass(frozen=True)
+class RDrop(FullFinetune):
+    """Two passes that drop different paths are to agree (Liang et al. 2021, R-Drop), by stochastic depth as `ft-sd`.
+
+    Loss: mean BCE of both passes + alpha / 2 * (KL(p||q) + KL(q||p)), of independent Bernoullis, mean over labels;
+    alpha 1 is their smallest value. Each step runs the backbone twice.
+    """
+
+    drop_path_rate: float = 0.5
+    alpha: float = 1.0
+    needs_signals = False
+
+    search = {**FullFinetune.search, "alpha": LogUniform(0.1, 5.0)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        first, second = batch.logits(masks=0), batch.logits(masks=1)
+        of_labels = binary_cross_entropy_with_logits(first, batch.labels)
+        of_labels = (of_labels + binary_cross_entropy_with_logits(second, batch.labels)) / 2
+        # KL(p||q) + KL(q||p) = (p - q) * (logit p - logit q)
+        disagreement = ((first.sigmoid() - second.sigmoid()) * (first - second)).mean()
+        return of_labels + self.alpha / 2 * disagreement

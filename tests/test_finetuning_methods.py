@@ -1,0 +1,234 @@
+"""What makes each variant of fine-tuning that method: its formula on a small case, its phases, its layers."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.fcn import FCNWang
+from baselines.net1d import Net1DMini
+from bench.errors import Incompatible
+from bench.plugin import EMA, SWA, Classifier, DropPath, Method
+from bench.training.batch import Start
+from methods.augmentation import Augment, CutMix, Mixup
+from methods.full_finetune import (
+    FullFinetune,
+    FullFinetuneDropout,
+    FullFinetuneEMA,
+    FullFinetuneStochasticDepth,
+    FullFinetuneSWA,
+    FullFinetuneWarmup,
+)
+from methods.losses import Asymmetric, Balanced, Focal, LabelSmoothing
+from methods.lpft import LPFT, LPFTDistill, WiSEFT
+from methods.regularisers import L2SP, SAM, RDrop
+
+LOGITS = torch.tensor([[2.0, -1.0], [0.5, 3.0], [-0.2, 0.1]])
+LABELS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+
+
+def batch(**fields: Any) -> Any:
+    """A batch of three records and two labels, as a loss sees it."""
+    given = {"labels": LABELS, "logits": lambda masks=0: LOGITS + masks, "phase": SimpleNamespace(name="finetune")}
+    return SimpleNamespace(**{**given, **fields})
+
+
+def signal_batch(seed: int = 0, num: int = 16, **fields: Any) -> Any:
+    """A batch of records [num, 12, 500] as `augment` sees it; each record has its own number as value."""
+    signals = torch.arange(1.0, num + 1).view(num, 1, 1).expand(num, 12, 500).clone()
+    labels = (torch.arange(num).view(num, 1) == torch.arange(num)).float()
+    given = {"signals": signals, "labels": labels, "rng": np.random.default_rng(seed), "rate": 100}
+    return SimpleNamespace(**{**given, **fields})
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        (FullFinetuneWarmup(), {"warmup": 0.1}),
+        (FullFinetuneEMA(), {"average": EMA(0.999)}),
+        (FullFinetuneSWA(), {"average": SWA(0.75)}),
+        (
+            FullFinetuneStochasticDepth(drop_path_shape="constant"),
+            {"drop_path_rate": 0.5, "drop_path_shape": "constant"},
+        ),
+        (
+            FullFinetuneStochasticDepth(drop_path_unit="batch", drop_path_when="early"),
+            {"drop_path_rate": 0.5, "drop_path_unit": "batch", "drop_path_when": "early"},
+        ),
+        (FullFinetune(patience=3), {"patience": 3}),
+        (L2SP(), {"weight_decay": 0.0}),
+        (RDrop(), {"drop_path_rate": 0.5}),
+        *((kind(), {}) for kind in (FullFinetuneDropout, SAM, Focal, Asymmetric, Balanced, LabelSmoothing)),
+        *((kind(), {}) for kind in (Mixup, CutMix, Augment)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Method) else "",
+)
+def test_a_variant_differs_from_ft_in_what_its_name_says_alone(method: Method, changes: dict[str, Any]) -> None:
+    (recipe,), (phase,) = FullFinetune().phases(()), method.phases(())
+
+    assert phase == replace(recipe, **changes)
+
+
+@pytest.mark.parametrize("kind", [WiSEFT, LPFTDistill])
+def test_what_follows_lpft_has_its_phases(kind: type[Method]) -> None:
+    assert list(kind().phases(())) == list(LPFT().phases(()))
+
+
+def test_dropout_stands_where_stochastic_depth_would_with_the_same_rates() -> None:
+    model = Classifier(Net1DMini(), 3)
+    num_blocks = sum(isinstance(module, DropPath) for module in model.modules())
+    FullFinetuneDropout(dropout=0.5).prepare(model, Start("random", 10, ()))
+    rates = [module.p for module in model.backbone.modules() if isinstance(module, nn.Dropout)]
+
+    assert rates == pytest.approx(np.linspace(0, 0.5, num_blocks))
+    assert not any(isinstance(module, DropPath) for module in model.modules())
+    with pytest.raises(Incompatible, match="at least two residual blocks, and this backbone has none"):
+        FullFinetuneDropout().prepare(Classifier(FCNWang(), 3), Start("random", 10, ()))
+
+
+def test_focal_loss_at_gamma_0_is_bce_and_falls_for_what_is_certain() -> None:
+    plain = F.binary_cross_entropy_with_logits(LOGITS, LABELS)
+    p = torch.where(LABELS > 0, LOGITS.sigmoid(), 1 - LOGITS.sigmoid())
+
+    assert float(Focal(gamma=0.0).loss(batch())) == pytest.approx(float(plain))
+    assert float(Focal(gamma=2.0).loss(batch())) == pytest.approx(float(((1 - p) ** 2 * -p.log()).mean()))
+
+
+def test_asymmetric_loss_is_the_papers() -> None:
+    total = 0.0
+    for logit, label in zip(LOGITS.flatten().tolist(), LABELS.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-logit))
+        q = max(p - 0.05, 0.0)
+        total -= (1 - p) * math.log(p) if label else q**4 * math.log(1 - q)
+
+    assert float(Asymmetric().loss(batch())) == pytest.approx(total / 6, rel=1e-5)
+    plain = F.binary_cross_entropy_with_logits(LOGITS, LABELS)
+    same = Asymmetric(gamma_negative=0.0, gamma_positive=0.0, margin=0.0).loss(batch())
+    assert float(same) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_balanced_weights_positives_by_effective_numbers() -> None:
+    counts = batch(num_records=1000, positives=torch.tensor([10.0, 500.0]))
+    weights = [(1 - 0.99**990) / (1 - 0.99**10), 1.0]
+    expected = F.binary_cross_entropy_with_logits(LOGITS, LABELS, pos_weight=torch.tensor(weights))
+
+    assert float(Balanced(beta=0.99).loss(counts)) == pytest.approx(float(expected), rel=1e-5)
+    plain = F.binary_cross_entropy_with_logits(LOGITS, LABELS)
+    assert float(Balanced(beta=0.0).loss(counts)) == pytest.approx(float(plain), rel=1e-6)
+
+
+def test_label_smoothing_moves_labels_to_one_half() -> None:
+    expected = F.binary_cross_entropy_with_logits(LOGITS, torch.where(LABELS > 0, 0.95, 0.05))
+
+    assert float(LabelSmoothing().loss(batch())) == pytest.approx(float(expected))
+
+
+def test_r_drop_adds_the_symmetric_divergence_of_two_passes() -> None:
+    p, q = LOGITS.sigmoid(), (LOGITS + 1).sigmoid()
+    kl = lambda a, b: (a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()).mean()
+    of_labels = sum(F.binary_cross_entropy_with_logits(LOGITS + masks, LABELS) for masks in (0, 1)) / 2
+
+    assert float(RDrop(alpha=3.0).loss(batch())) == pytest.approx(
+        float(of_labels + 1.5 * (kl(p, q) + kl(q, p))), rel=1e-5
+    )
+
+
+def test_l2_sp_pulls_the_backbone_to_its_start_and_the_head_to_zero() -> None:
+    parameters = {"backbone.a": torch.tensor([3.0, 1.0]), "head.weight": torch.tensor([2.0])}
+    start = {"backbone.a": torch.tensor([1.0, 1.0]), "head.weight": torch.tensor([5.0])}
+    plain = F.binary_cross_entropy_with_logits(LOGITS, LABELS)
+
+    loss = L2SP(alpha=0.1, beta=0.01).loss(batch(parameters=parameters, initial_weights=start))
+
+    assert float(loss) == pytest.approx(float(plain) + 0.1 / 2 * 4 + 0.01 / 2 * 4)
+
+
+def test_distillation_mixes_labels_and_the_probes_answers_after_the_probe() -> None:
+    probe = torch.zeros(3, 2)
+    plain = F.binary_cross_entropy_with_logits(LOGITS, LABELS)
+    agreement = F.binary_cross_entropy_with_logits(LOGITS, torch.full((3, 2), 0.5))
+    method = LPFTDistill(weight=0.25)
+
+    assert float(method.loss(batch(initial=lambda: probe))) == pytest.approx(float(0.75 * plain + 0.25 * agreement))
+    assert float(method.loss(batch(phase=SimpleNamespace(name="probe")))) == pytest.approx(float(plain))
+
+
+def test_sam_steps_by_the_gradient_at_the_perturbed_point() -> None:
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    seen: list[Tensor] = []
+
+    def closure() -> Tensor:
+        seen.append(weight.detach().clone())
+        optimizer.zero_grad()
+        loss = weight.square().sum() / 2  # its gradient is the weight
+        loss.backward()
+        return loss
+
+    SAM(rho=0.5).optimizer_step(optimizer, closure)
+
+    torch.testing.assert_close(seen[1], torch.tensor([3.3, 4.4]))  # 0.5 along (0.6, 0.8)
+    torch.testing.assert_close(weight.data, torch.tensor([3.0, 4.0]) - 0.1 * torch.tensor([3.3, 4.4]))
+
+
+def test_wise_ft_takes_the_share_that_fold_9_likes_best_and_leaves_the_probe_alone() -> None:
+    model = Classifier(Net1DMini(), 2)
+    before = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
+    after = {key: value.clone() for key, value in model.state_dict().items()}
+    scores: list[dict[str, Tensor]] = []
+    wanted = 0.3
+
+    def score(weights: dict[str, Tensor]) -> float:
+        scores.append(weights)
+        return -float((weights["head.weight"] - wanted * after["head.weight"]).abs().sum())
+
+    judge: Any = SimpleNamespace(
+        phase=SimpleNamespace(name="finetune"), before=before, score=score, recalibrate=lambda: scores.append({})
+    )
+    WiSEFT().finish(model, judge)
+
+    assert len(scores) == 12 and scores[-1] == {}, "eleven shares, then batch-norm statistics"
+    torch.testing.assert_close(model.head.weight.data, wanted * after["head.weight"])
+    judge.phase.name = "probe"
+    WiSEFT().finish(model, judge)
+    assert len(scores) == 12
+
+
+def test_mixup_mixes_signals_and_labels_alike() -> None:
+    given = signal_batch()
+    signals, labels = Mixup().augment(given)
+
+    values = torch.arange(1.0, 17.0)
+    torch.testing.assert_close(signals[:, 0, 0], labels @ values)
+    torch.testing.assert_close(labels.sum(1), torch.ones(16))
+    assert (labels.max(1).values < 1).any()
+
+
+def test_cutmix_labels_follow_the_share_of_time() -> None:
+    given = signal_batch(seed=3)
+    signals, labels = CutMix().augment(given)
+
+    values = torch.arange(1.0, 17.0)
+    torch.testing.assert_close(signals.mean((1, 2)), labels @ values)
+    own = signals == values.view(-1, 1, 1)
+    assert own.all(1).equal(own.any(1)), "all leads at once"
+    assert not own.all() and given.signals[0, 0, 0] == 1.0, "the batch itself is not altered"
+
+
+def test_augmentation_is_drawn_from_the_batchs_generator_and_grows_with_its_strength() -> None:
+    torch.manual_seed(0)
+    noise = torch.randn(16, 12, 500)
+    results = [Augment(strength=s).augment(signal_batch(signals=noise, seed=7))[0] for s in (0.0, 0.5, 0.5, 1.5)]
+
+    torch.testing.assert_close(results[0], noise)
+    torch.testing.assert_close(results[1], results[2])
+    weak, strong = ((result - noise).square().mean() for result in (results[1], results[3]))
+    assert 0 < weak < strong
+    changed = (results[3] != noise).flatten(1).any(1)
+    assert changed.sum() > 8
