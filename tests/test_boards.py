@@ -79,7 +79,7 @@ def write(tmp_path: Path) -> Write:
             "signals": {},
             "split": {},
             "training": [{"name": "finetune", "seconds": 90.0, "trainable_parameters": 1234, "selection": "best"}],
-            "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_draws=50)},
+            "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_replicates=50)},
         }
         for key, value in changes.items():
             section, _, inner = key.rpartition("__")
@@ -323,7 +323,7 @@ def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> N
     write("twin", 1.0, arch="net0")
     results = list(find_results(tmp_path / "runs"))
     first = write_pages(make_boards(results, lambda result: TRUTH), tmp_path / "first")
-    boards.draws_of.cache_clear()
+    boards.replicates_of.cache_clear()
     second = write_pages(make_boards(results[::-1], lambda result: TRUTH), tmp_path / "second")
 
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw_replicates, resample
 from bench.evaluation.compare import (
     difference,
     group_letters,
@@ -118,16 +118,19 @@ def test_difference_pairs_runs_and_draws() -> None:
     random = np.random.default_rng(0)
     y_true = random.random((400, 2)) < 0.3
     shared = noisy(y_true, 1, random)
-    draws = draw(np.arange(400), y_true, num_draws=400)
+    replicates = draw_replicates(np.arange(400), y_true, num_replicates=400)
     rows = [
-        [resample(y_true, shared + noise * random.normal(size=y_true.shape), draws).auroc.macro(BOTH) for _ in range(3)]
+        [
+            resample(y_true, shared + noise * random.normal(size=y_true.shape), replicates).auroc.macro(BOTH)
+            for _ in range(3)
+        ]
         for noise in (0.05, 0.6)
     ]
     paired = difference(*rows)
 
     assert paired.interval.value == pytest.approx(np.mean([a.value - b.value for a, b in zip(*rows, strict=True)]))
     assert 0 < paired.interval.low < paired.interval.high
-    assert paired.patient_sd < 0.5 * rows[0][0].draws.std()  # what the rows share cancels
+    assert paired.patient_sd < 0.5 * rows[0][0].replicates.std()  # what the rows share cancels
     assert interval_p(paired) < 0.05
     with pytest.raises(ValueError, match="zip"):
         difference(rows[0], rows[1][:2])
