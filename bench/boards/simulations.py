@@ -18,7 +18,7 @@ import itertools
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -387,11 +387,11 @@ def _holm(p: Floats) -> metrics.Bools:
 
 PRODUCT = (
     ("form", Setting(3, 1, 3, 0.5)),
-    ("form", Setting(3, 1, 3, 5)),
+    ("form", Setting(8, 1, 3, 5)),
     ("rhythm", Setting(3, 1, 3, 2)),
     ("superdiag", Setting(3, 1, 3, 5)),
     ("superdiag", Setting(8, 1, 3, 5, "unequal")),
-    ("subdiag", Setting(3, 1, 5, 2, "unequal")),
+    ("subdiag", Setting(6, 1, 3, 5, "unequal")),
     ("diag", Setting(3, 1, 3, 5)),
     ("all", Setting(3, 1, 3, 2)),
 )
@@ -449,6 +449,66 @@ def _patients_error(table: LabelTable, replicates: Replicates, num: int = 10) ->
     return float(np.mean(sd))
 
 
+COVERED, PRINTED_POWER, POOLED, LEVEL = (93.0, 97.0), (75.0, 85.0), 6.0, 5.0
+"""Goals in percent: of coverage, of power at the printed resolvable difference, of false claims pooled over an axis (at
+most), and of the lower 95 % bound of a setting's false claims (at most)."""
+
+
+def is_met(rate: Rate) -> bool | None:
+    """Whether a rate meets its goal; None where none is set, as for power at 4 standard errors, or for half a rule."""
+    if rate.quantity.startswith("coverage"):
+        return COVERED[0] <= rate.percent <= COVERED[1]
+    if rate.quantity == "power at the resolvable difference":
+        return PRINTED_POWER[0] <= rate.percent <= PRINTED_POWER[1]
+    if rate.quantity.startswith("false claims") and (":" not in rate.quantity or rate.quantity.endswith("larger p")):
+        return rate.percent - 1.96 * rate.error <= LEVEL
+    return None
+
+
+def read_rates(rows: Iterable[Mapping[str, str]]) -> list[Rate]:
+    """The rates of the rows of simulations.csv."""
+    return [
+        Rate(
+            row["task"],
+            row["quantity"],
+            row["setting"],
+            float(row["percent"]),
+            float(row["error"]),
+            int(row["simulations"]),
+        )
+        for row in rows
+    ]
+
+
+def missed(rates: Iterable[Rate]) -> list[Rate]:
+    """The rates that miss their goal."""
+    return [rate for rate in rates if is_met(rate) is False]
+
+
+def pooled(rates: Iterable[Rate]) -> dict[tuple[str, str, str], float]:
+    """(axis, its value, family) -> false claims in percent, the mean over the declared settings of the normal model.
+
+    The axes are rows, runs, ratio, spread and design; the families are all pairs and the comparisons against one row.
+    """
+    settings = {str(setting): setting for setting in NORMAL}
+    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for rate in rates:
+        if rate.task == "normal" and rate.quantity.startswith("false claims") and rate.setting in settings:
+            setting = settings[rate.setting]
+            design = "crossed" if setting.design.kind == "crossed" else "not crossed"
+            axes = {
+                "rows": setting.rows,
+                "runs": setting.design.num_independent,
+                "ratio": f"{setting.ratio:g}",
+                "spread": setting.spread,
+                "design": design,
+            }
+            family = "against one" if rate.quantity.endswith("against one") else "all pairs"
+            for axis, value in axes.items():
+                found[axis, str(value), family].append(rate.percent)
+    return {key: float(np.mean(percents)) for key, percents in found.items()}
+
+
 Job = tuple[str, Callable[[], Sequence[Rate]]]
 """What a simulation is known by, and the simulation."""
 
@@ -500,21 +560,26 @@ def _is_text(node: ast.stmt) -> bool:
 def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     """Write <folder>/simulations.csv, each rate as soon as it is known, and print it.
 
-    Rates that the file has from the same code stay, those from other code are simulated anew. `only` names simulations
-    by how their names begin.
+    Rates that the file has from the same code stay. Those from other code stay until they are simulated anew, and go
+    where the simulation is no longer one of `jobs`. `only` names simulations by how their names begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, version, names = folder / SIMULATIONS, code_version(), [*(each.name for each in fields(Rate)), "job", "code"]
+    path, version = folder / SIMULATIONS, code_version()
+    names = [*(each.name for each in fields(Rate)), "goal", "job", "code"]
     rows: list[dict[str, Any]] = []
     if path.exists():
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row.get("code") == version]
-    done = {row["job"] for row in rows}
-    for job, simulated in jobs(data, scale):
+            rows = list(csv.DictReader(stream))
+    done = {row["job"] for row in rows if row["code"] == version}
+    declared = dict(jobs(data, scale))
+    rows = [row for row in rows if row["job"] in declared]
+    for job, simulated in declared.items():
         if job in done or not job.startswith(only):
             continue
         rates = simulated()
-        rows += [{**asdict(rate), "job": job, "code": version} for rate in rates]
+        goals = {True: "met", False: "missed", None: ""}
+        rows = [row for row in rows if row["job"] != job]
+        rows += [{**asdict(rate), "goal": goals[is_met(rate)], "job": job, "code": version} for rate in rates]
         table = io.StringIO()
         writer = csv.DictWriter(table, names, lineterminator="\n")
         writer.writeheader()
