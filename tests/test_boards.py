@@ -32,7 +32,7 @@ LABELS = ("MI", "NORM", "RARE")
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """50 draws tell as much here as 2000."""
-    monkeypatch.setattr(boards, "NUM_DRAWS", 50)
+    monkeypatch.setattr(boards, "NUM_REPLICATES", 50)
 
 
 def truth_table(seed: int = 0) -> LabelTable:
