@@ -13,7 +13,7 @@ from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw, resample, summarize
+from bench.evaluation.bootstrap import draw_replicates, resample, summarize
 from bench.evaluation.compare import permutation_p
 from bench.pages.ledger import ledger
 from bench.pages.page import read_rows, spell_difference
@@ -34,12 +34,12 @@ def truth(task: str) -> LabelTable:
 
 def row(method: str, quality: float, model: tuple[str, str] = MODEL, seeds: Sequence[int] = (0, 1, 2)) -> Row:
     """Runs of one quality that share most of their noise with every other row's."""
-    draws = draw(PATIENTS, Y_TRUE, num_draws=200)
+    replicates = draw_replicates(PATIENTS, Y_TRUE, num_replicates=200)
     scored = {}
     for seed in seeds:
         noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)
         y_score = quality * Y_TRUE + SHARED + 0.1 * noise
-        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, draws))
+        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, replicates))
     found = {m: summarize([run.macro(m, EVERY) for run in scored.values()]) for m in ("auroc", "average_precision")}
     arch, *unusual = re.split(r", (?=from |bf16)", model[0])
     rate = next((int(one.split()[1]) for one in unusual if one.startswith("from")), None)

@@ -343,4 +343,4 @@ def test_boards_are_drawn_once(truth: Truth, runs: list[Path]) -> None:
     table = truth(load_result(runs[0]))
     assert table is truth(load_result(runs[1]))
     assert table is not None
-    assert boards.draws_of(table) is boards.draws_of(table)
+    assert boards.replicates_of(table) is boards.replicates_of(table)

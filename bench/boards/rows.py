@@ -16,15 +16,15 @@ from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Draws, Interval, Summary, resample, summarize
+from bench.evaluation.bootstrap import Interval, Replicates, Summary, resample, summarize
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import align
 from bench.evaluation.runs import MIN_RUNS, Design, Priors, borrow
-from bench.evaluation.scores import draw_for, label_sets
+from bench.evaluation.scores import label_sets, replicates_for
 from bench.results.identity import conflict
 from bench.results.result import Result, row_name
 
-NUM_DRAWS, SEED = 2000, 0
+NUM_REPLICATES, SEED = 2000, 0
 SETS = ("all", "frequent")
 
 
@@ -234,15 +234,15 @@ def _row(
 
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
-    """A run's scores of fold 10, resampled on the draws that all results of the task share."""
+    """A run's scores of fold 10, resampled on the replicates that all results of the task share."""
     y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
-    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)), run.streams)
+    return ScoredRun(y_score, resample(labels.y_true, y_score, replicates_of(labels)), run.streams)
 
 
 @functools.lru_cache(maxsize=8)
-def draws_of(labels: LabelTable) -> Draws:
-    """The draws that all results of a task share."""
-    return draw_for(labels.patient_id, labels.y_true, labels.labels, NUM_DRAWS, SEED)
+def replicates_of(labels: LabelTable) -> Replicates:
+    """The replicates that all results of a task share."""
+    return replicates_for(labels.patient_id, labels.y_true, labels.labels, NUM_REPLICATES, SEED)
 
 
 def chance_precision(labels: LabelTable) -> float:

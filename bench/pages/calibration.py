@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bench.boards.rows import Board, Row, design_of_runs, draws_of
+from bench.boards.rows import Board, Row, design_of_runs, replicates_of
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
@@ -55,7 +55,7 @@ def _scores(run: Result, table: LabelTable, fold: int) -> NDArray[Any]:
 
 def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
     chosen = metrics.frequent(test.y_true)
-    y_true, counts = test.y_true[:, chosen], draws_of(test).counts.astype(np.float64)
+    y_true, counts = test.y_true[:, chosen], replicates_of(test).counts.astype(np.float64)
     num_records = counts.sum(axis=1)
     probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in row.runs]
     squares = [np.square(prob - y_true).mean(axis=1) for prob in probs]  # [record]

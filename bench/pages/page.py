@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_DRAWS, Board, Row, chance_precision, interval_of, recorded_interval
+from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
@@ -561,10 +561,10 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "Folds 1-8 train, 9 selects, 10 tests. Every statement counts as a label, whatever its likelihood; records "
         "without a label of the task are dropped (Strodthoff et al. 2020).",
         "",
-        f"95 % intervals are percentiles over {NUM_DRAWS:,} bootstrap replicates of fold 10's patients, the same for "
-        "every row, their "
-        "mean moved to the value. For several runs the variance between runs is added, moderated over the rows of the "
-        "board. AP depends on how many positives there are, so its interval is for folds of this size.",
+        f"95 % intervals are percentiles over {NUM_REPLICATES:,} bootstrap replicates of fold 10's patients, the same "
+        "for every row, their mean moved to the value. For several runs the variance between runs is added, moderated "
+        "over the rows of a board that has enough of them (PROTOCOL.md, section 6). AP depends on how many positives "
+        "there are, so its interval is for folds of this size.",
         "",
         f"Pictures leave out rows of constant scores. {recomputed}",
         "",

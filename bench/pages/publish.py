@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.boards.rows import NUM_DRAWS, SEED, draws_of, make_boards
+from bench.boards.rows import NUM_REPLICATES, SEED, make_boards, replicates_of
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
@@ -167,9 +167,9 @@ def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]
     y_score = align(result.predictions[fold], table.ecg_id, table.labels)
     if recorded["bootstrap"] is None:
         return score_fold(table.y_true, y_score, table.labels) | {"num_patients": recorded["num_patients"]}
-    num_draws, seed = recorded["bootstrap"]["num_draws"], recorded["bootstrap"]["seed"]
-    draws = draws_of(table) if (num_draws, seed) == (NUM_DRAWS, SEED) else None
-    return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_draws, seed, draws)
+    num_replicates, seed = recorded["bootstrap"]["num_draws"], recorded["bootstrap"]["seed"]
+    replicates = replicates_of(table) if (num_replicates, seed) == (NUM_REPLICATES, SEED) else None
+    return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_replicates, seed, replicates)
 
 
 def _differences(

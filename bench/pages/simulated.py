@@ -3,68 +3,68 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from bench.boards.simulations import ALL_LABELS, SIMULATIONS
+from bench.boards.simulations import (
+    ALL_LABELS,
+    COVERED,
+    LEVEL,
+    POOLED,
+    PRINTED_POWER,
+    SIMULATIONS,
+    Rate,
+    is_met,
+    missed,
+    pooled,
+    read_rates,
+)
 from bench.pages.markdown import folded
 
-LOWEST_COVERAGE, HIGHEST_COVERAGE, MOST_FALSE_CLAIMS = 93.0, 97.0, 5.0
-"""Goals in percent: bounds of an interval's coverage, and of families with a false claim."""
-NORMAL = "normal"
-"""Task of the simulations that have no labels and hold for every board."""
-COVERAGE, FALSE_CLAIMS, RULE = "coverage", "false claims", "larger p"
-CONFIDENCE = 1.96
-"""Standard errors of a simulated rate below which its 95 % lower bound lies."""
-Rate = Mapping[str, str]
-"""A row of simulations.csv: task, quantity, setting, percent, error, simulations."""
+NORMAL = ("normal", "normal, held out")
+"""Tasks of the simulations that have no labels and so hold for every board."""
 
 
-def simulated_lines(task: str, rates: Sequence[Rate]) -> list[str]:
-    """Return a fold on the simulations of this task's labels and of the normal model; nothing where there are none."""
-    by_quantity: dict[str, list[Rate]] = defaultdict(list)
-    for rate in rates:
-        if rate["task"] in (task, NORMAL) and rate["quantity"] != ALL_LABELS and _is_of_the_rule(rate["quantity"]):
-            by_quantity[rate["quantity"]].append(rate)
-    sentences = [_sentence(quantity, of_quantity) for quantity, of_quantity in by_quantity.items()]
+def simulated_lines(task: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a fold on the simulations of this task's labels and of the normal model; nothing where there are none.
+
+    `rows` are those of simulations.csv. Coverage over all labels is left out, as it stands at the sign for them.
+    """
+    by_quantity: dict[tuple[str, str], list[Rate]] = defaultdict(list)
+    for rate in read_rates(rows):
+        if rate.task in (task, *NORMAL) and rate.quantity != ALL_LABELS and is_met(rate) is not None:
+            by_quantity[rate.task, rate.quantity].append(rate)
+    sentences = [_sentence(quantity, rates) for (_, quantity), rates in by_quantity.items()]
     if not sentences:
         return []
     goals = (
-        f"Goals: a 95 % interval covers the truth in {LOWEST_COVERAGE:g} to {HIGHEST_COVERAGE:g} % of simulations, and "
-        f"no setting has false claims in more than {MOST_FALSE_CLAIMS:g} % of families beyond its simulation error. "
+        f"Goals: a 95 % interval covers the truth in {COVERED[0]:g} to {COVERED[1]:g} % of simulations; the lower 95 % "
+        f"bound of a setting's false claims is at most {LEVEL:g} %, and their mean over an axis of settings at most "
+        f"{POOLED:g} %; power at the resolvable difference is {PRINTED_POWER[0]:g} to {PRINTED_POWER[1]:g} %. "
         f"[All rates](../{SIMULATIONS})."
     )
-    return folded("How often intervals and claims are right in simulations", [goals, "", *sentences, ""])
-
-
-def _is_of_the_rule(quantity: str) -> bool:
-    """Return whether a rate is a coverage, or false claims by the rule that boards use."""
-    kind, _, rule = quantity.partition(": ")
-    return quantity.startswith(COVERAGE) or (kind.startswith(FALSE_CLAIMS) and rule in ("", RULE))
+    all_rates = [rate for rates in by_quantity.values() for rate in rates]
+    return folded(
+        "How often intervals and claims are right in simulations", [goals, "", *sentences, *_over_axes(all_rates), ""]
+    )
 
 
 def _sentence(quantity: str, rates: Sequence[Rate]) -> str:
-    """Return how many settings of a quantity miss its goal, with the worst of them."""
-    if quantity.startswith(COVERAGE):
-        low = _missed(rates, lambda rate: float(rate["percent"]) < LOWEST_COVERAGE, "lowest", min)
-        high = _missed(rates, lambda rate: float(rate["percent"]) > HIGHEST_COVERAGE, "highest", max)
-        misses = [f"too low in {low}" if low else "", f"too high (too cautious) in {high}" if high else ""]
-    else:
-        many = _missed(rates, _is_above, "highest", max)
-        misses = [f"too many in {many}" if many else ""]
-    words = "; ".join(filter(None, misses))
+    """Return how many settings of a quantity miss its goal, with the lowest and the highest that do."""
     number = f"{len(rates)} setting" + "s" * (len(rates) != 1)
-    return f"- {quantity[0].upper()}{quantity[1:]}, {number}: {words or 'the goal is met in all'}."
+    where = f"{rates[0].task}: {quantity}, {number}"
+    misses = sorted(missed(rates), key=lambda rate: rate.percent)
+    if not misses:
+        return f"- {where}: the goal is met in all."
+    ends = misses[:: len(misses) - 1 or 1]
+    extremes = [f"{rate.percent:g} % ± {rate.error:g} with {rate.setting}" for rate in ends]
+    return f"- {where}: missed in {len(misses)} ({'; '.join(extremes)})."
 
 
-def _is_above(rate: Rate) -> bool:
-    """Return whether even the lower bound of a rate lies above the goal."""
-    return float(rate["percent"]) - CONFIDENCE * float(rate["error"]) > MOST_FALSE_CLAIMS
-
-
-def _missed(rates: Sequence[Rate], is_missed: Callable[[Rate], bool], extreme: str, choose: Callable[..., Rate]) -> str:
-    """Return the number of rates that miss a goal and the worst of them; empty where none does."""
-    missed = list(filter(is_missed, rates))
-    if not missed:
-        return ""
-    worst = choose(missed, key=lambda rate: float(rate["percent"]))
-    return f"{len(missed)} ({extreme} {worst['percent']} % ± {worst['error']}: {worst['setting']})"
+def _over_axes(rates: Sequence[Rate]) -> list[str]:
+    """Return a sentence on the largest mean of false claims over an axis of the declared settings."""
+    means = pooled(rates)
+    if not means:
+        return []
+    (axis, value, family), largest = max(means.items(), key=lambda item: item[1])
+    verdict = "the goal is met on every axis" if largest <= POOLED else "the goal is missed"
+    return [f"- False claims, mean over an axis: at most {largest:.1f} % ({axis} {value}, {family}); {verdict}."]

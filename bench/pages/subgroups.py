@@ -16,12 +16,12 @@ from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw, resample, summarize
+from bench.evaluation.bootstrap import draw_replicates, resample, summarize
 from bench.pages.markdown import markdown_table
 from bench.pages.names import numbered
 from bench.pages.page import spell
 
-NUM_DRAWS = 500
+NUM_REPLICATES = 500
 MIN_RECORDS = 100
 """Records of fold 10 that a device or site needs to be shown."""
 AGES = (0, 40, 60, 80, 1000)
@@ -75,7 +75,7 @@ def subgroup_page(board: Board, truth: Truth) -> str:
         "",
         "Nothing here is tested or corrected for the number of parts: the page describes, it claims no difference. "
         "Macro AUROC is over the labels with at least 10 positives and 10 negatives in that part. So parts are not "
-        f"comparable where their labels differ; rows are, within a part. 95 % intervals: {NUM_DRAWS} replicates "
+        f"comparable where their labels differ; rows are, within a part. 95 % intervals: {NUM_REPLICATES} replicates "
         f"of the part's patients, and runs. Devices and sites need at least {MIN_RECORDS} records of fold 10.",
         "",
     ]
@@ -91,11 +91,13 @@ def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
     y_true = part.y_true[:, chosen]
     every = np.ones(y_true.shape[1], dtype=bool)
     try:
-        draws = draw(part.patient_id, y_true, NUM_DRAWS)
+        replicates = draw_replicates(part.patient_id, y_true, NUM_REPLICATES)
     except BenchError:
         return [*counts, *["–"] * len(rows)]
     cells = []
     for row in rows:
-        runs = [resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every) for run in row.scored.values()]
+        runs = [
+            resample(y_true, run.y_score[mask][:, chosen], replicates).auroc.macro(every) for run in row.scored.values()
+        ]
         cells.append(spell(summarize(runs, design=design_of(row.scored))))
     return [*counts, *cells]
