@@ -32,7 +32,7 @@ LABELS = ("MI", "NORM", "RARE")
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """50 draws tell as much here as 2000."""
-    monkeypatch.setattr(boards, "NUM_DRAWS", 50)
+    monkeypatch.setattr(boards, "NUM_REPLICATES", 50)
 
 
 def truth_table(seed: int = 0) -> LabelTable:
@@ -70,7 +70,7 @@ def write(tmp_path: Path) -> Write:
                 "seed": 0,
                 "source_rate": None,
                 "precision": "float32",
-                "command": f"bench run --seed {changes.get('seed', 0)} # {name}",
+                "command": f"bench run --seed {changes.get('seed', 0)} --arch {name}",
             },
             "dataset": {"name": "ptb-xl-1.0.3", "synthetic": False},
             "task": {"name": "superdiag", "fingerprint": truth.fingerprint, "labels": list(truth.labels)},
@@ -79,7 +79,7 @@ def write(tmp_path: Path) -> Write:
             "signals": {},
             "split": {},
             "training": [{"name": "finetune", "seconds": 90.0, "trainable_parameters": 1234, "selection": "best"}],
-            "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_draws=50)},
+            "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_replicates=50)},
         }
         for key, value in changes.items():
             section, _, inner = key.rpartition("__")
@@ -323,7 +323,7 @@ def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> N
     write("twin", 1.0, arch="net0")
     results = list(find_results(tmp_path / "runs"))
     first = write_pages(make_boards(results, lambda result: TRUTH), tmp_path / "first")
-    boards.draws_of.cache_clear()
+    boards.replicates_of.cache_clear()
     second = write_pages(make_boards(results[::-1], lambda result: TRUTH), tmp_path / "second")
 
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -556,7 +556,7 @@ def test_claims_name_their_role_and_condition(write: Write, tmp_path: Path) -> N
     assert "Holm over all of them" in exploratory and "support no claim" in exploratory
     assert f"within ±0.005). {on} from these weights: " in equal
     assert "| < 0.001 (primary) |" in text and "| < 0.001 (family) |" in text and "(exploratory) |" in text
-    assert "doubted" not in text  # what is claimed is far larger than the margin
+    assert "Doubt" not in text  # what is claimed is far larger than the margin
 
 
 def test_three_draws_are_no_single_subset(write: Write, tmp_path: Path) -> None:
@@ -567,7 +567,7 @@ def test_three_draws_are_no_single_subset(write: Write, tmp_path: Path) -> None:
     plan = BoardPlan("ft", None, 0.005, "lpft-sd minus ft")
     text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
 
-    assert "tested at 5 %. 1 (lpft-sd) − 2 (ft) +" in text
+    assert "corrected over studies. 1 (lpft-sd) − 2 (ft) +" in text
     assert "subset of" not in text and "from these weights" not in text
 
 
@@ -592,7 +592,7 @@ def test_a_margin_of_the_size_of_a_claim_is_doubted(write: Write, tmp_path: Path
     plan = BoardPlan("ft", ("lp",), 0.02, "lpft-sd minus ft")
     text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
 
-    (found,) = re.findall(r"“Practically equal” is to be doubted here: its margin, 0.02, .* claims, (0\.\d+)\.", text)
+    (found,) = re.findall(r"Doubt “practically equal” here: its margin, 0.02, .* claims, (0\.\d+)\.", text)
     assert 0 < float(found) < 0.04
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.errors import BenchError
 from bench.evaluation import bootstrap, metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, draw, resample, summarize
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, draw_replicates, resample, summarize
 from bench.evaluation.compare import difference
 from bench.evaluation.metrics import Bools, Floats, Ints
 from bench.evaluation.runs import Design
@@ -35,7 +35,7 @@ def fold() -> Fold:
 
 def test_patients_are_drawn_with_all_their_records(fold: Fold) -> None:
     patient_id, y_true, _ = fold
-    counts = draw(patient_id, y_true[:, :1], num_draws=1000).counts
+    counts = draw_replicates(patient_id, y_true[:, :1], num_replicates=1000).counts
     _, first_record, patient_of_record = np.unique(patient_id, return_index=True, return_inverse=True)
     of_patient = counts[:, first_record]
 
@@ -47,33 +47,40 @@ def test_patients_are_drawn_with_all_their_records(fold: Fold) -> None:
 
 def test_every_draw_has_a_positive_and_a_negative_of_every_defined_label(fold: Fold) -> None:
     patient_id, y_true, _ = fold
-    draws = draw(patient_id, y_true, num_draws=500)
-    drawn = draws.counts > 0
+    replicates = draw_replicates(patient_id, y_true, num_replicates=500)
+    drawn = replicates.counts > 0
 
     assert (drawn @ y_true > 0)[:, :6].all()
     assert (drawn @ ~y_true > 0)[:, :6].all()
-    assert 0 < draws.acceptance < 1
+    assert 0 < replicates.acceptance < 1
 
 
 def test_acceptance_is_the_chance_that_a_lone_carrier_is_drawn() -> None:
     y_true = np.zeros((60, 3), dtype=bool)
     y_true[7, 0], y_true[:, 1] = True, True  # the second has no negative, the third no positive: neither restricts
 
-    assert draw(np.arange(60), y_true, num_draws=3000).acceptance == pytest.approx(1 - (59 / 60) ** 60, abs=0.03)
-    assert draw(np.arange(60), y_true[:, 1:], num_draws=300).acceptance == 1
-    assert draw(np.arange(60), ~y_true, num_draws=3000).acceptance == pytest.approx(1 - (59 / 60) ** 60, abs=0.03)
+    assert draw_replicates(np.arange(60), y_true, num_replicates=3000).acceptance == pytest.approx(
+        1 - (59 / 60) ** 60, abs=0.03
+    )
+    assert draw_replicates(np.arange(60), y_true[:, 1:], num_replicates=300).acceptance == 1
+    assert draw_replicates(np.arange(60), ~y_true, num_replicates=3000).acceptance == pytest.approx(
+        1 - (59 / 60) ** 60, abs=0.03
+    )
 
 
 def test_draws_follow_from_the_seed_and_not_from_the_order_of_records(fold: Fold) -> None:
     patient_id, y_true, _ = fold
-    draws = draw(patient_id, y_true, num_draws=300, seed=3)
+    replicates = draw_replicates(patient_id, y_true, num_replicates=300, seed=3)
     order = np.random.default_rng(1).permutation(len(patient_id))
 
-    np.testing.assert_array_equal(draws.counts, draw(patient_id, y_true, num_draws=300, seed=3).counts)
     np.testing.assert_array_equal(
-        draws.counts[:, order], draw(patient_id[order], y_true[order], num_draws=300, seed=3).counts
+        replicates.counts, draw_replicates(patient_id, y_true, num_replicates=300, seed=3).counts
     )
-    assert (draws.counts != draw(patient_id, y_true, num_draws=300, seed=4).counts).any()
+    np.testing.assert_array_equal(
+        replicates.counts[:, order],
+        draw_replicates(patient_id[order], y_true[order], num_replicates=300, seed=3).counts,
+    )
+    assert (replicates.counts != draw_replicates(patient_id, y_true, num_replicates=300, seed=4).counts).any()
 
 
 def test_labels_that_are_too_rare_are_named() -> None:
@@ -83,36 +90,38 @@ def test_labels_that_are_too_rare_are_named() -> None:
     names = [f"RARE{c}" for c in range(20)] + ["COMMON"]
 
     with pytest.raises(BenchError, match="RARE") as error:
-        draw(np.arange(80), y_true, num_draws=20, labels=names)
+        draw_replicates(np.arange(80), y_true, num_replicates=20, labels=names)
     assert "COMMON" not in str(error.value)
     with pytest.raises(BenchError, match=r"column 1?\d"):
-        draw(np.arange(80), y_true, num_draws=20)
+        draw_replicates(np.arange(80), y_true, num_replicates=20)
 
 
 def test_metrics_on_draws_are_those_of_scikit_learn(fold: Fold) -> None:
     patient_id, y_true, y_score = fold
-    draws = draw(patient_id, y_true, num_draws=25)
-    resampled = resample(y_true, y_score, draws)
+    replicates = draw_replicates(patient_id, y_true, num_replicates=25)
+    resampled = resample(y_true, y_score, replicates)
 
     for c in range(6):
-        auroc = [roc_auc_score(y_true[:, c], y_score[:, c], sample_weight=counts) for counts in draws.counts]
-        ap = [average_precision_score(y_true[:, c], y_score[:, c], sample_weight=counts) for counts in draws.counts]
-        np.testing.assert_allclose(resampled.auroc.draws[:, c], auroc, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(resampled.average_precision.draws[:, c], ap, rtol=0, atol=1e-10)
+        auroc = [roc_auc_score(y_true[:, c], y_score[:, c], sample_weight=counts) for counts in replicates.counts]
+        ap = [
+            average_precision_score(y_true[:, c], y_score[:, c], sample_weight=counts) for counts in replicates.counts
+        ]
+        np.testing.assert_allclose(resampled.auroc.replicates[:, c], auroc, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(resampled.average_precision.replicates[:, c], ap, rtol=0, atol=1e-10)
     np.testing.assert_array_equal(resampled.auroc.value, metrics.auroc(y_true, y_score))
     np.testing.assert_array_equal(resampled.average_precision.value, metrics.average_precision(y_true, y_score))
-    assert np.isnan(resampled.auroc.draws[:, 6]).all()
-    assert np.isnan(resampled.average_precision.draws[:, 6]).all()
+    assert np.isnan(resampled.auroc.replicates[:, 6]).all()
+    assert np.isnan(resampled.average_precision.replicates[:, 6]).all()
 
 
 def test_a_draw_without_a_positive_is_undefined(fold: Fold) -> None:
     patient_id, y_true, y_score = fold
-    draws = draw(patient_id, y_true, num_draws=2)
-    draws.counts[1, y_true[:, 1]] = 0
+    replicates = draw_replicates(patient_id, y_true, num_replicates=2)
+    replicates.counts[1, y_true[:, 1]] = 0
 
-    resampled = resample(y_true, y_score, draws)
-    np.testing.assert_array_equal(np.isnan(resampled.auroc.draws[:, 1]), [False, True])
-    np.testing.assert_array_equal(np.isnan(resampled.average_precision.draws[:, 1]), [False, True])
+    resampled = resample(y_true, y_score, replicates)
+    np.testing.assert_array_equal(np.isnan(resampled.auroc.replicates[:, 1]), [False, True])
+    np.testing.assert_array_equal(np.isnan(resampled.average_precision.replicates[:, 1]), [False, True])
 
 
 def test_task_all_needs_little_memory() -> None:
@@ -120,18 +129,20 @@ def test_task_all_needs_little_memory() -> None:
     random = np.random.default_rng(0)
     y_true = random.random((2198, 71)) < np.geomspace(0.005, 0.7, 71)
     tracemalloc.start()
-    resampled = resample(y_true, random.normal(size=y_true.shape), draw(random.integers(1900, size=2198), y_true))
+    resampled = resample(
+        y_true, random.normal(size=y_true.shape), draw_replicates(random.integers(1900, size=2198), y_true)
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert resampled.auroc.draws.shape == (2000, 71)
+    assert resampled.auroc.replicates.shape == (2000, 71)
     assert peak < 1e9
 
 
 def test_draws_of_a_large_fold_are_done_in_parts(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     patient_id, y_true, y_score = fold
-    draws = draw(patient_id, y_true, num_draws=25)
-    whole = resample(y_true, y_score, draws)
+    replicates = draw_replicates(patient_id, y_true, num_replicates=25)
+    whole = resample(y_true, y_score, replicates)
 
     part = bootstrap._resample
     sizes = []
@@ -142,23 +153,23 @@ def test_draws_of_a_large_fold_are_done_in_parts(fold: Fold, monkeypatch: pytest
 
     monkeypatch.setattr(bootstrap, "_resample", watched)
     monkeypatch.setattr(bootstrap, "MAX_COUNTS", 7 * len(y_true) + 1)
-    parts = resample(y_true, y_score, draws)
+    parts = resample(y_true, y_score, replicates)
     assert sizes == [7, 7, 7, 4]
-    np.testing.assert_array_equal(parts.auroc.draws, whole.auroc.draws)
-    np.testing.assert_array_equal(parts.average_precision.draws, whole.average_precision.draws)
+    np.testing.assert_array_equal(parts.auroc.replicates, whole.auroc.replicates)
+    np.testing.assert_array_equal(parts.average_precision.replicates, whole.average_precision.replicates)
 
 
 def test_draws_lie_above_the_fold_in_average_precision_and_intervals_do_not() -> None:
     """40 rare labels: a positive drawn twice outranks more negatives. AUROC is not moved."""
     random = np.random.default_rng(0)
     y_true = np.arange(500)[:, None] < np.full(40, 12)
-    draws, every = draw(np.arange(500), y_true, num_draws=200), np.ones(40, dtype=bool)
+    replicates, every = draw_replicates(np.arange(500), y_true, num_replicates=200), np.ones(40, dtype=bool)
     moved = {"auroc": [], "average_precision": []}  # type: dict[str, list[float]]
     for _ in range(10):
-        resampled = resample(y_true, 2 * y_true + random.normal(size=y_true.shape), draws)
+        resampled = resample(y_true, 2 * y_true + random.normal(size=y_true.shape), replicates)
         for metric, shifts in moved.items():
             run = getattr(resampled, metric).macro(every)
-            shifts.append((run.draws.mean() - run.value) / run.draws.std())
+            shifts.append((run.replicates.mean() - run.value) / run.replicates.std())
             interval = summarize([run]).interval
             assert interval.high - interval.value == pytest.approx(interval.value - interval.low, rel=0.4)
 
@@ -170,7 +181,9 @@ def test_intervals_agree_with_scipy() -> None:
     random = np.random.default_rng(5)
     y_true = random.random((300, 1)) < 0.3
     y_score = random.normal(size=y_true.shape) + y_true
-    mine = summarize([resample(y_true, y_score, draw(np.arange(300), y_true)).auroc.label(0)], level=0.9).interval
+    mine = summarize(
+        [resample(y_true, y_score, draw_replicates(np.arange(300), y_true)).auroc.label(0)], level=0.9
+    ).interval
     expected = scipy.stats.bootstrap(
         (y_true[:, 0], y_score[:, 0]),
         lambda truth, score: metrics.auroc(truth[:, None], score[:, None])[0],
@@ -202,7 +215,7 @@ def test_records_that_agree_are_no_evidence_of_their_own() -> None:
         y_true = np.repeat(positive, 5)[:, None]
         y_score = np.repeat(positive + random.normal(size=100), 5)[:, None] + random.normal(0, 0.05, (500, 1))
         for unit, names in (("patients", patient_id), ("records", np.arange(500))):
-            resampled = resample(y_true, y_score, draw(names, y_true, num_draws=200, seed=seed))
+            resampled = resample(y_true, y_score, draw_replicates(names, y_true, num_replicates=200, seed=seed))
             interval = summarize([resampled.auroc.label(0)]).interval
             covered[unit] += interval.low <= true_auroc <= interval.high
 
@@ -212,24 +225,24 @@ def test_records_that_agree_are_no_evidence_of_their_own() -> None:
 
 def test_macro_and_difference_are_taken_within_each_draw(fold: Fold) -> None:
     patient_id, y_true, y_score = fold
-    draws = draw(patient_id, y_true, num_draws=10)
-    first, second = resample(y_true, y_score, draws).auroc, resample(y_true, -y_score, draws).auroc
+    replicates = draw_replicates(patient_id, y_true, num_replicates=10)
+    first, second = resample(y_true, y_score, replicates).auroc, resample(y_true, -y_score, replicates).auroc
     labels = metrics.defined(y_true)
 
-    np.testing.assert_allclose(first.macro(labels).draws, first.draws[:, :6].mean(axis=1))
-    np.testing.assert_allclose((first - second).label(0).draws, 2 * first.draws[:, 0] - 1)
+    np.testing.assert_allclose(first.macro(labels).replicates, first.replicates[:, :6].mean(axis=1))
+    np.testing.assert_allclose((first - second).label(0).replicates, 2 * first.replicates[:, 0] - 1)
     np.testing.assert_allclose((first - second).macro(labels).value, 2 * first.value[:6].mean() - 1)
 
 
 def test_one_run_has_the_percentile_interval_around_its_value() -> None:
-    draws = np.random.default_rng(0).gamma(2, size=2000)
-    summary = summarize([Estimate(np.array(1.5), draws)], level=0.9, bounds=ENDLESS)
-    moved = draws - draws.mean() + 1.5
+    replicates = np.random.default_rng(0).gamma(2, size=2000)
+    summary = summarize([Estimate(np.array(1.5), replicates)], level=0.9, bounds=ENDLESS)
+    moved = replicates - replicates.mean() + 1.5
 
     assert summary.interval == Interval(
         1.5, pytest.approx(np.quantile(moved, 0.05)), pytest.approx(np.quantile(moved, 0.95))
     )
-    assert summary.standard_error == summary.patient_sd == pytest.approx(draws.std(ddof=1))
+    assert summary.standard_error == summary.patient_sd == pytest.approx(replicates.std(ddof=1))
     assert np.isnan(summary.run_sd)
     assert summary.few_runs
 
@@ -246,12 +259,12 @@ def test_an_interval_ends_where_the_metric_does() -> None:
 
 
 def test_runs_add_their_variance() -> None:
-    draws = np.random.default_rng(0).normal(0.9, 0.01, size=4000)
-    runs = [Estimate(np.array(value), draws + value - 0.9) for value in (0.88, 0.90, 0.92)]
+    replicates = np.random.default_rng(0).normal(0.9, 0.01, size=4000)
+    runs = [Estimate(np.array(value), replicates + value - 0.9) for value in (0.88, 0.90, 0.92)]
     summary = summarize(runs)
     assert summary.interval.value == pytest.approx(0.9)
     assert summary.run_sd == pytest.approx(0.02)  # sqrt((0.02**2 + 0 + 0.02**2) / (3 - 1))
-    assert summary.patient_sd == pytest.approx(draws.std(ddof=1))
+    assert summary.patient_sd == pytest.approx(replicates.std(ddof=1))
     assert summary.standard_error == pytest.approx(np.hypot(summary.patient_sd, 0.02 / np.sqrt(3)))
     assert summary.degrees_of_freedom == 2
     random = np.random.default_rng(1)  # a normal error and one of Student's t, drawn
@@ -275,8 +288,8 @@ def test_intervals_of_three_runs_cover() -> None:
     for _ in range(1000):
         fold_effect = random.normal()
         values = fold_effect + random.normal(0, np.sqrt(3), size=3)
-        draws = random.normal(size=400)
-        interval = summarize([Estimate(np.array(v), v + draws) for v in values], bounds=ENDLESS).interval
+        replicates = random.normal(size=400)
+        interval = summarize([Estimate(np.array(v), v + replicates) for v in values], bounds=ENDLESS).interval
         covered += interval.low <= 0 <= interval.high
 
     assert 0.92 < covered / 1000 < 0.98

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, f1_score, recall_score
 
 from bench.boards.declared import BoardPlan
-from bench.boards.rows import Board, Row, draws_of
+from bench.boards.rows import Board, Row, replicates_of
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import Interval
@@ -100,7 +100,7 @@ def test_the_interval_of_the_brier_score_is_over_the_draws_of_patients() -> None
     prob = expit(logits(TEST, 0))
     drawn = [
         np.mean([brier_score_loss(TEST.y_true[:, c], prob[:, c], sample_weight=counts) for c in range(2)])
-        for counts in draws_of(TEST).counts[:300]
+        for counts in replicates_of(TEST).counts[:300]
     ]
 
     assert found.brier.patient_sd == pytest.approx(np.std(drawn), rel=0.15)

@@ -21,7 +21,7 @@ from bench.boards.declared import BoardPlan, names_row
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, draw, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, draw_replicates, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
 from bench.evaluation.placements import difference_p, placements
 
@@ -29,7 +29,7 @@ RANDOM = np.random.default_rng(0)
 Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
 PATIENTS = np.sort(RANDOM.integers(200, size=300))
 TRUTH = LabelTable("form", ("A", "B", "RARE"), np.arange(300), PATIENTS, np.full(300, 10), Y_TRUE)
-DRAWS = draw(PATIENTS, Y_TRUE, num_draws=200)
+DRAWS = draw_replicates(PATIENTS, Y_TRUE, num_replicates=200)
 SHARED = RANDOM.normal(size=Y_TRUE.shape)
 
 
@@ -196,7 +196,9 @@ def test_the_plain_method_is_the_baseline_where_it_stands_beside_a_tuned_one() -
     names = ["ft on net (random)", "ft(lr=0.1) on net (random)", "lp on net (random)"]
 
     assert BoardPlan("ft").contrasts(names) == [(names[1], names[0]), (names[2], names[0])]
-    with pytest.raises(BenchError, match=r"'ft' may be any of ft\(lr=0.1\) on net \(random\), ft\(lr=0.2\) on net"):
+    with pytest.raises(
+        BenchError, match=r"'ft' fits several rows: ft\(lr=0.1\) on net \(random\), ft\(lr=0.2\) on net"
+    ):
         BoardPlan("ft").contrasts([*names[1:], "ft(lr=0.2) on net (random)"])
 
 
@@ -224,7 +226,10 @@ def test_a_baseline_that_may_be_either_is_said_and_nothing_tested() -> None:
     for found in (compared(rows, BoardPlan("ft"), TRUTH), stand(rows, BoardPlan("ft"), TRUTH)):
         assert found is not None
         assert found.baseline == {}
-        assert found.undecided == f"the declared baseline 'ft' may be any of {names[0]}, {names[1]}: say which"
+        assert (
+            found.undecided
+            == f"the declared baseline 'ft' fits several rows: {names[0]}, {names[1]}; declare one of them"
+        )
         assert [one.role for one in found.pairs] == ["exploratory"] * 3
 
 
@@ -313,7 +318,7 @@ def test_what_was_declared_and_is_missing_is_named() -> None:
 
 
 def test_a_baseline_that_may_be_either_is_refused() -> None:
-    with pytest.raises(BenchError, match=r"'ft on net' may be any of ft on net, bf16 \(own:460b68ef\), ft on net"):
+    with pytest.raises(BenchError, match=r"'ft on net' fits several rows: ft on net, bf16 \(own:460b68ef\), ft on net"):
         BoardPlan("ft on net").contrasts(NAMES)
 
 

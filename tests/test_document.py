@@ -139,7 +139,7 @@ def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path
     found = faults_of(load_result(run), Truth(demo_set))
     copied, _ = publish([run], tmp_path / "boards", Truth(demo_set))
 
-    assert [fault for fault in found if "is not that of the dataset at hand" in fault]
+    assert [fault for fault in found if "differs from that of the dataset at hand" in fault]
     assert not copied
     assert not (tmp_path / "boards").exists()
 

@@ -195,14 +195,14 @@ def test_files_of_scores_of_another_form_say_how_to_save_them(tmp_path: Path) ->
         "objects.npz": r"labels is an array of Python objects.*dtype=str",
         "complex.npz": "y_score holds complex numbers",
         "unnamed.npz": r"lacks ecg_id, labels, y_score; it has arr_0, .*; save it by np.savez",
-        "scores.npy": r"without their ecg_ids and labels; save them by np.savez",
+        "scores.npy": r"an array of shape \(3, 2\) without ecg_ids and labels; save it by np.savez",
         "scores.csv": "is a Git LFS pointer, not the file: git lfs pull",
         "latin.csv": "is not a text file in UTF-8",
         "cut.csv.gz": "cannot be read",
         "scores.pkl": "is a .pkl file, expected a CSV file",
     }.items():
         with pytest.raises(DataError, match=message) as caught:
-            read_scores(tmp_path / name)
+            read_scores(tmp_path / name, ["A", "B"], log=print)
         assert "\n" not in str(caught.value)
 
 
@@ -283,16 +283,17 @@ def test_records_without_a_label_can_be_scored_beside(
 
 def test_an_array_without_ids_is_refused_with_what_to_do(tables: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "scores.npy", np.zeros((7, 5)))
-    (tmp_path / "scores.pkl").write_bytes(b"\x80\x04\x95\xff")
+    (tmp_path / "scores.dat").write_bytes(b"\x80\x04\x95\xff")
     for name, message in (
         (
             "scores.npy",
-            r"an array without ecg_id, of shape \(7, 5\): .* np.savez\('scores.npz', ecg_id=ids, labels=names",
+            r"of shape \(7, 5\) without ecg_ids .* np.savez\('scores.npz', ecg_id=ids, .*table.strat_fold == 10",
         ),
-        ("scores.pkl", "is not text: expected a CSV file, or an npz file"),
+        ("scores.dat", "is not a text file in UTF-8"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=message) as caught:
             score_external(tmp_path / name, "superdiag", "other", tables, tmp_path / "runs")
+        assert "\n" not in str(caught.value)
 
 
 def test_other_scores_of_one_name_and_seed_are_refused_or_replaced(

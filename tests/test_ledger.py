@@ -13,10 +13,10 @@ from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw, resample, summarize
+from bench.evaluation.bootstrap import draw_replicates, resample, summarize
 from bench.evaluation.compare import permutation_p
 from bench.pages.ledger import ledger
-from bench.pages.page import read_rows
+from bench.pages.page import read_rows, spell_difference
 from bench.results.result import Result
 
 RANDOM = np.random.default_rng(0)
@@ -34,12 +34,12 @@ def truth(task: str) -> LabelTable:
 
 def row(method: str, quality: float, model: tuple[str, str] = MODEL, seeds: Sequence[int] = (0, 1, 2)) -> Row:
     """Runs of one quality that share most of their noise with every other row's."""
-    draws = draw(PATIENTS, Y_TRUE, num_draws=200)
+    replicates = draw_replicates(PATIENTS, Y_TRUE, num_replicates=200)
     scored = {}
     for seed in seeds:
         noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)
         y_score = quality * Y_TRUE + SHARED + 0.1 * noise
-        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, draws))
+        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, replicates))
     found = {m: summarize([run.macro(m, EVERY) for run in scored.values()]) for m in ("auroc", "average_precision")}
     arch, *unusual = re.split(r", (?=from |bf16)", model[0])
     rate = next((int(one.split()[1]) for one in unusual if one.startswith("from")), None)
@@ -106,9 +106,9 @@ def test_reproduced_is_within_the_bracket_and_a_hundredth(
     numbers = reported(tmp_path, f"form,fcn_wang,from scratch,{value + published:.6f},{bracket},,,Somebody,theirs")
     (found,) = table(ledger([board("form", ours)], numbers), "Numbers")
 
-    assert (found["status"], found["tolerance"], found["our value"]) == (status, tolerance, f"{value:.4f}")
+    assert (found["status"], found["tolerance"], found["value here"]) == (status, tolerance, f"{value:.4f}")
     assert found["difference"] == f"{-published:+.4f}".replace("-", "−")
-    assert found["ours"] == "scratch on fcn_wang (random), 3 runs"
+    assert found["row here"] == "scratch on fcn_wang (random), 3 runs"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_which_of_several_rows_counts_does_not_hang_on_their_scores(tmp_path: Pa
         rows = [row("scratch", 1.0 + 0.1 * place, (name, "random")) for place, name in enumerate(names[at:])]
         for shown in (rows, rows[::-1]):
             (found,) = table(ledger([board("form", *shown)], numbers), "Numbers")
-            assert found["ours"] == f"scratch on {expected} (random), 3 runs"
+            assert found["row here"] == f"scratch on {expected} (random), 3 runs"
 
 
 def test_arguments_may_hold_commas(tmp_path: Path) -> None:
@@ -138,14 +138,14 @@ def test_arguments_may_hold_commas(tmp_path: Path) -> None:
     numbers = reported(tmp_path, f'form,"{model}",from scratch,0.8,0.006,,,Somebody,theirs')
     text = ledger([board("form", row("scratch", 1.2, (f"{model}, bf16", "random")))], numbers)
 
-    assert [found["ours"] for found in table(text, "Numbers")] == [f"scratch on {model}, bf16 (random), 3 runs"]
+    assert [found["row here"] for found in table(text, "Numbers")] == [f"scratch on {model}, bf16 (random), 3 runs"]
 
 
 def test_a_quotation_is_not_counted(tmp_path: Path) -> None:
     first = "form,fcn_wang,from scratch,0.8,0.006,,,Somebody,theirs,,"
     text = ledger([], reported(tmp_path, first, "form,fcn_wang,from scratch,0.8,0.006,,,A README,theirs,Somebody,"))
 
-    assert "1 published macro AUROCs over all labels: 0 reproduced, 0 not reproduced, 1 no run of ours." in text
+    assert "1 published macro AUROCs over all labels: 0 reproduced, 0 not reproduced, 1 no run here." in text
     assert "Not counted, as they quote another of these: form, fcn_wang by A README, from Somebody." in text
     assert len(waiting(text, "Numbers")) == 1
 
@@ -183,7 +183,7 @@ def test_only_like_rows_count(tmp_path: Path) -> None:
 
     assert not table(text, "Numbers")
     assert [(found["task"], found["published"]) for found in waiting(text, "Numbers")] == [("form", "0.8")]
-    assert "1 published macro AUROCs over all labels: 0 reproduced, 0 not reproduced, 1 no run of ours." in text
+    assert "1 published macro AUROCs over all labels: 0 reproduced, 0 not reproduced, 1 no run here." in text
     assert "## Claims" not in text
 
 
@@ -191,7 +191,7 @@ def test_an_lstm_counts_by_the_recipe_it_was_published_with(tmp_path: Path) -> N
     recipe, lstm = "scratch(gradient_clip_norm=0.25, lr=0.001)", ("lstm", "random")
     numbers = reported(tmp_path, "form,lstm,from scratch,0.8,0.01,,,Somebody,theirs")
     (found,) = table(ledger([board("form", row("scratch", 1.3, lstm), row(recipe, 1.2, lstm))], numbers), "Numbers")
-    assert found["ours"] == f"{recipe} on lstm (random), 3 runs"
+    assert found["row here"] == f"{recipe} on lstm (random), 3 runs"
     assert len(waiting(ledger([board("form", row("scratch", 1.3, lstm))], numbers), "Numbers")) == 1
 
 
@@ -211,7 +211,7 @@ def test_a_claim_is_judged_by_paired_runs(better: float, worse: float, status: s
 
         assert found["status"].startswith(f"{status}, from these weights")
         assert found["difference"].startswith(f"{difference:+.4f}".replace("-", "−"))
-        assert found["ours"] == "lpft-sd minus ft on ecgfounder (pretrained), 3 pairs"
+        assert found["compared here"] == "lpft-sd minus ft on ecgfounder (pretrained), 3 pairs"
         of_all = row("ft", worse, seeds=(0, 1, 2, 3)).summaries["frequent"][metric]
         relative = 100 * difference / of_all.interval.value  # type: ignore[union-attr]
         assert found["relative"].startswith(f"{relative:+.1f} % (".replace("-", "−"))
@@ -231,6 +231,11 @@ def test_the_p_of_a_claim_is_that_of_its_board() -> None:
         assert [one["task"] for one in found] == tasks
         assert {one["p"] for one in found} == {f"{pair.p_adjusted:.3f}"}
         assert all(one["status"].endswith(f"from these weights{role}") for one in found)
+        assert {one["difference"] for one in found} == {spell_difference(pair.differences["auroc"])}
+        assert {one["resolvable"] for one in found} == {f"{pair.resolvable:.4f}"}
+        (of_precision, *_) = table(ledger(boards, [], [claim("average_precision")]), "Claims")
+        assert of_precision["status"].endswith("from these weights (p not corrected)")
+        assert of_precision["difference"] == spell_difference(pair.differences["average_precision"])
     (alone,) = table(ledger([board("form", *rows)], [], [claim()]), "Claims")
     p = permutation_p(PATIENTS, Y_TRUE, *([run.y_score for run in one.scored.values()] for one in rows[:2]), EVERY)
     assert float(alone["p"]) >= round(p, 3) > 0.001
@@ -241,14 +246,14 @@ def test_other_models_are_marked_and_missing_runs_named() -> None:
     text = ledger([board("form", *rows)], [], [claim(tasks="form rhythm")])
 
     (found,) = table(text, "Claims")
-    assert found["ours"] == "lpft-sd minus ft on net (own:1234), 3 pairs"
+    assert found["compared here"] == "lpft-sd minus ft on net (own:1234), 3 pairs"
     assert (found["task"], found["status"]) == (
         "form",
         "confirmed, on another model, from these weights (exploratory)",
     )
-    ours = [(found["task"], found["ours"]) for found in waiting(text, "Claims")]
+    ours = [(found["task"], found["compared here"]) for found in waiting(text, "Claims")]
     assert ours == [("form", "lpft-sd minus ft"), ("rhythm", "lpft-sd minus ft")]
-    assert "on their own model, ecgfounder (pretrained): 2 no run of ours. On other models: 1 confirmed." in text
+    assert "on their own model, ecgfounder (pretrained): 2 no run here. On other models: 1 confirmed." in text
 
 
 @pytest.mark.parametrize(
@@ -310,9 +315,9 @@ def test_numbers_that_lie_low_together_are_named(tmp_path: Path, offset: float, 
 
     text = ledger(boards, reported(tmp_path, *lines))
 
-    spelled = f"ours minus published is {differences.mean():+.4f} on average (t = {t:.1f}, p = ".replace("-", "−")
+    spelled = f"here minus published is {differences.mean():+.4f} on average (t = {t:.1f}, p = ".replace("-", "−")
     assert spelled in text
-    assert f"so ours lie {words} together." in text
+    assert f"so the values here lie {words} together." in text
     assert "together" not in ledger(boards[:2], reported(tmp_path, *lines))
 
 

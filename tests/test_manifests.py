@@ -308,7 +308,7 @@ def test_a_draw_by_another_rule_is_no_repeat(runs: dict[str, Result], demo_set: 
     older = json.loads((runs["draw"].folder / "result.json").read_text())
     older["split"]["sha256"] = None
     older["cell"]["seed"], older["digest"] = 1, "0" * 64
-    with pytest.raises(DataError, match="are of one fraction and draw and were trained on other records"):
+    with pytest.raises(DataError, match="have the same fraction and draw but different training records"):
         make_boards([runs["draw"], Result(runs["draw"].folder, older)], truth_of(demo_set))
 
 

@@ -25,10 +25,10 @@ from bench.results.result import Result
 def row(name: str, value: float, curves: list[list[float | None]] | None = None, seconds: float = 60.0) -> Row:
     """A row of one run a list of epochs; each run has two phases, cut after its second epoch."""
     runs = []
-    for curve in curves or [[0.5, 0.6, 0.7]]:
+    for seed, curve in enumerate(curves or [[0.5, 0.6, 0.7]]):
         phases = [curve[:2], curve[2:]]
         training = [{"val_macro_auroc": phase, "seconds": seconds / 2} for phase in phases]
-        runs.append(Result(Path(), {"training": training, "cell": {"method": name}}))
+        runs.append(Result(Path(), {"training": training, "cell": {"method": name, "draw": 0, "seed": seed}}))
     return Row("net", "random", name, tuple(runs), {"frequent": {"auroc": Interval(value, value - 0.02, value + 0.01)}})
 
 
@@ -180,7 +180,10 @@ def test_the_forest_says_what_is_dashed(caught: list[Axes], tmp_path: Path) -> N
     plots.forest(Board("d", False, "form", "f", 1.0, "", rows, (), None, BoardPlan(), standing), tmp_path / "x.svg")
     (axes,) = caught
 
-    assert lines_of(axes) == {"a baseline, its value dashed": ([0.8, 0.8], [0, 1])}
+    assert lines_of(axes) == {
+        "baseline, grey; dashed: its value": ([0.8, 0.8], [0, 1]),
+        "fewer than three runs: patients alone": ([0.7], [0]),
+    }
     assert {line.get_color() for line in axes.lines} == {plots.COLORS[0], plots.INK}
 
 

@@ -228,11 +228,11 @@ def shift_scores(folder: Path) -> None:
             r"metrics.fold_10.macro.frequent.auroc.value",
         ),
         (edit_json(metrics__fold_10__labels__MI__num_positives=1), r"metrics.fold_10.labels.MI.num_positives"),
-        (edit_json(cell__seed=7), "its digest is not that of what it says of itself"),
+        (edit_json(cell__seed=7), "its digest does not follow from its facts"),
         (edit_json(cell__arch="better"), "its digest is not"),
-        (edit_json(dataset__synthetic=True), "it is of a synthetic dataset"),
+        (edit_json(dataset__synthetic=True), "its dataset is synthetic"),
         (edit_json(metrics={}), "its predictions of folds"),
-        (edit_json(scores={}), "result.json is not as it was written"),
+        (edit_json(scores={}), "result.json was changed after it was written"),
         (edit_json(task__fingerprint="0" * 64), "is of another task or dataset"),
         (shift_scores, "its digest is not"),
         (lambda folder: (folder / "predictions.npz").unlink(), "predictions.npz is missing"),
@@ -326,7 +326,9 @@ def test_intervals_of_an_earlier_version_are_computed_anew(runs: list[Path], tru
     assert publish([old], tmp_path / "out", truth)[0] == []
 
 
-@pytest.mark.parametrize(("commit", "fault"), [(None, "is not known"), ("abc-dirty", "differed from its commit abc")])
+@pytest.mark.parametrize(
+    ("commit", "fault"), [(None, "is not recorded"), ("abc-dirty", "changes that are not in commit abc")]
+)
 def test_code_that_is_not_committed_is_a_fault(
     runs: list[Path], truth: Truth, tmp_path: Path, commit: str | None, fault: str
 ) -> None:
@@ -341,4 +343,4 @@ def test_boards_are_drawn_once(truth: Truth, runs: list[Path]) -> None:
     table = truth(load_result(runs[0]))
     assert table is truth(load_result(runs[1]))
     assert table is not None
-    assert boards.draws_of(table) is boards.draws_of(table)
+    assert boards.replicates_of(table) is boards.replicates_of(table)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.evaluation.placements import summarize_all_labels
-from bench.evaluation.scores import draw_for, label_sets, score_fold
+from bench.evaluation.scores import label_sets, replicates_for, score_fold
 
 Fold = tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]
 LABELS = ["A", "B", "RARE", "NONE", "ALL"]
@@ -28,7 +28,7 @@ def fold() -> Fold:
 
 def test_point_values_are_scikit_learns(fold: Fold) -> None:
     y_true, y_score, patients = fold
-    found = score_fold(y_true, y_score, LABELS, patients, num_draws=20)
+    found = score_fold(y_true, y_score, LABELS, patients, num_replicates=20)
 
     for metric, reference in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
         expected = [reference(y_true[:, column], y_score[:, column]) for column in range(3)]
@@ -40,7 +40,7 @@ def test_point_values_are_scikit_learns(fold: Fold) -> None:
 
 def test_values_do_not_depend_on_whether_intervals_are_wanted(fold: Fold) -> None:
     y_true, y_score, patients = fold
-    plain, full = score_fold(y_true, y_score, LABELS), score_fold(y_true, y_score, LABELS, patients, num_draws=20)
+    plain, full = score_fold(y_true, y_score, LABELS), score_fold(y_true, y_score, LABELS, patients, num_replicates=20)
 
     assert plain["bootstrap"] is None
     for chosen in ("all", "frequent"):
@@ -50,7 +50,7 @@ def test_values_do_not_depend_on_whether_intervals_are_wanted(fold: Fold) -> Non
 
 def test_labels_that_cannot_be_scored_are_listed_and_never_half(fold: Fold) -> None:
     y_true, y_score, patients = fold
-    found = score_fold(y_true, y_score, LABELS, patients, num_draws=20)
+    found = score_fold(y_true, y_score, LABELS, patients, num_replicates=20)
 
     assert found["excluded_labels"] == ["NONE", "ALL"]
     assert found["labels"]["NONE"] == {
@@ -65,7 +65,7 @@ def test_labels_that_cannot_be_scored_are_listed_and_never_half(fold: Fold) -> N
 
 def test_intervals_hold_the_value_and_say_how_they_were_made(fold: Fold) -> None:
     y_true, y_score, patients = fold
-    found = score_fold(y_true, y_score, LABELS, patients, num_draws=200, seed=1)
+    found = score_fold(y_true, y_score, LABELS, patients, num_replicates=200, seed=1)
 
     assert found["bootstrap"]["num_draws"] == 200
     assert 0 < found["bootstrap"]["acceptance"] <= 1
@@ -77,7 +77,7 @@ def test_intervals_hold_the_value_and_say_how_they_were_made(fold: Fold) -> None
 
 def test_labels_that_are_too_rare_have_no_interval_of_their_own(fold: Fold) -> None:
     y_true, y_score, patients = fold
-    found = score_fold(y_true, y_score, LABELS, patients, num_draws=20)
+    found = score_fold(y_true, y_score, LABELS, patients, num_replicates=20)
 
     assert set(found["labels"]["A"]["auroc"]) == {"value", "low", "high"}
     assert set(found["labels"]["RARE"]["auroc"]) == set(found["labels"]["RARE"]["average_precision"]) == {"value"}
@@ -85,14 +85,14 @@ def test_labels_that_are_too_rare_have_no_interval_of_their_own(fold: Fold) -> N
     assert set(found["macro"]["all"]["average_precision"]) == {"value"}
     of_all = asdict(summarize_all_labels(patients, y_true, [y_score]).interval)
     assert found["macro"]["all"]["auroc"] == of_all
-    common = score_fold(y_true[:, :2], y_score[:, :2], LABELS[:2], patients, num_draws=20)
+    common = score_fold(y_true[:, :2], y_score[:, :2], LABELS[:2], patients, num_replicates=20)
     assert common["macro"]["all"] == common["macro"]["frequent"]  # where no label is rare, both are the same
 
 
 @pytest.mark.filterwarnings("error")
 def test_without_a_fault_there_is_no_interval_over_all_labels(fold: Fold) -> None:
     y_true, _, patients = fold
-    found = score_fold(y_true, y_true.astype(float), LABELS, patients, num_draws=20)
+    found = score_fold(y_true, y_true.astype(float), LABELS, patients, num_replicates=20)
 
     assert found["macro"]["all"]["auroc"] == {"value": 1.0}
     json.dumps(found, allow_nan=False)
@@ -101,16 +101,16 @@ def test_without_a_fault_there_is_no_interval_over_all_labels(fold: Fold) -> Non
 def test_rare_labels_do_not_restrict_the_draws(fold: Fold) -> None:
     y_true, _, patients = fold
     alone = np.eye(150, 12, dtype=bool)
-    draws = draw_for(patients, np.hstack([y_true, alone]), [*LABELS, *map(str, range(12))], 50, 0)
+    replicates = replicates_for(patients, np.hstack([y_true, alone]), [*LABELS, *map(str, range(12))], 50, 0)
 
-    np.testing.assert_array_equal(draws.counts, draw_for(patients, y_true, LABELS, 50, 0).counts)
-    assert draws.acceptance == 1
+    np.testing.assert_array_equal(replicates.counts, replicates_for(patients, y_true, LABELS, 50, 0).counts)
+    assert replicates.acceptance == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 6])
 def test_a_fold_too_small_for_anything_is_no_crash(size: int) -> None:
     y_true = np.arange(size)[:, None] % 2 == 0
-    found: dict[str, Any] = score_fold(y_true, np.zeros((size, 1)), ["A"], np.arange(size), num_draws=20)
+    found: dict[str, Any] = score_fold(y_true, np.zeros((size, 1)), ["A"], np.arange(size), num_replicates=20)
 
     assert found["macro"]["frequent"]["num_labels"] == 0
     assert found["macro"]["frequent"]["auroc"] == {"value": None}

@@ -67,7 +67,7 @@ def test_runs_that_the_dataset_at_hand_cannot_judge_are_no_choice(runs: Path) ->
 
     found = select_rows(names, runs, lambda result: TRUTH if result.document["dataset"]["name"] == "set" else None)
     assert found.dataset == "set"
-    with pytest.raises(BenchError, match=r"fraction 0.1 on elsewhere; --task form --fraction 1 on set: choose one"):
+    with pytest.raises(BenchError, match=r"fraction 0.1 on elsewhere; --task form --fraction 1 on set; add"):
         select_rows(names, runs, lambda result: TRUTH)
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_meant_is_said(runs: Path) -> None:
     for names, message in (
         (
             ["one (external)", "other (external)"],
-            "--task form --fraction 0.1 on set; --task form --fraction 1 on set: choose one",
+            "--task form --fraction 0.1 on set; --task form --fraction 1 on set; add the options",
         ),
         (["one (external)", "otter (external)"], r"Did you mean 'other \(external\)'\?"),
         (["one (external)", "one (external)"], "named twice"),

@@ -13,7 +13,7 @@ from bench.boards.comparisons import ScoredRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
-from bench.evaluation.bootstrap import draw, resample
+from bench.evaluation.bootstrap import draw_replicates, resample
 from bench.pages import subgroups
 from bench.pages.leaderboards import most_compared
 from bench.pages.subgroups import groups_of, subgroup_page
@@ -43,11 +43,11 @@ class Truth:
 
 
 def row(name: str, quality: float, seeds: int) -> Row:
-    draws = draw(PATIENTS, Y_TRUE, num_draws=100)
+    replicates = draw_replicates(PATIENTS, Y_TRUE, num_replicates=100)
     scored = {}
     for seed in range(seeds):
         y_score = quality * Y_TRUE + np.random.default_rng([seed, int(10 * quality)]).normal(size=Y_TRUE.shape)
-        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, draws))
+        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, replicates))
     return Row("net", "random", name, (Result(Path(), {}),) * seeds, {}, scored)
 
 

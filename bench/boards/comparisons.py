@@ -17,7 +17,19 @@ from bench.errors import BenchError
 from bench.evaluation import compare, metrics
 from bench.evaluation.bootstrap import Estimate, Resampled, Summary
 from bench.evaluation.placements import difference_p, placements
-from bench.evaluation.runs import MIN_RUNS, Design, Place, Priors, Streams, borrow, moderate, shared_noise
+from bench.evaluation.runs import (
+    MIN_RUNS,
+    Design,
+    Kind,
+    Place,
+    Prior,
+    Priors,
+    RunVariance,
+    Streams,
+    borrow,
+    moderate,
+    shared_noise,
+)
 
 ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
@@ -25,7 +37,7 @@ NUM_PERMUTATIONS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """One run on fold 10: its scores, and both metrics on the fold and on each draw of its patients."""
+    """One run on fold 10: its scores, and both metrics on the fold and on each replicate of its patients."""
 
     y_score: NDArray[np.floating[Any]]
     """[record, label]"""
@@ -117,7 +129,7 @@ class Standing:
     """What can be said of a board's rows against each other."""
 
     ranks: Mapping[str, tuple[int, int]]
-    """Row -> the ranks it takes in the middle 95 % of draws."""
+    """Row -> the ranks it takes in the middle 95 % of replicates."""
     letters: Mapping[str, str]
     """Row -> its groups: rows that share a letter do not differ significantly; empty for a row of few runs."""
     pairs: tuple[Comparison, ...]
@@ -277,12 +289,18 @@ def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.
     values = {
         name: {place: run.macro(metric, labels).value for place, run in row.items()} for name, row in rows.items()
     }
-    own = []
+    own: dict[tuple[str, str], RunVariance] = {}
     for first, second in itertools.combinations(rows, 2):
         if _shared(rows[first], rows[second]):
             one, other = paired_runs(rows[first], rows[second])
-            own.append(design_of(one, other).variance([values[first][p] - values[second][p] for p in one]))
-    return borrow(own, len(rows) - 1)
+            variance = design_of(one, other).variance([values[first][p] - values[second][p] for p in one])
+            if variance.variance > 0:
+                own[first, second] = variance
+    priors: dict[Kind, Prior] = {}
+    for kind in dict.fromkeys(variance.kind for variance in own.values()):
+        alike = {pair: variance for pair, variance in own.items() if variance.kind == kind}
+        priors |= borrow(list(alike.values()), len(set(itertools.chain.from_iterable(alike))) - 1)
+    return priors
 
 
 def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
@@ -309,7 +327,7 @@ def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Ranks, best 1, over the draws of patients and, where rows have several runs, of runs.
+    """Ranks, best 1, over replicates of patients and, where rows have several runs, of runs.
 
     Both are drawn jointly: the same patients in all rows, and the runs of one draw and seed together. A row of one run
     moves by what the other rows tell of runs, if they do.
@@ -322,10 +340,10 @@ def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[st
     priors = borrow(own, len(rows))
     moderated = [moderate(one, priors.get(one.kind)) for one in own]
     of_patients = np.array(
-        [design.mean([run.draws for run in runs]) for design, runs in zip(designs, of_rows, strict=True)]
+        [design.mean([run.replicates for run in runs]) for design, runs in zip(designs, of_rows, strict=True)]
     )
     drawn = of_patients + shared_noise(designs, values, moderated, of_patients.shape[1], np.random.default_rng(0))
-    ranks = 1 + (drawn[None] > drawn[:, None]).sum(axis=1)  # [row, draw]
+    ranks = 1 + (drawn[None] > drawn[:, None]).sum(axis=1)  # [row, replicate]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
 

@@ -1,4 +1,4 @@
-"""What a board declares before its results are looked at, in a TOML file beside it: which differences are tested."""
+"""Read which differences a board tests, declared in a TOML file beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import BenchError
 KEYS = ("primary", "family", "baseline", "margin")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
-"""Roles of a pair of rows. A pair has one role and so one p-value; see `comparisons.adjust`."""
+"""Roles of a pair of rows. Each pair has a single role and so a single p-value; see `comparisons.adjust`."""
 Pair = tuple[str, str]
 """Names of two rows: first minus second."""
 
@@ -45,7 +45,10 @@ class BoardPlan:
 
     @classmethod
     def load(cls, path: Path) -> BoardPlan:
-        """Read the plan in a board's TOML file; return the default plan where there is no file."""
+        """Read the plan in a board's TOML file; return the default plan where there is no file.
+
+        Raises BenchError for a file that is not TOML, and for unknown keys or values of another type.
+        """
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors add a mark
         except FileNotFoundError:
@@ -64,9 +67,9 @@ class BoardPlan:
             raise BenchError(
                 f'{path}: primary must be a contrast in quotes, such as "lpft-sd minus ft", got {primary!r}'
             )
-        if family is not None and not (isinstance(family, list) and all(isinstance(one, str) for one in family)):
+        if family is not None and not (isinstance(family, list) and all(isinstance(name, str) for name in family)):
             raise BenchError(f"{path}: family must be a list of methods, rows or contrasts in quotes, got {family!r}")
-        if bare := [one for one in family or () if MINUS not in one and baseline is None]:
+        if bare := [name for name in family or () if MINUS not in name and baseline is None]:
             raise BenchError(
                 f"{path}: family names {bare[0]!r} and there is no baseline to compare it with; "
                 f'add baseline = "..." or write "{bare[0]} minus ..."'
@@ -75,13 +78,14 @@ class BoardPlan:
 
     @property
     def of_same_backbone(self) -> bool:
-        """Whether the baseline is a method, and not a single row for all."""
+        """Return whether the baseline is a method, and not a single row for all."""
         return self.baseline is not None and _is_method(self.baseline)
 
     def absent(self, rows: Sequence[str]) -> list[str]:
         """Return the declared rows that no row of the board is."""
-        declared = [side for one in (*filter(None, [self.primary]), *(self.family or ())) for side in one.split(MINUS)]
-        return [one for one in dict.fromkeys(declared) if not any(names_row(one, name) for name in rows)]
+        contrasts = (*filter(None, [self.primary]), *(self.family or ()))
+        declared = dict.fromkeys(side for contrast in contrasts for side in contrast.split(MINUS))
+        return [name for name in declared if not any(names_row(name, row) for row in rows)]
 
     def contrasts(self, rows: Sequence[str], tuned: Container[str] = ()) -> list[Pair]:
         """Return each row and its baseline, for rows as boards name them; a tuned row has a tuned baseline.
@@ -95,7 +99,8 @@ class BoardPlan:
             fitting = fitting_rows(self.baseline, name, rows, tuned)
             if len(fitting) > 1:
                 raise BenchError(
-                    f"the declared baseline {self.baseline!r} may be any of {', '.join(fitting)}: say which"
+                    f"the declared baseline {self.baseline!r} fits several rows: {', '.join(fitting)}; "
+                    "declare one of them"
                 )
             pairs += [(name, fitting[0])] if fitting and fitting != [name] else []
         return pairs
@@ -108,7 +113,7 @@ class BoardPlan:
         """
         declared = [(PRIMARY, self.primary)] if self.primary else []
         family = self.family if self.family is not None else rows if self.baseline else ()
-        declared += [(FAMILY, one if MINUS in one else f"{one}{MINUS}{self.baseline}") for one in family]
+        declared += [(FAMILY, name if MINUS in name else f"{name}{MINUS}{self.baseline}") for name in family]
         roles: dict[Pair, Role] = {}
         for role, contrast in declared:
             first, second = contrast.split(MINUS)
@@ -142,7 +147,7 @@ def fitting_rows(declared: str, row: str, rows: Sequence[str], tuned: Container[
 
 
 def _is_method(declared: str) -> bool:
-    """Whether a declared name is a method, and not a row."""
+    """Return whether a declared name is a method, and not a row."""
     return not re.search(r" on |\(external\)$", declared)
 
 
@@ -167,6 +172,6 @@ def names_row(declared: str, name: str) -> bool:
 
 
 def backbone_and_init(name: str) -> tuple[str, ...]:
-    """Backbone and init of a row; of scores made elsewhere just the name."""
+    """Return backbone and init of a row; for scores made elsewhere only the name."""
     row = _ROW.fullmatch(name)
     return (row["backbone"], row["init"]) if row else (name,)

@@ -1,4 +1,4 @@
-"""Results become boards: rows of runs, with intervals, differences, groups and ranks. `pages` writes them."""
+"""Turn results into boards: rows of runs with intervals, differences, groups and ranks. `pages` writes them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Draws, Interval, Summary, resample, summarize
+from bench.evaluation.bootstrap import Interval, Replicates, Summary, resample, summarize
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import align
 from bench.evaluation.runs import MIN_RUNS, Design, Priors, borrow
-from bench.evaluation.scores import draw_for, label_sets
+from bench.evaluation.scores import label_sets, replicates_for
 from bench.results.identity import conflict
 from bench.results.result import Result, row_name
 
-NUM_DRAWS, SEED = 2000, 0
+NUM_REPLICATES, SEED = 2000, 0
 SETS = ("all", "frequent")
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that differ in seed and draw only, as one line of a board."""
+    """Runs that differ in seed and draw only: a line of a board."""
 
     backbone: str
     init: str
@@ -43,35 +43,35 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The row in words: what `bench compare` takes."""
+        """Return the row's full name, which `bench compare` accepts."""
         return row_name(self.backbone, self.init, self.method)
 
     @property
     def num_trials(self) -> int:
-        """As the function says of its runs."""
+        """Return the number of settings that were tried on fold 9; 0 where none was searched."""
         return num_trials(self.runs)
 
     @property
     def few_runs(self) -> bool:
-        """Whether there are too few runs, or draws where there are several, to know how much they vary."""
+        """Return whether fewer than MIN_RUNS runs, or draws where there are several, show how much training varies."""
         return design_of_runs(self.runs).num_independent < MIN_RUNS
 
     @property
     def score(self) -> float:
-        """What rows are sorted by: macro AUROC over the labels with at least 10 test positives, or all."""
+        """Return macro AUROC over the frequent labels, or over all labels where none is frequent; boards sort by it."""
         frequent = interval_of(self.summaries["frequent"]["auroc"]).value
         return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
 
 
 def design_of_runs(runs: Sequence[Result]) -> Design:
-    """Which of a row's runs are independent."""
+    """Return which of a row's runs are independent."""
     return Design.of([run.place for run in runs], [run.streams for run in runs])
 
 
 def num_trials(runs: Sequence[Result]) -> int:
-    """Settings that were tried on fold 9 to find that of a row with these runs; 0 where none was looked for.
+    """Return how many settings were tried on fold 9 to choose that of a row with these runs; 0 without a search.
 
-    Nor was one where the method as given won and has a run of no search: that recipe needed none.
+    Also 0 where the method as given won and has a run without a search: its setting did not come from the search.
     """
     trials = [run.document.get("search", {}).get("trials", ()) for run in runs]
     if not all(trials) and all(
@@ -95,33 +95,33 @@ class Board:
     rows: tuple[Row, ...]
     declined: tuple[Result, ...]
     truth: LabelTable | None
-    """The dataset's labels of fold 10 by which the numbers were computed anew; None: copied from the results."""
+    """The dataset's labels of fold 10, by which the numbers were recomputed; None: copied from the results."""
     plan: BoardPlan
     standing: Standing | None
-    """The rows against each other, where the numbers were computed anew."""
+    """The rows against each other; None where the numbers were copied."""
 
     @property
     def recomputed(self) -> bool:
-        """Whether the numbers were computed anew from predictions and the dataset's labels."""
+        """Return whether the numbers were recomputed from predictions and the dataset's labels."""
         return self.truth is not None
 
     @property
     def title(self) -> str:
-        """What the rows were trained on."""
+        """Return what the rows were trained on, in words."""
         share = "All training records" if self.fraction == 1 else f"{100 * self.fraction:.3g} % of the training records"
         return f"{share}, as listed in {self.manifest}" if self.manifest else share
 
 
 LabelsOf = Callable[[Result], LabelTable | None]
-"""The labels of fold 10 that a result is to be judged by, or None where the dataset is not at hand."""
+"""Result -> labels of fold 10 that it is scored by; None where its dataset is not at hand."""
 PlanOf = Callable[[str, str], BoardPlan]
-"""Dataset and task -> what was declared for its board."""
+"""Dataset and task -> declared plan of its board."""
 
 
 def make_boards(
     results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: BoardPlan()
 ) -> list[Board]:
-    """Boards of all finished results, fold 10 scored; runs that only selected (`--stage val`) are left out."""
+    """Return the boards of all results with fold 10 scored, in page order; runs of `--stage val` are left out."""
     groups: dict[tuple[str, str, str, float, str], list[Result]] = defaultdict(list)
     for result in results:
         if result.document["stage"] == "test":
@@ -141,7 +141,7 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board
         if result.incompatible is None:
             by_row[result.row].append(result)
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
-    labels = next((found for result in results if (found := truth(result)) is not None), None)
+    labels = next((table for result in results if (table := truth(result)) is not None), None)
     rows = _rows({key: ordered(runs) for key, runs in by_row.items()}, labels)
     rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
     tuned = {row.name for row in rows if row.num_trials}
@@ -162,22 +162,23 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board
 
 
 def check_draws(results: Sequence[Result]) -> None:
-    """Raises DataError if results of one draw were trained on other records: the draws' rule may have changed."""
+    """Raise DataError if results of the same draw were trained on different records."""
     by_draw: dict[int, Result] = {}
     for result in results:
         if not result.external:
             twin = by_draw.setdefault(result.cell["draw"], result)
             if twin.thinned != result.thinned:
                 raise DataError(
-                    f"{twin.folder} and {result.folder} are of one fraction and draw and were trained on other "
-                    "records: versions of bench draw differently; remove the older one"
+                    f"{twin.folder} and {result.folder} have the same fraction and draw but different training "
+                    "records: versions of bench draw differently; remove the older run"
                 )
 
 
 def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
-    """The runs of a row by draw and seed, repeats once.
+    """Return the runs of a row by draw and seed; of repeats the first.
 
-    Raises DataError where two are of one draw and seed and no repeats, or of settings that the row's name leaves out.
+    Raises DataError where two runs of the same draw and seed are no repeats, or differ in settings that the row's
+    name leaves out.
     """
     by_digest: dict[str, Result] = {}
     by_place: dict[tuple[int, int], Result] = {}
@@ -190,7 +191,7 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
 
 
 def _rows(runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: LabelTable | None) -> list[Row]:
-    """The rows of a board; where its labels are at hand, each knows from all of them how much runs vary."""
+    """Return the rows of a board; with labels at hand, the variance of runs is moderated over all of them."""
     if labels is None:
         return [
             Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
@@ -203,7 +204,7 @@ def _rows(runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: La
 
 
 def _priors(rows: Iterable[ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
-    """What a board's rows tell of how much this metric varies from run to run."""
+    """Return the prior variance between runs of this metric, fitted to all rows of a board."""
     own = [design_of(row).variance([run.value for run in estimates(row, metric, labels)]) for row in rows]
     return borrow(own, len(own)) if labels.any() else {}
 
@@ -215,60 +216,60 @@ def _row(
     labels: LabelTable,
     priors: Mapping[tuple[str, str], Priors],
 ) -> Row:
-    found: dict[str, dict[str, Summary | Interval]] = {}
+    summaries: dict[str, dict[str, Summary | Interval]] = {}
     sets, design = label_sets(labels.y_true), design_of(row)
     for chosen, mask in sets.items():
         of_runs = {m: estimates(row, m, mask) for m in metrics.RANKING}
         if (mask == sets["frequent"]).all():
-            found[chosen] = {m: summarize(one, design=design, priors=priors[chosen, m]) for m, one in of_runs.items()}
+            summaries[chosen] = {
+                m: summarize(runs_of_metric, design=design, priors=priors[chosen, m])
+                for m, runs_of_metric in of_runs.items()
+            }
         else:
             y_scores, of_auroc = [run.y_score for run in row.values()], priors[chosen, "auroc"]
             of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores, design=design, priors=of_auroc)
-            precision = design.mean([one.value for one in of_runs["average_precision"]])
-            found[chosen] = {"auroc": of_all, "average_precision": Interval(float(precision), math.nan, math.nan)}
-    return Row(*key, runs, found, row)
+            precision = design.mean([run.value for run in of_runs["average_precision"]])
+            summaries[chosen] = {"auroc": of_all, "average_precision": Interval(float(precision), math.nan, math.nan)}
+    return Row(*key, runs, summaries, row)
 
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
-    """A run's scores of fold 10, resampled on the draws that all results of the task share."""
+    """A run's scores of fold 10, resampled on the replicates that all results of the task share."""
     y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
-    return ScoredRun(y_score, resample(labels.y_true, y_score, draws_of(labels)), run.streams)
+    return ScoredRun(y_score, resample(labels.y_true, y_score, replicates_of(labels)), run.streams)
 
 
 @functools.lru_cache(maxsize=8)
-def draws_of(labels: LabelTable) -> Draws:
-    """The draws that all results of a task share."""
-    return draw_for(labels.patient_id, labels.y_true, labels.labels, NUM_DRAWS, SEED)
+def replicates_of(labels: LabelTable) -> Replicates:
+    """The replicates that all results of a task share."""
+    return replicates_for(labels.patient_id, labels.y_true, labels.labels, NUM_REPLICATES, SEED)
 
 
 def chance_precision(labels: LabelTable) -> float:
-    """Macro AP of scores that know nothing: the mean prevalence of the frequent labels."""
+    """Return macro AP of random scores: the mean prevalence of the frequent labels."""
     return float(metrics.macro(labels.y_true.mean(axis=0), metrics.frequent(labels.y_true)))
 
 
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
-    """What the results say of themselves; the interval of a single run only, as more need the draws."""
-    said = {
-        run.place: interval_said(run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric]) for run in runs
-    }
-    value = float(design_of_runs(runs).mean([one.value for one in said.values()]))
-    (one, *others) = said.values()
-    return Interval(value, math.nan, math.nan) if others else one
+    """Return the mean of the recorded values; with the recorded bounds for a single run, else without bounds."""
+    of_runs = [recorded_interval(run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric]) for run in runs]
+    value = float(design_of_runs(runs).mean([interval.value for interval in of_runs]))
+    return of_runs[0] if len(of_runs) == 1 else Interval(value, math.nan, math.nan)
 
 
-def interval_said(one: Mapping[str, float | None]) -> Interval:
-    """A metric as a result has it: null where it is undefined, without bounds where it has none."""
-    value, low, high = (one.get(key) for key in ("value", "low", "high"))
+def recorded_interval(metric: Mapping[str, float | None]) -> Interval:
+    """Return a metric of a result.json as an interval, NaN where it has null or no bounds."""
+    value, low, high = (metric.get(key) for key in ("value", "low", "high"))
     return Interval(*(math.nan if number is None else number for number in (value, low, high)))
 
 
 def interval_of(summary: Summary | Interval) -> Interval:
-    """A row's mean with its bounds."""
+    """Return a row's mean with its bounds."""
     return summary.interval if isinstance(summary, Summary) else summary
 
 
 def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
-    """The boards as plain data, for --json."""
+    """Return the boards as plain data, for --json."""
     return [
         {
             "dataset": board.dataset,
@@ -287,7 +288,7 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     "method": row.method,
                     "runs": [str(run.folder) for run in row.runs],
                     "metrics": {
-                        chosen: {m: _plain(s) for m, s in found.items()} for chosen, found in row.summaries.items()
+                        chosen: {m: _plain(s) for m, s in of_set.items()} for chosen, of_set in row.summaries.items()
                     },
                     **_standing(board, row),
                     "command": row.runs[0].cell["command"],
@@ -313,8 +314,8 @@ def _standing(board: Board, row: Row) -> dict[str, Any]:
 
 
 def _plain(summary: Summary | Interval) -> dict[str, float | None]:
-    found = interval_of(summary)
-    numbers = {"value": found.value, "low": found.low, "high": found.high}
+    interval = interval_of(summary)
+    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
     if isinstance(summary, Summary):
         numbers |= {"patient_sd": summary.patient_sd, "run_sd": summary.run_sd}
     return {k: None if math.isnan(v) else v for k, v in numbers.items()}

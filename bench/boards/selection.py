@@ -1,4 +1,4 @@
-"""Rows that a user names, by the folder of a run or as boards print them, ready to be compared."""
+"""Select rows to compare, by the folder of a run or by the name that boards print."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.results.result import RESULT, Result, find_results, load_result, row_
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Named rows of one task, scored on the same records."""
+    """Named rows of a task, scored on the same records."""
 
     dataset: str
     task: str
     rows: Mapping[str, ScoredRow]
     truth: LabelTable
     tuned: frozenset[str]
-    """The rows, named or not, that a search on fold 9 found."""
+    """The rows, named or not, whose setting a search on fold 9 chose."""
     others: Mapping[str, ScoredRow] = field(default_factory=dict)
     """The rows of their board that were not named; none where run folders were."""
 
@@ -37,9 +37,10 @@ def select_rows(
     fraction: float | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Selection:
-    """The rows of these names. A run folder stands for itself; a row name for all its runs at one task and fraction.
+    """Return the rows of these names: a run folder is a row of its own, a row name all its runs on a board.
 
-    With `log`, damaged runs are left out where rows are looked for: see `find_results`.
+    With `log`, damaged runs in `runs` are reported and left out: see `find_results`. Raises BenchError for a name that
+    fits no row or several boards, for rows of different labels or folds, and where the dataset's tables are missing.
     """
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
@@ -53,11 +54,12 @@ def select_rows(
     for name in names:
         for run in chosen[name]:
             if run.incompatible is not None or run.document["stage"] != "test":
-                raise BenchError(f"{run.folder} has no scores of fold 10")
+                raise BenchError(f"{run.folder} has no scores of fold 10: run it to --stage test, or name another row")
             if run.fingerprint != first.fingerprint:
                 raise BenchError(
                     f"{name} is of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
-                    f"{first.cell['task']} on {first.document['dataset']['name']}, with other labels or folds"
+                    f"{first.cell['task']} on {first.document['dataset']['name']}: their labels or folds differ; "
+                    "compare rows of the same task and dataset"
                 )
     table = truth(first)
     if table is None:
@@ -65,15 +67,15 @@ def select_rows(
             f"a comparison needs the tables of {first.document['dataset']['name']} whose labels match these runs; "
             "name their folder with --data"
         )
-    alone = not wanted
+    are_single_runs = not wanted
     check_draws([run for name in wanted for run in chosen[name]])
     rows = {
-        name: {(0, 0) if alone else run.place: scored_run(run, table) for run in ordered(chosen[name])}
+        name: {(0, 0) if are_single_runs else run.place: scored_run(run, table) for run in ordered(chosen[name])}
         for name in names
     }
     unnamed = {} if folders else {name: ordered(runs) for name, runs in of_board.items() if name not in names}
-    tuned = frozenset(name for name, found in (chosen | unnamed).items() if num_trials(found))
-    others = {name: {run.place: scored_run(run, table) for run in found} for name, found in unnamed.items()}
+    tuned = frozenset(name for name, of_row in (chosen | unnamed).items() if num_trials(of_row))
+    others = {name: {run.place: scored_run(run, table) for run in of_row} for name, of_row in unnamed.items()}
     return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned, others)
 
 
@@ -86,7 +88,10 @@ def _by_name(
     fraction: float | None,
     log: Callable[[str], None] | None,
 ) -> dict[str, list[Result]]:
-    """Return the runs of each row of the one board that has all `wanted` rows."""
+    """Return row name -> its runs, for the only board that has all `wanted` rows.
+
+    Raises BenchError where no board or several boards have them.
+    """
     places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in find_results(runs, log):
         if result.incompatible is not None or result.document["stage"] != "test":
@@ -102,9 +107,11 @@ def _by_name(
     fitting = {
         place: rows
         for place, rows in places.items()
-        if all(name in rows for name in wanted) and all(one.fingerprint == place[2] for one in given)
+        if all(name in rows for name in wanted) and all(result.fingerprint == place[2] for result in given)
     }
-    if len(fitting) > 1:  # what the dataset at hand cannot judge is no choice, but alone it says what is missing
+    if (
+        len(fitting) > 1
+    ):  # a board without its dataset is no choice; if it is the only one, the caller names the dataset
         judged = {place: rows for place, rows in fitting.items() if truth(rows[wanted[0]][0]) is not None}
         fitting = judged or fitting
     if len(fitting) != 1:
@@ -115,9 +122,9 @@ def _by_name(
             for dataset, task, _, fraction, manifest in sorted(fitting)
         )
         raise BenchError(
-            f"these rows are together at {where}: choose one"
+            f"several boards have these rows: {where}; add the options of one of them"
             if where
-            else "these rows have no task and fraction in common"
+            else "no board has all of these rows: name rows of the same task and fraction"
         )
     ((_, rows),) = fitting.items()
     return dict(rows)

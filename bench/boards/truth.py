@@ -1,4 +1,4 @@
-"""The labels that results are judged by: always the dataset's own, and only if the fingerprint fits."""
+"""Read the labels that results are scored by: the dataset's own, if the task's fingerprint fits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.results.result import Result
 
 
 class Truth:
-    """Result -> labels of fold 10 from the two tables of a dataset; no signal is touched.
+    """Result -> labels of fold 10, from the two tables of a dataset; no signal is read.
 
-    None where the dataset is another or not there, and for a task whose plugin is not installed.
+    None where the result is of another dataset, where there is none, and for a task whose plugin is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,22 +25,22 @@ class Truth:
 
     @property
     def at_hand(self) -> bool:
-        """Whether there is a dataset."""
+        """Return whether there is a dataset."""
         return self._records is not None
 
     def __call__(self, result: Result) -> LabelTable | None:
-        """The labels of fold 10."""
+        """Return the labels of fold 10."""
         return self.fold(result, TEST_FOLD)
 
     def fold(self, result: Result, fold: int) -> LabelTable | None:
-        """The labels of fold 9 or 10, the same object for each result of a task."""
+        """Return the labels of fold 9 or 10: the same object for each result of a task."""
         if self._records is None or result.document["dataset"]["name"] != self._records.name:
             return None
         table, folds = self._tables(result.cell["task"])
         return folds[fold] if table and table.fingerprint == result.fingerprint else None
 
     def people(self, table: LabelTable) -> pd.DataFrame:
-        """The rows of ptbxl_database.csv of these records, in their order."""
+        """Return the rows of ptbxl_database.csv for these records, in their order."""
         assert self._records is not None
         return self._records.table.loc[table.ecg_id]
 
@@ -55,5 +55,5 @@ class Truth:
 
 
 def truth_of(folder: Path) -> Truth:
-    """The truth in a dataset's folder, or one that knows nothing where there is none."""
+    """Return the labels in a dataset's folder; of a missing folder they are None for every result."""
     return Truth(folder)

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from bench.boards.comparisons import Compared
 from bench.boards.declared import EXPLORATORY
-from bench.boards.rows import Board, interval_said
+from bench.boards.rows import Board, recorded_interval
 from bench.console.listing import add_row, new_table
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
 from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
@@ -27,7 +27,7 @@ def result_table(result: Result) -> Table:
     for fold, found in result.document["metrics"].items():
         for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
             macro = found["macro"][chosen]
-            scores = [spell(interval_said(macro[metric])) for metric in RANKING]
+            scores = [spell(recorded_interval(macro[metric])) for metric in RANKING]
             add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
     shown.caption = Text(str(result.folder))
     return shown

@@ -1,12 +1,12 @@
-"""Intervals for the macro metrics of one fold: its patients are resampled, the same draws for every result of a task.
+"""Intervals for the macro metrics of one fold: its patients are resampled, alike for every result of a task.
 
 Records of one patient resemble each other, so patients are drawn, with replacement, and bring all their records.
-A macro average needs every label in every draw: draws without a positive or without a negative of some label are
-drawn again, and the share of draws that were kept (the acceptance) is reported. That conditions on presence, and
-takes the variance from labels that one or two patients carry: draw for `metrics.frequent` labels; `placements` has an
+A macro average needs every label in every replicate: those without a positive or without a negative of some label are
+drawn again, and the share of replicates that were kept (the acceptance) is reported. That conditions on presence, and
+takes the variance from labels that one or two patients carry: use `metrics.frequent` labels; `placements` has an
 interval over all.
 
-Resampling records as Strodthoff et al. (2020) did: `draw(ecg_id, y_true, num_draws=100)` and `level=0.9`.
+Resampling records as Strodthoff et al. (2020) did: `replicate(ecg_id, y_true, num_replicates=100)` and `level=0.9`.
 """
 
 import math
@@ -23,16 +23,16 @@ from bench.evaluation import metrics
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.runs import MIN_RUNS, NO_PRIORS, Design, Priors, critical_value, moderate
 
-MAX_CANDIDATES = 200  # a draw; acceptance below half a percent is an error
-CHUNK = 250  # candidates at once; the draws do not depend on it
-MAX_COUNTS = 2**24  # draws times records at once; it bounds memory, and a fold of PTB-XL is done at once
+MAX_CANDIDATES = 200  # a replicate; acceptance below half a percent is an error
+CHUNK = 250  # candidates at once; the replicates do not depend on it
+MAX_COUNTS = 2**24  # replicates times records at once; it bounds memory, and a fold of PTB-XL is done at once
 
 
 @dataclass(frozen=True)
-class Draws:
-    """How often each record is in each draw, and the share of candidate draws that were kept."""
+class Replicates:
+    """How often each record is in each replicate, and the share of candidate replicates that were kept."""
 
-    counts: NDArray[np.uint16]  # [draw, record]
+    counts: NDArray[np.uint16]  # [replicate, record]
     acceptance: float
 
 
@@ -47,27 +47,27 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of one run, on the fold as it is and on each draw of it: a number a label, or one for all."""
+    """A metric of one run, on the fold as it is and on each replicate of it: a number a label, or one for all."""
 
     value: Floats  # [label] or []
-    draws: Floats  # [draw, label] or [draw]
+    replicates: Floats  # [replicate, label] or [replicate]
 
     def macro(self, labels: Bools) -> "Estimate":
-        """The mean over the chosen `labels` [label], within each draw."""
-        return Estimate(metrics.macro(self.value, labels), metrics.macro(self.draws, labels))
+        """The mean over the chosen `labels` [label], within each replicate."""
+        return Estimate(metrics.macro(self.value, labels), metrics.macro(self.replicates, labels))
 
     def label(self, column: int) -> "Estimate":
         """The metric of one label."""
-        return Estimate(self.value[..., column], self.draws[..., column])
+        return Estimate(self.value[..., column], self.replicates[..., column])
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The paired difference: draw by draw, on the same patients."""
-        return Estimate(self.value - other.value, self.draws - other.draws)
+        """The paired difference: replicate by replicate, on the same patients."""
+        return Estimate(self.value - other.value, self.replicates - other.replicates)
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Both ranking metrics of one run, [label] on the fold and [draw, label] on its draws."""
+    """Both ranking metrics of one run, [label] on the fold and [replicate, label] on its replicates."""
 
     auroc: Estimate
     average_precision: Estimate
@@ -78,7 +78,7 @@ class Summary:
     """The mean of a row's runs, its interval, and the two sources of doubt in it."""
 
     interval: Interval
-    patient_sd: float  # of the mean of the runs, over the draws of patients
+    patient_sd: float  # of the mean of the runs, over the replicates of patients
     run_sd: float  # between independent runs as they are, sum of squares over n - 1; NaN for one run
     num_runs: int  # independent ones, `Design.num_independent`
     run_error: float  # the runs' part of the mean's standard error, by their moderated variance; 0 where unknown
@@ -100,16 +100,16 @@ class Summary:
         return self.num_runs < MIN_RUNS
 
 
-def draw(
+def draw_replicates(
     patient_id: NDArray[Any],
     y_true: NDArray[Any],
-    num_draws: int = 2000,
+    num_replicates: int = 2000,
     seed: int = 0,
     labels: Sequence[str] | None = None,
-) -> Draws:
-    """Draws of the fold's patients with replacement, each with a positive and a negative of every defined label.
+) -> Replicates:
+    """Replicates of the fold's patients with replacement, each with a positive and a negative of every defined label.
 
-    They depend on the patients, their labels, `num_draws` and `seed`, not on the order of the records. `labels` are
+    They depend on the patients, their labels, the number and the seed, not on the order of the records. `labels` are
     the columns' names for the BenchError that tells which labels are too rare, raised when fewer than one candidate
     in MAX_CANDIDATES is accepted.
     """
@@ -121,13 +121,14 @@ def draw(
 
     random = np.random.default_rng(seed)
     chunks, accepted, num_absent = [], np.zeros(0, dtype=bool), np.zeros(2 * len(columns))
-    while accepted.sum() < num_draws:
-        if len(accepted) >= MAX_CANDIDATES * num_draws:
+    while accepted.sum() < num_replicates:
+        if len(accepted) >= MAX_CANDIDATES * num_replicates:
             rarest = np.unique(np.argsort(-num_absent, kind="stable")[:3] % len(columns))
             names = [labels[columns[i]] if labels else f"column {columns[i]}" for i in rarest]
             raise BenchError(
-                f"only {accepted.sum()} of {len(accepted)} draws of patients have a positive and a negative of every "
-                f"label, {num_draws} are needed; most often absent: {', '.join(names)}. Leave such labels out"
+                f"only {accepted.sum()} of {len(accepted)} replicates of patients have a positive and a negative of "
+                f"every label, {num_replicates} are needed; most often absent: {', '.join(names)}. "
+                "Leave such labels out"
             )
         counts = _multinomial(random, CHUNK, len(patients))
         present = counts.astype(np.float32) @ carriers > 0
@@ -135,27 +136,31 @@ def draw(
         complete = present.all(axis=1)
         accepted = np.append(accepted, complete)
         chunks.append(counts[complete].astype(np.uint16))
-    num_candidates = np.flatnonzero(accepted)[num_draws - 1] + 1
-    return Draws(np.concatenate(chunks)[:num_draws, patient_of_record], float(num_draws / num_candidates))
+    num_candidates = np.flatnonzero(accepted)[num_replicates - 1] + 1
+    return Replicates(
+        np.concatenate(chunks)[:num_replicates, patient_of_record], float(num_replicates / num_candidates)
+    )
 
 
-def _multinomial(random: np.random.Generator, num_draws: int, size: int) -> NDArray[np.int64]:
-    """[draw, size] how often each of `size` is taken in as many picks; `random.multinomial` is slower."""
-    picks = random.integers(size, size=(num_draws, size))
-    picks += size * np.arange(num_draws)[:, None]
-    return np.bincount(picks.ravel(), minlength=num_draws * size).reshape(num_draws, size)
+def _multinomial(random: np.random.Generator, num_replicates: int, size: int) -> NDArray[np.int64]:
+    """[replicate, size] how often each of `size` is taken in as many picks; `random.multinomial` is slower."""
+    picks = random.integers(size, size=(num_replicates, size))
+    picks += size * np.arange(num_replicates)[:, None]
+    return np.bincount(picks.ravel(), minlength=num_replicates * size).reshape(num_replicates, size)
 
 
-def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resampled:
-    """AUROC and AP of one run, on the fold and on each draw, as scikit-learn with `sample_weight=counts` has them.
+def resample(y_true: NDArray[Any], y_score: NDArray[Any], replicates: Replicates) -> Resampled:
+    """AUROC and AP of one run, on the fold and on each replicate, as scikit-learn with `sample_weight=counts` has them.
 
-    The order of the scores is the same in every draw, so one sort a label serves all of them; the rest is sums of
-    counts up to each positive, all draws side by side. NaN where a draw has no positive, and for AUROC where it has no
-    negative.
+    The order of the scores is the same in every replicate, so one sort a label serves all of them; the rest is sums of
+    counts up to each positive, all replicates side by side. NaN where a replicate has no positive, and for AUROC where
+    it has no negative.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
     num = max(1, MAX_COUNTS // len(y_true))
-    parts = [_resample(y_true, y_score, draws.counts[at : at + num]) for at in range(0, len(draws.counts), num)]
+    parts = [
+        _resample(y_true, y_score, replicates.counts[at : at + num]) for at in range(0, len(replicates.counts), num)
+    ]
     auroc, average_precision = (np.concatenate(one) for one in zip(*parts, strict=True))
     return Resampled(
         Estimate(metrics.auroc(y_true, y_score), auroc),
@@ -164,18 +169,18 @@ def resample(y_true: NDArray[Any], y_score: NDArray[Any], draws: Draws) -> Resam
 
 
 def _resample(y_true: Bools, y_score: Floats, counts: NDArray[np.uint16]) -> tuple[Floats, Floats]:
-    """Both metrics [draw, label] on the draws of these counts [draw, record]."""
+    """Both metrics [replicate, label] on the replicates of these counts [replicate, record]."""
     auroc, average_precision = np.empty((2, len(counts), y_true.shape[1]))
-    of_record = np.ascontiguousarray(counts.T)  # [record, draw]
+    of_record = np.ascontiguousarray(counts.T)  # [record, replicate]
     num_records = of_record.sum(axis=0, dtype=np.int64)
-    kind = np.min_scalar_type(num_records.max())  # the narrower, the more draws are added at once
+    kind = np.min_scalar_type(num_records.max())  # the narrower, the more replicates are added at once
     for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
         order = np.argsort(-score, kind="stable")
         is_positive, ascending = is_positive[order], -score[order]
         levels = np.unique(ascending[is_positive])  # where recall steps; negated scores, so the best comes first
         edges = np.stack([np.searchsorted(ascending, levels, side=side) for side in ("left", "right")], axis=1)
         sums = _sums(of_record, order, edges.ravel(), kind)
-        above, called = sums[::2], sums[1::2]  # [level, draw] scored higher; and at least so high
+        above, called = sums[::2], sums[1::2]  # [level, replicate] scored higher; and at least so high
         last = np.searchsorted(ascending[is_positive], levels, side="right")
         found = _sums(of_record, order[is_positive], last, kind)
         step = np.diff(found, axis=0, prepend=kind.type(0))
@@ -183,21 +188,21 @@ def _resample(y_true: Bools, y_score: Floats, counts: NDArray[np.uint16]) -> tup
         # half of what is called and half of what is above, without the positives among them
         missorted = (_dot(step, called) + _dot(step, above) - num_positives**2) / 2
         precision_sum = _dot(step, np.divide(found, np.maximum(called, 1), dtype=np.float64))
-        with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this draw
+        with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
             auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
             average_precision[:, column] = precision_sum / num_positives
     return auroc, average_precision
 
 
 def _dot(one: NDArray[Any], other: NDArray[Any]) -> Floats:
-    """[draw] the sum over levels of the products of two [level, draw]."""
+    """[replicate] the sum over levels of the products of two [level, replicate]."""
     return np.asarray(np.einsum("ld,ld->d", one, other, dtype=np.float64))
 
 
 def _sums(
     of_record: NDArray[np.uint16], order: NDArray[np.int64], edges: NDArray[np.int64], kind: np.dtype[Any]
 ) -> NDArray[Any]:
-    """[edge, draw]: how much the first so many records of `order` weigh by [record, draw]; `edges` [edge] ascend."""
+    """[edge, replicate] how much the first so many records of `order` weigh by their counts; `edges` [edge] ascend."""
     sums = np.empty((len(edges), of_record.shape[1]), dtype=kind)
     start, before = 0, np.zeros(of_record.shape[1], dtype=kind)
     for row, edge in zip(sums, edges.tolist(), strict=True):
@@ -220,18 +225,18 @@ def summarize(
     `design` says which of the runs are independent, by default all. `priors` are what the other rows of the board tell
     of the variance between runs (`runs.borrow`).
 
-    Without a variance between runs: the percentile interval of the draws, moved so that their mean is the value. That
-    matters for average precision: the same positive drawn twice ranks above more negatives, so draws lie above the
+    Without a variance between runs: the replicates' percentile interval, moved so that their mean is the value. That
+    matters for average precision: the same positive drawn twice ranks above more negatives, so replicates lie above the
     fold, by a third of the interval's width on task `all`; AUROC does not move. The variance between runs widens that
-    interval about the median of the draws, by the quantile of a normal error plus one that is t-distributed
+    interval about the median of the replicates, by the quantile of a normal error plus one that is t-distributed
     (`runs.critical_value`). The interval ends where the metric does, at `bounds`.
     """
     design = design or Design.independent(len(runs))
     values = np.array([run.value for run in runs])
-    draws = np.tensordot(design.weights, [run.draws for run in runs], axes=1)
-    draws = draws + (design.mean(values) - draws.mean())
-    summary = summarize_normal(values, float(draws.std(ddof=1)), level, design=design, priors=priors)
-    low, center, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    replicates = np.tensordot(design.weights, [run.replicates for run in runs], axes=1)
+    replicates = replicates + (design.mean(values) - replicates.mean())
+    summary = summarize_normal(values, float(replicates.std(ddof=1)), level, design=design, priors=priors)
+    low, center, high = np.quantile(replicates, [(1 - level) / 2, 0.5, (1 + level) / 2])
     z, error = norm.ppf((1 + level) / 2), summary.standard_error
     wider = (summary.interval.high - summary.interval.value) / (z * error) if error else 1.0
     interval = Interval(

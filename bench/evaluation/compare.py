@@ -1,7 +1,7 @@
 """Is one row better than another, by how much, and how small a difference could have been seen?
 
-Rows are compared run by run, paired by (draw, seed), on the same draws of the same patients. A row's runs are given as
-a sequence, the n-th of one row paired with the n-th of the other.
+Rows are compared run by run, paired by (draw, seed), on the same replicates of patients. A row's runs are given as a
+sequence, the n-th of one row paired with the n-th of the other.
 
 Two p-values, each blind where the other sees. `permutation_p` is exact when two models are exchangeable, but tests
 just that, and takes the runs as given. `placements.difference_p` asks only whether the metrics are equal and lets runs
@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Bools, Floats
-from bench.evaluation.runs import NO_PRIORS, Design, Priors, resolvable, two_sided_p
+from bench.evaluation.runs import NO_PRIORS, Design, Priors, resolvable, two_sided_p, unbiased
 
 ALPHA = 0.05  # the share of families with a false claim that Holm's rule allows
 POWER = 0.8  # the share of studies that would find a resolvable difference
@@ -48,9 +48,9 @@ def resolvable_difference(difference: Summary, family_size: int = 1) -> float:
     By the first step of Holm's rule: at 0.05 over `family_size`, as if no other comparison of the family were
     significant. 2.8 standard errors for a single comparison where patients are all the doubt.
     """
-    return resolvable(
-        ALPHA / family_size, POWER, difference.patient_sd**2, difference.run_error**2, difference.degrees_of_freedom
-    )
+    known = difference.degrees_of_freedom
+    of_runs = unbiased(difference.run_error**2, known)
+    return float(resolvable(ALPHA / family_size, POWER, difference.patient_sd**2, of_runs, known))
 
 
 def practically_equal(difference: Summary, margin: float) -> bool:
@@ -59,7 +59,7 @@ def practically_equal(difference: Summary, margin: float) -> bool:
 
 
 def interval_p(difference: Summary) -> float:
-    """Two-sided p of no difference by the draws' standard error and the runs'; 1 if nothing differs. For any metric."""
+    """Two-sided p of no difference, by the errors of patients and runs, of any metric; 1 if nothing differs."""
     patients, runs = difference.patient_sd**2, difference.run_error**2
     return float(two_sided_p(difference.interval.value, patients, runs, difference.degrees_of_freedom))
 

@@ -2,7 +2,7 @@
 
 A record's placement is the share of the other class that it is ranked above (a positive) or below (a negative); a
 label's AUROC is the mean placement of its positives, and of its negatives. The variance of that mean over patients is
-that of DeLong et al. (1988) with patients as clusters (Obuchowski 1997), and needs no draws.
+that of DeLong et al. (1988) with patients as clusters (Obuchowski 1997), and needs no replicates.
 
 Yet the placements of one or two positives say nothing of how much they vary. So the variance of a rare label's
 positives is borrowed. Placements of mean m vary by at most m (1 - m): the share of that bound which the frequent

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Draws, Estimate, draw, resample, summarize
+from bench.evaluation.bootstrap import Estimate, Replicates, draw_replicates, resample, summarize
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import summarize_all_labels
 
@@ -18,11 +18,11 @@ from bench.evaluation.placements import summarize_all_labels
 def strodthoff2020(y_true: NDArray[Any], y_score: NDArray[Any], ecg_id: NDArray[Any]) -> dict[str, Any]:
     """Macro AUROC over all labels as Strodthoff et al. (2020) gave it, for comparison with old tables only.
 
-    100 draws of records, 5 and 95 % quantiles, and the number of their brackets: the larger distance to a quantile.
+    100 replicates of records, 5 and 95 % quantiles, and the number in their brackets: the larger distance to one.
     """
     all_labels = metrics.defined(y_true)
-    drawn = resample(y_true, y_score, draw(ecg_id, y_true, num_draws=100)).auroc.macro(all_labels)
-    low, high = np.quantile(drawn.draws, [0.05, 0.95])
+    drawn = resample(y_true, y_score, draw_replicates(ecg_id, y_true, num_replicates=100)).auroc.macro(all_labels)
+    low, high = np.quantile(drawn.replicates, [0.05, 0.95])
     bracket = max(float(drawn.value - low), float(high - drawn.value))
     numbers = {"value": float(drawn.value), "low": float(low), "high": float(high), "bracket": bracket}
     return {"unit": "record", "level": 0.9, "num_draws": 100, "macro_auroc": numbers}
@@ -33,10 +33,14 @@ def label_sets(y_true: NDArray[Any]) -> dict[str, Bools]:
     return {"all": metrics.defined(y_true), "frequent": metrics.frequent(y_true)}
 
 
-def draw_for(patient_id: NDArray[Any], y_true: NDArray[Any], labels: Sequence[str], num_draws: int, seed: int) -> Draws:
-    """Draws of patients in which every label with at least 10 positives is present."""
+def replicates_for(
+    patient_id: NDArray[Any], y_true: NDArray[Any], labels: Sequence[str], num_replicates: int, seed: int
+) -> Replicates:
+    """Replicates of patients in which every label with at least 10 positives is present."""
     frequent = metrics.frequent(y_true)
-    return draw(patient_id, np.asarray(y_true)[:, frequent], num_draws, seed, np.array(labels)[frequent].tolist())
+    return draw_replicates(
+        patient_id, np.asarray(y_true)[:, frequent], num_replicates, seed, np.array(labels)[frequent].tolist()
+    )
 
 
 def score_fold(
@@ -44,14 +48,14 @@ def score_fold(
     y_score: NDArray[Any],
     labels: Sequence[str],
     patient_id: NDArray[Any] | None = None,
-    num_draws: int = 2000,
+    num_replicates: int = 2000,
     seed: int = 0,
-    draws: Draws | None = None,
+    replicates: Replicates | None = None,
 ) -> dict[str, Any]:
     """Metrics of scores [record, label] as plain data; with `patient_id` [record] also their 95 % intervals.
 
-    `draws` are what `draw_for` gives for the same arguments, where they are at hand. Labels with fewer than 10
-    positives have no interval of their own, and no part in one of average precision: nobody can tell how much so few
+    `replicates` are what `replicates_for` gives for the same arguments, if at hand. Labels with fewer than 10 positives
+    have no interval of their own, and no part in one of average precision: nobody can tell how much so few
     vary.
     """
     sets = label_sets(y_true)
@@ -62,15 +66,15 @@ def score_fold(
     found: dict[str, Estimate] = {}
     bootstrap: dict[str, Any] | None = None
     if patient_id is not None:
-        draws = draws or draw_for(patient_id, y_true, labels, num_draws, seed)
-        resampled = resample(y_true, y_score, draws)
+        replicates = replicates or replicates_for(patient_id, y_true, labels, num_replicates, seed)
+        resampled = resample(y_true, y_score, replicates)
         found = {"auroc": resampled.auroc, "average_precision": resampled.average_precision}
         bootstrap = {
             "unit": "patient",
             "level": 0.95,
-            "num_draws": num_draws,
+            "num_draws": num_replicates,
             "seed": seed,
-            "acceptance": draws.acceptance,
+            "acceptance": replicates.acceptance,
         }
 
     def described(metric: str, chosen: Bools) -> dict[str, float | None]:

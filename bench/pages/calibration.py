@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and decisions at thresholds chosen on fold 9: a page of its own."""
+"""Write the side page on calibrated probabilities and on decisions at thresholds chosen on fold 9."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bench.boards.rows import Board, Row, design_of_runs, draws_of
+from bench.boards.rows import Board, Row, design_of_runs, replicates_of
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
@@ -27,19 +27,19 @@ from bench.results.result import Result
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A row's probabilities judged on fold 10: means over its runs and over the labels with at least 10 positives."""
+    """A row's calibration on fold 10: means over its runs and over the labels with at least 10 positives."""
 
     row: Row
     brier: Summary
     calibration_error: float
     curve: Reliability
-    """All labels and runs pooled, one column."""
+    """Frequent labels and runs pooled into a single column."""
     decisions: Decisions | None
     """[label] at thresholds for the best F1 on fold 9; None where a run has no scores of fold 9."""
 
 
 def calibrate(board: Board, truth: Truth) -> list[Calibrated]:
-    """Each row of a board whose scores are known to be logits; none where the dataset is not at hand."""
+    """Return the calibration of each row whose scores are logits or probabilities; empty without the dataset."""
     if board.truth is None or not metrics.frequent(board.truth.y_true).any():
         return []
     return [_calibrate(row, board.truth, truth) for row in board.rows if all(map(_is_probability, row.runs))]
@@ -55,11 +55,11 @@ def _scores(run: Result, table: LabelTable, fold: int) -> NDArray[Any]:
 
 def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
     chosen = metrics.frequent(test.y_true)
-    y_true, counts = test.y_true[:, chosen], draws_of(test).counts.astype(np.float64)
+    y_true, counts = test.y_true[:, chosen], replicates_of(test).counts.astype(np.float64)
     num_records = counts.sum(axis=1)
     probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in row.runs]
     squares = [np.square(prob - y_true).mean(axis=1) for prob in probs]  # [record]
-    briers = [Estimate(np.asarray(one.mean()), counts @ one / num_records) for one in squares]
+    briers = [Estimate(np.asarray(square.mean()), counts @ square / num_records) for square in squares]
     errors = [metrics.expected_calibration_error(y_true, prob).mean() for prob in probs]
     pooled = metrics.reliability(np.tile(y_true.reshape(-1, 1), (len(probs), 1)), np.concatenate(probs).reshape(-1, 1))
     return Calibrated(
@@ -72,22 +72,19 @@ def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
 
 
 def _decide(row: Row, test: LabelTable, truth: Truth) -> Decisions | None:
+    """Decide on fold 10 at each run's thresholds of fold 9; return the means over runs [label]."""
     val = truth.fold(row.runs[0], VAL_FOLD)
     if val is None or any(VAL_FOLD not in run.predictions for run in row.runs):
         return None
-    made = []
+    of_runs = []
     for run in row.runs:
         thresholds = metrics.f1_thresholds(val.y_true, _scores(run, val, VAL_FOLD))
-        made.append(metrics.decisions(test.y_true, _scores(run, test, TEST_FOLD), thresholds))
-    return Decisions(
-        np.mean([one.sensitivity for one in made], axis=0),
-        np.mean([one.specificity for one in made], axis=0),
-        np.mean([one.f1 for one in made], axis=0),
-    )
+        of_runs.append(_columns(metrics.decisions(test.y_true, _scores(run, test, TEST_FOLD), thresholds)))
+    return Decisions(*np.mean(of_runs, axis=0))
 
 
 def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictures: Mapping[Board, str]) -> str:
-    """The Markdown page of one task; `pictures` [board] is the file of its reliability curves."""
+    """Return the Markdown page of a task; `pictures` is board -> file of its reliability curves."""
     first = boards[0][0]
     lines = [f"# Calibration and decisions: {first.task} on {first.dataset}", ""]
     lines += [f"[Back to the board]({first.task}.md)", ""]
@@ -96,18 +93,19 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
         names, shared = columns(board)
         lines += [shared, ""] if shared else []
         head = ["rank", *names, "Brier", "ECE", "sensitivity", "specificity", "F1"]
-        lines += markdown_table(head, [_cells(one, board) for one in rows], left=1 + len(names))
+        lines += markdown_table(head, [_cells(each, board) for each in rows], left=1 + len(names))
         lines += [f"![Reliability curves]({pictures[board]})", ""] if board in pictures else []
         lines += _by_label(board, rows[0])
     lines += [
         "---",
         "",
-        "Means over the labels with at least 10 positives in fold 10 and over the runs of a row. Brier score: 95 % "
-        "intervals over draws of patients, and runs; lower is better, and the prevalence of each label as its "
-        f"probability has {_chance(first):.4f}. ECE: expected calibration error over 10 bins of equal width. A record "
-        "is called positive from the score on that had the best F1 on fold 9; sensitivity, specificity and F1 are "
-        "those of fold 10. Nothing is fitted on fold 10. Rows have the ranks of the board. Those whose scale is not "
-        "known are left out; pictures leave out those of constant scores, too.",
+        "All numbers are means over the labels with at least 10 positives in fold 10 and over the runs of a row. Brier "
+        "score: lower is better; the prevalence of each label as its probability has "
+        f"{_chance(first):.4f}. Its 95 % intervals are over patients and runs. ECE: expected calibration error over 10 "
+        "bins of equal width. A record is called positive if its score reaches the threshold, which is the score with "
+        "the best F1 on fold 9. Sensitivity, specificity and F1 are those of fold 10, on which nothing is fitted. Rows "
+        "have the ranks of the board. Rows of unknown scale are left out. Pictures also leave out constant scores. "
+        "Nothing here is tested: each number is about the row's trained models, subset and weights.",
         "",
     ]
     return "\n".join(lines)
@@ -119,15 +117,19 @@ def _chance(board: Board) -> float:
     return float(metrics.macro(prevalence * (1 - prevalence), metrics.frequent(board.truth.y_true)))
 
 
-def _cells(one: Calibrated, board: Board) -> list[str]:
-    place, (names, _) = places(board)[one.row.name], columns(board)
+def _cells(calibrated: Calibrated, board: Board) -> list[str]:
+    place, (names, _) = places(board)[calibrated.row.name], columns(board)
     cells = [str(place), *(column[place - 1] for column in names.values())]
-    cells += [spell(one.brier), f"{one.calibration_error:.4f}"]
-    if one.decisions is None or board.truth is None:
+    cells += [spell(calibrated.brier), f"{calibrated.calibration_error:.4f}"]
+    if calibrated.decisions is None or board.truth is None:
         return [*cells, "–", "–", "–"]
     chosen = metrics.frequent(board.truth.y_true)
-    found = (one.decisions.sensitivity, one.decisions.specificity, one.decisions.f1)
-    return [*cells, *(_mean(values[chosen]) for values in found)]
+    return [*cells, *(_mean(values[chosen]) for values in _columns(calibrated.decisions))]
+
+
+def _columns(decisions: Decisions) -> tuple[Floats, Floats, Floats]:
+    """Return sensitivity, specificity and F1, each [label]."""
+    return decisions.sensitivity, decisions.specificity, decisions.f1
 
 
 def _mean(values: Floats) -> str:
@@ -136,13 +138,14 @@ def _mean(values: Floats) -> str:
     return f"{known.mean():.3f}{left_out}" if len(known) else "–"
 
 
-def _by_label(board: Board, one: Calibrated) -> list[str]:
-    if one.decisions is None or board.truth is None:
+def _by_label(board: Board, calibrated: Calibrated) -> list[str]:
+    """Return a folded table of a row's decisions, label by label; empty where there are none."""
+    if calibrated.decisions is None or board.truth is None:
         return []
     rows = []
     for column, label in enumerate(board.truth.labels):
-        found = [v[column] for v in (one.decisions.sensitivity, one.decisions.specificity, one.decisions.f1)]
+        of_label = [values[column] for values in _columns(calibrated.decisions)]
         positives = str(int(board.truth.y_true[:, column].sum()))
-        rows.append([label, positives, *("–" if math.isnan(v) else f"{v:.3f}" for v in found)])
+        rows.append([label, positives, *("–" if math.isnan(v) else f"{v:.3f}" for v in of_label)])
     head = ["label", "n+", "sensitivity", "specificity", "F1"]
-    return folded(f"{numbered(board)[one.row.name]}, label by label", markdown_table(head, rows))
+    return folded(f"{numbered(board)[calibrated.row.name]}, label by label", markdown_table(head, rows))

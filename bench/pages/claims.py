@@ -1,4 +1,4 @@
-"""Published claims that one method is better than another, and what our runs say of them."""
+"""Published claims that a method is better than another, and whether the runs of this benchmark confirm them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from bench.pages.markdown import folded, markdown_table
 from bench.pages.page import spell_difference, spell_p
 
 MODEL = ("ecgfounder", "pretrained")
-"""The backbone and init that the claims are of."""
+"""Backbone and init that the claims are about."""
 NAMES = {"auroc": "AUROC", "average_precision": "AP"}
+NO_RUN = "no run here"
 EXCLUDED = "published size excluded"
 STATUSES = (
     "confirmed",
@@ -27,14 +28,14 @@ STATUSES = (
     f"contradicted, {EXCLUDED}",
     "not settled",
     f"not settled, {EXCLUDED}",
-    "no run of ours",
+    NO_RUN,
 )
 COUNTS = ("no", "one", "two")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What our runs say of a claim at one task, on one backbone."""
+    """Evidence of this benchmark on a claim, for one task and one backbone."""
 
     claim: Mapping[str, str]
     """A row of claims.csv: claim, better, worse, tasks, metric, fraction, than_fraction, gain, gain_low, gain_high,
@@ -43,24 +44,26 @@ class Finding:
     model: tuple[str, str] = MODEL
     """Backbone and init."""
     difference: Summary | None = None
-    """None: no run of ours."""
+    """Difference of the metric over frequent labels, better minus worse; None where there is no run."""
     relative: float = math.nan
-    """The difference over the value of what should be worse."""
+    """The difference divided by the value of the method that should be worse."""
     relative_low: float = math.nan
     relative_high: float = math.nan
-    """The bounds of the difference over the same value."""
+    """The bounds of the difference divided by the same value."""
     p: float = math.nan
-    """Of AUROC: the pair's one p-value, as on its board. Of AP: by the standard error, not corrected."""
+    """For AUROC, the pair's only p-value, as on its board. For AP, by the standard error, not corrected."""
     role: str = EXPLORATORY
     """The pair's role on its board."""
     condition: str = ""
     """The training records and weights that the runs share."""
+    family_size: int = 1
+    """Number of comparisons that p is corrected for."""
 
     @property
     def verdict(self) -> str:
-        """One of STATUSES."""
+        """Return one of STATUSES."""
         if self.difference is None:
-            return "no run of ours"
+            return NO_RUN
         if self.difference.few_runs:
             return "not settled"
         if self.p > ALPHA:
@@ -73,7 +76,7 @@ class Finding:
 
     @property
     def size_differs(self) -> bool:
-        """Whether all of the published gain lies outside the interval of ours."""
+        """Return whether the whole published gain lies outside the interval measured here."""
         low, high = (self.claim.get(key) or "" for key in ("gain_low", "gain_high"))
         if not low or not high:
             return False
@@ -81,7 +84,7 @@ class Finding:
 
     @property
     def status(self) -> str:
-        """The verdict in words, with its condition; few runs, and another model than the claim's, are named."""
+        """Return the verdict in words with its condition; it names few runs, another model and a lack of correction."""
         if self.difference is None:
             return self.verdict
         words = self.verdict
@@ -90,65 +93,76 @@ class Finding:
             words += f": {COUNTS[runs]} run" + "s" * (runs != 1)
         words += "" if self.model == MODEL else ", on another model"
         words += f", {self.condition}" if self.condition else ""
-        is_open = self.claim["metric"] == "auroc" and self.role == EXPLORATORY
-        return f"{words} (exploratory)" if is_open else words
+        if self.claim["metric"] != "auroc":
+            return f"{words} (p not corrected)"
+        return f"{words} ({EXPLORATORY})" if self.role == EXPLORATORY else words
+
+    @property
+    def resolvable(self) -> float:
+        """Return the true difference that 80 % of studies as noisy as this one claim by the first step of Holm."""
+        assert self.difference is not None
+        return resolvable_difference(self.difference, max(self.family_size, 1))
 
 
 def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) -> list[str]:
-    """The ledger's part on claims, for boards of one dataset."""
-    found = [finding for claim in claims for finding in _judge(claim, boards)]
-    head = ["claim", "task", "metric", "published gain", "ours", "difference", "relative", "p", "resolvable"]
+    """Return the Markdown lines of the ledger's part on claims, for boards of one dataset."""
+    findings = [finding for claim in claims for finding in _judge(claim, boards)]
+    head = ["claim", "task", "metric", "published gain", "compared here", "difference", "relative", "p", "resolvable"]
     lines = [
         "## Claims",
         "",
         f"{len(claims)} claims of {', '.join(dict.fromkeys(claim['source'] for claim in claims))}, task by task, on "
-        f"their own model, {MODEL[0]} ({MODEL[1]}): {_tally([one for one in found if one.model == MODEL])}. On other "
-        f"models: {_tally([one for one in found if one.model != MODEL])}.",
+        f"their own model, {MODEL[0]} ({MODEL[1]}): {_tally([each for each in findings if each.model == MODEL])}. On "
+        f"other models: {_tally([each for each in findings if each.model != MODEL])}. Each holds on the conditions "
+        "that its status names.",
         "",
-        "- Compared are our methods at their defaults, over runs paired by draw and seed, on frequent labels (at least "
-        "10 positives in fold 10).",
-        "- Confirmed: a difference above 0 with p of at most 0.05. Contradicted: a difference below 0 with such a p. "
-        "Else, and with fewer than three pairs of runs, not settled.",
-        "- p of AUROC: the pair's on its board (PROTOCOL.md, section 8). A pair that its board does not declare is "
-        "exploratory. p of AP, and of AUROC over two shares of the records: not corrected; AP has no permutation test. "
-        "Each task is a study of its own: of 100 tasks without a difference, 5 would be settled.",
-        "- Published size excluded: the published gain lies outside our interval, whether or not the direction is "
-        "settled. Published gains are, we believe, relative ones, so ours are divided by the value of the second "
-        "method; its own doubt is left out.",
-        "- Each status names its condition: one or two draws give a claim on these subsets of the records, and a "
-        "single checkpoint gives a claim from these weights.",
-        "- Resolvable: a true difference of this size would be found in 80 % of studies like this one, before Holm.",
+        "- The compared rows are methods at their defaults. Their runs are paired by draw and seed. The metric is over "
+        "frequent labels: those with at least 10 positives and 10 negatives in fold 10.",
+        f"- Confirmed: the difference is above 0 and p is at most {ALPHA}. Contradicted: the difference is below 0 and "
+        f"p is at most {ALPHA}. Not settled: all others, and every pair with fewer than three runs.",
+        "- p of AUROC is the pair's on its board (PROTOCOL.md, section 8). A pair that its board does not declare is "
+        "exploratory.",
+        "- p of AP, and of AUROC over two shares of the records, is not corrected. AP has no permutation test.",
+        "- Nothing is corrected over tasks: of 100 tasks without a difference, about 5 would be settled.",
+        "- Published size excluded: the whole published gain lies outside the interval measured here, whether or not "
+        "the direction is settled. Published gains are taken as relative ones. So the difference is divided by the "
+        "value of the second method, whose own uncertainty is left out.",
+        "- Condition: with one or two draws a claim holds on these subsets of the records. With a single checkpoint it "
+        "holds from these weights.",
+        "- Resolvable: the true difference that 80 % of studies as noisy as this one claim by the first step of Holm "
+        "within the pair's role; for a p that is not corrected, as a single test.",
         "",
     ]
-    judged = [_cells(one) for one in found if one.difference is not None]
+    judged = [_cells(finding) for finding in findings if finding.difference is not None]
     lines += markdown_table([*head, "status"], judged, left=5) if judged else []
-    waiting = [_words(one) for one in found if one.difference is None]
-    return lines + (folded("No run of ours", markdown_table(head[:5], waiting, left=5)) if waiting else [])
+    waiting = [_words(finding) for finding in findings if finding.difference is None]
+    return lines + (folded(NO_RUN.capitalize(), markdown_table(head[:5], waiting, left=5)) if waiting else [])
 
 
-def _tally(found: Sequence[Finding]) -> str:
-    counts = {status: sum(one.verdict == status for one in found) for status in STATUSES}
-    return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none"
+def _tally(findings: Sequence[Finding]) -> str:
+    counts = {status: sum(finding.verdict == status for finding in findings) for status in STATUSES}
+    return "; ".join(f"{number} {status}" for status, number in counts.items() if number) or "none"
 
 
-def _words(one: Finding) -> list[str]:
-    claim = one.claim
-    ours = f"{claim['better']} minus {claim['worse']}"
-    return [claim["claim"], one.task, NAMES[claim["metric"]] + _shares(claim), claim["gain"], ours]
+def _words(finding: Finding) -> list[str]:
+    """Return the cells [5] that name a claim: claim, task, metric, published gain, contrast."""
+    claim = finding.claim
+    contrast = f"{claim['better']} minus {claim['worse']}"
+    return [claim["claim"], finding.task, NAMES[claim["metric"]] + _shares(claim), claim["gain"], contrast]
 
 
-def _cells(one: Finding) -> list[str]:
-    assert one.difference is not None
-    *words, ours = _words(one)
-    ours += f" on {one.model[0]} ({one.model[1]}), {one.difference.num_runs} pairs"
-    low, high = 100 * one.relative_low, 100 * one.relative_high
-    relative = f"{100 * one.relative:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
-    numbers = [spell_difference(one.difference), relative, spell_p(one.p)]
-    return [*words, ours, *numbers, f"{resolvable_difference(one.difference):.4f}", one.status]
+def _cells(finding: Finding) -> list[str]:
+    assert finding.difference is not None
+    *words, contrast = _words(finding)
+    contrast += f" on {finding.model[0]} ({finding.model[1]}), {finding.difference.num_runs} pairs"
+    low, high = 100 * finding.relative_low, 100 * finding.relative_high
+    relative = f"{100 * finding.relative:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    numbers = [spell_difference(finding.difference), relative, spell_p(finding.p)]
+    return [*words, contrast, *numbers, f"{finding.resolvable:.4f}", finding.status]
 
 
 def _shares(claim: Mapping[str, str]) -> str:
-    """On how many of the training records; nothing where both methods have all."""
+    """Return on how many of the training records a claim is; empty where both methods have all."""
     better, worse = claim["fraction"], claim["than_fraction"]
     if better == worse:
         return "" if better == "1" else f", {better} of the records"
@@ -156,52 +170,51 @@ def _shares(claim: Mapping[str, str]) -> str:
 
 
 def _judge(claim: Mapping[str, str], boards: Sequence[Board]) -> list[Finding]:
-    """A finding a task and backbone that has both rows, and for a task without the claim's model that there is none."""
-    tested, found = [], []
+    """Return a finding for each task and backbone with both rows, and an empty one for each task without MODEL."""
+    findings = []
     for task in claim["tasks"].split():
         pairs = list(_pairs(claim, task, boards))
-        tested += [(task, *pair) for pair in pairs]
-        found += [Finding(claim, task)] * (MODEL not in [_model(better) for better, _, _ in pairs])
-    compared = [
-        compare_pairs({"b": better.scored, "w": worse.scored}, [("b", "w")], 0.0, truth)[0]
-        for _, better, worse, truth in tested
-    ]
-    metric = claim["metric"]
-    for (task, better, worse, _), one in zip(tested, compared, strict=True):
-        on_board = _on_board(better, worse, boards)
-        p = (on_board.p_adjusted if on_board else one.p) if metric == "auroc" else interval_p(one.differences[metric])
-        difference = one.differences[metric]
-        value = interval_of(worse.summaries["frequent"][metric]).value
-        bounds = difference.interval
-        relative, low, high = (bound / value for bound in (bounds.value, bounds.low, bounds.high))
-        found.append(
-            Finding(
-                claim,
-                task,
-                _model(better),
-                difference,
-                relative,
-                low,
-                high,
-                float(p),
-                on_board.role if on_board else EXPLORATORY,
-                condition([better, worse], one.places),
-            )
-        )
-    return sorted(found, key=lambda one: claim["tasks"].split().index(one.task))
+        findings += [_finding(claim, task, better, worse, truth, boards) for better, worse, truth in pairs]
+        findings += [Finding(claim, task)] * (MODEL not in [_model(better) for better, _, _ in pairs])
+    return findings
+
+
+def _finding(
+    claim: Mapping[str, str], task: str, better: Row, worse: Row, truth: LabelTable, boards: Sequence[Board]
+) -> Finding:
+    """Judge a claim by two rows: by their comparison on the board that has both, else by these rows alone."""
+    metric, on_board = claim["metric"], _on_board(better, worse, boards)
+    pair = on_board or compare_pairs({"b": better.scored, "w": worse.scored}, [("b", "w")], 0.0, truth)[0]
+    difference = pair.differences[metric]
+    value, bounds = interval_of(worse.summaries["frequent"][metric]).value, difference.interval
+    is_corrected = on_board is not None and metric == "auroc"
+    return Finding(
+        claim,
+        task,
+        _model(better),
+        difference,
+        *(bound / value for bound in (bounds.value, bounds.low, bounds.high)),
+        p=float(interval_p(difference) if metric != "auroc" else on_board.p_adjusted if on_board else pair.p),
+        role=on_board.role if on_board else EXPLORATORY,
+        condition=condition([better, worse], pair.places),
+        family_size=pair.family_size if is_corrected else 1,
+    )
 
 
 def _on_board(better: Row, worse: Row, boards: Sequence[Board]) -> Comparison | None:
-    """Return the comparison of two rows on the board that has both; None where there is none, or it was not judged."""
+    """Return better minus worse on the board that has both rows; None where there is none, or it has no standing."""
     for board in boards:
         if board.standing and better in board.rows and worse in board.rows:
-            names = {better.name, worse.name}
-            return next((one for one in board.standing.pairs if {one.first, one.second} == names), None)
+            for pair in board.standing.pairs:
+                if (pair.first, pair.second) == (better.name, worse.name):
+                    return pair
+                if (pair.second, pair.first) == (better.name, worse.name):
+                    return -pair
     return None
 
 
 def _pairs(claim: Mapping[str, str], task: str, boards: Sequence[Board]) -> Iterator[tuple[Row, Row, LabelTable]]:
-    """Rows of both methods at their defaults on one backbone, from weights that are not random, with a run to pair."""
+    """Yield rows of both methods at their defaults on one backbone and init that is not random, with a run to pair."""
     rows: dict[str, list[Row]] = {}
     for fraction in ("fraction", "than_fraction"):
         rows[fraction] = [
@@ -217,5 +230,5 @@ def _pairs(claim: Mapping[str, str], task: str, boards: Sequence[Board]) -> Iter
 
 
 def _model(row: Row) -> tuple[str, str]:
-    """Backbone, whatever its precision, and init."""
+    """Return the backbone, whatever its precision, and the init."""
     return row.backbone.removesuffix(", bf16"), row.init

@@ -21,9 +21,9 @@ def condition(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
     return " ".join(filter(None, [_records(rows, places), _weights(rows)]))
 
 
-def condition_of(one: Comparison, rows: Sequence[Row]) -> str:
+def condition_of(pair: Comparison, rows: Sequence[Row]) -> str:
     """Return the condition of a comparison of two of these rows."""
-    return condition([row for row in rows if row.name in (one.first, one.second)], one.places)
+    return condition([row for row in rows if row.name in (pair.first, pair.second)], pair.places)
 
 
 def _records(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
@@ -32,18 +32,21 @@ def _records(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
     runs = [run for row in rows for run in row.runs if _is_subset(run)]
     if not runs or len(draws) >= MIN_RUNS:
         return ""
-    found = (run.document.get("split", {}).get("train_records") for run in runs if run.place in places)
-    sizes = sorted({size for size in found if size is not None})
+    counts = (run.document.get("split", {}).get("train_records") for run in runs if run.place in places)
+    sizes = sorted({count for count in counts if count is not None})
     number = " to ".join(dict.fromkeys(f"{size:,}" for size in (sizes[:1] + sizes[-1:])))
     number = f" of {number} records" if sizes else ""
     return f"on this subset{number}" if len(draws) == 1 else f"on these {len(draws)} subsets{number}"
 
 
 def _is_subset(run: Result) -> bool:
-    """Whether a run was trained on a part of the training records."""
+    """Return whether a run was trained on a part of the training records."""
     return bool(run.cell.get("fraction", 1) < 1 or run.cell.get("manifest"))
 
 
 def _weights(rows: Sequence[Row]) -> str:
-    """Return `from these weights` where the first weights are not drawn anew by each seed."""
-    return "" if all(row.init == RANDOM for row in rows) else "from these weights"
+    """Return `from these weights`, or their number where rows start from several; empty if each seed draws its own."""
+    starts = {row.init for row in rows} - {RANDOM}
+    if len(starts) > 1:
+        return f"from these {len(starts)} sets of weights"
+    return "from these weights" if starts else ""

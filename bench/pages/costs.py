@@ -1,4 +1,4 @@
-"""What each row of a board cost, how it was selected, the command that makes it and the weights that it starts from."""
+"""Write the fold on each row's cost, selection, command and first weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SELECTIONS = {
 
 
 def cost_lines(board: Board) -> list[str]:
-    """A fold with the cost table, its notes, the commands and the origin of weights."""
+    """Return a fold with the cost table, its notes, the commands and the origin of weights."""
     tuned = any(row.num_trials for row in board.rows)
     head = ["row", "trained parameters", "selection", *(["trials"] if tuned else []), "minutes", "peak MiB"]
     head += ["patient sd", "run sd", "commit", "machine"]
@@ -42,8 +42,10 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
     runs = [run.document for run in row.runs]
     peaks = [peak for run in runs if (peak := _peak_memory_mib(run)) is not None]
     versions = [run.get("environment", {}) for run in runs]
-    commits = dict.fromkeys(_short(one["git_commit"]) for one in versions if "git_commit" in one)
-    machines = dict.fromkeys(f"{one['device']}, torch {one['torch']}" for one in versions if "device" in one)
+    commits = dict.fromkeys(_short(version["git_commit"]) for version in versions if "git_commit" in version)
+    machines = dict.fromkeys(
+        f"{version['device']}, torch {version['torch']}" for version in versions if "device" in version
+    )
     return [
         str(place),
         f"{max(phase['trainable_parameters'] for phase in runs[0]['training']):,}",
@@ -58,9 +60,9 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
 
 
 def _peak_memory_mib(run: Mapping[str, Any]) -> float | None:
-    """The most memory that a run held; None where the result does not say how it was measured.
+    """Return the largest memory of a run in MiB; None where the result does not say how it was measured.
 
-    Until then the figure of a cell in a sweep was that of the largest cell before it.
+    Results without that fact may hold the figure of a larger cell that ran before in the same sweep.
     """
     cost = run.get("cost", {})
     return cost.get("peak_memory_mib") if cost.get("peak_memory_measured_by") else None
@@ -73,9 +75,9 @@ def _spell_minutes(row: Row) -> str:
 
 
 def minutes(row: Row) -> float:
-    """Training time of a run, the mean over runs."""
-    found = _minutes(row)
-    return sum(found) / len(found)
+    """Return the training time of a run in minutes, the mean over runs."""
+    of_runs = _minutes(row)
+    return sum(of_runs) / len(of_runs)
 
 
 def _minutes(row: Row) -> list[float]:
@@ -83,9 +85,9 @@ def _minutes(row: Row) -> list[float]:
 
 
 def leaves_out_features(row: Row) -> bool:
-    """Whether a phase trained on features of a frozen backbone, and its time may lack the pass that computed them.
+    """Return whether training time may lack the pass that computed a frozen backbone's features.
 
-    An earlier run may have left them; a result whose phase says `feature_seconds` has counted them.
+    An earlier run may have left these features. A phase that records `feature_seconds` has counted them.
     """
     phases = [phase for run in row.runs for phase in run.document.get("training", ())]
     return any(phase.get("on_features") and phase.get("feature_seconds") is None for phase in phases)
@@ -95,13 +97,13 @@ def _notes(board: Board) -> list[str]:
     rows = [row for row in board.rows if not row.runs[0].external]
     used = {phase["selection"] for row in rows for phase in row.runs[0].document["training"]}
     known = [f"`{name}`, {words}" for name, words in SELECTIONS.items() if name in used]
-    notes = [f"- Selection, which weights leave a phase: {'; '.join(known)}."] if known else []
+    notes = [f"- Selection: the weights that a phase ends with: {'; '.join(known)}."] if known else []
     if any(row.num_trials for row in board.rows):
         notes.append("- Trials: settings of the method that were tried on fold 9; the row is the best of them.")
     if rows:
         notes.append(
-            "- Minutes: training by the wall clock, mean and range of a row's runs. Other work shared the machines, so "
-            "runs of equal work differ."
+            "- Minutes: wall-clock time of training, mean and range of a row's runs. Other work shared the machines, "
+            "so equal runs differ in time."
         )
     if any(_peak_memory_mib(run.document) is None for row in rows for run in row.runs):
         notes.append("- Peak MiB: – where a result does not say how its memory was measured.")
@@ -112,7 +114,8 @@ def _notes(board: Board) -> list[str]:
         )
     return [
         *notes,
-        "- Patient sd and run sd: of macro AUROC over frequent labels, over draws of patients and over runs.",
+        "- Patient sd and run sd: standard deviations of macro AUROC (frequent labels) over replicates of patients and "
+        "over runs.",
     ]
 
 
@@ -129,7 +132,7 @@ def _command(run: Result) -> str:
 
 
 def _origins(board: Board) -> list[str]:
-    """Where weights come from that are neither random nor published: from a run of this program, or from a file."""
+    """Return where weights come from that are neither random nor published, a paragraph for each start and twins."""
     starts: dict[str, Mapping[str, Any]] = {}
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in board.rows:
@@ -154,17 +157,17 @@ def _origin(init: Mapping[str, Any], rows: Sequence[Row]) -> str:
     if commit := facts.get("git_commit"):
         return f"{words}, by commit {_short(commit)}."
     versions = [run.document.get("environment", {}) for row in rows for run in row.runs]
-    commits = dict.fromkeys(_short(one["git_commit"]) for one in versions if "git_commit" in one)
+    commits = dict.fromkeys(_short(version["git_commit"]) for version in versions if "git_commit" in version)
     later = f"; the rows that start from it ran at {', '.join(commits)}" if commits else ""
     return f"{words}. The file does not say by which commit{later}."
 
 
 def _twins(names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> str:
-    """One command left several weights."""
-    said = " and ".join(f"`{name}`" for name in names)
-    words = f"{said} are different weights, though command and digest of the run that left them are the same."
+    """Return a paragraph on different weights that the same command left."""
+    listed = " and ".join(f"`{name}`" for name in names)
+    words = f"{listed} are different weights, though command and digest of the run that left them are the same."
     recipes = {name: dict.fromkeys(recipe(row) for row in rows[name]) for name in names}
-    if len({one for known in recipes.values() for one in known}) == sum(map(len, recipes.values())):
+    if len({name for known in recipes.values() for name in known}) == sum(map(len, recipes.values())):
         which = ", ".join(f"`{name}` only {' and '.join(known)}" for name, known in recipes.items())
         words += f" Recipe and weights are not crossed ({which}): a difference between their rows may come from either."
     return words

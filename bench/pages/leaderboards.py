@@ -1,4 +1,4 @@
-"""All that is written beside the results: pages and pictures of each task, its side pages, the ledger, the index."""
+"""Write everything beside the results: pages and pictures of each task, side pages, the ledger and the index."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from bench.pages.subgroups import subgroup_page
 
 PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
     ("forest", "Macro AUROC over frequent labels of each row with its interval", plots.forest),
-    ("labels", "Difference from the baseline, label by label", plots.label_differences),
+    ("labels", "Difference from the baseline, label by label, on the conditions of the board", plots.label_differences),
     ("curves", "Fold-9 macro AUROC over all labels, epoch by epoch, of each run", plots.training_curves),
     ("cost", "Macro AUROC over frequent labels against training time", plots.cost),
 )
 
 
 def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
-    """Write everything that follows from these boards, and from the files in `given` [default: folder]; the paths."""
+    """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths."""
     around = Surroundings.load(given or folder)
     pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:
@@ -65,30 +65,31 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
 
 
 def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
-    """Row as pictures name it -> its curve, for the rows that are drawn."""
-    shown, names = plots.telling([one.row for one in rows])[: plots.MAX_LINES], numbered(board)
-    return {names[one.row.name]: one.curve for one in rows if one.row in shown}
+    """Return row as pictures name it -> its reliability curve, for the rows that are drawn."""
+    shown, names = plots.without_constant([each.row for each in rows])[: plots.MAX_LINES], numbered(board)
+    return {names[each.row.name]: each.curve for each in rows if each.row in shown}
 
 
 def most_compared(known: Sequence[Board]) -> Board:
-    """The board with most rows tested against a baseline; the first where none is."""
+    """Return the board with most rows tested against a baseline; the first board where none is tested."""
     return max(known, key=lambda board: len(board.standing.baseline) if board.standing else 0)
 
 
 def not_at_hand(boards: Sequence[Board]) -> str:
-    """Tasks and datasets whose scores are the results' own, as the labels are not at hand; or nothing."""
-    return ", ".join(dict.fromkeys(f"{one.task} on {one.dataset}" for one in boards if one.rows and not one.recomputed))
+    """Return the tasks whose scores were copied from results, as their labels are not at hand; or an empty string."""
+    copied = [board for board in boards if board.rows and not board.recomputed]
+    return ", ".join(dict.fromkeys(f"{board.task} on {board.dataset}" for board in copied))
 
 
 def _slug(board: Board, group: Sequence[Board]) -> str:
-    """The start of a board's picture files; a manifest and a second fingerprint on the page need their own."""
+    """Return how a board's picture files begin: unique on its page, also for a manifest or a second fingerprint."""
     several = len({one.fingerprint for one in group}) > 1
     listed = f"-{board.manifest[-8:]}" if board.manifest else ""
     return f"{board.task}-{board.fraction:g}{listed}" + (f"-{board.fingerprint[:8]}" if several else "")
 
 
 def _drawn(group: Sequence[Board]) -> list[Board]:
-    """The boards of one fingerprint whose training records no manifest names."""
+    """Return the boards of the first fingerprint whose training records no manifest lists."""
     return [board for board in group if board.fingerprint == group[0].fingerprint and not board.manifest]
 
 

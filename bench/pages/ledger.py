@@ -1,4 +1,4 @@
-"""Published numbers against ours, one by one: LEDGER.md."""
+"""Write LEDGER.md: each published number and claim beside the rows of this benchmark."""
 
 from __future__ import annotations
 
@@ -10,60 +10,66 @@ from scipy.stats import ttest_1samp
 from bench.boards.comparisons import ALPHA
 from bench.boards.rows import Board, Row, interval_of
 from bench.data.datasets.ptbxl import KNOWN_CONTENTS
-from bench.pages.claims import claim_lines
+from bench.pages.claims import NO_RUN, claim_lines
 from bench.pages.markdown import folded, markdown_table
 
 TOLERANCE = 0.01
 ROUNDING = 5e-5
-"""Half a digit of what is printed."""
+"""Half of the last printed digit."""
 BACKBONES = {"ECGFounder": "ecgfounder", "Net1D": "ecgfounder", "Wavelet+NN": "wavelet_nn"}
-"""Published names that are not ours. Net1D from scratch is ECGFounder's architecture with random weights."""
+"""Published name -> backbone here. Net1D from scratch is ECGFounder's architecture with random weights."""
 SETTINGS = {
     "from scratch": ("random", ("scratch", "ft", "ft-official")),
     "fine-tuning": ("pretrained", ("ft", "ft-official")),
     "linear probing": ("pretrained", ("lp",)),
 }
-"""Setting -> our init and methods, at their defaults, the first that there is."""
+"""Published setting -> init, and methods at their defaults: the first of them that has a row counts."""
 LSTM = "scratch(gradient_clip_norm=0.25, lr=0.001)"
 PRECISIONS = ("float32", "float64", "bf16")
-"""Which of several rows counts: the first."""
+"""Order of preference where rows differ in precision alone."""
 RECIPES = {"lstm": LSTM, "lstm_bidir": LSTM, "wavelet_nn": "scratch-wavelet"}
-"""What these backbones were trained with from scratch, where they were published."""
-
+"""Backbone -> the recipe that its publication trained it with from scratch."""
 
 PTB_XL = {f"ptb-xl-{version}" for version in KNOWN_CONTENTS.values()}
-"""Its releases, whole: any other table has a hash in its dataset's name."""
-STATUSES = ("reproduced", "not reproduced", "no run of ours")
+"""Names of its whole releases: a part of a release has a hash in its name."""
+STATUSES = ("reproduced", "not reproduced", NO_RUN)
 
 
 def ledger(
     boards: Sequence[Board], reported: Sequence[Mapping[str, str]], claims: Sequence[Mapping[str, str]] = ()
 ) -> str:
-    """The Markdown page: published value, ours, difference, tolerance and status of every published number; claims."""
+    """Return the Markdown page: claims, then each published macro AUROC with the value here and its status.
+
+    `reported` and `claims` are the rows of reported.csv and claims.csv.
+    """
     real = [board for board in boards if board.dataset in PTB_XL and not board.manifest]
     full = [board for board in real if board.fraction == 1]
     counted = [row for row in reported if not row.get("quoted")]
     matches = [_match(row, full) for row in counted]
     entries = [_entry(row, match) for row, match in zip(counted, matches, strict=True)]
     tally = {status: sum(status == entry[-1] for entry in entries) for status in STATUSES}
-    head = ["task", "model", "setting", "source", "ours", "published", "our value", "difference", "tolerance", "status"]
+    head = ["task", "model", "setting", "source", "row here", "published", "value here", "difference"]
+    head += ["tolerance", "status"]
     lines = ["# Ledger", ""]
     lines += claim_lines(real, claims) if claims else []
     lines += ["## Numbers", "", f"{len(entries)} published macro AUROCs over all labels: "]
     lines[-1] += ", ".join(f"{number} {status}" for status, number in tally.items()) + "."
     if quoted := [row for row in reported if row.get("quoted")]:
-        which = "; ".join(f"{row['task']}, {row['model']} by {row['source']}, from {row['quoted']}" for row in quoted)
-        lines[-1] += f" Not counted, as they quote another of these: {which}."
+        quotations = "; ".join(
+            f"{row['task']}, {row['model']} by {row['source']}, from {row['quoted']}" for row in quoted
+        )
+        lines[-1] += f" Not counted, as they quote another of these: {quotations}."
     lines += [
         "",
-        "Ours are rows on all training records of PTB-XL at the methods' defaults, or by the recipe that a backbone "
-        "was published with, the mean of their runs; of several, first those of signals at the native rate, then those "
-        "in float32, whatever their scores.",
+        "The rows here were trained on all training records of PTB-XL, at the methods' defaults or by the recipe that "
+        "the backbone was published with. A value is the mean of a row's runs. Where several rows fit, native sampling "
+        "rate comes before resampled and float32 before bf16, whatever the scores.",
         "",
-        f"Reproduced: no farther off than the published bracket, and never than {TOLERANCE}. The bracket is what the "
-        "source prints (a standard deviation over runs, or the largest one-sided deviation of the 5 and 95 % "
-        f"quantiles), or the larger side of its interval; {TOLERANCE} where it has none. Protocols differ in part: "
-        "they stand on each board under “Reported elsewhere”.",
+        f"Reproduced: the difference is within the tolerance, which is the published bracket but at most {TOLERANCE}. "
+        "The bracket is what the source prints: a standard deviation over runs, the largest one-sided deviation of the "
+        f"5 and 95 % quantiles, or the larger side of an interval. Without a bracket the tolerance is {TOLERANCE}. "
+        "Protocols differ in part; each board describes them under “Reported elsewhere”. A number with one run is "
+        "about that trained model.",
         "",
     ]
     compared = sorted((entry for entry in entries if entry[-1] != STATUSES[2]), key=lambda entry: entry[-1])
@@ -72,27 +78,29 @@ def ledger(
     lines += _reasons(counted, entries)
     waiting = [[*entry[:4], entry[5]] for entry in entries if entry[-1] == STATUSES[2]]
     if waiting:
-        lines += folded("No run of ours", markdown_table([*head[:4], "published"], waiting, left=4))
+        lines += folded(NO_RUN.capitalize(), markdown_table([*head[:4], "published"], waiting, left=4))
     return "\n".join(lines)
 
 
 def _difference(reported: Mapping[str, str], row: Row) -> float:
-    """Return our macro AUROC over all labels minus the published one."""
+    """Return the row's macro AUROC over all labels minus the published value."""
     return interval_of(row.summaries["all"]["auroc"]).value - float(reported["macro_auroc"])
 
 
 def _together(differences: Sequence[float]) -> list[str]:
-    """Return a sentence on whether all of ours together lie above or below what was published: a t test."""
+    """Return sentences on whether the values together lie above or below the published ones: a t test."""
     if len(differences) < 3 or len({*differences}) == 1:
         return []
     mean = float(np.mean(differences))
     test = ttest_1samp(differences, 0.0)
     direction = "low" if mean < 0 else "high"
     verdict = (
-        f"so ours lie {direction} together" if test.pvalue <= ALPHA else "so ours lie neither high nor low together"
+        f"so the values here lie {direction} together"
+        if test.pvalue <= ALPHA
+        else "so the values here lie neither high nor low together"
     )
     words = (
-        f"All {len(differences)} together: ours minus published is {mean:+.4f} on average (t = {test.statistic:.1f}, "
+        f"All {len(differences)} together: here minus published is {mean:+.4f} on average (t = {test.statistic:.1f}, "
         f"p = {test.pvalue:.3f}, {len(differences) - 1} degrees of freedom), {verdict}. The test takes the numbers "
         "as independent, though they share test records."
     )
@@ -100,7 +108,7 @@ def _together(differences: Sequence[float]) -> list[str]:
 
 
 def _reasons(reported: Sequence[Mapping[str, str]], entries: Sequence[Sequence[str]]) -> list[str]:
-    """Why numbers do not reproduce, as far as that is known."""
+    """Return lines on why numbers are not reproduced, as far as that is known."""
     missed = [row for row, entry in zip(reported, entries, strict=True) if entry[-1] == STATUSES[1]]
     words = [
         f"- {row['task']}, {row['model']}: {row.get('reason') or 'the reason is not known yet.'}" for row in missed
@@ -109,7 +117,7 @@ def _reasons(reported: Sequence[Mapping[str, str]], entries: Sequence[Sequence[s
 
 
 def _tolerance(reported: Mapping[str, str]) -> float:
-    """How far ours may be: the bracket, or the larger side of the interval, but at most TOLERANCE."""
+    """Return how large a difference may be: the bracket or the larger side of the interval, at most TOLERANCE."""
     sides = [float(reported["bracket"])] if reported["bracket"] else []
     if reported["low"] and reported["high"]:
         value = float(reported["macro_auroc"])
@@ -121,17 +129,17 @@ def _entry(reported: Mapping[str, str], row: Row | None) -> list[str]:
     tolerance = _tolerance(reported)
     words = [reported[key] for key in ("task", "model", "setting", "source")]
     if row is None:
-        return [*words, "–", reported["macro_auroc"], "–", "–", f"{tolerance:.3f}", "no run of ours"]
-    ours = interval_of(row.summaries["all"]["auroc"]).value
+        return [*words, "–", reported["macro_auroc"], "–", "–", f"{tolerance:.3f}", NO_RUN]
+    value = interval_of(row.summaries["all"]["auroc"]).value
     difference = _difference(reported, row)
     status = STATUSES[0] if abs(difference) <= tolerance + ROUNDING else STATUSES[1]
-    numbers = [f"{ours:.4f}", f"{difference:+.4f}".replace("-", "−"), f"{tolerance:.3f}"]
+    numbers = [f"{value:.4f}", f"{difference:+.4f}".replace("-", "−"), f"{tolerance:.3f}"]
     runs = f"{len(row.runs)} run" + "s" * (len(row.runs) != 1)
     return [*words, f"{row.name}, {runs}", reported["macro_auroc"], *numbers, status]
 
 
 def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:
-    """Our row of a published number, or None."""
+    """Return the row that a published number is compared with; None if there is none."""
     if reported["setting"] not in SETTINGS:
         return None
     init, methods = SETTINGS[reported["setting"]]
@@ -144,6 +152,6 @@ def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:
 
 
 def _preference(row: Row) -> tuple[bool, int, str]:
-    """Of rows that differ in these alone, the least: native rate before resampled, float32 before bf16."""
+    """Return a key, least first: native rate before resampled, float32 before bf16, then the name."""
     rate, precision = row.runs[0].cell["source_rate"], row.runs[0].cell["precision"]
     return bool(rate), PRECISIONS.index(precision or PRECISIONS[0]), row.backbone

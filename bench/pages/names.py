@@ -1,4 +1,4 @@
-"""What rows are called where their full names, which hold every argument, do not fit."""
+"""Short names of rows, for places where names with all arguments do not fit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.results.result import row_name
 
 
 def short_method(row: Row) -> str:
-    """A row's method, its arguments as `(…)`."""
+    """Return a row's method with its arguments as `(…)`."""
     return _short(row.method)
 
 
 def short_name(row: Row) -> str:
-    """A row's name without arguments, precision and rate."""
+    """Return a row's name without arguments, precision and sampling rate."""
     return row_name(_short(row.backbone).partition(", ")[0], row.init, short_method(row))
 
 
@@ -24,17 +24,17 @@ def _short(name: str) -> str:
 
 
 def places(board: Board) -> dict[str, int]:
-    """Row -> its number in the board's tables, counted from 1."""
+    """Return row name -> its number in the board's tables, from 1."""
     return {row.name: place for place, row in enumerate(board.rows, 1)}
 
 
 def numbered(board: Board) -> dict[str, str]:
-    """Row -> its number in the tables, by which the rest can be looked up, and the short name."""
+    """Return row name -> its number in the tables and its short name, as pictures show it."""
     return {row.name: f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1)}
 
 
 def recipe(row: Row) -> str:
-    """Where a row's setting comes from: `reported` (the method's defaults), `tuned` or `given` (by hand)."""
+    """Return where a row's setting comes from: `reported` (the method's defaults), `tuned` or `given` (by hand)."""
     if row.runs[0].external:
         return "–"
     if row.num_trials:
@@ -43,11 +43,11 @@ def recipe(row: Row) -> str:
 
 
 def columns(board: Board) -> tuple[dict[str, list[str]], str]:
-    """The columns [row] by which rows are named, and a sentence on what all rows share, which needs no column.
+    """Return the columns that name rows, head -> cells [row], and a sentence on the names that all rows share.
 
-    The recipe is one of them where rows of one method differ in it.
+    The recipe has a column where rows of the same method differ in it.
     """
-    found = {
+    cells_of = {
         "backbone": [row.backbone for row in board.rows],
         "init": ["–" if row.runs[0].external else row.init for row in board.rows],
         "method": [short_method(row) for row in board.rows],
@@ -56,9 +56,11 @@ def columns(board: Board) -> tuple[dict[str, list[str]], str]:
     for row in board.rows:
         recipes[row.method.partition("(")[0]].add(recipe(row))
     if any(len(known) > 1 for known in recipes.values()):
-        found["recipe"] = [recipe(row) for row in board.rows]
-    shared = {name: found[name][0] for name in ("backbone", "init") if len(board.rows) > 1 and len({*found[name]}) == 1}
+        cells_of["recipe"] = [recipe(row) for row in board.rows]
+    shared = {
+        name: cells_of[name][0] for name in ("backbone", "init") if len(board.rows) > 1 and len({*cells_of[name]}) == 1
+    }
     shared_text = ", ".join(f"{name} {value}" for name, value in shared.items() if value != "–")
     return {
-        name: cells for name, cells in found.items() if name not in shared
+        name: cells for name, cells in cells_of.items() if name not in shared
     }, f"All rows: {shared_text}." if shared_text else ""

@@ -1,4 +1,4 @@
-"""Boards become Markdown: a page a dataset and task, a section a training fraction, and an index."""
+"""Write boards as Markdown: a page for each dataset and task, a section for each training fraction, and an index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_DRAWS, Board, Row, chance_precision, interval_of, interval_said
+from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
@@ -26,23 +26,30 @@ from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, places, short_method, short_name
+from bench.pages.simulated import simulated_lines
 from bench.results.external import ALL_RECORDS
 
 REPORTED, CLAIMS = "reported.csv", "claims.csv"
 AUROC, AP = "macro AUROC, frequent labels", "macro AP, frequent labels"
 """Heads of the columns of a board."""
 PROTOCOL = "PROTOCOL.md"
+NUM_INDEXED = 3
+"""Rows of a group that the index names."""
+RESOLVABLE = (
+    "the true difference that 80 % of studies as noisy as this one would claim by the first step of Holm: at 5 % "
+    "divided by the number of pairs of that role"
+)
 CLOSE_EFFECT = 2
 """A claimed difference below so many margins puts the margin in doubt: see `_margin_question`."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a page shows besides its results, all of it files in the leaderboards' folder."""
+    """Files of the leaderboards' folder that a page shows besides its results."""
 
     reported: Sequence[Mapping[str, str]] = ()
     """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol; quoted, the source
-    that it repeats; reason, why ours is another."""
+    that a row repeats; reason, why the value here differs."""
     claims: Sequence[Mapping[str, str]] = ()
     """Rows of claims.csv, as `claims.Finding.claim`."""
     simulated: Sequence[Mapping[str, str]] = ()
@@ -50,12 +57,12 @@ class Surroundings:
 
     @classmethod
     def load(cls, folder: Path) -> Surroundings:
-        """What is there; nothing where nothing is."""
+        """Read the three files in `folder`; a missing file has no rows."""
         return cls(*(read_rows(folder / name) for name in (REPORTED, CLAIMS, SIMULATIONS)))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where there is no file."""
+    """Read the rows of a CSV file; none where there is no file. Raises DataError for a file that cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
@@ -66,17 +73,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 Pictures = Mapping[Board, Sequence[tuple[str, str]]]
-"""Board -> what each of its pictures shows, and the file, relative to the page; the first is shown, others folded."""
+"""Board -> (what it shows, file relative to the page) of each picture; the first is shown, the others are folded."""
 
 Links = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
-"""Dataset and task -> what each side page is, and its file."""
+"""Dataset and task -> (what it is, file) of each side page."""
 
 Overviews = Mapping[tuple[str, str], str]
-"""Dataset and task -> the file of the picture over all fractions."""
+"""Dataset and task -> file of the picture over all fractions."""
 
 
 def plan_in(*folders: Path) -> Callable[[str, str], BoardPlan]:
-    """Dataset and task -> the plan in <folder>/<dataset>/<task>.toml, of the first folder that has it."""
+    """Return a reader: dataset and task -> plan in <folder>/<dataset>/<task>.toml of the first folder that has it."""
 
     def plan_of(dataset: str, task: str) -> BoardPlan:
         paths = [folder / dataset / f"{task}.toml" for folder in folders]
@@ -92,7 +99,7 @@ def page(
     links: Sequence[tuple[str, str]] = (),
     overview: str = "",
 ) -> str:
-    """The Markdown page of one task of one dataset, with its pictures and links to its side pages."""
+    """Return the Markdown page of one task of one dataset, with its pictures and links to its side pages."""
     first = boards[0]
     around = around or Surroundings()
     lines = [f"# {first.task} on {first.dataset}", ""]
@@ -111,7 +118,7 @@ def page(
 
 
 def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
-    """The first result's metrics of fold 10, of a board that is judged by the dataset's labels if there is one."""
+    """Return the first result's metrics of fold 10, if possible of a board whose labels are at hand."""
     judged_first = sorted(boards, key=lambda board: board.truth is None)
     runs = (run for board in judged_first for row in board.rows for run in row.runs)
     return next((run.document["metrics"][f"fold_{TEST_FOLD}"] for run in runs), None)
@@ -124,65 +131,64 @@ def _about(boards: Sequence[Board]) -> list[str]:
     words = (
         f"Fold 10: {test['num_records']:,} records of {test['num_patients']:,} patients, "
         f"{test['macro']['all']['num_labels']} labels, {test['macro']['frequent']['num_labels']} of them with at "
-        f"least {metrics.MIN_POSITIVES} positives: all claims rest on these."
+        f"least {metrics.MIN_POSITIVES} positives (frequent labels). All claims rest on the frequent labels."
     )
     chance = next((chance_precision(board.truth) for board in boards if board.truth), math.nan)
     if not math.isnan(chance):
-        words += f" Scores that know nothing have macro AUROC 0.5 and macro AP {chance:.3f} (the mean prevalence)."
+        words += f" Random scores have macro AUROC 0.5 and macro AP {chance:.3f} (the mean prevalence)."
     return [words, ""]
 
 
 def _how_to_read(boards: Sequence[Board]) -> list[str]:
-    """What each column says, folded above the first table."""
+    """Return a fold that explains each column, for above the first table."""
     rows = [row for board in boards for row in board.rows]
     if not rows:
         return []
     standing = [board.standing for board in boards if board.standing is not None]
-    words = [
-        "**rank**: the place by macro AUROC"
-        + ("; in brackets the places it takes in 95 % of draws of patients and runs." if standing else "."),
-        *(
-            [
-                "**group**: rows that share a letter do not differ significantly, whatever their rank. –: fewer than "
-                "three runs, so the row is in no group."
-            ]
-            if standing
-            else []
-        ),
-        "**backbone**: the architecture, the precision where it is not float32, and the files' rate where signals were "
-        "resampled from it.",
-        "**init**: what the weights start from. `own:` and a hash: weights that a run of this program left. `file:` "
-        "and a hash: weights from a file that was made elsewhere.",
-        "**method**: `(…)` stands for arguments; the command, in the fold below each table, has them.",
+    places = "; in brackets the places that it takes in 95 % of bootstrap replicates of patients and runs"
+    words = [f"**rank**: the place by macro AUROC{places if standing else ''}."]
+    if standing:
+        words.append(
+            "**group**: two rows that share a letter do not differ significantly. That does not make them equal. –: "
+            "the row has fewer than three runs, so it is in no group."
+        )
+    words += [
+        "**backbone**: the architecture; the precision if it is not float32; the sampling rate of the files if their "
+        "signals were resampled.",
+        "**init**: the weights that training starts from. `own:` and a hash: weights that a run of this program left. "
+        "`file:` and a hash: weights from a file that was made elsewhere.",
+        "**method**: the recipe. `(…)` stands for arguments; the command in the fold below each table spells them out.",
     ]
     if any("recipe" in columns(board)[0] for board in boards):
         words.append(
-            "**recipe**: `reported`, the method's defaults, which for ours follow published recipes; `tuned`, the best "
-            "of several settings on fold 9; `given`, arguments of the command."
+            "**recipe**: `reported`, the method's defaults, which follow published recipes; `tuned`, the best of "
+            "several settings on fold 9; `given`, arguments of the command."
         )
     words.append(
         f"**macro AUROC**, **macro AP** (average precision), frequent labels: means over the labels with at least "
-        f"{metrics.MIN_POSITIVES} positives in fold 10, and over a row's runs. In brackets: 95 % intervals over draws "
-        "of patients, and runs."
+        f"{metrics.MIN_POSITIVES} positives in fold 10, and over a row's runs. In brackets: 95 % intervals over "
+        "patients and runs; with fewer than three runs, over patients alone."
     )
-    if any(one.baseline for one in standing):
+    if any(each.baseline for each in standing):
         words += [
-            "**Δ baseline**: the row minus its baseline, which is named below the table, over runs paired by draw and "
-            "seed.",
-            "**p, Holm**: of no such difference. The larger p of two tests, one that swaps whole patients' ranks "
-            f"(at least {NUM_PERMUTATIONS:,} permutations) and one by the standard error over patients and runs. "
-            "Corrected by Holm within the pair's role, which stands behind it: `primary`, `family` or `exploratory` "
-            "(PROTOCOL.md, section 8). \\* fewer than three pairs of runs: about these trained models, not corrected.",
+            "**Δ baseline**: the row minus its baseline, over runs paired by draw and seed. The baseline is named "
+            "below the table.",
+            "**p, Holm**: how often a difference as large as this one would appear if there were none. It is the "
+            f"larger p of two tests. The first swaps whole patients' ranks (at least {NUM_PERMUTATIONS:,} "
+            "permutations). The second uses the standard error over patients and runs. The p is corrected by Holm "
+            "within the pair's role, which stands behind it: `primary`, `family` or `exploratory` (PROTOCOL.md, "
+            "section 8). \\* fewer than three pairs of runs: the p is about these trained models and is not "
+            "corrected.",
         ]
     if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
     words.append(
-        "**runs**: seeds and draws of the training records; with several draws, seeds of one draw count as one run."
-        + (" \\* fewer than three count: how much training varies is not known." if _few(rows) else "")
+        "**runs**: seeds and draws of the training records. With several draws, all seeds of a draw count as one run."
+        + (" \\* fewer than three runs count: how much training varies is not known." if _few(rows) else "")
     )
-    if any(one.pairs for one in standing):
-        words.append("**resolvable difference**: if true, found in 80 % of studies like this one, before Holm.")
-    return folded("How to read these tables", [*(f"- {one}" for one in words), ""])
+    if any(each.pairs for each in standing):
+        words.append(f"**resolvable difference**: {RESOLVABLE}.")
+    return folded("How to read these tables", [*(f"- {explanation}" for explanation in words), ""])
 
 
 def _few(rows: Sequence[Row]) -> bool:
@@ -206,7 +212,7 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _common(board: Board) -> list[str]:
-    """What all rows share: the records they were trained on, and what needs no column."""
+    """Return a line on what all rows share: their training records, and names that need no column."""
     words = trained_on(board)
     sentences = [f"{words[0].upper()}{words[1:]}."] if words else []
     sentences += [shared] if (shared := columns(board)[1]) else []
@@ -214,9 +220,11 @@ def _common(board: Board) -> list[str]:
 
 
 def trained_on(board: Board) -> str:
-    """How many training records of how many patients, in how many draws, and the labels without a positive there."""
-    found = {run.thinned: run.document.get("split", {}) for row in board.rows for run in row.runs if not run.external}
-    splits = [split for split in found.values() if "train_records" in split]
+    """Return the number of training records, patients and draws, and the labels without a positive there, in words."""
+    by_records = {
+        run.thinned: run.document.get("split", {}) for row in board.rows for run in row.runs if not run.external
+    }
+    splits = [split for split in by_records.values() if "train_records" in split]
     if not splits:
         return ""
     words = f"{_counted([split['train_records'] for split in splits])} records"
@@ -240,12 +248,16 @@ def _counted(numbers: Sequence[int]) -> str:
 
 
 def _over_fractions(boards: Sequence[Board], picture: str) -> list[str]:
+    """Return the section with the picture over all fractions, and on which records its rows rest."""
     tuned = sorted({board.fraction for board in boards for row in board.rows if row.num_trials}, reverse=True)
+    draws = {run.cell["draw"] for board in boards if board.fraction < 1 for row in board.rows for run in row.runs}
+    subsets = "on a single draw of each share" if len(draws) == 1 else f"on up to {len(draws)} draws of each share"
     lines = [
         "## From few training records to all",
         "",
-        "Rows with runs at two shares of the training records or more. A row has the same setting at every share"
-        + (f"; what was tuned was tuned at {' and '.join(f'{100 * one:.3g} %' for one in tuned)}." if tuned else "."),
+        f"The picture shows rows with runs at two shares of the training records or more, {subsets}. A row has the "
+        "same setting at every share"
+        + (f"; tuned rows were tuned at {' and '.join(f'{100 * share:.3g} %' for share in tuned)}." if tuned else "."),
         "",
     ]
     return [*lines, f"![Macro AUROC over frequent labels against the share of training records]({picture})", ""]
@@ -283,134 +295,140 @@ def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compare
         rank, group = f"{place + 1} ({low}–{high})" if low < high else rank, standing.letters[row.name] or "–"
     cells = [rank, group, *names, spell(row.summaries["frequent"]["auroc"])]
     if compared and standing is not None:
-        found = standing.baseline.get(row.name)
+        pair = standing.baseline.get(row.name)
         own = "baseline" if row.name in standing.baselines else "–"
-        cells += [own, ""] if found is None else [spell_difference(found.differences["auroc"]), spell_role(found)]
+        cells += [own, ""] if pair is None else [spell_difference(pair.differences["auroc"]), spell_role(pair)]
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
     return [*cells, str(len(row.runs)) + "*" * row.few_runs]
 
 
 def spell(summary: Summary | Interval) -> str:
-    """A value with its bounds."""
-    found = interval_of(summary)
-    if math.isnan(found.value):
+    """Return a value with its bounds in words; a dash where it is undefined."""
+    interval = interval_of(summary)
+    if math.isnan(interval.value):
         return "–"
-    bounds = "" if math.isnan(found.low) else f" ({found.low:.3f}–{found.high:.3f})"
-    return f"{found.value:.4f}{bounds}"
+    bounds = "" if math.isnan(interval.low) else f" ({interval.low:.3f}–{interval.high:.3f})"
+    return f"{interval.value:.4f}{bounds}"
 
 
 def spell_difference(summary: Summary) -> str:
-    """A difference with its bounds, signs always."""
-    found = summary.interval
-    return f"{found.value:+.4f} ({found.low:+.3f} to {found.high:+.3f})".replace("-", "−")
+    """Return a difference with its bounds in words, each with its sign."""
+    interval = summary.interval
+    return f"{interval.value:+.4f} ({interval.low:+.3f} to {interval.high:+.3f})".replace("-", "−")
 
 
 def spell_p(p: float) -> str:
-    """A p-value; small ones as a bound."""
+    """Return a p-value in words, below 0.001 as a bound."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def spell_role(one: Comparison) -> str:
+def spell_role(pair: Comparison) -> str:
     """Return the p-value of a pair with its role, or with the mark of few runs."""
-    return f"{spell_p(one.p_adjusted)}*" if one.few_pairs else f"{spell_p(one.p_adjusted)} ({one.role})"
+    return f"{spell_p(pair.p_adjusted)}*" if pair.few_pairs else f"{spell_p(pair.p_adjusted)} ({pair.role})"
 
 
 def _claims(board: Board) -> list[str]:
-    """What the comparisons allow to say, in sentences."""
-    standing, plan = board.standing, board.plan
+    """Return what the comparisons of a board allow to claim, a sentence or two on each kind."""
+    standing = board.standing
     if standing is None or len(board.rows) < 2:
         return []
-    margin = f"{plan.margin:g}"
-    lines = []
+    tested = [pair for pair in standing.pairs if not pair.few_pairs]
+    lines = _about_baseline(board) + _declared_claims(board, tested) + _exploratory(board, tested)
+    equal = [pair for pair in tested if pair.practically_equal]
+    lines.append(
+        f"- Practically equal, by rank (the whole interval of the difference within ±{board.plan.margin:g}). "
+        f"{_on_conditions(board, equal, _equal) or 'No pair'}."
+    )
+    if few := [place for place, row in enumerate(board.rows, 1) if row.few_runs]:
+        lines.append(
+            f"- Fewer than three runs: {_enumerated(few)}. Their intervals and ranks are about these trained models. "
+            "No sentence says that such a row is better than another, worse or practically equal."
+        )
+    split = [pair for pair in tested if (pair.permutation_p <= ALPHA) != (pair.placement_p <= ALPHA)]
+    if split:
+        lines.append(
+            f"- In {len(split)} of {len(tested)} pairs the two tests disagree at the 5 % level before Holm: the larger "
+            "p counts."
+        )
+    return [*lines, ""]
+
+
+def _about_baseline(board: Board) -> list[str]:
+    """Return what rows are compared with, or why they are not, and the declared rows that are missing."""
+    standing, plan, lines = board.standing, board.plan, list[str]()
+    assert standing is not None
     if standing.baseline:
-        found = list(standing.baseline.values())
-        whose = str(plan.baseline)
+        which = str(plan.baseline)
         if plan.of_same_backbone:
-            whose += " on the same backbone and init"
+            which += " on the same backbone and init"
             tuned = {row.num_trials > 0 for row in board.rows if row.name in standing.baselines}
-            whose += ", tuned where the row is" if len(tuned) > 1 else ""
-        resolvable = _range([one.resolvable for one in found])
-        lines.append(f"- Baseline: {whose}. {_rows(len(found))} compared with it; resolvable difference {resolvable}.")
+            which += ", tuned where the row is" if len(tuned) > 1 else ""
+        pairs = list(standing.baseline.values())
+        resolvable = _range([pair.resolvable for pair in pairs])
+        lines.append(f"- Baseline: {which}. {_rows(len(pairs))} compared with it; resolvable difference {resolvable}.")
     elif standing.undecided:
         lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
     elif plan.baseline:
         lines.append(f"- The declared baseline, {plan.baseline}, has no run here that a row could be paired with.")
     if absent := plan.absent([row.name for row in board.rows]):
-        lines.append(f"- Declared to be tested, and not here: {', '.join(absent)}.")
-    tested = [one for one in standing.pairs if not one.few_pairs]
-    lines += _declared_claims(board, tested)
-    lines += _exploratory(board, tested)
-    equal = [one for one in tested if one.practically_equal]
-    lines.append(
-        f"- Practically equal, by rank (the whole interval of the difference within ±{margin}). "
-        f"{_on_conditions(board, equal, _equal) or 'No pair'}."
-    )
-    if few := [number for row, number in zip(board.rows, range(1, len(board.rows) + 1), strict=True) if row.few_runs]:
-        lines.append(
-            f"- Fewer than three runs: {_enumerated(few)}. Their intervals and ranks are about these trained models: "
-            "none is said to be better, worse or practically equal."
-        )
-    split = [one for one in tested if (one.permutation_p <= ALPHA) != (one.placement_p <= ALPHA)]
-    if split:
-        lines.append(
-            f"- In {len(split)} of {len(tested)} pairs the permutation test and the interval disagree at the "
-            "5 % level before Holm: the larger p counts."
-        )
-    return [*lines, ""]
+        lines.append(f"- Declared for testing but without a run here: {', '.join(absent)}.")
+    return lines
 
 
 def _declared_claims(board: Board, tested: Sequence[Comparison]) -> list[str]:
     """Return a sentence on the primary contrasts, and one on the declared family: what is significant, and where."""
     lines = []
-    if primary := [_forward(board, one) for one in tested if one.role == PRIMARY]:
+    if primary := [_forward(board, pair) for pair in tested if pair.role == PRIMARY]:
         lines.append(
-            f"- Primary contrast: {board.plan.primary}; each backbone, init and recipe is a study of its own, tested "
-            f"at 5 %. {_on_conditions(board, primary, _with_p)}."
+            f"- Primary contrast: {board.plan.primary}. Each backbone, init and recipe is a study of its own, tested "
+            f"at 5 %; nothing is corrected over studies. {_on_conditions(board, primary, _with_p)}."
         )
-    if family := [_forward(board, one) for one in tested if one.role == FAMILY]:
-        better = [one for one in family if one.claimed]
+    if family := [_forward(board, pair) for pair in tested if pair.role == FAMILY]:
+        significant = [pair for pair in family if pair.claimed]
         lines.append(
-            f"- Declared family, Holm within each study, and no p below that of its primary contrast: "
-            f"{len(better)} of {len(family)} significant. {_on_conditions(board, better, _with_p)}".rstrip(". ")
+            f"- Declared family: Holm within each study, and no p below that of the study's primary contrast. "
+            f"{len(significant)} of {len(family)} significant. "
+            f"{_on_conditions(board, significant, _with_p)}".rstrip(". ")
             + "."
         )
     return lines
 
 
 def _exploratory(board: Board, tested: Sequence[Comparison]) -> list[str]:
-    others = [one for one in tested if one.role == EXPLORATORY]
+    """Return a sentence on the pairs that the board does not declare."""
+    others = [pair for pair in tested if pair.role == EXPLORATORY]
     if not others:
         return []
-    num = sum(one.claimed for one in others)
+    significant = sum(pair.claimed for pair in others)
     return [
-        f"- Exploratory: all other pairs, {len(others)}, Holm over all of them; {num} significant. A new row changes "
-        f"these p-values, so they support no claim. Groups use them and the declared pairs; resolvable difference of a "
-        f"pair {_range([one.resolvable for one in others])}."
+        f"- Exploratory: all other pairs, {len(others)}, Holm over all of them; {significant} significant. A new row "
+        "changes these p-values, so they support no claim. Groups use them and the declared pairs; resolvable "
+        f"difference of a pair {_range([pair.resolvable for pair in others])}."
     ]
 
 
-def _forward(board: Board, one: Comparison) -> Comparison:
-    """The pair in the direction in which it was declared."""
+def _forward(board: Board, pair: Comparison) -> Comparison:
+    """Return the pair in the direction in which it was declared."""
     tuned = {row.name for row in board.rows if row.num_trials}
     roles = board.plan.roles([row.name for row in board.rows], tuned)
-    return one if (one.first, one.second) in roles else -one
+    return pair if (pair.first, pair.second) in roles else -pair
 
 
 def _over_all_records(board: Board) -> list[str]:
     """Return a sentence for each row that was also scored on fold 10's records without a label; no rank follows."""
     compat = [(place, run.document.get("compat", {})) for place, row in enumerate(board.rows, 1) for run in row.runs]
     lines = [
-        f"- Row {place}, {over_all_records(one[ALL_RECORDS])}; not ranked."
-        for place, one in compat
-        if ALL_RECORDS in one
+        f"- Row {place}, {over_all_records(scored[ALL_RECORDS])}; not ranked."
+        for place, scored in compat
+        if ALL_RECORDS in scored
     ]
     return [*lines, ""] if lines else []
 
 
 def over_all_records(scored: Mapping[str, Any]) -> str:
     """Return macro AUROC and AP over all labels and all records of fold 10, in words."""
-    macro = [spell(interval_said(scored["macro"]["all"][metric])) for metric in metrics.RANKING]
+    macro = [spell(recorded_interval(scored["macro"]["all"][metric])) for metric in metrics.RANKING]
     return (
         f"on all {scored['num_records']:,} records of fold 10, those without a label as negatives: macro AUROC over "
         f"all labels {macro[0]}, macro AP {macro[1]}"
@@ -420,24 +438,25 @@ def over_all_records(scored: Mapping[str, Any]) -> str:
 def _on_conditions(board: Board, pairs: Sequence[Comparison], spelled: Callable[[Board, Comparison], str]) -> str:
     """Return the pairs, grouped by the condition that they hold on."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for one in pairs:
-        groups[condition_of(one, board.rows)].append(spelled(board, one))
+    for pair in pairs:
+        groups[condition_of(pair, board.rows)].append(spelled(board, pair))
     parts = [(where[:1].upper() + where[1:], "; ".join(words)) for where, words in groups.items()]
     return ". ".join(f"{where}: {words}" if where else words for where, words in parts)
 
 
-def _equal(board: Board, one: Comparison) -> str:
+def _equal(board: Board, pair: Comparison) -> str:
     place = places(board)
-    return f"{place[one.first]} = {place[one.second]}"
+    return f"{place[pair.first]} = {place[pair.second]}"
 
 
-def _with_p(board: Board, one: Comparison) -> str:
+def _with_p(board: Board, pair: Comparison) -> str:
+    """Return a pair by rank and method, its difference of macro AUROC and its p-value, in words."""
     place, rows = places(board), {row.name: row for row in board.rows}
-    names = [f"{place[name]} ({_label(rows[name])})" for name in (one.first, one.second)]
-    verdict = "" if one.claimed else ", not significant"
-    p = spell_p(one.p_adjusted)
+    names = [f"{place[name]} ({_label(rows[name])})" for name in (pair.first, pair.second)]
+    verdict = "" if pair.claimed else ", not significant"
+    p = spell_p(pair.p_adjusted)
     p = f"p {p}" if p.startswith("<") else f"p = {p}"
-    return f"{names[0]} − {names[1]} {spell_difference(one.differences['auroc'])}, {p}{verdict}"
+    return f"{names[0]} − {names[1]} {spell_difference(pair.differences['auroc'])}, {p}{verdict}"
 
 
 def _enumerated(numbers: Sequence[int]) -> str:
@@ -448,15 +467,15 @@ def _margin_question(boards: Sequence[Board]) -> list[str]:
     """Return a sentence that doubts the margin of equality where differences of its size are claimed on the page."""
     lines = []
     for margin in dict.fromkeys(board.plan.margin for board in boards):
-        pairs = [one for b in boards if b.standing and b.plan.margin == margin for one in b.standing.pairs]
+        pairs = [pair for b in boards if b.standing and b.plan.margin == margin for pair in b.standing.pairs]
         claimed = [
-            abs(one.differences["auroc"].interval.value) for one in pairs if one.claimed and one.role != EXPLORATORY
+            abs(pair.differences["auroc"].interval.value) for pair in pairs if pair.claimed and pair.role != EXPLORATORY
         ]
-        is_used = any(one.practically_equal and not one.few_pairs for one in pairs)
+        is_used = any(pair.practically_equal and not pair.few_pairs for pair in pairs)
         if is_used and min(claimed, default=1.0) < CLOSE_EFFECT * margin:
             lines += [
-                f"“Practically equal” is to be doubted here: its margin, {margin:g}, is of the size of the smallest "
-                f"difference that this page claims, {min(claimed):.4f}.",
+                f"Doubt “practically equal” here: its margin, {margin:g}, is about as large as the smallest difference "
+                f"that this page claims, {min(claimed):.4f}.",
                 "",
             ]
     return lines
@@ -476,15 +495,15 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _labels(boards: Sequence[Board]) -> list[str]:
-    """How many positives each label has in fold 10, and how well the first row ranks them."""
+    """Return a folded table: the positives of each label in fold 10, and the AUROC of the first row."""
     test = _tests(boards)
     board = next((board for board in boards if board.rows and board.standing is not None), None)
     if not test:
         return []
     head, rows = ["label", "n+", "prevalence"], []
     head += [f"AUROC of {board.rows[0].name}"] if board else []
-    for column, (label, found) in enumerate(test["labels"].items()):
-        positives = found["num_positives"]
+    for column, (label, recorded) in enumerate(test["labels"].items()):
+        positives = recorded["num_positives"]
         cells = [label, str(positives) + ("†" if positives < metrics.MIN_POSITIVES else "")]
         cells.append(f"{positives / test['num_records']:.2%}")
         if board:
@@ -502,7 +521,7 @@ def _label_auroc(row: Row, column: int) -> str:
 
 
 def _reported(task: str, around: Surroundings) -> list[str]:
-    """Published numbers: other protocols, never ranked with ours."""
+    """Return the section of published numbers, which follow other protocols and are never ranked with the rows."""
     rows = [row for row in around.reported if row["task"] == task]
     if not rows:
         return []
@@ -530,6 +549,7 @@ def _note(notes: Sequence[tuple[str, str]], row: Mapping[str, str]) -> int:
 
 
 def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
+    """Return the foot of a page: folds, labels, intervals, simulations and the task's fingerprint."""
     recomputed = (
         "Recomputed from the predictions and the dataset's labels."
         if all(board.recomputed for board in boards)
@@ -541,28 +561,31 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "Folds 1-8 train, 9 selects, 10 tests. Every statement counts as a label, whatever its likelihood; records "
         "without a label of the task are dropped (Strodthoff et al. 2020).",
         "",
-        f"95 % intervals are percentiles over {NUM_DRAWS:,} draws of fold 10's patients, the same for every row, their "
-        "mean moved to the value; for several runs the variance between them is added. AP depends on how many "
-        "positives there are, so its interval is for folds of this size.",
+        f"95 % intervals are percentiles over {NUM_REPLICATES:,} bootstrap replicates of fold 10's patients, the same "
+        "for every row, their mean moved to the value. For several runs the variance between runs is added, moderated "
+        "over the rows of a board that has enough of them (PROTOCOL.md, section 6). AP depends on how many positives "
+        "there are, so its interval is for folds of this size.",
         "",
         f"Pictures leave out rows of constant scores. {recomputed}",
         "",
         *_dagger(boards, around),
+        *simulated_lines(boards[0].task, around.simulated),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
     ]
 
 
 def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
+    """Return what † means, with the simulated coverage; nothing where all labels are frequent."""
     test = _tests(boards)
     if not test or test["macro"]["all"]["num_labels"] == test["macro"]["frequent"]["num_labels"]:
         return []
     words = (
-        "† For comparison with the literature. Labels with fewer than 10 positives say little of how much they vary: "
-        "that part of the interval is borrowed from the other labels."
+        "† For comparison with the literature. Few positives show little of how much a label's AUROC varies, so that "
+        "part of the interval is borrowed from the other labels."
     )
-    found = [row for row in around.simulated if (row["task"], row["quantity"]) == (boards[0].task, ALL_LABELS)]
-    if found:
-        shares = "; ".join(f"{row['percent']} % (± {row['error']}) with {row['setting']}" for row in found)
+    rates = [row for row in around.simulated if (row["task"], row["quantity"]) == (boards[0].task, ALL_LABELS)]
+    if rates:
+        shares = "; ".join(f"{row['percent']} % (± {row['error']}) with {row['setting']}" for row in rates)
         words += (
             f" In simulations on these labels and patients ([all rates](../{SIMULATIONS})) a 95 % interval covered the "
         )
@@ -571,14 +594,15 @@ def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
 
 
 def _index_entry(board: Board) -> list[str]:
-    """Return what the index says of a board: training records, first rows, number of rows, range of their scores."""
+    """Return the index's cells of a board: training records, first rows, number of rows, range of their scores."""
     if not board.rows:
         return [board.title, "–", "0", "–", "–"]
     letters = board.standing.letters if board.standing else {}
     groups = {name: set(re.findall(r"[a-z]\d*", written)) for name, written in letters.items()}
     first = groups.get(board.rows[0].name, set())
     rows = [row for row in board.rows if row is board.rows[0] or first & groups.get(row.name, set())]
-    names = ", ".join(short_name(row) + "\\*" * row.few_runs for row in rows)
+    names = ", ".join(short_name(row) + "\\*" * row.few_runs for row in rows[:NUM_INDEXED])
+    names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""
     scores = [
         spell(rows[0].summaries[chosen]["auroc"])
         if len(rows) == 1
@@ -596,7 +620,7 @@ def write_pages(
     links: Links = {},
     overviews: Overviews = {},
 ) -> list[Path]:
-    """Write `<dataset>/<task>.md` for all boards and README.md, the index; returns what was written."""
+    """Write `<dataset>/<task>.md` for all boards, and the index README.md; return the written paths."""
     by_page: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:
         by_page[board.dataset, board.task].append(board)
@@ -611,15 +635,16 @@ def write_pages(
         entries += [[dataset, link, *_index_entry(board)] for board in group]
     index = ["# Leaderboards", ""]
     if around and around.reported:
-        index += ["Published numbers against ours, one by one: [LEDGER.md](LEDGER.md).", ""]
+        index += ["Each published number and claim beside the rows here: [LEDGER.md](LEDGER.md).", ""]
     if (folder / PROTOCOL).is_file():
         index += [f"The rules, in numbered sentences: [{PROTOCOL}]({PROTOCOL}).", ""]
     head = ["dataset", "task", "trained on", "first rows", "rows", AUROC, "macro AUROC, all labels†"]
     index += markdown_table(head, entries, left=4) if entries else []
     index += [
-        f"Frequent labels are those with at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10; "
-        "† all labels is what the literature prints. First rows: those that share a group with the first, or the first "
-        "by value where it has fewer than three runs (\\*) and so no group.",
+        f"Frequent labels have at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10. † All "
+        "labels: the number that the literature prints. First rows: the row with the highest value and the rows that "
+        "share a group with it. \\* The row has fewer than three runs, so it has no group and is not said to be best. "
+        "Scores of one line compare with no other line: tasks and training records differ.",
         "",
     ]
     path = folder / "README.md"

@@ -1,4 +1,4 @@
-"""Boards become pictures: SVG that reads on white and on dark, the same bytes for the same results."""
+"""Draw boards as SVG that can be read on white and on dark; equal results give equal bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from bench.pages.costs import leaves_out_features, minutes
 from bench.pages.names import numbered, short_name
 
 INK = "#767676"
-"""Text too: 4.5 to 1 on white, 4.2 to 1 on GitHub's dark."""
+"""Colour of lines and text: contrast 4.5 to 1 on white, 4.2 to 1 on GitHub's dark."""
 COLORS = ("#2f7fc1", "#e07b39", "#3a9e6e", "#c2517b", "#8a6fc9", "#b59a2c", "#4fb3bf", "#a0694b")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -53,12 +53,13 @@ STYLE: dict[Any, Any] = {
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
 }
+HOLLOW = "none"
 MIN_BIN = 20
 """Scores that a bin needs to be drawn."""
 CHANCE = 0.5
 """The macro AUROC of scores that are the same for every record."""
 MAX_LINES = 8
-"""More rows than colours would not be told apart: the first rows of a board are drawn."""
+"""Rows with a colour of their own: the first of a board."""
 
 
 @contextmanager
@@ -77,27 +78,33 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
     write_whole(path, picture.getvalue())
 
 
-def telling(rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows that rank records at all: those at chance by definition would squeeze the others into a corner."""
+def without_constant(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows whose scores are not constant; all rows if none is left. A row at 0.5 would widen the axis."""
     return [row for row in rows if row.score != CHANCE] or rows
 
 
 def forest(board: Board, path: Path) -> Path | None:
-    """Macro AUROC of each row with its interval, best on top; a baseline is grey and its value a dashed line."""
+    """Draw macro AUROC of each row with its interval, highest on top; return the path, or None without rows.
+
+    A baseline is grey and its value a dashed line. A row of fewer than three runs is hollow: its interval holds
+    patients alone.
+    """
     if not board.rows:
         return None
     baselines = board.standing.baselines if board.standing else ()
-    rows, names = telling(board.rows), numbered(board)
-    label: str | None = "a baseline, its value dashed"
-    with _drawing(path, 8, 1.0 + 0.32 * len(rows) + 0.3 * bool(baselines)) as axes:
+    rows, names = without_constant(board.rows), numbered(board)
+    notes = {"baseline": "baseline, grey; dashed: its value", "few": "fewer than three runs: patients alone"}
+    height = 1.0 + 0.32 * len(rows) + 0.3 * bool(baselines or any(row.few_runs for row in rows))
+    with _drawing(path, 8, height) as axes:
         for place, row in enumerate(reversed(rows)):
-            found = interval_of(row.summaries["frequent"]["auroc"])
+            interval = interval_of(row.summaries["frequent"]["auroc"])
             color = INK if row.name in baselines else COLORS[0]
-            axes.plot([found.low, found.high], [place, place], color=color, solid_capstyle="round")
-            axes.plot([found.value], [place], "o", color=color, markersize=6)
+            axes.plot([interval.low, interval.high], [place, place], color=color, solid_capstyle="round")
+            fill, note = (HOLLOW, notes.pop("few", None)) if row.few_runs else (color, None)
+            axes.plot([interval.value], [place], "o", color=color, markersize=6, markerfacecolor=fill, label=note)
             if row.name in baselines:
-                axes.axvline(found.value, color=color, linewidth=1, linestyle="--", alpha=0.7, zorder=0, label=label)
-                label = None
+                dashed = {"linewidth": 1, "linestyle": "--", "alpha": 0.7, "zorder": 0}
+                axes.axvline(interval.value, color=color, label=notes.pop("baseline", None), **dashed)
         axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
@@ -106,12 +113,15 @@ def forest(board: Board, path: Path) -> Path | None:
 
 
 def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
-    """Macro AUROC against the training fraction, a line a row that has two fractions or more, a band its interval."""
+    """Draw macro AUROC against the training fraction: a line and a band for each row with two fractions or more.
+
+    Return the path, or None where there is no such row.
+    """
     points: dict[str, list[tuple[float, Row]]] = defaultdict(list)
     for board in boards:
         for row in board.rows:
             points[row.name].append((board.fraction, row))
-    lines = {name: sorted(found, key=lambda one: one[0]) for name, found in points.items() if len(found) > 1}
+    lines = {name: sorted(known, key=lambda point: point[0]) for name, known in points.items() if len(known) > 1}
     if not lines:
         return None
     best_first = sorted(lines, key=lambda name: (-lines[name][-1][1].score, name))[:MAX_LINES]
@@ -120,27 +130,38 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
     with _drawing(path, 8, 4.6 + 0.12 * len(best_first)) as axes:
         for name, color in zip(best_first, COLORS, strict=False):
             fractions = [fraction for fraction, _ in lines[name]]
-            found = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in lines[name]]
+            intervals = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in lines[name]]
             label = short[name] if known.count(short[name]) == 1 else name
-            axes.plot(fractions, [i.value for i in found], "o-", color=color, label=label, markersize=5)
+            axes.plot(fractions, [i.value for i in intervals], "o-", color=color, label=label, markersize=5)
             axes.fill_between(
-                fractions, [i.low for i in found], [i.high for i in found], color=color, alpha=0.15, linewidth=0
+                fractions, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.15, linewidth=0
             )
         axes.set_xscale("log")
         ticks = sorted({fraction for name in best_first for fraction, _ in lines[name]})
         axes.set_xticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlabel("share of the training records")
+        axes.set_xlabel(
+            f"share of the training records ({_draws(row for name in best_first for _, row in lines[name])})"
+        )
         axes.set_ylabel("macro AUROC, frequent labels, 95 % band")
     return path
 
 
-def training_curves(board: Board, path: Path) -> Path | None:
-    """Fold-9 macro AUROC over the epochs of all phases: the mean of a row's runs, and each of them thin.
+def _draws(rows: Iterable[Row]) -> str:
+    """Return the range of the number of draws of the training records that rows have, in words."""
+    counts = sorted({len({run.cell["draw"] for run in row.runs}) for row in rows})
+    number = "–".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    return f"{number} draw" + "s" * (number != "1") + " of each share"
 
-    The axis begins where the first half of each row's epochs is over: what is lower there is cut off.
+
+def training_curves(board: Board, path: Path) -> Path | None:
+    """Draw fold-9 macro AUROC over the epochs of all phases: the mean of a row's runs, and each run as a thin line.
+
+    The axis starts at the lowest value of the second half of the epochs. Return the path, or None without training.
     """
-    trained = [row for row in telling(board.rows) if any(run.document["training"] for run in row.runs)][:MAX_LINES]
+    trained = [row for row in without_constant(board.rows) if any(run.document["training"] for run in row.runs)][
+        :MAX_LINES
+    ]
     if not trained:
         return None
     names, late, highest = numbered(board), list[float](), 0.0
@@ -160,7 +181,7 @@ def training_curves(board: Board, path: Path) -> Path | None:
             margin = 0.05 * (highest - min(late))
             axes.set_ylim(min(late) - margin, highest + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch (a dot ends a phase; thin: single runs; what is lower in the first half is cut off)")
+        axes.set_xlabel("epoch (dot: end of a phase; thin: single runs; low values of the first epochs are cut off)")
         axes.set_ylabel("fold-9 macro AUROC, all labels")
     return path
 
@@ -170,44 +191,51 @@ def _known(values: NDArray[np.float64]) -> list[float]:
 
 
 def label_differences(board: Board, path: Path) -> Path | None:
-    """AUROC of the best row that is not the baseline minus the baseline's, label by label, sorted, with n+."""
+    """Draw AUROC of the first row with a baseline minus its baseline, label by label, sorted, with n+.
+
+    Return the path, or None where no row has a baseline.
+    """
     rows = {row.name: row for row in board.rows}
     contrasts = board.standing.baseline if board.standing else {}
     name = next((name for name in rows if name in contrasts), None)
     if name is None or board.truth is None:
         return None
     baseline = contrasts[name].second
-    found = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
+    differences = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
     positives = dict(zip(board.truth.labels, board.truth.y_true.sum(axis=0).tolist(), strict=True))
-    ordered = sorted(found.items(), key=lambda item: (item[1].interval.value, item[0]))
+    ordered = sorted(differences.items(), key=lambda item: (item[1].interval.value, item[0]))
     with _drawing(path, 8, 1.2 + 0.26 * len(ordered)) as axes:
         axes.axvline(0, color=INK, linewidth=1)
-        for place, (_, one) in enumerate(ordered):
-            differs = one.interval.low > 0 or one.interval.high < 0
-            color = (COLORS[2] if one.interval.value > 0 else COLORS[1]) if differs else INK
-            axes.plot([one.interval.low, one.interval.high], [place, place], color=color, solid_capstyle="round")
-            axes.plot([one.interval.value], [place], "o", color=color, markersize=5)
+        for place, (_, difference) in enumerate(ordered):
+            low, high, value = (getattr(difference.interval, name) for name in ("low", "high", "value"))
+            color = (COLORS[2] if value > 0 else COLORS[1]) if low > 0 or high < 0 else INK
+            axes.plot([low, high], [place, place], color=color, solid_capstyle="round")
+            axes.plot([value], [place], "o", color=color, markersize=5)
         axes.set_yticks(range(len(ordered)), [f"{label}  n+ {positives[label]}" for label, _ in ordered])
         axes.set_ylim(-0.7, len(ordered) - 0.3)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("difference of AUROC, 95 % interval, not corrected for the number of labels")
+        axes.set_xlabel(
+            "difference of AUROC, 95 % interval, not corrected for the number of labels\n"
+            "coloured: the interval excludes 0"
+        )
         names = numbered(board)
         axes.set_title(f"{names[name]}\nminus {names[baseline]}", fontsize=10, loc="left")
     return path
 
 
 def cost(board: Board, path: Path) -> Path | None:
-    """Macro AUROC against training minutes; the line joins the rows that no cheaper row beats (Pareto front).
+    """Draw macro AUROC against training minutes; a line joins the rows that no cheaper row beats (Pareto front).
 
-    Rows whose time may lack the features of a frozen backbone are hollow, and where there are any is no front.
+    A row is hollow if its time may lack the pass that computes features; then no front is drawn. Return the path, or
+    None for fewer than two trained rows.
     """
-    trained = [row for row in telling(board.rows) if any(run.document["training"] for run in row.runs)]
+    trained = [row for row in without_constant(board.rows) if any(run.document["training"] for run in row.runs)]
     if len(trained) < 2:
         return None
     points = [(max(minutes(row), 1e-3), row.score) for row in trained]
     front: list[tuple[float, float]] = []
     names, hollow = numbered(board), [leaves_out_features(row) for row in trained]
-    for point in sorted(points, key=lambda one: (one[0], -one[1])):
+    for point in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)
     with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
@@ -216,9 +244,10 @@ def cost(board: Board, path: Path) -> Path | None:
         for place, (row, point) in enumerate(zip(trained, points, strict=True)):
             known = place < MAX_LINES
             color = COLORS[place] if known else INK
-            found = interval_of(row.summaries["frequent"]["auroc"])
-            axes.plot([point[0]] * 2, [found.low, found.high], color=color, linewidth=1.2, alpha=0.6)
-            label, fill = names[row.name] if known else None, "none" if hollow[place] else color
+            interval = interval_of(row.summaries["frequent"]["auroc"])
+            axes.plot([point[0]] * 2, [interval.low, interval.high], color=color, linewidth=1.2, alpha=0.6)
+            label = names[row.name] if known else "other rows" if place == MAX_LINES else None
+            fill = HOLLOW if hollow[place] else color
             axes.plot(*point, "o", color=color, markersize=7, markerfacecolor=fill, label=label)
         axes.set_xscale("log")
         of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
@@ -232,7 +261,10 @@ def cost(board: Board, path: Path) -> Path | None:
 
 
 def reliability_curves(curves: Mapping[str, Reliability], path: Path) -> Path | None:
-    """Share of positives against the mean probability of each bin, all labels pooled; the diagonal is perfect."""
+    """Draw the share of positives against the mean probability of each bin, frequent labels pooled; diagonal: perfect.
+
+    Return the path, or None without curves.
+    """
     if not curves:
         return None
     with _drawing(path, 8, 5.4 + 0.12 * len(curves)) as axes:

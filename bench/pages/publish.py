@@ -1,4 +1,4 @@
-"""Published results: verified, copied beside the boards, and checked again by whoever has the dataset's two tables."""
+"""Publish results: verify them, copy them beside the boards, and check boards against them by the dataset's tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.boards.rows import NUM_DRAWS, SEED, draws_of, make_boards
+from bench.boards.rows import NUM_REPLICATES, SEED, make_boards, replicates_of
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
@@ -28,17 +28,18 @@ from bench.results.identity import identity
 from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result, find_results, find_runs, load_result
 
 TOLERANCE = 1e-6
-"""By which a number may differ from the one computed anew: machines add in different orders."""
+"""Largest difference of a recorded number from the recomputed one: machines add in different orders."""
 
 BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
-"""How the names end of what is no finished run to fold 10: these are left out where runs are published."""
+"""Endings of the names of folders that hold no finished run to fold 10: `publish` leaves them out."""
 
 
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
-    """What was copied to <target>/<dataset>/results/<task>/<run>, and the faults; where there is one, nothing is.
+    """Copy runs to <target>/<dataset>/results/<task>/<run>; return copies and faults. A fault stops all copying.
 
-    What lies beside runs is left out where there are runs, so that `runs/<task>/*` may be given. The copies' metrics
-    are computed anew: the run must have had the same values, but its intervals may be those of an earlier version.
+    Unfinished folders beside runs are left out, so that `runs/<task>/*` may be given. The metrics of the copies are
+    recomputed. A run must have had the same values; its intervals may come from an earlier version. Raises BenchError
+    where the dataset is not at hand.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
@@ -64,7 +65,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
 
 
 def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = True) -> tuple[list[Result], list[str]]:
-    """The results in these folders, and the faults of all, a line each; what cannot be read is one."""
+    """Return the results in these folders and their faults, a line each; an unreadable result is a fault."""
     results, faults = [], []
     for folder in folders:
         try:
@@ -78,17 +79,14 @@ def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = Tru
 
 
 def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
-    """Why a result must not be published; without the dataset, what the files alone show."""
+    """Return why a result must not be published; without the dataset, as far as its files show."""
     faults: list[str] = []
     try:
-        for found in (
-            _faults_of_origin(result),
-            _faults_of_identity(result),
-            _faults_of_scores(result, truth, with_intervals),
-        ):
-            faults += found
+        faults += _faults_of_origin(result)
+        faults += _faults_of_identity(result)
+        faults += _faults_of_scores(result, truth, with_intervals)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        faults.append(f"result.json is not as it was written: {type(error).__name__} {error}")
+        faults.append(f"result.json was changed after it was written: {type(error).__name__} {error}")
     except BenchError as error:
         faults.append(str(error))
     return faults
@@ -96,31 +94,31 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
 
 def _faults_of_origin(result: Result) -> Iterator[str]:
     if result.document["dataset"]["synthetic"]:
-        yield "it is of a synthetic dataset"
+        yield "its dataset is synthetic"
     if result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not result.external and result.incompatible is None:
         commit = result.document.get("environment", {}).get("git_commit")
         if commit is None:
-            yield "the commit of the code that made it is not known"
+            yield "the commit of its code is not recorded"
         elif commit.endswith("-dirty"):
-            yield f"the code that made it differed from its commit {commit[:7]}"
+            yield f"its code had changes that are not in commit {commit[:7]}"
 
 
 def _faults_of_identity(result: Result) -> Iterator[str]:
-    """What is said of the cell must give the digest."""
+    """Yield faults where the facts of the cell do not give the digest."""
     document, cell = result.document, result.cell
     if result.external:
-        found = external_digest(document, result.predictions)
+        digest = external_digest(document, result.predictions)
     else:
-        found = identity(document)
+        digest = identity(document)
         method, backbone = document["method"], document["backbone"]
         for kind, named in (("method", method), ("arch", backbone)):
             reference = Reference.parse(cell[kind])
             if (reference.name, _plain(reference.arguments)) != (named["name"], _plain(named["given"])):
-                yield f"its cell says {kind} {cell[kind]}, its {'method' if kind == 'method' else 'backbone'} another"
-    if found != result.digest:
-        yield "its digest is not that of what it says of itself: the cell was edited"
+                yield f"its cell has {kind} {cell[kind]}, its {'method' if kind == 'method' else 'backbone'} is another"
+    if digest != result.digest:
+        yield "its digest does not follow from its facts: the cell was edited"
 
 
 def _plain(value: Any) -> Any:
@@ -128,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
-    """Metrics must follow from the predictions and the dataset's labels."""
+    """Yield faults where metrics do not follow from the predictions and the dataset's labels."""
     if result.document["stage"] != "test":
         return
     if result.incompatible is not None:
@@ -137,7 +135,7 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
         return
     folds = sorted(result.predictions)
     if TEST_FOLD not in folds or {f"fold_{fold}" for fold in folds} != set(result.document["metrics"]):
-        yield f"its metrics are of {', '.join(result.document['metrics'])}, its predictions of folds {folds}"
+        yield f"it has metrics of {', '.join(result.document['metrics'])} and predictions of folds {folds}"
         return
     if not truth.at_hand:
         return
@@ -147,34 +145,37 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
         if table is None:
             yield _of_other_data(result)
             return
-        said, found = _plain(result.document["metrics"][f"fold_{fold}"]), _plain(_scored_anew(result, fold, table))
-        for where, recorded, computed in _differences(said, found, f"metrics.fold_{fold}", ignored):
-            yield f"{where} is said to be {recorded}, from the predictions it is {computed}"
+        recorded, computed = (
+            _plain(result.document["metrics"][f"fold_{fold}"]),
+            _plain(_scored_anew(result, fold, table)),
+        )
+        for where, before, after in _differences(recorded, computed, f"metrics.fold_{fold}", ignored):
+            yield f"{where} is recorded as {before}, but the predictions give {after}"
             break
 
 
 def _of_other_data(result: Result) -> str:
     return (
         f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
-        f"{result.document['dataset']['name']} is not that of the dataset at hand"
+        f"{result.document['dataset']['name']} differs from that of the dataset at hand"
     )
 
 
 def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
-    """The metrics of a fold, with intervals where the result has them."""
-    said = result.document["metrics"][f"fold_{fold}"]
+    """Recompute the metrics of a fold, with intervals where the result has them."""
+    recorded = result.document["metrics"][f"fold_{fold}"]
     y_score = align(result.predictions[fold], table.ecg_id, table.labels)
-    if said["bootstrap"] is None:
-        return score_fold(table.y_true, y_score, table.labels) | {"num_patients": said["num_patients"]}
-    num_draws, seed = said["bootstrap"]["num_draws"], said["bootstrap"]["seed"]
-    draws = draws_of(table) if (num_draws, seed) == (NUM_DRAWS, SEED) else None
-    return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_draws, seed, draws)
+    if recorded["bootstrap"] is None:
+        return score_fold(table.y_true, y_score, table.labels) | {"num_patients": recorded["num_patients"]}
+    num_replicates, seed = recorded["bootstrap"]["num_draws"], recorded["bootstrap"]["seed"]
+    replicates = replicates_of(table) if (num_replicates, seed) == (NUM_REPLICATES, SEED) else None
+    return score_fold(table.y_true, y_score, table.labels, table.patient_id, num_replicates, seed, replicates)
 
 
 def _differences(
     recorded: Any, computed: Any, where: str, ignored: Sequence[str] = ()
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Where two documents of plain data differ, numbers by more than TOLERANCE, `ignored` keys aside."""
+    """Yield (key, recorded, computed) where documents differ, numbers by more than TOLERANCE; skip `ignored` keys."""
     if isinstance(recorded, Mapping) and isinstance(computed, Mapping):
         for key in sorted({*recorded, *computed} - {*ignored}):
             yield from _differences(recorded.get(key), computed.get(key), f"{where}.{key}", ignored)
@@ -186,9 +187,9 @@ def _differences(
 
 
 def check(folder: Path, truth: Truth) -> list[str]:
-    """What is wrong with the published results and their pages, a line a fault; empty if all follows.
+    """Return the faults of published results and their pages, a line each; empty if pages follow from results.
 
-    Without the dataset, pages are checked against what the results say of themselves only.
+    Without the dataset, pages are only compared with what the results record.
     """
     results, faults = _judged(find_runs(folder), truth)
     if not results and not faults:
@@ -222,13 +223,13 @@ def _faults_of_page(path: Path, anew: Path) -> list[str]:
 
 
 def _drawn_by(svg: str) -> str:
-    """The version of Matplotlib that drew a picture: others draw other bytes."""
-    found = re.search(r"Matplotlib v[\w.]+", svg)
-    return found.group() if found else ""
+    """Return the version of Matplotlib that drew a picture: another version draws other bytes."""
+    version = re.search(r"Matplotlib v[\w.]+", svg)
+    return version.group() if version else ""
 
 
 def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
-    """Pages against results alone: each row of each table with its mean scores and number of runs."""
+    """Return where a page has other rows, mean scores or numbers of runs than the results alone."""
     by_page: dict[Path, list[Any]] = {}
     for board in make_boards(results, lambda result: None):
         by_page.setdefault(folder / board.dataset / f"{board.task}.md", []).append(board)
@@ -244,7 +245,7 @@ def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
 
 
 def _rows_in(markdown: str) -> list[dict[str, str]]:
-    """What the results alone decide of each table row, its names, mean scores and number of runs; and its command."""
+    """Return the cells that results alone decide: names, mean scores and runs of each table row, and its command."""
     rows: list[dict[str, str]] = []
     head: list[str] = []
     for line in markdown.splitlines():
@@ -262,5 +263,5 @@ def _rows_in(markdown: str) -> list[dict[str, str]]:
 
 
 def published_results(folder: Path) -> list[Result]:
-    """The results beside the boards; none where nothing is published."""
+    """Return the results beside the boards; empty where nothing is published."""
     return list(find_results(folder)) if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""The same scores in parts of fold 10: age bands, sexes, devices and sites; a page of its own."""
+"""Write the side page on parts of fold 10: age bands, sexes, devices and sites."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw, resample, summarize
+from bench.evaluation.bootstrap import draw_replicates, resample, summarize
 from bench.pages.markdown import markdown_table
 from bench.pages.names import numbered
 from bench.pages.page import spell
 
-NUM_DRAWS = 500
+NUM_REPLICATES = 500
 MIN_RECORDS = 100
-"""Smaller devices and sites are not shown."""
+"""Records of fold 10 that a device or site needs to be shown."""
 AGES = (0, 40, 60, 80, 1000)
 NUM_ROWS = 3
 
@@ -31,7 +31,7 @@ Mask = NDArray[np.bool_]
 
 
 def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
-    """What it is, which one, and a mask [record]; only columns that the table has."""
+    """Yield kind, name and mask [record] of each part, for the columns that the table has."""
     if "age" in people:
         age = people["age"].to_numpy(np.float64)
         for low, high in itertools.pairwise(AGES):
@@ -43,8 +43,8 @@ def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
     for column in ("device", "site"):
         if column in people:
             names = people[column].map(_name).to_numpy()
-            found, counts = np.unique(names[names != ""].astype(str), return_counts=True)
-            for name in found[np.argsort(-counts, kind="stable")]:
+            known, counts = np.unique(names[names != ""].astype(str), return_counts=True)
+            for name in known[np.argsort(-counts, kind="stable")]:
                 yield column, str(name), np.asarray(names == name)
 
 
@@ -55,7 +55,7 @@ def _name(value: object) -> str:
 
 
 def subgroup_page(board: Board, truth: Truth) -> str:
-    """The Markdown page of a board: its first rows and the baseline of the first in each part of fold 10."""
+    """Return the Markdown page of a board: macro AUROC of its first rows and their baseline in each part of fold 10."""
     assert board.truth is not None
     contrasts = board.standing.baseline if board.standing else {}
     first = next((contrasts[row.name] for row in board.rows if row.name in contrasts), None)
@@ -73,9 +73,10 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     lines += [
         "---",
         "",
-        "Macro AUROC over the labels with at least 10 positives and 10 negatives in that part, so parts are not "
-        f"comparable with each other where the labels differ; rows are, within a part. 95 % intervals over {NUM_DRAWS} "
-        f"draws of the part's patients, and runs. Devices and sites with at least {MIN_RECORDS} records of fold 10.",
+        "Nothing here is tested or corrected for the number of parts: the page describes, it claims no difference. "
+        "Macro AUROC is over the labels with at least 10 positives and 10 negatives in that part. So parts are not "
+        f"comparable where their labels differ; rows are, within a part. 95 % intervals: {NUM_REPLICATES} replicates "
+        f"of the part's patients, and runs. Devices and sites need at least {MIN_RECORDS} records of fold 10.",
         "",
     ]
     return "\n".join(lines)
@@ -90,11 +91,13 @@ def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
     y_true = part.y_true[:, chosen]
     every = np.ones(y_true.shape[1], dtype=bool)
     try:
-        draws = draw(part.patient_id, y_true, NUM_DRAWS)
+        replicates = draw_replicates(part.patient_id, y_true, NUM_REPLICATES)
     except BenchError:
         return [*counts, *["–"] * len(rows)]
-    found = []
+    cells = []
     for row in rows:
-        runs = [resample(y_true, run.y_score[mask][:, chosen], draws).auroc.macro(every) for run in row.scored.values()]
-        found.append(spell(summarize(runs, design=design_of(row.scored))))
-    return [*counts, *found]
+        runs = [
+            resample(y_true, run.y_score[mask][:, chosen], replicates).auroc.macro(every) for run in row.scored.values()
+        ]
+        cells.append(spell(summarize(runs, design=design_of(row.scored))))
+    return [*counts, *cells]

@@ -232,9 +232,9 @@ def _refuse_not_finite(given: Predictions, rows: np.ndarray[Any, Any], file: Pat
         )
 
 
-HOW_TO_SAVE = "np.savez(file, ecg_id=ids, labels=np.array(labels, dtype=str), y_score=scores)"
+HOW_TO_SAVE = "np.savez('scores.npz', ecg_id=ids, labels=np.array(labels, dtype=str), y_score=scores)"
 SAVE_ARRAY = (
-    f"save them by {HOW_TO_SAVE}, where ids names the record of each row and labels the label of each column; "
+    f"save it by {HOW_TO_SAVE}, where ids names the record of each row and labels the label of each column; "
     "predictions of fold 10 in the dataset's order have ids = table.ecg_id[table.strat_fold == 10] with "
     "table = pandas.read_csv('ptbxl_database.csv'), less the records that the authors left out"
 )
@@ -255,7 +255,7 @@ def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if content.startswith(b"\x93NUMPY"):
-        raise DataError(f"{path} is an array of scores{_shape(content)} without their ecg_ids and labels; {SAVE_ARRAY}")
+        raise DataError(f"{path} is an array{_shape(content)} without ecg_ids and labels; {SAVE_ARRAY}")
     if path.suffix == ".npz":
         return _read_npz(path, content)
     if path.suffix in NO_TABLES:
@@ -325,9 +325,7 @@ def _read_csv(path: Path, text: str, labels: Sequence[str], log: Callable[[str],
             table = pd.read_csv(
                 io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not text: expected a CSV file, or an npz file whose name ends with .npz") from None
-    except (OSError, csv.Error, ValueError, pd.errors.ParserWarning) as error:
+    except (csv.Error, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
     kept = _label_columns(head, labels, path, log)
     at = head.index("ecg_id")

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.boards.rows import make_boards
 from bench.data.tasks import LabelTable
-from bench.evaluation.bootstrap import draw, resample
+from bench.evaluation.bootstrap import draw_replicates, resample
 from bench.evaluation.compare import permutation_p
 from bench.evaluation.metrics import macro
 from bench.evaluation.scores import score_fold
@@ -23,7 +23,7 @@ FIRST, SECOND = ((RANDOM.normal(size=Y_TRUE.shape) + Y_TRUE).astype(np.float32) 
 
 
 def test_bootstrap(compare: Any) -> None:
-    draws = draw(PATIENTS, Y_TRUE, DRAWS)
+    replicates = draw_replicates(PATIENTS, Y_TRUE, DRAWS)
 
     def by_scikit_learn() -> list[list[tuple[float, float]]]:
         return [
@@ -34,15 +34,15 @@ def test_bootstrap(compare: Any) -> None:
                 )
                 for column in range(LABELS)
             ]
-            for counts in draws.counts[:FEW]
+            for counts in replicates.counts[:FEW]
         ]
 
-    ours = resample(Y_TRUE, FIRST, draws)
-    both = np.stack([ours.auroc.draws, ours.average_precision.draws], axis=-1)
+    ours = resample(Y_TRUE, FIRST, replicates)
+    both = np.stack([ours.auroc.replicates, ours.average_precision.replicates], axis=-1)
     np.testing.assert_allclose(both[:FEW], by_scikit_learn(), rtol=0, atol=1e-10)
     compare(
         f"AUROC and AP in {DRAWS:,} draws of {RECORDS:,} records, {LABELS} labels",
-        lambda: resample(Y_TRUE, FIRST, draws),
+        lambda: resample(Y_TRUE, FIRST, replicates),
         f"scikit-learn draw by draw ({FEW} draws, scaled)",
         by_scikit_learn,
         scale=DRAWS / FEW,

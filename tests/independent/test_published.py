@@ -153,7 +153,7 @@ def prior_of(groups: Sequence[Mapping[tuple[int, int], float]], num_independent:
     known = [(float(np.var([*one.values()], ddof=1)), len(one) - 1.0) for one in groups if len(one) > 1]
     known = [(variance, freedom) for variance, freedom in known if variance > 0]
     count = min(num_independent, len(known))
-    if count < 2:
+    if count < 5:
         return None
     variance, freedom = np.array(known).T
     variance = np.maximum(variance, 1e-5 * np.median(variance))
