@@ -16,7 +16,7 @@ import torch
 from bench.boards.comparisons import Compared, ScoredRun, compared
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import scored_run
-from bench.boards.simulations import Setting, normal_rates
+from bench.boards.simulations import MEASURED, Setting, normal_rates
 from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
@@ -152,18 +152,17 @@ def test_the_verbs_claim_no_difference_among_them(
     assert all(pair.few_pairs for pair in by_seed(results, truth, "seed").pairs)
 
 
-def test_published_runs_whose_streams_depend_on_the_seed_are_one_group() -> None:
+@pytest.mark.parametrize("rows", [2, 3])
+def test_published_runs_whose_streams_depend_on_the_seed_are_one_group(rows: int) -> None:
     """Equal rows of five draws and three seeds, with the components measured in probes of 1 % of superdiag.
 
-    F of seeds 76 and of draws 11 over the residual; 1,000 boards. Taken for 5 independent draws, 60 % had a claim.
+    2,000 boards. Taken for 5 independent draws half of them had a claim, by Satterthwaite's degrees of freedom 6.5 %.
     """
-    residual, of_seeds, of_draws = 1.0, 75 / 5, 10 / 3
-    shares = np.array([of_draws, of_seeds, residual]) / (residual + of_seeds + of_draws)
-    setting = Setting(3, 5, 3, 10, crossed=tuple(shares))
-    claims = [rate for rate in normal_rates(setting, 1000) if rate.quantity.startswith("false claims")]
+    setting = Setting(rows, 5, 3, 10, crossed=MEASURED)
+    claims = [rate for rate in normal_rates(setting, 2000) if rate.quantity.startswith("false claims")]
 
+    assert setting.design == Design.of(list(itertools.product(DRAWS, SEEDS)), ["seed"] * 15)
     assert setting.design.kind == "crossed"
-    assert Design.of(list(itertools.product(DRAWS, SEEDS)), ["seed"] * 15) == setting.design
     assert len(claims) == 2
     for rate in claims:
-        assert rate.percent - 1.96 * rate.error <= 5, rate
+        assert rate.percent <= 5, rate

@@ -251,6 +251,9 @@ class Setting:
         return random.normal(size=size)
 
 
+MEASURED = (10 / 58, 45 / 58, 3 / 58)
+"""Shares of draws, seeds and the rest in probes of 1 % of superdiag, of streams that depended on the seed alone: F of
+draws was 11 and F of seeds 76, over the rest."""
 NORMAL = tuple(
     [
         Setting(rows, 1, seeds, ratio, spread)
@@ -258,7 +261,7 @@ NORMAL = tuple(
         for seeds in (3, 5)
         for ratio in (0.5, 2, 5, 10)
         for spread in ("equal", "unequal")
-        if rows > 2 or spread == "equal" or ratio == 5
+        if rows > 2 or spread == "equal"
     ]
     + [Setting(8, 1, 4, 2, spread) for spread in ("equal", "unequal")]
     + [Setting(rows, 5, 3, 2, crossed=(0.2, 0.6, 0.2)) for rows in (2, 8, 15)]
@@ -267,7 +270,7 @@ NORMAL = tuple(
     + [Setting(8, 3, 3, 2, crossed=(0.5, 0.0, 0.5)), Setting(15, 1, 3, 5, "one wild row")]
     + [Setting(8, 1, 3, 5, "one wild row"), Setting(3, 5, 1, 10)]
     + [Setting(rows, 1, 3, 10, "unequal") for rows in (3, 4, 5, 6)]
-    + [Setting(6, 1, 3, 10)]
+    + [Setting(6, 1, 3, 10), *(Setting(rows, 5, 3, 10, crossed=MEASURED) for rows in (2, 3))]
 )
 """The declared grid of the normal model: 60 settings."""
 HELD_OUT = tuple(
