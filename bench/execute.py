@@ -17,7 +17,7 @@ from torch import nn
 from bench.cell import Cell
 from bench.console.tracking import Wandb, watch
 from bench.data.datasets import load_records
-from bench.data.manifests import listed
+from bench.data.manifests import read_split
 from bench.data.prepared import PreparedSignals, prepare_signals, require_files
 from bench.data.records import Records
 from bench.data.splits import Split, folds_to_score, split
@@ -150,7 +150,7 @@ def execute(cell: Cell, options: Options) -> Result:
 
 def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
     """The records that a cell trains and selects on."""
-    return listed(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
+    return read_split(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
 
 
 def make_method(reference: Reference) -> Method:

@@ -1,4 +1,4 @@
-"""A trained cell on a user's own WFDB records."""
+"""Predict a user's own WFDB records with the model of a finished run."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from bench.training.precision import Precision, autocast, dtype
 from bench.training.weights import WEIGHTS, load_classifier
 
 SHORTEST_S = 1.0
-"""Less may hold no heartbeat."""
+"""Minimum length in seconds; a shorter record may contain no heartbeat."""
 TRAINED_S = 10.0
-"""Of PTB-XL's records, which are all as long: what a backbone sees in training if it sees whole records."""
+"""Length in seconds of all records of PTB-XL, and so of the training records of a backbone without windows."""
 
 
 def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> str:
-    """CSV with a row a record and a column of probabilities a label; nothing is printed unless all can be read.
+    """Return CSV text with a row for each record and a column of probabilities for each label.
 
-    `log` hears in a line how a record is unlike those of training.
+    `log` receives a line if a record differs from the training records. Raises DataError if any record cannot be read,
+    and CheckpointError if the run has no weights.
     """
     result = load_result(run)
     if result.incompatible:
@@ -70,9 +71,11 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
 
 
 def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: float | None) -> Iterator[str]:
-    """How a record [lead, time] in mV is unlike those of training; DataError where nothing can be told from it.
+    """Yield remarks on how a record [lead, time] in mV differs from the training records.
 
-    A lead without a signal stays as it is, and what is invalid counts as 0 mV: so do both in training.
+    Raises DataError if it is too short or has no signal.
+
+    As in training, a lead without a signal is used as it is, and invalid samples count as 0 mV.
     """
     lasts, least = raw.shape[1] / rate, max(SHORTEST_S, 0 if seconds else spec.window_s or 0)
     if lasts < least:
@@ -104,7 +107,7 @@ def _logits(
     seconds: float | None,
     name: str,
 ) -> torch.Tensor:
-    """Logits [label] of a record [lead, time] in mV, computed as the harness computes those of fold 10."""
+    """Return logits [label] of a record [lead, time] in mV, computed in the same way as for fold 10."""
     signals = _as_cached(prepare_record(raw, rate, spec, seconds, name))
     if scaling.fitted_on:
         signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
@@ -115,6 +118,7 @@ def _logits(
 
 
 def _as_cached(signals: Signal) -> Signal:
-    """Signals [lead, time] rounded as the cache holds them, so that the scores are the run's own."""
+    """Return signals [lead, time] rounded as in the cache, so that a record of fold 10 gets the same score as in the
+    run."""
     values, scale = quantize(signals)
     return np.asarray(values * np.float32(scale), dtype=np.float32)

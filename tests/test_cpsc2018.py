@@ -313,14 +313,14 @@ def test_verify_takes_the_folder_as_the_challenge_ships_it(folder: Path, tmp_pat
     (copy / "g1" / "RECORDS").write_text("A0001\n")
     report = verify.verify(copy)
     assert not report.faulty and report.num_records == len(load_records(folder)) == report.present[500]
-    found = {check.name: check.found for check in report.checks if check.found}
+    found = {check.name: check.failures for check in report.checks if check.failures}
     assert found.keys() <= {"clipped leads", "flat stretches"}
     header, data = copy / "g1" / "A0002.hea", copy / "g1" / "A0003.mat"
     header.write_text(header.read_text().replace("1000/mV", "1/mV"))
     data.write_bytes(data.read_bytes()[:-2])
     (copy / "g1" / "A0004.mat").unlink()
     report = verify.verify(copy)
-    found = {check.name: check.found for check in report.checks if check.found}
+    found = {check.name: check.failures for check in report.checks if check.failures}
     assert report.faulty
     assert found["missing files"] == ("g1/A0004.mat",)
     assert "A0003.mat has" in found["header against data"][0] and len(found["header against data"]) == 1

@@ -294,7 +294,7 @@ def test_a_wrong_checksum_is_named_with_its_lead(tmp_path: Path, either_way: str
     damaged[2 * (12 * 40 + 6)] ^= 0x10  # one bit of V1
     data.write_bytes(damaged)
     message = refusal(path)
-    assert "lead V1 does not add up to the checksum in r.hea" in message and str(data) in message
+    assert "lead V1 does not match the checksum in r.hea" in message and str(data) in message
 
 
 def test_a_missing_lead_is_named(tmp_path: Path, either_way: str) -> None:
@@ -403,7 +403,7 @@ def test_a_file_that_is_not_the_file_is_named(tmp_path: Path, ending: str, conte
 def test_a_header_names_files_beside_it_only(tmp_path: Path) -> None:
     path = write(tmp_path)
     edit(path, "r.dat", "../r.dat", count=12)
-    assert "'../r.dat' for its samples, expected a file beside it" in refusal(path)
+    assert "'../r.dat' for its samples, expected a file in the same folder" in refusal(path)
 
 
 def test_the_line_that_is_none_is_named(tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ class Records:
         """The display name, which follows from the content; also the name of the boards' folder."""
         if self.synthetic:
             return f"synthetic-{self.content[:8]}"
-        words = [self.dataset, self.folds, self.versions.get(self.content[:8], self.content[:8])]
-        return "-".join(word for word in words if word)
+        parts = [self.dataset, self.folds, self.versions.get(self.content[:8], self.content[:8])]
+        return "-".join(part for part in parts if part)
 
     def paths(self, rate: int) -> list[Path]:
         """Paths [record] of the signal files at this rate in Hz, without ending. The files may be missing."""

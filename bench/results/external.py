@@ -1,4 +1,4 @@
-"""Scores from anywhere become a result like any other, marked external, by the dataset's two tables alone."""
+"""Turn scores of any program into a result, marked as external. Needs only the two tables of the data set."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def score_external(
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """The result of a file of scores: those of fold 10, and of fold 9 where the file holds them too.
+    """Score a file of predictions on fold 10, and on fold 9 if the file has it, and write the result.
 
-    `scale` is logit or probability, or None where it is not known: then nothing is said of calibration. Scores of the
-    dataset's other records are left out, and `log` hears how many. Other scores of this name, draw and seed stand in
-    the way, or go with `overwrite`: a board has one place for them.
+    `scale` is logit or probability; None if unknown, then calibration is not computed. Scores of other records are
+    ignored, and `log` receives their number. Raises BenchError if other scores of this name, draw and seed exist,
+    unless `overwrite` replaces them.
     """
     if not NAME.fullmatch(name):
         raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
@@ -135,7 +135,7 @@ def score_external(
 
 
 def _place(result: Result) -> tuple[object, ...]:
-    """Where on which board a result stands."""
+    """Return the board of a result and its place there."""
     return result.board, result.row, result.place
 
 
@@ -145,16 +145,16 @@ def _scored(predictions: Predictions, truth: LabelTable, fold: int) -> dict[str,
 
 
 def _command(file: Path, cell: Mapping[str, Any], scale: str | None) -> str:
-    """The command line that gives this result, where the file lies and on the dataset in its usual place."""
-    words = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
-    words += ["--scale", scale] if scale else []
-    words += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
-    words += ["--seed", str(cell["seed"])] if cell["seed"] else []
-    return shlex.join(words)
+    """Return the command line that produces this result, for the folder of the file and the default data folder."""
+    arguments = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
+    arguments += ["--scale", scale] if scale else []
+    arguments += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
+    arguments += ["--seed", str(cell["seed"])] if cell["seed"] else []
+    return shlex.join(arguments)
 
 
 def external_digest(document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> str:
-    """SHA-256 over name, task, fraction, seed, scale and all scores of an external result."""
+    """Return SHA-256 over name, task, fraction, seed, scale and all scores of an external result."""
     cell = document["cell"]
     facts = [document["task"]["fingerprint"], document["scores"]["scale"]]
     facts += [cell[key] for key in ("arch", "fraction", "draw", "seed")]
@@ -165,9 +165,9 @@ def external_digest(document: Mapping[str, Any], predictions: Mapping[int, Predi
 
 
 def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np.ndarray[Any, Any]:
-    """Scores [record, label] as logits where they are probabilities, else as they are; float64, order kept.
+    """Return scores [record, label] as float64: probabilities converted to logits, other scores unchanged.
 
-    0 and 1 become -800 and 800, beyond every other probability, so that a sigmoid gives them back.
+    0 and 1 become -800 and 800, which are beyond all other logits and which a sigmoid converts back to 0 and 1.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scale != "probability":
@@ -183,7 +183,7 @@ def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np
 
 
 def _refuse_not_finite(given: Predictions, rows: np.ndarray[Any, Any], file: Path) -> None:
-    """Raise DataError for a score that is NaN or infinite, by its row and column in the file."""
+    """Raise DataError with row and column if a score is NaN or infinite."""
     wrong = np.argwhere(~np.isfinite(given.logits) & rows[:, None])
     if len(wrong):
         row, column = wrong[0]
@@ -197,9 +197,9 @@ HOW_TO_SAVE = "np.savez(file, ecg_id=ids, labels=np.array(labels, dtype=str), y_
 
 
 def read_scores(path: Path) -> Predictions:
-    """Scores in a CSV file (ecg_id and a column a label), also in gzip, or an npz file (ecg_id, labels, y_score).
+    """Read scores from CSV (ecg_id and one column per label), also with gzip, or from npz (ecg_id, labels, y_score).
 
-    What a file is shows in its first bytes, whatever its name. Raises DataError for everything else.
+    The format is recognised from the first bytes, not from the name. Raises DataError for any other content.
     """
     if not path.is_file():
         raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
@@ -246,7 +246,7 @@ def _read_npz(path: Path, content: bytes) -> Predictions:
 
 
 def _load(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
-    """An array of an npz file. Raises DataError for one of Python objects: to load it could run code."""
+    """Return an array of an npz file. Raises DataError for Python objects, because loading these could run code."""
     try:
         array: np.ndarray[Any, Any] = file[name]
     except ValueError as error:
@@ -260,7 +260,7 @@ def _load(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
 
 
 def _read_csv(path: Path, text: str) -> Predictions:
-    """The scores in CSV text; a first column without a name is the index that pandas writes, and no label."""
+    """Parse scores in CSV text. A first column without a name is the index that pandas writes, not a label."""
     try:
         head = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
         if head.count("ecg_id") != 1:
@@ -268,7 +268,9 @@ def _read_csv(path: Path, text: str) -> Predictions:
                 f"{path} needs one column ecg_id and a column a label, with commas between them; "
                 f"it has {', '.join(head[:8]) or 'none'}"
             )
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # or it drops surplus fields
+        with warnings.catch_warnings(
+            action="error", category=pd.errors.ParserWarning
+        ):  # else pandas drops extra fields
             table = pd.read_csv(
                 io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )
