@@ -142,10 +142,10 @@ class StateSpace(nn.Module):
         poles, low_rank, input_map = (torch.cat([part, part.conj()]) for part in (poles, low_rank, input_map))
         state = torch.diag(poles) - torch.outer(low_rank, low_rank.conj())
         step = self.log_step.double().exp().view(-1, 1, 1)
-        one = torch.eye(len(poles), dtype=state.dtype, device=state.device)
-        backward = one - step / 2 * state
+        identity = torch.eye(len(poles), dtype=state.dtype, device=state.device)
+        backward = identity - step / 2 * state
         return (
-            torch.linalg.solve(backward, one + step / 2 * state),
+            torch.linalg.solve(backward, identity + step / 2 * state),
             torch.linalg.solve(backward, step * input_map.unsqueeze(-1)).squeeze(-1),
         )
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.console.surroundings import fault_of_output, settle
+from bench.console.environment import fault_of_output, prepare_process
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
@@ -125,7 +125,7 @@ def run(
     if nproc > 1:
         from bench.launch.torchrun import run_on_ranks
 
-        raise SystemExit(run_on_ranks(nproc, [*options.words(cell), *["--json"] * as_json]))
+        raise SystemExit(run_on_ranks(nproc, [*options.arguments(cell), *["--json"] * as_json]))
     result = execute(cell, options)
     if os.environ.get("RANK", "0") == "0":
         if news := changes(result.document):
@@ -228,13 +228,13 @@ def tune(
         rows = plan_trials(grid.cells(), trials, options)
         _print(rows, table("trials, to be run to fold 9", rows), as_json)
         return
-    found = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
+    tuned = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
     if as_json:
-        print(json.dumps([one.as_data() for one in found], indent=1))
+        print(json.dumps([outcome.as_data() for outcome in tuned], indent=1))
     else:
-        for one in found:
-            out.print(one.as_table())
-    raise SystemExit(0 if all(one.finished for one in found) else 1)
+        for outcome in tuned:
+            out.print(outcome.as_table())
+    raise SystemExit(0 if all(outcome.finished for outcome in tuned) else 1)
 
 
 @app.command()
@@ -247,14 +247,14 @@ def status(
     from bench.console.listing import table
     from bench.results.status import as_data, survey
 
-    found = survey(runs)
+    cells = survey(runs)
     if as_json:
-        print(json.dumps(as_data(found), indent=1))
+        print(json.dumps(as_data(cells), indent=1))
         return
-    out.print(table(str(runs), as_data(found)["tasks"]))
-    for one in found:
-        if done or one.state not in ("done", "declined"):
-            line = f"{one.state}: {one.command or one.path}" + (f": {one.reason}" if one.reason else "")
+    out.print(table(str(runs), as_data(cells)["tasks"]))
+    for cell in cells:
+        if done or cell.state not in ("done", "declined"):
+            line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -269,8 +269,8 @@ def prune(
     from bench.console.listing import table
     from bench.results import prune as pruning
 
-    freed = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
-    out.print(table(str(runs), [one.as_row() for one in freed]))
+    usage = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
+    out.print(table(str(runs), [category.as_row() for category in usage]))
 
 
 @app.command("list")
@@ -284,13 +284,13 @@ def list_(
     from bench.registry.catalogue import catalogue, counted_tasks
 
     known = catalogue(_note)
-    found = {one: known.entries[one] for one in ([kind] if kind else get_args(Kind))}
-    if data and "tasks" in found:
-        found["tasks"] = counted_tasks(data)
+    entries = {category: known.entries[category] for category in ([kind] if kind else get_args(Kind))}
+    if data and "tasks" in entries:
+        entries["tasks"] = counted_tasks(data)
     if as_json:
-        print(json.dumps(found, indent=1, default=str))
+        print(json.dumps(entries, indent=1, default=str))
         return
-    for name, rows in found.items():
+    for name, rows in entries.items():
         out.print(table(name, rows))
     _tell_broken(known.broken)
 
@@ -331,8 +331,8 @@ def leaderboard(
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
     damaged: list[str] = []
-    found = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
-    boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
+    results = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
+    boards = make_boards(results, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
     if not boards:
         where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
@@ -377,11 +377,11 @@ def compare(
 
     damaged: list[str] = []
     chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
-    found = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
+    comparison = compared(chosen.rows, plan_in(boards)(chosen.dataset, chosen.task), chosen.truth, chosen.tuned)
     if as_json:
-        print(json.dumps(found.as_data(), indent=1))
+        print(json.dumps(comparison.as_data(), indent=1))
     else:
-        for shown in comparison_tables(found):
+        for shown in comparison_tables(comparison):
             out.print(shown)
     raise SystemExit(1 if damaged else 0)
 
@@ -618,16 +618,16 @@ def info(
     from bench.data.info import describe, label_rows, task_rows
     from bench.data.tasks import find_task
 
-    found = describe(folder, [find_task(task)] if task else None)
+    description = describe(folder, [find_task(task)] if task else None)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(description, indent=1))
         return
     plain = ("name", "version", "records", "patients", "ages_years", "sexes")
-    out.print(table(str(folder), [{"what": key, "found": _words(found[key])} for key in plain]))
-    out.print(table("folds", [{"fold": fold, **counts} for fold, counts in found["folds"].items()]))
-    out.print(table("tasks", task_rows(found["tasks"])))
+    out.print(table(str(folder), [{"what": key, "found": _one_line(description[key])} for key in plain]))
+    out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
+    out.print(table("tasks", task_rows(description["tasks"])))
     if task:
-        out.print(table(f"{task}: positives", label_rows(*found["tasks"].values())))
+        out.print(table(f"{task}: positives", label_rows(*description["tasks"].values())))
 
 
 @data_app.command()
@@ -676,13 +676,13 @@ def manifest(
         print(manifest_text(described, ".json"), end="")
         return
     write_manifest(described, target)
-    out.print(f"wrote {target}: {_words(described['records'])}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"wrote {target}: {_one_line(described['records'])}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _words(value: Any) -> str:
+def _one_line(value: Any) -> str:
     """A number, or counts by name, on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key}: {_one_line(inner)}" for key, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -738,7 +738,7 @@ def _run_app() -> None:
 
 def main() -> None:
     """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
-    settle()
+    prepare_process()
     try:
         _run_app()
     except (BenchError, *UNUSABLE) as error:

@@ -22,11 +22,11 @@ def result_table(result: Result) -> Table:
         return shown
     for head in ("fold", "labels", "macro AUROC", "macro AP"):
         shown.add_column(head, overflow="fold")
-    for fold, found in result.document["metrics"].items():
-        for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
-            macro = found["macro"][chosen]
+    for fold, metrics in result.document["metrics"].items():
+        for chosen, description in (("frequent", "with ≥ 10 positives"), ("all", "all")):
+            macro = metrics["macro"][chosen]
             scores = [spell(interval_said(macro[metric])) for metric in RANKING]
-            add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
+            add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {description}", *scores])
     shown.caption = Text(str(result.folder))
     return shown
 
@@ -50,51 +50,51 @@ def board_table(board: Board) -> Table:
     return shown
 
 
-def comparison_tables(found: Compared) -> list[Table]:
-    """The rows, numbered as they were named; differences of every pair, and of two rows also label by label."""
-    places = {name: str(place) for place, name in enumerate(found.letters, 1)}
-    rows = new_table("rows; those that share a letter are not told apart")
+def comparison_tables(comparison: Compared) -> list[Table]:
+    """Return the tables of a comparison: numbered rows, differences of every pair, and of two rows also by label."""
+    places = {name: str(place) for place, name in enumerate(comparison.letters, 1)}
+    rows = new_table("rows that share a letter do not differ significantly")
     for head in ("", "row", "groups"):
         rows.add_column(head, overflow="fold")
     for name, place in places.items():
-        add_row(rows, [place, name, found.letters[name]])
+        add_row(rows, [place, name, comparison.letters[name]])
 
     shown = new_table("first minus second, labels with ≥ 10 positives")
     for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p Holm", "resolvable", "pairs"):
         shown.add_column(head)
-    for one in found.pairs:
-        differences = [spell_difference(one.differences[metric]) for metric in RANKING]
-        numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
-        few = "*" if one.few_pairs else ""
-        pair = f"{places[one.first]} − {places[one.second]}"
-        add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
-    words = [f"p Holm: of the larger p, over all pairs ({len(found.pairs)})"]
-    for name, one in found.baseline.items():
-        words.append(f"against the declared baseline {places[one.second]}, Holm over {one.family_size}: ")
-        words[-1] += f"{places[name]} {spell_difference(one.differences['auroc'])}, p {spell_p(one.p_adjusted)}"
-    words += [found.undecided] if found.undecided else []
-    equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
-    words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
-    if any(one.few_pairs for one in found.pairs):
-        words.append("* fewer than three pairs: about these trained models; how much training varies is not known")
-    shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
-    return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
+    for pair in comparison.pairs:
+        differences = [spell_difference(pair.differences[metric]) for metric in RANKING]
+        numbers = [*map(spell_p, (pair.permutation_p, pair.placement_p, pair.p_adjusted)), f"{pair.resolvable:.4f}"]
+        few = "*" if pair.few_pairs else ""
+        pair_name = f"{places[pair.first]} − {places[pair.second]}"
+        add_row(shown, [pair_name, *differences, *numbers, f"{pair.num_pairs}{few}"])
+    notes = [f"p Holm: of the larger p, over all pairs ({len(comparison.pairs)})"]
+    for name, pair in comparison.baseline.items():
+        notes.append(f"against the declared baseline {places[pair.second]}, Holm over {pair.family_size}: ")
+        notes[-1] += f"{places[name]} {spell_difference(pair.differences['auroc'])}, p {spell_p(pair.p_adjusted)}"
+    notes += [comparison.undecided] if comparison.undecided else []
+    equal = [f"{places[pair.first]} = {places[pair.second]}" for pair in comparison.pairs if pair.practically_equal]
+    notes.append(f"practically equal (interval within ±{comparison.margin:g}): {'; '.join(equal) or 'no pair'}")
+    if any(pair.few_pairs for pair in comparison.pairs):
+        notes.append("* fewer than three pairs: valid for these trained models; variance between trainings unknown")
+    shown.caption, shown.caption_justify = Text("\n".join(notes)), "left"
+    return [rows, shown, *([_label_table(comparison)] if len(comparison.pairs) == 1 else [])]
 
 
-def _label_table(found: Compared) -> Table:
-    (pair,) = found.pairs
+def _label_table(comparison: Compared) -> Table:
+    (pair,) = comparison.pairs
     shown = new_table("AUROC by label, largest difference first; not corrected")
     for head in ("label", "difference"):
         shown.add_column(head)
-    for label, one in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
-        add_row(shown, [label, spell_difference(one)])
+    for label, difference in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
+        add_row(shown, [label, spell_difference(difference)])
     return shown
 
 
 def compat_line(result: Result) -> str:
-    """Macro AUROC as Strodthoff et al. (2020) printed it."""
-    found = result.document["compat"]["strodthoff2020"]["macro_auroc"]
+    """Return a line with the macro AUROC in the form of Strodthoff et al. (2020)."""
+    auroc = result.document["compat"]["strodthoff2020"]["macro_auroc"]
     return (
-        f"as Strodthoff et al. 2020 (100 draws of records, 5 and 95 % quantiles): "
-        f"{found['value']:.3f}({round(1000 * found['bracket']):02d}), {found['low']:.3f} to {found['high']:.3f}"
+        f"as Strodthoff et al. 2020 (100 bootstrap replicates of records, 5 and 95 % quantiles): "
+        f"{auroc['value']:.3f}({round(1000 * auroc['bracket']):02d}), {auroc['low']:.3f} to {auroc['high']:.3f}"
     )

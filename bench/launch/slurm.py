@@ -46,11 +46,11 @@ class Slurm:
     partition: str | None = None
     nodes: int = 1
     ranks: int = 1
-    """Processes a node."""
+    """Processes per node."""
     cpus: int = 1
-    """Cores a node."""
+    """Cores per node."""
     gpus: int = 0
-    """GPUs a node."""
+    """GPUs per node."""
     at_once: int = MOST_AT_ONCE
     """Number of jobs of the array that run at a time."""
     others: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class CellJob:
     arguments: tuple[str, ...]
     """Command-line arguments after `bench`."""
     ranks: int
-    """Processes a node."""
+    """Processes per node."""
     failure: Path
     """File to which a failure is written."""
     command: str
@@ -76,7 +76,7 @@ class CellJob:
             code = run_on_ranks(self.ranks, self.arguments, node)
         except BenchError as error:
             print(f"error: {error}", file=sys.stderr)
-            code = 0 if str(error).startswith(Busy.WORDS) else 2
+            code = 0 if str(error).startswith(Busy.PREFIX) else 2
             reason = str(error)
         except KeyboardInterrupt:
             # SIGTERM: SLURM will have the node back. It requeues a job that it kills, and not one that ends by itself
@@ -135,7 +135,7 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
         with executor.batch():
             jobs = [
                 executor.submit(
-                    CellJob(tuple(options.words(cell)), settings.ranks, failure, cell.command(), options.stage)
+                    CellJob(tuple(options.arguments(cell)), settings.ranks, failure, cell.command(), options.stage)
                 )
                 for cell, failure in zip(cells, failures, strict=True)
             ]
@@ -159,9 +159,9 @@ def is_queued(options: Options) -> Callable[[Cell], bool]:
 
 def queued() -> dict[str, str]:
     """Return job id -> state, such as PENDING or RUNNING, of this user's unfinished jobs; array tasks one by one."""
-    asked = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
+    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
         raise BenchError("no SLURM on this machine: squeue is not to be found") from None
     except subprocess.CalledProcessError as error:
@@ -171,8 +171,8 @@ def queued() -> dict[str, str]:
 
 def minutes(option: str, text: str) -> int:
     """Convert `90min`, `2h` or `1.5d` to minutes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
-    if found is None or (value := float(found[1]) * {"min": 1, "h": 60, "d": 1440}[found[2]]) < 1:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
+    if match is None or (value := float(match[1]) * {"min": 1, "h": 60, "d": 1440}[match[2]]) < 1:
         raise BenchError(f"{option} takes a time such as 90min, 2h or 1d, got {text!r}")
     return round(value)
 

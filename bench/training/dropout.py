@@ -1,4 +1,4 @@
-"""Dropout whose masks are drawn for the whole batch, so that the number of ranks does not matter."""
+"""Dropout with masks for the whole batch, so that results do not depend on the number of ranks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bench.training.batches import random_stream
 
 
 class RankDropout(nn.Dropout):
-    """Dropout that drops the same values of a record whichever rank holds it.
+    """Dropout that drops the same values of a record, independent of its rank.
 
-    `redraw` before every step. A batch of another size than the step's, which a method's loss may make, gets a mask
-    of this rank's own.
+    Call `redraw` before every step. For a batch of another size, which a method's loss may create, each rank uses its
+    own mask.
     """
 
     generator: torch.Generator | None = None
@@ -20,12 +20,12 @@ class RankDropout(nn.Dropout):
     share = slice(0)
 
     def redraw(self, generator: torch.Generator, num_records: int, share: slice) -> None:
-        """From now on draw from this generator for `num_records` records, of which this rank takes its share."""
+        """Set the generator of the next masks, for `num_records` records, of which this rank has `share`."""
         self.generator, self.num_records, self.share = generator, num_records, share
 
     def forward(self, input: Tensor) -> Tensor:
-        ours = len(input) == self.share.stop - (self.share.start or 0)
-        if self.generator is None or not ours or not self.training or not 0 < self.p < 1:
+        is_share = len(input) == self.share.stop - (self.share.start or 0)
+        if self.generator is None or not is_share or not self.training or not 0 < self.p < 1:
             return super().forward(input)
         mask = torch.empty((self.num_records, *input.shape[1:]), dtype=input.dtype, device=input.device)
         kept = mask.bernoulli_(1 - self.p, generator=self.generator)[self.share]
@@ -33,7 +33,7 @@ class RankDropout(nn.Dropout):
 
 
 class RankAttention(nn.MultiheadAttention):
-    """torch's attention, its weights dropped by `dropping`: torch does it in a kernel that draws masks of its own."""
+    """torch's attention with dropout of its weights by `dropping`, because torch's kernel would use masks per rank."""
 
     dropping: RankDropout
 
@@ -65,7 +65,7 @@ class RankAttention(nn.MultiheadAttention):
 
 
 def share_dropout(model: nn.Module) -> list[RankDropout]:
-    """Replace the `nn.Dropout`s within a model, those of attention too; returns all of them in order."""
+    """Replace all `nn.Dropout` in a model, including those of attention. Return the new modules in order."""
     for name, child in list(model.named_children()):
         if type(child) is nn.Dropout:
             setattr(model, name, RankDropout(child.p).train(child.training))
@@ -78,12 +78,12 @@ def share_dropout(model: nn.Module) -> list[RankDropout]:
 
 
 def _adds_keys(attention: nn.MultiheadAttention) -> bool:
-    """Whether it attends to more than it is given."""
+    """Return whether the attention adds keys to its input."""
     return attention.bias_k is not None or attention.add_zero_attn
 
 
 def redraw(dropouts: list[RankDropout], num_records: int, share: slice, device: torch.device, *stream: object) -> None:
-    """Give each dropout the generator of this step."""
+    """Set the generator of each dropout for this step."""
     seeds = random_stream(*stream, "dropout").integers(2**62, size=len(dropouts)) if dropouts else ()
     for dropout, seed in zip(dropouts, seeds, strict=True):
         dropout.redraw(torch.Generator(device).manual_seed(int(seed)), num_records, share)

@@ -356,7 +356,7 @@ class PhaseRun:
         if "backbone" not in {part.partition(".")[0] for part in self.phase.learning_rates}:
             self._require_finite_features()
         return Diverged(
-            f"{Diverged.WORDS} in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
+            f"{Diverged.PREFIX} in phase {self.phase.name}, epoch {epoch + 1}: {what}; "
             "a lower learning rate or clipping may help"
         )
 

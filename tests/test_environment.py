@@ -1,4 +1,4 @@
-"""Commands in surroundings that are not a terminal at home: each ends well, or with a line that says why not."""
+"""Commands in unusual environments: each succeeds, or fails with a line that says why."""
 
 import os
 import shutil
