@@ -388,7 +388,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(sweeps: Sweeps) -> N
         out, err = ends(process, -signal.SIGKILL if how == "SIGKILL" else 130)
 
         if how != "SIGKILL":
-            assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+            assert err.strip().splitlines()[-1] == "interrupted; the same command resumes where this one stopped"
         assert "Traceback" not in out + err
         deadline = time.monotonic() + 20
         while any(map(is_alive, sweeps.importers())):
