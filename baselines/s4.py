@@ -60,8 +60,7 @@ class Block(nn.Module):
         return self.norm(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
 
     def _drop_channels(self, x: Tensor) -> Tensor:
-        """Drop whole channels of a record. Uses `nn.Dropout`, because the harness makes its masks independent of
-        ranks."""
+        """Drop whole channels of a record, by `nn.Dropout`, whose masks the harness makes independent of ranks."""
         return x * self.dropout(x.new_ones(*x.shape[:2], 1)) if self.training else x
 
 
@@ -136,8 +135,8 @@ class StateSpace(nn.Module):
         return moved[..., : output.shape[-1]].to(output.dtype)
 
     def discretize(self) -> tuple[Tensor, Tensor]:
-        """Return the bilinear (Tustin) dA [channel, state, state] and dB [channel, state], complex128, with
-        conjugates."""
+        """Return the bilinear (Tustin) dA [channel, state, state] and dB [channel, state], complex128, conjugates
+        too."""
         poles, low_rank, input_map = (
             torch.view_as_complex(part.double()) for part in (self.poles, self.low_rank, self.input_map)
         )

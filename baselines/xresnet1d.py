@@ -18,8 +18,7 @@ KERNEL = 5
 
 
 class Block(nn.Module):
-    """A residual block; a bottleneck if `expansion` > 1. If the block halves the length, its shortcut averages
-    pairs."""
+    """A residual block; a bottleneck if `expansion` > 1. With a stride of 2, the shortcut averages pairs."""
 
     def __init__(self, in_channels: int, expansion: int, stride: int) -> None:
         super().__init__()

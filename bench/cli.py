@@ -239,7 +239,7 @@ def status(
     done: Annotated[bool, typer.Option("--done", help="List the finished cells too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the cells in a runs folder. They are done, declined, stale, running, unfinished or failed, with the
+    """List the cells in a runs folder. Each is done, declined, stale, running, unfinished or failed, with the
     reason."""
     from bench.console.listing import table
     from bench.results.status import as_data, survey

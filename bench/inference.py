@@ -42,6 +42,7 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
         raise CheckpointError(f"{run} trained nothing, because its method declined: {result.incompatible}")
     if not (run / WEIGHTS).is_file():
         raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights best --overwrite")
+    # build the model as the run did: the method may have changed its modules before the weights were saved
     labels, precision = result.document["task"]["labels"], result.cell["precision"]
     backbone = make("backbone", Reference.parse(result.cell["arch"]))
     assert isinstance(backbone, Backbone)
@@ -50,6 +51,7 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
     scaling, seconds = Scaling(**result.document["signals"]["scaling"]), result.document["dataset"].get("seconds")
+    # into memory: nothing is printed unless all records can be read
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["record", *labels])
@@ -118,7 +120,6 @@ def _logits(
 
 
 def _as_cached(signals: Signal) -> Signal:
-    """Return signals [lead, time] rounded as in the cache, so that a record of fold 10 gets the same score as in the
-    run."""
+    """Return signals [lead, time] rounded as in the cache, so that records of fold 10 get the scores of the run."""
     values, scale = quantize(signals)
     return np.asarray(values * np.float32(scale), dtype=np.float32)

@@ -73,6 +73,7 @@ def describe(
         "init": asdict(init),
         "code": code_facts(spec),
     }
+    # last, because the digest is computed from the sections above
     plan["digest"] = identity(plan)
     plan["origin"] = {
         "digest": plan["digest"],
@@ -132,11 +133,13 @@ def outcome(
     truth: Mapping[int, LabelTable],
 ) -> dict[str, Any]:
     """Return the second half of a result: metrics of each fold, intervals for fold 10, training and cost."""
+    # the protocol requires that each read of fold 10 is recorded
     reads = [
         {"at": datetime.now(UTC).isoformat(timespec="seconds"), "records": len(table), "for": "final scores"}
         for fold, table in truth.items()
         if fold == TEST_FOLD
     ]
+    # patients are given for fold 10 only: there intervals are computed by resampling patients
     metrics = {
         f"fold_{fold}": score_fold(
             table.y_true, predictions[fold].logits, table.labels, table.patient_id if fold == TEST_FOLD else None

@@ -1,5 +1,4 @@
-"""The folder of all caches: prepared signals, features of frozen backbones, the catalogue. All can be computed
-again."""
+"""The folder of all caches: prepared signals, features of frozen backbones, the catalogue. It may be deleted."""
 
 from __future__ import annotations
 

@@ -40,14 +40,12 @@ MIRRORS = {
     "physionet": "https://physionet.org/files/ptb-xl/{version}/",
     "aws": "https://physionet-open.s3.amazonaws.com/ptb-xl/{version}/",
 }
-"""Name -> URL of a place where PTB-XL is published. Any other mirror is given as the URL of a folder with the same
-files."""
+"""Name -> URL of a server with PTB-XL. Any other mirror is given as the URL of a folder with the same files."""
 LICENSE = "LICENSE.txt"
 NUM_CONNECTIONS = 8
 TRIES = 6
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 120.0
-"""Seconds to wait after the first failure (doubled after each further one) and at most, also if a server asks for
-more."""
+"""Seconds to wait after the first failure (doubled after each other one), and their maximum."""
 SOCKET_TIMEOUT_S = 30.0
 PIECE = 1 << 16
 """Number of bytes read at a time."""
@@ -154,6 +152,7 @@ def download(
             raise DataError(f"{urljoin(base, SUMS)} does not list {lacking[0]}; name the folder of a PTB-XL version")
         if len(wanted) < len(set(rates)):
             raise DataError(f"{urljoin(base, SUMS)} lists no signals at {' and '.join(map(str, rates))} Hz")
+        # only files that are missing or wrong are downloaded, so that the same command resumes
         _refuse_other(folder, sums)
         wanted += [LICENSE] if LICENSE in sums else []
         lacking, repaired = _not_there(folder, [*wanted, *tables], sums)
@@ -170,6 +169,7 @@ def download(
                 num_done += 1
                 progress(num_done, num_all, tally.num_bytes / max(time.monotonic() - began, 1e-3))
 
+        # the tables last: a folder with both counts as a data set
         _in_parallel(fetch, [name for name in lacking if name not in tables], stop)
         write_whole(folder / SUMS, text.encode())
         for name in tables:
@@ -193,8 +193,7 @@ def _address(mirror: str, version: str) -> str:
 
 
 def _checked(url: str, what: str) -> str:
-    """Return the URL if it is https, or http on this machine. Raises DataError for any other; `what` begins its
-    message."""
+    """Return the URL if it is https, or http on this machine; else raise DataError. `what` begins the message."""
     try:
         parts = urlsplit(url)
         own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
@@ -239,7 +238,7 @@ def _refuse_other(folder: Path, sums: dict[str, str]) -> None:
     for name in (TABLE, STATEMENTS):
         if (folder / name).exists() and _sha256(folder / name) != sums[name]:
             raise DataError(
-                f"{folder / name} is not that of this version; name another folder, or remove the file to get it anew"
+                f"{folder / name} is not that of this version; name another folder, or remove the file to download it again"
             )
 
 
@@ -319,12 +318,12 @@ class _Connection:
         with self._answer(url, {"Range": f"bytes={start}-"} if start else {}) as response:
             if response.status == 206 and not (response.getheader("Content-Range") or "").startswith(f"bytes {start}-"):
                 part.unlink(missing_ok=True)
-                raise _Passing("is answered with another part than asked for")
+                raise _Passing("answered with another byte range than requested")
             if response.status == 416:  # the bytes on disk are the whole file, or more
                 if start and _sha256(part) == sha256:
                     return
                 part.unlink(missing_ok=True)
-                raise _Passing("is shorter than what was there of it")
+                raise _Passing("is shorter than the bytes on disk")
             if response.status not in (200, 206):
                 _refuse(url, response)
             with part.open("ab" if response.status == 206 else "wb") as file:
@@ -341,8 +340,7 @@ class _Connection:
             raise _Passing("does not have the published SHA-256")
 
     def _tried(self, url: str, attempt: Callable[[], T]) -> T:
-        """Return what `attempt` returns. Retry after temporary errors; the wait doubles each time, or is what the
-        server asks for."""
+        """Return what `attempt` returns. Retry after temporary errors; the wait doubles, or the server sets it."""
         wait_s = self.first_wait_s
         for at in itertools.count(1):
             if self.stop.is_set():

@@ -96,6 +96,7 @@ def read_header(path: Path) -> Header:
     lines = [(at, line) for at, line in enumerate(map(str.strip, text.splitlines()), 1) if line and line[0] != "#"]
     if not lines:
         raise DataError(f"{path} declares no signals: it has no record line")
+    # the record line: name, number of signals, rate and length
     record = _RECORD.fullmatch(lines[0][1])
     if record is None:
         refuse_pointer(path, content)
@@ -111,6 +112,7 @@ def read_header(path: Path) -> Header:
         raise DataError(f"{path} declares {num} signals and describes {len(lines) - 1}")
     if record["rate"] is None:
         raise DataError(f"{path} declares no sampling rate; write it behind the number of signals, in Hz")
+    # one line per signal
     channels = []
     for at, line in lines[1:]:
         channel = _parse_channel(line)
@@ -122,8 +124,7 @@ def read_header(path: Path) -> Header:
 
 
 def _parse_channel(line: str) -> Channel | None:
-    """Parse a signal line; missing fields get the defaults of the specification. Returns None if the line has another
-    form."""
+    """Parse a signal line; missing fields get the specification's defaults. Return None for a line of another form."""
     match = _SIGNAL.fullmatch(line)
     if match is None or (match["gain"] is None and re.search(r"[(/]", match["lead"] or "")):
         return None  # a gain of another form would be taken for the lead's name

@@ -91,8 +91,7 @@ def task_counts(table: LabelTable) -> dict[str, Any]:
 
 
 def _note(sizes: Mapping[str, int], positives: Mapping[str, list[int]]) -> str:
-    """Return why a task with these numbers of records and positives [label] per split cannot be run; empty if it
-    can."""
+    """Return why a task with these sizes and positives [label] of each split cannot be run; empty if it can."""
     folds = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
     for part, num in sizes.items():
         if num == 0:

@@ -86,12 +86,14 @@ def choose_leads(names: tuple[str, ...], wanted: tuple[str, ...]) -> LeadChoice:
     Upper and lower case are the same. Raises DataError if a wanted lead is absent and cannot be computed, or if two
     columns hold it. The message does not name the file.
     """
+    # lead -> its columns with their signs, by exact name or known spelling
     upper = {lead.upper(): lead for lead in (*wanted, *LEADS)}
     places: dict[str, list[tuple[int, int]]] = {}
     for column, name in enumerate(names):
         known = (upper[name.upper()], 1) if name.upper() in upper else standard_name(name)
         if known is not None:
             places.setdefault(known[0], []).append((column, known[1]))
+    # absent limb leads are computed from the first two limb leads that the record has
     absent = [lead for lead in wanted if lead not in places]
     pair = tuple(lead for lead in LIMB if lead in places)[:2]
     if missing := [lead for lead in absent if lead not in LIMB or len(pair) < 2]:
@@ -103,6 +105,7 @@ def choose_leads(names: tuple[str, ...], wanted: tuple[str, ...]) -> LeadChoice:
     chosen = {lead: places[lead][0] for lead in read}
     inverted = [lead for lead, (_, sign) in chosen.items() if sign < 0]
     renamed = [lead for lead, (at, sign) in chosen.items() if sign > 0 and names[at].upper() != lead.upper()]
+    # each deviation from the usual leads is noted
     notes = []
     if renamed:
         texts = ", ".join(f"{names[chosen[lead][0]]} as {lead}" for lead in renamed)

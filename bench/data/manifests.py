@@ -126,6 +126,7 @@ def split_of(manifest: Manifest, table: LabelTable, known: npt.NDArray[np.int64]
         )
     folds = {"train": table.strat_fold < VAL_FOLD, "val": table.strat_fold == VAL_FOLD}
     folds["test"] = table.strat_fold == TEST_FOLD
+    # each part must hold known records of its own folds, each once
     chosen = {}
     for name, fold in folds.items():
         given = getattr(manifest, name)
@@ -144,6 +145,7 @@ def split_of(manifest: Manifest, table: LabelTable, known: npt.NDArray[np.int64]
             )
         if not chosen[name].any():
             raise DataError(f"{source} names no record for {name} that has a label of task {table.task}")
+    # the test set is not a choice: scores are only comparable on all of fold 10
     if (lacking := folds["test"] & ~chosen["test"]).any():
         raise DataError(
             f"{source} tests without {_some(table.ecg_id[lacking].tolist())} of fold 10: scores of another test set "

@@ -62,8 +62,7 @@ class PreparedSignals:
     source_rate: int
     scaling: Scaling
     findings: dict[str, list[int]]
-    """Kind of irregular signal -> ecg_ids. These records are kept, because without them the test set would be
-    another."""
+    """Kind of irregular signal -> ecg_ids. These records are kept, so that the test set stays the same."""
     ecg_id: npt.NDArray[np.int64]
     """[record], ascending"""
     values: npt.NDArray[np.int16]
@@ -87,8 +86,7 @@ class PreparedSignals:
     def read(
         self, rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64] | None = None, length: int | None = None
     ) -> Signal:
-        """Return the signals [record, lead, time] of these rows: whole, or `length` samples from the start of each
-        row."""
+        """Return signals [record, lead, time] of these rows: whole, or `length` samples from each row's start."""
         if starts is None:
             values = self.values[rows]
         else:
@@ -211,12 +209,14 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     Raises DataError if the folder lacks any of the files.
     """
     digest = hashlib.sha256()
+    # preprocessing and its code
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
     digest.update(json.dumps(made + ([records.seconds] if records.seconds else [])).encode())
     digest.update(chosen.code_sha256.encode())  # the author of a plugin may forget to raise its version
     digest.update(str(records.folder.resolve()).encode())
     digest.update(np.stack([records.ecg_id, records.strat_fold]).tobytes())
+    # size and time of files are used instead of a hash of their content, which would take minutes
     missing = []
     for name in records.names(rate):
         for file in (
@@ -258,6 +258,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
     else:
         length = prepare_record(*read_waveform(paths[0], spec.leads), spec, name=str(paths[0])).shape[1]
     with whole_folder(entry) as folder:
+        # the whole file exists before workers start: they write into it through a memory map
         target = folder / "signals.npy"
         np.lib.format.open_memmap(
             target, mode="w+", dtype=np.int16, shape=(len(paths), len(spec.leads), length)
@@ -280,6 +281,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
                 done += len(chunk)
                 write_into(folder, PROGRESS, f"{done} {len(paths)}")
                 progress(done, len(paths))
+        # statistics of all records: standardisation over folds 1-8, and what was irregular
         fact = dict(zip(_FACTS, facts.T, strict=True))
         _save(folder / "scale.npy", fact["scale"].astype(np.float32))
         _save(folder / "ecg_id.npy", records.ecg_id)
@@ -339,8 +341,7 @@ def _prepare_chunk(
     seconds: float | None,
     preprocessing: Preprocessing,
 ) -> npt.NDArray[np.float64]:
-    """Prepare a chunk of records (row -> path) and write them to the memory map. Return _FACTS of each [record,
-    fact]."""
+    """Prepare a chunk of records (row -> path), write them to the memory map, and return _FACTS [record, fact]."""
     PREPROCESSINGS[spec.preprocessing] = preprocessing  # a worker has not imported the plugin
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
@@ -349,6 +350,7 @@ def _prepare_chunk(
         raw, header_rate = read_waveform(path, spec.leads, notes.append)
         if header_rate != rate:
             raise DataError(f"{path}.hea says {header_rate} Hz where the dataset's table says {rate} Hz")
+        # all records share one array, so they must have equal lengths
         signals = prepare_record(raw, rate, spec, seconds, str(path))
         if signals.shape != values.shape[1:]:
             raise DataError(
@@ -356,6 +358,7 @@ def _prepare_chunk(
                 f"{spec.rate} Hz, and all records of the dataset must be as long"
             )
         values[row], scale = quantize(signals)
+        # sums in float64, because variances are differences of large numbers
         wide = signals.astype(np.float64).ravel()
         invalid = np.isnan(raw)
         facts[at] = (

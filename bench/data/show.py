@@ -30,8 +30,7 @@ MM_PER_S, MM_PER_MV, MM_PER_INCH = 25.0, 10.0, 25.4
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("II",))
 """Leads of each row; each lead fills its share of the row's 10 s. The last row is the rhythm strip."""
 WIDTH_MM, MARGIN_MM, PULSE_MM = 280.0, 10.0, 10.0
-"""Width of the page, its margin, and the space for the calibration pulse at the left (5 mm or 0.2 s wide, 10 mm
-high)."""
+"""Width of the page, its margin, and the space for the calibration pulse at the left (5 mm wide, 10 mm high)."""
 ROW_MM, HEADROOM_MM, LINE_MM, TITLE_MM = 30.0, 10.0, 4.8, 7.0
 """Height of a row of leads, of the paper above the first row, of a line of text, and of a sheet's title."""
 SHEET_MM = HEADROOM_MM + len(LAYOUT) * ROW_MM
@@ -182,7 +181,7 @@ def _fit(signals: Signal, scale: float) -> tuple[Signal, float, str]:
     remark = ""
     if shifts.any():
         named = ", ".join(lead for lead, shift in zip(LEADS, shifts, strict=True) if shift)
-        remark = f"; about the median, as they lie off the paper: {named}"
+        remark = f"; about the median, because they are outside the paper: {named}"
     if spread * scale <= SHEET_MM / 4:
         return signals - shifts if remark else signals, scale, remark
     smaller = next((scale * part for part in SMALLER if spread * scale * part <= ROW_MM / 2), ROW_MM / 2 / spread)

@@ -26,8 +26,7 @@ from bench.registry.source import code_hash
 Signal = npt.NDArray[np.float32]
 Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])
 SHORTEST = 27
-"""Number of samples by which filtfilt pads a record at each end (3 x 9 coefficients). A record must have more
-samples."""
+"""Number of samples by which filtfilt pads a record at each end (3 x 9 coefficients). A record must be longer."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,7 @@ def ecgfounder(record: Signal, rate: int) -> Signal:
 
 @functools.cache
 def _filters(rate: int) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """Return coefficients (b, a) of the notch (none up to a rate of 100 Hz, which ends at 50 Hz) and of the
-    band-pass."""
+    """Return coefficients (b, a) of the notch, if `rate` is above 100 Hz, and of the band-pass."""
     notch = [scipy.signal.iirnotch(50, 30, rate)] if rate > 100 else []
     return [*notch, scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=rate)]
 
@@ -221,11 +219,11 @@ def prepare_record(
     if np.ndim(prepared) != 2 or len(prepared) != len(record):
         raise DataError(
             f"{name}: preprocessing {spec.preprocessing!r} gives the shape {np.shape(prepared)}, expected "
-            f"[lead, time] with {len(record)} leads; mend the preprocessing"
+            f"[lead, time] with {len(record)} leads; correct the preprocessing"
         )
     if not np.isfinite(prepared).all():
         raise DataError(
-            f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; mend "
+            f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; correct "
             "the preprocessing (such as a division by the spread of a flat lead)"
         )
     spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])

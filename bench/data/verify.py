@@ -142,6 +142,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     sums = read_sums(folder / SUMS) if (folder / SUMS).is_file() else {}
     failures: dict[str, list[str]] = defaultdict(list)
     num_checked = {"table": 1, "wrong hashes": 0}
+    # hash the tables before they are parsed: a damaged one may still parse
     for name in (TABLE, STATEMENTS):
         if name in sums and (folder / name).is_file():
             num_checked["wrong hashes"] += 1
@@ -153,6 +154,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
         failures["table"].append(str(error))
         return Report(folder, "unknown", 0, {}, _checks(failures, num_checked))
     jobs, present = _find_files(records, sums, failures, num_checked)
+    # load_records refuses patients shared by train, validation and test; PTB-XL also keeps folds 1-8 apart
     patients = records.table.groupby("patient_id")["strat_fold"].unique()
     num_checked["patients in two folds"] = len(patients)
     failures["patients in two folds"] = [
@@ -160,6 +162,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
         for patient, folds in patients.items()
         if len(folds) > 1
     ]
+    # each record that is examined goes through all of these checks
     num_checked["wrong hashes"] += sum(known is not None for job in jobs for known in job.sums)
     for name in (
         "header against data",
@@ -177,6 +180,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     if records.seconds is not None:
         num_checked["lengths"] = 0  # lengths differ, and each record is cut or padded
     done = 0
+    # workers finish in any order, so failures are sorted by ecg_id before they are reported
     examined: list[tuple[int, str, str]] = []
     chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
     with contextlib.closing(over_cores(_examine_chunk, chunks)) as outcomes:
@@ -226,10 +230,12 @@ def _find_files(
                         (sums.get(pair[0]), sums.get(pair[1])),
                     )
                 )
+            # half a record, or one that the folder should have; without a list of sums, every record should be there
             elif any(there) or not sums or sums.keys() & set(pair):
                 missing += [file for file, is_there in zip(pair, there, strict=True) if not is_there]
             else:
                 unlisted += 1
+        # not a single file of a rate: it was not downloaded, which is no fault
         if present[rate] or len(missing) < 2 * (len(records) - unlisted):
             num_checked["missing files"] = num_checked.get("missing files", 0) + 2 * (len(records) - unlisted)
             failures["missing files"] += missing
@@ -240,6 +246,7 @@ def _find_files(
     num_checked["incomplete rates"] = len(jobs)
     if not jobs and not failures["missing files"]:
         failures["incomplete rates"].append("no signals at all: enough to score and to check, not to train")
+    # files that belong neither to a record nor to the published list
     known = {*sums, *named, SUMS}
     for top, _, files in os.walk(folder):
         place = Path(top).relative_to(folder).as_posix()
@@ -260,6 +267,7 @@ def _examine(job: _Job) -> list[tuple[str, str]]:
     path, failures = Path(job.path), []
     notes: list[Note] = []
     try:
+        # hashes first: a file with a wrong hash may be unreadable too
         for known, ending in zip(job.sums, (".hea", job.ending), strict=True):
             if known is not None and hashlib.sha256(Path(f"{path}{ending}").read_bytes()).hexdigest() != known:
                 failures.append(("wrong hashes", f"{path.name}{ending}"))
@@ -280,6 +288,7 @@ def _examine(job: _Job) -> list[tuple[str, str]]:
         check = "lead names" if note.kind in LEAD_NOTES else "amplitude"
         failures.append((check, f"{job.ecg_id} at {job.rate} Hz: {note.text}"))
     where = f"{job.ecg_id} at {job.rate} Hz"
+    # a lead is reported once: an invalid or entirely flat lead is not checked for flat stretches and clipping
     invalid = [bool(np.isnan(lead).any()) for lead in signals]
     flat = [bool(np.ptp(lead) == 0) for lead in signals]
     stretches, clipped = ([False] * len(LEADS) for _ in range(2))

@@ -37,8 +37,7 @@ LARGEST_MV = 20.0
 """Maximum plausible range of a lead in mV, from its 1st to its 99th percentile: twice the range that recorders must
 accept (10 mV; IEC 60601-2-25, AAMI EC11). The largest in PTB-XL at 100 Hz is 16.8 mV (record 11124)."""
 FURTHEST_MV = 25.0
-"""Maximum plausible median of a lead in mV; beyond it the baseline is wrong. PTB-XL's largest is 20.0 (record
-20045)."""
+"""Maximum plausible median of a lead in mV; beyond it the baseline is wrong. PTB-XL's maximum: 20.0 (record 20045)."""
 SMALLEST_MV = 0.03
 """Minimum plausible range in mV of the widest lead of a record; the noise of a recorder may reach this value (AAMI
 EC11, IEC 60601-2-25). The smallest in PTB-XL at 100 Hz is 0.74 mV (record 20080)."""
@@ -112,6 +111,7 @@ def read_waveform(
         scale = _find_scale(leads, tuple([channel.scale for channel in header.channels]))
     except DataError as error:
         raise DataError(f"{file}{error}") from None
+    # float64 until the end, because limb leads are differences of other leads
     wide = (samples.T if scale.straight else samples.T[list(scale.choice.columns)]).astype(np.float64, order="C")
     invalid = wide == scale.marker
     wide -= scale.baseline
@@ -155,7 +155,7 @@ def _find_scale(leads: tuple[str, ...], scales: tuple[Scale, ...]) -> _Conversio
         if unit.lower() not in MILLIVOLTS:
             raise DataError(f": lead {lead} is in {unit!r}, expected mV, uV, nV or V")
         if gain and not 1e-9 < abs(gain) < 1e18:
-            raise DataError(f": lead {lead} has gain {gain}; mend the header")
+            raise DataError(f": lead {lead} has gain {gain}; correct the header")
     notes = [Note(kind, text) for kind, text in choice.notes]
     if without := [lead for _, gain, _, _, lead in chosen if not gain]:
         notes.append(
@@ -179,6 +179,7 @@ def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) ->
     widest, furthest = swing.max(), max(high.max(), -low.min())
     if SMALLEST_MV <= widest <= LARGEST_MV and furthest <= FURTHEST_MV:
         return []  # nearly all records end here: percentiles are the slowest part; NaN fails the comparison
+    # percentiles, so that a single spike does not count as a large amplitude
     rows = [row[~np.isnan(row)] for row in signals]
     swings = np.array([np.ptp(row) if len(row) else 0 for row in rows])
     ranges = np.array([np.subtract(*np.quantile(row, [0.99, 0.01])) if len(row) else 0 for row in rows])

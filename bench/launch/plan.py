@@ -134,11 +134,13 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             continue
         if (command := replace(cell, init=start).command()) in planned:
             continue
+        # identities are expensive (splits, hashes of weights): only for cells that may have a result
         place = (str(cell.arch), cell.task, cell.fraction, cell.draw, cell.seed)
         keys = facts.keys(cell, elsewhere) if place in known and not facts.without_labels(cell) else []
         heads = [head for key in keys for head in finished.get(key, [])]
         news = [facts.changes(cell, head) for head in heads]
         path = failure_path(options.runs, cell, options.stage)
+        # a result with present code wins over stale ones
         if heads:
             reason = heads[0]["incompatible"] or ""
             stale = all(news)
@@ -149,6 +151,7 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             reason = Failure.read(path).reason if failed else ""
             seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
             planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds)
+    # estimates, and reasons that are known before anything runs
     left = [planned_cell.cell for planned_cell in planned.values() if planned_cell.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
     keep = options.keep_weights == "best"
@@ -205,8 +208,8 @@ class _Facts:
         return backbone is not None and backbone.checkpoint is not None
 
     def keys(self, cell: Cell, elsewhere: bool) -> list[str]:
-        """Return the possible identities of a cell, see `_finished`; none if its backbone or weights cannot be
-        loaded."""
+        """Return the possible identities of a cell; none if its backbone or weights cannot be loaded. See
+        `_finished`."""
         backbone = self._backbone(cell.arch)
         start = self._start(cell, backbone) if backbone is not None else None
         if backbone is None or start is None:

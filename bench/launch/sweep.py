@@ -151,6 +151,7 @@ def sweep(
         return True
     left = [planned.cell for planned in plan.of(*LEFT)]
     again = [planned.cell for planned in plan.of("stale")] if rerun_stale else []
+    # separate options, because only stale cells may replace a finished result
     fresh = replace(options, rerun_stale=True)
     if slurm:
         for cells, how in ((left, options), (again, fresh)):
@@ -160,6 +161,7 @@ def sweep(
     outcomes += run_cells(again, fresh, jobs=jobs, nproc=nproc, console=err)
     failed = [outcome.failure for outcome in outcomes if outcome.failure]
     declined = [*plan.of("declined"), *(outcome for outcome in outcomes if outcome.incompatible)]
+    # `done` counts cells that were finished before too
     num_done = len(plan.cells) - len(failed) - len(declined)
     out.print(
         f"{len(plan.cells):,} cells: {num_done:,} done, {len(declined):,} declined, {len(failed):,} failed",
@@ -171,7 +173,7 @@ def sweep(
         )
     if failed:
         out.print(
-            "next: their tracebacks lie beside the runs (*.failed); the same command tries them again",
+            "next: their tracebacks are beside the runs (*.failed); the same command tries them again",
             markup=False,
             highlight=False,
         )

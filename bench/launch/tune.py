@@ -90,6 +90,7 @@ def tune(
     asked = _trial_cells(groups, num_trials)
     run = partial(run_cells, jobs=jobs, nproc=nproc, console=console)
     tried = iter(run([cell for group in asked for cell in group], _trial_options(options)))
+    # run_cells keeps the order of cells, so outcomes are assigned to groups by position
     trials = [tuple(read_trial(next(tried)) for _ in group) for group in asked]
     chosen = [best_of(group) for group in trials]
     winners, searches = list[Cell](), dict[str, Mapping[str, Any]]()
@@ -97,6 +98,7 @@ def tune(
         for cell in group:
             winners.append(replace(cell, method=Reference.parse(best.method)))
             searches[repr(winners[-1])] = _record(group[0], tries)
+    # runs that were finished without a search before
     plain = {folder for folder, head in find_heads(options.runs) if "search" not in head}
 
     def record(end: Ended) -> None:

@@ -210,8 +210,7 @@ class _Pool:
         self.view.ends(worker.slot, words_of(one.cell), *_how(one), time.monotonic() - worker.began)
 
     def _end(self) -> None:
-        """Stop all workers: close the pipes of idle ones, send SIGTERM to the others, and kill those that do not
-        exit."""
+        """Stop all workers: close the pipes of idle ones, send SIGTERM to others, and kill those that do not exit."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             for worker in self.workers:
@@ -313,7 +312,7 @@ def serve(pipe: Connection, said: Path, share: Share) -> None:
     if share.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
     while True:
-        signal.signal(signal.SIGTERM, _interrupt)  # anew each time: torchrun puts its own there
+        signal.signal(signal.SIGTERM, _interrupt)  # set again for each cell, because torchrun replaces it
         try:
             cell, options, nproc = pipe.recv()
             os.ftruncate(printed, 0)

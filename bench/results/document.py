@@ -63,8 +63,7 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield unsafe values of a document without `faults`: names unfit for a path, a command that is not one of
-    bench."""
+    """Yield unsafe values of a document without `faults`: names unfit for paths, a command other than bench."""
     for section, key in (("dataset", "name"), ("cell", "task"), ("task", "name")):
         if not NAME.fullmatch(name := document[section][key]):
             yield f"{section}.{key} is {name[:40]!r}, expected letters, digits and . _ + -"

@@ -64,6 +64,7 @@ def score_external(
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
+    # split the scores by fold, and ignore records that are not scored
     given = read_scores(file)
     records = load_records(data)
     table = label_table(records, find_task(task))
@@ -73,6 +74,7 @@ def score_external(
     if others.any():
         log(f"{others.sum():,} records of {file} are left out: of folds 1-8, or without a label of {table.task}")
     parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
+    # one label order and record order for all results of a task
     predictions = {}
     for fold, rows in sorted(parts.items()):
         _refuse_not_finite(given, rows, file)
@@ -82,6 +84,7 @@ def score_external(
         except DataError as error:
             raise DataError(f"{file}, fold {fold} of {task}: {error}") from None
         predictions[fold] = Predictions(folds[fold].ecg_id, table.labels, as_logits(scores, scale, file))
+    # a cell without training: no init, source rate and precision
     cell: dict[str, Any] = {
         "task": table.task,
         "arch": name,
@@ -94,6 +97,7 @@ def score_external(
         "precision": None,
     }
     cell["command"] = _command(file, cell, scale)
+    # the document has the sections that boards read of any result
     document: dict[str, Any] = {
         "stage": "test",
         "cell": cell,
@@ -116,6 +120,7 @@ def score_external(
         document["compat"] = {"strodthoff2020": strodthoff2020(test.y_true, predictions[TEST_FOLD].logits, test.ecg_id)}
     document["digest"] = external_digest(document, predictions)
     require_printable(document)
+    # the name of the folder, and older scores for the same place on the board
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     at = f"-{fraction:g}-draw{draw}" if fraction < 1 else ""
     stem = f"{folder}-{EXTERNAL}{at}-seed{seed}-"
@@ -127,6 +132,7 @@ def score_external(
             f"{rivals[0]} holds other scores of this name and seed; name these otherwise, give another --seed, "
             "or replace those with --overwrite"
         )
+    # the new result is complete before old ones are removed
     with RunFolder(result.folder, "test", is_main=True) as run:
         result = run.finish(document, predictions)
     for path in rivals:

@@ -23,7 +23,7 @@ NAME = re.compile(
 )
 """Names of all files and folders that runs and sweeps write. Others are never removed."""
 KINDS = {
-    "left over": "by runs that were killed while they ended",
+    "left over": "files of killed runs",
     "weights": "of finished runs",
     "unfinished": "runs with their checkpoints",
 }

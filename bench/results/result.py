@@ -143,7 +143,7 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
                 np.savez_compressed(stream, **arrays)
         _write_document(folder / RESULT, {"schema": SCHEMA, **document})
     except OSError as error:
-        raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
+        raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command resumes") from None
 
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
@@ -222,8 +222,7 @@ def find_runs(runs: Path) -> list[Path]:
 
 
 def find_heads(runs: Path, log: Callable[[str], None] = lambda line: None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield folder and head of every finished run below a folder, sorted. `log` receives a line for each damaged
-    run."""
+    """Yield folder and head of every finished run below a folder, sorted. `log` receives a line per damaged run."""
     for folder in find_runs(runs):
         try:
             head = load_head(folder)

@@ -63,8 +63,7 @@ def _failed(runs: Path) -> Iterator[tuple[CellState, str]]:
 
 
 def _below(runs: Path, ending: str) -> Iterator[Path]:
-    """Yield paths with this ending that are not hidden. Unlike `rglob`, tolerates folders that are renamed
-    meanwhile."""
+    """Yield paths with this ending that are not hidden. Unlike `rglob`, this works while folders are renamed."""
     for folder, inner, files in os.walk(runs):
         yield from (Path(folder) / name for name in [*inner, *files] if name.endswith(ending) and name[0] != ".")
 

@@ -152,8 +152,7 @@ class FeatureSource:
 
 
 def num_batches(num_records: int, batch_size: int) -> int:
-    """Return the number of batches of an epoch. A last batch of one record is joined to the one before, for batch
-    norm."""
+    """Return the number of batches of an epoch. A last batch of one record joins the one before, for batch norm."""
     return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
 
 

@@ -42,8 +42,7 @@ class Checkpoints:
         return sorted(self.folder.glob("checkpoint-*.pt"), key=_number_of)
 
     def newest(self) -> dict[str, Any] | None:
-        """Return the newest readable state; None if there is none. Checkpoints written by different code are
-        ignored."""
+        """Return the newest readable state, or None. Checkpoints written by different code are ignored."""
         changed = ""
         for path in reversed(self._files()):
             try:
@@ -60,7 +59,7 @@ class Checkpoints:
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
         if changed:
-            self.note(f"the code of {changed} has changed since this run was interrupted; it starts anew")
+            self.note(f"the code of {changed} has changed since this run was interrupted; it starts again")
         return None
 
     def run_seconds(self) -> float:

@@ -1,5 +1,4 @@
-"""The processes that train a cell together: rank of this process, its share of the records, and collective
-operations."""
+"""The processes that train a cell together: rank of this process, its share of the records, collective operations."""
 
 from __future__ import annotations
 
@@ -114,8 +113,7 @@ def join() -> Iterator[World]:
 
 
 def choose_device(local: int, num_local: int, num_gpus: int) -> torch.device:
-    """Return the device of process `local` of `num_local` on a machine with `num_gpus` GPUs: its own GPU, or the
-    CPU."""
+    """Return the device of process `local` of `num_local` on a machine with `num_gpus` GPUs: its own GPU or the CPU."""
     if num_gpus == 0:
         return torch.device("cpu")
     if num_local > num_gpus:

@@ -114,8 +114,10 @@ class FeatureCache:
 
 
 def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
-    """Return ecg_ids [record], features [record, feature] and seconds of a file. Raises ValueError if these do not
-    fit."""
+    """Return ecg_ids [record], features [record, feature] and seconds of a file.
+
+    Raises ValueError if these differ in length or features are not finite.
+    """
     with part.open("rb") as file, np.load(file) as archive:
         ecg_id, features = archive["ecg_id"], archive["features"]
         seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them

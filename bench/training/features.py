@@ -54,8 +54,7 @@ def run_windows(
 def predict(
     module: nn.Module, source: Source, aggregate: Literal["max", "mean"], world: World, precision: Precision
 ) -> Tensor:
-    """Return logits [record, label] on the CPU. The logits of a record's windows are combined as the SignalSpec
-    says."""
+    """Return logits [record, label] on the CPU. The windows of a record are combined as the SignalSpec says."""
     windows = run_windows(module, source, world, precision)
     return join_windows(windows, aggregate).cpu()
 
@@ -131,6 +130,7 @@ def _run_once(
             note(f"features of {known.sum():,} records are known from an earlier run")
             parts.append(torch.from_numpy(kept[known[here]]).to(world.device))
             seconds += float(shares[known[here]].sum())
+    # compute the features that no rank can skip
     missing = np.flatnonzero(~known)
     if len(missing):
         note(f"computing features of {len(missing):,} records")
@@ -145,5 +145,6 @@ def _run_once(
                 cache.save(ecg_id[missing], computed, took)
             except OSError as error:
                 note(f"these features are not cached: {error}")
+    # cached and computed features back into the order of the records
     order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(known), missing]))).to(world.device)
     return FeatureSource(torch.cat(parts)[order].unsqueeze(1), source.labels), seconds

@@ -52,7 +52,7 @@ class PeakMemory:
         return cls(device, "VmHWM" if _trim() and _reset_peak() else None)
 
     def mib(self) -> float | None:
-        """Return the peak in MiB: of GPU memory if training is on a GPU, else of resident memory. None if not
+        """Return the peak in MiB, of GPU memory if training is on a GPU, else of resident memory; None if not
         measured."""
         if self.measured_by is None:
             return None

@@ -28,8 +28,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which matrix products run in bf16, if that is the precision. Weights and sums stay
-    float32."""
+    """Return a context in which matrix products run in bf16, if that is the precision; weights and sums are float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -150,6 +150,7 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
             f"backbone expects {_first_three(wanted)}; the backbone's PublishedCheckpoint says with state_dict, "
             "prefix, head_prefix and left_out how a file is to be read"
         )
+    # several readings are an error only if their weights differ, as those of `model` and `ema` do
     if any(not _are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
         raise CheckpointError(
             f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save those that "
