@@ -243,7 +243,7 @@ def test_a_truncated_dat_without_a_declared_length_is_named(tmp_path: Path) -> N
         ("r.dat 16 ", "r.dat 32 ", "gives r.dat the formats 16, 32; a file has one"),
         ("r.dat 16 ", "r.dat 16x4 ", "several samples a frame"),
         ("r.dat 16 ", "r.dat 99 ", "gives r.dat the formats 16, 99; a file has one"),
-        ("1000.0(0)/mV", "1000.0(99999999999)/mV", "baseline is beyond 32 bits"),
+        ("1000.0(0)/mV", "1000.0(99999999999)/mV", "a baseline does not fit into 32 bits"),
         ("1000.0(0)/mV", "1e-300(0)/mV", "lead I has gain 1e-300"),
         ("1000.0(0)/mV", "1e999(0)/mV", "lead I has gain inf"),
         ("1000.0(0)/mV", "-(0)/mV", "cannot be read as a WFDB record"),

@@ -238,7 +238,7 @@ def _refuse_other(folder: Path, sums: dict[str, str]) -> None:
     for name in (TABLE, STATEMENTS):
         if (folder / name).exists() and _sha256(folder / name) != sums[name]:
             raise DataError(
-                f"{folder / name} is not that of this version; name another folder, or remove the file to download it again"
+                f"{folder / name} is not that of this version; name another folder, or remove it to download again"
             )
 
 

@@ -79,7 +79,7 @@ class CellJob:
             code = 0 if str(error).startswith(Busy.PREFIX) else 2
             reason = str(error)
         except KeyboardInterrupt:
-            # SIGTERM: SLURM needs the node. It requeues a job that it kills, but not one that exits, so wait to be killed
+            # SIGTERM: SLURM needs the node. It requeues jobs that it kills, not those that exit: wait
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
