@@ -149,7 +149,7 @@ class Block(nn.Module):
             x = _as_signal(F.max_pool2d(_as_image(x), (1, self.stride)))
         if self.widening:
             x = F.pad(x, (self.widening // 2, self.widening - self.widening // 2))
-        # dropping the gate drops the branch
+        # the gate multiplies the branch, so DropPath may act on the smaller gate
         return torch.addcmul(x, branch, self.drop_path(gate).unsqueeze(1))
 
 

@@ -708,7 +708,7 @@ def _print(document: Any, table: Table, as_json: bool) -> None:
 
 
 def _is_own(path: object) -> bool:
-    """Return whether a path is an argument or a default of the command, or above or below such a path."""
+    """Return whether a path is, contains or is contained in a path that the command was given or uses by default."""
     if not isinstance(path, str | bytes | os.PathLike):
         return False
     given = [word for argument in sys.argv[1:] for word in (argument, argument.partition("=")[2]) if word]
@@ -751,7 +751,7 @@ def main() -> None:
         else:
             err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
-    except SystemExit as end:  # typer turns Ctrl-C into 130
+    except SystemExit as end:  # typer turns Ctrl-C into exit code 130
         if end.code == 130 and ERROR_FILE not in os.environ:
             err.print("interrupted; the same command resumes where this one stopped", style="yellow")
         raise

@@ -1,4 +1,4 @@
-"""Settings of child processes: modules they import, cores they may use, and that they end with their parent."""
+"""Child processes: limit what they import, count the cores they may use, and end them with their parent."""
 
 from __future__ import annotations
 

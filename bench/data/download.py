@@ -401,7 +401,7 @@ class _Connection:
 
 
 def _connect(parts: SplitResult) -> http.client.HTTPConnection:
-    """A connection to the host of an address; through $https_proxy, where there is one."""
+    """Return a connection to the host of an address, through $https_proxy if it is set."""
     host = parts.hostname or ""
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, parts.port, timeout=SOCKET_TIMEOUT_S)
@@ -416,7 +416,7 @@ def _connect(parts: SplitResult) -> http.client.HTTPConnection:
 
 
 def _refuse(url: str, response: http.client.HTTPResponse) -> NoReturn:
-    """Raises what an unwanted status means."""
+    """Raise _Passing for a status of a temporary error, else DataError."""
     answer = f"is answered with {response.status} {response.reason}"
     if response.status in PASSING:
         raise _Passing(answer, _retry_after(response.getheader("Retry-After")))
@@ -424,7 +424,8 @@ def _refuse(url: str, response: http.client.HTTPResponse) -> NoReturn:
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds that a server asks for, as a number or as a date; None if it does not, or in no known form."""
+    """Parse a Retry-After header, a number of seconds or a date, to seconds. Return None if it is missing or
+    invalid."""
     if not text:
         return None
     if text.strip().isdecimal():

@@ -21,7 +21,7 @@ FEW = 4
 def over_cores(
     examine: Callable[[Chunk], Output], chunks: Sequence[Chunk]
 ) -> Generator[tuple[Chunk, Output], None, None]:
-    """Yield each chunk with the value of `examine`, in order of completion. Closing the generator stops the workers."""
+    """Yield (chunk, examine(chunk)) in order of completion. Closing the generator stops the workers."""
     num_workers = min(num_cores(), len(chunks))
     if num_workers <= 1 or len(chunks) <= FEW:
         for chunk in chunks:

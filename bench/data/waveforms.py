@@ -51,7 +51,7 @@ KINDS = {
     "offset": "records with leads too far from 0 mV for a surface ECG",
     "small": "records too small for a surface ECG",
 }
-"""Kind of a note -> description of such records in counts."""
+"""Kind of a note -> description of the records that have it, for tables of counts."""
 BLOCKS = {
     **dict.fromkeys(("8", "80"), (1, 1)),
     **dict.fromkeys(("16", "61", "160"), (1, 2)),

@@ -129,7 +129,7 @@ def score_external(
     rivals = [path for path in rivals if _place(load_result(path)) == _place(result)]
     if rivals and not overwrite:
         raise BenchError(
-            f"{rivals[0]} holds other scores of this name and seed; name these otherwise, give another --seed, "
+            f"{rivals[0]} holds other scores of this name and seed; use another --name or --seed, "
             "or replace those with --overwrite"
         )
     # the new result is complete before old ones are removed

@@ -207,7 +207,7 @@ def load_head(folder: Path) -> dict[str, Any]:
             return document
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass
-    return dict(load_result(folder).document)  # raises an error with the fault
+    return dict(load_result(folder).document)  # raises an error that says what is wrong
 
 
 def find_runs(runs: Path) -> list[Path]:

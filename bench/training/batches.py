@@ -152,7 +152,10 @@ class FeatureSource:
 
 
 def num_batches(num_records: int, batch_size: int) -> int:
-    """Return the number of batches of an epoch. A last batch of one record joins the one before, for batch norm."""
+    """Return the number of batches of an epoch.
+
+    If one record remains, it is added to the last batch, because batch norm cannot train on one record.
+    """
     return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
 
 

@@ -67,7 +67,7 @@ class Checkpoints:
         return self._seconds_before + time.monotonic() - self._began
 
     def due(self) -> bool:
-        """Return whether the last checkpoint is older than `minutes`, so that one is needed within an epoch."""
+        """Return whether `minutes` have passed since the last checkpoint."""
         return self.writes and time.monotonic() - self._saved >= 60 * self.minutes
 
     def save(self, state: dict[str, Any]) -> None:

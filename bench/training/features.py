@@ -130,7 +130,7 @@ def _run_once(
             note(f"features of {known.sum():,} records are known from an earlier run")
             parts.append(torch.from_numpy(kept[known[here]]).to(world.device))
             seconds += float(shares[known[here]].sum())
-    # compute the features that no rank can skip
+    # compute the features that are not in the caches of all ranks
     missing = np.flatnonzero(~known)
     if len(missing):
         note(f"computing features of {len(missing):,} records")

@@ -182,11 +182,11 @@ def _places(parts: list[str], wanted: Mapping[str, Tensor]) -> list[int]:
 
 
 def _beside(state: Mapping[str, Tensor], prefix: str, backbone: Backbone) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the keys that are not the backbone's: known to be unused, and unknown.
+    """Return two lists of keys that the backbone lacks: keys to leave out, and unknown keys.
 
-    Unused are a head and keys that the published checkpoint declares as left out. Keys without the prefix belong to
-    other modules in the file, such as a decoder, and are unused too; but if the published checkpoint declares such
-    keys, all others are unknown.
+    A head and keys that the published checkpoint declares are left out. Keys without the prefix belong to other modules
+    in the file, such as a decoder, and are left out too. But if the published checkpoint declares some of these keys,
+    the others are unknown.
     """
     wanted, published = backbone.state_dict(), backbone.checkpoint
     declared = tuple(filter(None, (published.head_prefix, *published.left_out))) if published else ()
