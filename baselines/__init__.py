@@ -1,1 +1,1 @@
-"""Backbones, one file an architecture family. They enter by the same door as anyone's: `bench.plugin`."""
+"""Backbones, one file for each architecture family. They are plugins and import only `bench.plugin`."""

@@ -1,4 +1,4 @@
-"""The fully convolutional network of Wang et al. 2017 as Strodthoff et al. 2020 ran it."""
+"""The fully convolutional network of Wang et al. 2017, in the version of Strodthoff et al. 2020."""
 
 from baselines.strodthoff2020 import ConvNormReLU, Convolutions, Strodthoff2020
 from bench.plugin import register_backbone

@@ -1,8 +1,8 @@
-"""InceptionTime (Ismail Fawaz et al. 2020) as Strodthoff et al. 2020 ran it.
+"""InceptionTime (Ismail Fawaz et al. 2020), in the version of Strodthoff et al. 2020.
 
-Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code
-helme/ecg_ptbxl_benchmarking, inception1d.py. Deviation: a DropPath before each of the two additions (one for three
-modules), at rate 0 the published network.
+Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code helme/ecg_ptbxl_benchmarking,
+inception1d.py. Deviation: a DropPath before each of the two additions (one addition for three modules). With a rate of
+0 this is the published network.
 """
 
 import torch
@@ -18,7 +18,7 @@ WIDTH = (len(KERNELS) + 1) * FILTERS
 
 
 class Module(nn.Module):
-    """Three kernel sizes on a bottleneck of 32 channels and a pooled path, side by side: -> [record, 128, 1, time]."""
+    """Three convolutions on a bottleneck of 32 channels and a pooled path, in parallel: -> [record, 128, 1, time]."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()

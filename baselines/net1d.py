@@ -1,9 +1,10 @@
 """Net1D, the architecture of ECGFounder, at its published size and a small one.
 
-Li et al., NEJM AI 2025; code PKUDigitalHealth/ECGFounder, net1d.py (MIT), rebuilt here so that the published
-checkpoint loads strictly. Differences: no `dense` layer (the head is the harness's), a DropPath before each addition.
-The published network carries batch-norm layers that its forward pass never calls; they are kept for their keys and
-never trained. Inside, time comes before channels: on a CPU that trains three times as fast in bf16.
+Li et al., NEJM AI 2025; code PKUDigitalHealth/ECGFounder, net1d.py (MIT), rewritten here so that the published
+checkpoint loads strictly. Differences: no `dense` layer, because the harness adds the head; a DropPath before each
+addition. The published network has batch-norm layers that its forward pass never calls; they are kept for the keys of
+the checkpoint and never trained. Inside, tensors are [record, time, channel]: on a CPU this trains three times as fast
+in bf16.
 """
 
 from __future__ import annotations
@@ -56,15 +57,15 @@ class Conv1d(nn.Conv1d):
 
 
 MOST_TAPS = 14
-"""Taps whose weight gradient oneDNN has fast code for; Net1D has 16."""
+"""Maximum kernel size for which oneDNN computes weight gradients fast; Net1D has 16."""
 
 
 class _Conv1d(torch.autograd.Function):
-    """A convolution whose weight gradient is computed for every other tap at a time.
+    """A convolution that computes its weight gradient in two passes: even kernel positions, then odd ones.
 
-    For more than 14 taps oneDNN falls back to a matrix product a group, which takes ten times as long as the forward
-    pass. The sums are the same; nothing is rounded more often. Every other tap, and not the first and the last eight:
-    these reach as far to the left as to the right or, with a stride of two, see every other sample, so less is copied.
+    For kernels longer than 14, oneDNN computes one matrix product per group, which takes ten times as long as the
+    forward pass. Two passes give the same sums with the same rounding. Even and odd positions are used, not the first
+    and last eight, because this copies less: with a stride of 2, each pass reads only every other sample.
     """
 
     @staticmethod
@@ -107,21 +108,21 @@ class _Conv1d(torch.autograd.Function):
                 if before == after >= 0 and seen.shape[1]:
                     padding = before
                 else:
-                    seen = F.pad(seen, (0, 0, before, after))  # a negative padding cuts
+                    seen = F.pad(seen, (0, 0, before, after))  # negative padding removes samples
                 _, of_taps, of_bias = gradients(seen, taps, stride, padding, dilation, [False, True, part == parts - 1])
                 of_weight[..., part::parts] = of_taps.squeeze(2)
         return of_x, of_weight, of_bias, None, None, None, None
 
 
 def _conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, odd: int, groups: int) -> Tensor:
-    """Pads both ends by `padding`, the right one by `odd` more."""
+    """Convolve x, padded by `padding` at both ends and by `odd` more samples at the right end."""
     image = _as_image(F.pad(x, (0, 0, 0, odd)) if odd else x)
     return _as_signal(F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), groups=groups))
 
 
 def _as_image(x: Tensor) -> Tensor:
-    """[record, time, channel] as an image [record, channel, 1, time]; in memory it is one in the format channels_last,
-    for which the fast code of convolution and pooling is written."""
+    """Return [record, time, channel] as an image [record, channel, 1, time], without a copy. Its memory format is
+    channels_last, which convolution and pooling need to be fast."""
     return x.transpose(1, 2).unsqueeze(2)
 
 
@@ -153,7 +154,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv1(x if self.first else F.silu(x))
         branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
-        squeezed = branch.sum(1) / branch.shape[1]  # torch's mean copies bf16 to float32 first
+        squeezed = branch.sum(1) / branch.shape[1]  # torch's mean would copy bf16 to float32
         gate = self.se_fc2(F.silu(self.se_fc1(squeezed))).sigmoid()
         if self.stride > 1:
             if x.shape[1] % self.stride:
@@ -161,12 +162,12 @@ class Block(nn.Module):
             x = _as_signal(F.max_pool2d(_as_image(x), (1, self.stride)))
         if self.widening:
             x = F.pad(x, (self.widening // 2, self.widening - self.widening // 2))
-        # to drop the gate is to drop the branch
+        # the gate multiplies the branch, so DropPath may act on the smaller gate
         return torch.addcmul(x, branch, self.drop_path(gate).unsqueeze(1))
 
 
 class Stage(nn.Module):
-    """Blocks in a row, of which the first halves the length."""
+    """A sequence of blocks. The first halves the length."""
 
     def __init__(self, blocks: list[Block]) -> None:
         super().__init__()
@@ -218,7 +219,7 @@ class Net1D(Backbone):
 
 
 def _uncalled(channels: int) -> nn.BatchNorm1d:
-    """A batch norm that is there for the checkpoint's keys only."""
+    """Return a batch norm that is never called. It only provides keys of the checkpoint."""
     norm = nn.BatchNorm1d(channels)
     norm.requires_grad_(False)
     return norm
@@ -235,8 +236,8 @@ class PublishedNet1D(Net1D):
 class ECGFounder(PublishedNet1D):
     """ECGFounder: Net1D with 30.7 M parameters, pre-trained on over 7 million 12-lead ECGs at 500 Hz.
 
-    The published sources disagree on the preprocessing: `ecgfounder` filters as the authors' dataset code does since
-    August 2025, `zscore` is their evaluation on PTB-XL.
+    The published sources differ in the preprocessing: `ecgfounder` is that of the authors' data set code since August
+    2025, `zscore` that of their evaluation on PTB-XL.
     """
 
     checkpoint = PublishedCheckpoint(

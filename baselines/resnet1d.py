@@ -1,7 +1,7 @@
-"""The residual network of Wang et al. 2017 as Strodthoff et al. 2020 ran it.
+"""The residual network of Wang et al. 2017, in the version of Strodthoff et al. 2020.
 
-Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code
-helme/ecg_ptbxl_benchmarking, resnet1d.py. Deviation: a DropPath before each addition, at rate 0 the published network.
+Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code helme/ecg_ptbxl_benchmarking,
+resnet1d.py. Deviation: a DropPath before each addition. With a rate of 0 this is the published network.
 """
 
 import torch.nn.functional as F

@@ -1,10 +1,9 @@
 """The LSTMs of Strodthoff et al. 2020.
 
-Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code
-helme/ecg_ptbxl_benchmarking, rnn1d.py; published with learning rate 1e-3 and gradients clipped at norm 0.25. Not
-residual: no stochastic depth. Kept from their code: the bidirectional network's last step is taken at the end of the
-record for both directions, where the backward one has seen a single sample (the slice that was meant to take its
-first step is empty).
+Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code helme/ecg_ptbxl_benchmarking,
+rnn1d.py; published with learning rate 1e-3 and gradients clipped at norm 0.25. The network has no residual branches, so
+stochastic depth has no effect. As in their code, the bidirectional network uses the last time step of both directions,
+where the backward direction has seen a single sample (in their code, the slice for its first step is empty).
 """
 
 import torch
@@ -15,13 +14,13 @@ from bench.plugin import register_backbone
 
 
 class Recurrent(nn.LSTM):
-    """Two LSTM layers of 256 units a direction: [record, lead, time] -> [record, channel, time]."""
+    """Two LSTM layers of 256 units per direction: [record, lead, time] -> [record, channel, time]."""
 
     def __init__(self, bidirectional: bool) -> None:
         super().__init__(12, 256, num_layers=2, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, signals: Tensor) -> Tensor:  # type: ignore[override]
-        # autocast runs LSTMs in bf16 on CPUs with AVX-512 alone: on others not at all, on CUDA in float16
+        # without autocast: it supports LSTMs in bf16 only on CPUs with AVX-512, and uses float16 on CUDA
         kind, processor = signals.device.type, torch.backends.cpu.get_cpu_capability()
         bf16 = torch.is_autocast_enabled(kind) and kind == "cpu" and processor.startswith("AVX512")
         with torch.autocast(kind, enabled=bf16):
@@ -29,7 +28,7 @@ class Recurrent(nn.LSTM):
 
 
 class LSTM1d(Strodthoff2020):
-    """The recurrent layers, then the tail on mean, maximum and last step; weights of the LSTM as PyTorch draws them."""
+    """Recurrent layers, then the tail on mean, maximum and last step. The LSTM has PyTorch's default initialisation."""
 
     def __init__(self, bidirectional: bool) -> None:
         super().__init__(Recurrent(bidirectional), num_pooled=3 * 256 * (2 if bidirectional else 1))
@@ -46,5 +45,5 @@ def lstm() -> LSTM1d:
 
 @register_backbone("lstm_bidir")
 def lstm_bidir() -> LSTM1d:
-    """Two bidirectional LSTM layers of 256 units a direction; published superdiag AUROC 0.921."""
+    """Two bidirectional LSTM layers of 256 units per direction; published superdiag AUROC 0.921."""
     return LSTM1d(bidirectional=True)

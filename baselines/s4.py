@@ -3,15 +3,15 @@
 Mehari & Strodthoff 2023, Towards quantitative precision for ECG analysis; code tmehari/ssm_ecg (s4_model.py, s4.py and
 the defaults of train_ecg_model.py), whose layer is that of Gu et al. 2022, Efficiently Modeling Long Sequences with
 Structured State Spaces. As published: bidirectional, 4 layers of 512 channels, 8 states (4 conjugate pairs) from
-HiPPO-LegS, dropout of whole channels at 0.2, layer norm after the addition, mean over time. Of the state spaces only
-`output` and `skip` are trained: their code leaves step sizes, poles and input map at their initial values.
-Signals as there: mV without standardisation, crops of 2.5 s, disjoint test windows joined by the mean (of
-probabilities there, of logits here). Their recipe is the method `scratch-s4`.
+HiPPO-LegS, dropout of whole channels at 0.2, layer norm after the addition, mean over time. In the state spaces only
+`output` and `skip` are trained, as in their code: step sizes, poles and input map keep their initial values. Signals
+are theirs: mV without standardisation, crops of 2.5 s, disjoint test windows combined by the mean (theirs of
+probabilities, here of logits). Their recipe is the method `scratch-s4`.
 
-The kernel is theirs, exactly: diagonal plus low rank, bilinear discretisation, Cauchy sums at the roots of unity,
-Woodbury, inverse FFT. Deviations: a DropPath before each addition; the sums are multiplied out so that the last root
-of unity is no pole (there: a division by a rounding error); poles and input map are kept once and not for every
-channel; they come from float64.
+The kernel is theirs: diagonal plus low rank, bilinear discretisation, Cauchy sums at the roots of unity, Woodbury
+identity, inverse FFT. Deviations: a DropPath before each addition; the sums are rewritten so that the last root of
+unity is not a pole (their code divides by a rounding error there); poles and input map are computed in float64 and
+stored once, not for every channel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class S4(Backbone):
 
 
 class Block(nn.Module):
-    """A state space a channel, GELU, mixing of the channels, residual, layer norm: [record, channel, time] -> same."""
+    """State space per channel, GELU, mixing of channels, addition, layer norm: [record, channel, time] -> the same."""
 
     def __init__(self, channels: int, num_states: int, length: int, dropout: float) -> None:
         super().__init__()
@@ -64,16 +64,16 @@ class Block(nn.Module):
         return self.norm(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
 
     def _drop_channels(self, x: Tensor) -> Tensor:
-        """Dropout of a record's whole channels, by `nn.Dropout`, whose masks the harness shares between ranks."""
+        """Drop whole channels of a record, by `nn.Dropout`, whose masks the harness makes independent of ranks."""
         return x * self.dropout(x.new_ones(*x.shape[:2], 1)) if self.training else x
 
 
 class StateSpace(nn.Module):
-    """Two linear state spaces a channel, one for each direction of time: [record, channel, time] -> the same.
+    """Two linear state spaces per channel, one for each direction of time: [record, channel, time] -> the same.
 
-    State matrix diag(poles) - low_rank low_rank^*, input map, output map; of each conjugate pair one is kept, and
-    complex numbers are stored as [..., 2]. `output` is C (1 - dA^length): the generating function of the first
-    `length` samples is then that of the infinite kernel.
+    The state matrix is diag(poles) - low_rank low_rank^*. Only one of each pair of conjugate states is stored; complex
+    numbers are stored as [..., 2]. `output` is C (1 - dA^length), with which the generating function of the infinite
+    kernel gives the first `length` samples.
     """
 
     poles: Tensor
@@ -104,7 +104,7 @@ class StateSpace(nn.Module):
         return convolved + x * self.skip.unsqueeze(-1)
 
     def kernel(self, length: int) -> Tensor:
-        """First `length` samples of the impulse responses: [direction, channel, time]."""
+        """Return the first `length` samples of the impulse responses [direction, channel, time]."""
         output, full = torch.view_as_complex(self.output), self.length
         while full < length:
             output, full = self._advance(output, 1, full), 2 * full
@@ -132,34 +132,35 @@ class StateSpace(nn.Module):
         return impulses[..., :length]
 
     def _advance(self, output: Tensor, sign: int, length: int) -> Tensor:
-        """output (1 + sign dA^length), by the dense discretised state matrix dA of each channel in float64."""
+        """Return output (1 + sign dA^length), where dA is the discretised state matrix of each channel, in float64."""
         matrix = torch.linalg.matrix_power(self.discretize()[0], length)
         both = torch.cat([output, output.conj()], dim=-1).to(matrix.dtype)
         moved = both + sign * torch.einsum("hmn,chm->chn", matrix, both)
         return moved[..., : output.shape[-1]].to(output.dtype)
 
     def discretize(self) -> tuple[Tensor, Tensor]:
-        """Bilinear (Tustin) dA [channel, state, state] and dB [channel, state], conjugates included, complex128."""
+        """Return the bilinear (Tustin) dA [channel, state, state] and dB [channel, state], complex128, conjugates
+        too."""
         poles, low_rank, input_map = (
             torch.view_as_complex(part.double()) for part in (self.poles, self.low_rank, self.input_map)
         )
         poles, low_rank, input_map = (torch.cat([part, part.conj()]) for part in (poles, low_rank, input_map))
         state = torch.diag(poles) - torch.outer(low_rank, low_rank.conj())
         step = self.log_step.double().exp().view(-1, 1, 1)
-        one = torch.eye(len(poles), dtype=state.dtype, device=state.device)
-        backward = one - step / 2 * state
+        identity = torch.eye(len(poles), dtype=state.dtype, device=state.device)
+        backward = identity - step / 2 * state
         return (
-            torch.linalg.solve(backward, one + step / 2 * state),
+            torch.linalg.solve(backward, identity + step / 2 * state),
             torch.linalg.solve(backward, step * input_map.unsqueeze(-1)).squeeze(-1),
         )
 
 
 def hippo(num_states: int) -> tuple[Tensor, Tensor, Tensor]:
-    """HiPPO-LegS as normal plus low rank: poles, low-rank vector and input map, one of each conjugate pair, complex128.
+    """Return poles, low-rank vector and input map of HiPPO-LegS [state], one of each conjugate pair, complex128.
 
     Gu et al. 2020, 2022: A[n, k] = -sqrt((2n + 1)(2k + 1)) below the diagonal and -(n + 1) on it, B[n] = sqrt(2n + 1);
-    A + P P^T is normal for P[n] = sqrt(n + 1/2). An eigenvector's phase is free; the one that makes its input positive
-    is taken, so that a seed gives the same network on every machine.
+    A + P P^T is normal for P[n] = sqrt(n + 1/2). The phase of an eigenvector is arbitrary; it is chosen such that its
+    input is positive, so that a seed gives the same network on every machine.
     """
     order = torch.arange(num_states, dtype=torch.float64)
     input_map = (2 * order + 1).sqrt()

@@ -1,8 +1,8 @@
-"""What the baselines of Strodthoff et al. 2020 share: their signals, their tail and their initialisation.
+"""Parts that the baselines of Strodthoff et al. 2020 share: signals, tail and initialisation.
 
-Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code
-helme/ecg_ptbxl_benchmarking (fastai_model.py, basic_conv1d.py). Their head is concat pooling, batch norm, dropout,
-128 units, ReLU, batch norm, dropout and a linear layer; all but the last layer is the backbone's `tail` here.
+Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code helme/ecg_ptbxl_benchmarking
+(fastai_model.py, basic_conv1d.py). Their head is concat pooling, batch norm, dropout, 128 units, ReLU, batch norm,
+dropout and a linear layer; all of these but the last layer are the backbone's `tail` here.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from bench.plugin import Backbone, SignalSpec
 
 SIGNALS = SignalSpec(100, "strodthoff", window_s=2.5, stride_s=1.25, aggregate="max")
-"""100 Hz, one scalar standardisation, random crops of 2.5 s, windows every 1.25 s joined by the maximum."""
+"""100 Hz, standardised with one mean and deviation, crops of 2.5 s, windows every 1.25 s combined by the maximum."""
 
 
 class Tail(nn.Module):
-    """Pooled channels [record, pooled] -> [record, 128]: the hidden layer of their head."""
+    """The hidden layer of their head: pooled channels [record, pooled] -> [record, 128]."""
 
     def __init__(self, num_pooled: int, hidden: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Tail(nn.Module):
 
 
 class Strodthoff2020(Backbone):
-    """Layers to [record, channel, time], pooling, then the tail; drawn as published: He normal, biases zero."""
+    """Layers to [record, channel, time], pooling, then the tail. Initialised as published: He normal, biases zero."""
 
     signal_spec = SIGNALS
 
@@ -48,7 +48,7 @@ class Strodthoff2020(Backbone):
         self.apply(he_normal)
 
     def pool(self, x: Tensor) -> Tensor:
-        """Maximum and mean over time: [record, channel, time] -> [record, 2 * channel]."""
+        """Pool by maximum and mean over time: [record, channel, time] -> [record, 2 * channel]."""
         return torch.cat([x.amax(-1), x.mean(-1)], dim=1)
 
     def forward(self, signals: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Strodthoff2020(Backbone):
 
 
 def he_normal(module: nn.Module) -> None:
-    """Their `weight_init`: He normal for convolutions and linear layers, biases zero."""
+    """Initialise convolutions and linear layers by He normal, biases by zero, as their `weight_init`."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight)
         if module.bias is not None:
@@ -71,9 +71,9 @@ def he_normal(module: nn.Module) -> None:
 
 
 class Convolutions(nn.Sequential):
-    """Layers that see a record as an image of height 1: [record, lead, time] -> [record, channel, time].
+    """Layers that treat a record as an image of height 1: [record, lead, time] -> [record, channel, time].
 
-    In memory channels come last, for which the fast code of convolution and pooling is written.
+    The memory format is channels_last, with which convolution and pooling are fast.
     """
 
     def forward(self, signals: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Convolutions(nn.Sequential):
 
 
 class Conv(nn.Conv2d):
-    """Convolution over time without bias, padded by (kernel - 1) // 2 on both sides as theirs."""
+    """Convolution over time without bias, padded by (kernel - 1) // 2 on both sides, as in their code."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
         padding = (0, (kernel_size - 1) // 2)

@@ -1,10 +1,10 @@
-"""A Vision Transformer over patches of time, the family of the masked and joint-embedding pre-trained ECG models.
+"""A Vision Transformer over patches of time, the architecture of masked and joint-embedding pre-trained ECG models.
 
 Zhou et al. 2023 (MTECG, arXiv 2309.07136: patches of 12 leads x 25 samples, width 192), Na et al. 2024 (ST-MEM), and
 Weimann & Conrad 2024 (code kweimann/ECG-JEPA: width 384 with 6 heads; from random weights AUROC 0.883 on all labels).
-No published checkpoint fits; what is ours: 12 blocks at 100 Hz, so that a patch of 25 samples is 0.25 s (theirs, at
-500 Hz, are 0.05 s; ST-MEM's 0.3 s), no class token or register but the mean over patches. Sine and cosine positions,
-weight initialisation, crops of 2.5 s and the mean over windows are ECG-JEPA's.
+No published checkpoint fits. Chosen here: 12 blocks; 100 Hz, so that a patch of 25 samples is 0.25 s (0.05 s at 500 Hz
+in MTECG and ECG-JEPA, 0.3 s in ST-MEM); the mean over patches instead of a class token or registers. From ECG-JEPA:
+sine and cosine positions, weight initialisation, crops of 2.5 s and the mean over windows.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ViT1d(Backbone):
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 ends_branch = name.endswith(("attention.1.out", "mlp.3"))
-                _draw(module, std=0.02 / math.sqrt(2 * depth) if ends_branch else 0.02)
+                _initialize(module, std=0.02 / math.sqrt(2 * depth) if ends_branch else 0.02)
 
     def forward(self, signals: Tensor) -> Tensor:
         return self.tokens(signals).mean(1)
@@ -76,17 +76,17 @@ class ViT1d(Backbone):
         return self.norm(x)  # type: ignore[no-any-return]
 
     def reset_head(self, head: nn.Linear) -> None:
-        _draw(head, std=0.02)
+        _initialize(head, std=0.02)
 
 
 def positions(num_patches: int, width: int, device: torch.device) -> Tensor:
-    """Sines and cosines of geometric frequencies (Vaswani et al. 2017): [patch, width]."""
+    """Return position embeddings [patch, width]: sines and cosines of geometric frequencies (Vaswani et al. 2017)."""
     frequencies = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
     angles = torch.arange(num_patches, device=device).unsqueeze(1) * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def _draw(module: nn.Linear | nn.Conv1d, std: float) -> None:
+def _initialize(module: nn.Linear | nn.Conv1d, std: float) -> None:
     nn.init.trunc_normal_(module.weight, std=std)
     if module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,12 +1,13 @@
 """Wavelet features and a small network: Wavelet+NN of Strodthoff et al. 2020.
 
-Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code
-helme/ecg_ptbxl_benchmarking, wavelet.py. Their features come from PyWavelets (`wavedec(lead, "db6", level=5)`, mirrored
-ends) and NumPy; here the same numbers are computed in torch, in float64. Where coefficients tie or vanish up to
-rounding (a flat lead, a constant stretch), entropy and crossings count rounding errors, there and here, and differ: on
-62 records of PTB-XL in 0.4 % and 0.3 % of the numbers.
+Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code helme/ecg_ptbxl_benchmarking,
+wavelet.py. Their features come from PyWavelets (`wavedec(lead, "db6", level=5)`, mirrored ends) and NumPy; here the
+same numbers are computed in torch, in float64. If coefficients are equal or zero up to rounding (a flat lead, a
+constant stretch), entropy and crossings depend on rounding errors in both implementations and differ: on 62 records of
+PTB-XL in 0.4 % and 0.3 % of the values.
+
 Deviation: their StandardScaler is fitted on the training features before training; here mean and variance are those of
-all batches trained on so far, so they settle within the first epoch (a frozen backbone keeps mean 0 and variance 1).
+all training batches so far, so they converge within the first epoch (a frozen backbone keeps mean 0 and variance 1).
 Their recipe is the method `scratch-wavelet`.
 """
 
@@ -25,14 +26,14 @@ LOW_PASS = (
     *(0.027522865530305727, 0.09750160558732304, -0.12976686756726194, -0.22626469396543983),
     *(0.31525035170919763, 0.7511339080210954, 0.49462389039845306, 0.11154074335010947),
 )
-"""Decomposition filter of Daubechies' wavelet with six vanishing moments, db6."""
+"""Low-pass decomposition filter of Daubechies' wavelet with six vanishing moments, db6."""
 HIGH_PASS = tuple((-1) ** (k + 1) * tap for k, tap in enumerate(reversed(LOW_PASS)))
 LEVELS = 5
 STATISTICS = 12
 """Numbers per sub-band: entropy, two counts of crossings, five percentiles, mean, deviation, variance, magnitude."""
 
 TINY = 1e-12
-"""Added to variances, for features that never vary; an eighth of the others vary by less than torch's 1e-5."""
+"""Added to variances, for constant features. torch's 1e-5 exceeds the variance of an eighth of the other features."""
 
 
 @register_backbone("wavelet_nn")
@@ -52,7 +53,7 @@ class WaveletNN(Backbone):
     def forward(self, signals: Tensor) -> Tensor:
         with torch.no_grad():
             features = wavelet_features(signals).to(signals.dtype)
-            self.scaler(features)  # in training it counts them in; its output, by this batch alone, is not used
+            self.scaler(features)  # updates the running statistics
         seen = self.scaler
         return self.tail(F.batch_norm(features, seen.running_mean, seen.running_var, eps=TINY))  # type: ignore[no-any-return]
 
@@ -61,20 +62,20 @@ class WaveletNN(Backbone):
 
 
 def _glorot(module: nn.Module) -> None:
-    """Keras's default for a dense layer: Glorot uniform, bias zero."""
+    """Initialise a dense layer as Keras does by default: Glorot uniform, bias zero."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 
 def wavelet_features(signals: Tensor) -> Tensor:
-    """Statistics of every sub-band of every lead: [record, lead, time] -> [record, lead * 6 * 12], float64."""
+    """Return statistics of every sub-band of every lead: [record, lead, time] -> [record, lead * 6 * 12], float64."""
     bands = wavelet_bands(signals.double())
     return torch.stack([band_statistics(band) for band in bands], dim=2).flatten(1)
 
 
 def wavelet_bands(signals: Tensor) -> list[Tensor]:
-    """Wavelet decomposition [..., time] -> approximation and details, coarsest first, as PyWavelets' wavedec."""
+    """Decompose signals [..., time] into approximation and details, coarsest first, as PyWavelets' wavedec does."""
     details = []
     for _ in range(LEVELS):
         signals, detail = _halve(signals)
@@ -83,9 +84,10 @@ def wavelet_bands(signals: Tensor) -> list[Tensor]:
 
 
 def _halve(signals: Tensor) -> tuple[Tensor, Tensor]:
-    """Low and high band, n -> (n + 11) // 2 samples: convolutions at every second sample, the ends mirrored.
+    """Return low and high band [..., (n + 11) // 2] of signals [..., n]: convolutions with stride 2, mirrored ends.
 
-    The sums are taken tap by tap, so that equal stretches of signal give equal coefficients, which the entropy counts.
+    The sums run over the filter in a fixed order, so that equal stretches of signal give equal coefficients; the
+    entropy counts equal values.
     """
     reach = len(LOW_PASS) - 1
     num = (signals.shape[-1] + reach) // 2
@@ -101,8 +103,11 @@ def _halve(signals: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def band_statistics(band: Tensor) -> Tensor:
-    """[..., coefficient] -> [..., 12]: entropy of the values, crossings of zero and of the mean, percentiles 5, 25, 75,
-    95 and 50, mean, standard deviation, variance, mean magnitude."""
+    """Return statistics of coefficients: [..., coefficient] -> [..., 12].
+
+    Entropy of the values, crossings of zero and of the mean, percentiles 5, 25, 75, 95 and 50, mean, standard
+    deviation, variance, mean magnitude.
+    """
     ordered = band.sort(-1).values.contiguous()
     num = band.shape[-1]
     mean = band.mean(-1, keepdim=True)
@@ -118,7 +123,7 @@ def band_statistics(band: Tensor) -> Tensor:
 
 
 def _percentile(ordered: Tensor, percent: float) -> Tensor:
-    """Percentile of sorted values, linear between neighbours."""
+    """Return a percentile of sorted values, with linear interpolation."""
     place = percent / 100 * (ordered.shape[-1] - 1)
     below = int(place)
     above = min(below + 1, ordered.shape[-1] - 1)

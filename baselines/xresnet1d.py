@@ -1,9 +1,9 @@
-"""XResNets (He et al. 2019, Bag of Tricks) in one dimension as Strodthoff et al. 2020 ran them.
+"""XResNets (He et al. 2019, Bag of Tricks) in one dimension, in the version of Strodthoff et al. 2020.
 
-Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code
-helme/ecg_ptbxl_benchmarking, xresnet1d.py. Every kernel but the 1s is 5 wide, every stage 64 channels (times the
-expansion). Their wrapper draws the weights anew (`weight_init`), so that no batch norm starts at zero, unlike in
-fastai. Deviation: a DropPath before each addition, at rate 0 the published network.
+Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE JBHI 2021; code helme/ecg_ptbxl_benchmarking,
+xresnet1d.py. All kernels have size 5, except those of size 1; all stages have 64 channels (times the expansion). Their
+wrapper initialises the weights again (`weight_init`), so that no batch norm starts at zero, unlike in fastai.
+Deviation: a DropPath before each addition. With a rate of 0 this is the published network.
 """
 
 import torch.nn.functional as F
@@ -13,12 +13,12 @@ from baselines.strodthoff2020 import ConvNorm, ConvNormReLU, Convolutions, Strod
 from bench.plugin import DropPath, register_backbone
 
 WIDTH = 64
-"""Channels of every stage, before the expansion."""
+"""Number of channels of every stage, without the expansion."""
 KERNEL = 5
 
 
 class Block(nn.Module):
-    """A residual block, a bottleneck where `expansion` > 1; the shortcut averages pairs where the block halves."""
+    """A residual block; a bottleneck if `expansion` > 1. With a stride of 2, the shortcut averages pairs."""
 
     def __init__(self, in_channels: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class XResNet1d(Strodthoff2020):
-    """Three convolutions, a pooling, four stages of blocks, then the tail."""
+    """Three convolutions, pooling, four stages of blocks, then the tail."""
 
     def __init__(self, depths: tuple[int, int, int, int], expansion: int) -> None:
         layers = Convolutions(

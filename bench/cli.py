@@ -15,41 +15,37 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.console.surroundings import fault_of_output, settle
+from bench.console.environment import fault_of_output, prepare_process
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
 
 app = typer.Typer(
-    help="Which way of adapting an ECG foundation model is best? Runs, scores and compares them on PTB-XL.",
+    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its boxes leave options a ribbon of 19 characters on 80 columns
+    rich_markup_mode=None,  # rich's boxes leave 19 characters for descriptions on 80 columns
     context_settings={"max_content_width": 120},
     add_completion=False,
 )
-data_app = typer.Typer(help="Datasets: get, check, count, show, or write a synthetic one.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets: download, check, count, show, or write a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-new_app = typer.Typer(help="Write a small installable plugin to start from.", no_args_is_help=True)
+new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
 err = Console(stderr=True)
 out = Console()
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written and read.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
-Tasks = Annotated[str, typer.Option("--task", help="Tasks, with commas; all-tasks are the published six, * all here.")]
-Methods = Annotated[
-    str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is every one.')
-]
-Archs = Annotated[str, typer.Option("--arch", help="Backbones; * is every one.")]
-Inits = Annotated[str | None, typer.Option("--init", help="As in bench run, several with commas.")]
-Fractions = Annotated[str, typer.Option("--fraction", help="Shares of the training records.")]
-Draws = Annotated[str, typer.Option("--draw", help="Draws of each share.")]
-SourceRate = Annotated[
-    int | None, typer.Option(help="Hz of the files to read and resample. [default: the backbone's own]")
-]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one a GPU, or one]")]
+Tasks = Annotated[str, typer.Option("--task", help="Tasks, separated by commas; all-tasks: the six published, *: all.")]
+Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is all.')]
+Archs = Annotated[str, typer.Option("--arch", help="Backbones, separated by commas; * is all.")]
+Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
+Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
+Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
+SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
 
 
@@ -71,10 +67,10 @@ def run(
         typer.Option(help="pretrained, random, a file of weights or a run. [default: pretrained where published]"),
     ] = None,
     data: Data = DATA,
-    fraction: Annotated[float, typer.Option(help="Share of the training records, in (0, 1].")] = 1.0,
-    draw: Annotated[int, typer.Option(help="Which draw of that share.")] = 0,
+    fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
+    draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
     manifest_: Annotated[
-        Path | None, typer.Option("--manifest", help="A .json or .csv list of the training records, instead.")
+        Path | None, typer.Option("--manifest", help="Instead, a .json or .csv file that lists the training records.")
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     source_rate: SourceRate = None,
@@ -82,12 +78,12 @@ def run(
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again, from its start.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run a finished cell again, from the start.")] = False,
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run a finished cell again if code has changed since.")
     ] = False,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model stay.")] = "best",
-    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="How often to save within an epoch.")] = 10.0,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
@@ -125,7 +121,7 @@ def run(
     if nproc > 1:
         from bench.launch.torchrun import run_on_ranks
 
-        raise SystemExit(run_on_ranks(nproc, [*options.words(cell), *["--json"] * as_json]))
+        raise SystemExit(run_on_ranks(nproc, [*options.arguments(cell), *["--json"] * as_json]))
     result = execute(cell, options)
     if os.environ.get("RANK", "0") == "0":
         if news := changes(result.document):
@@ -148,22 +144,22 @@ def sweep(
     precision: Annotated[Precision, typer.Option()] = "auto",
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     jobs: Jobs = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell, on each of its nodes.")] = 1,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
     launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = "local",
     partition: Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")] = None,
-    time: Annotated[str, typer.Option(help="SLURM: limit of a job; a longer cell is requeued and goes on.")] = "1h",
-    nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes a cell.")] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="SLURM: cores a node.")] = 1,
-    gpus: Annotated[int, typer.Option(min=0, help="SLURM: GPUs a node.")] = 0,
+    time: Annotated[str, typer.Option(help="SLURM: time limit of a job; longer cells are requeued and resume.")] = "1h",
+    nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes per cell.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="SLURM: cores per node.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="SLURM: GPUs per node.")] = 0,
     sbatch: Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")] = [],
     runs: Runs = RUNS,
     rerun_stale: Annotated[
-        bool, typer.Option("--rerun-stale", help="Run finished cells again whose code has changed since.")
+        bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models stay.")] = "none",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and stop.")] = False,
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
-    """Run a grid of cells. All that is not done yet runs, whatever had stopped it."""
+    """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
     from bench.execute import Options
     from bench.launch import sweep as launch
 
@@ -198,24 +194,24 @@ def tune(
     task: Tasks,
     method: Methods,
     trials: Annotated[
-        int, typer.Option(min=2, help="Settings tried of each method; the first is the method as given.")
+        int, typer.Option(min=2, help="Settings to try of each method; the first is the method as given.")
     ],
     arch: Archs = "ecgfounder",
     init: Inits = None,
     data: Data = DATA,
     fraction: Fractions = "1",
     draw: Draws = "0",
-    seed: Annotated[str, typer.Option(help="Trials run with the first, the best setting with all.")] = "0",
+    seed: Annotated[str, typer.Option(help="Seeds. Trials use the first, the best setting runs with all.")] = "0",
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
-    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models stay.")] = "none",
+    keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Give every method the same number of trials on fold 9. The best setting of each runs to the end."""
+    """Tune methods with the same number of trials on fold 9. The best setting of each is run and scored on fold 10."""
     from bench.console.listing import table
     from bench.execute import Options
     from bench.launch.sweep import Grid
@@ -228,33 +224,34 @@ def tune(
         rows = plan_trials(grid.cells(), trials, options)
         _print(rows, table("trials, to be run to fold 9", rows), as_json)
         return
-    found = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
+    tuned = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
     if as_json:
-        print(json.dumps([one.as_data() for one in found], indent=1))
+        print(json.dumps([outcome.as_data() for outcome in tuned], indent=1))
     else:
-        for one in found:
-            out.print(one.as_table())
-    raise SystemExit(0 if all(one.finished for one in found) else 1)
+        for outcome in tuned:
+            out.print(outcome.as_table())
+    raise SystemExit(0 if all(outcome.finished for outcome in tuned) else 1)
 
 
 @app.command()
 def status(
     runs: Runs = RUNS,
-    done: Annotated[bool, typer.Option("--done", help="Name the finished cells as well.")] = False,
+    done: Annotated[bool, typer.Option("--done", help="List the finished cells too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What a runs folder holds. Cells are done, declined, stale, running, unfinished or failed, and why."""
+    """List the cells in a runs folder. Each is done, declined, stale, running, unfinished or failed, with the
+    reason."""
     from bench.console.listing import table
     from bench.results.status import as_data, survey
 
-    found = survey(runs)
+    cells = survey(runs)
     if as_json:
-        print(json.dumps(as_data(found), indent=1))
+        print(json.dumps(as_data(cells), indent=1))
         return
-    out.print(table(str(runs), as_data(found)["tasks"]))
-    for one in found:
-        if done or one.state not in ("done", "declined"):
-            line = f"{one.state}: {one.command or one.path}" + (f": {one.reason}" if one.reason else "")
+    out.print(table(str(runs), as_data(cells)["tasks"]))
+    for cell in cells:
+        if done or cell.state not in ("done", "declined"):
+            line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -262,15 +259,15 @@ def status(
 def prune(
     runs: Runs = RUNS,
     weights: Annotated[bool, typer.Option("--weights", help="Remove the weights of finished runs.")] = False,
-    unfinished: Annotated[bool, typer.Option("--unfinished", help="Remove runs that were begun and stopped.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is, and remove nothing.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Remove runs that were interrupted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be removed, and remove nothing.")] = False,
 ) -> None:
-    """Free disk of what killed runs left over, and more if asked. No result goes, and nothing of a running cell."""
+    """Remove files of killed runs, and more if requested. Results and running cells are never touched."""
     from bench.console.listing import table
     from bench.results import prune as pruning
 
-    freed = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
-    out.print(table(str(runs), [one.as_row() for one in freed]))
+    usage = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
+    out.print(table(str(runs), [category.as_row() for category in usage]))
 
 
 @app.command("list")
@@ -279,18 +276,18 @@ def list_(
     data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What can be named: tasks, methods and archs. With --data the counts of each task there."""
+    """List tasks, methods and backbones. With --data also the counts of each task."""
     from bench.console.listing import table
     from bench.registry.catalogue import catalogue, counted_tasks
 
     known = catalogue(_note)
-    found = {one: known.entries[one] for one in ([kind] if kind else get_args(Kind))}
-    if data and "tasks" in found:
-        found["tasks"] = counted_tasks(data)
+    entries = {category: known.entries[category] for category in ([kind] if kind else get_args(Kind))}
+    if data and "tasks" in entries:
+        entries["tasks"] = counted_tasks(data)
     if as_json:
-        print(json.dumps(found, indent=1, default=str))
+        print(json.dumps(entries, indent=1, default=str))
         return
-    for name, rows in found.items():
+    for name, rows in entries.items():
         out.print(table(name, rows))
     _tell_broken(known.broken)
 
@@ -300,20 +297,20 @@ def leaderboard(
     runs: Runs = RUNS,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", help="Where pages are. [default: <runs>/leaderboards, or leaderboards if published]"),
+        typer.Option("--out", help="Folder of the pages. [default: <runs>/leaderboards, or leaderboards if published]"),
     ] = None,
     data: Data = DATA,
     published: Annotated[
-        bool, typer.Option("--published", help="Board the results published in --out, not those in --runs.")
+        bool, typer.Option("--published", help="Make boards of the results published in --out, not of --runs.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail where what is published in --out does not add up.")
+        bool, typer.Option("--check", help="Write nothing; fail if pages published in --out do not match.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the boards of finished runs, or check published ones. A board is <dataset>/<task>.md, with an index.
 
-    Damaged runs are named and left out, with exit code 1; published results must all be whole.
+    Damaged runs are left out with a warning and exit code 1. Published results must all be complete.
     """
     from bench.boards.rows import as_data, make_boards
     from bench.boards.truth import truth_of
@@ -326,20 +323,20 @@ def leaderboard(
     truth, folder = truth_of(data), folder or (BOARDS if published or check else runs / BOARDS)
     if check:
         if as_json:
-            raise BenchError("--check has nothing to print with --json: it names one fault a line")
+            raise BenchError("--check does not support --json: it prints one line per fault")
         faults = publish.check(folder, truth)
         against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
         _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
     damaged: list[str] = []
-    found = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
-    boards = make_boards(found, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
+    results = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
+    boards = make_boards(results, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
     if not boards:
         where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
     if missing := not_at_hand(boards):
         missing = f"no labels of {missing} at {data}"
         if published:
-            raise BenchError(f"{missing}: published pages are computed anew; --data names the dataset's folder")
+            raise BenchError(f"{missing}: published pages are computed from labels; --data names their folder")
         lacking = (
             "scores are the results' own, without groups, ranks and differences; --data names the dataset's folder"
         )
@@ -360,14 +357,14 @@ def compare(
     rows: Annotated[list[str], typer.Argument(help="Run folders, or rows as boards print them.")],
     runs: Runs = RUNS,
     data: Data = DATA,
-    task: Annotated[str | None, typer.Option(help="Where row names stand on several boards.")] = None,
-    fraction: Annotated[float | None, typer.Option(help="Where row names stand at several fractions.")] = None,
-    boards: Annotated[Path, typer.Option(help="Where <dataset>/<task>.toml declares baseline and margin.")] = BOARDS,
+    task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
+    boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
     as_json: Json = False,
 ) -> None:
-    """Compare rows by paired differences and tests. Also says how small a difference could have been seen.
+    """Compare rows by paired differences and tests. Also prints the smallest difference that could be detected.
 
-    Where rows are looked for by name, damaged runs are named and left out, with exit code 1.
+    If rows are given by name, damaged runs are left out with a warning and exit code 1.
     """
     from bench.boards.comparisons import compared
     from bench.boards.selection import select_rows
@@ -378,23 +375,23 @@ def compare(
     damaged: list[str] = []
     chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
     plan = plan_in(boards)(chosen.dataset, chosen.task)
-    found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    comparison = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
     if as_json:
-        print(json.dumps(found.as_data(), indent=1))
+        print(json.dumps(comparison.as_data(), indent=1))
     else:
-        for shown in comparison_tables(found):
+        for shown in comparison_tables(comparison):
             out.print(shown)
     raise SystemExit(1 if damaged else 0)
 
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="CSV: ecg_id and a column a label; or npz: ecg_id, labels, y_score.")],
-    task: Annotated[str, typer.Option(help="The task whose labels they are.")],
-    name: Annotated[str, typer.Option(help="What boards call it.")],
+    file: Annotated[Path, typer.Argument(help="CSV: ecg_id and a column per label; or npz: ecg_id, labels, y_score.")],
+    task: Annotated[str, typer.Option(help="The task whose labels were predicted.")],
+    name: Annotated[str, typer.Option(help="Name of the row on boards.")],
     scale: Annotated[
         Literal["logit", "probability"] | None,
-        typer.Option(help="What the scores are. [default: unknown: no calibration]"),
+        typer.Option(help="Scale of the scores. [default: unknown: no calibration]"),
     ] = None,
     compat: Annotated[
         Literal["strodthoff2020", "all-records"] | None,
@@ -402,9 +399,9 @@ def score(
             help="Also by another protocol, not ranked: record-level draws, or all records of fold 10, unlabelled too."
         ),
     ] = None,
-    fraction: Annotated[float, typer.Option(help="Share of the training records it was trained on.")] = 1.0,
+    fraction: Annotated[float, typer.Option(help="Fraction of the training records it was trained on.")] = 1.0,
     draw: Annotated[int, typer.Option(min=0)] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Files of one name with several seeds become one row.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; several seeds of a name become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
@@ -448,14 +445,14 @@ def publish(
         _faults(faults, "")
     if len(copied) < len(run):
         left = [path for path in run if path.name.endswith(publish.BESIDE_RUNS)]
-        _note(f"{len(left)} of {len(run)} are left out, being no finished run to fold 10; the first: {left[0]}")
+        _note(f"{len(left)} of {len(run)} are left out: not finished to fold 10; the first: {left[0]}")
     for path in copied:
         out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)
     out.print("next: bench leaderboard --published", markup=False, highlight=False)
 
 
 def _faults(faults: list[str], passed: str) -> None:
-    """One line a fault and exit code 1, or what has passed and 0."""
+    """Print a line for each fault and exit with code 1; without faults print `passed`."""
     for fault in faults:
         err.print(f"fault: {' '.join(fault.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
     if not faults:
@@ -469,7 +466,7 @@ def predict(
     records: Annotated[list[Path], typer.Argument(help="WFDB records, with or without extension.")],
     target: Annotated[Path | None, typer.Option("--out", help="CSV file. [default: standard output]")] = None,
 ) -> None:
-    """Probabilities for your own 12-lead WFDB records, as CSV."""
+    """Predict your own 12-lead WFDB records. Writes probabilities as CSV."""
     from bench.inference import predict_records
 
     notes: list[str] = []
@@ -487,18 +484,18 @@ def predict(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone or a method, yours or ours.")],
+    name: Annotated[str, typer.Argument(help="A backbone or a method.")],
     init: Annotated[
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
     ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="The backbone that a method is checked on. [default: net1d_mini]")
+        str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
 ) -> None:
-    """Check that a backbone or method keeps the contract. With --init, that published weights load as published.
+    """Check that a backbone or method keeps the contract. With --init, check that published weights load correctly.
 
-    A line begins with ok, FAULT, or n/a: that check does not apply here, for the reason that follows.
+    Each line begins with ok, FAULT, or n/a if the check does not apply, and then gives the reason.
     """
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
@@ -521,13 +518,13 @@ def check(
 
 @new_app.command("method")
 def new_method(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
-    """A package with a method to start from."""
+    """Write a package with an example method."""
     _new("method", name, folder)
 
 
 @new_app.command("arch")
 def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
-    """A package with a backbone to start from."""
+    """Write a package with an example backbone."""
     _new("backbone", name, folder)
 
 
@@ -555,7 +552,7 @@ def demo(
         bool, typer.Option("--halves", help="Also split it by patient, into first-half/ and second-half/.")
     ] = False,
 ) -> None:
-    """Write a synthetic PTB-XL. The same files and columns, labels that show in the signal."""
+    """Write a synthetic PTB-XL. It has the same files and columns, and the signals show the labels."""
     from bench.console.tracking import progress_bar
     from bench.demo.dataset import halve, write_demo
 
@@ -568,16 +565,17 @@ def demo(
 
 @data_app.command("download")
 def download_(
-    folder: Annotated[Path, typer.Argument(help="Where PTB-XL is or shall be.")] = DATA,
+    folder: Annotated[Path, typer.Argument(help="Folder of PTB-XL, new or existing.")] = DATA,
     version: Annotated[str, typer.Option()] = "1.0.3",
-    rates: Annotated[str, typer.Option(help="100, 500 or both: 0.6 and 2.8 GB.")] = "100,500",
+    rates: Annotated[str, typer.Option(help="100 (0.6 GB), 500 (2.8 GB) or both, in Hz.")] = "100,500",
     mirror: Annotated[
         str, typer.Option(help="physionet, aws, or the https:// address of a folder with the same files.")
     ] = "physionet",
-    metadata: Annotated[bool, typer.Option("--metadata", help="The two tables alone: enough to score.")] = False,
+    metadata: Annotated[bool, typer.Option("--metadata", help="Only the two tables, enough for scoring.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Get PTB-XL from PhysioNet (CC BY 4.0). Each file is checked; after an interruption the same command goes on."""
+    """Download PTB-XL from PhysioNet (CC BY 4.0). Each file is checked. The same command resumes after an
+    interruption."""
     from bench.console.listing import table
     from bench.console.tracking import progress_bar
     from bench.data.download import download, parse_rates
@@ -598,7 +596,7 @@ def download_(
 
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
-    """Check every file of a dataset's folder. Exit code 1 if something is wrong with it; warnings alone give 0."""
+    """Check every file of a data set's folder. Exit code 1 if there is a fault; 0 if there are only warnings."""
     from bench.console.listing import table
     from bench.console.tracking import progress_bar
     from bench.data.verify import verify
@@ -617,21 +615,21 @@ def info(
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What a PTB-XL folder holds. Version, patients, ages, sexes, folds, and the counts of every task."""
+    """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.console.listing import table
     from bench.data.info import describe, label_rows, task_rows
     from bench.data.tasks import find_task
 
-    found = describe(folder, [find_task(task)] if task else None)
+    description = describe(folder, [find_task(task)] if task else None)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(description, indent=1))
         return
     plain = ("name", "version", "records", "patients", "ages_years", "sexes")
-    out.print(table(str(folder), [{"what": key, "found": _words(found[key])} for key in plain]))
-    out.print(table("folds", [{"fold": fold, **counts} for fold, counts in found["folds"].items()]))
-    out.print(table("tasks", task_rows(found["tasks"])))
+    out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
+    out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
+    out.print(table("tasks", task_rows(description["tasks"])))
     if task:
-        out.print(table(f"{task}: positives", label_rows(*found["tasks"].values())))
+        out.print(table(f"{task}: positives", label_rows(*description["tasks"].values())))
 
 
 @data_app.command()
@@ -642,7 +640,7 @@ def show(
         Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<record>.svg, with the preprocessing]")
     ] = None,
     preprocessing: Annotated[
-        str | None, typer.Option(help="Also draw it as ecgfounder, zscore, strodthoff, none or a plugin's prepares it.")
+        str | None, typer.Option(help="Also draw it after ecgfounder, zscore, strodthoff, none or a plugin's.")
     ] = None,
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
@@ -663,11 +661,11 @@ def show(
 def manifest(
     task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
     data: Data = DATA,
-    fraction: Annotated[float, typer.Option(help="Share of the training records, in (0, 1].")] = 1.0,
-    draw: Annotated[int, typer.Option(help="Which draw of that share.")] = 0,
+    fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
+    draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
 ) -> None:
-    """Write what a split is. The ecg_ids of train, val and test, and the positives of each label."""
+    """Write a split to a file. The ecg_ids of train, val and test, and the positives of each label."""
     from bench.data.datasets import load_records
     from bench.data.manifests import describe_split, manifest_text, write_manifest
     from bench.data.splits import split
@@ -680,18 +678,18 @@ def manifest(
         print(manifest_text(described, ".json"), end="")
         return
     write_manifest(described, target)
-    out.print(f"wrote {target}: {_words(described['records'])}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"wrote {target}: {_one_line(described['records'])}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _words(value: Any) -> str:
-    """A number, or counts by name, on one line."""
+def _one_line(value: Any) -> str:
+    """Return a number, or counts by name, on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key}: {_one_line(inner)}" for key, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _leave_out(damaged: list[str], line: str) -> None:
-    """Say at once what is damaged, as what is left may not do; and keep it for the exit code."""
+    """Print at once that a run is damaged, because later steps may fail; and remember it for the exit code."""
     err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     damaged.append(line)
 
@@ -713,7 +711,7 @@ def _print(document: Any, table: Table, as_json: bool) -> None:
 
 
 def _is_own(path: object) -> bool:
-    """Whether a path is one that the command was given or uses unasked, or lies above or below such a one."""
+    """Return whether a path is, contains or is contained in a path that the command was given or uses by default."""
     if not isinstance(path, str | bytes | os.PathLike):
         return False
     given = [word for argument in sys.argv[1:] for word in (argument, argument.partition("=")[2]) if word]
@@ -727,11 +725,11 @@ def _absolute(path: str | Path) -> Path:
 
 
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""What a path raises that cannot be what it was named for."""
+"""Errors of a path that cannot be used as its option requires."""
 
 
 def _run_app() -> None:
-    """Run it; where the output cannot be written, as on a full disk, that is said after the work."""
+    """Run the command. If the output could not be written, as on a full disk, report this at the end."""
     try:
         app()
     finally:
@@ -741,8 +739,8 @@ def _run_app() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line and exit code 2, a bug keeps its traceback."""
-    settle()
+    """Run the command line. A user's mistake gives one line and exit code 2; a bug keeps its traceback."""
+    prepare_process()
     try:
         _run_app()
     except (BenchError, *UNUSABLE) as error:
@@ -756,7 +754,7 @@ def main() -> None:
         else:
             err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
-    except SystemExit as end:  # typer turns Ctrl-C into 130
+    except SystemExit as end:  # typer turns Ctrl-C into exit code 130
         if end.code == 130 and ERROR_FILE not in os.environ:
-            err.print("interrupted; the same command goes on where this one stopped", style="yellow")
+            err.print("interrupted; the same command resumes where this one stopped", style="yellow")
         raise

@@ -23,14 +23,14 @@ class CheckpointError(BenchError):
 class Busy(BenchError):
     """Another process runs this cell now or has just finished it."""
 
-    WORDS = "another process "
+    PREFIX = "another process "
     """Start of all these messages: between ranks only the text of an error is passed on."""
 
 
 class Diverged(BenchError):
     """Training reached non-finite numbers. The setting causes it, so a repetition would fail too."""
 
-    WORDS = "training diverged"
+    PREFIX = "training diverged"
     """Start of all these messages: between processes only the text of an error is passed on."""
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from bench.cell import Cell
 from bench.console.tracking import Wandb, watch
 from bench.data.datasets import load_records
-from bench.data.manifests import listed
+from bench.data.manifests import read_split
 from bench.data.prepared import PreparedSignals, prepare_signals, require_files
 from bench.data.records import Records
 from bench.data.splits import Split, folds_to_score, split
@@ -66,14 +66,14 @@ class Options:
     """How much work a kill in the middle of an epoch may cost."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
     log: Callable[[str], None] = lambda line: None
-    """Is told in a line where the run is, about once an epoch."""
+    """Progress callback, called with a line of text about once per epoch."""
 
-    def words(self, cell: Cell) -> list[str]:
-        """The words after `bench` that run a cell so, in a process of its own."""
-        words = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
-        words += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
-        words += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
-        return words + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
+    def arguments(self, cell: Cell) -> list[str]:
+        """Return the arguments after `bench` that run a cell with these options in another process."""
+        arguments = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
+        arguments += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
+        arguments += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
+        return arguments + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
 def execute(cell: Cell, options: Options) -> Result:
@@ -154,7 +154,7 @@ def execute(cell: Cell, options: Options) -> Result:
 
 def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
     """The records that a cell trains and selects on."""
-    return listed(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
+    return read_split(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
 
 
 def make_method(reference: Reference) -> Method:

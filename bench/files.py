@@ -1,7 +1,7 @@
-"""Whole files and folders or none: the only place that writes, renames and replaces.
+"""Write files and folders atomically: complete or not at all. All other modules write and rename by this module.
 
-A file is written under a temporary name beside its own, `.NAME.xxxxxxxx.part`, and renamed. Its writer holds a lock on
-it, which the kernel releases when the process dies: what cannot be locked is being written, the rest is left over.
+A file is written under a temporary name in the same folder, `.NAME.xxxxxxxx.part`, and renamed. Its writer holds a lock
+on it, which the kernel releases when the process dies. A temporary file that is not locked is therefore a leftover.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from typing import BinaryIO
 from uuid import uuid4
 
 PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
-"""The names of what is not whole yet."""
+"""Temporary names of files and folders that are not complete."""
 MOST_BYTES = 200
-"""Of a file's name in the temporary one: file systems take 255."""
+"""Maximum number of bytes of a file's name within its temporary name; file systems allow 255 in total."""
 
 
 def write_whole(path: Path, content: bytes | str, *, fsync: bool = False) -> None:
-    """Write a file, text as UTF-8. It is the old one or the new one at any moment, also after a kill."""
+    """Write a file, text as UTF-8. At any moment, also after a kill, the file is either the old or the new one."""
     with whole_file(path, fsync=fsync) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, fsync: bool = False) -> Iterator[BinaryIO]:
-    """A stream whose bytes become the file `path` when the block ends well; nothing is left of it otherwise.
+    """Yield a stream. Its bytes become the file `path` if the block succeeds; otherwise they are discarded.
 
-    `fsync`: also after a power cut. A link stays one, and a device or pipe is written to. An OSError names `path`.
+    `fsync`: the file also survives a power cut. If `path` is a link, its target is replaced; to a device or pipe the
+    bytes are written directly. An OSError names `path`.
     """
     try:
         if path.exists() and not path.is_file():
@@ -63,10 +64,10 @@ def whole_file(path: Path, *, fsync: bool = False) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name `final` when the block ends well, and is removed otherwise.
+    """Yield a temporary folder. It is renamed to `final` if the block succeeds, and removed otherwise.
 
-    A folder that is there is replaced. Between the two renames that this needs it stands beside as `.NAME.old`; after a
-    kill there, the next call puts it back first.
+    An existing folder is replaced, which takes two renames. Between them it is named `.NAME.old`; after a kill at that
+    moment, the next call restores it first.
     """
     old = set_aside(final)
     if old.is_dir() and not final.exists():
@@ -84,7 +85,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Give a folder its final name; one that has it is set aside first and then removed."""
+    """Rename a folder to `final`. An existing folder is set aside before and removed after."""
     old = set_aside(final)
     shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
@@ -94,22 +95,22 @@ def replace_folder(new: Path, final: Path) -> None:
 
 
 def set_aside(final: Path) -> Path:
-    """Where a folder stands while another takes its name."""
+    """Return the path of a folder while another one takes its name."""
     return final.with_name(f".{final.name}.old")
 
 
 def move(path: Path, target: Path) -> None:
-    """Rename a file or folder; a file of the name `target` is replaced at once."""
+    """Rename a file or folder. An existing file `target` is replaced atomically."""
     path.replace(target)
 
 
 def write_into(folder: Path, name: str, content: bytes | str) -> None:
-    """Write a file of a folder that is not whole yet: nobody reads it before the folder has its name."""
+    """Write a file into a temporary folder. Not atomic: no other process reads it before the folder is renamed."""
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove what killed writers have left in a folder: of the file or folder `name`, or of all."""
+    """Remove the leftovers of killed writers in a folder: those of the file or folder `name`, or all."""
     for path in _parts(folder, _stem(name) if name else "."):
         if (lock := _locked(path)) is None:
             continue
@@ -134,7 +135,7 @@ def _stem(name: str) -> str:
 
 
 def _begin(target: Path, *, is_folder: bool) -> tuple[Path, int]:
-    """A new temporary file or folder beside `target`, and its lock, a file descriptor."""
+    """Create a temporary file or folder beside `target`. Return its path and its lock, a file descriptor."""
     while True:
         part = target.with_name(f"{_stem(target.name)}{uuid4().hex[:8]}.part")
         if is_folder:
@@ -142,18 +143,18 @@ def _begin(target: Path, *, is_folder: bool) -> tuple[Path, int]:
             lock = os.open(part, os.O_RDONLY)
         else:
             lock = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            with contextlib.suppress(FileNotFoundError):  # who may read the old file may read the new one
+            with contextlib.suppress(FileNotFoundError):  # the new file gets the permissions of the old one
                 os.fchmod(lock, stat.S_IMODE(target.stat().st_mode))
         with contextlib.suppress(OSError):  # some file systems have no locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(part.stat(), os.fstat(lock)):
                 return part, lock
-        os.close(lock)  # taken for left over before it was locked
+        os.close(lock)  # another process removed it as a leftover before it was locked
 
 
 def _locked(path: Path) -> int | None:
-    """The lock of what nobody writes, a file descriptor; None where somebody does, or that cannot be known."""
+    """Lock a temporary file that no process writes; return the file descriptor. Return None if it cannot be locked."""
     try:
         lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:

@@ -1,4 +1,4 @@
-"""A trained cell on a user's own WFDB records."""
+"""Predict a user's own WFDB records with the model of a finished run."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ from bench.training.precision import Precision, autocast, dtype
 from bench.training.weights import WEIGHTS, load_classifier
 
 SHORTEST_S = 1.0
-"""Less may hold no heartbeat."""
+"""Minimum length in seconds; a shorter record may contain no heartbeat."""
 TRAINED_S = 10.0
-"""Of PTB-XL's records, which are all as long: what a backbone sees in training if it sees whole records."""
+"""Length in seconds of all records of PTB-XL, and so of the training records of a backbone without windows."""
 
 
 def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> str:
-    """CSV with a row a record and a column of probabilities a label; nothing is printed unless all can be read.
+    """Return CSV text with a row for each record and a column of probabilities for each label.
 
-    `log` hears in a line how a record is unlike those of training.
+    `log` receives a line if a record differs from the training records. Raises DataError if any record cannot be read,
+    and CheckpointError if the run has no weights.
     """
     result = load_result(run)
     if result.incompatible:
         raise CheckpointError(f"{run} trained nothing, because its method declined: {result.incompatible}")
     if not (run / WEIGHTS).is_file():
         raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights best --overwrite")
+    # build the model as the run did: the method may have changed its modules before the weights were saved
     labels, precision = result.document["task"]["labels"], result.cell["precision"]
     backbone = make("backbone", Reference.parse(result.cell["arch"]))
     assert isinstance(backbone, Backbone)
@@ -53,6 +55,7 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
     scaling, seconds = Scaling(**result.document["signals"]["scaling"]), result.document["dataset"].get("seconds")
+    # into memory: nothing is printed unless all records can be read
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["record", *labels])
@@ -74,9 +77,11 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
 
 
 def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: float | None) -> Iterator[str]:
-    """How a record [lead, time] in mV is unlike those of training; DataError where nothing can be told from it.
+    """Yield remarks on how a record [lead, time] in mV differs from the training records.
 
-    A lead without a signal stays as it is, and what is invalid counts as 0 mV: so do both in training.
+    Raises DataError if it is too short or has no signal.
+
+    As in training, a lead without a signal is used as it is, and invalid samples count as 0 mV.
     """
     lasts, least = raw.shape[1] / rate, max(SHORTEST_S, 0 if seconds else spec.window_s or 0)
     if lasts < least:
@@ -108,7 +113,7 @@ def _logits(
     seconds: float | None,
     name: str,
 ) -> torch.Tensor:
-    """Logits [label] of a record [lead, time] in mV, computed as the harness computes those of fold 10."""
+    """Return logits [label] of a record [lead, time] in mV, computed in the same way as for fold 10."""
     signals = _as_cached(prepare_record(raw, rate, spec, seconds, name))
     if scaling.fitted_on:
         signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
@@ -119,6 +124,6 @@ def _logits(
 
 
 def _as_cached(signals: Signal) -> Signal:
-    """Signals [lead, time] rounded as the cache holds them, so that the scores are the run's own."""
+    """Return signals [lead, time] rounded as in the cache, so that records of fold 10 get the scores of the run."""
     values, scale = quantize(signals)
     return np.asarray(values * np.float32(scale), dtype=np.float32)

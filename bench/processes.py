@@ -1,4 +1,4 @@
-"""Processes that work for another: what they import, which cores they may use, and that they end with it."""
+"""Child processes: limit what they import, count the cores they may use, and end them with their parent."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bench.errors import BenchError
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def own_modules() -> Iterator[None]:
-    """Processes that are started meanwhile import no module of the working folder, where a random.py may lie.
+    """Within this context, new processes import no module from the working folder, which may contain a random.py.
 
-    Python puts that folder first for `-c` and `-m`, by which all such processes start.
+    Python puts that folder first on the path for `-c` and `-m`, with which child processes start.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -40,13 +40,13 @@ def own_modules() -> Iterator[None]:
 
 
 def require_guard() -> None:
-    """Raises BenchError in a script that processes started now would run once more, from its first line on."""
+    """Raise BenchError if new processes would run the user's script again, because it lacks the `__main__` guard."""
     main = sys.modules["__main__"]
     if getattr(multiprocessing.current_process(), "_inheriting", False) or _is_run_again(main):
         script = getattr(main, "__file__", "this script")
         raise BenchError(
             f"{script} starts processes, and each of them would run the script again: "
-            'put what it does below `if __name__ == "__main__":`'
+            'put its code below `if __name__ == "__main__":`'
         )
 
 
@@ -61,9 +61,9 @@ def _is_run_again(main: ModuleType) -> bool:
 
 
 def end_with_parent(grace: float = 0.0) -> None:
-    """End this process when the one that started it has died, or it would wait for work for ever.
+    """End this process when its parent dies. Otherwise it would wait for work for ever.
 
-    With `grace`, in seconds, SIGTERM comes first, so that it can end what it has started itself.
+    With `grace`, in seconds, SIGTERM is sent first, so that the process can end its own children.
     """
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""What a result says of itself: what was run on what, by which code, what came out, on which machine, at what cost."""
+"""Build the content of a result: cell, data, code, outcome, machine and cost."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def describe(
         "init": init.recorded(),
         "code": code_facts(spec),
     }
+    # last, because the digest is computed from the sections above
     plan["digest"] = identity(plan)
     plan["origin"] = {
         "digest": plan["digest"],
@@ -92,7 +93,7 @@ def sections(
     spec: SignalSpec,
     precision: Precision,
 ) -> dict[str, Any]:
-    """All that decides a cell's outcome but its first weights: sections of its result, which `identity` reads."""
+    """Return the sections of a result that decide the outcome, without the initial weights. `identity` reads them."""
     source_rate = choose_source_rate(records, spec, cell.source_rate)
     return {
         "cell": {
@@ -132,12 +133,14 @@ def outcome(
     predictions: Mapping[int, Predictions],
     truth: Mapping[int, LabelTable],
 ) -> dict[str, Any]:
-    """What came out: the second half of a result, with the metrics of each fold and intervals for fold 10."""
+    """Return the second half of a result: metrics of each fold, intervals for fold 10, training and cost."""
+    # the protocol requires that each read of fold 10 is recorded
     reads = [
         {"at": datetime.now(UTC).isoformat(timespec="seconds"), "records": len(table), "for": "final scores"}
         for fold, table in truth.items()
         if fold == TEST_FOLD
     ]
+    # patients are given for fold 10 only: there intervals are computed by resampling patients
     metrics = {
         f"fold_{fold}": score_fold(
             table.y_true, predictions[fold].logits, table.labels, table.patient_id if fold == TEST_FOLD else None
@@ -161,22 +164,22 @@ def outcome(
 
 
 def cost(seconds: float, memory: PeakMemory) -> dict[str, Any]:
-    """What training, predicting and scoring took, all attempts together, and the most memory held meanwhile.
+    """Return seconds of training, predicting and scoring over all attempts, and the peak memory.
 
-    Reading tables, fetching weights and preparing signals is not in it: caches do that once for many cells.
+    Excludes reading tables, downloading weights and preparing signals, which is done once for many cells.
     """
     return {"seconds": seconds, "peak_memory_mib": memory.mib(), "peak_memory_measured_by": memory.measured_by}
 
 
 def code_facts(spec: SignalSpec) -> dict[str, dict[str, str]]:
-    """The code that made a result beside its method and backbone: the harness, and a plugin's preprocessing."""
+    """Return facts about code other than method and backbone: the harness, and a plugin's preprocessing."""
     chosen = PREPROCESSINGS[spec.preprocessing]
     facts = {"name": spec.preprocessing, "module": chosen.module, "code_sha256": chosen.code_sha256}
     return {"harness": harness_facts(), **({"preprocessing": facts} if chosen.code_sha256 else {})}
 
 
 def plugin_facts(kind: Kind, reference: Reference) -> dict[str, Any]:
-    """A plugin as used: given and resolved hyper-parameters, the package it came from, the hash of its source."""
+    """Return facts about a plugin: given and resolved hyper-parameters, its package, the hash of its source."""
     plugin = find(kind, reference.name)
     return {
         "name": plugin.name,
@@ -189,7 +192,7 @@ def plugin_facts(kind: Kind, reference: Reference) -> dict[str, Any]:
 
 
 def environment(world: World) -> dict[str, Any]:
-    """Versions and machine; none of it is part of a cell's digest."""
+    """Return versions and facts about the machine. The digest does not depend on them."""
     on_gpu = world.device.type == "cuda"
     return {
         "bench": bench.__version__,
@@ -207,10 +210,10 @@ def environment(world: World) -> dict[str, Any]:
 
 @functools.cache
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, marked where files differ from it; None outside one."""
+    """Return the git commit of this code, marked if files have been changed. None outside a checkout."""
     root = Path(bench.__file__).parent.parent
     try:
-        _git(root, "ls-files", "--error-unmatch", "bench/__init__.py")  # else it is installed within another checkout
+        _git(root, "ls-files", "--error-unmatch", "bench/__init__.py")  # fails within another repository
         commit = _git(root, "rev-parse", "HEAD")
         dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "bench", "methods", "baselines")
     except (OSError, subprocess.CalledProcessError):
@@ -218,8 +221,8 @@ def _git_commit() -> str | None:
     return commit + ("-dirty" if dirty else "")
 
 
-def _git(root: Path, *words: str) -> str:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @functools.cache

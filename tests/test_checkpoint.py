@@ -62,7 +62,7 @@ def test_what_other_code_left_is_not_gone_on_from(tmp_path: Path) -> None:
     after = written_by(notes, **{**code, "harness": "another"})
 
     assert after.newest() is None
-    assert notes == ["the code of harness has changed since this run was interrupted; it starts anew"], "once"
+    assert notes == ["the code of harness has changed since this run was interrupted; it starts again"], "once"
     after.save(state(1))
     found = after.newest()
     assert found is not None and found["epoch"] == 1

@@ -223,9 +223,13 @@ def test_tasks_are_of_their_dataset(folder: Path, demo_set: Path) -> None:
     cpsc, ptbxl = load_records(folder), load_records(demo_set)
     assert [task.name for task in tasks_of(cpsc)] == ["cpsc2018"]
     assert "cpsc2018" not in [task.name for task in tasks_of(ptbxl)]
-    with pytest.raises(DataError, match=r"task superdiag is of ptb-xl, and .* holds cpsc2018; its tasks: cpsc2018"):
+    with pytest.raises(
+        DataError, match=r"task superdiag belongs to ptb-xl, but .* holds cpsc2018; tasks of cpsc2018: cpsc2018"
+    ):
         label_table(cpsc, find_task("superdiag"))
-    with pytest.raises(DataError, match=r"task cpsc2018 is of cpsc2018, and .* holds ptb-xl; its tasks: all, diag"):
+    with pytest.raises(
+        DataError, match=r"task cpsc2018 belongs to cpsc2018, but .* holds ptb-xl; tasks of ptb-xl: all, diag"
+    ):
         label_table(ptbxl, find_task("cpsc2018"))
     with pytest.raises(DataError, match="cpsc2018 has signals at 500 Hz, not at 100 Hz; use --source-rate 500"):
         prepare_signals(cpsc, SignalSpec(100, "none"), source_rate=100)
@@ -313,14 +317,14 @@ def test_verify_takes_the_folder_as_the_challenge_ships_it(folder: Path, tmp_pat
     (copy / "g1" / "RECORDS").write_text("A0001\n")
     report = verify.verify(copy)
     assert not report.faulty and report.num_records == len(load_records(folder)) == report.present[500]
-    found = {check.name: check.found for check in report.checks if check.found}
+    found = {check.name: check.failures for check in report.checks if check.failures}
     assert found.keys() <= {"clipped leads", "flat stretches"}
     header, data = copy / "g1" / "A0002.hea", copy / "g1" / "A0003.mat"
     header.write_text(header.read_text().replace("1000/mV", "1/mV"))
     data.write_bytes(data.read_bytes()[:-2])
     (copy / "g1" / "A0004.mat").unlink()
     report = verify.verify(copy)
-    found = {check.name: check.found for check in report.checks if check.found}
+    found = {check.name: check.failures for check in report.checks if check.failures}
     assert report.faulty
     assert found["missing files"] == ("g1/A0004.mat",)
     assert "A0003.mat has" in found["header against data"][0] and len(found["header against data"]) == 1

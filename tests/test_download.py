@@ -263,7 +263,7 @@ def test_what_does_not_pass_is_said_in_one_line(server: Server, tmp_path: Path, 
     server.always(DATA, FAULTS[fault])
     message = refusal(server, tmp_path)
     assert message.startswith(f"{server.url}{DATA}: ")
-    assert message.endswith("6 times; what is whole is kept, and the same command goes on from there")
+    assert message.endswith("6 times; complete files are kept; give the same command again to download the rest")
     assert len(server.asked[DATA]) == 6
     server.ever.clear()
     get(server, tmp_path)
@@ -438,7 +438,7 @@ def test_a_disk_that_fills_is_said(server: Server, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "replace", full)
     message = refusal(server, tmp_path)
-    assert message.startswith(f"cannot write into {tmp_path}: No space left on device; what is whole is kept")
+    assert message.startswith(f"cannot write into {tmp_path}: No space left on device; complete files are kept")
 
 
 def test_a_file_in_the_way_is_named(server: Server, tmp_path: Path) -> None:

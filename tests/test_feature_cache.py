@@ -249,7 +249,7 @@ def test_what_a_damaged_file_held_is_computed_anew_with_a_note(damage: Any, cach
     (found,), _ = compute_features(model, [source], ALONE, "float32", notes.append)
 
     assert torch.equal(found.features, first) and sum(passes) == 128
-    assert f"{part} is damaged" in notes[0] and notes[0].endswith("and is removed; its features are computed anew")
+    assert f"{part} is damaged" in notes[0] and notes[0].endswith("and is removed; its features are computed again")
     assert not part.exists() and len([*cache.glob("features/*/part-*")]) == 1
     features_of(model, source, "float32")
     assert sum(passes) == 128, "and are kept"
@@ -291,4 +291,7 @@ def test_a_cache_that_cannot_be_written_costs_no_run(cache: Path, passes: list[i
         features = found.features
 
     assert len(passes) == 2 and features.shape == (3, 1, 256)
-    assert [line.partition(":")[0] for line in said] == ["computing features of 3 records", "they are not kept"] * 2
+    assert [line.partition(":")[0] for line in said] == [
+        "computing features of 3 records",
+        "these features are not cached",
+    ] * 2

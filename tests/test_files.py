@@ -196,7 +196,7 @@ write_manifest({"train": list(range(5000)), "val": [], "test": []}, target / "a.
     "checkpoint": """
 import time, torch
 from bench.training.checkpoint import Checkpoints
-Checkpoints(target, True, print, 0, "code", time.monotonic()).save({"weights": torch.zeros(5000)})
+Checkpoints(target, True, print, 0).save({"weights": torch.zeros(5000)})
 """,
     "features": """
 import numpy as np

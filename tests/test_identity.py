@@ -156,7 +156,7 @@ def test_a_run_goes_on_only_under_the_code_that_wrote_its_checkpoint(lab: Lab) -
         original = (lab.folder / file).read_text()
         lab.edit(kind)
         said = printed(lab.bench("run", runs=kind))
-        assert said.count(f"the code of {kind} has changed since this run was interrupted; it starts anew") == 1, said
+        assert said.count(f"the code of {kind} has changed since this run was interrupted; it starts again") == 1, said
         assert "resumed" not in said
         (lab.folder / file).write_text(original)
 

@@ -61,7 +61,7 @@ def test_a_task_without_records_in_a_fold_says_so(all_normal: Path) -> None:
 def test_a_task_of_a_plugin_that_gives_no_list_is_a_row_too(all_normal: Path) -> None:
     broken = Task("broken", "gives text", lambda code, statement: "NORM")  # type: ignore[arg-type, return-value]
 
-    assert "gave 'NORM', expected a list of labels" in counts_of(load_records(all_normal), broken)["note"]
+    assert "returned 'NORM', expected a list of labels" in counts_of(load_records(all_normal), broken)["note"]
 
 
 def test_where_all_tasks_can_be_run_there_is_no_note(demo_set: Path) -> None:

@@ -159,7 +159,7 @@ def test_what_leaks_or_cannot_be_compared_is_refused(whole: Manifest, table: Lab
         ("m.txt", "", "is a .json or a .csv file"),
         ("m.json", "{", "is not JSON"),
         ("m.json", "[" * 100_000, "is not JSON"),
-        ("m.json", "[1, 2]", "is no manifest: expected an object with a list `train`"),
+        ("m.json", "[1, 2]", "is not a manifest: expected an object with a list `train`"),
         ("m.json", '{"train": 3}', "train is not a list of ecg_ids"),
         ("m.json", '{"train": [1, true]}', "train is not a list of ecg_ids"),
         ("m.json", '{"train": [1.5]}', "train is not a list of ecg_ids"),

@@ -270,7 +270,7 @@ def test_a_damaged_entry_is_made_anew_with_a_note(damage: str, small: Path, cach
     again = everything(prepare_signals(load_records(small), RAW, note=notes.append))
 
     np.testing.assert_array_equal(again, before)
-    assert len(notes) == 1 and re.fullmatch(rf".*{entry} is damaged \(.+\) and is made anew", notes[0])
+    assert len(notes) == 1 and re.fullmatch(rf".*{entry} is damaged \(.+\) and is computed anew", notes[0])
     assert entries(cache) == [entry] and not (cache / entry / "progress").exists()
     prepare_signals(load_records(small), RAW, note=pytest.fail)
 

@@ -351,7 +351,7 @@ def test_a_second_process_and_ctrl_c_do_no_damage(demo_set: Path, tmp_path: Path
     _, said = first.communicate(timeout=60)
 
     assert first.returncode == 130, said
-    assert "interrupted; the same command goes on" in said
+    assert "interrupted; the same command resumes" in said
     assert "Traceback" not in said
     (left,) = [path for path in (runs / "superdiag").iterdir() if path.is_dir()]
     assert left.name.endswith(UNFINISHED)

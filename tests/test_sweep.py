@@ -393,7 +393,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(sweeps: Sweeps) -> N
         out, err = ends(process, -signal.SIGKILL if how == "SIGKILL" else 130)
 
         if how != "SIGKILL":
-            assert err.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+            assert err.strip().splitlines()[-1] == "interrupted; the same command resumes where this one stopped"
         assert "Traceback" not in out + err
         deadline = time.monotonic() + 20
         while any(map(is_alive, sweeps.importers())):
@@ -500,14 +500,14 @@ def test_cores_are_shared_out_and_each_worker_has_a_gpu(monkeypatch: pytest.Monk
 
 def test_a_locked_cell_is_left_to_its_process(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:
     final = tmp_path / "task" / "net-ft-seed0-0123abcd"
-    with RunFolder(final, "test", True), pytest.raises(Busy, match=f"^{Busy.WORDS}is running this cell in "):
+    with RunFolder(final, "test", True), pytest.raises(Busy, match=f"^{Busy.PREFIX}is running this cell in "):
         RunFolder(final, "test", True).__enter__()
 
     late = RunFolder(final, "test", True)
     assert late.finished() is None
     with RunFolder(final, "test", True) as first:
         first.finish({"task": {"fingerprint": "f"}}, {})
-    with pytest.raises(Busy, match=f"^{Busy.WORDS}has just finished this cell"), late:
+    with pytest.raises(Busy, match=f"^{Busy.PREFIX}has just finished this cell"), late:
         pytest.fail("it would be run twice")
     with RunFolder(final, "test", True):
         pass  # the lock is free again, and who did not ask whether it is finished may overwrite it

@@ -67,15 +67,15 @@ def overwrite(folder: Path, change: Callable[[npt.NDArray[np.int64]], None], rat
     (folder / SUMS).unlink()
 
 
-def found(report: Report) -> dict[str, tuple[str, ...]]:
+def failures_of(report: Report) -> dict[str, tuple[str, ...]]:
     """Name of a check -> its culprits, where there are any."""
-    return {check.name: check.found for check in report.checks if check.found}
+    return {check.name: check.failures for check in report.checks if check.failures}
 
 
 def test_a_whole_set_has_no_fault_and_no_warning(demo_set: Path) -> None:
     seen: list[tuple[int, int]] = []
     report = verify.verify(demo_set, lambda done, total: seen.append((done, total)))
-    assert found(report).keys() <= {"clipped leads"}
+    assert failures_of(report).keys() <= {"clipped leads"}
     assert not report.faulty
     assert (report.num_records, dict(report.present)) == (240, {100: 240, 500: 240})
     assert report.version == "synthetic, no PTB-XL"
@@ -93,7 +93,7 @@ def test_over_all_cores_the_report_is_the_same(demo_set: Path, monkeypatch: pyte
 
 def test_a_rate_that_was_not_asked_for_is_not_missing(folder: Path) -> None:
     report = verify.verify(folder)
-    assert not found(report).keys() - {"clipped leads"}
+    assert not failures_of(report).keys() - {"clipped leads"}
     assert dict(report.present) == {100: 12, 500: 0}
 
 
@@ -105,7 +105,7 @@ def test_a_missing_file_is_named(folder: Path, ending: str, with_sums: bool) -> 
         (folder / SUMS).unlink()
     report = verify.verify(folder)
     assert report.faulty
-    assert found(report)["missing files"] == (f"{FIRST}{ending}",)
+    assert failures_of(report)["missing files"] == (f"{FIRST}{ending}",)
 
 
 def test_a_rate_that_is_there_in_part_is_a_warning_where_no_more_is_listed(folder: Path, demo_set: Path) -> None:
@@ -113,19 +113,21 @@ def test_a_rate_that_is_there_in_part_is_a_warning_where_no_more_is_listed(folde
     for ending in (".hea", ".dat"):
         shutil.copy(demo_set / f"records500/00000/00003_hr{ending}", folder / "records500/00000")
     report = verify.verify(folder)
-    assert len(found(report)["missing files"]) == 22  # SHA256SUMS.txt lists all of them
+    assert len(failures_of(report)["missing files"]) == 22  # SHA256SUMS.txt lists all of them
     lines = (folder / SUMS).read_text().splitlines(keepends=True)
     (folder / SUMS).write_text("".join(line for line in lines if "_hr" not in line or "00003_hr" in line))
     report = verify.verify(folder)
     assert not report.faulty
-    assert found(report)["incomplete rates"] == ("500 Hz is there for 1 of 12 records; SHA256SUMS.txt lists no more",)
+    assert failures_of(report)["incomplete rates"] == (
+        "500 Hz is there for 1 of 12 records; SHA256SUMS.txt lists no more",
+    )
 
 
 def test_tables_alone_are_a_warning(folder: Path) -> None:
     shutil.rmtree(folder / "records100")
     report = verify.verify(folder)
     assert not report.faulty
-    assert "no signals at all" in found(report)["incomplete rates"][0]
+    assert "no signals at all" in failures_of(report)["incomplete rates"][0]
 
 
 def test_a_file_that_nothing_names_is_a_warning(folder: Path) -> None:
@@ -133,7 +135,7 @@ def test_a_file_that_nothing_names_is_a_warning(folder: Path) -> None:
     (folder / "notes.txt").write_text("")
     report = verify.verify(folder)
     assert not report.faulty
-    assert found(report)["unlisted files"] == ("notes.txt", "records100/00000/.00001_lr.dat.part")
+    assert failures_of(report)["unlisted files"] == ("notes.txt", "records100/00000/.00001_lr.dat.part")
 
 
 def test_a_changed_byte_is_a_wrong_hash_and_a_wrong_checksum(folder: Path) -> None:
@@ -142,26 +144,26 @@ def test_a_changed_byte_is_a_wrong_hash_and_a_wrong_checksum(folder: Path) -> No
     (folder / f"{FIRST}.dat").write_bytes(data)
     report = verify.verify(folder)
     assert report.faulty
-    assert found(report)["wrong hashes"] == ("00001_lr.dat",)
-    assert "does not add up to the checksum" in found(report)["header against data"][0]
+    assert failures_of(report)["wrong hashes"] == ("00001_lr.dat",)
+    assert "does not match the checksum" in failures_of(report)["header against data"][0]
 
 
 def test_a_changed_table_is_a_wrong_hash(demo_set: Path, folder: Path) -> None:
     shutil.copy(demo_set / SUMS, folder / SUMS)
-    assert TABLE in found(verify.verify(folder))["wrong hashes"]
-    assert STATEMENTS not in found(verify.verify(folder))["wrong hashes"]
+    assert TABLE in failures_of(verify.verify(folder))["wrong hashes"]
+    assert STATEMENTS not in failures_of(verify.verify(folder))["wrong hashes"]
 
 
 def test_a_truncated_record_is_named(folder: Path) -> None:
     path = folder / f"{FIRST}.dat"
     path.write_bytes(path.read_bytes()[:-24])
-    assert found(verify.verify(folder))["header against data"][0].startswith(str(path))
+    assert failures_of(verify.verify(folder))["header against data"][0].startswith(str(path))
 
 
 def test_a_missing_lead_is_named(folder: Path) -> None:
     header = folder / f"{FIRST}.hea"
     header.write_text(header.read_text().replace(" V6\n", " V7\n"))
-    assert "has no lead V6" in found(verify.verify(folder))["header against data"][0]
+    assert "has no lead V6" in failures_of(verify.verify(folder))["header against data"][0]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_wrong_rate_or_length_is_named(folder: Path, rate: int, length: int, c
     )
     report = verify.verify(folder)
     assert report.faulty
-    assert found(report)[check] == (words,)
+    assert failures_of(report)[check] == (words,)
 
 
 def test_flat_clipped_invalid_and_foreign_leads_are_warnings(folder: Path) -> None:
@@ -202,14 +204,14 @@ def test_flat_clipped_invalid_and_foreign_leads_are_warnings(folder: Path) -> No
     overwrite(folder, damage, unit="uV")
     report = verify.verify(folder)
     assert not report.faulty
-    assert found(report)["flat leads"] == ("1 at 100 Hz: aVR",)
-    assert found(report)["flat stretches"] == ("1 at 100 Hz: III",)
-    assert found(report)["invalid samples"] == ("1 at 100 Hz: I",)
-    assert found(report)["units"] == ("00001_lr.hea is in uv, not mV",)
+    assert failures_of(report)["flat leads"] == ("1 at 100 Hz: aVR",)
+    assert failures_of(report)["flat stretches"] == ("1 at 100 Hz: III",)
+    assert failures_of(report)["invalid samples"] == ("1 at 100 Hz: I",)
+    assert failures_of(report)["units"] == ("00001_lr.hea is in uv, not mV",)
     overwrite_again = lambda samples: None
     (folder / SUMS).touch()
     overwrite(folder, overwrite_again)
-    assert "1 at 100 Hz: V5" in found(verify.verify(folder))["clipped leads"]
+    assert "1 at 100 Hz: V5" in failures_of(verify.verify(folder))["clipped leads"]
 
 
 def test_clipping_is_a_plateau_at_the_extreme_and_no_small_one() -> None:
@@ -231,11 +233,11 @@ def test_a_patient_in_two_folds_is_a_fault(folder: Path, folds: tuple[int, int],
     assert report.faulty
     where = f"folds {folds[0]}, {folds[1]}"
     if refused:
-        assert f"patient 77 has records in {where}" in found(report)["table"][0]
+        assert f"patient 77 has records in {where}" in failures_of(report)["table"][0]
         with pytest.raises(DataError, match="the test would leak"):
             load_records(folder)
     else:
-        assert found(report)["patients in two folds"] == (f"patient 77 in {where}",)
+        assert failures_of(report)["patients in two folds"] == (f"patient 77 in {where}",)
         load_records(folder)
 
 
@@ -322,8 +324,8 @@ def test_a_part_and_an_edit_of_the_real_set_are_told_apart(ptbxl: Path, tmp_path
 def test_the_flat_lead_of_the_real_set_is_found(ptbxl: Path) -> None:
     report = verify.verify(ptbxl)
     assert not report.faulty
-    assert found(report)["flat leads"] == ("12722 at 100 Hz: V5",)
-    assert found(report)["flat stretches"] == (
+    assert failures_of(report)["flat leads"] == ("12722 at 100 Hz: V5",)
+    assert failures_of(report)["flat stretches"] == (
         "12722 at 100 Hz: V4, V6",
         "19299 at 100 Hz: V3, V6",
         "20045 at 100 Hz: V6",
@@ -333,4 +335,4 @@ def test_the_flat_lead_of_the_real_set_is_found(ptbxl: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_record_that_may_not_be_read_is_named(folder: Path) -> None:
     (folder / f"{FIRST}.dat").chmod(0)
-    assert "cannot be read" in found(verify.verify(folder))["header against data"][0]
+    assert "cannot be read" in failures_of(verify.verify(folder))["header against data"][0]

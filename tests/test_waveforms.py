@@ -243,7 +243,7 @@ def test_a_truncated_dat_without_a_declared_length_is_named(tmp_path: Path) -> N
         ("r.dat 16 ", "r.dat 32 ", "gives r.dat the formats 16, 32; a file has one"),
         ("r.dat 16 ", "r.dat 16x4 ", "several samples a frame"),
         ("r.dat 16 ", "r.dat 99 ", "gives r.dat the formats 16, 99; a file has one"),
-        ("1000.0(0)/mV", "1000.0(99999999999)/mV", "baseline is beyond 32 bits"),
+        ("1000.0(0)/mV", "1000.0(99999999999)/mV", "a baseline does not fit into 32 bits"),
         ("1000.0(0)/mV", "1e-300(0)/mV", "lead I has gain 1e-300"),
         ("1000.0(0)/mV", "1e999(0)/mV", "lead I has gain inf"),
         ("1000.0(0)/mV", "-(0)/mV", "cannot be read as a WFDB record"),
@@ -294,7 +294,7 @@ def test_a_wrong_checksum_is_named_with_its_lead(tmp_path: Path, either_way: str
     damaged[2 * (12 * 40 + 6)] ^= 0x10  # one bit of V1
     data.write_bytes(damaged)
     message = refusal(path)
-    assert "lead V1 does not add up to the checksum in r.hea" in message and str(data) in message
+    assert "lead V1 does not match the checksum in r.hea" in message and str(data) in message
 
 
 def test_a_missing_lead_is_named(tmp_path: Path, either_way: str) -> None:
@@ -403,7 +403,7 @@ def test_a_file_that_is_not_the_file_is_named(tmp_path: Path, ending: str, conte
 def test_a_header_names_files_beside_it_only(tmp_path: Path) -> None:
     path = write(tmp_path)
     edit(path, "r.dat", "../r.dat", count=12)
-    assert "'../r.dat' for its samples, expected a file beside it" in refusal(path)
+    assert "'../r.dat' for its samples, expected a file in the same folder" in refusal(path)
 
 
 def test_the_line_that_is_none_is_named(tmp_path: Path) -> None:

@@ -90,13 +90,13 @@ def comparison_tables(found: Compared) -> list[Table]:
     return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
 
 
-def _label_table(found: Compared) -> Table:
-    (pair,) = found.pairs
+def _label_table(comparison: Compared) -> Table:
+    (pair,) = comparison.pairs
     shown = new_table("AUROC by label, largest difference first; not corrected")
     for head in ("label", "difference"):
         shown.add_column(head)
-    for label, one in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
-        add_row(shown, [label, spell_difference(one)])
+    for label, difference in sorted(pair.labels.items(), key=lambda item: -abs(item[1].interval.value)):
+        add_row(shown, [label, spell_difference(difference)])
     return shown
 
 
@@ -105,8 +105,8 @@ def compat_line(result: Result) -> str:
     compat = result.document["compat"]
     if ALL_RECORDS in compat:
         return f"{over_all_records(compat[ALL_RECORDS])}; boards do not rank by it"
-    found = compat[STRODTHOFF2020]["macro_auroc"]
+    auroc = compat[STRODTHOFF2020]["macro_auroc"]
     return (
-        f"as Strodthoff et al. 2020 (100 draws of records, 5 and 95 % quantiles): "
-        f"{found['value']:.3f}({round(1000 * found['bracket']):02d}), {found['low']:.3f} to {found['high']:.3f}"
+        f"as Strodthoff et al. 2020 (100 bootstrap replicates of records, 5 and 95 % quantiles): "
+        f"{auroc['value']:.3f}({round(1000 * auroc['bracket']):02d}), {auroc['low']:.3f} to {auroc['high']:.3f}"
     )

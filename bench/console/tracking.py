@@ -48,7 +48,7 @@ def watch(
     is_main: bool,
     log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Silent]:
-    """Context of a run's watcher. Only the main rank prints and writes."""
+    """Yield the callbacks of a run and close them at the end. Only those of the main rank print and write."""
     watcher = Tracker(folder, console, wandb, config, log) if is_main else Silent()
     try:
         yield watcher
@@ -57,7 +57,7 @@ def watch(
 
 
 class Silent:
-    """The watcher of all other ranks: does nothing."""
+    """Callbacks of all other ranks: do nothing."""
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def step_ends(self) -> None: ...
@@ -160,7 +160,7 @@ class Tracker(Silent):
         self._progress.update(self._task, completed=done, description=description)
 
     def _print_sparingly(self, line: str) -> None:
-        """A line a minute, where no bar can be drawn, as in a file."""
+        """Print at most one line per minute, for output that is not a terminal."""
         now = time.monotonic()
         if now - self._printed >= LINE_EVERY_S:
             self._printed = now

@@ -1,4 +1,4 @@
-"""The cache folder: prepared signals, features of frozen backbones, the catalogue. All can be computed again."""
+"""The folder of all caches: prepared signals, features of frozen backbones, the catalogue. It may be deleted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return $BENCH_CACHE, or ~/.cache/ptbxl-bench; below the temporary folder where there is no home."""
+    """Return $BENCH_CACHE, else ~/.cache/ptbxl-bench, else a folder in the temporary folder if the user has no home."""
     if named := os.environ.get("BENCH_CACHE"):
         return Path(named)
     try:

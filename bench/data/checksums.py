@@ -11,14 +11,14 @@ SUMS = "SHA256SUMS.txt"
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Path in the folder -> SHA-256 in lower case, from a SHA256SUMS.txt."""
+    """Read a SHA256SUMS.txt: path within its folder -> SHA-256 in lower case."""
     return parse_sums(read_text(path), str(path))
 
 
 def parse_sums(text: str, name: str) -> dict[str, str]:
-    """Path in the folder -> SHA-256, from lines `digest path`; `name` says in errors where they are from.
+    """Parse lines `digest path`: path within the folder -> SHA-256. `name` is the source of the text, for messages.
 
-    Raises DataError for a line of another form and for a path that leads out of the folder.
+    Raises DataError for a line of another form and for a path outside the folder.
     """
     sums = {}
     for num, line in enumerate(text.splitlines(), start=1):

@@ -1,7 +1,7 @@
-"""PhysioNet becomes a PTB-XL folder: resumed after any interruption, and every file checked before it has its name.
+"""Download PTB-XL from PhysioNet: resume after interruptions and check the SHA-256 of every file.
 
-A file is written beside its place as .NAME.part and renamed when its SHA-256 is the published one. The two tables come
-last, so that a folder is a dataset only when all that was asked for is there.
+A file is written as .NAME.part in its folder and renamed when its SHA-256 is the published one. The two tables are
+written last, so a folder counts as a data set only when all requested files are there.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ MIRRORS = {
     "physionet": "https://physionet.org/files/ptb-xl/{version}/",
     "aws": "https://physionet-open.s3.amazonaws.com/ptb-xl/{version}/",
 }
-"""Where PTB-XL is published. Any other mirror is the URL of a folder with the same files."""
+"""Name -> URL of a server with PTB-XL. Any other mirror is given as the URL of a folder with the same files."""
 LICENSE = "LICENSE.txt"
 NUM_CONNECTIONS = 8
 TRIES = 6
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 120.0
-"""The wait after a first failure, which doubles with each, and the longest, also where a server asks for more."""
+"""Seconds to wait after the first failure (doubled after each other one), and their maximum."""
 SOCKET_TIMEOUT_S = 30.0
 PIECE = 1 << 16
-"""Bytes read at a time."""
+"""Number of bytes read at a time."""
 MAX_REDIRECTIONS = 5
 OF_THE_DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 )
-"""Error numbers that come from files and not from the network."""
+"""Error numbers of file operations, not of the network."""
 DISK_BYTES = {"records100": 24_576, "records500": 122_880}
-"""What a .dat takes on disk, in blocks of 4 KiB: 12 leads of 2 bytes for 10 s. SHA256SUMS.txt gives no sizes."""
+"""Size of a .dat file on disk, in blocks of 4 KiB: 12 leads of 2 bytes for 10 s. SHA256SUMS.txt gives no sizes."""
 HEADER_BYTES, TABLE_BYTES = 4_096, 8_000_000
-"""What a .hea takes, and more than any other file."""
+"""Size of a .hea file on disk, and an upper bound for all other files."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses that may pass."""
+"""HTTP statuses of temporary errors."""
 Progress = Callable[[int, int, float], None]
-"""Called with the files done, the files in all, and the bytes per second so far."""
+"""Callback with the number of files done, the number of all files, and the mean speed in bytes per second."""
 
 
 class _Passing(Exception):
-    """What went wrong may pass; `wait_s` is what the server asks for, if it does."""
+    """A temporary error. `wait_s` is the wait in seconds that the server asks for, if it asks for one."""
 
     def __init__(self, what: str, wait_s: float | None = None) -> None:
         super().__init__(what)
@@ -73,25 +73,25 @@ class _Passing(Exception):
 
 
 class _Stopped(Exception):
-    """Another connection has failed, or the user ended the download."""
+    """Another connection has failed, or the user stopped the download."""
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What a download did."""
+    """The outcome of a download."""
 
     folder: Path
     mirror: str
     num_files: int
-    """Files that are there now, each with the published SHA-256."""
+    """Number of files in the folder, each with the published SHA-256."""
     num_fetched: int
     num_bytes: int
-    """Bytes received."""
+    """Number of bytes received."""
     repaired: tuple[str, ...]
-    """Files that were there with another SHA-256, and were replaced."""
+    """Files that had another SHA-256 and were replaced."""
 
     def as_data(self) -> dict[str, str | int]:
-        """What was done, as plain data."""
+        """Return the outcome as plain data."""
         return {
             "from": self.mirror,
             "files": self.num_files,
@@ -103,7 +103,7 @@ class Downloaded:
 
 @dataclass
 class _Tally:
-    """What all connections have received so far."""
+    """Count the bytes that all connections have received."""
 
     num_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -122,10 +122,11 @@ def download(
     *,
     first_wait_s: float = FIRST_WAIT_S,
 ) -> Downloaded:
-    """Fetch PTB-XL into `folder`: the signals at these rates, none for the tables alone; only what is not there yet.
+    """Download the files of PTB-XL that `folder` lacks: the tables, and the signals at these rates in Hz (may be none).
 
-    Raises DataError if the mirror cannot be reached or lacks a file, a file stays wrong after TRIES attempts, the disk
-    is too small, or the folder holds another dataset. Whole files stay then, and the next call goes on from there.
+    Raises DataError if the mirror cannot be reached or lacks a file, a file is still wrong after TRIES attempts, the
+    disk is too small, or the folder holds another data set. Complete files are kept, and the next call downloads the
+    rest.
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise DataError(f"--version {version!r} is no version of PTB-XL, expected one such as 1.0.3")
@@ -136,7 +137,7 @@ def download(
     with _own_folder(folder), ExitStack() as connections:
 
         def connection() -> _Connection:
-            """This thread's own."""
+            """Return the connection of the current thread."""
             if not hasattr(local, "connection"):
                 local.connection = _Connection(tally, stop, first_wait_s)
                 connections.callback(local.connection.close)
@@ -151,6 +152,7 @@ def download(
             raise DataError(f"{urljoin(base, SUMS)} does not list {lacking[0]}; name the folder of a PTB-XL version")
         if len(wanted) < len(set(rates)):
             raise DataError(f"{urljoin(base, SUMS)} lists no signals at {' and '.join(map(str, rates))} Hz")
+        # only files that are missing or wrong are downloaded, so that the same command resumes
         _refuse_other(folder, sums)
         wanted += [LICENSE] if LICENSE in sums else []
         lacking, repaired = _not_there(folder, [*wanted, *tables], sums)
@@ -167,6 +169,7 @@ def download(
                 num_done += 1
                 progress(num_done, num_all, tally.num_bytes / max(time.monotonic() - began, 1e-3))
 
+        # the tables last: a folder with both counts as a data set
         _in_parallel(fetch, [name for name in lacking if name not in tables], stop)
         write_whole(folder / SUMS, text.encode())
         for name in tables:
@@ -176,21 +179,21 @@ def download(
 
 
 def parse_rates(text: str) -> tuple[int, ...]:
-    """The rates in Hz of a list such as `100,500`."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) in FILENAMES for word in words):
+    """Parse a list of rates in Hz such as `100,500`."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) in FILENAMES for part in parts):
         raise DataError(f"--rates is 100, 500 or 100,500, got {text!r}")
-    return tuple(dict.fromkeys(map(int, words)))
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def _address(mirror: str, version: str) -> str:
-    """The URL of the folder of a version, with a slash at its end."""
+    """Return the URL of a version's folder, with a slash at the end."""
     address = MIRRORS[mirror].format(version=version) if mirror in MIRRORS else mirror
     return _checked(address, f"--mirror is one of {', '.join(MIRRORS)} or").rstrip("/") + "/"
 
 
 def _checked(url: str, what: str) -> str:
-    """The URL if it is one of https, or of this machine's own http."""
+    """Return the URL if it is https, or http on this machine; else raise DataError. `what` begins the message."""
     try:
         parts = urlsplit(url)
         own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
@@ -204,7 +207,7 @@ def _checked(url: str, what: str) -> str:
 
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[None]:
-    """The folder is there, and no other download writes into it; a new one that stays empty is taken away again."""
+    """Create the folder and lock it against other downloads. Remove it at the end if it is new and empty."""
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -222,8 +225,8 @@ def _own_folder(folder: Path) -> Iterator[None]:
         if error.errno not in OF_THE_DISK:
             raise
         raise DataError(
-            f"cannot write into {folder}: {error.strerror}; what is whole is kept, "
-            "and the same command goes on from there"
+            f"cannot write into {folder}: {error.strerror}; complete files are kept; "
+            "give the same command again to download the rest"
         ) from None
     finally:
         if is_new and folder.is_dir() and not any(folder.iterdir()):
@@ -231,16 +234,16 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 
 def _refuse_other(folder: Path, sums: dict[str, str]) -> None:
-    """Raises DataError if the folder holds another dataset: a table is never overwritten."""
+    """Raise DataError if the folder holds another data set. A table is never overwritten."""
     for name in (TABLE, STATEMENTS):
         if (folder / name).exists() and _sha256(folder / name) != sums[name]:
             raise DataError(
-                f"{folder / name} is not that of this version; name another folder, or remove the file to get it anew"
+                f"{folder / name} is not that of this version; name another folder, or remove it to download again"
             )
 
 
 def _not_there(folder: Path, names: Sequence[str], sums: dict[str, str]) -> tuple[list[str], list[str]]:
-    """The files to fetch, and which of them are there and wrong."""
+    """Return the files to download, and those of them that exist with a wrong SHA-256."""
     missing, wrong = [], []
     for name in names:
         if not (folder / name).is_file():
@@ -270,7 +273,7 @@ def _disk_bytes(name: str) -> int:
 
 
 def _in_parallel(fetch: Callable[[str], None], names: Sequence[str], stop: threading.Event) -> None:
-    """Fetch all of them; the first error ends it, and so does Ctrl-C, as soon as each connection has noticed."""
+    """Download files on NUM_CONNECTIONS threads. The first error or Ctrl-C stops all of them."""
     with ThreadPoolExecutor(NUM_CONNECTIONS, thread_name_prefix="download") as pool:
         futures = [pool.submit(fetch, name) for name in names]
         try:
@@ -283,7 +286,7 @@ def _in_parallel(fetch: Callable[[str], None], names: Sequence[str], stop: threa
 
 
 class _Connection:
-    """A connection to one host at a time, kept open between files; for one thread."""
+    """A connection to one host at a time, kept open between files. For use by a single thread."""
 
     def __init__(self, tally: _Tally, stop: threading.Event, first_wait_s: float) -> None:
         self.tally, self.stop, self.first_wait_s = tally, stop, first_wait_s
@@ -291,7 +294,7 @@ class _Connection:
         self.http: http.client.HTTPConnection | None = None
 
     def text(self, url: str) -> str:
-        """A small text file."""
+        """Download a small text file and return its text."""
 
         def attempt() -> str:
             with self._answer(url, {}) as response:
@@ -304,7 +307,7 @@ class _Connection:
         return self._tried(url, attempt)
 
     def file(self, url: str, target: Path, sha256: str) -> None:
-        """Fetch a file to its place; what a broken attempt left is gone on with."""
+        """Download a file to `target`. Resume from the bytes of an earlier interrupted attempt."""
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         self._tried(url, lambda: self._attempt(url, part, sha256))
@@ -315,12 +318,12 @@ class _Connection:
         with self._answer(url, {"Range": f"bytes={start}-"} if start else {}) as response:
             if response.status == 206 and not (response.getheader("Content-Range") or "").startswith(f"bytes {start}-"):
                 part.unlink(missing_ok=True)
-                raise _Passing("is answered with another part than asked for")
-            if response.status == 416:  # what is there is longer than the file, or is all of it
+                raise _Passing("answered with another byte range than requested")
+            if response.status == 416:  # the bytes on disk are the whole file, or more
                 if start and _sha256(part) == sha256:
                     return
                 part.unlink(missing_ok=True)
-                raise _Passing("is shorter than what was there of it")
+                raise _Passing("is shorter than the bytes on disk")
             if response.status not in (200, 206):
                 _refuse(url, response)
             with part.open("ab" if response.status == 206 else "wb") as file:
@@ -337,7 +340,7 @@ class _Connection:
             raise _Passing("does not have the published SHA-256")
 
     def _tried(self, url: str, attempt: Callable[[], T]) -> T:
-        """What an attempt gives; what may pass is tried again, after a wait that doubles or is the server's."""
+        """Return what `attempt` returns. Retry after temporary errors; the wait doubles, or the server sets it."""
         wait_s = self.first_wait_s
         for at in itertools.count(1):
             if self.stop.is_set():
@@ -353,8 +356,8 @@ class _Connection:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 if at == TRIES:
                     raise DataError(
-                        f"{url}: {reason}, {TRIES} times; what is whole is kept, "
-                        "and the same command goes on from there"
+                        f"{url}: {reason}, {TRIES} times; complete files are kept; "
+                        "give the same command again to download the rest"
                     ) from None
                 asked_s = error.wait_s if isinstance(error, _Passing) else None
                 usual_s = wait_s * random.uniform(0.75, 1.25)
@@ -364,7 +367,7 @@ class _Connection:
 
     @contextmanager
     def _answer(self, url: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
-        """The response, redirections followed; the connection stays open only if it is read to its end."""
+        """Return the response after redirections. The connection stays open only if the response is read to its end."""
         for _ in range(MAX_REDIRECTIONS):
             response = self._ask(url, headers)
             target = response.getheader("Location")
@@ -391,14 +394,14 @@ class _Connection:
         return self.http.getresponse()
 
     def close(self) -> None:
-        """Let the connection go, if there is one."""
+        """Close the connection, if one is open."""
         if self.http is not None:
             self.http.close()
             self.http = None
 
 
 def _connect(parts: SplitResult) -> http.client.HTTPConnection:
-    """A connection to the host of an address; through $https_proxy, where there is one."""
+    """Return a connection to the host of an address, through $https_proxy if it is set."""
     host = parts.hostname or ""
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, parts.port, timeout=SOCKET_TIMEOUT_S)
@@ -413,15 +416,16 @@ def _connect(parts: SplitResult) -> http.client.HTTPConnection:
 
 
 def _refuse(url: str, response: http.client.HTTPResponse) -> NoReturn:
-    """Raises what an unwanted status means."""
-    said = f"is answered with {response.status} {response.reason}"
+    """Raise _Passing for a status of a temporary error, else DataError."""
+    answer = f"is answered with {response.status} {response.reason}"
     if response.status in PASSING:
-        raise _Passing(said, _retry_after(response.getheader("Retry-After")))
-    raise DataError(f"{url} {said}; is there such a version or --mirror?")
+        raise _Passing(answer, _retry_after(response.getheader("Retry-After")))
+    raise DataError(f"{url} {answer}; is there such a version or --mirror?")
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds that a server asks for, as a number or as a date; None if it does not, or in no known form."""
+    """Parse a Retry-After header, a number of seconds or a date, to seconds. Return None if it is missing or
+    invalid."""
     if not text:
         return None
     if text.strip().isdecimal():

@@ -1,8 +1,8 @@
-"""A WFDB header becomes numbers: how many samples of which leads lie where, in which format and at which gain.
+"""Parse WFDB headers: number of samples, leads, files, storage formats and gains.
 
-Fields are those of https://physionet.org/physiotools/wag/header-5.htm. What no reader of this project uses (the
-record's own name, time and date, the counter) may be of any form: real files have years alone, 24:00:00 or a name that
-ends in .mat there.
+The fields are specified at https://physionet.org/physiotools/wag/header-5.htm. Fields that this project does not use
+(name of the record, time, date, counter) may have any form, because real files contain a year alone, 24:00:00 or a name
+that ends in .mat.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from bench.data.text import decode, refuse_pointer
 from bench.errors import DataError
 
 DEFAULT_GAIN = 200.0
-"""Units of a sample per mV where a header gives no gain, or 0: the standard's."""
+"""Sample units per mV if a header gives no gain or 0; from the specification."""
 MAX_DIGITS = 15
-"""Of a whole number: more are no number of samples, and would not fit into 64 bits."""
+"""Maximum number of digits of an integer; larger values are errors and might not fit into 64 bits."""
 _RECORD = re.compile(
     r"""(?P<name>[^\s/]+)(?:/(?P<segments>\d{1,9}))?
     [ \t]+(?P<num>\d{1,9})
@@ -43,30 +43,30 @@ _SIGNAL = re.compile(
 
 
 class Scale(NamedTuple):
-    """What the samples of one signal stand for."""
+    """How the samples of one signal are stored and converted to a physical unit."""
 
     fmt: str
-    """The standard's number of a storage format."""
+    """Storage format, as numbered in the specification."""
     gain: float
-    """Sample units per `unit`; 0 where none is given."""
+    """Sample units per `unit`; 0 if the header gives none."""
     baseline: int
-    """The sample that stands for 0 `unit`."""
+    """Sample value at 0 `unit`."""
     unit: str
     lead: str
 
 
 class Channel(NamedTuple):
-    """What a line of a header says of one signal."""
+    """The header line of one signal."""
 
     file: str
     frame: int
-    """Samples a frame."""
+    """Samples per frame."""
     skew: int
-    """Samples by which it lags behind."""
+    """Delay of the signal in samples."""
     offset: int
-    """Bytes before the first sample."""
+    """Number of bytes before the first sample."""
     first: int
-    """The first sample, from which format 8 counts on."""
+    """First sample. Format 8 stores differences from it."""
     checksum: int | None
     scale: Scale
 
@@ -75,26 +75,27 @@ class Header(NamedTuple):
     """What a header says."""
 
     path: Path
-    """Of the header file."""
+    """Path of the header file."""
     rate: float
     """Hz"""
     length: int | None
-    """Samples of a lead, or None where the file's size gives it."""
+    """Samples per lead; None if only the file's size tells it."""
     channels: tuple[Channel, ...]
 
 
 def read_header(path: Path) -> Header:
     """Read the header of one record with one rate for all leads; `path` is the header file.
 
-    Raises DataError that names the line for what is no header, and for what this project does not read: several
-    segments, several samples a frame. Raises FileNotFoundError if it is missing.
+    Raises DataError with the line if the file is not a valid header, or has several segments or several samples per
+    frame, which are not supported. Raises FileNotFoundError if it is missing.
     """
     content = path.read_bytes()
-    # comments may be in any encoding; nearly all headers are ASCII, and then what else they may be need not be asked
+    # comments may be in any encoding; the check for ASCII is fast, and nearly all headers are ASCII
     text = content.decode("ascii") if content.isascii() else decode(content, path, fallback="latin-1")
     lines = [(at, line) for at, line in enumerate(map(str.strip, text.splitlines()), 1) if line and line[0] != "#"]
     if not lines:
         raise DataError(f"{path} declares no signals: it has no record line")
+    # the record line: name, number of signals, rate and length
     record = _RECORD.fullmatch(lines[0][1])
     if record is None:
         refuse_pointer(path, content)
@@ -110,6 +111,7 @@ def read_header(path: Path) -> Header:
         raise DataError(f"{path} declares {num} signals and describes {len(lines) - 1}")
     if record["rate"] is None:
         raise DataError(f"{path} declares no sampling rate; write it behind the number of signals, in Hz")
+    # one line per signal
     channels = []
     for at, line in lines[1:]:
         channel = _parse_channel(line)
@@ -121,7 +123,7 @@ def read_header(path: Path) -> Header:
 
 
 def _parse_channel(line: str) -> Channel | None:
-    """What a signal line says, its missing fields as the standard has them; None if it is none."""
+    """Parse a signal line; missing fields get the specification's defaults. Return None for a line of another form."""
     match = _SIGNAL.fullmatch(line)
     if match is None or (match["gain"] is None and re.search(r"[(/]", match["lead"] or "")):
         return None  # a gain of another form would be taken for the lead's name
@@ -145,19 +147,19 @@ def _scale(fmt: str, gain: str | None, baseline: str | None, unit: str | None, l
 
 
 def _check(channels: list[Channel], path: Path) -> None:
-    """Raise DataError for channels that cannot be read, or whose file is not in the header's own folder."""
+    """Raise DataError if a channel cannot be read or its file is not in the folder of the header."""
     formats: dict[str, set[str]] = {}
     for channel in channels:
         if "/" in channel.file or "\\" in channel.file or channel.file in (".", "..", "~"):
-            raise DataError(f"{path} names {channel.file[:80]!r} for its samples, expected a file beside it")
+            raise DataError(f"{path} names {channel.file[:80]!r} for its samples, expected a file in the same folder")
         if channel.frame != 1:
             raise DataError(f"{path} has leads with several samples a frame; expected one rate for all leads")
         if not -(2**31) <= channel.scale.baseline < 2**31:
-            raise DataError(f"{path}: a baseline is beyond 32 bits; mend the header")
+            raise DataError(f"{path}: a baseline does not fit into 32 bits; correct the header")
         formats.setdefault(channel.file, set()).add(channel.scale.fmt)
-    for file, found in formats.items():
-        if len(found) > 1:
-            raise DataError(f"{path} gives {file} the formats {', '.join(sorted(found))}; a file has one")
+    for file, names in formats.items():
+        if len(names) > 1:
+            raise DataError(f"{path} gives {file} the formats {', '.join(sorted(names))}; a file has one")
 
 
 def _unreadable(path: Path, at: int, line: str, expected: str) -> DataError:

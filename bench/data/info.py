@@ -50,9 +50,9 @@ def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
 
 
 def counts_of(records: Records, task: Task) -> dict[str, Any]:
-    """`task_counts` of a task of these records; all 0 where no record has one of its labels.
+    """Return `task_counts` of a task; all 0 if no record has a label of the task.
 
-    `note` says why the task cannot be run here, and is empty where it can.
+    `note` is the reason why the task cannot be run on these records; empty if it can.
     """
     try:
         return task_counts(label_table(records, task))
@@ -91,7 +91,7 @@ def task_counts(table: LabelTable) -> dict[str, Any]:
 
 
 def _note(sizes: Mapping[str, int], positives: Mapping[str, list[int]]) -> str:
-    """Why a task with these records and positives [label] of each split cannot be run, or nothing."""
+    """Return why a task with these sizes and positives [label] of each split cannot be run; empty if it can."""
     folds = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
     for part, num in sizes.items():
         if num == 0:

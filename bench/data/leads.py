@@ -1,4 +1,4 @@
-"""The 12 leads by name: known spellings, inverted leads, and limb leads that follow from two others."""
+"""Find the 12 leads by name: known spellings, inverted leads, and limb leads that are computed from two others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMB = {
     "aVL": (1.0, -0.5),
     "aVF": (-0.5, 1.0),
 }
-"""Each limb lead as a sum of leads I and II: Einthoven's law, and Goldberger's leads of three electrodes."""
+"""Weights of leads I and II in each limb lead: Einthoven's law, and Goldberger's augmented leads."""
 _SPELLING = re.compile(
     r"""(?:(?:mdc_ecg_lead|ecg|ekg|lead|derivation|ableitung)[ _:.]*)*
     (?P<sign>(?:(?<!\S)[-\u2212])?)[ ]*
@@ -30,34 +30,34 @@ _SPELLING = re.compile(
     |a[ _.]?v[ _.]?(?P<limb>[rlf])|[vc][ _.]?(?P<chest>[1-6]))""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""MLI (Mason and Likar's torso electrodes), DI or D1, C1 (IEC) for V1, `Lead I`, MDC_ECG_LEAD_V1 (ISO 11073). What has
-two readings is no spelling: 1, VR (not augmented), MCL1, and ECG-I, which may be lead I inverted."""
+"""Accepted: MLI (Mason and Likar's torso electrodes), DI or D1, C1 (IEC) for V1, `Lead I`, MDC_ECG_LEAD_V1 (ISO 11073).
+Ambiguous names are not accepted: 1, VR (not augmented), MCL1, and ECG-I, which may be lead I inverted."""
 
 
 def standard_name(name: str) -> tuple[str, int] | None:
-    """The lead of LEADS that a name stands for, and -1 if it is that lead inverted, else 1; None if it is none."""
-    found = _SPELLING.fullmatch(unicodedata.normalize("NFKC", name).strip())
-    if found is None:
+    """Return the lead that a name denotes, and -1 if it is inverted, else 1. Return None for an unknown name."""
+    match = _SPELLING.fullmatch(unicodedata.normalize("NFKC", name).strip())
+    if match is None:
         return None
-    sign = -1 if found["sign"] else 1
-    if found["limb"]:
-        return f"aV{found['limb'].upper()}", sign
-    if found["chest"]:
-        return f"V{found['chest']}", sign
-    return "I" * int(found["digit"] or len(found["roman"])), sign
+    sign = -1 if match["sign"] else 1
+    if match["limb"]:
+        return f"aV{match['limb'].upper()}", sign
+    if match["chest"]:
+        return f"V{match['chest']}", sign
+    return "I" * int(match["digit"] or len(match["roman"])), sign
 
 
 @dataclass(frozen=True)
 class LeadChoice:
-    """How the wanted leads come out of a record's columns."""
+    """How the wanted leads are read or computed from the columns of a record."""
 
     wanted: tuple[str, ...]
     read: tuple[str, ...]
-    """Leads that are read: those wanted that the record has, then others from which leads are computed."""
+    """Leads that are read: wanted leads that the record has, then leads from which others are computed."""
     columns: tuple[int, ...]
-    """Of `read`."""
+    """Columns of the leads in `read`."""
     inverted: tuple[int, ...]
-    """Rows of `read` whose sign is turned round."""
+    """Positions in `read` of leads whose sign is changed."""
     derived: tuple[str, ...]
     """Wanted leads that are computed from `pair`."""
     pair: tuple[str, ...]
@@ -65,7 +65,7 @@ class LeadChoice:
     """(kind, text), see `bench.data.waveforms.KINDS`."""
 
     def assemble(self, signals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Signals [wanted, time] from those of `read`, [read, time]."""
+        """Return the signals [wanted, time], given the signals [read, time] of the leads in `read`."""
         for row in self.inverted:
             signals[row] *= -1
         if not self.derived:
@@ -83,15 +83,17 @@ class LeadChoice:
 def choose_leads(names: tuple[str, ...], wanted: tuple[str, ...]) -> LeadChoice:
     """Find the wanted leads among the names of a record's columns.
 
-    Names count whatever their case. Raises DataError, without the file's name, for a wanted lead that is absent and
-    cannot be computed, and for one that two columns stand for.
+    Upper and lower case are the same. Raises DataError if a wanted lead is absent and cannot be computed, or if two
+    columns hold it. The message does not name the file.
     """
+    # lead -> its columns with their signs, by exact name or known spelling
     upper = {lead.upper(): lead for lead in (*wanted, *LEADS)}
     places: dict[str, list[tuple[int, int]]] = {}
     for column, name in enumerate(names):
         known = (upper[name.upper()], 1) if name.upper() in upper else standard_name(name)
         if known is not None:
             places.setdefault(known[0], []).append((column, known[1]))
+    # absent limb leads are computed from the first two limb leads that the record has
     absent = [lead for lead in wanted if lead not in places]
     pair = tuple(lead for lead in LIMB if lead in places)[:2]
     if missing := [lead for lead in absent if lead not in LIMB or len(pair) < 2]:
@@ -103,6 +105,7 @@ def choose_leads(names: tuple[str, ...], wanted: tuple[str, ...]) -> LeadChoice:
     chosen = {lead: places[lead][0] for lead in read}
     inverted = [lead for lead, (_, sign) in chosen.items() if sign < 0]
     renamed = [lead for lead, (at, sign) in chosen.items() if sign > 0 and names[at].upper() != lead.upper()]
+    # each deviation from the usual leads is noted
     notes = []
     if renamed:
         texts = ", ".join(f"{names[chosen[lead][0]]} as {lead}" for lead in renamed)
@@ -124,5 +127,5 @@ def choose_leads(names: tuple[str, ...], wanted: tuple[str, ...]) -> LeadChoice:
 
 
 def name_leads(leads: Sequence[str]) -> str:
-    """Such as `lead I` or `leads I, V1`, for messages."""
+    """Return `lead I` or `leads I, V1`, for messages."""
     return f"lead{'s' * (len(leads) > 1)} {', '.join(leads)}"

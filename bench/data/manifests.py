@@ -1,7 +1,7 @@
-"""A split becomes a list that others can run, and the other way round: ecg_ids of train, val and test.
+"""Write and read manifests: lists of the ecg_ids of train, val and test, with which others can repeat a split.
 
-JSON holds everything; CSV has the columns `ecg_id` and `split`. Lists of others are read too: a CSV without `split` is
-a list of training records, and JSON needs `train` alone.
+A JSON manifest also holds counts; a CSV manifest has the columns `ecg_id` and `split`. Lists made by other programs are
+read too: a CSV without `split` is a list of training records, and JSON needs only `train`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ FOLDS = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
 PARTS = tuple(FOLDS)
 NUM_NAMED = 5
 MAX_BYTES = 50_000_000
-"""Far beyond any list of PTB-XL's records; what is larger is no manifest."""
+"""Maximum size of a manifest file, far above that of a list of all records of PTB-XL."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Which records train, select and test, as somebody wrote it down; not yet held against a dataset."""
+    """The ecg_ids of train, val and test as a file lists them, not yet checked against a data set."""
 
     source: str
-    """Where it is from, for messages."""
+    """Path of the file, for messages."""
     train: tuple[int, ...]
     """ecg_ids"""
     val: tuple[int, ...] | None = None
-    """ecg_ids; None where the manifest leaves it to the folds."""
+    """ecg_ids; None if the manifest has no such part, so that the fold decides."""
     test: tuple[int, ...] | None = None
     fingerprint: str | None = None
-    """Of the task it was written for, where it says so."""
+    """Fingerprint of the task for which the manifest was written, if the file has it."""
 
 
 def describe_split(table: LabelTable, split: Split, dataset: str) -> dict[str, Any]:
-    """The manifest of a split as plain data: ecg_ids, positives a label and part, labels without a positive."""
+    """Return the manifest of a split as plain data: ecg_ids, positives of each label, labels without a positive."""
     parts = {"train": split.train, "val": split.val, "test": held_out(table)}
     positives = {name: part.y_true.sum(axis=0).tolist() for name, part in parts.items()}
     return {
@@ -74,7 +74,7 @@ def describe_split(table: LabelTable, split: Split, dataset: str) -> dict[str, A
 
 
 def manifest_text(described: Mapping[str, Any], ending: str) -> str:
-    """The text of a manifest file: JSON, or CSV with the columns `ecg_id` and `split`."""
+    """Return the text of a manifest file: JSON, or CSV with the columns `ecg_id` and `split`."""
     if ending == ".json":
         return json.dumps(described) + "\n"
     if ending != ".csv":
@@ -84,7 +84,7 @@ def manifest_text(described: Mapping[str, Any], ending: str) -> str:
 
 
 def write_manifest(described: Mapping[str, Any], path: Path) -> None:
-    """Write a manifest, JSON or CSV by the ending of `path`, whole or not at all."""
+    """Write a manifest atomically, as JSON or CSV by the ending of `path`. Raises DataError if it cannot be written."""
     text = manifest_text(described, path.suffix)
     try:
         write_whole(path, text)
@@ -93,7 +93,7 @@ def write_manifest(described: Mapping[str, Any], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a .json or .csv file; raises DataError for what is none."""
+    """Read a manifest from a .json or .csv file. Raises DataError for any other content."""
     if path.suffix not in (".json", ".csv"):
         raise DataError(f"{path}: a manifest is a .json or a .csv file")
     try:
@@ -105,27 +105,28 @@ def read_manifest(path: Path) -> Manifest:
     return _from_json(text, str(path)) if path.suffix == ".json" else _from_csv(text, str(path))
 
 
-def listed(path: Path, table: LabelTable, records: Records) -> Split:
-    """The split that the manifest in a file names; see `read_manifest` and `split_of`."""
+def read_split(path: Path, table: LabelTable, records: Records) -> Split:
+    """Read a manifest file and return its split; see `read_manifest` and `split_of`."""
     return split_of(read_manifest(path), table, records.ecg_id)
 
 
 def split_of(manifest: Manifest, table: LabelTable, known: npt.NDArray[np.int64]) -> Split:
-    """The split that a manifest names, of a dataset whose ecg_ids are `known`.
+    """Return the split that a manifest lists. `known` [record] are the ecg_ids of the data set.
 
-    It trains on records of folds 1-8 and selects on records of fold 9; a manifest may thin both. Fold 10 tests: a
-    manifest may name it, and is refused if it names another test set, as its scores could not stand beside anyone's.
-    Records without a label of the task are dropped, as everywhere. Raises DataError for what is of another fold,
-    unknown or named twice, and for a fingerprint of other labels or folds.
+    Training records must be of folds 1-8 and validation records of fold 9; a manifest may use subsets of both. The test
+    set is always fold 10; a manifest with another test set is refused, because its scores could not be compared with
+    others. Records without a label of the task are dropped. Raises DataError for records of another fold, unknown or
+    repeated records, and a fingerprint that differs from the task's.
     """
     source = manifest.source
     if manifest.fingerprint is not None and manifest.fingerprint != table.fingerprint:
         raise DataError(
             f"{source} was written for a task with fingerprint {manifest.fingerprint[:8]}, and {table.task} has "
-            f"{table.fingerprint[:8]} here: other labels, records or folds; without its fingerprint it is taken as ids"
+            f"{table.fingerprint[:8]} here: other labels, records or folds; remove it to use the ecg_ids"
         )
     folds = {"train": table.strat_fold < VAL_FOLD, "val": table.strat_fold == VAL_FOLD}
     folds["test"] = table.strat_fold == TEST_FOLD
+    # each part must hold known records of its own folds, each once
     chosen = {}
     for name, fold in folds.items():
         given = getattr(manifest, name)
@@ -140,14 +141,15 @@ def split_of(manifest: Manifest, table: LabelTable, known: npt.NDArray[np.int64]
         if (outside := chosen[name] & ~fold).any():
             raise DataError(
                 f"{source} has {_some(table.ecg_id[outside].tolist())} in {name}, not of {FOLDS[name]}; folds 1-8 "
-                "train, 9 selects and 10 tests, whoever thins them"
+                "train, 9 selects and 10 tests, in every manifest"
             )
         if not chosen[name].any():
             raise DataError(f"{source} names no record for {name} that has a label of task {table.task}")
+    # the test set is not a choice: scores are only comparable on all of fold 10
     if (lacking := folds["test"] & ~chosen["test"]).any():
         raise DataError(
             f"{source} tests without {_some(table.ecg_id[lacking].tolist())} of fold 10: scores of another test set "
-            "cannot stand beside others; drop its test part to be tested on all of fold 10"
+            "cannot be compared; remove its test part to test on all of fold 10"
         )
     train, val = table.select(chosen["train"]), table.select(chosen["val"])
     if not len(val):
@@ -168,23 +170,23 @@ def _some(ecg_ids: list[int]) -> str:
 
 def _from_json(text: str, source: str) -> Manifest:
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not JSON: {str(error).splitlines()[0]}") from None
-    if not isinstance(found, dict) or "train" not in found:
-        raise DataError(f"{source} is no manifest: expected an object with a list `train` of ecg_ids")
-    if found.get("schema", SCHEMA) != SCHEMA:
-        raise DataError(f"{source} has schema {str(found['schema'])[:20]}, this version reads {SCHEMA}")
-    parts = {name: found.get(name) for name in PARTS}
+    if not isinstance(document, dict) or "train" not in document:
+        raise DataError(f"{source} is not a manifest: expected an object with a list `train` of ecg_ids")
+    if document.get("schema", SCHEMA) != SCHEMA:
+        raise DataError(f"{source} has schema {str(document['schema'])[:20]}, this version reads {SCHEMA}")
+    parts = {name: document.get(name) for name in PARTS}
     for name, ecg_ids in parts.items():
         is_list = isinstance(ecg_ids, list) and all(type(i) is int and 0 <= i < 2**53 for i in ecg_ids)
         if not is_list and (ecg_ids is not None or name == "train"):
             raise DataError(f"{source}: {name} is not a list of ecg_ids")
-    fingerprint = found.get("fingerprint")
+    fingerprint = document.get("fingerprint")
     if fingerprint is not None and not isinstance(fingerprint, str):
         raise DataError(f"{source}: fingerprint is not a text")
-    listed = {name: None if ids is None else tuple(ids) for name, ids in parts.items()}
-    return Manifest(source, listed["train"] or (), listed["val"], listed["test"], fingerprint)
+    ecg_ids_of = {name: None if ids is None else tuple(ids) for name, ids in parts.items()}
+    return Manifest(source, ecg_ids_of["train"] or (), ecg_ids_of["val"], ecg_ids_of["test"], fingerprint)
 
 
 def _from_csv(text: str, source: str) -> Manifest:

@@ -1,7 +1,8 @@
-"""The cache of prepared signals: every record of a dataset as a backbone wants it, computed once, memory-mapped.
+"""The cache of prepared signals: every record of a data set after preprocessing, computed once, memory-mapped.
 
-Values are int16 with one scale a record, its peak / 32,767. So a value is off by at most 1.6e-5 of the record's peak,
-which for signals in mV is less than half a step of PTB-XL's own 1 µV. All of PTB-XL takes 2.62 GB at 500 Hz.
+Values are int16 with one scale per record, its peak / 32,767. The rounding error is at most 1.6e-5 of the record's
+peak; for signals in mV this is less than half of PTB-XL's own resolution of 1 µV. All of PTB-XL takes 2.62 GB at 500
+Hz.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ from bench.errors import DataError
 from bench.files import whole_folder, write_into
 
 FORMAT = 2
-"""Rises when the files of a cache entry change their meaning."""
+"""Version of the file format. Increase it when the files of a cache entry change their meaning."""
 CHUNK = 64
-"""Records that a worker prepares at a time."""
+"""Number of records that a worker prepares at a time."""
 Progress = Callable[[int, int], None]
-"""Called with the records done and the records in all."""
+"""Callback with the number of records done and the number of all records."""
 Log = Callable[[str], None]
 PROGRESS = "progress"
-"""In the folder of an entry that is being made: records done and in all, for those who wait."""
+"""Name of a file in the folder of an unfinished entry: number of records done and of all, for processes that wait."""
 LOOK_S = 0.5
-"""Seconds between two looks at how far another process is."""
+"""Seconds between two checks of the progress of another process."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """One mean and standard deviation over all leads and samples, and what they were fitted on."""
+    """Mean and standard deviation over all leads and samples, and the records they were fitted on."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -61,7 +62,7 @@ class PreparedSignals:
     source_rate: int
     scaling: Scaling
     findings: dict[str, list[int]]
-    """What was odd in the signals -> ecg_ids. They are kept: dropping a test record would change what is compared."""
+    """Kind of irregular signal -> ecg_ids. These records are kept, so that the test set stays the same."""
     ecg_id: npt.NDArray[np.int64]
     """[record], ascending"""
     values: npt.NDArray[np.int16]
@@ -69,15 +70,15 @@ class PreparedSignals:
     scale: npt.NDArray[np.float32]
     """[record]"""
     entry: str = ""
-    """The cache entry's name, which follows from all that changes the signals; empty where they are from elsewhere."""
+    """Name of the cache entry, derived from all that changes the signals; empty if they are not from the cache."""
 
     @property
     def length(self) -> int:
-        """Samples of a record."""
+        """Number of samples of a record."""
         return int(self.values.shape[2])
 
     def rows(self, ecg_id: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Positions [record] of these records."""
+        """Return the row [record] of each ecg_id [record]."""
         rows = np.searchsorted(self.ecg_id, ecg_id)
         assert np.array_equal(self.ecg_id[rows], ecg_id), "labels and signals are of different datasets"
         return rows
@@ -85,7 +86,7 @@ class PreparedSignals:
     def read(
         self, rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64] | None = None, length: int | None = None
     ) -> Signal:
-        """Signals [record, lead, time] of these rows, whole, or `length` samples from each one's start."""
+        """Return signals [record, lead, time] of these rows: whole, or `length` samples from each row's start."""
         if starts is None:
             values = self.values[rows]
         else:
@@ -98,7 +99,7 @@ class PreparedSignals:
 
 
 def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) -> int:
-    """The rate of the files to read: the backbone's own where the dataset has it, unless another one was asked for."""
+    """Return the rate in Hz of the files to read: `asked`, else the backbone's rate if the data set has it."""
     if asked is None:
         return spec.rate if spec.rate in records.filenames else max(records.filenames)
     records.names(asked)
@@ -106,7 +107,7 @@ def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) ->
 
 
 def require_files(records: Records, spec: SignalSpec, source_rate: int | None = None) -> None:
-    """Raises DataError if the folder lacks files that `prepare_signals` would read, before anything costly is begun."""
+    """Raise DataError if the folder lacks files that `prepare_signals` would read. Call this before expensive work."""
     _key(records, spec, choose_source_rate(records, spec, source_rate))
 
 
@@ -117,17 +118,17 @@ def prepare_signals(
     progress: Progress = lambda done, total: None,
     note: Log = lambda text: None,
 ) -> PreparedSignals:
-    """The prepared signals of all records, from the cache or made now.
+    """Return the prepared signals of all records, from the cache or computed now.
 
-    Whoever comes second waits for the first, says so in a note and shows the first one's progress. An entry is written
-    under a temporary name and renamed when whole; a damaged one is made anew, with a note.
-    Raises DataError if a record is missing or damaged, and if the cache cannot be written; nothing is left then.
+    If another process is preparing the same signals, wait for it, call `note`, and show its progress. An entry is
+    written under a temporary name and renamed when complete; a damaged entry is computed anew, with a note. Raises
+    DataError if a record is missing or damaged or the cache cannot be written; no partial entry remains.
     """
     rate = choose_source_rate(records, spec, source_rate)
     entry = cache_folder() / _key(records, spec, rate)
     try:
         if entry.is_dir():
-            with contextlib.suppress(*DAMAGE):  # looked at again under the lock: another process may be mending it
+            with contextlib.suppress(*DAMAGE):  # checked again under the lock: another process may be repairing it
                 return _open_entry(entry, records, spec, rate)
         entry.parent.mkdir(parents=True, exist_ok=True)
         with _locked(entry, progress, note):
@@ -136,7 +137,7 @@ def prepare_signals(
                     return _open_entry(entry, records, spec, rate)
                 except DAMAGE as error:
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
-                    note(f"{entry} is damaged ({reason}) and is made anew")
+                    note(f"{entry} is damaged ({reason}) and is computed anew")
                     shutil.rmtree(entry)
             _write_entry(entry, records, spec, rate, progress)
             return _open_entry(entry, records, spec, rate)
@@ -154,11 +155,11 @@ def prepare_signals(
 
 
 DAMAGE = (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError, TypeError, AttributeError)
-"""What reading a cache entry raises whose files are missing, cut off or not what they were."""
+"""Exceptions from reading a cache entry whose files are missing, truncated or changed."""
 
 
 def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> PreparedSignals:
-    """The signals of an entry, memory-mapped; raises one of DAMAGE where its files are not whole."""
+    """Return the signals of an entry, memory-mapped. Raises one of DAMAGE if its files are not complete."""
     about = json.loads((entry / "about.json").read_text())
     signals = PreparedSignals(
         spec,
@@ -180,7 +181,7 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
 
 @contextlib.contextmanager
 def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
-    """Hold the lock of an entry; wait for the process that has it, and meanwhile show how far that one is."""
+    """Hold the lock of an entry. If another process holds it, wait and show the progress of that process."""
     lock = FileLock(f"{entry}.lock")
     try:
         lock.acquire(blocking=False)
@@ -188,7 +189,7 @@ def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
         note(f"waiting for another process that prepares these signals (it holds {lock.lock_file})")
         shown = 0
         while not lock.is_locked:
-            with contextlib.suppress(OSError, ValueError):  # not there yet, there no more, or being written
+            with contextlib.suppress(OSError, ValueError):  # PROGRESS is missing or half written
                 (written,) = entry.parent.glob(f".{entry.name}.*.part/{PROGRESS}")
                 done, total = map(int, written.read_text().split())
                 if done != shown:
@@ -203,17 +204,19 @@ def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
 
 
 def _key(records: Records, spec: SignalSpec, rate: int) -> str:
-    """Names what an entry depends on: the signal files (by path, size and time), folds, and the preparation.
+    """Return the name of an entry, from all it depends on: signal files (path, size and time), folds and preprocessing.
 
     Raises DataError if the folder lacks any of the files.
     """
     digest = hashlib.sha256()
+    # preprocessing and its code
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
     digest.update(json.dumps(made + ([records.seconds] if records.seconds else [])).encode())
-    digest.update(chosen.code_sha256.encode())  # a plugin's author may forget to raise its version
+    digest.update(chosen.code_sha256.encode())  # the author of a plugin may forget to raise its version
     digest.update(str(records.folder.resolve()).encode())
     digest.update(np.stack([records.ecg_id, records.strat_fold]).tobytes())
+    # size and time of files are used instead of a hash of their content, which would take minutes
     missing = []
     for name in records.names(rate):
         for file in (
@@ -255,6 +258,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
     else:
         length = prepare_record(*read_waveform(paths[0], spec.leads), spec, name=str(paths[0])).shape[1]
     with whole_folder(entry) as folder:
+        # the whole file exists before workers start: they write into it through a memory map
         target = folder / "signals.npy"
         np.lib.format.open_memmap(
             target, mode="w+", dtype=np.int16, shape=(len(paths), len(spec.leads), length)
@@ -272,11 +276,12 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             preprocessing=PREPROCESSINGS[spec.preprocessing],
         )
         with contextlib.closing(over_cores(prepare, chunks)) as prepared:
-            for chunk, found in prepared:
-                facts[list(chunk)] = found
+            for chunk, chunk_facts in prepared:
+                facts[list(chunk)] = chunk_facts
                 done += len(chunk)
                 write_into(folder, PROGRESS, f"{done} {len(paths)}")
                 progress(done, len(paths))
+        # statistics of all records: standardisation over folds 1-8, and what was irregular
         fact = dict(zip(_FACTS, facts.T, strict=True))
         _save(folder / "scale.npy", fact["scale"].astype(np.float32))
         _save(folder / "ecg_id.npy", records.ecg_id)
@@ -294,12 +299,12 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         }
         write_into(folder, "about.json", json.dumps(about))
         (folder / PROGRESS).unlink(missing_ok=True)
-        with target.open("rb") as file:  # or a power cut could leave a renamed entry with zeros in it
+        with target.open("rb") as file:  # else a power cut could leave a renamed entry that contains zeros
             os.fsync(file.fileno())
 
 
 def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
-    """np.save, but a full disk is an OSError with its errno: NumPy's own has none."""
+    """Save an array as .npy. A full disk raises OSError with its errno, which NumPy's own error lacks."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_into(path.parent, path.name, buffer.getvalue())
@@ -323,7 +328,7 @@ def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray
 
 
 def quantize(signals: Signal) -> tuple[npt.NDArray[np.int16], float]:
-    """Finite signals [lead, time] as int16, and the scale that turns them back."""
+    """Return finite signals [lead, time] as int16 [lead, time], and the scale that converts them back."""
     scale = max(float(np.abs(signals).max()) / 32767, 1e-12)
     return np.rint(signals / scale).astype(np.int16), scale
 
@@ -336,15 +341,16 @@ def _prepare_chunk(
     seconds: float | None,
     preprocessing: Preprocessing,
 ) -> npt.NDArray[np.float64]:
-    """Prepare a chunk of records, path by row, into the memory map; returns _FACTS of each, [record, fact]."""
-    PREPROCESSINGS[spec.preprocessing] = preprocessing  # a process of its own knows those of plugins from here only
+    """Prepare a chunk of records (row -> path), write them to the memory map, and return _FACTS [record, fact]."""
+    PREPROCESSINGS[spec.preprocessing] = preprocessing  # a worker has not imported the plugin
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
     for at, (row, path) in enumerate(chunk.items()):
         notes: list[Note] = []
-        raw, found_rate = read_waveform(path, spec.leads, notes.append)
-        if found_rate != rate:
-            raise DataError(f"{path}.hea says {found_rate} Hz where the dataset's table says {rate} Hz")
+        raw, header_rate = read_waveform(path, spec.leads, notes.append)
+        if header_rate != rate:
+            raise DataError(f"{path}.hea says {header_rate} Hz where the dataset's table says {rate} Hz")
+        # all records share one array, so they must have equal lengths
         signals = prepare_record(raw, rate, spec, seconds, str(path))
         if signals.shape != values.shape[1:]:
             raise DataError(
@@ -352,6 +358,7 @@ def _prepare_chunk(
                 f"{spec.rate} Hz, and all records of the dataset must be as long"
             )
         values[row], scale = quantize(signals)
+        # sums in float64, because variances are differences of large numbers
         wide = signals.astype(np.float64).ravel()
         invalid = np.isnan(raw)
         facts[at] = (
@@ -368,12 +375,12 @@ def _prepare_chunk(
 
 
 def _allocate(path: Path, num_bytes: int) -> None:
-    """Take the room of a file's last bytes: a full disk must show here, and not as a bus error in the memory map."""
+    """Allocate the last bytes of a file on disk. Otherwise a full disk would be a bus error in the memory map."""
     with path.open("r+b") as file:
         size = path.stat().st_size
         try:
             os.posix_fallocate(file.fileno(), 0, size)
-        except (AttributeError, OSError) as error:  # macOS has no such call, some file systems do not support it
+        except (AttributeError, OSError) as error:  # macOS lacks this call, and some file systems do not support it
             if getattr(error, "errno", None) not in (None, errno.EOPNOTSUPP, errno.EINVAL):
                 raise
             file.seek(size - num_bytes)

@@ -86,15 +86,15 @@ class Records:
         """The display name, which follows from the content; also the name of the boards' folder."""
         if self.synthetic:
             return f"synthetic-{self.content[:8]}"
-        words = [self.dataset, self.folds, self.versions.get(self.content[:8], self.content[:8])]
-        return "-".join(word for word in words if word)
+        parts = [self.dataset, self.folds, self.versions.get(self.content[:8], self.content[:8])]
+        return "-".join(part for part in parts if part)
 
     def paths(self, rate: int) -> list[Path]:
-        """Paths [record] of the signal files at this rate in Hz, without ending. The files may be missing."""
+        """Return the paths [record] of the signal files at a rate in Hz, without ending. The files may be missing."""
         return [self.folder / name for name in self.names(rate)]
 
     def names(self, rate: int) -> list[str]:
-        """File names [record] within the folder, without ending. Raises DataError if there is no such rate."""
+        """Return the file names [record] in the folder, without ending. Raises DataError if there is no such rate."""
         if rate not in self.filenames:
             raise DataError(
                 f"{self.dataset} has signals at {' and '.join(map(str, self.filenames))} Hz, not at {rate} Hz; "

@@ -1,4 +1,4 @@
-"""A record becomes a page of ECG paper: 25 mm/s and 10 mm/mV, true to scale, as SVG or PNG."""
+"""Draw a record on ECG paper, true to scale (25 mm/s and 10 mm/mV), as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from bench.registry.registry import registry
 
 MM_PER_S, MM_PER_MV, MM_PER_INCH = 25.0, 10.0, 25.4
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("II",))
-"""Leads of each row, the last being the rhythm strip; a row is the whole record, its leads take turns."""
+"""Leads of each row; each lead fills its share of the row's 10 s. The last row is the rhythm strip."""
 WIDTH_MM, MARGIN_MM, PULSE_MM = 280.0, 10.0, 10.0
-"""The page, its margin, and what the calibration pulse takes at the left: it is 5 mm wide, 0.2 s, and 10 mm high."""
+"""Width of the page, its margin, and the space for the calibration pulse at the left (5 mm wide, 10 mm high)."""
 ROW_MM, HEADROOM_MM, LINE_MM, TITLE_MM = 30.0, 10.0, 4.8, 7.0
-"""A row of leads, the paper above the first one, a line of text, and what a sheet's title takes."""
+"""Height of a row of leads, of the paper above the first row, of a line of text, and of a sheet's title."""
 SHEET_MM = HEADROOM_MM + len(LAYOUT) * ROW_MM
 SECONDS = 10.0
-"""What a row has room for."""
+"""Seconds of signal in a row."""
 SMALLER = (5.0, 2.5, 2.0, 1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.002, 0.001)
-"""Parts of the usual scale, for traces that would leave the paper."""
+"""Factors that reduce the usual scale, for traces that would leave the paper."""
 MM_PER_STD = 2.5
-"""Of signals whose unit is their standard deviation: R waves of 5 to 10 are usual."""
+"""Scale of signals whose unit is their standard deviation, in which R waves of 5 to 10 are usual."""
 PAPER = {"raw": ("#fff7f6", "#f6cfcb", "#e59a94"), "prepared": ("#f8f9fa", "#dde3e9", "#b3bfca")}
-"""Ground, lines of 1 mm and of 5 mm."""
+"""Colours of the background, the 1 mm lines and the 5 mm lines."""
 MILLIVOLTS_STAY = ("strodthoff", "none")
 STANDARD_DEVIATIONS = ("ecgfounder", "zscore")
-"""Preprocessings of one record that leave it in mV, and that divide by its standard deviation; others are plugins'."""
+"""Preprocessings whose output for one record is in mV, and those that divide by its standard deviation."""
 TRACE, INK = "#101418", "#30363c"
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,
@@ -58,7 +58,7 @@ DPI = 150
 
 @dataclass(frozen=True, eq=False)
 class Tracing:
-    """What one sheet of paper shows."""
+    """The content of one sheet of paper."""
 
     title: str
     signals: Signal
@@ -79,11 +79,11 @@ def draw_record(
     preprocessing: str | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Draw the 12 leads of a record, raw and, if one is named, as a preprocessing leaves them; `path` comes back.
+    """Draw the 12 leads of a record, raw and, if `preprocessing` is given, also after it. Return `path`.
 
-    Signals at 500 Hz are taken where they are there, else at 100 Hz. Of a longer record the part is drawn that
-    training sees. `log` hears what is odd about the record. Raises DataError for an unknown record, preprocessing or
-    ending, and if the record cannot be read or the picture not be written.
+    Uses the files at 500 Hz if they exist, else at 100 Hz. Draws the part of a longer record that training uses. `log`
+    receives a line for each irregularity of the record. Raises DataError for an unknown record, preprocessing or file
+    ending, and if the record cannot be read or the picture cannot be written.
     """
     _check_ending(path)
     rows = np.flatnonzero(records.ecg_id == ecg_id)
@@ -101,9 +101,9 @@ def draw_record(
 def draw_file(
     record: Path, path: Path, preprocessing: str | None = None, log: Callable[[str], None] = lambda line: None
 ) -> Path:
-    """Draw a WFDB record of a user's own, named with or without extension, as `draw_record` does; `path` comes back.
+    """Draw a WFDB record from the user, as `draw_record` does. `record` may have an extension. Return `path`.
 
-    Of a record longer than 10 s the middle 10 s are drawn.
+    Draws the middle 10 s of a longer record.
     """
     _check_ending(path)
     record = record.with_suffix("") if record.suffix in (".hea", ".dat", ".mat") else record
@@ -123,7 +123,7 @@ def _draw(
     preprocessing: str | None,
     log: Callable[[str], None],
 ) -> Path:
-    """Draw the WFDB record at `source`; `seconds` is what the dataset cuts or fills up each record to."""
+    """Draw the WFDB record at `source`. `seconds` is the length to which the data set cuts or pads each record."""
     notes: list[Note] = []
     signals, rate = read_waveform(source, log=notes.append)
     for note in notes:
@@ -166,10 +166,10 @@ def _prepared(signals: Signal, rate: int, name: str, seconds: float | None, part
 
 
 def _fit(signals: Signal, scale: float) -> tuple[Signal, float, str]:
-    """Signals [lead, time], mm per unit, and words for the title: as they are, unless a lead leaves its row's paper.
+    """Fit signals [lead, time] to the paper. Return the signals, the scale in mm per unit, and a remark for the title.
 
-    A lead whose median lies beyond the row is drawn about its median; where most of one does not fit even so, the
-    scale is smaller. So no page is empty.
+    A lead whose median lies outside its row is shifted by its median. If most of a lead still does not fit, the scale
+    is reduced.
     """
     shifts, spread = np.zeros((len(signals), 1), dtype=np.float32), 0.0
     for row, lead in enumerate(signals):
@@ -181,7 +181,7 @@ def _fit(signals: Signal, scale: float) -> tuple[Signal, float, str]:
     remark = ""
     if shifts.any():
         named = ", ".join(lead for lead, shift in zip(LEADS, shifts, strict=True) if shift)
-        remark = f"; about the median, as they lie off the paper: {named}"
+        remark = f"; about the median, because they are outside the paper: {named}"
     if spread * scale <= SHEET_MM / 4:
         return signals - shifts if remark else signals, scale, remark
     smaller = next((scale * part for part in SMALLER if spread * scale * part <= ROW_MM / 2), ROW_MM / 2 / spread)
@@ -189,7 +189,7 @@ def _fit(signals: Signal, scale: float) -> tuple[Signal, float, str]:
 
 
 def _header(records: Records, ecg_id: int) -> list[str]:
-    """Lines about a record: what it is, and its statements with their likelihoods."""
+    """Return lines of text about a record: id, sex, age, fold, and statements with their likelihoods."""
     row: dict[str, Any] = dict(records.table.loc[ecg_id])
     sex = SEXES.get(row.get("sex", -1), "sex unknown")
     age = float(pd.to_numeric(row.get("age", np.nan), errors="coerce"))
@@ -233,14 +233,14 @@ def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
 
 
 def _in_millimetres(svg: bytes, width: float, height: float) -> bytes:
-    """The SVG with its size in mm, where matplotlib writes it in points."""
+    """Return the SVG with its size in mm; matplotlib writes it in points."""
     size = f'<svg width="{width:g}mm" height="{height:g}mm"'.encode()
     sized = re.sub(rb'width="[\d.]+pt"', b"", re.sub(rb'height="[\d.]+pt"', b"", svg, count=1), count=1)
     return sized.replace(b"<svg", size, 1)
 
 
 def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
-    """Paper, pulses and leads of a sheet whose upper edge is at `top` mm."""
+    """Draw paper, calibration pulses and leads of a sheet whose upper edge is at `top` mm."""
     left, right, bottom = MARGIN_MM, WIDTH_MM - MARGIN_MM, top - SHEET_MM
     ground, fine, coarse = PAPER[sheet.paper]
     paper = axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=ground, linewidth=0, zorder=0))

@@ -1,7 +1,7 @@
-"""What a backbone expects of its signals, and the named preprocessings that give it.
+"""The signals that a backbone expects, and the preprocessings that produce them.
 
 Each preprocessing takes one record [lead, time] in mV at the backbone's rate. Its version is part of every cache key
-and result, and rises with any change of its output.
+and result; increase it with any change of the output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.registry.source import code_hash
 Signal = npt.NDArray[np.float32]
 Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])
 SHORTEST = 27
-"""Samples by which filtfilt extends a record at both ends, and which it must therefore have: 3 x 9 coefficients."""
+"""Number of samples by which filtfilt pads a record at each end (3 x 9 coefficients). A record must be longer."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class SignalSpec:
     rate: int
     """Hz"""
     preprocessing: str
-    """`ecgfounder`, `zscore`, `strodthoff`, `none`, or what a plugin has registered: a name in PREPROCESSINGS."""
+    """A name in PREPROCESSINGS: `ecgfounder`, `zscore`, `strodthoff`, `none`, or registered by a plugin."""
     leads: tuple[str, ...] = LEADS
     window_s: float | None = None
-    """Seconds that the backbone sees at a time; None: the whole record. Training takes one random crop a record and
-    epoch, evaluation slides over the record."""
+    """Length in seconds of the backbone's input; None: the whole record. Training uses one random crop per record and
+    epoch, evaluation uses sliding windows."""
     stride_s: float | None = None
-    """Seconds between the windows of evaluation."""
+    """Seconds between the starts of the evaluation windows."""
     aggregate: Literal["max", "mean"] = "max"
-    """How the logits of a record's windows become the record's."""
+    """How the logits of a record's windows are combined."""
 
     def __post_init__(self) -> None:
         if self.preprocessing not in PREPROCESSINGS:
@@ -64,14 +64,14 @@ class SignalSpec:
 
     @property
     def window(self) -> int | None:
-        """Samples of a window, or None."""
+        """Length of a window in samples; None for the whole record."""
         return None if self.window_s is None else round(self.window_s * self.rate)
 
     def window_starts(self, length: int) -> tuple[int, ...]:
-        """First samples of the evaluation windows of a record of `length` samples; every sample is in one of them.
+        """Return the first sample of each evaluation window of a record of `length` samples. All samples are covered.
 
-        Where the stride does not end with the record, a last window ends with it. For records of 10 s there is none to
-        add with the windows of Strodthoff et al. 2020 (2.5 s every 1.25 s), so published scores stay as they are.
+        If the last window would end before the record does, one more window is added that ends with it. This never
+        applies to records of 10 s with the windows of Strodthoff et al. 2020 (2.5 s every 1.25 s).
         """
         if self.window is None or length <= self.window:
             return (0,)
@@ -83,40 +83,40 @@ class SignalSpec:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A named way from mV to what a backbone was trained on."""
+    """A named conversion of signals in mV to the input of a backbone."""
 
     version: int
     apply: Callable[[Signal, int], Signal]
     """(record [lead, time] in mV, rate in Hz) -> record [lead, time]"""
     standardized: bool = False
-    """Whether one mean and standard deviation over folds 1-8 of the dataset are applied after it."""
+    """True if the output is then standardised with one mean and standard deviation over folds 1-8 of the data set."""
 
     @property
     def module(self) -> str:
-        """Where its code is."""
+        """Name of the module that defines `apply`."""
         return self.apply.__module__
 
     @property
     def code_sha256(self) -> str:
-        """SHA-256 over the code of a plugin's; empty for those of `bench`, whose versions follow their output."""
+        """SHA-256 over the code of a plugin's preprocessing; empty for those of `bench`, which have a version."""
         return "" if self.module.partition(".")[0] == bench.__name__ else code_hash(self.module)
 
 
 def zscore(record: Signal, rate: int) -> Signal:
-    """(x - mean) / (std + 1e-8) over all leads and samples of a record: ECGFounder's evaluation on PTB-XL."""
+    """Return (x - mean) / (std + 1e-8) over all leads and samples of a record, as in ECGFounder's PTB-XL evaluation."""
     wide = record.astype(np.float64)
     return np.asarray((wide - wide.mean()) / (wide.std() + 1e-8), dtype=np.float32)
 
 
 def ecgfounder(record: Signal, rate: int) -> Signal:
-    """ECGFounder's dataset code since August 2025: notch, band-pass, minus median baseline, z-score.
+    """Filter as ECGFounder's data set code since August 2025: notch, band-pass, minus median baseline, z-score.
 
-    Notch at 50 Hz (Q = 30) and Butterworth band-pass of order 4 from 0.67 to 40 Hz, each forwards and backwards;
-    minus the running median over 0.4 s (zeros beyond the ends); then `zscore`. PKUDigitalHealth/ECGFounder, util.py.
+    Notch at 50 Hz (Q = 30) and Butterworth band-pass of order 4 from 0.67 to 40 Hz, each forwards and backwards; minus
+    the running median over 0.4 s (zeros beyond the ends); then `zscore`. PKUDigitalHealth/ECGFounder, util.py.
     """
     if record.shape[-1] <= SHORTEST:
         raise DataError(
-            f"a record of {record.shape[-1]} samples is too short for ecgfounder's filters; {SHORTEST + 1} will do"
+            f"a record of {record.shape[-1]} samples is too short for ecgfounder's filters; they need {SHORTEST + 1}"
         )
     if rate <= 80:
         raise DataError(f"ecgfounder's band-pass reaches 40 Hz and needs more than 80 Hz, got {rate} Hz")
@@ -125,8 +125,8 @@ def ecgfounder(record: Signal, rate: int) -> Signal:
         wide = scipy.signal.filtfilt(*coefficients, wide, axis=-1)
     width = int(0.4 * rate) + 1
     width += 1 - width % 2
-    # scipy has a fast running median for one dimension only (3 ms a record, against 70): all leads in a row, and
-    # between two of them the zeros that lie beyond their ends
+    # scipy has a fast running median only for one dimension (3 ms per record instead of 70): join all leads, with
+    # zeros between them as padding
     row = np.pad(wide, ((0, 0), (0, width // 2)))
     baseline = scipy.ndimage.median_filter(row.ravel(), size=width, mode="constant", cval=0.0).reshape(row.shape)
     return zscore((wide - baseline[:, : wide.shape[1]]).astype(np.float32), rate)
@@ -134,13 +134,13 @@ def ecgfounder(record: Signal, rate: int) -> Signal:
 
 @functools.cache
 def _filters(rate: int) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """The coefficients (b, a) of the notch, which a rate of 100 Hz leaves no room for, and of the band-pass."""
+    """Return coefficients (b, a) of the notch, if `rate` is above 100 Hz, and of the band-pass."""
     notch = [scipy.signal.iirnotch(50, 30, rate)] if rate > 100 else []
     return [*notch, scipy.signal.butter(4, [0.67, 40], btype="bandpass", fs=rate)]
 
 
 def unchanged(record: Signal, rate: int) -> Signal:
-    """The record in mV."""
+    """Return the record unchanged, in mV."""
     return record
 
 
@@ -150,16 +150,17 @@ PREPROCESSINGS = {
     "strodthoff": Preprocessing(1, unchanged, standardized=True),
     "none": Preprocessing(1, unchanged),
 }
-"""`strodthoff` is mV and then one scalar standardisation over all leads, samples and records of the training folds
-(Strodthoff et al. 2020; they fit it on a task's training records, here it is all of folds 1-8)."""
+"""`strodthoff`: mV, then standardised with one mean and standard deviation over all leads, samples and records of folds
+1-8. Strodthoff et al. 2020 fit these on the training records of the task."""
 
 
 def register_preprocessing(name: str, version: int, *, standardized: bool = False) -> Callable[[Apply], Apply]:
-    """Decorator of a function (record [lead, time] in mV, rate in Hz) -> record [lead, time]: known by `name` then.
+    """Register a function (record [lead, time] in mV, rate in Hz) -> record [lead, time] under a name, as a decorator.
 
-    `version` rises with any change of its output. `standardized`: one mean and standard deviation over folds 1-8 are
-    applied after it. It stands at the top of a module, which the processes that read records import. Any edit of that
-    module, and of what it imports of its package, prepares the signals anew: give it a file apart from the backbone's.
+    Increase `version` with any change of the output. `standardized`: the output is then standardised with one mean and
+    standard deviation over folds 1-8. Define the function at the top level of a module, because worker processes import
+    it from there. Any edit of that module, or of modules of its package that it imports, causes all signals to be
+    prepared anew; so put it into another file than the backbone.
     """
 
     def register(apply: Apply) -> Apply:
@@ -168,7 +169,9 @@ def register_preprocessing(name: str, version: int, *, standardized: bool = Fals
                 f"{apply.__module__} registers preprocessing {name!r}; letters, digits, - and _ make a name"
             )
         if apply.__qualname__ != apply.__name__ or "<" in apply.__name__:
-            raise PluginError(f"preprocessing {name!r} must be a function at the top of a module, for other processes")
+            raise PluginError(
+                f"preprocessing {name!r} must be a function at the top of a module, to be imported elsewhere"
+            )
         taken = PREPROCESSINGS.get(name)
         if taken and (taken.apply.__module__, taken.apply.__name__) != (apply.__module__, apply.__name__):
             raise PluginError(
@@ -182,7 +185,10 @@ def register_preprocessing(name: str, version: int, *, standardized: bool = Fals
 
 
 def resample(record: Signal, rate: int, target: int) -> Signal:
-    """A record [lead, time] at another rate, by a polyphase filter (Kaiser window) about the line through its ends."""
+    """Resample a record [lead, time] to `target` Hz by a polyphase filter (Kaiser window).
+
+    The line through the ends of each lead is subtracted before and added afterwards.
+    """
     if rate == target:
         return record
     resampled: Signal = scipy.signal.resample_poly(record, target, rate, axis=-1, padtype="line").astype(np.float32)
@@ -190,7 +196,7 @@ def resample(record: Signal, rate: int, target: int) -> Signal:
 
 
 def middle(record: Signal, rate: int, seconds: float | None) -> tuple[Signal, int]:
-    """The middle `seconds` of a record [lead, time] and its first sample; all of it for None."""
+    """Return the middle `seconds` of a record [lead, time] (None: all of it) and the position of its first sample."""
     if seconds is None:
         return record, 0
     start = max(0, (record.shape[-1] - round(seconds * rate)) // 2)
@@ -200,11 +206,11 @@ def middle(record: Signal, rate: int, seconds: float | None) -> tuple[Signal, in
 def prepare_record(
     record: Signal, rate: int, spec: SignalSpec, seconds: float | None = None, name: str = "a record"
 ) -> Signal:
-    """One record [lead, time] in mV, at any rate, as `spec` wants it before standardisation; NaN counts as 0 mV.
+    """Prepare a record [lead, time] in mV at `rate` Hz as `spec` requires, before standardisation. NaN counts as 0.
 
-    With `seconds`, a longer record is cut to its middle first, and a shorter one filled up with zeros on both sides
-    last, so that no filter meets the edge. Raises DataError that names the record and the preprocessing if that gives
-    NaN, infinite values or another number of leads.
+    With `seconds`, a longer record is cut to its middle before preprocessing, and a shorter one is padded with zeros on
+    both sides after it, so that no filter sees the step. Raises DataError with the names of record and preprocessing if
+    the output has NaN, infinite values or another number of leads.
     """
     invalid = np.isnan(record)
     whole = np.where(invalid, np.float32(0), record) if invalid.any() else record
@@ -213,11 +219,11 @@ def prepare_record(
     if np.ndim(prepared) != 2 or len(prepared) != len(record):
         raise DataError(
             f"{name}: preprocessing {spec.preprocessing!r} gives the shape {np.shape(prepared)}, expected "
-            f"[lead, time] with {len(record)} leads; mend the preprocessing"
+            f"[lead, time] with {len(record)} leads; correct the preprocessing"
         )
     if not np.isfinite(prepared).all():
         raise DataError(
-            f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; mend "
+            f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; correct "
             "the preprocessing (such as a division by the spread of a flat lead)"
         )
     spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])

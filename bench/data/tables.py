@@ -64,9 +64,9 @@ def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
         first = content.decode("utf-8-sig").partition("\n")[0].strip()
     except UnicodeDecodeError:
         raise DataError(f"{path} is not in UTF-8; save it as CSV UTF-8, or get the file again") from None
-    for separator, words in ((";", "semicolons"), ("\t", "tabs")):
+    for separator, separators in ((";", "semicolons"), ("\t", "tabs")):
         if set(columns) <= {name.strip('" ') for name in first.split(separator)}:
             raise DataError(
-                f"{path} has {words} between its columns, as Excel saves it in some countries; expected commas: "
+                f"{path} has {separators} between its columns, as Excel saves it in some countries; expected commas: "
                 "get the file again, or save it so"
             )

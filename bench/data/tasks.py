@@ -121,12 +121,14 @@ def label_table(records: Records, task: Task) -> LabelTable:
             f"task {task.name} belongs to {task.dataset}, but {records.folder} holds {records.dataset}; "
             f"tasks of {records.dataset}: {names}"
         )
+    # checked before the rule is applied, so that the message names the codes
     unknown = {code for codes in records.scp_codes for code in codes} - set(records.statements.index)
     if unknown:
         raise DataError(
             f"{records.folder}: scp_codes name statements that scp_statements.csv lacks: "
             + ", ".join(sorted(unknown)[:5])
         )
+    # the rule is applied once per statement, not once per record
     labels_of = {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
     present = [
         {label for code, likelihood in codes.items() if likelihood >= task.min_likelihood for label in labels_of[code]}
@@ -135,6 +137,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
     labels = tuple(sorted(set().union(*present)))
     if not labels:
         raise NoPositive(f"no record in {records.folder} has a label of task {task.name}")
+    # labels of the task are those that some record has, in alphabetical order
     column = {label: position for position, label in enumerate(labels)}
     y_true = np.zeros((len(records), len(labels)), dtype=bool)
     for row, record_labels in enumerate(present):

@@ -1,4 +1,4 @@
-"""Text files as other programs save them: with a byte order mark, in UTF-16, or not the file at all."""
+"""Read text files from other programs: with a byte order mark, in UTF-16, or replaced by a pointer or an archive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.errors import DataError
 
 HEAD = 512
-"""Bytes that show what a file is."""
+"""Number of first bytes from which the kind of a file is recognised."""
 INSTEAD = (
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file: git lfs pull"),
     (b"/annex/objects/", "a git-annex pointer, not the file: git annex get"),
@@ -22,33 +22,33 @@ INSTEAD = (
     (b"<!doctype html", "a web page, not the file: download it again"),
     (b"<html", "a web page, not the file: download it again"),
 )
-"""First bytes, in lower case where they are letters of a web page -> what the file is, and what to do."""
+"""First bytes (those of web pages in lower case) -> kind of the file and what to do."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def what_instead(head: bytes) -> str | None:
-    """What a file is instead of samples or text, and what to do, from its first bytes; None if nothing shows."""
+    """Return the kind of a file that is neither samples nor text, from its first bytes, and what to do; else None."""
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    for magic, words in INSTEAD:
+    for magic, description in INSTEAD:
         if head.startswith(magic) or start[: len(magic)].lower() == magic:
-            return words
+            return description
     return None
 
 
 def refuse_pointer(path: Path, head: bytes | None = None) -> None:
-    """Raise DataError if a file is a pointer, packed, or a web page. `head`: its first bytes, if they are at hand."""
+    """Raise DataError if a file is a pointer, compressed, or a web page. `head`: its first bytes, if already read."""
     if head is None:
         with path.open("rb") as file:
             head = file.read(HEAD)
-    if words := what_instead(head):
-        raise DataError(f"{path} is {words}")
+    if description := what_instead(head):
+        raise DataError(f"{path} is {description}")
 
 
 def decode(content: bytes, path: Path, fallback: str | None = None) -> str:
-    """The text of a file's bytes: UTF-8, or UTF-16 with its byte order mark; the mark itself is left out.
+    """Decode the bytes of a file: UTF-8, or UTF-16 with a byte order mark. The mark is removed.
 
-    `fallback` is the encoding of what is no UTF-8. Raises DataError for a pointer, a packed file, and without
-    `fallback` for bytes that are no text; it names `path`.
+    `fallback` is the encoding of bytes that are not UTF-8. Raises DataError with `path` for a pointer, a compressed
+    file and, without `fallback`, for bytes that are not text.
     """
     refuse_pointer(path, content[:HEAD])
     try:
@@ -62,7 +62,7 @@ def decode(content: bytes, path: Path, fallback: str | None = None) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, see `decode`. Raises DataError too if the file is missing or cannot be read."""
+    """Read and decode a text file, see `decode`. Raises DataError if the file is missing or cannot be read."""
     try:
         return decode(path.read_bytes(), path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A dataset's folder becomes a report: what is there, what is missing, and what is wrong with it, record by record."""
+"""Check all files of a data set's folder and report missing, damaged and irregular ones."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from bench.data.waveforms import LEADS, Note, read_waveform
 from bench.errors import DataError
 
 SECONDS = 10
-"""Length of every record of PTB-XL."""
+"""Length of every record of PTB-XL in seconds."""
 FLAT_S = 1.0
-"""A lead counts as flat for a stretch if it keeps one value for so long."""
+"""A lead counts as flat for a stretch if its value is constant for this many seconds."""
 CLIPPED_MV, CLIPPED_S = 1.0, 0.05
 """A lead counts as clipped if it stays this long at its highest or lowest value, and that is beyond this amplitude. At
 100 Hz, 8 of PTB-XL's records have such a lead."""
 NUM_NAMED = 4
-"""Culprits that a row names; --json has them all."""
+"""Number of records or files that a row of the table names; --json has all."""
 CHUNK = 200
-"""Records that a worker examines at a time."""
+"""Number of records that a worker examines at a time."""
 Progress = Callable[[int, int], None]
-"""Called with the records examined and the records in all."""
+"""Callback with the number of records examined and of all records."""
 
 FAULTS = (
     "table",
@@ -59,107 +59,110 @@ WARNINGS = (
     "clipped leads",
 )
 LEAD_NOTES = ("renamed", "inverted", "derived")
-"""Kinds of notes that are about names of leads; the others are about amplitudes."""
+"""Kinds of notes about names of leads. The other kinds are about amplitudes."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question put to a folder, and the records or files that fail it."""
+    """A check, and the records or files that fail it."""
 
     name: str
     fault: bool
-    """Whether what was found is a fault; a warning else."""
+    """True if a failure is a fault, False if it is a warning."""
     num_checked: int
-    found: tuple[str, ...]
-    """One text a culprit, in order."""
+    failures: tuple[str, ...]
+    """One text for each record or file that fails, in order."""
 
     @property
     def verdict(self) -> str:
-        """ok, FAULT, warning, or - where there was nothing to check."""
-        if self.found:
+        """ok, FAULT, warning, or - if there was nothing to check."""
+        if self.failures:
             return "FAULT" if self.fault else "warning"
         return "ok" if self.num_checked else "-"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `verify` found in a folder."""
+    """The outcome of all checks of a folder."""
 
     folder: Path
     version: str
     num_records: int
     present: Mapping[int, int]
-    """Hz -> records whose two files are there."""
+    """Rate in Hz -> number of records whose two files exist."""
     checks: tuple[Check, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """The report as plain data."""
+        """Return the report as plain data."""
         checks = [{**asdict(check), "verdict": check.verdict} for check in self.checks]
         return {**asdict(self), "folder": str(self.folder), "faulty": self.faulty, "checks": checks}
 
     def as_rows(self) -> list[dict[str, str | int]]:
-        """A row a check, for a person: its verdict, how many were looked at and found, and the first culprits."""
+        """Return a table row for each check: verdict, number of items checked and failed, and the first that failed."""
         return [
             {
                 "check": check.name,
                 "verdict": check.verdict,
-                "looked at": check.num_checked,
-                "found": len(check.found),
-                "which": "; ".join(check.found[:NUM_NAMED]) + ("; ..." if len(check.found) > NUM_NAMED else ""),
+                "checked": check.num_checked,
+                "failed": len(check.failures),
+                "which": "; ".join(check.failures[:NUM_NAMED]) + ("; ..." if len(check.failures) > NUM_NAMED else ""),
             }
             for check in self.checks
         ]
 
     @property
     def faulty(self) -> bool:
-        """Whether any check found a fault."""
-        return any(check.fault and check.found for check in self.checks)
+        """True if any check that is not a warning failed."""
+        return any(check.fault and check.failures for check in self.checks)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One record at one rate, to be examined."""
+    """A record at one rate that is to be examined."""
 
     ecg_id: int
     path: str
     ending: str
-    """Of the file that holds the samples."""
+    """Ending of the file with the samples."""
     rate: int
     seconds: float | None
-    """How long the record should be; None: as long as it is."""
+    """Expected length of the record in seconds; None: any."""
     sums: tuple[str | None, str | None]
-    """The published SHA-256 of the header and the samples."""
+    """Published SHA-256 of the header and of the samples; None if not published."""
 
 
 def verify(folder: Path, progress: Progress = lambda done, total: None) -> Report:
-    """Examine all files of a dataset's folder, over all cores.
+    """Check all files of a data set's folder, on all cores.
 
-    Raises DataError if there is no such folder, or its SHA256SUMS.txt cannot be read. A table that `load_records`
-    refuses is a fault of its own; no record is examined then.
+    Raises DataError if there is no such folder or its SHA256SUMS.txt cannot be read. If `load_records` refuses the
+    tables, this is reported as a fault, and no record is examined.
     """
     if not folder.is_dir():
         raise DataError(f"no dataset at {folder}: expected the folder of PTB-XL or CPSC2018")
     sums = read_sums(folder / SUMS) if (folder / SUMS).is_file() else {}
-    found: dict[str, list[str]] = defaultdict(list)
+    failures: dict[str, list[str]] = defaultdict(list)
     num_checked = {"table": 1, "wrong hashes": 0}
+    # hash the tables before they are parsed: a damaged one may still parse
     for name in (TABLE, STATEMENTS):
         if name in sums and (folder / name).is_file():
             num_checked["wrong hashes"] += 1
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums[name]:
-                found["wrong hashes"].append(name)
+                failures["wrong hashes"].append(name)
     try:
         records = load_records(folder)
     except DataError as error:
-        found["table"].append(str(error))
-        return Report(folder, "unknown", 0, {}, _checks(found, num_checked))
-    jobs, present = _find_files(records, sums, found, num_checked)
+        failures["table"].append(str(error))
+        return Report(folder, "unknown", 0, {}, _checks(failures, num_checked))
+    jobs, present = _find_files(records, sums, failures, num_checked)
+    # load_records refuses patients shared by train, validation and test; PTB-XL also keeps folds 1-8 apart
     patients = records.table.groupby("patient_id")["strat_fold"].unique()
     num_checked["patients in two folds"] = len(patients)
-    found["patients in two folds"] = [
+    failures["patients in two folds"] = [
         f"patient {patient} in folds {', '.join(map(str, sorted(folds)))}"
         for patient, folds in patients.items()
         if len(folds) > 1
     ]
+    # each record that is examined goes through all of these checks
     num_checked["wrong hashes"] += sum(known is not None for job in jobs for known in job.sums)
     for name in (
         "header against data",
@@ -175,8 +178,9 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     ):
         num_checked[name] = len(jobs)
     if records.seconds is not None:
-        num_checked["lengths"] = 0  # they differ, and each is cut or filled up
+        num_checked["lengths"] = 0  # lengths differ, and each record is cut or padded
     done = 0
+    # workers finish in any order, so failures are sorted by ecg_id before they are reported
     examined: list[tuple[int, str, str]] = []
     chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
     with contextlib.closing(over_cores(_examine_chunk, chunks)) as outcomes:
@@ -185,22 +189,24 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
             done += len(chunk)
             progress(done, len(jobs))
     for _, name, text in sorted(examined):
-        found[name].append(text)
-    return Report(folder, version_of(records), len(records), present, _checks(found, num_checked))
+        failures[name].append(text)
+    return Report(folder, version_of(records), len(records), present, _checks(failures, num_checked))
 
 
-def _checks(found: Mapping[str, list[str]], num_checked: Mapping[str, int]) -> tuple[Check, ...]:
+def _checks(failures: Mapping[str, list[str]], num_checked: Mapping[str, int]) -> tuple[Check, ...]:
     return tuple(
-        Check(name, name in FAULTS, num_checked.get(name, 0), tuple(found.get(name, ()))) for name in FAULTS + WARNINGS
+        Check(name, name in FAULTS, num_checked.get(name, 0), tuple(failures.get(name, ())))
+        for name in FAULTS + WARNINGS
     )
 
 
 def _find_files(
-    records: Records, sums: Mapping[str, str], found: dict[str, list[str]], num_checked: dict[str, int]
+    records: Records, sums: Mapping[str, str], failures: dict[str, list[str]], num_checked: dict[str, int]
 ) -> tuple[list[_Job], dict[int, int]]:
-    """The records that can be examined, and how many there are of each rate; what is missing goes to `found`.
+    """Return the records that can be examined, and their number at each rate. Add missing files to `failures`.
 
-    A rate without any file was not asked for. Where a rate is there in part, SHA256SUMS.txt says which files belong.
+    A rate without any file was not downloaded. If a rate has some files only, SHA256SUMS.txt tells which files belong
+    to the folder.
     """
     folder, jobs, present = records.folder, [], {}
     named: set[str] = set()
@@ -224,60 +230,65 @@ def _find_files(
                         (sums.get(pair[0]), sums.get(pair[1])),
                     )
                 )
+            # half a record, or one that the folder should have; without a list of sums, every record should be there
             elif any(there) or not sums or sums.keys() & set(pair):
                 missing += [file for file, is_there in zip(pair, there, strict=True) if not is_there]
             else:
                 unlisted += 1
+        # not a single file of a rate: it was not downloaded, which is no fault
         if present[rate] or len(missing) < 2 * (len(records) - unlisted):
             num_checked["missing files"] = num_checked.get("missing files", 0) + 2 * (len(records) - unlisted)
-            found["missing files"] += missing
+            failures["missing files"] += missing
             if unlisted:
-                found["incomplete rates"].append(
+                failures["incomplete rates"].append(
                     f"{rate} Hz is there for {present[rate]:,} of {len(records):,} records; {SUMS} lists no more"
                 )
     num_checked["incomplete rates"] = len(jobs)
-    if not jobs and not found["missing files"]:
-        found["incomplete rates"].append("no signals at all: enough to score and to check, not to train")
+    if not jobs and not failures["missing files"]:
+        failures["incomplete rates"].append("no signals at all: enough to score and to check, not to train")
+    # files that belong neither to a record nor to the published list
     known = {*sums, *named, SUMS}
     for top, _, files in os.walk(folder):
         place = Path(top).relative_to(folder).as_posix()
         inside = files if place == "." else [f"{place}/{file}" for file in files]
         num_checked["unlisted files"] = num_checked.get("unlisted files", 0) + len(inside)
-        found["unlisted files"] += sorted(
+        failures["unlisted files"] += sorted(
             file for file in set(inside) - known if file.rpartition("/")[2] not in records.others
         )
     return jobs, present
 
 
 def _examine_chunk(jobs: list[_Job]) -> list[tuple[int, str, str]]:
-    """(ecg_id, name of a check, culprit in words) for everything that is wrong with these records."""
+    """Return (ecg_id, name of a check, description) for every failure of these records."""
     return [(job.ecg_id, name, text) for job in jobs for name, text in _examine(job)]
 
 
 def _examine(job: _Job) -> list[tuple[str, str]]:
-    path, found = Path(job.path), []
+    path, failures = Path(job.path), []
     notes: list[Note] = []
     try:
+        # hashes first: a file with a wrong hash may be unreadable too
         for known, ending in zip(job.sums, (".hea", job.ending), strict=True):
             if known is not None and hashlib.sha256(Path(f"{path}{ending}").read_bytes()).hexdigest() != known:
-                found.append(("wrong hashes", f"{path.name}{ending}"))
+                failures.append(("wrong hashes", f"{path.name}{ending}"))
         signals, rate = read_waveform(path, log=notes.append)
         channels = read_header(Path(f"{path}.hea")).channels
     except OSError as error:
-        return [*found, ("header against data", f"{path} cannot be read: {error.strerror}")]
+        return [*failures, ("header against data", f"{path} cannot be read: {error.strerror}")]
     except DataError as error:
-        return [*found, ("header against data", str(error))]
+        return [*failures, ("header against data", str(error))]
     if rate != job.rate:
-        found.append(("rates", f"{path.name}.hea says {rate} Hz, expected {job.rate} Hz"))
+        failures.append(("rates", f"{path.name}.hea says {rate} Hz, expected {job.rate} Hz"))
     elif job.seconds is not None and signals.shape[1] != job.seconds * rate:
-        found.append(("lengths", f"{path.name} has {signals.shape[1] / rate:g} s, expected {job.seconds:g} s"))
+        failures.append(("lengths", f"{path.name} has {signals.shape[1] / rate:g} s, expected {job.seconds:g} s"))
     units = {channel.scale.unit.lower() for channel in channels}
     if units - {"mv"}:
-        found.append(("units", f"{path.name}.hea is in {', '.join(sorted(units))}, not mV"))
+        failures.append(("units", f"{path.name}.hea is in {', '.join(sorted(units))}, not mV"))
     for note in notes:
         check = "lead names" if note.kind in LEAD_NOTES else "amplitude"
-        found.append((check, f"{job.ecg_id} at {job.rate} Hz: {note.text}"))
+        failures.append((check, f"{job.ecg_id} at {job.rate} Hz: {note.text}"))
     where = f"{job.ecg_id} at {job.rate} Hz"
+    # a lead is reported once: an invalid or entirely flat lead is not checked for flat stretches and clipping
     invalid = [bool(np.isnan(lead).any()) for lead in signals]
     flat = [bool(np.ptp(lead) == 0) for lead in signals]
     stretches, clipped = ([False] * len(LEADS) for _ in range(2))
@@ -293,17 +304,17 @@ def _examine(job: _Job) -> list[tuple[str, str]]:
     ):
         if any(odd):
             named = ", ".join(lead for lead, is_odd in zip(LEADS, odd, strict=True) if is_odd)
-            found.append((name, f"{where}: {named}"))
-    return found
+            failures.append((name, f"{where}: {named}"))
+    return failures
 
 
 def is_clipped(lead: npt.NDArray[np.float32], rate: int) -> bool:
-    """Whether a lead [time] in mV stays at its highest or lowest value, beyond CLIPPED_MV, for CLIPPED_S."""
+    """Return whether a lead [time] in mV stays at its highest or lowest value, beyond CLIPPED_MV, for CLIPPED_S."""
     extremes = [value for value in (lead.max(), lead.min()) if abs(value) >= CLIPPED_MV]
     return any(longest_run(lead == value) >= max(CLIPPED_S * rate, 2) for value in extremes)
 
 
 def longest_run(mask: npt.NDArray[np.bool_]) -> int:
-    """How many neighbours in `mask` [time] hold together, at most."""
+    """Return the length of the longest run of true values in `mask` [time]."""
     edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
     return int(np.max(edges[1::2] - edges[::2], initial=0))

@@ -1,6 +1,6 @@
-"""A WFDB record becomes signals [lead, time] in mV, checked against its header: the one door for all such files.
+"""Read WFDB records as signals [lead, time] in mV, checked against their headers. All other modules use this one.
 
-Nothing that was not as expected passes in silence: what is read all the same has a note.
+An irregular record either raises an error or is read with a note.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MILLIVOLTS = {
     **dict.fromkeys(("nv", "nanovolt", "nanovolts"), 1e-6),
     **dict.fromkeys(("v", "volt", "volts"), 1e3),
 }
-"""What a unit is in mV; \u00b5 is in Unicode twice, as the micro sign and as the Greek letter."""
+"""Unit -> its size in mV. \u00b5 occurs in Unicode twice, as the micro sign and as the Greek letter."""
 MAX_RATE = 100_000
 PHYSIONET_CPSC = "https://physionet.org/content/challenge-2020/1.0.2/training/cpsc_2018/"
 LARGEST_MV = 20.0
-"""No lead of a surface ECG swings further between its 1st and 99th percentile: twice the range that recorders must take
-in, 10 mV from peak to valley (IEC 60601-2-25, AAMI EC11). In PTB-XL at 100 Hz the largest is 16.8 mV (record 11124)."""
+"""Maximum plausible range of a lead in mV, from its 1st to its 99th percentile: twice the range that recorders must
+accept (10 mV; IEC 60601-2-25, AAMI EC11). The largest in PTB-XL at 100 Hz is 16.8 mV (record 11124)."""
 FURTHEST_MV = 25.0
-"""No lead lies further from 0 mV in the median, or its baseline is wrong. In PTB-XL the furthest is 20.0 mV (20045)."""
+"""Maximum plausible median of a lead in mV; beyond it the baseline is wrong. PTB-XL's maximum: 20.0 (record 20045)."""
 SMALLEST_MV = 0.03
-"""The widest lead of an ECG swings more, from its lowest to its highest sample: as much may be a recorder's own noise
-(AAMI EC11, IEC 60601-2-25). In PTB-XL at 100 Hz the smallest is 0.74 mV (20080)."""
+"""Minimum plausible range in mV of the widest lead of a record; the noise of a recorder may reach this value (AAMI
+EC11, IEC 60601-2-25). The smallest in PTB-XL at 100 Hz is 0.74 mV (record 20080)."""
 KINDS = {
     "renamed": "records with leads under other names",
     "inverted": "records with inverted leads, turned round",
@@ -51,7 +51,7 @@ KINDS = {
     "offset": "records with leads too far from 0 mV for a surface ECG",
     "small": "records too small for a surface ECG",
 }
-"""Kind of a note -> what such records are called when they are counted."""
+"""Kind of a note -> description of the records that have it, for tables of counts."""
 BLOCKS = {
     **dict.fromkeys(("8", "80"), (1, 1)),
     **dict.fromkeys(("16", "61", "160"), (1, 2)),
@@ -61,7 +61,7 @@ BLOCKS = {
     "310": (3, 4),
     "311": (3, 4),
 }
-"""Samples and bytes of a block, for the WFDB storage formats whose file size follows from the header."""
+"""WFDB storage format -> samples and bytes of a block, for formats whose file size follows from the header."""
 INVALID = {
     "80": -(2**7),
     "508": -(2**7),
@@ -76,12 +76,12 @@ INVALID = {
     "524": -(2**23),
     "32": -(2**31),
 }
-"""What stands in a file for an invalid sample, by storage format."""
+"""Storage format -> value of an invalid sample."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What was odd about a record that was read all the same."""
+    """An irregularity of a record that was read nevertheless."""
 
     kind: str
     """A key of KINDS."""
@@ -91,11 +91,11 @@ class Note:
 def read_waveform(
     path: Path, leads: tuple[str, ...] = LEADS, log: Callable[[Note], None] = lambda note: None
 ) -> tuple[npt.NDArray[np.float32], int]:
-    """Signals [lead, time] in mV in the order of `leads`, found by name, and the rate in Hz.
+    """Return signals [lead, time] of a record in mV, in the order of `leads` (matched by name), and the rate in Hz.
 
-    `path` has no extension. A sample that the file marks as invalid becomes NaN. `log` hears what was odd: other names
-    of leads, leads that were computed, amplitudes that no surface ECG has. Raises DataError if the record is missing,
-    cannot be read, is not what its header says, or lacks a lead.
+    `path` has no extension. Samples that the file marks as invalid become NaN. `log` receives a note on each
+    irregularity: other names of leads, computed leads, amplitudes that no surface ECG has. Raises DataError if the
+    record is missing, cannot be read, contradicts its header, or lacks a lead.
     """
     file = path.with_name(path.name + ".hea")
     try:
@@ -111,6 +111,7 @@ def read_waveform(
         scale = _find_scale(leads, tuple([channel.scale for channel in header.channels]))
     except DataError as error:
         raise DataError(f"{file}{error}") from None
+    # float64 until the end, because limb leads are differences of other leads
     wide = (samples.T if scale.straight else samples.T[list(scale.choice.columns)]).astype(np.float64, order="C")
     invalid = wide == scale.marker
     wide -= scale.baseline
@@ -126,24 +127,24 @@ def read_waveform(
 
 @dataclass(frozen=True, eq=False)
 class _Conversion:
-    """How samples become the wanted leads in mV; arrays are [lead read, 1]."""
+    """The conversion of samples to the wanted leads in mV. Arrays are [lead read, 1]."""
 
     choice: LeadChoice
     straight: bool
-    """Whether the columns are those of the file, in its order."""
+    """True if the leads read are all columns of the file, in its order."""
     unit: npt.NDArray[np.float64]
     gain: npt.NDArray[np.float64]
     baseline: npt.NDArray[np.float64]
     marker: npt.NDArray[np.float64]
-    """The sample that is invalid."""
+    """Value of an invalid sample."""
     notes: tuple[Note, ...]
 
 
 @functools.lru_cache(maxsize=256)
 def _find_scale(leads: tuple[str, ...], scales: tuple[Scale, ...]) -> _Conversion:
-    """The conversion of channels with these scales; most records of a dataset share it.
+    """Return the conversion of channels with these scales. Cached, because most records of a data set share it.
 
-    Raises DataError with what comes behind the file's name.
+    Raises DataError with a message that lacks the name of the file.
     """
     try:
         choice = choose_leads(tuple(scale.lead for scale in scales), leads)
@@ -154,7 +155,7 @@ def _find_scale(leads: tuple[str, ...], scales: tuple[Scale, ...]) -> _Conversio
         if unit.lower() not in MILLIVOLTS:
             raise DataError(f": lead {lead} is in {unit!r}, expected mV, uV, nV or V")
         if gain and not 1e-9 < abs(gain) < 1e18:
-            raise DataError(f": lead {lead} has gain {gain}; mend the header")
+            raise DataError(f": lead {lead} has gain {gain}; correct the header")
     notes = [Note(kind, text) for kind, text in choice.notes]
     if without := [lead for _, gain, _, _, lead in chosen if not gain]:
         notes.append(
@@ -172,12 +173,13 @@ def _find_scale(leads: tuple[str, ...], scales: tuple[Scale, ...]) -> _Conversio
 
 
 def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) -> list[Note]:
-    """What no surface ECG can be in signals [lead, time] in mV; NaN and records of zeros do not count."""
+    """Return notes on amplitudes in signals [lead, time] in mV that no surface ECG has. NaN and zeros are ignored."""
     low, high = signals.min(axis=1), signals.max(axis=1)
     swing = high - low
     widest, furthest = swing.max(), max(high.max(), -low.min())
     if SMALLEST_MV <= widest <= LARGEST_MV and furthest <= FURTHEST_MV:
-        return []  # so are nearly all, and percentiles take longer than all the rest; NaN fails the comparison
+        return []  # nearly all records end here: percentiles are the slowest part; NaN fails the comparison
+    # percentiles, so that a single spike does not count as a large amplitude
     rows = [row[~np.isnan(row)] for row in signals]
     swings = np.array([np.ptp(row) if len(row) else 0 for row in rows])
     ranges = np.array([np.subtract(*np.quantile(row, [0.99, 0.01])) if len(row) else 0 for row in rows])
@@ -192,7 +194,7 @@ def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) ->
                 "microvolts called millivolts? check gain and unit in the header",
             )
         )
-    if (far := (np.abs(offsets) > FURTHEST_MV) & ~large).any():  # what is too large lies off zero as well
+    if (far := (np.abs(offsets) > FURTHEST_MV) & ~large).any():  # a lead that is too large is also far from zero
         named = name_leads([lead for lead, is_far in zip(leads, far, strict=True) if is_far])
         notes.append(
             Note(
@@ -220,7 +222,7 @@ def _refuse_rate(header: Header) -> None:
 
 
 def _missing(path: Path, missing: Path) -> DataError:
-    """The error for a file that a record lacks."""
+    """Return the error for a file that a record lacks."""
     original = path.with_name(path.name + ".mat")
     if missing.suffix == ".hea" and original.is_file():
         with original.open("rb") as file:
@@ -233,15 +235,15 @@ def _missing(path: Path, missing: Path) -> DataError:
 
 
 def _read_samples(header: Header) -> npt.NDArray[Any]:
-    """Samples [time, lead], integers."""
+    """Return the samples [time, lead] as integers."""
     samples = _read_plain(header)
     return _read_with_wfdb(header) if samples is None else samples
 
 
 def _read_plain(header: Header) -> npt.NDArray[Any] | None:
-    """Samples [time, lead] if they lie in one file of format 16, as PTB-XL's and the challenges' do; else None.
+    """Return samples [time, lead] if they are in one file of format 16, as in PTB-XL and the challenges; else None.
 
-    wfdb gives the same, but takes 2.5 ms for the header's numbers (a pandas look-up for each of 239).
+    wfdb returns the same, but takes 2.5 ms to parse the header (239 look-ups in pandas).
     """
     first = header.channels[0]
     places = {(file, skew, offset, scale.fmt) for file, _, skew, offset, _, _, scale in header.channels}
@@ -257,7 +259,8 @@ def _read_plain(header: Header) -> npt.NDArray[Any] | None:
 
 
 def _read_with_wfdb(header: Header) -> npt.NDArray[Any]:
-    """Samples [time, lead] of any format by wfdb, from a header in its strict grammar beside links to the files."""
+    """Return the samples [time, lead] of any storage format, read by wfdb. It gets links to the files and a rewritten
+    header, because its parser is strict."""
     _check_size(header)
     files = {channel.file: f"file{at}.dat" for at, channel in enumerate(header.channels)}
     lines = [f"record {len(header.channels)} {header.rate:.0f}" + (f" {header.length}" if header.length else "")]
@@ -272,7 +275,7 @@ def _read_with_wfdb(header: Header) -> npt.NDArray[Any]:
             samples: npt.NDArray[Any] = wfdb.rdrecord(f"{folder}/record", physical=False, return_res=32).d_signal
             return samples
     except (
-        # wfdb checks little: a damaged header breaks whatever comes next; RuntimeError is soundfile's (FLAC)
+        # wfdb checks little, so damaged files raise many kinds of errors; RuntimeError comes from soundfile (FLAC)
         *(ValueError, IndexError, KeyError, TypeError, AttributeError, OSError),
         *(ZeroDivisionError, OverflowError, MemoryError, RuntimeError),
     ) as error:
@@ -282,7 +285,7 @@ def _read_with_wfdb(header: Header) -> npt.NDArray[Any]:
 
 
 def _check_size(header: Header) -> None:
-    """Raise DataError for file sizes that are not what the header implies, where the storage format fixes them."""
+    """Raise DataError if a file has another size than the header implies, for formats where the header implies one."""
     for name in dict.fromkeys(channel.file for channel in header.channels):
         refuse_pointer(header.path.with_name(name))
         channels = [channel for channel in header.channels if channel.file == name]
@@ -294,7 +297,7 @@ def _check_size(header: Header) -> None:
         if length is None:
             length = max(0, size - offset) * samples // num_bytes // len(channels)
         least = offset - (-length * len(channels) * num_bytes // samples)
-        most = offset - (-length * len(channels) // samples) * num_bytes  # the last block may be written whole
+        most = offset - (-length * len(channels) // samples) * num_bytes  # the last block may be padded
         if length == 0 or not least <= size <= most:
             raise DataError(
                 f"{header.path.with_name(name)} has {size:,} bytes where {header.path.name} implies {least:,}: "
@@ -303,14 +306,14 @@ def _check_size(header: Header) -> None:
 
 
 def _check_sums(header: Header, samples: npt.NDArray[Any]) -> None:
-    """Raise DataError where the 16-bit sum of a lead's samples [time, lead] is not the header's, if it has one."""
+    """Raise DataError if the 16-bit sum of a lead's samples [time, lead] differs from a checksum in the header."""
     sums = (samples.sum(axis=0, dtype=np.int64) & 0xFFFF).tolist()
-    for channel, found in zip(header.channels, sums, strict=True):
-        # samples with a skew are shifted against the file's
-        if channel.checksum is not None and not channel.skew and found != channel.checksum & 0xFFFF:
+    for channel, actual in zip(header.channels, sums, strict=True):
+        # samples of a lead with a skew are shifted, so their sum is not that of the file
+        if channel.checksum is not None and not channel.skew and actual != channel.checksum & 0xFFFF:
             raise DataError(
-                f"{header.path.with_name(channel.file)}: lead {channel.scale.lead} does not add up to the checksum in "
-                f"{header.path.name}; the file is damaged, get it again"
+                f"{header.path.with_name(channel.file)}: lead {channel.scale.lead} does not match the checksum in "
+                f"{header.path.name}; the file is damaged, download it again"
             )
 
 

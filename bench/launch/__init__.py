@@ -1,1 +1,1 @@
-"""One cell on many processes, many cells on many machines."""
+"""Run one cell on several processes, and many cells on workers or machines."""

@@ -1,4 +1,4 @@
-"""Which cells of a grid are done, by what lies on the disk, and what the others will cost."""
+"""Plan a sweep: find the finished cells of a grid on disk, and estimate time and disk space of the others."""
 
 from __future__ import annotations
 
@@ -34,64 +34,63 @@ from bench.training.weights import hash_weights, initialize, names_published
 
 State = Literal["done", "declined", "stale", "failed", "to do"]
 LEFT: Sequence[State] = ("failed", "to do")
-"""What a sweep runs: what failed before is tried again."""
+"""States of cells that a sweep runs. Failed cells are tried again."""
 PLACE = ("arch", "task", "fraction", "draw", "seed")
-"""What a result must share with a cell before its identity is looked at, which takes draws and weights to find out."""
+"""Fields of a cell that are compared first, because computing its identity needs splits and weights."""
 BYTES_PER_LABEL = 900
-"""Of result.json and log.jsonl, as measured on PTB-XL's tasks."""
+"""Bytes per label of result.json and log.jsonl, measured on PTB-XL's tasks."""
 COPIES = 4
-"""Of the weights in a checkpoint at most: theirs, the best epoch's, and Adam's two moments."""
+"""Maximum number of copies of the weights in a checkpoint: current, best epoch, and Adam's two moments."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell and what the disk says of it."""
+    """A cell and its state on disk."""
 
     cell: Cell
     state: State
     reason: str = ""
-    """Why it failed or was declined, or whose code has changed since it was finished."""
+    """Why it failed or was declined, or which code has changed since it was finished."""
     seconds: float | None = None
-    """How long cells of the same backbone, method and fraction have taken on average, if there are any."""
+    """Mean seconds of finished cells with the same backbone, method and fraction; None if there are none."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The cells of a sweep, and what is left to do."""
+    """The cells of a sweep with their states, and what the remaining ones need."""
 
     cells: Sequence[Planned]
     left_out: int
-    """Cells that would start from published weights of backbones that have none."""
+    """Number of cells that would start from published weights of a backbone without any."""
     result_bytes: int
-    """Disk for the results to come."""
+    """Disk space of the remaining results."""
     run_bytes: int
-    """Disk for the checkpoints of one running cell, the largest."""
+    """Disk space of the checkpoints of the largest running cell."""
     lacking: Mapping[str, str]
-    """Why cells that are left to run will fail, by the name of their backbone, whose signals cannot be read, or of
-    their task, which no record has a label of."""
+    """Name of a backbone or task -> why its remaining cells will fail: unreadable signals, or a task without labels."""
     damaged: Sequence[str]
-    """Why finished runs cannot be read. Whichever cell left one is left to run, and fails on it."""
+    """Why finished runs cannot be read, one text per run. Their cells count as not done, and will fail."""
 
     def of(self, *states: State) -> list[Planned]:
-        """The cells in any of these states."""
-        return [one for one in self.cells if one.state in states]
+        """Return the cells in any of these states."""
+        return [planned for planned in self.cells if planned.state in states]
 
     def rows(self, jobs: int) -> list[dict[str, Any]]:
-        """The plan as a table: a row a backbone, and all of them."""
-        archs = dict.fromkeys(str(one.cell.arch) for one in self.cells)
-        groups = {arch: [one for one in self.cells if str(one.cell.arch) == arch] for arch in archs}
+        """Return table rows of the plan: one for each backbone, and their sum."""
+        archs = dict.fromkeys(str(planned.cell.arch) for planned in self.cells)
+        groups = {arch: [planned for planned in self.cells if str(planned.cell.arch) == arch] for arch in archs}
         return [_row(name, group, jobs) for name, group in [*groups.items(), ("all", list(self.cells))]]
 
 
 def _row(name: str, group: Sequence[Planned], jobs: int) -> dict[str, Any]:
-    count = Counter(one.state for one in group)
-    left = [one for one in group if one.state in LEFT]
+    count = Counter(planned.state for planned in group)
+    left = [planned for planned in group if planned.state in LEFT]
     states = {state: count[state] for state in get_args(State)}
     return {"name": name, "cells": len(group), **states, "time left": _time_left(left, jobs)}
 
 
 def _time_left(left: Sequence[Planned], jobs: int) -> str:
-    known = [one.seconds for one in left if one.seconds is not None]
+    known = [planned.seconds for planned in left if planned.seconds is not None]
     if not left:
         return "-"
     if not known:
@@ -101,7 +100,7 @@ def _time_left(left: Sequence[Planned], jobs: int) -> str:
 
 
 def spell_seconds(seconds: float) -> str:
-    """A duration in the unit that fits."""
+    """Return a duration with a suitable unit."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
@@ -109,18 +108,18 @@ def spell_seconds(seconds: float) -> str:
 
 
 def spell_bytes(size: float) -> str:
-    """An amount of disk."""
+    """Return a number of bytes in MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = False) -> SweepPlan:
-    """What is done and what is left, from the disk alone.
+    """Return the state of each cell, from the files on disk.
 
-    A finished run stands for a cell if everything agrees that decides its outcome, hyper-parameters with their
-    present defaults included. The hash of the weights that training starts from is computed for published ones and
-    files; those that are drawn follow from the seed and the code, and a result of other code is `stale`. Whoever
-    runs a cell has the last word: `execute` returns what turns out to be finished. Cells that run `elsewhere`, on
-    machines that may have other hardware, are finished in whatever precision `auto` was there.
+    A finished run belongs to a cell if all that decides the outcome is equal, including hyper-parameters with their
+    present default values. Initial weights are compared by hash if they are published or from a file; random ones
+    follow from seed and code, and a result of other code is `stale`. The final decision is made by `execute`, which
+    returns the result of a cell that is finished. `elsewhere`: the cells run on other machines, where precision `auto`
+    may have resolved to another value; any is accepted.
     """
     facts = _Facts(cells[0].data)
     damaged: list[str] = []
@@ -136,11 +135,13 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             continue
         if (command := replace(cell, init=start).command()) in planned:
             continue
+        # identities are expensive (splits, hashes of weights): only for cells that may have a result
         place = (str(cell.arch), cell.task, cell.fraction, cell.draw, cell.seed)
         keys = facts.keys(cell, elsewhere) if place in known and not facts.without_labels(cell) else []
         heads = [head for key in keys for head in finished.get(key, [])]
         news = [facts.changes(cell, head) for head in heads]
         path = failure_path(options.runs, cell, options.stage)
+        # a result with present code wins over stale ones
         if heads:
             reason = heads[0]["incompatible"] or ""
             stale = all(news)
@@ -151,7 +152,8 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             reason = Failure.read(path).reason if failed else ""
             seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
             planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds)
-    left = [one.cell for one in planned.values() if one.state in LEFT]
+    # estimates, and reasons that are known before anything runs
+    left = [planned_cell.cell for planned_cell in planned.values() if planned_cell.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
     keep = options.keep_weights == "best"
     return SweepPlan(
@@ -166,16 +168,16 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
 
 
 def _finished(options: Options, log: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
-    """Identity, with drawn weights as such -> what its results say, for every finished run of this stage."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    """Return planned identity -> heads of its results, for every finished run of this stage."""
+    heads: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _, head in find_heads(options.runs, log):
         if head["stage"] == options.stage and "backbone" in head:
-            found[planned_identity(head)].append(head)
-    return found
+            heads[planned_identity(head)].append(head)
+    return heads
 
 
 def _taken(heads: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, float], float]:
-    """Backbone, method and fraction -> mean seconds of the cells that have been run."""
+    """Return (backbone, method, fraction) -> mean seconds of finished cells."""
     taken: dict[tuple[str, str, float], list[float]] = defaultdict(list)
     for head in heads:
         if "cost" in head:
@@ -185,7 +187,7 @@ def _taken(heads: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, float], f
 
 
 class _Facts:
-    """What many cells share, each computed once: labels of a task, a backbone, a method's phases, hashes of weights."""
+    """Facts that many cells share, each computed once: labels, backbones, phases of methods, hashes of weights."""
 
     def __init__(self, data: Path) -> None:
         self._records = load_records(data)
@@ -198,16 +200,17 @@ class _Facts:
         self._starts: dict[tuple[str, str], str | None] = {}
 
     def init_of(self, cell: Cell) -> str:
-        """What its weights start from, spelled out."""
+        """Return the init of a cell, with the default resolved."""
         return cell.init or ("pretrained" if self.is_published(cell) else "random")
 
     def is_published(self, cell: Cell) -> bool:
-        """Whether its backbone has published weights."""
+        """Return whether the backbone of a cell has published weights."""
         backbone = self._backbone(cell.arch)
         return backbone is not None and backbone.checkpoint is not None
 
     def keys(self, cell: Cell, elsewhere: bool) -> list[str]:
-        """The identities of a cell as `_finished` has them; none where its backbone or first weights cannot be made."""
+        """Return the possible identities of a cell; none if its backbone or weights cannot be loaded. See
+        `_finished`."""
         backbone = self._backbone(cell.arch)
         start = self._start(cell, backbone) if backbone is not None else None
         if backbone is None or start is None:
@@ -217,15 +220,15 @@ class _Facts:
             precisions |= {"bf16", "float32"}
         method, arch = self._method(cell), self._arch(cell.arch)
         table, parts = self._table(cell.task), self._split(cell)
-        found = [
+        candidates = [
             sections(cell, self._records, table, parts, method, arch, backbone.signal_spec, precision)
             for precision in sorted(precisions)
         ]
         head = self._head(cell, backbone)
-        return [planned_identity({**facts, "init": head}, start) for facts in found]
+        return [planned_identity({**facts, "init": head}, start) for facts in candidates]
 
     def changes(self, cell: Cell, head: Mapping[str, Any]) -> str:
-        """Whose code has changed since this result of the cell, in words; or nothing."""
+        """Return a text that names the code that has changed since this result of the cell; empty if none has."""
         backbone = self._backbone(cell.arch)
         assert backbone is not None, "a cell without one has no identity, and so no result"
         document = {"method": self._method(cell), "backbone": self._arch(cell.arch)}
@@ -237,7 +240,7 @@ class _Facts:
         return code_facts(spec)
 
     def result_bytes(self, cell: Cell, keep_weights: bool) -> int:
-        """Disk that a finished cell takes."""
+        """Return the disk space in bytes of a finished cell."""
         if self.without_labels(cell):
             return 0
         table, backbone = self._table(cell.task), self._backbone(cell.arch)
@@ -246,12 +249,12 @@ class _Facts:
         return scored * (4 * len(table.labels) + 8) + BYTES_PER_LABEL * len(table.labels) + weights
 
     def run_bytes(self, cell: Cell) -> int:
-        """Disk that a running cell takes: its checkpoints, and one more while that is written."""
+        """Return the disk space in bytes of a running cell: its checkpoints, and one that is being written."""
         backbone = self._backbone(cell.arch)
         return (KEPT + 1) * COPIES * 4 * count_parameters(backbone) if backbone else 0
 
     def lacking(self, cell: Cell) -> str | None:
-        """Why the signals of its backbone cannot be read, or None."""
+        """Return why the signals for the cell's backbone cannot be read; None if they can."""
         backbone = self._backbone(cell.arch)
         try:
             if backbone is not None:
@@ -261,7 +264,7 @@ class _Facts:
         return None
 
     def without_labels(self, cell: Cell) -> str | None:
-        """Why its task has no labels here, or None."""
+        """Return why the cell's task has no labels in this data set; None if it has."""
         try:
             self._table(cell.task)
         except NoPositive as error:
@@ -293,7 +296,7 @@ class _Facts:
         return self._backbone_facts[name]
 
     def _backbone(self, reference: Reference) -> Backbone | None:
-        """None where its code fails: its cells will fail and say why, and the others shall run."""
+        """Return a new backbone; None if its code fails. Then its cells will fail with the reason; others still run."""
         if (name := str(reference)) not in self._backbones:
             made: list[Backbone] = []
             why_it_fails(lambda: made.append(make_backbone(reference)))
@@ -307,7 +310,7 @@ class _Facts:
         return {"head_sha256": hash_weights(initialize(backbone, cell.init).head)}
 
     def _start(self, cell: Cell, backbone: Backbone) -> str | None:
-        """The hash of the weights that training starts from; None where they cannot be had."""
+        """Return the hash of a cell's initial weights; None if they cannot be loaded."""
         if (init := self.init_of(cell)) == "random":
             return DRAWN
         if (key := (str(cell.arch), init)) not in self._starts:

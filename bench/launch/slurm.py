@@ -1,4 +1,4 @@
-"""Submit cells to SLURM as one job array, one cell for each job. A requeued job goes on from its checkpoint."""
+"""Submit cells to SLURM as one job array, one cell for each job. A requeued job resumes from its checkpoint."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Slurm:
     """The resources that each job of an array requests."""
 
     minutes: int
-    """Time limit of a job in minutes. A cell that needs longer is requeued and goes on."""
+    """Time limit of a job in minutes. A cell that needs longer is requeued and resumes."""
     partition: str | None = None
     nodes: int = 1
     ranks: int = 1
-    """Processes a node."""
+    """Processes per node."""
     cpus: int = 1
-    """Cores a node."""
+    """Cores per node."""
     gpus: int = 0
-    """GPUs a node."""
+    """GPUs per node."""
     at_once: int = MOST_AT_ONCE
     """Number of jobs of the array that run at a time."""
     others: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class CellJob:
     arguments: tuple[str, ...]
     """Command-line arguments after `bench`."""
     ranks: int
-    """Processes a node."""
+    """Processes per node."""
     failure: Path
     """File to which a failure is written."""
     command: str
@@ -76,10 +76,10 @@ class CellJob:
             code = run_on_ranks(self.ranks, self.arguments, node)
         except BenchError as error:
             print(f"error: {error}", file=sys.stderr)
-            code = 0 if str(error).startswith(Busy.WORDS) else 2
+            code = 0 if str(error).startswith(Busy.PREFIX) else 2
             reason = str(error)
         except KeyboardInterrupt:
-            # SIGTERM: SLURM will have the node back. It requeues a job that it kills, and not one that ends by itself
+            # SIGTERM: SLURM needs the node. It requeues jobs that it kills, not those that exit: wait
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
@@ -108,12 +108,12 @@ def this_node() -> Node:
 
 
 def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str]:
-    """Submit one array, a job a cell; the jobs' ids, such as `17_0`, in the order of cells.
+    """Submit one array with a job for each cell. Return the ids of the jobs, such as `17_0`, in the order of cells.
 
-    What they print is in `.slurm/` below the runs folder: `17_0_0_log.err` and `.out`.
+    Their output is in `.slurm/` below the runs folder: `17_0_0_log.err` and `.out`.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise BenchError("no SLURM on this machine: sbatch and srun are not to be found; use --launcher local")
+        raise BenchError("no SLURM on this machine: sbatch and srun are missing; use --launcher local")
     folder = options.runs / FOLDER
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_REQUEUES)
     executor.update_parameters(
@@ -123,10 +123,10 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
         nodes=settings.nodes,
         ntasks_per_node=1,
         cpus_per_task=settings.cpus,
-        srun_args=[f"--cpus-per-task={settings.cpus}"],  # which srun has not taken from the job since SLURM 22.05
+        srun_args=[f"--cpus-per-task={settings.cpus}"],  # since SLURM 22.05, srun does not inherit this from the job
         gpus_per_node=settings.gpus or None,
         array_parallelism=settings.at_once,
-        setup=["export PYTHONSAFEPATH=1"],  # a job imports no module of the folder that it was submitted from
+        setup=["export PYTHONSAFEPATH=1"],  # a job imports no modules from the folder in which it was submitted
         signal_delay_s=min(WARNING, 30 * settings.minutes),
         additional_parameters={"requeue": True, **settings.others},
     )
@@ -135,14 +135,14 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
         with executor.batch():
             jobs = [
                 executor.submit(
-                    CellJob(tuple(options.words(cell)), settings.ranks, failure, cell.command(), options.stage)
+                    CellJob(tuple(options.arguments(cell)), settings.ranks, failure, cell.command(), options.stage)
                 )
                 for cell, failure in zip(cells, failures, strict=True)
             ]
     except FailedJobError as error:
-        raise BenchError(f"SLURM took no jobs: {' '.join(str(error).split())}") from None
+        raise BenchError(f"SLURM accepted no jobs: {' '.join(str(error).split())}") from None
     ids = [job.job_id for job in jobs]
-    # within the runs folder: the next sweep may name it by another path
+    # relative to the runs folder, because the next sweep may name that by another path
     known = {job: str(path.relative_to(options.runs)) for job, path in zip(ids, failures, strict=True)}
     write_whole(folder / f"{ids[0].partition('_')[0]}.json", json.dumps(known, indent=1))
     return ids
@@ -159,11 +159,11 @@ def is_queued(options: Options) -> Callable[[Cell], bool]:
 
 def queued() -> dict[str, str]:
     """Return job id -> state, such as PENDING or RUNNING, of this user's unfinished jobs; array tasks one by one."""
-    asked = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
+    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
-        raise BenchError("no SLURM on this machine: squeue is not to be found") from None
+        raise BenchError("no SLURM on this machine: squeue is missing") from None
     except subprocess.CalledProcessError as error:
         raise BenchError(f"squeue failed: {error.stderr.strip()}") from None
     return dict(line.split() for line in answer.splitlines())
@@ -171,8 +171,8 @@ def queued() -> dict[str, str]:
 
 def minutes(option: str, text: str) -> int:
     """Convert `90min`, `2h` or `1.5d` to minutes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
-    if found is None or (value := float(found[1]) * {"min": 1, "h": 60, "d": 1440}[found[2]]) < 1:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
+    if match is None or (value := float(match[1]) * {"min": 1, "h": 60, "d": 1440}[match[2]]) < 1:
         raise BenchError(f"{option} takes a time such as 90min, 2h or 1d, got {text!r}")
     return round(value)
 

@@ -72,11 +72,11 @@ class Grid:
         )
 
     def cells(self) -> list[Cell]:
-        """Every cell once, all seeds of a row far apart, so that an interrupted sweep has something of every row.
+        """Return every cell once, ordered by seed, so that an interrupted sweep has results of every row.
 
-        All training records have one draw only.
+        With all training records there is only one draw.
         """
-        found: dict[str, Cell] = {}
+        cells: dict[str, Cell] = {}
         points = itertools.product(
             self.seeds, self.draws, self.fractions, self.tasks, self.archs, self.methods, self.inits
         )
@@ -93,26 +93,26 @@ class Grid:
                 source_rate=self.source_rate,
                 precision=self.precision,
             )
-            found.setdefault(cell.command(), cell)
-        return list(found.values())
+            cells.setdefault(cell.command(), cell)
+        return list(cells.values())
 
 
 def names(kind: Kind, text: str, data: Path) -> list[str]:
-    """The names in a list; `*` is every registered one, `all-tasks` the six tasks that PTB-XL is published with.
+    """Return the names in a comma-separated list. `*` is every registered name, `all-tasks` the six published tasks.
 
-    Of tasks `*` is those of the dataset in `data`.
+    For tasks, `*` is those that apply to the data set in `data`.
     """
-    found: list[str] = []
+    result: list[str] = []
     for part in split_list(text):
         if part == "*" and kind == "task":
-            found += [task.name for task in tasks_of(load_records(data))]
+            result += [task.name for task in tasks_of(load_records(data))]
         elif part == "*":
-            found += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
+            result += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
         elif kind == "task" and part.replace("_", "-") == "all-tasks":
-            found += PUBLISHED_TASKS
+            result += PUBLISHED_TASKS
         else:
-            found.append(part)
-    return found
+            result.append(part)
+    return result
 
 
 def _has_defaults(plugin: Plugin) -> bool:
@@ -149,17 +149,19 @@ def sweep(
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return True
-    left = [one.cell for one in plan.of(*LEFT)]
-    again = [one.cell for one in plan.of("stale")] if rerun_stale else []
+    left = [planned.cell for planned in plan.of(*LEFT)]
+    again = [planned.cell for planned in plan.of("stale")] if rerun_stale else []
+    # separate options, because only stale cells may replace a finished result
     fresh = replace(options, rerun_stale=True)
     if slurm:
         for cells, how in ((left, options), (again, fresh)):
             _hand_over(cells, how, slurm, out)
         return True
-    ended = run_cells(left, options, jobs=jobs, nproc=nproc, console=err)
-    ended += run_cells(again, fresh, jobs=jobs, nproc=nproc, console=err)
-    failed = [one.failure for one in ended if one.failure]
-    declined = [*plan.of("declined"), *(one for one in ended if one.incompatible)]
+    outcomes = run_cells(left, options, jobs=jobs, nproc=nproc, console=err)
+    outcomes += run_cells(again, fresh, jobs=jobs, nproc=nproc, console=err)
+    failed = [outcome.failure for outcome in outcomes if outcome.failure]
+    declined = [*plan.of("declined"), *(outcome for outcome in outcomes if outcome.incompatible)]
+    # `done` counts cells that were finished before too
     num_done = len(plan.cells) - len(failed) - len(declined)
     out.print(
         f"{len(plan.cells):,} cells: {num_done:,} done, {len(declined):,} declined, {len(failed):,} failed",
@@ -171,7 +173,7 @@ def sweep(
         )
     if failed:
         out.print(
-            "next: their tracebacks lie beside the runs (*.failed); the same command tries them again",
+            "next: their tracebacks are beside the runs (*.failed); the same command tries them again",
             markup=False,
             highlight=False,
         )
@@ -189,11 +191,11 @@ def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Conso
     if not missing:
         return
     array = submit(missing, options, slurm)[0].partition("_")[0]
-    said = (
+    message = (
         f"{len(missing):,} cells submitted as job {array}; squeue --job {array} and bench status --runs {options.runs} "
         f"show how it goes, what they print is in {options.runs / FOLDER}; the same command submits what is missing"
     )
-    out.print(said, markup=False, highlight=False, soft_wrap=True)
+    out.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
@@ -215,5 +217,5 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) ->
     if plan.left_out:
         yield f"left out: {plan.left_out:,} cells that ask for published weights of a backbone that has none"
     if (stale := plan.of("stale")) and not rerun_stale:
-        whose = dict.fromkeys(change for one in stale for change in one.reason.split("; "))
-        yield f"stale: {len(stale):,} finished cells; {'; '.join(whose)}; --rerun-stale runs them again"
+        changed = dict.fromkeys(change for cell in stale for change in cell.reason.split("; "))
+        yield f"stale: {len(stale):,} finished cells; {'; '.join(changed)}; --rerun-stale runs them again"

@@ -38,19 +38,19 @@ class Node:
 
 
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:
-    """Start `bench ARGUMENTS` on that many ranks of this machine and wait; the exit code, 1 for an error of ours.
+    """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
 
-    A user's error is raised here, once for all ranks.
+    A user's mistake is raised here as BenchError, once for all ranks.
     """
     node = node or Node()
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "error"
-        os.environ[ERROR_FILE] = str(said)
+        error_file = Path(folder) / "error"
+        os.environ[ERROR_FILE] = str(error_file)
         try:
             launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node)
         except ChildFailedError:
-            if said.exists():
-                raise BenchError(said.read_text(encoding="utf-8")) from None
+            if error_file.exists():
+                raise BenchError(error_file.read_text(encoding="utf-8")) from None
             return 1
         except RendezvousError as error:
             raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
@@ -62,13 +62,13 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
 
 
 def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Sequence[object], node: Node) -> None:
-    """Call `entry`, a program or a module's function, on that many ranks of this machine and wait for them.
+    """Call `entry`, a program or a function, on this number of ranks of this machine and wait for them.
 
     Raises:
         ChildFailedError: a rank failed.
 
     """
-    elastic = logging.getLogger("torch.distributed.elastic")  # its modules set levels of their own
+    elastic = logging.getLogger("torch.distributed.elastic")  # its modules set their own log levels
     elastic.handlers, elastic.propagate = [logging.NullHandler()], False
     config = LaunchConfig(
         min_nodes=node.size,

@@ -80,16 +80,17 @@ class Tuned:
 def tune(
     cells: Sequence[Cell], num_trials: int, options: Options, *, jobs: int = 1, nproc: int = 1, console: Console
 ) -> list[Tuned]:
-    """Try `num_trials` settings of each method, choose by fold 9, and run the choice for every cell asked for.
+    """Try `num_trials` settings of each method, choose the best on fold 9, and run it for every requested cell.
 
-    Cells that differ in seed and draw alone share their trials, which run with the first one's. What has run before
-    is only loaded, so the same command goes on after an interruption, and more trials add to those there. A result
-    says what was tried from the moment it is there; one that was made without a search, before, stays as it is.
+    Cells that differ only in seed and draw share their trials, which run with the seed and draw of the first. Finished
+    trials are only loaded, so the same command resumes after an interruption, and a larger number of trials adds to the
+    finished ones. The search is recorded in each new result.
     """
     groups = _groups(cells)
     asked = _trial_cells(groups, num_trials)
     run = partial(run_cells, jobs=jobs, nproc=nproc, console=console)
     tried = iter(run([cell for group in asked for cell in group], _trial_options(options)))
+    # run_cells keeps the order of cells, so outcomes are assigned to groups by position
     trials = [tuple(read_trial(next(tried)) for _ in group) for group in asked]
     chosen = [best_of(group) for group in trials]
     winners, searches = list[Cell](), dict[str, Mapping[str, Any]]()
@@ -97,6 +98,7 @@ def tune(
         for cell in group:
             winners.append(replace(cell, method=Reference.parse(best.method)))
             searches[repr(winners[-1])] = _record(group[0], tries)
+    # runs that were finished without a search before
     plain = {folder for folder, head in find_heads(options.runs) if "search" not in head}
 
     def record(end: Ended) -> None:
@@ -120,13 +122,13 @@ def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> lis
     trials = [cell for group in _trial_cells(_groups(cells), num_trials) for cell in group]
     return [
         {
-            "task": one.cell.task,
-            "arch": str(one.cell.arch),
-            "fraction": f"{one.cell.fraction:g}",
-            "setting": str(one.cell.method),
-            "state": one.state,
+            "task": trial.cell.task,
+            "arch": str(trial.cell.arch),
+            "fraction": f"{trial.cell.fraction:g}",
+            "setting": str(trial.cell.method),
+            "state": trial.state,
         }
-        for one in make_plan(trials, _trial_options(options)).cells
+        for trial in make_plan(trials, _trial_options(options)).cells
     ]
 
 
@@ -148,16 +150,16 @@ def _trial_options(options: Options) -> Options:
 
 
 def settings_of(method: Reference, num_trials: int) -> list[Reference]:
-    """The settings that are tried: the method as it is, then what is drawn from its declared search space.
+    """Return the settings to try: the method as given, then random points of its declared search space.
 
-    Arguments that the reference gives are kept. A draw depends on the trial's number and the hyper-parameter's name
-    alone, so that methods which share a hyper-parameter try the same values.
+    Arguments in the reference are kept. A random value depends only on the number of the trial and the name of the
+    hyper-parameter, so that methods with the same hyper-parameter try the same values.
     """
     from bench.training.batches import random_stream
 
     space = search_space(method)
     drawn = [
-        {name: one.at(float(random_stream("trial", number, name).random())) for name, one in space.items()}
+        {name: search.at(float(random_stream("trial", number, name).random())) for name, search in space.items()}
         for number in range(1, num_trials)
     ]
     settings = [normalize("method", Reference(method.name, {**method.arguments, **values})) for values in ({}, *drawn)]
@@ -169,10 +171,10 @@ def search_space(method: Reference) -> Mapping[str, Search]:
     plugin = find("method", method.name)
     resolve(plugin, method)
     declared: Mapping[str, Search] = getattr(plugin.make, "search", {})  # a method may be a function
-    space = {name: one for name, one in declared.items() if name not in method.arguments}
+    space = {name: search for name, search in declared.items() if name not in method.arguments}
     if not space:
         raise BenchError(
-            f"method {method} leaves nothing to tune; its class declares what may be, such as "
+            f"method {method} has nothing to tune; declare a search space in its class, such as "
             'search = {"lr": LogUniform(1e-5, 1e-2)}'
         )
     return space
@@ -181,7 +183,7 @@ def search_space(method: Reference) -> Mapping[str, Search]:
 def read_trial(end: Ended) -> Trial:
     """Read a trial's score. Raises BenchError if the trial failed for a reason other than divergence."""
     if end.failure:
-        if end.failure.reason.startswith(Diverged.WORDS):
+        if end.failure.reason.startswith(Diverged.PREFIX):
             return Trial(str(end.cell.method), None, None)
         raise BenchError(f"a trial of {end.cell.method} failed: {end.failure.reason}; the same command tries it again")
     if end.incompatible:
@@ -202,6 +204,6 @@ def _record(cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
         "chosen_by": "fold-9 macro AUROC",
         "seed": cell.seed,
         "draw": cell.draw,
-        "space": {name: str(one) for name, one in search_space(cell.method).items()},
+        "space": {name: str(search) for name, search in search_space(cell.method).items()},
         "trials": [asdict(trial) for trial in trials],
     }

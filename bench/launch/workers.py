@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 GRACE = 10.0
 """Seconds that a worker has to end by itself."""
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
-"""Seconds until a cell that another process runs is asked for again; the wait grows by half each time."""
+"""Seconds until a cell that another process runs is tried again (grows by half each time), and their maximum."""
 SAID = 20_000
-"""Characters of a worker's last output that a failure keeps."""
+"""Maximum number of characters of a worker's last output in a failure file."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell ended: with a finished run in `folder`, or with a failure."""
+    """The outcome of a cell: a finished run in `folder`, or a failure."""
 
     cell: Cell
     folder: Path | None = None
     incompatible: str | None = None
-    """Why the method declined the backbone; such a cell has a result, without scores."""
+    """Why the method declined the backbone; the result of such a cell has no scores."""
     failure: Failure | None = None
 
     def result(self) -> Result:
-        """The finished run's result; raises BenchError with the reason of a failure."""
+        """Return the finished run's result. Raises BenchError with the reason of a failure."""
         if self.folder is None:
             raise BenchError(self.failure.reason if self.failure else "this cell has not run")
         return load_result(self.folder)
@@ -106,7 +106,7 @@ class _Worker:
 
 @dataclass
 class _Pool:
-    """The workers of one call of `run_cells`, and the cells that wait for one."""
+    """The workers of a call of `run_cells`, and the cells that are waiting."""
 
     cells: Sequence[Cell]
     options: Options
@@ -121,7 +121,7 @@ class _Pool:
     def run(self) -> list[Ended]:
         self.fresh = deque(range(len(self.cells)))
         self.later: dict[int, tuple[float, float]] = {}
-        """Cells that other processes run -> when to ask again, and after how long a wait that is."""
+        """Cell that another process runs -> time at which to try again, and the wait in seconds."""
         try:
             while len(self.found) < len(self.cells):
                 for slot in set(range(self.jobs)) - {worker.slot for worker in self.workers}:
@@ -134,7 +134,7 @@ class _Pool:
         return [self.found[at] for at in range(len(self.cells))]
 
     def _next(self) -> int | None:
-        """The next cell: one that nobody has asked for yet, else one whose wait is over."""
+        """Return the next cell: one that has not been tried yet, else one whose wait is over."""
         if self.fresh:
             return self.fresh.popleft()
         given = {worker.cell for worker in self.workers}
@@ -164,7 +164,7 @@ class _Pool:
         self.workers.append(_Worker(slot, at, process, ours, printed))
 
     def _listen(self) -> None:
-        """Until some worker says something or dies, or a cell's wait is over."""
+        """Wait until a worker sends a message or dies, or the wait of a cell is over."""
         for pipe in wait([worker.pipe for worker in self.workers], timeout=0.5):
             worker = next(one for one in self.workers if one.pipe is pipe)
             try:
@@ -226,27 +226,27 @@ def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
 
 
 def _how(one: Ended) -> tuple[str, str]:
-    """One word, and the reason if there is one."""
+    """Return the outcome in one word, and the reason if there is one."""
     if one.failure:
         return "failed", one.failure.reason
     return ("declined", one.incompatible) if one.incompatible else ("done", "")
 
 
 def words_of(cell: Cell) -> str:
-    """A cell in a few words."""
+    """Return a short description of a cell."""
     share = f", {cell.fraction:g} draw {cell.draw}" if cell.fraction < 1 else ""
     return f"{cell.task}: {cell.method} on {cell.arch}{share}, seed {cell.seed}"
 
 
 def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
-    """Where the failure of a cell stands. It follows from the command alone, as there may be no digest yet."""
+    """Return the path of the failure file of a cell. It depends on the command, because there may be no digest yet."""
     name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
     return runs / cell.task / (name + (OF_VAL if stage == "val" else "") + FAILED)
 
 
 @contextlib.contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM is Ctrl-C: what runs is ended in order."""
+    """Treat SIGTERM like Ctrl-C within this context, so that workers are stopped in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -263,16 +263,16 @@ def _interrupt(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Share:
-    """What of this machine a worker may use."""
+    """CPU cores and GPUs assigned to a worker."""
 
     cores: frozenset[int] | None
-    """None where processes cannot be pinned to cores."""
+    """None if processes cannot be pinned to cores."""
     gpus: tuple[str, ...]
-    """As CUDA_VISIBLE_DEVICES names them; none: leave it as it is."""
+    """Names for CUDA_VISIBLE_DEVICES; empty: leave the variable as it is."""
 
 
 def share_of(slot: int, jobs: int, nproc: int) -> Share:
-    """The cores and GPUs of one of `jobs` workers; each is shared only where there are fewer than workers need."""
+    """Return the cores and GPUs of worker `slot`. Workers share them only if there are too few."""
     cores = None
     if hasattr(os, "sched_setaffinity"):
         ours = sorted(os.sched_getaffinity(0))
@@ -282,12 +282,12 @@ def share_of(slot: int, jobs: int, nproc: int) -> Share:
 
 
 def default_jobs(nproc: int) -> int:
-    """Cells at a time: as many as the GPUs serve, else one."""
+    """Return the default number of cells at a time: GPUs / `nproc`, at least 1."""
     return max(1, len(visible_gpus()) // nproc)
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, in the form of CUDA_VISIBLE_DEVICES."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -329,7 +329,7 @@ def serve(
 
 
 def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple[Any, ...]:
-    """Run a cell; what the sweep is told of how it ended."""
+    """Run a cell and return the message to the sweep with its outcome."""
     from bench.execute import execute
 
     tell = _sparing(lambda line: pipe.send(("at", line)))
@@ -338,19 +338,19 @@ def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple
         if nproc > 1:
             from bench.launch.torchrun import run_on_ranks
 
-            if code := run_on_ranks(nproc, options.words(cell)):
+            if code := run_on_ranks(nproc, options.arguments(cell)):
                 raise BenchError(f"its {nproc} processes ended with exit code {code}")
             options = replace(options, overwrite=False, rerun_stale=False)
         result = execute(cell, options)
     except BenchError as error:
-        if str(error).startswith(Busy.WORDS):
+        if str(error).startswith(Busy.PREFIX):
             return ("busy",)
         return ("failed", str(error), traceback.format_exc())
     return ("done", result.folder, result.incompatible)
 
 
 def _sparing(tell: Callable[[str], None]) -> Callable[[str], None]:
-    """Tells the first line, and after that at most two a second."""
+    """Return a callback that forwards the first line, and then at most two lines per second."""
     last = 0.0
 
     def log(line: str) -> None:

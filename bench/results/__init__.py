@@ -1,1 +1,1 @@
-"""What a run leaves, and what is asked of it: no torch, no board."""
+"""Results of runs: read, write, compare, list and prune them. Imports no torch."""

@@ -1,4 +1,4 @@
-"""What a result.json must say and must not: it may come from a stranger, and pages and paths are made of it."""
+"""Check the content of a result.json. It may come from anybody, and pages and paths are built from it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from bench.errors import BenchError
 
 NAME = re.compile(r"\w[\w.+-]{0,99}")
-"""Names that become parts of paths: of datasets, tasks."""
+"""Valid names of data sets and tasks, which become parts of paths."""
 UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-"""What moves a cursor, turns the direction of text, or is no text: control and bidirectional characters, surrogates."""
+"""Characters that move a cursor, change the direction of text or are not text: control, bidirectional, surrogates."""
 MARKUP = re.compile(r"[`\t\n]|<[A-Za-z/!?]|\]\(|&#?\w+;", re.IGNORECASE)
-"""What Markdown would take for code, HTML, a link or the end of a line."""
+"""Text that Markdown would read as code, HTML, a link or the end of a line."""
 SENTENCES = ("incompatible",)
-"""Sections of free text, which pages escape."""
+"""Sections that hold free text, which pages escape."""
 
 WORD, NUMBER, COUNT, FLAG = (str,), (int, float), (int,), (bool,)
 FIELDS: Mapping[str, tuple[type, ...]] = {
@@ -41,11 +41,11 @@ FIELDS: Mapping[str, tuple[type, ...]] = {
     "init.name": WORD,
     "incompatible": (str, type(None)),
 }
-"""Section and key -> what it is; all that boards read of any result."""
+"""Section and key -> accepted types, for all fields that boards read."""
 
 
 def faults(document: Mapping[str, Any]) -> Iterator[str]:
-    """What a result.json, or the head of one, lacks or must not say; each fault names the field."""
+    """Yield the faults of a result.json or of its head: missing fields, wrong types, forbidden characters."""
     missing = []
     for field, types in FIELDS.items():
         section, _, key = field.partition(".")
@@ -63,7 +63,7 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
-    """Of a document without `faults`: names that are no part of a path, and a command that is none of ours."""
+    """Yield unsafe values of a document without `faults`: names unfit for paths, a command other than bench."""
     for section, key in (("dataset", "name"), ("cell", "task"), ("task", "name")):
         if not NAME.fullmatch(name := document[section][key]):
             yield f"{section}.{key} is {name[:40]!r}, expected letters, digits and . _ + -"
@@ -82,28 +82,28 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def require_printable(document: Mapping[str, Any]) -> None:
-    """Raises BenchError for a result, not yet made, that could not be read: before the work, and not after it."""
+    """Raise BenchError if the result of a run would have faults. Call this before the run."""
     if wrong := [*faults(document)] or [*unsafe(document)]:
-        raise BenchError(f"no result can be written of this: {'; '.join(wrong)}; choose other names")
+        raise BenchError(f"the result of this run could not be read again: {'; '.join(wrong)}; choose other names")
 
 
 def is_command(text: str) -> bool:
-    """Whether a shell reads these words as one call of `bench`, and as nothing else."""
+    """Return whether a shell reads the text as a single call of `bench` and nothing else."""
     try:
-        words = shlex.split(text)
+        arguments = shlex.split(text)
     except ValueError:
         return False
-    return words[:1] == ["bench"] and text in (" ".join(map(quoted, words)), shlex.join(words))
+    return arguments[:1] == ["bench"] and text in (" ".join(map(quoted, arguments)), shlex.join(arguments))
 
 
 def quoted(word: object) -> str:
-    """A word for the shell; in double quotes where they do, as references hold single ones."""
+    """Quote a word for the shell: in double quotes if possible, because references contain single quotes."""
     text = str(word)
     return shlex.quote(text) if re.search(r'["$`\\!]', text) or shlex.quote(text) == text else f'"{text}"'
 
 
 def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """Where each text of plain data stands, and the text; keys too."""
+    """Yield (field, text) for each string in plain data, also for keys."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if UNPRINTABLE.search(key) or MARKUP.search(key):

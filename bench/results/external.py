@@ -1,4 +1,4 @@
-"""Scores from anywhere become a result like any other, marked external, by the dataset's two tables alone."""
+"""Turn scores of any program into a result, marked as external. Needs only the two tables of the data set."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def score_external(
     if others.any():
         log(_left_out(given.ecg_id[others], records, table.task, file))
     parts = {TEST_FOLD: ~(in_val | others)} | ({VAL_FOLD: in_val} if in_val.any() else {})
+    # one label order and record order for all results of a task
     predictions = {}
     for fold, rows in sorted(parts.items()):
         _refuse_not_finite(given, rows, file)
@@ -87,6 +88,7 @@ def score_external(
         except DataError as error:
             raise DataError(f"{file}, fold {fold} of {task}: {error}") from None
         predictions[fold] = Predictions(folds[fold].ecg_id, table.labels, as_logits(scores, scale, file))
+    # a cell without training: no init, source rate and precision
     cell: dict[str, Any] = {
         "task": table.task,
         "arch": name,
@@ -99,6 +101,7 @@ def score_external(
         "precision": None,
     }
     cell["command"] = _command(file, cell, scale)
+    # the document has the sections that boards read of any result
     document: dict[str, Any] = {
         "stage": "test",
         "cell": cell,
@@ -123,6 +126,7 @@ def score_external(
         document["compat"] = {compat: _over_all_records(given, records, folds[TEST_FOLD], scale, file)}
     document["digest"] = external_digest(document, predictions)
     require_printable(document)
+    # the name of the folder, and older scores for the same place on the board
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     at = f"-{fraction:g}-draw{draw}" if fraction < 1 else ""
     stem = f"{folder}-{EXTERNAL}{at}-seed{seed}-"
@@ -131,9 +135,10 @@ def score_external(
     rivals = [path for path in rivals if _place(load_result(path)) == _place(result)]
     if rivals and not overwrite:
         raise BenchError(
-            f"{rivals[0]} holds other scores of this name and seed; name these otherwise, give another --seed, "
+            f"{rivals[0]} holds other scores of this name and seed; use another --name or --seed, "
             "or replace those with --overwrite"
         )
+    # the new result is complete before old ones are removed
     with RunFolder(result.folder, "test", is_main=True) as run:
         result = run.finish(document, predictions)
     for path in rivals:
@@ -174,7 +179,7 @@ def _over_all_records(
 
 
 def _place(result: Result) -> tuple[object, ...]:
-    """Where on which board a result stands."""
+    """Return the board of a result and its place there."""
     return result.board, result.row, result.place
 
 
@@ -184,16 +189,16 @@ def _scored(predictions: Predictions, truth: LabelTable, fold: int) -> dict[str,
 
 
 def _command(file: Path, cell: Mapping[str, Any], scale: str | None) -> str:
-    """The command line that gives this result, where the file lies and on the dataset in its usual place."""
-    words = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
-    words += ["--scale", scale] if scale else []
-    words += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
-    words += ["--seed", str(cell["seed"])] if cell["seed"] else []
-    return shlex.join(words)
+    """Return the command line that produces this result, for the folder of the file and the default data folder."""
+    arguments = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
+    arguments += ["--scale", scale] if scale else []
+    arguments += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
+    arguments += ["--seed", str(cell["seed"])] if cell["seed"] else []
+    return shlex.join(arguments)
 
 
 def external_digest(document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> str:
-    """SHA-256 over name, task, fraction, seed, scale and all scores of an external result."""
+    """Return SHA-256 over name, task, fraction, seed, scale and all scores of an external result."""
     cell = document["cell"]
     facts = [document["task"]["fingerprint"], document["scores"]["scale"]]
     facts += [cell[key] for key in ("arch", "fraction", "draw", "seed")]
@@ -204,9 +209,9 @@ def external_digest(document: Mapping[str, Any], predictions: Mapping[int, Predi
 
 
 def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np.ndarray[Any, Any]:
-    """Scores [record, label] as logits where they are probabilities, else as they are; float64, order kept.
+    """Return scores [record, label] as float64: probabilities converted to logits, other scores unchanged.
 
-    0 and 1 become -800 and 800, beyond every other probability, so that a sigmoid gives them back.
+    0 and 1 become -800 and 800, which are beyond all other logits and which a sigmoid converts back to 0 and 1.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scale != "probability":
@@ -222,7 +227,7 @@ def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np
 
 
 def _refuse_not_finite(given: Predictions, rows: np.ndarray[Any, Any], file: Path) -> None:
-    """Raise DataError for a score that is NaN or infinite, by its row and column in the file."""
+    """Raise DataError with row and column if a score is NaN or infinite."""
     wrong = np.argwhere(~np.isfinite(given.logits) & rows[:, None])
     if len(wrong):
         row, column = wrong[0]
@@ -299,7 +304,7 @@ def _read_npz(path: Path, content: bytes) -> Predictions:
 
 
 def _load(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
-    """An array of an npz file. Raises DataError for one of Python objects: to load it could run code."""
+    """Return an array of an npz file. Raises DataError for Python objects, because loading these could run code."""
     try:
         array: np.ndarray[Any, Any] = file[name]
     except ValueError as error:
@@ -321,7 +326,9 @@ def _read_csv(path: Path, text: str, labels: Sequence[str], log: Callable[[str],
                 f"{path} needs one column ecg_id and a column a label, with commas between them; "
                 f"it has {', '.join(head[:8]) or 'none'}"
             )
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # or it drops surplus fields
+        with warnings.catch_warnings(
+            action="error", category=pd.errors.ParserWarning
+        ):  # else pandas drops extra fields
             table = pd.read_csv(
                 io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )

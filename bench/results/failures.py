@@ -1,4 +1,4 @@
-"""Why a cell of a sweep has no result: a file beside the run folders, which the next success removes."""
+"""Files that record why a cell of a sweep failed. They are in the folder of the runs; the next success removes them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ FAILED = ".failed"
 
 @dataclass(frozen=True)
 class Failure:
-    """How a cell failed, as `NAME.failed` says it: four lines for programs, then what a person needs to mend it."""
+    """The content of a file `NAME.failed`: four lines for programs, then details for a person."""
 
     reason: str
-    """One line."""
+    """The error in one line."""
     command: str
     stage: str
     at: str
-    """UTC"""
+    """Time of the failure in UTC."""
     details: str = ""
-    """The traceback, and what the process printed."""
+    """The traceback, and the output of the process."""
 
     @classmethod
     def now(cls, command: str, stage: str, reason: str, details: str) -> Failure:
-        """A failure that has just happened."""
+        """Return a failure with the current time."""
         return cls(" ".join(reason.split()), command, stage, datetime.now(UTC).isoformat(timespec="seconds"), details)
 
     def write(self, path: Path) -> None:
-        """Put it on disk, whole or not at all."""
+        """Write the file atomically. Raises BenchError if it cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             head = "".join(f"{key}: {getattr(self, key)}\n" for key in HEAD)
@@ -41,10 +41,10 @@ class Failure:
 
     @classmethod
     def read(cls, path: Path) -> Failure:
-        """What stands in a file; a damaged one gives what it has."""
+        """Read a file. Fields that a damaged file lacks are empty."""
         head, _, details = path.read_text(encoding="utf-8", errors="replace").partition("\n\n")
-        said = dict(line.partition(": ")[::2] for line in head.splitlines())
-        return cls(**{key: said.get(key, "") for key in HEAD}, details=details)
+        fields = dict(line.partition(": ")[::2] for line in head.splitlines())
+        return cls(**{key: fields.get(key, "") for key in HEAD}, details=details)
 
 
 HEAD = ("reason", "command", "stage", "at")

@@ -1,7 +1,7 @@
-"""What two runs are to each other: the same, stale or in conflict. Sweep, status, boards, publish and resume ask here.
+"""Decide whether two runs are the same, stale or in conflict. Used by sweep, status, boards, publish and resume.
 
-The same: their digests are, SHA-256 over everything that decides the outcome. Stale: the code that made a result is
-no longer the code at hand. In conflict: results that cannot both stand in one row of a board.
+The same: they have equal digests, SHA-256 over everything that decides the outcome. Stale: the installed code differs
+from the code that made the result. In conflict: the two results cannot both be in one row of a board.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from bench.registry.source import code_hash
 from bench.results.result import Result, row_name
 
 DRAWN = "random"
-"""Stands for the hash of weights that are drawn."""
+"""Used in place of a hash for randomly initialised weights."""
 SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
-"""What of `bench` decides an outcome. Names are resolved and scores are computed by the rest, which a result records,
-or which is done anew from its predictions."""
+"""Modules of `bench` that decide an outcome. The other modules resolve names, which a result records, or compute
+scores, which can be recomputed from its predictions."""
 KINDS = ("method", "backbone", "preprocessing", "harness")
 TOLERANCE = 1e-3
-"""By which the macro AUROC of repeats may differ: machines add in different orders."""
+"""Maximum difference in macro AUROC between repeats: machines add floating-point numbers in different orders."""
 
 
 def identity(document: Mapping[str, Any]) -> str:
-    """Return the digest of a cell from what its result says: all that decides the outcome, and nothing else."""
+    """Return the digest of a result: SHA-256 over all that decides the outcome, and nothing else."""
     cell, method, backbone = document["cell"], document["method"], document["backbone"]
     signals = _signals(document)
     thinned = document["split"].get("sha256")
@@ -54,52 +54,54 @@ def identity(document: Mapping[str, Any]) -> str:
 
 
 def planned_identity(document: Mapping[str, Any], start: str | None = None) -> str:
-    """Return the digest of a cell before its weights are drawn, from `start` [default: what its result says]."""
+    """Return the digest of a cell before it runs. `start` is the hash of its initial weights [default: as recorded]."""
     return identity({**document, "init": {"sha256": start or _start(document)}})
 
 
 def digest(facts: Mapping[str, Any]) -> str:
-    """Return SHA-256 over plain facts, in whatever order they stand."""
+    """Return SHA-256 over plain data, independent of the order of keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def _signals(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What the signals should be, without what was computed from the records or seen in them."""
+    """Return the specification of the signals, without values that were computed from the records."""
     return {key: value for key, value in document["signals"].items() if key not in ("scaling", "findings")}
 
 
 def _start(document: Mapping[str, Any]) -> str | None:
-    """The weights that training started from; drawn ones follow from the seed and the code."""
+    """Return the hash of the initial weights; `DRAWN` for random ones, which follow from the seed and the code."""
     init = document["init"]
     return DRAWN if init["name"] == "random" else init.get("sha256")
 
 
-def conflict(one: Result, other: Result) -> str:
-    """Return why two results cannot both stand in one row of a board, or nothing."""
-    if one.digest == other.digest:
-        return "" if _are_repeats(one, other) else "are results of one cell and disagree; remove the one that is wrong"
-    if one.place == other.place:
+def conflict(first: Result, second: Result) -> str:
+    """Return why two results cannot both be in one row of a board; empty if they can."""
+    if first.digest == second.digest:
         return (
-            "share row, draw and seed and yet differ in what decides their outcome (their digests do): they were run "
+            "" if _are_repeats(first, second) else "are results of one cell and disagree; remove the one that is wrong"
+        )
+    if first.place == second.place:
+        return (
+            "share row, draw and seed, but their digests differ: they were run "
             "by different code or settings; remove the older one"
         )
-    if _settings(one) != _settings(other):
+    if _settings(first) != _settings(second):
         return (
-            f"would share the row {row_name(*one.row)}, but their hyper-parameters, first weights or signals differ: "
+            f"would share the row {row_name(*first.row)}, but their hyper-parameters, first weights or signals differ: "
             "a default or a published file has changed since; remove the older one"
         )
     return ""
 
 
-def _are_repeats(one: Result, other: Result) -> bool:
-    values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (one, other)]
+def _are_repeats(first: Result, second: Result) -> bool:
+    values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (first, second)]
     one_value, other_value = (math.nan if value is None else value for value in values)
     undefined = math.isnan(one_value) and math.isnan(other_value)
     return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=TOLERANCE)
 
 
 def _settings(run: Result) -> Any:
-    """What all runs of a row must share beside their names, which leave out defaults."""
+    """Return what all runs of a row must share in addition to their names, which omit default values."""
     if run.external:
         return None
     document = run.document
@@ -115,7 +117,7 @@ def _settings(run: Result) -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """Code that made a result."""
+    """A piece of code that made a result, with its hash."""
 
     kind: str
     """One of KINDS."""
@@ -128,7 +130,7 @@ class Source:
 
 
 def code_of(document: Mapping[str, Any]) -> dict[str, Source]:
-    """Return the code that a result records, by kind; older results do not record all kinds."""
+    """Return the code that a result records: kind -> source. Older results lack some kinds."""
     recorded = document.get("code", {})
     sections = {kind: document.get(kind) or recorded.get(kind) for kind in KINDS}
     return {
@@ -140,22 +142,22 @@ def code_of(document: Mapping[str, Any]) -> dict[str, Source]:
 
 @functools.cache
 def harness_facts() -> dict[str, str]:
-    """Return what a result records of the harness's own code: the part of it that can change an outcome.
+    """Return the facts about the harness's code that a result records: hashes of the modules in HARNESS.
 
-    It is read once: a file that is edited later is not what this process has imported.
+    Cached, because a file that is edited later is not what this process has imported.
     """
     return {"name": "bench", "module": SPINE, "code_sha256": code_hash(SPINE, HARNESS)}
 
 
 def code_at_hand(source: Source) -> str:
-    """Return the hash that this code has here and now; empty where it is not installed."""
+    """Return the hash of the installed version of this code; empty if it is not installed."""
     return code_hash(source.module, HARNESS if source.kind == "harness" else ())
 
 
 def changes(document: Mapping[str, Any], code_now: Callable[[Source], str] = code_at_hand) -> str:
-    """Return whose code is no longer that of a result, in words; nothing where all of it is.
+    """Return a text that names the code that has changed since a result was made; empty if none has.
 
-    What a result does not record is not held against it.
+    Code that the result does not record is ignored.
     """
     return "; ".join(_changes(document, code_now))
 
@@ -168,7 +170,7 @@ def _changes(document: Mapping[str, Any], code_now: Callable[[Source], str]) -> 
 
 
 def other_code(recorded: object, now: Mapping[str, str]) -> str:
-    """Return whose code is not that of a checkpoint, in words; nothing where all of it is. Both are hashes by kind."""
+    """Return a text that names code that differs from that of a checkpoint; empty if none does. Both: kind -> hash."""
     if not isinstance(recorded, Mapping):
-        return "method, backbone or harness"  # an earlier version joined hashes, and had none of the harness
+        return "method, backbone or harness"  # earlier versions wrote a joint hash without the harness
     return ", ".join(kind for kind in KINDS if recorded.get(kind) != now.get(kind))

@@ -1,4 +1,4 @@
-"""The disk that runs take beside their results, and giving it back. No result is removed, no running cell touched."""
+"""Free disk space that runs use in addition to their results. Removes no result and nothing of a running cell."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ NAME = re.compile(
     r"\.?(?P<cell>[^.].*-[0-9a-f]{8}(-val)?)"
     r"(?P<ending>|\.unfinished|\.old|\.lock|\.failed)(?P<part>\.[0-9a-f]{8}\.part)?"
 )
-"""What runs and sweeps leave beside each other, by the name of its cell; whatever is named otherwise is not ours."""
+"""Names of all files and folders that runs and sweeps write. Others are never removed."""
 KINDS = {
-    "left over": "by runs that were killed while they ended",
+    "left over": "files of killed runs",
     "weights": "of finished runs",
     "unfinished": "runs with their checkpoints",
 }
 
 
 @dataclass
-class Freed:
-    """What one kind of things takes."""
+class DiskUse:
+    """Disk space used by one category of files."""
 
     name: str
     num: int = 0
     size: int = 0
-    """Bytes"""
+    """Size in bytes."""
     num_running: int = 0
-    """Things of running cells, which stay."""
+    """Number of items that belong to running cells and are kept."""
     removed: bool = False
 
     def as_row(self) -> dict[str, object]:
-        """For a table."""
+        """Return a table row."""
         return {
             "name": self.name,
             "what": KINDS[self.name],
@@ -53,37 +53,37 @@ class Freed:
         }
 
 
-def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_run: bool = False) -> list[Freed]:
-    """Remove what killed runs have left over, and what else was asked for; what each kind takes, removed or not.
+def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_run: bool = False) -> list[DiskUse]:
+    """Remove leftovers of killed runs, and weights and unfinished runs if requested. Return the space of each category.
 
-    Locks that nobody holds go without a word: they are empty, and every cell leaves one.
-    A cell's lock is held while its things are removed, so that one which starts meanwhile keeps its own.
+    Lock files that no process holds are removed too but not counted: they are empty, and every cell leaves one. The
+    lock of a cell is held while its files are removed, so that a cell which starts meanwhile keeps its files.
     """
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; --runs names another folder")
-    found = {name: Freed(name) for name in KINDS}
+    usage = {name: DiskUse(name) for name in KINDS}
     removed = {name for name, asked in zip(KINDS, (True, weights, unfinished), strict=True) if asked and not dry_run}
-    for final, things in sorted(_things(runs).items()):
+    for final, items in sorted(_items(runs).items()):
         if is_locked(lock_of(final)):
-            for name, _ in things:
-                found[name].num_running += 1
+            for name, _ in items:
+                usage[name].num_running += 1
             continue
-        for name, path in things:
-            found[name].num += 1
-            found[name].size += _size(path)
-            found[name].removed = name in removed
+        for name, path in items:
+            usage[name].num += 1
+            usage[name].size += _size(path)
+            usage[name].removed = name in removed
         if dry_run:
             continue
         try:
-            _remove(final, [path for name, path in things if name in removed])
+            _remove(final, [path for name, path in items if name in removed])
         except OSError as error:
             raise BenchError(f"cannot remove {error.filename}: {error.strerror}") from None
-    return list(found.values())
+    return list(usage.values())
 
 
-def _things(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
-    """The folder of each cell that has left something -> what that is, and where."""
-    found: dict[Path, list[tuple[str, Path]]] = defaultdict(list)
+def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
+    """Return cell's folder -> (category, path) of each item that belongs to the cell."""
+    items: dict[Path, list[tuple[str, Path]]] = defaultdict(list)
     for at, folders, files in os.walk(runs):
         parent = Path(at)
         for name in [*folders, *files]:
@@ -91,18 +91,18 @@ def _things(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
                 continue
             path, final = parent / name, parent / match["cell"]
             if match["part"]:
-                found[final].append(("left over", path))
+                items[final].append(("left over", path))
             elif match["ending"] == ".unfinished":
-                found[final].append(("unfinished", path))
+                items[final].append(("unfinished", path))
             elif match["ending"] == ".lock":
-                found.setdefault(final, [])  # it takes no disk
+                items.setdefault(final, [])  # it uses no disk
             elif match["ending"] and name.startswith("."):
-                found[final].append(("left over", path))
+                items[final].append(("left over", path))
             elif not match["ending"] and (path / RESULT).is_file():
-                found[final] += [("weights", one) for one in path.glob("weights.pt")]
-                found[final] += [("left over", one) for one in path.iterdir() if _is_left_over(one)]
+                items[final] += [("weights", file) for file in path.glob("weights.pt")]
+                items[final] += [("left over", file) for file in path.iterdir() if _is_left_over(file)]
         folders[:] = [name for name in folders if not NAME.fullmatch(name)]
-    return found
+    return items
 
 
 def _is_left_over(path: Path) -> bool:
@@ -116,12 +116,12 @@ def _remove(final: Path, paths: list[Path]) -> None:
     with contextlib.suppress(Timeout), FileLock(lock, blocking=False):
         for path in paths:
             if path.suffix == ".old" and not final.exists():
-                move(path, final)  # killed between two renames: this is the cell's only result
+                move(path, final)  # killed between two renames: this is the only result of the cell
             elif path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        lock.unlink()  # while it is held: who has just opened it finds that it is gone, and opens a new one
+        lock.unlink()  # removed while held: a process that has just opened it notices and opens a new one
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a cell leaves: `result.json` and `predictions.npz` in a folder that exists only when they are whole."""
+"""Read and write results: `result.json` and `predictions.npz` in a folder that exists only when both are complete."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from bench.results.document import UNPRINTABLE, faults, unsafe
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
 SCORED = ("metrics", "training", "signals")
-"""What it says as well unless it is incompatible."""
+"""Further sections of a result, unless the method declined the backbone."""
 METRICS, HEAD = ',\n "metrics": ', 16384
-"""What the last section of a result.json begins with, and how many characters usually come before it."""
+"""First characters of the last section of a result.json, and the usual number of characters before it."""
 HELP = "run its cell again with --overwrite, or remove its folder"
-"""What to do about a damaged run."""
+"""Advice for a damaged run."""
 EXTERNAL = "external"
-"""The method of scores that nobody here made: neither training nor code are known."""
+"""Method name of scores from other programs, whose training and code are unknown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished cell. Its metrics are a cache of its predictions; the truth is the dataset's."""
+    """A finished cell. Its metrics can be recomputed from its predictions and the labels of the data set."""
 
     folder: Path
     document: Mapping[str, Any]
-    """What result.json holds."""
+    """Content of result.json."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides its outcome."""
+        """SHA-256 over all that decides the outcome."""
         return str(self.document["digest"])
 
     @property
@@ -53,19 +53,19 @@ class Result:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the labels, patients and folds it was scored on."""
+        """Fingerprint of the labels, patients and folds on which it was scored."""
         return str(self.document["task"]["fingerprint"])
 
     @property
     def incompatible(self) -> str | None:
-        """Why the method declined this backbone, or None."""
+        """Why the method declined this backbone; None if it did not."""
         return self.document["incompatible"]  # type: ignore[no-any-return]
 
     @property
     def row(self) -> tuple[str, str, str]:
-        """Backbone, init and method as a board shows them: runs that differ in seed and draw only share a row.
+        """Backbone, init and method as a board shows them. Runs that differ only in seed and draw share a row.
 
-        The files' rate and the precision are named beside the backbone where they are not the usual ones.
+        The source rate and the precision are added to the backbone's name if they are not the default.
         """
         rate, precision = self.cell["source_rate"], self.cell["precision"]
         unusual = [f"from {rate} Hz"] if rate else []
@@ -74,7 +74,7 @@ class Result:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Draw and seed: where it stands among the runs of its row, and what it is paired by."""
+        """Draw and seed: the key of a run within its row, by which runs are paired."""
         return self.cell["draw"], self.cell["seed"]
 
     @property
@@ -84,29 +84,29 @@ class Result:
 
     @property
     def manifest(self) -> str:
-        """The list it was trained on, by name and content; empty if fraction and draw chose the records."""
+        """Name and content hash of the manifest it was trained on; empty if fraction and draw chose the records."""
         name = self.cell.get("manifest")
         return f"{name}, {str(self.thinned)[:8]}" if name else ""
 
     @property
     def thinned(self) -> str | None:
-        """SHA-256 of the records it was trained and selected on; None for all of folds 1-8 and 9."""
+        """SHA-256 of the training and validation records; None for all of folds 1-8 and 9."""
         return self.document.get("split", {}).get("sha256")  # type: ignore[no-any-return]
 
     @property
     def board(self) -> tuple[str, str, str, float, str]:
-        """Dataset, task, fingerprint, fraction and manifest: the board on which it stands."""
+        """Data set, task, fingerprint, fraction and manifest: the key of the board to which it belongs."""
         cell = self.cell
         return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
 
     @property
     def external(self) -> bool:
-        """Whether its scores were made elsewhere."""
+        """True if the scores are from another program."""
         return bool(self.cell["method"] == EXTERNAL)
 
     @cached_property
     def predictions(self) -> dict[int, Predictions]:
-        """Fold -> scores of that fold's records."""
+        """Fold -> predictions for the records of that fold."""
         path = self.folder / PREDICTIONS
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -133,12 +133,12 @@ class Result:
 
 
 def row_name(backbone: str, init: str, method: str) -> str:
-    """A row in words, as boards print it and `bench compare` takes it."""
+    """Return the name of a row as boards print it and `bench compare` accepts it."""
     return f"{backbone} ({EXTERNAL})" if method == EXTERNAL else f"{method} on {backbone} ({init})"
 
 
 def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping[int, Predictions]) -> None:
-    """Write both files into the folder of an unfinished run; the caller renames it when all is there."""
+    """Write both files into the folder of an unfinished run, which the caller then renames."""
     try:
         if predictions:
             arrays: dict[str, Any] = {"fingerprint": np.array(document["task"]["fingerprint"])}
@@ -149,32 +149,32 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
                 np.savez_compressed(stream, **arrays)
         _write_document(folder / RESULT, {"schema": SCHEMA, **document})
     except OSError as error:
-        raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command goes on") from None
+        raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command resumes") from None
 
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
     text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(path, text + "\n", fsync=True)  # or a power cut could leave a renamed folder with empty files in it
+    write_whole(path, text + "\n", fsync=True)  # else a power cut could leave a renamed folder with empty files
 
 
 def record_search(result: Result, search: Mapping[str, Any]) -> None:
-    """Say in a finished run's result what search its setting comes from. The digest does not depend on it."""
+    """Add to a finished run's result the search that chose its setting. The digest does not depend on it."""
     before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
     whole = {**before, "search": search, "metrics": result.document["metrics"]}
     _write_document(result.folder / RESULT, whole)
 
 
 def _finite(value: Any) -> Any:
-    """Plain data with null for what JSON has no number for."""
+    """Return plain data with None in place of NaN and infinities, which JSON lacks."""
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_result(folder: Path) -> Result:
-    """The result in a run's folder."""
+    """Read the result in a run's folder. Raises DataError if it is missing or damaged."""
     path = folder / RESULT
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -201,7 +201,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def load_head(folder: Path) -> dict[str, Any]:
-    """What a result says before its metrics, which are most of it: of 10,000 results in a second or two."""
+    """Read a result without its metrics, which are most of the file: 10,000 results take about 2 s."""
     try:
         with (folder / RESULT).open(encoding="utf-8") as file:
             text = file.read(HEAD)
@@ -213,22 +213,22 @@ def load_head(folder: Path) -> dict[str, Any]:
             return document
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass
-    return dict(load_result(folder).document)  # which says what is wrong with it
+    return dict(load_result(folder).document)  # raises an error that says what is wrong
 
 
 def find_runs(runs: Path) -> list[Path]:
-    """The folders of all finished runs below a folder, in order."""
-    found = []
+    """Return the folders of all finished runs below a folder, sorted."""
+    folders = []
     for folder, inner, files in os.walk(runs):
         inner[:] = [name for name in inner if not name.endswith(UNFINISHED) and not name.startswith(".")]
         if RESULT in files:
-            found.append(Path(folder))
+            folders.append(Path(folder))
             inner.clear()
-    return sorted(found)
+    return sorted(folders)
 
 
 def find_heads(runs: Path, log: Callable[[str], None] = lambda line: None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder and head of every finished run below a folder, in order; `log` hears which are damaged, and why."""
+    """Yield folder and head of every finished run below a folder, sorted. `log` receives a line per damaged run."""
     for folder in find_runs(runs):
         try:
             head = load_head(folder)
@@ -239,9 +239,9 @@ def find_heads(runs: Path, log: Callable[[str], None] = lambda line: None) -> It
 
 
 def find_results(runs: Path, log: Callable[[str], None] | None = None) -> Iterator[Result]:
-    """Every finished run below a folder, in the order of their paths.
+    """Yield every finished run below a folder, sorted by path.
 
-    With `log`, predictions are read as well, and runs where anything is damaged are left out: it hears which and why.
+    With `log`, predictions are read too, and damaged runs are left out: `log` receives a line for each.
     """
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")

@@ -1,4 +1,4 @@
-"""The folder of a run: unfinished while it runs, renamed when the result in it is whole."""
+"""The folder of a run: marked unfinished while it runs, renamed when its result is complete."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from bench.files import replace_folder
 from bench.results.result import OF_VAL, PREDICTIONS, RESULT, SCHEMA, UNFINISHED, Result, load_result, write_result
 
 LOCK_TIMEOUT = 0.2
-"""Seconds: longer than somebody needs who only asks whether a lock is held, shorter than any cell."""
+"""Seconds to wait for a lock: longer than `is_locked` holds it, shorter than any cell."""
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What only writing meets."""
+"""Error numbers that only writing raises."""
 
 
 class RunFolder:
-    """The folder of a cell: `NAME.unfinished` while it runs, `NAME` once all is in it.
+    """The folder of a cell: `NAME.unfinished` while it runs, `NAME` when it is complete.
 
-    So a folder without that ending is whole, whatever happened. While it runs, a lock keeps other processes out.
-    A run that fails before its first checkpoint leaves nothing.
+    A folder without that ending is therefore always complete. A lock keeps other processes out while the cell runs. A
+    run that fails before its first checkpoint leaves nothing.
     """
 
     def __init__(self, final: Path, stage: str, is_main: bool, anew: bool = False) -> None:
-        """`anew`: what an interrupted run has left is removed, once the lock says that it runs no more."""
+        """`anew`: remove the files of an interrupted run, once its lock is free."""
         self.final = final.with_name(final.name + (OF_VAL if stage == "val" else ""))
         self.path = self.final.with_name(self.final.name + UNFINISHED)
         self._is_main, self._anew = is_main, anew
@@ -37,7 +37,7 @@ class RunFolder:
         self._lock = FileLock(lock_of(self.final), timeout=LOCK_TIMEOUT)
 
     def finished(self) -> Result | None:
-        """The cell's result, if it has one."""
+        """Return the cell's result; None if it has none."""
         self._was_missing = not self.final.is_dir()
         return None if self._was_missing else load_result(self.final)
 
@@ -66,30 +66,30 @@ class RunFolder:
         self._lock.release()
         if isinstance(failure, OSError) and failure.errno in DISK_FAULTS:
             raise BenchError(
-                f"cannot write to {self.path}: {failure.strerror}; mend that and give the same command again: "
-                "it goes on from the last checkpoint"
+                f"cannot write to {self.path}: {failure.strerror}; fix that and give the same command again: "
+                "it resumes from the last checkpoint"
             ) from None
 
     def finish(
         self, document: Mapping[str, Any], predictions: Mapping[int, Predictions], keep: Sequence[str] = ()
     ) -> Result:
-        """Write the result, give the folder its final name, and drop what is not kept."""
+        """Write the result, rename the folder to its final name, and remove files that are not kept."""
         if self._is_main:
             write_result(self.path, document, predictions)
             replace_folder(self.path, self.final)
-            for path in self.final.iterdir():  # last: until the result has its name, a killed run needs its checkpoint
+            for path in self.final.iterdir():  # last: a run that is killed before the rename needs its checkpoint
                 if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
                     path.unlink()
         return Result(self.final, {"schema": SCHEMA, **document})
 
 
 def lock_of(final: Path) -> Path:
-    """The file whose lock a process holds while it runs the cell of this folder."""
+    """Return the path of the lock file that a process holds while it runs the cell of this folder."""
     return final.with_name(f".{final.name}.lock")
 
 
 def is_locked(lock: Path) -> bool:
-    """Whether a process holds this lock; it need not exist."""
+    """Return whether a process holds this lock file. The file may be missing."""
     if not lock.exists():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What lies in a runs folder, read off the disk alone: done, declined, stale, running, unfinished, failed."""
+"""List the cells in a runs folder and their states: done, declined, stale, running, unfinished, failed."""
 
 from __future__ import annotations
 
@@ -21,85 +21,85 @@ State = Literal["done", "declined", "stale", "running", "unfinished", "failed"]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A cell that left something in a runs folder."""
+class CellState:
+    """A cell of which a runs folder has files, and its state."""
 
     state: State
     path: Path
-    """Its folder, or the file that says why it failed."""
+    """Its folder, or the file with its failure."""
     command: str = ""
     reason: str = ""
-    """Why it failed or was declined, what has changed since it was finished, or where it is."""
+    """Why it failed or was declined, what code has changed since, or the progress of a running cell."""
     at: str = ""
-    """Of a failure: when, UTC."""
+    """Time of a failure in UTC."""
 
 
-def survey(runs: Path) -> list[Found]:
-    """Every cell that left something below a folder, in the order of paths. No result is checked here."""
+def survey(runs: Path) -> list[CellState]:
+    """Return every cell that has files below a folder, sorted by path. Results are not checked."""
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
     code_now = functools.cache(code_at_hand)
-    found = [_finished(folder, code_now) for folder in find_runs(runs)]
-    done = {(one.command, _stage(one.path)) for one in found}
-    failed = {(one.command, stage): one for one, stage in _failed(runs) if (one.command, stage) not in done}
+    cells = [_finished(folder, code_now) for folder in find_runs(runs)]
+    done = {(cell.command, _stage(cell.path)) for cell in cells}
+    failed = {(cell.command, stage): cell for cell, stage in _failed(runs) if (cell.command, stage) not in done}
     for path in _below(runs, UNFINISHED):
-        one = _unfinished(path)
-        if one.state == "running":
-            failed.pop((one.command, _stage(path)), None)
-        if (one.command, _stage(path)) not in failed:
-            found.append(one)
-    return sorted([*found, *failed.values()], key=lambda one: one.path)
+        cell = _unfinished(path)
+        if cell.state == "running":
+            failed.pop((cell.command, _stage(path)), None)
+        if (cell.command, _stage(path)) not in failed:
+            cells.append(cell)
+    return sorted([*cells, *failed.values()], key=lambda cell: cell.path)
 
 
 def _stage(folder: Path) -> str:
     return "val" if folder.name.removesuffix(UNFINISHED).endswith(OF_VAL) else "test"
 
 
-def _failed(runs: Path) -> Iterator[tuple[Found, str]]:
+def _failed(runs: Path) -> Iterator[tuple[CellState, str]]:
     for path in _below(runs, FAILED):
-        with contextlib.suppress(FileNotFoundError):  # its cell has just been run again
+        with contextlib.suppress(FileNotFoundError):  # the cell has just been run again
             failure = Failure.read(path)
-            yield Found("failed", path, failure.command, failure.reason, failure.at), failure.stage
+            yield CellState("failed", path, failure.command, failure.reason, failure.at), failure.stage
 
 
 def _below(runs: Path, ending: str) -> Iterator[Path]:
-    """What is named so and not hidden; unlike `rglob`, folders may be renamed meanwhile, as runs do when they end."""
+    """Yield paths with this ending that are not hidden. Unlike `rglob`, this works while folders are renamed."""
     for folder, inner, files in os.walk(runs):
         yield from (Path(folder) / name for name in [*inner, *files] if name.endswith(ending) and name[0] != ".")
 
 
-def as_data(found: Sequence[Found]) -> dict[str, Any]:
-    """Counts by task, and every cell, as plain data."""
-    tasks = sorted({one.path.parent.name for one in found})
-    groups = [(task, [one for one in found if one.path.parent.name == task]) for task in tasks]
+def as_data(cells: Sequence[CellState]) -> dict[str, Any]:
+    """Return counts by task, and every cell, as plain data."""
+    tasks = sorted({cell.path.parent.name for cell in cells})
+    groups = [(task, [cell for cell in cells if cell.path.parent.name == task]) for task in tasks]
     return {
         "tasks": [
-            {"name": name, **{state: sum(one.state == state for one in group) for state in get_args(State)}}
-            for name, group in [*groups, *([("sum", found)] if len(groups) != 1 else [])]
+            {"name": name, **{state: sum(cell.state == state for cell in group) for state in get_args(State)}}
+            for name, group in [*groups, *([("sum", cells)] if len(groups) != 1 else [])]
         ],
-        "cells": [{**asdict(one), "path": str(one.path)} for one in found],
+        "cells": [{**asdict(cell), "path": str(cell.path)} for cell in cells],
     }
 
 
-def _finished(folder: Path, code_now: Callable[[Source], str]) -> Found:
+def _finished(folder: Path, code_now: Callable[[Source], str]) -> CellState:
     try:
         head = load_head(folder)
     except DataError as error:
-        return Found("failed", folder, "", str(error))
+        return CellState("failed", folder, "", str(error))
     command = head["cell"]["command"]
     if news := changes(head, code_now):
-        return Found("stale", folder, command, news)
-    return Found("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
+        return CellState("stale", folder, command, news)
+    return CellState("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
 
 
-def _unfinished(path: Path) -> Found:
+def _unfinished(path: Path) -> CellState:
     running = is_locked(lock_of(path.with_name(path.name.removesuffix(UNFINISHED))))
-    command, where = _said(path / "log.jsonl")
-    return Found("running" if running else "unfinished", path, command, where)
+    command, where = _progress(path / "log.jsonl")
+    return CellState("running" if running else "unfinished", path, command, where)
 
 
-def _said(log: Path) -> tuple[str, str]:
-    """The command of a run and where it is, by its log, whose last line may be half written."""
+def _progress(log: Path) -> tuple[str, str]:
+    """Return the command of a run and its progress, from its log, whose last line may be incomplete."""
     command = where = ""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,6 +1,6 @@
-"""Batch norm whose training statistics are those of the whole batch, however many ranks share it.
+"""Batch norm with training statistics of the whole batch, over all ranks.
 
-torch's SyncBatchNorm does this on CUDA only; on a CPU the same sums go through a differentiable all-reduce.
+torch's SyncBatchNorm works on CUDA only; on a CPU the same sums are computed by a differentiable all-reduce.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class RankBatchNorm(_BatchNorm):
-    """BatchNorm1d, 2d or 3d over all ranks of the default process group; a rank may hold no record at all."""
+    """BatchNorm1d, 2d or 3d over all ranks of the default process group. A rank may have no records."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and self.running_mean is not None:
             return super().forward(x)
         dims = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        # sums of a whole batch need float32: bf16 cannot even count the samples
+        # sums over a batch need float32: bf16 cannot represent the number of samples
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         num = torch.tensor([x.numel() / x.shape[1]], dtype=wide.dtype, device=x.device)
         total = _all_reduce(torch.cat([wide.sum(dims), num]))
@@ -53,11 +53,11 @@ class RankBatchNorm(_BatchNorm):
         return normal.to(x.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions will do."""
+        """Accept any number of dimensions."""
 
 
 class _AllReduce(torch.autograd.Function):
-    """The sum over ranks; its gradient is the sum of the ranks' gradients."""
+    """Sum over ranks. Its gradient is the sum of the ranks' gradients."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -77,9 +77,9 @@ def _all_reduce(value: Tensor) -> Tensor:
 
 
 def share_batch_norm(model: nn.Module, world: World) -> None:
-    """Replace the batch norms within a model by ones over all ranks; same keys, same values.
+    """Replace the batch norms in a model by batch norms over all ranks, with the same keys and values.
 
-    A batch norm of a kind that is not known here raises Incompatible: its statistics would be each rank's own.
+    Raises Incompatible for an unknown kind of batch norm, because each rank would use its own statistics.
     """
     if world.size == 1:
         return

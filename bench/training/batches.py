@@ -1,7 +1,7 @@
-"""Labelled signals and the order in which they are trained on.
+"""Inputs and labels of records, and the order of training batches.
 
-Everything random is a function of (seed, purpose, phase, epoch, step): no generator carries state, so the number of
-ranks changes nothing and a resumed run goes on as if it had never stopped.
+All random values are a function of (seed, purpose, phase, epoch, step). No generator keeps state, so results do not
+depend on the number of ranks, and a resumed run gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Seed = int | tuple[int, int]
 
 
 def random_stream(*purpose: object) -> np.random.Generator:
-    """The generator of one purpose, such as (seed, "order", "finetune", 3)."""
+    """Return the random generator of a purpose, such as (seed, "order", "finetune", 3)."""
     return np.random.default_rng(list(hashlib.sha256(repr(purpose).encode()).digest()))
 
 
 class Source(Protocol):
-    """Inputs of a set of records, with their labels."""
+    """Inputs and labels of a set of records."""
 
     @property
     def labels(self) -> Tensor:
         """[record, label], float"""
 
     def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
-        """Inputs [row, ...] of these records for one training step."""
+        """Return inputs [row, ...] of these records for a training step."""
 
     def windows(self, rows: Rows) -> Tensor:
-        """Inputs [row, window, ...] of these records for evaluation."""
+        """Return inputs [row, window, ...] of these records for evaluation."""
 
     @property
     def mv_per_unit(self) -> float | None:
@@ -53,7 +53,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SignalSource:
-    """Records as prepared signals: a crop in training and all windows in evaluation, or the whole record."""
+    """Prepared signals: a random crop in training and all windows in evaluation, or the whole record for both."""
 
     signals: PreparedSignals
     rows: Rows
@@ -62,7 +62,7 @@ class SignalSource:
 
     @classmethod
     def of(cls, signals: PreparedSignals, table: LabelTable, dtype: torch.dtype, device: torch.device) -> SignalSource:
-        """The records of a table; on a GPU its memory holds them, where there is room."""
+        """Return the signals of a table's records. With a GPU, they are kept in its memory if they fit."""
         rows, labels = signals.rows(table.ecg_id), torch.from_numpy(table.y_true).to(dtype)
         if device.type == "cuda":
             return DeviceSource(signals, rows, labels, dtype, device)
@@ -90,7 +90,7 @@ class SignalSource:
 
 @dataclass(frozen=True, eq=False)
 class DeviceSource(SignalSource):
-    """The same from a device's memory, int16 as in the cache; from disk where they would take more than half of it."""
+    """A SignalSource that keeps int16 values in GPU memory; reads from disk if they would fill more than half of it."""
 
     device: torch.device
 
@@ -110,7 +110,7 @@ class DeviceSource(SignalSource):
 
     @functools.cached_property
     def _held(self) -> tuple[Tensor, Tensor] | None:
-        """int16 [record, lead, time] and scale [record], or None where there is no room."""
+        """Return int16 values [record, lead, time] and scales [record] in GPU memory; None if they do not fit."""
         shape = (len(self.rows), *self.signals.values.shape[1:])
         if self.device.type == "cuda" and 2 * math.prod(shape) > torch.cuda.mem_get_info(self.device)[0] / 2:
             return None
@@ -122,16 +122,16 @@ class DeviceSource(SignalSource):
 
     @functools.cached_property
     def _mean_and_std(self) -> Tensor:
-        # as a tensor there: CUDA divides by a number on the host by multiplying with its rounded inverse
+        # as tensors on the device: for a number on the host, CUDA multiplies by its rounded inverse instead of dividing
         return torch.tensor([self.signals.scaling.mean, self.signals.scaling.std], device=self.device)
 
 
 CHUNK = 256
-"""Records that are copied to a device at a time."""
+"""Number of records that are copied to a device at a time."""
 
 
 def send(value: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, without waiting for what that is doing."""
+    """Copy a tensor to a device without waiting for the device."""
     if device.type != "cuda" or value.is_cuda:
         return value.to(device)
     return value.pin_memory().to(device, non_blocking=True)
@@ -139,13 +139,13 @@ def send(value: Tensor, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=1)
 def _crop_starts(stream: tuple[object, ...], num_records: int, num_starts: int) -> Rows:
-    """First samples [record] of an epoch's crops, drawn for all records at once: a crop belongs to its record, not to
-    its batch. Kept for the epoch, or each step would cost time for all records."""
+    """Return the first sample [record] of each record's crop in an epoch. Generated for all records at once, so that a
+    crop does not depend on the batch. Cached for the epoch, because each step would otherwise repeat it."""
     return random_stream(*stream, "crop").integers(0, num_starts, size=num_records)
 
 
 def cut_windows(signals: Tensor, window: int | None, starts: Sequence[int]) -> Tensor:
-    """Signals [record, lead, time] as windows [record, window, lead, time]."""
+    """Cut signals [record, lead, time] into windows [record, window, lead, time]."""
     if window is None or window >= signals.shape[-1]:
         return signals.unsqueeze(1)
     return torch.stack([signals[..., start : start + window] for start in starts], dim=1)
@@ -153,7 +153,7 @@ def cut_windows(signals: Tensor, window: int | None, starts: Sequence[int]) -> T
 
 @dataclass(frozen=True, eq=False)
 class FeatureSource:
-    """Records as the features that a frozen backbone gave them, [record, window, feature]."""
+    """Features [record, window, feature] from a frozen backbone."""
 
     features: Tensor
     labels: Tensor
@@ -167,12 +167,15 @@ class FeatureSource:
 
 
 def num_batches(num_records: int, batch_size: int) -> int:
-    """Batches of an epoch. A single record left over joins the batch before: batch norm cannot train on one."""
+    """Return the number of batches of an epoch.
+
+    If one record remains, it is added to the last batch, because batch norm cannot train on one record.
+    """
     return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
 
 
 def epoch_batches(num_records: int, batch_size: int, stream: Sequence[object]) -> Iterator[Rows]:
-    """All records once, in the order of this epoch, in batches of the cell; the last may be short."""
+    """Yield the rows of each batch of an epoch, in random order. The last batch may be shorter."""
     order = random_stream(*stream, "order").permutation(num_records)
     last = num_batches(num_records, batch_size) - 1
     for number in range(last + 1):

@@ -1,4 +1,4 @@
-"""Where a run stands, written after every epoch and every few minutes: a killed run goes on as if it had not been."""
+"""Checkpoints of a run, written after every epoch and every few minutes, so that a killed run resumes exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The newest states of one run, `checkpoint-NNNN.pt` in its folder; within an epoch one every `minutes`."""
+    """The checkpoints of a run, `checkpoint-NNNN.pt` in its folder. Within an epoch one is written every `minutes`."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Checkpoints:
         code: Mapping[str, str] = {},
         other_code: Callable[[object], str] = lambda recorded: "",
     ) -> None:
-        """`code` is written into every checkpoint; `other_code` says whose differs from a recorded one, or nothing."""
+        """`code` is saved in every checkpoint. `other_code` compares a saved value with it and names what differs."""
         self.folder, self.writes, self.note, self.minutes = folder, writes, note, minutes
         self.code, self.other_code = dict(code), other_code
         self._saved = self._began = time.monotonic()
@@ -38,16 +38,16 @@ class Checkpoints:
         self._number = max(map(_number_of, self._files()), default=0)
 
     def _files(self) -> list[Path]:
-        """Oldest first."""
+        """Return the checkpoint files, oldest first."""
         return sorted(self.folder.glob("checkpoint-*.pt"), key=_number_of)
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest state of this code that can be read; others are named and passed over."""
+        """Return the newest readable state, or None. Checkpoints written by different code are ignored."""
         changed = ""
         for path in reversed(self._files()):
             try:
                 with zipfile.ZipFile(path) as archive:
-                    if archive.testzip():  # torch reads past a wrong checksum
+                    if archive.testzip():  # torch ignores wrong checksums
                         raise zipfile.BadZipFile
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 if whose := self.other_code(state.get("code")):
@@ -59,19 +59,19 @@ class Checkpoints:
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
         if changed:
-            self.note(f"the code of {changed} has changed since this run was interrupted; it starts anew")
+            self.note(f"the code of {changed} has changed since this run was interrupted; it starts again")
         return None
 
     def run_seconds(self) -> float:
-        """Since this attempt began, and in those before it up to the state that it goes on from."""
+        """Return the seconds of this attempt, plus those of earlier attempts up to the loaded state."""
         return self._seconds_before + time.monotonic() - self._began
 
     def due(self) -> bool:
-        """Whether the last one was written so long ago that the middle of an epoch must do."""
+        """Return whether `minutes` have passed since the last checkpoint."""
         return self.writes and time.monotonic() - self._saved >= 60 * self.minutes
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state atomically and drop all but the last two that can be read."""
+        """Write a state atomically and remove all but the last two readable checkpoints."""
         if not self.writes:
             return
         self._number += 1
@@ -81,7 +81,7 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:
             raise BenchError(
                 f"could not write a checkpoint to {self.folder} ({str(error).splitlines()[0]}); "
-                "free some space and give the same command again: it goes on from the last checkpoint"
+                "free some space and give the same command again: it resumes from the last checkpoint"
             ) from None
         good = [path for path in self._files() if path not in self._damaged]
         for path in [*self._damaged, *good[:-KEPT]]:
@@ -90,7 +90,7 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def remove(self) -> None:
-        """The run is done."""
+        """Remove all checkpoints, when the run is finished."""
         for path in self._files():
             path.unlink()
         remove_leftovers(self.folder)

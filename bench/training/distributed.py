@@ -1,4 +1,4 @@
-"""The processes that train one cell together: who I am, which records are mine, and how results come together."""
+"""The processes that train a cell together: rank of this process, its share of the records, collective operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.processes import num_cores
 from bench.training.memory import keep_freed_memory
 
 TIMEOUT = timedelta(hours=12)
-"""How long ranks wait for one another: one may prepare signals, a rank that dies is torchrun's to notice."""
+"""Maximum wait for other ranks: a rank may prepare signals for hours, and torchrun handles ranks that die."""
 
 
 BUCKET_BYTES = 25 * 2**20
@@ -27,7 +27,7 @@ BUCKET_BYTES = 25 * 2**20
 
 @dataclass(frozen=True)
 class World:
-    """This process among the ranks that share a cell."""
+    """The rank of this process among the processes of a cell."""
 
     rank: int
     size: int
@@ -35,15 +35,15 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank prints and writes."""
+        """True for the rank that prints and writes files."""
         return self.rank == 0
 
     def share(self, num: int) -> slice:
-        """Which of `num` things this rank takes."""
+        """Return the share of this rank among `num` items."""
         return self._shares(num)[self.rank]
 
     def _shares(self, num: int) -> list[slice]:
-        """Each rank's; each thing is some rank's, the shares differ by at most one."""
+        """Return the shares of all ranks. They cover all items; their sizes differ by at most 1."""
         small, rest = divmod(num, self.size)
         starts = [rank * small + min(rank, rest) for rank in range(self.size + 1)]
         return [slice(start, stop) for start, stop in pairwise(starts)]
@@ -65,7 +65,7 @@ class World:
                 p.grad = part.view_as(p)
 
     def gather(self, local: Tensor, num: int) -> Tensor:
-        """All ranks' shares of `num` things [thing, ...], in order, on every rank."""
+        """Return all `num` items [item, ...] in order, gathered from the shares of all ranks, on every rank."""
         if self.size == 1:
             return local
         lengths = [share.stop - share.start for share in self._shares(num)]
@@ -76,14 +76,14 @@ class World:
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over ranks, a tensor of its own."""
+        """Return the sum over ranks as a new tensor."""
         total = value.clone()
         if self.size > 1:
             torch.distributed.all_reduce(total)
         return total
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until all ranks have called this."""
         if self.size > 1:
             torch.distributed.barrier()
 
@@ -104,22 +104,22 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 @contextlib.contextmanager
 def join() -> Iterator[World]:
-    """The world that torchrun describes in the environment, or a world of one."""
+    """Join the process group that torchrun describes in the environment, else yield a world of one process."""
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = choose_device(local, num_local, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; else its sums may vary
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for reproducible sums
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # it finds bugs, and costs a write a tensor
+        # it is for debugging, and costs a write for each tensor
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.allow_tf32 = False  # float32 shall be that on every device; bf16 is the fast one
+        torch.backends.cudnn.allow_tf32 = False  # float32 is exact on every device; bf16 is the fast precision
     else:
         keep_freed_memory()
-        if num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 unasked
+        if num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 by default
             torch.set_num_threads(max(1, num_cores() // num_local))
     if size == 1:
         yield World(0, 1, device)
@@ -134,7 +134,7 @@ def join() -> Iterator[World]:
 
 
 def choose_device(local: int, num_local: int, num_gpus: int) -> torch.device:
-    """The device of process `local` of `num_local` on a machine with `num_gpus` GPUs: one of its own, or the CPU."""
+    """Return the device of process `local` of `num_local` on a machine with `num_gpus` GPUs: its own GPU or the CPU."""
     if num_gpus == 0:
         return torch.device("cpu")
     if num_local > num_gpus:
@@ -143,10 +143,10 @@ def choose_device(local: int, num_local: int, num_gpus: int) -> torch.device:
 
 
 def unused_accelerator(kind: str | None) -> str:
-    """What to say of the accelerator that torch names on this machine where none of its work is done there, or "".
+    """Return a warning if this machine has an accelerator that is not used; empty if there is none.
 
-    Training is repeatable to the bit and may be float64, which neither Apple's (mps) nor Intel's (xpu) has been seen
-    to do here. torch.cuda stands for NVIDIA's GPUs and AMD's.
+    Training must be reproducible to the bit and support float64. This was not verified on Apple's (mps) and Intel's
+    (xpu). torch.cuda covers GPUs of NVIDIA and AMD.
     """
     if kind in (None, "cpu", "cuda"):
         return ""
@@ -154,6 +154,6 @@ def unused_accelerator(kind: str | None) -> str:
 
 
 def accelerator_kind() -> str | None:
-    """What torch calls the accelerator of this machine, such as `cuda` or `mps`; None without one."""
+    """Return torch's name of this machine's accelerator, such as `cuda` or `mps`; None if it has none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return device.type if device else None

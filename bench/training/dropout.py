@@ -1,4 +1,4 @@
-"""Dropout whose masks are drawn for the whole batch, so that the number of ranks does not matter."""
+"""Dropout with masks for the whole batch, so that results do not depend on the number of ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.training.batches import random_stream
 
 
 class RankDropout(nn.Dropout):
-    """Dropout that drops the same values of a record whichever rank holds it.
+    """Dropout that drops the same values of a record, independent of its rank.
 
     `redraw` before every pass. A tensor may have several rows a record, records first. One of another size gets a mask
     of this rank's own.
@@ -41,7 +41,7 @@ class RankDropout(nn.Dropout):
 
 
 class RankAttention(nn.MultiheadAttention):
-    """torch's attention, its weights dropped by `dropping`: torch does it in a kernel that draws masks of its own."""
+    """torch's attention with dropout of its weights by `dropping`, because torch's kernel would use masks per rank."""
 
     dropping: RankDropout
 
@@ -73,7 +73,7 @@ class RankAttention(nn.MultiheadAttention):
 
 
 def share_dropout(model: nn.Module) -> list[RankDropout]:
-    """Replace the `nn.Dropout`s within a model, those of attention too; returns all of them in order."""
+    """Replace all `nn.Dropout` in a model, including those of attention. Return the new modules in order."""
     for name, child in list(model.named_children()):
         if type(child) is nn.Dropout:
             setattr(model, name, RankDropout(child.p).train(child.training))
@@ -86,7 +86,7 @@ def share_dropout(model: nn.Module) -> list[RankDropout]:
 
 
 def _adds_keys(attention: nn.MultiheadAttention) -> bool:
-    """Whether it attends to more than it is given."""
+    """Return whether the attention adds keys to its input."""
     return attention.bias_k is not None or attention.add_zero_attn
 
 

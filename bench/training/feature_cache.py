@@ -1,10 +1,10 @@
-"""Features of frozen backbones on disk, so that the next probe of the same weights runs no backbone.
+"""The cache of features of frozen backbones, so that the next probe of the same weights need not run the backbone.
 
-A feature set follows from the prepared signals, what made the backbone, its weights, the precision, the code that runs
-it, torch and the kind of device; its folder is named by a hash of these. A pass over some records adds one file to it,
-whole or not at all, and changes none: processes that write at once do each other no harm, at worst they do some work
-twice. The file says how long the pass took, so that a probe costs the same whichever cell ran before it. A record takes
-4 bytes a feature, 89 MB for all of PTB-XL by ECGFounder.
+A feature set depends on the prepared signals, the backbone and its arguments, its weights, the precision, the code,
+torch and the kind of device; its folder is named by a hash of these. Each pass over records adds a file atomically and
+changes no other file, so several processes can write at once. The file holds the seconds of the pass, so that the
+recorded cost of a probe does not depend on earlier cells. A feature takes 4 bytes; all of PTB-XL takes 89 MB for
+ECGFounder.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from bench.training.precision import Precision
 from bench.training.weights import hash_weights
 
 LIMIT_BYTES = 4 * 2**30
-"""Of all feature sets together; beyond it those that were longest not used are removed."""
+"""Maximum size of all feature sets in bytes. Beyond it, the least recently used sets are removed."""
 Features = npt.NDArray[np.float32 | np.float64]
 Seconds = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """One feature set."""
+    """A feature set."""
 
     folder: Path
 
@@ -49,7 +49,7 @@ class FeatureCache:
     def of(
         cls, model: Classifier, signals: PreparedSignals, precision: Precision, device: torch.device
     ) -> FeatureCache:
-        """The set of this model's backbone with the weights that it has now."""
+        """Return the feature set of a model's backbone with its present weights."""
         on_gpu = device.type == "cuda"
         follows_from = {
             "signals": signals.entry,
@@ -66,10 +66,10 @@ class FeatureCache:
     def load(
         self, ecg_id: npt.NDArray[np.int64], note: Callable[[str], None] = lambda text: None
     ) -> tuple[npt.NDArray[np.bool_], Features, Seconds]:
-        """Which of these records are here, [record], and of those in the same order their features,
-        [record here, feature], and each one's share of the seconds that its pass took, [record here].
+        """Return which of these records are cached [record], their features [cached record, feature] in the same order,
+        and the seconds [cached record] that each took.
 
-        A damaged file is named in a note and removed, so that its features are computed anew.
+        A damaged file is removed, with a note, so that its features are computed again.
         """
         known, rows, shares = np.zeros(len(ecg_id), dtype=bool), list[Features](), list[Seconds]()
         at = np.empty(len(ecg_id), dtype=np.int64)
@@ -77,27 +77,27 @@ class FeatureCache:
             try:
                 here, features, seconds = _read_part(part)
             except FileNotFoundError:
-                continue  # another process has made room meanwhile
+                continue  # another process has removed it to make room
             except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                note(f"{part} is damaged ({reason}) and is removed; its features are computed anew")
-                with contextlib.suppress(OSError):  # a cache that cannot be written costs no run
+                note(f"{part} is damaged ({reason}) and is removed; its features are computed again")
+                with contextlib.suppress(OSError):  # a cache that cannot be written must not stop the run
                     part.unlink()
                 continue
-            _, ours, theirs = np.intersect1d(ecg_id, here, return_indices=True)
-            new = ~known[ours]
-            at[ours[new]] = sum(map(len, rows)) + np.arange(new.sum())
-            known[ours] = True
-            rows.append(features[theirs[new]])
+            _, wanted, stored = np.intersect1d(ecg_id, here, return_indices=True)
+            new = ~known[wanted]
+            at[wanted[new]] = sum(map(len, rows)) + np.arange(new.sum())
+            known[wanted] = True
+            rows.append(features[stored[new]])
             shares.append(np.full(new.sum(), seconds / len(here)))
         if not rows:
             return known, np.empty((0, 0), dtype=np.float32), np.empty(0)
-        with contextlib.suppress(FileNotFoundError):  # another process has made room meanwhile
-            os.utime(self.folder)  # the last use, by which room is made
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it to make room
+            os.utime(self.folder)  # time of last use, which decides what is removed
         return known, np.concatenate(rows)[at[known]], np.concatenate(shares)[at[known]]
 
     def save(self, ecg_id: npt.NDArray[np.int64], features: Features, seconds: float) -> None:
-        """Add features [record, feature] of records that `load` did not know, and what they took to compute."""
+        """Add features [record, feature] of records that are not cached, and the seconds that computing them took."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"part-{uuid4().hex[:16]}.npz"
         remove_leftovers(self.folder)
@@ -114,7 +114,10 @@ class FeatureCache:
 
 
 def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
-    """ecg_ids [record], features [record, feature] and seconds of one file; ValueError where these do not fit."""
+    """Return ecg_ids [record], features [record, feature] and seconds of a file.
+
+    Raises ValueError if these differ in length or features are not finite.
+    """
     with part.open("rb") as file, np.load(file) as archive:
         ecg_id, features = archive["ecg_id"], archive["features"]
         seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them

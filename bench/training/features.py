@@ -20,17 +20,17 @@ from bench.training.model import Classifier
 from bench.training.precision import Precision, autocast
 
 EVALUATION_BATCH = 64
-"""Records a forward pass; it bounds memory and does not change which records are scored."""
+"""Number of records of a forward pass. Limits memory and does not change the scores."""
 
 
 @torch.no_grad()
 def run_windows(
     module: nn.Module, source: Source, world: World, precision: Precision, rows: Rows | None = None
 ) -> Tensor:
-    """Outputs [record, window, output] of a module in eval mode, every record exactly once, on every rank.
+    """Return outputs [record, window, output] of a module in eval mode, each record exactly once, on all ranks.
 
-    All records, or those of `rows`; then every batch is filled up to one size, so that a record's outputs do not hang
-    on how many are computed together.
+    Computes all records, or those in `rows`; then every batch is padded to one size, so that outputs do not depend on
+    the number of rows.
     """
     module.eval()
     chosen = np.arange(len(source.labels)) if rows is None else rows
@@ -54,18 +54,18 @@ def run_windows(
 def predict(
     module: nn.Module, source: Source, aggregate: Literal["max", "mean"], world: World, precision: Precision
 ) -> Tensor:
-    """Logits [record, label] on the CPU: those of a record's windows joined as the backbone's SignalSpec says."""
+    """Return logits [record, label] on the CPU. The windows of a record are combined as the SignalSpec says."""
     windows = run_windows(module, source, world, precision)
     return join_windows(windows, aggregate).cpu()
 
 
 def join_windows(logits: Tensor, aggregate: Literal["max", "mean"]) -> Tensor:
-    """Logits [record, window, label] of windows -> those of their records, [record, label]."""
+    """Combine the logits [record, window, label] of windows to logits [record, label] of records."""
     return logits.amax(1) if aggregate == "max" else logits.mean(1)
 
 
 def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
-    """Whether the backbone may run once for the whole phase.
+    """Return whether the backbone needs to run only once for the whole phase.
 
     It must be frozen, see whole records (a random crop differs each epoch), and no hook of the method may look at
     signals: the loss is the harness's or says `needs_signals = False`.
@@ -91,23 +91,25 @@ def compute_features(
     precision: Precision,
     note: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[FeatureSource], float]:
-    """Sources of one dataset with their records, which are whole, run through the frozen backbone, now or by an
-    earlier run; and the seconds that this took, whoever did it."""
+    """Return the sources as features of the frozen backbone, and the seconds that computing these took.
+
+    Features that an earlier run has computed are read from the cache, with their seconds.
+    """
     first, cache, seconds = sources[0], None, 0.0
     if model.made_by and isinstance(first, SignalSource) and first.signals.entry:
         cache = FeatureCache.of(model, first.signals, precision, world.device)
-    found = []
+    feature_sources = []
     for source in sources:
         features, took = _run_once(model, source, cache, world, precision, note)
-        found.append(features)
+        feature_sources.append(features)
         seconds += took
-    return found, seconds
+    return feature_sources, seconds
 
 
 def require_finite_features(features: npt.NDArray[Any], ecg_id: Rows) -> None:
-    """Raise DataError, naming the first record, where features [record, ...] are NaN or infinite.
+    """Raise DataError with the first record whose features [record, ...] are NaN or infinite.
 
-    No setting of the head's training can mend them, so this is no divergence.
+    This is not reported as divergence, because no hyper-parameter of the head can correct it.
     """
     bad = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
     if bad.any():
@@ -131,13 +133,14 @@ def _run_once(
     if cache and isinstance(source, SignalSource):
         ecg_id = source.signals.ecg_id[source.rows]
         here, kept, shares = cache.load(ecg_id, note)
-        # ranks on several machines may have caches of their own: what all of them know needs no computing
+        # ranks on several machines may have different caches: only features that all of them have are not computed
         everywhere = world.sum(torch.from_numpy(here).to(world.device, torch.int64)) == world.size
         known = everywhere.cpu().numpy()
         if known.any():
             note(f"features of {known.sum():,} records are known from an earlier run")
             parts.append(torch.from_numpy(kept[known[here]]).to(world.device))
             seconds += float(shares[known[here]].sum())
+    # compute the features that are not in the caches of all ranks
     missing = np.flatnonzero(~known)
     if len(missing):
         note(f"computing features of {len(missing):,} records")
@@ -151,6 +154,7 @@ def _run_once(
             try:
                 cache.save(ecg_id[missing], computed, took)
             except OSError as error:
-                note(f"they are not kept: {error}")
+                note(f"these features are not cached: {error}")
+    # cached and computed features back into the order of the records
     order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(known), missing]))).to(world.device)
     return FeatureSource(torch.cat(parts)[order].unsqueeze(1), source.labels), seconds

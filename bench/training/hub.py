@@ -1,4 +1,4 @@
-"""Fetch published weights from the Hugging Face hub, or say within seconds and in one line why they cannot be had."""
+"""Download published weights from the Hugging Face hub, or raise a one-line error within seconds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bench.errors import CheckpointError
 from bench.training.model import PublishedCheckpoint
 
 ANSWER_S = 2.0
-"""Seconds that the hub has to answer a first question, name resolution included; $HF_HUB_ETAG_TIMEOUT replaces it."""
+"""Seconds to wait for a first answer of the hub, name resolution included. $HF_HUB_ETAG_TIMEOUT overrides it."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
-    """The published file from the hub's cache, downloaded with a progress bar if need be, and facts about it.
+    """Return the path of the published file in the hub's cache, downloaded if necessary, and facts about it.
 
-    Raises CheckpointError with the reason and what to do. A file in the cache is taken where the hub is out of reach.
+    If the hub cannot be reached, a cached file is used. Raises CheckpointError with the reason and what to do.
     """
     from huggingface_hub import errors
 
@@ -43,13 +43,16 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
     return path, {
         "repo": checkpoint.repo,
         "file": checkpoint.filename,
-        "commit": path.parts[path.parts.index("snapshots") + 1],  # where the hub's cache keeps a file
+        "commit": path.parts[path.parts.index("snapshots") + 1],  # the hub's cache has a file below snapshots/COMMIT/
         "file_sha256": sha256,
     }
 
 
 def _download(checkpoint: PublishedCheckpoint, revision: str) -> Path:
-    """The file's path in the hub's cache. The hub is asked once first: the library itself would retry for 33 s."""
+    """Return the file's path in the hub's cache, downloaded if necessary.
+
+    A short request comes first, because the library would retry for 33 s without a network.
+    """
     from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
     repo, name = checkpoint.repo, checkpoint.filename
@@ -66,9 +69,9 @@ def _download(checkpoint: PublishedCheckpoint, revision: str) -> Path:
 
 
 def _why_out_of_reach(checkpoint: PublishedCheckpoint, revision: str) -> Exception | None:
-    """Ask the hub for the file's size and hash, without retries; what went wrong, or None.
+    """Request the file's size and hash from the hub, without retries. Return the error, or None if the hub answers.
 
-    The question is asked in a thread, because no timeout of a connection limits the resolution of a name.
+    Runs in a thread, because timeouts of connections do not limit name resolution.
     """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
@@ -97,7 +100,7 @@ def _answer_s() -> float:
 
 
 def _explain(error: Exception, repo: str) -> str:
-    """What happened and what to do, for the middle of a line."""
+    """Return what happened and what to do, as part of a message."""
     from huggingface_hub import constants, errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -119,13 +122,13 @@ def _explain(error: Exception, repo: str) -> str:
     network = "check the network and HTTPS_PROXY, or set HF_ENDPOINT to a mirror"
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return f"no answer from {constants.ENDPOINT} within {_answer_s():g} s; {network}"
-    words = " ".join((str(error) or type(error).__name__).split())[:150]
-    return f"{constants.ENDPOINT}: {words}; {network}"
+    message = " ".join((str(error) or type(error).__name__).split())[:150]
+    return f"{constants.ENDPOINT}: {message}; {network}"
 
 
 @contextlib.contextmanager
 def _quiet_library() -> Iterator[None]:
-    """What the library logs while it retries is not shown: the error says it in one line."""
+    """Suppress the library's log messages within this context. The error contains the reason."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -519,7 +519,7 @@ class PhaseRun:
         if "backbone" not in {part.partition(".")[0] for part in self.phase.learning_rates}:
             self._require_finite_features()
         return Diverged(
-            f"{Diverged.WORDS} in phase {self.phase.name}, {when}: {what}; a lower learning rate or clipping may help"
+            f"{Diverged.PREFIX} in phase {self.phase.name}, {when}: {what}; a lower learning rate or clipping may help"
         )
 
     @torch.no_grad()

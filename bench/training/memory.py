@@ -1,4 +1,4 @@
-"""The memory of this process: what it keeps for the next step, and the most that a cell has held."""
+"""Memory of this process: keep freed blocks for reuse, and measure the peak of a cell."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt, as malloc.h has them."""
+"""Parameters of mallopt, from malloc.h."""
 PEAK_RESIDENT = "5"
-"""What sets VmHWM to what is resident now; see proc_pid_clear_refs(5)."""
+"""Value that resets VmHWM to the present resident memory; see proc_pid_clear_refs(5)."""
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees: each step takes the same large blocks again, and the system zeroes new ones.
+    """Let this process keep freed memory, because each step needs the same large blocks and new ones are zeroed first.
 
-    By glibc's allocator alone, which keeps blocks up to 32 MiB unasked; elsewhere nothing happens. LSTMs, with a large
-    block of workspace, train half as fast again.
+    Works with glibc's allocator only, which by default keeps blocks up to 32 MiB; elsewhere does nothing. LSTMs, which
+    need a large workspace, train 1.5 times as fast.
     """
     if mallopt := _of_libc("mallopt"):
         mallopt(M_MMAP_MAX, 0)
@@ -32,38 +32,39 @@ def keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The most memory that this process has held since `begin`."""
+    """The peak memory of this process since `begin`."""
 
     device: torch.device
     measured_by: str | None
-    """`torch.cuda.max_memory_allocated`, `VmHWM` (resident memory, as Linux counts it), or None: not to be known."""
+    """`torch.cuda.max_memory_allocated`, `VmHWM` (peak resident memory on Linux), or None if it cannot be measured."""
 
     @classmethod
     def begin(cls, device: torch.device) -> PeakMemory:
-        """Give back what earlier cells of this process have freed, and count from what is held then.
+        """Return the freed memory of earlier cells to the system, and start measuring.
 
-        Without glibc's malloc_trim or Linux's clear_refs, the peak of earlier cells could not be told from that of
-        this one, so nothing is measured.
+        Nothing is measured without glibc's malloc_trim and Linux's clear_refs, because the peak of an earlier cell
+        could be larger.
         """
-        gc.collect()  # models hold hooks, and hooks models
+        gc.collect()  # models and their hooks refer to each other
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return cls(device, "torch.cuda.max_memory_allocated")
         return cls(device, "VmHWM" if _trim() and _reset_peak() else None)
 
     def mib(self) -> float | None:
-        """MiB on the GPU where training is there, else resident in RAM; None where it cannot be known."""
+        """Return the peak in MiB, of GPU memory if training is on a GPU, else of resident memory; None if not
+        measured."""
         if self.measured_by is None:
             return None
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        # not ru_maxrss: a process that another one starts inherits that one's
+        # not ru_maxrss: a process inherits that of its parent
         peak = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
         return int(peak[1]) / 2**10 if peak else None
 
 
 def _trim() -> bool:
-    """Return freed memory to the system; False where the C library cannot."""
+    """Return freed memory to the system. Return False if the C library cannot."""
     trim = _of_libc("malloc_trim")
     if trim:
         trim(0)
@@ -79,5 +80,5 @@ def _reset_peak() -> bool:
 
 
 def _of_libc(name: str) -> Any:
-    """A function of the C library, or None: glibc alone has those that are asked for here."""
+    """Return a function of the C library; None if the library lacks it."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

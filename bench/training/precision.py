@@ -1,4 +1,4 @@
-"""The number format of a cell: what was asked for, or the best that the hardware really has."""
+"""The number format of a cell: as requested, or the fastest that the hardware supports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Precision = Literal["float64", "float32", "bf16"]
 
 
 def resolve_precision(asked: str, device: torch.device) -> Precision:
-    """`auto` becomes bf16 where the device multiplies bf16 matrices in hardware, else float32."""
+    """Resolve `auto` to bf16 if the device multiplies bf16 matrices in hardware, else to float32."""
     if asked == "auto":
         return "bf16" if _has_bf16(device) else "float32"
     if asked not in ("float64", "float32", "bf16"):
@@ -28,10 +28,10 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Runs matrix products in bf16 where that is the precision; weights and sums stay float32."""
+    """Return a context in which matrix products run in bf16, if that is the precision; weights and sums are float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def dtype(precision: Precision) -> torch.dtype:
-    """The type of weights and signals."""
+    """Return the dtype of weights and signals."""
     return torch.float64 if precision == "float64" else torch.float32

@@ -1,4 +1,4 @@
-"""Where a hyper-parameter may be tuned, and how a trial's value is drawn."""
+"""Search spaces of hyper-parameters: ranges of values and how a trial's value is chosen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Search(Protocol):
     """The values that a hyper-parameter may take."""
 
     def at(self, quantile: float) -> Any:
-        """The value at a place in [0, 1)."""
+        """Return the value at a quantile in [0, 1)."""
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Between two bounds, each value as likely."""
+    """Values between two bounds, all equally likely."""
 
     low: float
     high: float
@@ -34,7 +34,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform(Uniform):
-    """Between two positive bounds, each order of magnitude as likely."""
+    """Values between two positive bounds, all orders of magnitude equally likely."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +47,7 @@ class LogUniform(Uniform):
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, each as likely."""
+    """A list of values, all equally likely."""
 
     values: Sequence[Any]
 
@@ -60,5 +60,5 @@ class Choice:
 
 
 def _rounded(value: float) -> float:
-    """Three digits: what a board prints can be pasted back."""
+    """Round to three digits, so that the value can be copied from a board without loss."""
     return float(f"{value:.3g}")

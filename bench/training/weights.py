@@ -1,6 +1,6 @@
-"""Where a model's weights come from: random, a published checkpoint, or a file; and how they are written.
+"""Initialise, load and save weights: random, from a published checkpoint, or from a file.
 
-Nothing is unpickled that could run code, every key and shape must fit, and what is left out is named.
+Files are read without running code from them. All keys and shapes must fit, and tensors that are not used are named.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from bench.training.model import Backbone, Classifier, PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
 NO_WEIGHTS = "is not a file of weights, or it is damaged or incomplete"
-"""What torch's many ways to fail on a file come to."""
+"""Message for all errors of torch that mean a bad file."""
 
 
 @dataclass(frozen=True)
 class Init:
-    """What a backbone's weights started from, as the result and the board say it."""
+    """The initial weights of a backbone, as results and boards name them."""
 
     name: str
-    """`random`, `pretrained`, or the first 8 digits of the hash after `own:` (a run of this program left the file) or
-    after `file:` (somebody else made it)."""
+    """`random`, `pretrained`, or the first 8 digits of the hash: `own:01234567` for a file that a run of this program
+    has written, `file:01234567` for any other."""
     sha256: str = ""
-    """SHA-256 of the weights that were loaded: names, shapes and values."""
+    """SHA-256 over names, shapes and values of the loaded weights."""
     source: str = ""
     left_out: tuple[str, ...] = ()
-    """Keys of the file that the backbone did not take, such as its head."""
+    """Keys of the file that are not used, such as its head."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """`own:`: the run that left the file; `pretrained`: repository, file and hash; `file:`: name and hash of the file,
     and `read_as`, how its keys were read."""
@@ -59,19 +59,19 @@ class Init:
 
 
 def names_published(init: str) -> bool:
-    """Whether it is `pretrained` or `pretrained@REVISION`."""
+    """Return whether `init` is `pretrained` or `pretrained@REVISION`."""
     return init.partition("@")[0] == "pretrained"
 
 
 def wants_published(backbone: Backbone, init: str | None) -> bool:
-    """Whether these are first weights to be fetched, by name or because there are some."""
+    """Return whether `init` means published weights, by name or by default."""
     return names_published(init) if init else backbone.checkpoint is not None
 
 
 def initialize(backbone: Backbone, init: str | None) -> Init:
     """Load `init` into the backbone: `pretrained`, `pretrained@REVISION`, `random`, a file, or a finished run's folder.
 
-    None is `pretrained` where the backbone has a published checkpoint, else `random`.
+    None means `pretrained` if the backbone has a published checkpoint, else `random`.
     """
     if wants_published(backbone, init):
         if backbone.checkpoint is None:
@@ -89,7 +89,7 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
 
 
 def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
-    """Load a file strictly: all keys and shapes of the backbone, all values finite; what is left out is named."""
+    """Load a file strictly: all keys and shapes must fit, and all values must be finite."""
     states, about = read_state_dicts(path)
     reading = _choose_reading(states, backbone, path)
     _require_finite(reading.weights, backbone.state_dict(), path)
@@ -131,45 +131,49 @@ def load_published(model: Classifier, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to read a file's tensors as a backbone's weights."""
+    """A way to map the tensors of a file to the weights of a backbone."""
 
     where: str
-    """The keys, with dots, under which the state dict lies in the file; empty: the file is the state dict."""
+    """Keys of the state dict within the file, joined by dots; empty if the file is the state dict."""
     prefix: str
-    """What stands before the backbone's keys."""
+    """Prefix of the backbone's keys."""
     num_matching: int
     weights: dict[str, Tensor]
     """The backbone's key -> tensor."""
     left_out: tuple[str, ...]
     unknown: tuple[str, ...]
-    """Keys beside the backbone's that nothing says are to be left out."""
+    """Other keys that are not known to be unused."""
 
     def __str__(self) -> str:
         return "keys" + f" under {self.where!r}" * bool(self.where) + f" after {self.prefix!r}" * bool(self.prefix)
 
 
 def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbone, path: Path) -> _Reading:
-    """The only reading by which all keys and shapes fit; CheckpointError where there is none, or several that differ.
+    """Return the only mapping with which all keys and shapes fit. Raises CheckpointError if there is none, or several.
 
-    Trainers put prefixes before keys (`module.`, `_orig_mod.`, `model.backbone.`) and state dicts below names
-    (`model`, `teacher`, `ema`). Whatever they are, a reading takes all keys of the backbone from one state dict,
-    after one prefix.
+    Training programs add prefixes to keys (`module.`, `_orig_mod.`, `model.backbone.`) and put state dicts under names
+    (`model`, `teacher`, `ema`). A reading takes all keys of the backbone from one state dict, with one prefix.
     """
     wanted, published = backbone.state_dict(), backbone.checkpoint
-    readings = [one for where in states for one in _readings(where, states[where], backbone)]
-    fitting = [one for one in readings if not _faults(one.weights, wanted, one.unknown)]
+    readings = [reading for where in states for reading in _readings(where, states[where], backbone)]
+    fitting = [reading for reading in readings if not _faults(reading.weights, wanted, reading.unknown)]
     if published and (published.state_dict or published.prefix):
-        declared = [one for one in fitting if (one.where, one.prefix) == (published.state_dict, published.prefix)]
+        declared = [
+            reading
+            for reading in fitting
+            if (reading.where, reading.prefix) == (published.state_dict, published.prefix)
+        ]
         fitting = declared or fitting
     if not fitting:
-        nearest = max(readings, key=lambda one: (one.num_matching, len(states[one.where])))
+        nearest = max(readings, key=lambda reading: (reading.num_matching, len(states[reading.where])))
         fault = _faults(nearest.weights, wanted, nearest.unknown, nearest.prefix)[0]
         raise CheckpointError(
             f"{path} does not fit the backbone: it {fault}; the file has {_first_three(states[nearest.where])}, the "
             f"backbone expects {_first_three(wanted)}; the backbone's PublishedCheckpoint says with state_dict, "
             "prefix, head_prefix and left_out how a file is to be read"
         )
-    if any(not _are_equal(one.weights, fitting[0].weights) for one in fitting[1:]):
+    # several readings are an error only if their weights differ, as those of `model` and `ema` do
+    if any(not _are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
         raise CheckpointError(
             f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save those that "
             "you mean to a file of their own, or name them by state_dict and prefix in the backbone's "
@@ -179,31 +183,32 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
 
 
 def _readings(where: str, state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[_Reading]:
-    """Readings of one state dict: those that have all keys, else the one that has the most."""
+    """Yield the readings of a state dict that have all keys, else the one that has most of them."""
     wanted, published = backbone.state_dict(), backbone.checkpoint
-    found: Counter[str] = Counter()
+    prefixes: Counter[str] = Counter()
     for key in state:
-        words = key.split(".")
-        found.update("".join(f"{word}." for word in words[:at]) for at in _places(words, wanted))
-    if published and published.prefix:  # it may end without a dot
-        found[published.prefix] = sum(published.prefix + key in state for key in wanted)
-    whole = [prefix for prefix, num in found.items() if num >= len(wanted)]
-    for prefix in whole or [prefix for prefix, _ in found.most_common(1)] or [""]:
+        parts = key.split(".")
+        prefixes.update("".join(f"{part}." for part in parts[:at]) for at in _places(parts, wanted))
+    if published and published.prefix:  # the prefix may end without a dot
+        prefixes[published.prefix] = sum(published.prefix + key in state for key in wanted)
+    whole = [prefix for prefix, num in prefixes.items() if num >= len(wanted)]
+    for prefix in whole or [prefix for prefix, _ in prefixes.most_common(1)] or [""]:
         left_out, unknown = _beside(state, prefix, backbone)
         weights = {key: state[prefix + key] for key in wanted if prefix + key in state}
         yield _Reading(where, prefix, len(weights), weights, left_out, unknown)
 
 
-def _places(words: list[str], wanted: Mapping[str, Tensor]) -> list[int]:
-    """Where in a key's words a key of the backbone may begin."""
-    return [at for at in range(len(words)) if ".".join(words[at:]) in wanted]
+def _places(parts: list[str], wanted: Mapping[str, Tensor]) -> list[int]:
+    """Return the positions in a split key at which a key of the backbone may begin."""
+    return [at for at in range(len(parts)) if ".".join(parts[at:]) in wanted]
 
 
 def _beside(state: Mapping[str, Tensor], prefix: str, backbone: Backbone) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Keys that are not the backbone's: those to be left out, and those that nothing is known of.
+    """Return two lists of keys that the backbone lacks: keys to leave out, and unknown keys.
 
-    A head is left out, and what the published checkpoint says. Keys without the prefix belong to other modules of the
-    file, such as a decoder; but where the published checkpoint names these, a key that it does not name is unknown.
+    A head and keys that the published checkpoint declares are left out. Keys without the prefix belong to other modules
+    in the file, such as a decoder, and are left out too. But if the published checkpoint declares some of these keys,
+    the others are unknown.
     """
     wanted, published = backbone.state_dict(), backbone.checkpoint
     declared = tuple(filter(None, (published.head_prefix, *published.left_out))) if published else ()
@@ -229,7 +234,7 @@ def _are_equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> b
 def _origin(
     backbone: Backbone, path: Path, about: Mapping[str, Any], reading: _Reading
 ) -> tuple[str, Mapping[str, object]]:
-    """Who made a file of weights (`own`, `pretrained` or `file`), and the facts that say so."""
+    """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about it."""
     if all(isinstance(about.get(fact), str) for fact in ("digest", "trained_on")):
         return "own", about
     with path.open("rb") as file:
@@ -241,7 +246,7 @@ def _origin(
 
 
 def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:
-    """Write the whole model's weights, with plain facts about where they come from."""
+    """Write the weights of the whole model, with plain data `about` their origin."""
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     try:
         with whole_file(path) as stream:
@@ -254,14 +259,14 @@ def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> Non
 
 
 def load_classifier(model: Classifier, path: Path) -> None:
-    """Load what `save_weights` wrote, strictly."""
+    """Load a file of `save_weights` strictly."""
     weights, _ = read_weights(path)
     check_weights(weights, model.state_dict(), path)
     model.load_state_dict(weights)
 
 
 def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError, naming the first keys, where names or shapes differ or values are not finite."""
+    """Raise CheckpointError with the first keys if names or shapes differ or values are not finite."""
     surplus = tuple(key for key in given if key not in wanted)
     for fault in _faults(given, wanted, surplus):
         raise CheckpointError(f"{path} does not fit the backbone: it {fault}")
@@ -271,7 +276,7 @@ def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pat
 def _faults(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], surplus: tuple[str, ...], prefix: str = ""
 ) -> list[str]:
-    """What is wrong with names and shapes; `prefix` stands before the keys in the file."""
+    """Return the faults of names and shapes. `prefix` is added to the keys in the messages, as in the file."""
     missing = [prefix + key for key in wanted if key not in given]
     misshapen = [
         f"{prefix}{key} {list(given[key].shape)} instead of {list(wanted[key].shape)}"
@@ -288,9 +293,9 @@ def _first_three(keys: Iterable[str]) -> str:
 
 
 def _require_finite(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError, naming the tensor, where a value is NaN or infinite.
+    """Raise CheckpointError with the name of a tensor that has NaN or infinite values.
 
-    Infinities that the backbone itself is built with, as in a mask of attention, are no fault.
+    Infinities that a new backbone also has, as in an attention mask, are allowed.
     """
     for key, built in wanted.items():
         value = given[key]
@@ -303,15 +308,15 @@ def _require_finite(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], p
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint file by name, and its facts `about` itself, as `save_weights` writes them."""
+    """Return the tensors of a checkpoint file by name, and the facts in `about`, see `save_weights`."""
     states, about = read_state_dicts(path)
     return states.get("state_dict") or next(iter(states.values())), about
 
 
 def read_state_dicts(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The state dicts in a checkpoint file by where they lie, tensors by name, and the file's facts `about` itself.
+    """Return the state dicts in a checkpoint file (keys joined by dots -> tensors by name), and the facts in `about`.
 
-    Runs no code from the file; raises CheckpointError if it is missing, damaged, or holds more than plain data.
+    Runs no code from the file. Raises CheckpointError if it is missing, damaged, or holds more than plain data.
     """
     document = _read_safetensors(path) if path.suffix == ".safetensors" else _read_document(path)
     states = dict(_state_dicts(document))
@@ -322,7 +327,7 @@ def read_state_dicts(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
 
 
 def _state_dicts(document: object, where: str = "", depth: int = 2) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Tensors by name, here and in the mappings below; deeper than two lie the states of optimisers."""
+    """Yield the state dicts of a document and of mappings in it, two levels deep. Deeper ones belong to optimisers."""
     if not isinstance(document, Mapping):
         return
     if state := {str(key): value for key, value in document.items() if isinstance(value, Tensor)}:
@@ -357,10 +362,10 @@ def _require_file(path: Path) -> None:
 
 
 def _read_document(path: Path) -> object:
-    """What torch.save wrote.
+    """Read a file of torch.save without running code.
 
-    NumPy scalars beside the weights (ECGFounder's file carries one) are allowed; anything else that is not plain
-    data is refused.
+    NumPy scalars beside the weights (ECGFounder's file carries one) are allowed; anything else that is not plain data
+    is refused.
     """
     number_types = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
@@ -380,7 +385,7 @@ def _read_document(path: Path) -> object:
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, in the order of the names."""
+    """Return SHA-256 over names, types, shapes and values, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
@@ -390,5 +395,5 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def published_file(checkpoint: PublishedCheckpoint, init: str) -> Path:
-    """The file that `pretrained`, `pretrained@REVISION` or a path stands for."""
+    """Return the file that `pretrained`, `pretrained@REVISION` or a path names."""
     return fetch_checkpoint(checkpoint, init)[0] if names_published(init) else Path(init)

@@ -1,13 +1,13 @@
-"""CPSC2018 (ICBEB 2018) in its PhysioNet form becomes Records: `cpsc_2018` of the PhysioNet/CinC Challenge 2020.
+"""Read CPSC2018 (ICBEB 2018) as Records, in the form `cpsc_2018` of the PhysioNet/CinC Challenge 2020.
 
 6,877 records of 6 to 60 s at 500 Hz, in g1/ to g7/ or in one folder: A0001.hea with `Dx`, `Age` and `Sex` in its
 comments and A0001.mat. Liu et al., J. Med. Imaging Health Inform. 2018; Perez Alday et al., Physiol. Meas. 2020.
 
-The dataset names no patients, so each record counts as one, and it has no folds. Those of Strodthoff et al. 2021 were
-drawn over records numbered in the order in which a file system listed them, so they cannot be computed anew: where
-the file that their code wrote, icbeb_database.csv, lies in the folder, its folds are taken (`icbeb-folds` in the
-dataset's name); else they are drawn here (`own-folds`). Each record is cut to its middle 10 s, and after its
-preprocessing a shorter one is filled up with zeros on both sides: that is ours too; they see the whole record.
+The data set has no patient ids, so each record counts as a patient. It has no folds either. The folds of Strodthoff et
+al. 2021 depend on the order in which a file system listed the records, so they cannot be computed again. If the file
+that their code wrote, icbeb_database.csv, is in the folder, its folds are used (`icbeb-folds` in the data set's name);
+else folds are assigned here (`own-folds`). Each record is cut to its middle 10 s; a shorter one is padded with zeros on
+both sides after preprocessing. Strodthoff et al. use the whole record.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ LABELS = {
 }
 """SNOMED CT code -> label of the 2018 challenge and the code's description."""
 CODES = {label.lower(): code for code, (label, _) in LABELS.items()}
-"""The nine labels as words, which early copies of the challenge have for `Dx` -> SNOMED CT code."""
+"""Name of each of the nine labels, which early copies of the challenge have in `Dx` -> SNOMED CT code."""
 SEXES = {"male": 0, "m": 0, "female": 1, "f": 1}
-"""Words -> PTB-XL's codes of sex."""
+"""Sex in a header -> PTB-XL's code."""
 COMMENT = re.compile(r"#\s*(\w+)\s*:\s*(.*?)\s*")
 OTHERS = (FOLDS, "RECORDS", "REFERENCE.csv", "LICENSE.txt", "index.html", "README.md")
-"""Files beside the records: of the challenge, of Strodthoff's code, and what a recursive download leaves."""
+"""Files beside the records: from the challenge, from Strodthoff's code, and from a recursive download."""
 SEED = 0
 
 
@@ -76,7 +76,7 @@ def load_records(folder: Path) -> Records:
     table["strat_fold"] = _published_folds(table, folder / FOLDS) if published else _own_folds(table)
     table["patient_id"] = table.index
     statements = pd.DataFrame(
-        [(label, words, code) for code, (label, words) in LABELS.items()], columns=["code", "description", "snomed"]
+        [(label, name, code) for code, (label, name) in LABELS.items()], columns=["code", "description", "snomed"]
     ).set_index("code")
     return Records(
         folder,
@@ -92,14 +92,14 @@ def load_records(folder: Path) -> Records:
 
 
 def _row(path: Path, folder: Path) -> dict[str, Any]:
-    """The facts that a header states about its record."""
+    """Return the table row of a record, from the comments of its header."""
     if not re.fullmatch(r"A\d{4,9}", path.stem):
         raise DataError(f"{path} is not named as a record of CPSC2018: expected A0001.hea to A{NUM_RECORDS}.hea")
     lines = read_text(path).splitlines()
-    said = {found[1].lower(): found[2] for line in lines if (found := COMMENT.fullmatch(line))}
-    if "dx" not in said:
+    facts = {match[1].lower(): match[2] for line in lines if (match := COMMENT.fullmatch(line))}
+    if "dx" not in facts:
         raise DataError(f"{path} has no comment `#Dx: ` with the record's SNOMED codes")
-    codes = [CODES.get(code.strip().lower(), code.strip()) for code in said["dx"].split(",")]
+    codes = [CODES.get(code.strip().lower(), code.strip()) for code in facts["dx"].split(",")]
     if unknown := [code for code in codes if code not in LABELS]:
         raise DataError(
             f"{path}: Dx {unknown[0][:40]!r} is none of the nine of CPSC2018 ({', '.join(LABELS)}); "
@@ -109,8 +109,8 @@ def _row(path: Path, folder: Path) -> dict[str, Any]:
         "ecg_id": int(path.stem[1:]),
         "filename_hr": path.relative_to(folder).with_suffix("").as_posix(),
         "scp_codes": {LABELS[code][0]: 100.0 for code in codes},
-        "age": pd.to_numeric(said.get("age", ""), errors="coerce"),
-        "sex": SEXES.get(said.get("sex", "").lower(), np.nan),
+        "age": pd.to_numeric(facts.get("age", ""), errors="coerce"),
+        "sex": SEXES.get(facts.get("sex", "").lower(), np.nan),
     }
 
 

@@ -42,10 +42,10 @@ def load_records(folder: Path) -> Records:
         table[column] = whole_numbers(table[column], table["ecg_id"], folder / TABLE)
     table = table.set_index("ecg_id")
     if table.index.has_duplicates:
-        raise DataError(f"{folder / TABLE}: ecg_id {table.index[table.index.duplicated()][0]} stands there twice")
+        raise DataError(f"{folder / TABLE}: ecg_id {table.index[table.index.duplicated()][0]} occurs twice")
     if statements.index.has_duplicates:
         twice = statements.index[statements.index.duplicated()][0]
-        raise DataError(f"{folder / STATEMENTS}: statement {twice} stands there twice")
+        raise DataError(f"{folder / STATEMENTS}: statement {twice} occurs twice")
     folds = set(table["strat_fold"])
     if not folds <= set(range(1, 11)):
         raise DataError(f"{folder / TABLE}: strat_fold must be 1 to 10, found {sorted(folds - set(range(1, 11)))[:3]}")

@@ -1,4 +1,4 @@
-"""Commands in surroundings that are not a terminal at home: each ends well, or with a line that says why not."""
+"""Commands in unusual environments: each succeeds, or fails with a line that says why."""
 
 import os
 import shutil
@@ -151,7 +151,7 @@ if __name__ == "__main__":
     )
     done = subprocess.run([sys.executable, str(script)], env=PLAIN, capture_output=True, text=True)
 
-    assert "was killed, as happens where memory runs out" in done.stdout, done.stderr
+    assert "was killed, perhaps because memory ran out" in done.stdout, done.stderr
     assert not done.stderr
 
 

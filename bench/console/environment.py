@@ -1,4 +1,4 @@
-"""What surrounds a command, made harmless: streams that cannot spell or have ended, no home, a notebook's backend."""
+"""Prepare the process of a command: standard streams, home folder, matplotlib backend."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ENDED = (errno.EPIPE, errno.EIO)
-"""Nobody reads any more: `| head` has its lines, a terminal is gone."""
+READER_GONE = (errno.EPIPE, errno.EIO)
+"""Error numbers of a stream without a reader: `| head` has ended, or the terminal is closed."""
 
 
 class _Stream(io.FileIO):
-    """A standard stream. Writing to a reader that has gone is no error; of another fault the first is kept."""
+    """A standard stream that ignores a missing reader and keeps the first other error."""
 
     fault: OSError | None = None
 
     def write(self, content: Any, /) -> int:
-        """Write bytes, or drop them."""
+        """Write bytes. If this fails, drop them and return their number."""
         try:
             return super().write(content)
         except OSError as error:
-            if error.errno not in ENDED:
+            if error.errno not in READER_GONE:
                 self.fault = self.fault or error
             return len(content)
 
 
-def settle() -> None:
-    """Prepare this process and those that it starts, before anything is imported that looks around itself."""
-    _settle_streams()
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's is not installed everywhere, and no window is ever opened
+def prepare_process() -> None:
+    """Prepare this process and its children. Call this before importing modules that read the environment."""
+    _prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be missing here, and no window is opened
     try:
         Path.home()
-    except RuntimeError:  # no $HOME, and no entry in the list of users, as in containers
+    except RuntimeError:  # no $HOME and no entry in the list of users, as in containers
         home = Path(tempfile.gettempdir()) / f"home-of-{os.getuid()}"
         home.mkdir(mode=0o700, exist_ok=True)
         if home.stat().st_uid == os.getuid():
@@ -44,7 +44,7 @@ def settle() -> None:
 
 
 def fault_of_output() -> str | None:
-    """Why the standard output lacks something that was printed; None if it lacks nothing."""
+    """Return why some output could not be written to the standard output; None if all was written."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -53,7 +53,7 @@ def fault_of_output() -> str | None:
     return raw.fault.strerror if isinstance(raw, _Stream) and raw.fault else None
 
 
-def _settle_streams() -> None:
+def _prepare_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:  # closed, as by `>&-`
@@ -62,7 +62,7 @@ def _settle_streams() -> None:
             stream.flush()
             raw = _Stream(number, "w", closefd=False)
             buffered = io.BufferedWriter(raw)
-            # what its encoding cannot spell is escaped, as in \\u2265
+            # characters outside the stream's encoding are escaped, as in \\u2265
             by_line = number == 2 or stream.line_buffering
             text = io.TextIOWrapper(buffered, stream.encoding, "backslashreplace", line_buffering=by_line)
             setattr(sys, name, text)
