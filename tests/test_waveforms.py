@@ -390,7 +390,7 @@ def test_a_header_in_utf_16_is_read(tmp_path: Path) -> None:
             "LFS pointer, not the file: git lfs",
         ),
         (b"/annex/objects/MD5E-s7200--0.dat\n", "a git-annex pointer, not the file: git annex get"),
-        (gzip.compress(b"r 12 100 300"), "compressed with gzip: gunzip it"),
+        (gzip.compress(b"r 12 100 300", mtime=0), "compressed with gzip: gunzip it"),
         (b"\n<!DOCTYPE HTML><html>404</html>", "a web page, not the file: download it again"),
     ],
 )
