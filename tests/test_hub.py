@@ -200,6 +200,36 @@ def test_no_hub_and_no_cache_is_one_line_within_seconds(
     assert not caplog.records, "the library's own lines are not shown"
 
 
+FIRST = """
+import time
+from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+from bench.execute import execute
+from bench.errors import CheckpointError
+from bench.training.hub import fetch_checkpoint
+from bench.training.model import PublishedCheckpoint
+
+began = time.monotonic()
+try:
+    fetch_checkpoint(PublishedCheckpoint("lab/tiny", "tiny.pth", "v1"), "pretrained")
+except CheckpointError as error:
+    print(time.monotonic() - began, error)
+"""
+
+
+def test_the_first_question_of_a_process_is_the_only_one(silent: str, tmp_path: Path) -> None:
+    """Once the library, when it was asked for its cache alone, asked the hub for a list and waited 3 s more."""
+    place = {"HF_ENDPOINT": silent, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=True, env={**os.environ, **place}
+    )
+
+    seconds, _, error = done.stdout.partition(" ")
+    assert "no answer from http://127.0.0.1:" in error
+    assert float(seconds) < 3.0, "1 s is the question's"
+
+
 def test_offline_by_choice_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point_hub_at(monkeypatch, "http://127.0.0.1:9", tmp_path, offline=True)
 

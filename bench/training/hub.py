@@ -56,15 +56,13 @@ def _download(checkpoint: PublishedCheckpoint, revision: str) -> Path:
     from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
     repo, name = checkpoint.repo, checkpoint.filename
-    if COMMIT.fullmatch(revision) and isinstance(kept := try_to_load_from_cache(repo, name, revision=revision), str):
+    kept = try_to_load_from_cache(repo, name, revision=revision)
+    if COMMIT.fullmatch(revision) and isinstance(kept, str):
         return Path(kept)  # a commit does not change
     if failure := _why_out_of_reach(checkpoint, revision):
-        if isinstance(failure, errors.RevisionNotFoundError | errors.EntryNotFoundError):
+        if isinstance(failure, errors.RevisionNotFoundError | errors.EntryNotFoundError) or not isinstance(kept, str):
             raise failure
-        try:
-            return Path(hf_hub_download(repo, name, revision=revision, local_files_only=True))
-        except errors.LocalEntryNotFoundError:
-            raise failure from None
+        return Path(kept)  # not by hf_hub_download(local_files_only=True), which asks the hub for a list, and waits 3 s
     return Path(hf_hub_download(repo, name, revision=revision))
 
 
