@@ -70,7 +70,7 @@ def write(tmp_path: Path) -> Write:
                 "seed": 0,
                 "source_rate": None,
                 "precision": "float32",
-                "command": f"bench run --seed {changes.get('seed', 0)} # {name}",
+                "command": f"bench run --seed {changes.get('seed', 0)} --arch {name}",
             },
             "dataset": {"name": "ptb-xl-1.0.3", "synthetic": False},
             "task": {"name": "superdiag", "fingerprint": truth.fingerprint, "labels": list(truth.labels)},
