@@ -176,8 +176,8 @@ def test_what_was_measured_is_published_and_within_what_is_promised() -> None:
         assert 0 < found.error < 2.3, row
         if found.task in FOLDS and "at least 10" in found.quantity:
             assert 93 - 2 * found.error < found.percent < 97 + 2 * found.error, row
-        if found.quantity.startswith("false claims"):
-            assert simulations.is_met(found) is not False, row
+        if found.quantity.startswith("false claims") and simulations.is_met(found) is not None:
+            assert found.percent - 1.96 * found.error <= 5.5, row
     assert any(row["quantity"] == ALL_LABELS for row in rows)
     assert {found.setting for found in rates if found.task == "normal"} == set(map(str, NORMAL))
     assert max(simulations.pooled(rates).values()) <= simulations.POOLED

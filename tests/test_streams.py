@@ -71,7 +71,7 @@ def weights(ptbxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["run", "--task", "superdiag", "--arch", "net1d_mini", "--method", "scratch(epochs=1)", "--stage", "val"]
     words += ["--fraction", "0.01", "--init", "random", "--data", str(ptbxl), "--runs", str(folder)]
     run_bench(words)
-    (path,) = folder.glob("superdiag/*/weights.safetensors")
+    (path,) = folder.glob("superdiag/*/weights.pt")
     return path
 
 
