@@ -382,7 +382,8 @@ def test_over_all_labels_a_row_has_the_interval_of_its_runs(write: Write, tmp_pa
 def test_how_often_the_marked_interval_covers_stands_beside_it(write: Write, tmp_path: Path) -> None:
     write("one")
     rows = [
-        {"task": task, "quantity": ALL_LABELS, "setting": "rare labels harder", "percent": percent, "error": "0.9"}
+        {"task": task, "quantity": ALL_LABELS, "setting": "rare labels harder", "percent": percent}
+        | {"error": "0.9", "simulations": "1000"}
         for task, percent in (("superdiag", "91.2"), ("form", "77.7"))
     ]
     text = page(made(tmp_path), Surroundings(simulated=rows))

@@ -103,8 +103,8 @@ def forest(board: Board, path: Path) -> Path | None:
             fill, note = (HOLLOW, notes.pop("few", None)) if row.few_runs else (color, None)
             axes.plot([interval.value], [place], "o", color=color, markersize=6, markerfacecolor=fill, label=note)
             if row.name in baselines:
-                label = notes.pop("baseline", None)
-                axes.axvline(interval.value, color=color, label=label, lw=1, ls="--", alpha=0.7, zorder=0)
+                dashed: dict[str, Any] = {"linewidth": 1, "linestyle": "--", "alpha": 0.7, "zorder": 0}
+                axes.axvline(interval.value, color=color, label=notes.pop("baseline", None), **dashed)
         axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
