@@ -30,7 +30,12 @@ from bench.training.distributed import World, join
 PLUGINS = Path(__file__).parent / "plugins"
 FILES = ("small_backbone", "right_methods", "faulty_methods")
 ALONE = World(0, 1, torch.device("cpu"))
-SHIPPED = ["lp", "ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"]
+SHIPPED = [
+    *("lp", "lp-lbfgs", "lp-norm", "lp-attn", "knn", "prototype"),
+    *("ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"),
+    *("llrd", "ft-disc", "gradual", "surgical", "auto-rgn"),
+    *("bitfit", "lora", "dora", "adapter"),
+]
 README = Path(__file__).parent.parent / "methods" / "README.md"
 FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
 
