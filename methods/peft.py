@@ -76,7 +76,8 @@ class WeightDecomposed(LowRank):
 
     @staticmethod
     def row_norms(weight: Tensor) -> Tensor:
-        return weight.flatten(1).norm(dim=1).clamp(min=1e-12)
+        norms: Tensor = weight.flatten(1).norm(dim=1).clamp(min=1e-12)
+        return norms
 
 
 @register_method("lora")
