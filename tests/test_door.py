@@ -31,7 +31,10 @@ PLUGINS = Path(__file__).parent / "plugins"
 FILES = ("small_backbone", "right_methods", "faulty_methods")
 ALONE = World(0, 1, torch.device("cpu"))
 SHIPPED = [
-    *("lp", "ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"),
+    *("lp", "lp-lbfgs", "lp-norm", "lp-attn", "knn", "prototype"),
+    *("ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"),
+    *("llrd", "ft-disc", "gradual", "surgical", "auto-rgn"),
+    *("bitfit", "lora", "dora", "adapter"),
     *("ft-warmup", "ft-ema", "ft-swa", "ft-dropout", "wise-ft", "lpft-distill", "l2-sp", "sam", "r-drop"),
     *("ft-focal", "ft-asl", "ft-balanced", "ft-smooth", "ft-mixup", "ft-cutmix", "ft-aug"),
 ]

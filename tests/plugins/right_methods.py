@@ -1,14 +1,13 @@
 """Methods of all kinds, each written by the contract alone and in at most 30 lines: `bench check` must pass them."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.plugin import (
     EMA,
@@ -20,7 +19,6 @@ from bench.plugin import (
     Method,
     Phase,
     SignalBatch,
-    Start,
     register_method,
 )
 
@@ -175,143 +173,6 @@ class RDropRows(RDrop):
         a, b = batch.forward(torch.cat([batch.signals, batch.signals])).chunk(2)
         of_labels = sum(F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in (a, b)) / 2
         return of_labels + ((a.sigmoid() - b.sigmoid()) * (a - b)).mean()
-
-
-@register_method("llrd")
-@dataclass(frozen=True)
-class LayerwiseDecay(Finetune):
-    """A rate for each layer group, smaller the shallower (BEiT)."""
-
-    decay: float = 0.75
-
-    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
-        deep_first = {"head": self.lr}
-        for depth, group in enumerate(reversed(layer_groups), start=1):
-            deep_first[group] = self.lr * self.decay**depth
-        return [replace(self.finetune(), learning_rates=deep_first)]
-
-
-@register_method("gradual-unfreezing")
-@dataclass(frozen=True)
-class Gradual(Finetune):
-    """One more layer group in each phase, deep ones first (Howard & Ruder 2018)."""
-
-    steps: int = 3
-
-    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
-        thawed = [layer_groups[len(layer_groups) - n :] for n in range(self.steps)] + [["backbone"]]
-        return [
-            replace(self.finetune(), name=f"step {n}", learning_rates=dict.fromkeys(["head", *parts], self.lr))
-            for n, parts in enumerate(thawed)
-        ]
-
-
-@register_method("auto-rgn")
-@dataclass(frozen=True)
-class AutoRGN(Finetune):
-    """Each tensor's rate by the norm of its gradient relative to its own (Lee et al. 2023)."""
-
-    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
-        found, single = gradients(), []
-        for group in groups:
-            for name, p in zip(group["param_names"], group["params"], strict=True):
-                ratio = float(found[name].norm() / (p.detach().norm() + 1e-12))
-                single.append({"params": [p], "param_names": [name], "lr": ratio})
-        largest = max(group["lr"] for group in single)
-        for group in single:
-            group["lr"] *= self.lr / largest
-        return super().optimizer(single, phase, gradients)
-
-
-class Neighbours(nn.Module):
-    """Mean label of the nearest training records, as log odds."""
-
-    def __init__(self, num_records: int, dim: int, num_labels: int, k: int) -> None:
-        super().__init__()
-        self.k = min(k, num_records)
-        self.register_buffer("features", torch.zeros(num_records, dim))
-        self.register_buffer("labels", torch.zeros(num_records, num_labels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        nearest = torch.cdist(x, self.features).topk(self.k, largest=False).indices
-        return torch.logit(self.labels[nearest].mean(1), eps=1e-3)
-
-
-@register_method("knn")
-@dataclass(frozen=True)
-class KNN(Method):
-    """The nearest neighbours' labels."""
-
-    k: int = 3
-
-    def prepare(self, model: Classifier, init: Start) -> None:
-        model.head = Neighbours(init.num_records, model.backbone.feature_dim, model.num_labels, self.k)
-
-    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
-        return [Phase.fit("neighbours")]
-
-    def finish(self, model: Classifier, judge: Judge) -> None:
-        features, labels = judge.features()
-        model.load_state_dict({**model.state_dict(), "head.features": features, "head.labels": labels})
-
-
-class AttentionHead(nn.Module):
-    """A learnable query over tokens, then a linear layer."""
-
-    def __init__(self, dim: int, num_labels: int) -> None:
-        super().__init__()
-        self.query = nn.Parameter(torch.zeros(dim))
-        self.linear = nn.Linear(dim, num_labels)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        weights = (tokens @ self.query / math.sqrt(len(self.query))).softmax(1)
-        return self.linear((weights.unsqueeze(1) @ tokens).squeeze(1))
-
-
-@register_method("attention-probe")
-@dataclass(frozen=True)
-class AttentionProbe(Method):
-    """Attentive pooling of a frozen backbone's tokens."""
-
-    def prepare(self, model: Classifier, init: Start) -> None:
-        model.head = AttentionHead(model.use_tokens(), model.num_labels)
-
-    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
-        return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=2)]
-
-
-class Bypass(nn.Module):
-    """A layer, and beside it a thin one that is zero at first."""
-
-    def __init__(self, layer: nn.Conv1d | nn.Linear, rank: int) -> None:
-        super().__init__()
-        self.layer = layer.requires_grad_(False)
-        inner, outer = layer.weight.shape[1], layer.weight.shape[0]
-        self.down, self.up = nn.Linear(inner, rank, bias=False), nn.Linear(rank, outer, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        across = x.transpose(1, 2) if isinstance(self.layer, nn.Conv1d) else x
-        added = self.up(self.down(across))
-        return self.layer(x) + (added.transpose(1, 2) if isinstance(self.layer, nn.Conv1d) else added)
-
-
-@register_method("lora-by-wrapping")
-@dataclass(frozen=True)
-class LoRA(Finetune):
-    """Low-rank updates (Hu et al. 2022) of linear layers and convolutions of width 1, put around them."""
-
-    rank: int = 2
-
-    def prepare(self, model: Classifier, init: Start) -> None:
-        for parent in list(model.backbone.modules()):
-            for name, layer in list(parent.named_children()):
-                if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv1d) and layer.kernel_size == (1,)):
-                    setattr(parent, name, Bypass(layer, self.rank))
-
-    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
-        parts = {"head": self.lr, "backbone.*.down": self.lr, "backbone.*.up": self.lr}
-        return [replace(self.finetune(), learning_rates=parts)]
 
 
 @register_method("class-balanced")

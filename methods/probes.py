@@ -1,0 +1,215 @@
+"""Heads on a frozen backbone other than the linear one of `linear_probe.py`; the backbone runs once for each record.
+
+What is fitted at once sees standardised features: zero mean and unit variance over the training samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.plugin import Choice, Classifier, Incompatible, Judge, Method, Phase, Start, register_method
+from methods.linear_probe import LinearProbe
+
+
+def standardise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features [sample, feature] at zero mean and unit variance, their mean and deviation [feature]."""
+    mean, deviation = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)  # a constant feature stays at zero
+    return (x - mean) / deviation, mean, deviation
+
+
+def linear_head(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> dict[str, Tensor]:
+    """Return the head on features as they are that equals this one [label, feature] on standardised features."""
+    weight = weight / deviation
+    return {"head.weight": weight, "head.bias": bias - weight @ mean}
+
+
+def load(model: Classifier, weights: Mapping[str, Tensor]) -> None:
+    """Put weights of some keys into a model."""
+    model.load_state_dict({**model.state_dict(), **weights})
+
+
+def logistic_regression(x: Tensor, y: Tensor, c: float, start: Tensor, max_iter: int) -> Tensor:
+    """Return weights and bias [label, feature + 1] that minimise sum of log losses + |weights|^2 / (2 c), all labels
+    at once: the objective of scikit-learn's LogisticRegression(C=c), whose bias is not penalised either."""
+    w = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [w],
+        max_iter=max_iter,
+        history_size=20,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(F.linear(x, w[:, :-1], w[:, -1]), y, reduction="sum")
+        loss = (loss + w[:, :-1].square().sum() / (2 * c)) / len(x)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return w.detach()
+
+
+@register_method("lp-lbfgs")
+@dataclass(frozen=True)
+class LogisticProbe(Method):
+    """L2-regularised logistic regression by L-BFGS on standardised features, its strength chosen on fold 9.
+
+    Minimises for each label sum of log losses + |w|^2 / (2 C). 16 values of C, from 1e-6 to 1e2 in equal ratios, the
+    same for every backbone and task; the one with the best fold-9 macro AUROC is kept, the stronger of equals. Probe
+    by L-BFGS with a grid: Kornblith et al. 2019 (arXiv 1805.08974), CLIP (Radford et al. 2021, arXiv 2103.00020, 1e-6
+    to 1e6). The bounds are ours: CLIP's upper ones leave a thousand records unregularised. Each C starts from the
+    solution of the one before.
+    """
+
+    strengths: int = 16
+    smallest_c: float = 1e-6
+    largest_c: float = 1e2
+    max_iter: int = 100
+
+    search = {"largest_c": Choice((1e0, 1e2, 1e4))}
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        return [Phase.fit("probe")]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        features, labels = (tensor.double() for tensor in judge.features())
+        x, mean, deviation = standardise(features)
+        share = (labels.sum(0) + 0.5) / (len(labels) + 1)
+        w = torch.cat([x.new_zeros(labels.shape[1], x.shape[1]), share.logit().unsqueeze(1)], dim=1)
+        heads = []
+        for c in np.geomspace(self.smallest_c, self.largest_c, self.strengths):
+            w = logistic_regression(x, labels, float(c), w, self.max_iter)
+            heads.append(linear_head(w[:, :-1], w[:, -1], mean, deviation))
+        load(model, max(heads, key=judge.score))
+
+
+@register_method("lp-norm")
+@dataclass(frozen=True)
+class NormalisedProbe(LinearProbe):
+    """Batch norm without scale and shift, then a linear layer: MAE's probe (He et al. 2022, arXiv 2111.06377, A.1).
+
+    epsilon 1e-6 as in facebookresearch/mae, main_linprobe.py; rate, epochs and weight decay are those of `lp`, so that
+    the two differ in the norm alone (MAE: LARS at 0.1, batches of 16,384, 90 epochs, no weight decay).
+    """
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        norm = nn.BatchNorm1d(model.backbone.feature_dim, affine=False, eps=1e-6)
+        model.head = nn.Sequential(norm, model.head)
+
+
+class AttentionHead(nn.Module):
+    """A learnable query attends to tokens [record, token, dim], then a linear layer: [record, label]."""
+
+    def __init__(self, dim: int, num_heads: int, num_labels: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
+        self.attention = nn.MultiheadAttention(dim, num_heads, bias=False, batch_first=True)
+        self.linear = nn.Linear(dim, num_labels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled, _ = self.attention(self.query.expand(len(tokens), -1, -1), tokens, tokens, need_weights=False)
+        return self.linear(pooled.squeeze(1))  # type: ignore[no-any-return]
+
+
+@register_method("lp-attn")
+@dataclass(frozen=True)
+class AttentionProbe(LinearProbe):
+    """A learnable query attends to the frozen backbone's tokens, a linear layer follows.
+
+    softmax(q W_q (x W_k)^T / sqrt(d)) x W_v a head, then W_o. The attentive probe of V-JEPA (Bardes et al. 2024, arXiv
+    2404.08471) without its MLP; attention pooling by a learnable query is the frozen mode of Al-Masud, Alcaraz &
+    Strodthoff (arXiv 2509.25095). 16 heads without biases are the defaults of the `clinical_ts` code, where W_o and
+    the linear layer are one. Ours: rate 1e-3; epochs and weight decay of `lp`.
+    """
+
+    num_heads: int = 16
+    probe_lr: float = 1e-3
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        dim = model.use_tokens()
+        if dim % self.num_heads:
+            raise Incompatible(f"tokens of {dim} dimensions do not divide into {self.num_heads} heads; set num_heads")
+        model.head = AttentionHead(dim, self.num_heads, model.num_labels)
+
+
+class Neighbours(nn.Module):
+    """The votes of the training records that are nearest by cosine: features [record, feature] -> logits."""
+
+    mean: Tensor
+    deviation: Tensor
+    keys: Tensor
+    labels: Tensor
+
+    def __init__(self, num_records: int, dim: int, num_labels: int, k: int, temperature: float) -> None:
+        super().__init__()
+        self.k, self.temperature = min(k, num_records), temperature
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.ones(dim))
+        self.register_buffer("keys", torch.zeros(num_records, dim))
+        self.register_buffer("labels", torch.zeros(num_records, num_labels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = F.normalize((x - self.mean) / self.deviation, dim=1)
+        similar = (queries @ self.keys.T).topk(self.k, dim=1)
+        votes = (similar.values / self.temperature).softmax(1)
+        return torch.logit((votes.unsqueeze(2) * self.labels[similar.indices]).sum(1), eps=1e-6)
+
+
+@register_method("knn")
+@dataclass(frozen=True)
+class KNN(Method):
+    """The labels of the k nearest training records, weighed by exp(cosine / temperature), as log odds.
+
+    DINO (Caron et al. 2021, arXiv 2104.14294): k = 20, temperature 0.07 after Wu et al. 2018. Ours: features are
+    standardised first, and a record's windows averaged. The head keeps all training features.
+    """
+
+    k: int = 20
+    temperature: float = 0.07
+
+    search = {"k": Choice((5, 10, 20, 50, 100)), "temperature": Choice((0.03, 0.07, 0.2))}
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        sizes = init.num_records, model.backbone.feature_dim, model.num_labels
+        model.head = Neighbours(*sizes, self.k, self.temperature)
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        return [Phase.fit("neighbours")]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        features, labels = judge.features()
+        num_records = len(model.get_buffer("head.keys"))
+        features = features.view(num_records, -1, features.shape[1]).mean(1)
+        z, mean, deviation = standardise(features)
+        keys = {"head.mean": mean, "head.deviation": deviation, "head.keys": F.normalize(z, dim=1)}
+        load(model, {**keys, "head.labels": labels[:: len(labels) // num_records]})
+
+
+@register_method("prototype")
+@dataclass(frozen=True)
+class Prototype(Method):
+    """For each label, the squared distance to the mean of its negatives less that to the mean of its positives.
+
+    Prototypical networks (Snell et al. 2017, arXiv 1703.05175) with two classes a label; in z it is the linear head
+    2 (p - n) z + |n|^2 - |p|^2. It has no hyper-parameters. Ours: standardised features; weight 0 where a label has
+    no positive or no negative.
+    """
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        return [Phase.fit("prototypes")]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        features, labels = judge.features()
+        z, mean, deviation = standardise(features)
+        positives, negatives = labels.sum(0).unsqueeze(1), (1 - labels).sum(0).unsqueeze(1)
+        p, n = labels.T @ z / positives.clamp(min=1), (1 - labels).T @ z / negatives.clamp(min=1)
+        both = ((positives > 0) & (negatives > 0)).to(z.dtype)
+        weight, bias = 2 * (p - n) * both, (n.square() - p.square()).sum(1) * both.squeeze(1)
+        load(model, linear_head(weight, bias, mean, deviation))

@@ -1,0 +1,248 @@
+"""What makes a method that method: its formula on a small case, by scikit-learn or torch where they have it."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from baselines.net1d import Net1DMini
+from baselines.vit1d import vit1d_tiny
+from bench.errors import Incompatible
+from bench.training.batch import Start
+from bench.training.model import Classifier
+from methods.layerwise import AutoRGN, DiscriminativeFinetune, GradualUnfreezing, LayerwiseDecay, SurgicalFinetune
+from methods.peft import Adapter, BitFit, DoRA, LoRA, LowRank, WeightDecomposed
+from methods.probes import KNN, AttentionHead, LogisticProbe, NormalisedProbe, Prototype, logistic_regression
+
+GROUPS = ("backbone.a", "backbone.b", "backbone.c")
+START = Start("random", 60, (30, 20))
+
+
+class Answers:
+    """Features and labels of 60 records, and a score that prefers the strength asked for."""
+
+    def __init__(self, dim: int, best: int = 0) -> None:
+        rng = np.random.default_rng(0)
+        self.x = torch.from_numpy(rng.normal(3.0, 2.0, (60, dim)))
+        noise = torch.from_numpy(rng.normal(0, 1, (60, 2)))
+        self.y = ((self.x[:, :2] - 3 + noise) > 0).double()
+        self.best, self.heads = best, list[dict[str, Tensor]]()
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        return self.x, self.y
+
+    def score(self, weights: dict[str, Tensor]) -> float:
+        self.heads.append(weights)
+        return float(len(self.heads) - 1 == self.best)
+
+
+def fitted(method: LogisticProbe | KNN | Prototype, answers: Answers) -> Classifier:
+    model = Classifier(Net1DMini(), 2).double()
+    method.prepare(model, START)
+    model.double()
+    method.finish(model, answers)  # type: ignore[arg-type]
+    return model
+
+
+@pytest.mark.parametrize("position", [3, 9])
+def test_the_lbfgs_probe_is_scikit_learns_logistic_regression(position: int) -> None:
+    answers = Answers(256, best=position)
+    model = fitted(LogisticProbe(max_iter=2000), answers)
+    c = np.geomspace(1e-6, 1e2, 16)[position]
+    z = StandardScaler().fit_transform(answers.x)
+
+    assert len(answers.heads) == 16
+    for label in range(2):
+        theirs = LogisticRegression(C=c, tol=1e-10, max_iter=10000).fit(z, answers.y[:, label])
+        ours = model.head(answers.x)[:, label].detach().numpy()
+        np.testing.assert_allclose(ours, theirs.decision_function(z), atol=1e-3 * float(np.abs(ours).max()))
+
+
+def test_a_label_without_positives_leaves_the_others_as_they_are() -> None:
+    answers = Answers(5)
+    both = torch.stack([answers.y[:, 0], torch.zeros(60, dtype=torch.float64)], dim=1)
+    start = torch.zeros(2, 6, dtype=torch.float64)
+
+    together = logistic_regression(answers.x, both, 1.0, start, 1000)
+    alone = logistic_regression(answers.x, both[:, :1], 1.0, start[:1], 1000)
+
+    assert together.isfinite().all()
+    torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_prototypes_are_scikit_learns_nearest_centroids() -> None:
+    answers = Answers(256)
+    logits = fitted(Prototype(), answers).head(answers.x)
+    z = StandardScaler().fit_transform(answers.x)
+
+    for label in range(2):
+        theirs = NearestCentroid().fit(z, answers.y[:, label]).predict(z)
+        np.testing.assert_array_equal((logits[:, label] > 0).numpy(), theirs > 0)
+        p, n = (z[answers.y[:, label].numpy() == side].mean(0) for side in (1, 0))
+        distances = ((z - n) ** 2).sum(1) - ((z - p) ** 2).sum(1)
+        np.testing.assert_allclose(logits[:, label].detach().numpy(), distances, rtol=1e-9, atol=1e-9)
+
+
+def test_neighbours_are_scikit_learns_by_cosine() -> None:
+    answers = Answers(256)
+    model = fitted(KNN(k=7), answers)
+    z = StandardScaler().fit_transform(answers.x)
+    new = answers.x[:9] + 0.5 * answers.x[9:18]
+    logits = model.head(new)
+
+    queries = (new.numpy() - answers.x.numpy().mean(0)) / answers.x.numpy().std(0)
+    votes = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+    for label in range(2):
+        theirs = votes.fit(z, answers.y[:, label]).predict_proba(queries)[:, 1]
+        np.testing.assert_allclose(logits[:, label].sigmoid().numpy(), theirs.clip(1e-6, 1 - 1e-6), atol=1e-9)
+
+
+def test_the_windows_of_a_record_are_averaged_for_its_neighbours() -> None:
+    answers, model = Answers(256), Classifier(Net1DMini(), 2).double()
+    KNN().prepare(model, Start("random", 20, (1, 1)))
+    model.double()
+    answers.y = answers.y[::3].repeat_interleave(3, dim=0)
+    KNN().finish(model, answers)  # type: ignore[arg-type]
+
+    torch.testing.assert_close(model.get_buffer("head.mean"), answers.x.mean(0))
+    torch.testing.assert_close(model.get_buffer("head.labels"), answers.y[::3])
+
+
+def test_the_normalised_probe_has_no_scale_and_maes_epsilon() -> None:
+    model = Classifier(Net1DMini(), 2)
+    NormalisedProbe().prepare(model, START)
+    assert isinstance(model.head, nn.Sequential)
+    norm = model.head[0]
+
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert (norm.affine, norm.eps, norm.num_features) == (False, 1e-6, 256)
+    assert [name for name, _ in model.head.named_parameters()] == ["1.weight", "1.bias"]
+
+
+def test_the_attention_head_is_softmax_attention_by_its_query() -> None:
+    torch.manual_seed(0)
+    head, tokens = AttentionHead(8, 2, 3), torch.randn(5, 7, 8)
+    w_q, w_k, w_v = head.attention.in_proj_weight.chunk(3)
+
+    pooled = []
+    for part in (slice(0, 4), slice(4, 8)):
+        scores = (tokens @ w_k[part].T) @ (head.query[0, 0] @ w_q[part].T) / 4**0.5
+        pooled.append((scores.softmax(1).unsqueeze(2) * (tokens @ w_v[part].T)).sum(1))
+    expected = head.linear(torch.cat(pooled, dim=1) @ head.attention.out_proj.weight.T)
+
+    torch.testing.assert_close(head(tokens), expected)
+
+
+def test_layerwise_decay_is_timms() -> None:
+    (phase,) = LayerwiseDecay(finetune_lr=1.0, decay=0.5).phases(GROUPS)
+
+    # timm, param_groups_layer_decay: scale of layer i of n + 1, the head the last, is decay^(n - i)
+    assert phase.learning_rates == {"head": 1.0, "backbone.c": 0.5, "backbone.b": 0.25, "backbone.a": 0.125}
+    assert phase.no_weight_decay == ("1d",)
+
+
+def test_three_speeds() -> None:
+    (phase,) = DiscriminativeFinetune().phases(GROUPS)
+
+    assert phase.learning_rates == pytest.approx(
+        {"head": 1e-3, "backbone.c": 1e-4, "backbone.b": 1e-4, "backbone.a": 1e-5}
+    )
+    assert (phase.optimizer, phase.lr_schedule) == ("adamw", "constant")
+
+
+def test_stages_thaw_from_above() -> None:
+    phases = GradualUnfreezing(stages=2).phases([f"backbone.{n}" for n in range(5)])
+
+    upper = [f"backbone.{n}" for n in (2, 3, 4)]
+    assert [sorted(phase.learning_rates) for phase in phases] == [["head"], [*upper, "head"], ["backbone", "head"]]
+    assert [phase.epochs for phase in phases] == [1, 1, 30]
+
+
+def test_surgery_is_on_one_group() -> None:
+    for block, group in ((0, "backbone.a"), (-1, "backbone.c")):
+        (phase,) = SurgicalFinetune(block=block).phases(GROUPS)
+        assert sorted(phase.learning_rates) == [group, "head"]
+    with pytest.raises(Incompatible, match="block 3 was asked for, and the backbone has 3 layer groups"):
+        SurgicalFinetune(block=3).phases(GROUPS)
+
+
+def test_rates_follow_relative_gradients() -> None:
+    weights = [nn.Parameter(torch.full((4,), value)) for value in (1.0, 2.0, 1.0)]
+    gradients = {"a": torch.full((4,), 3.0), "b": torch.full((4,), 3.0), "head": torch.full((4,), 100.0)}
+    groups = [{"params": [p], "param_names": [n], "lr": 0.1} for n, p in zip(gradients, weights, strict=True)]
+    (phase,) = AutoRGN().phases(GROUPS)
+
+    optimizer = AutoRGN().optimizer(groups, phase, lambda: gradients)
+
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.05, 0.1])
+    assert list(phase.learning_rates)[-1] == "head"
+
+
+def test_low_rank_and_decomposed_weights() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 2, 3, dtype=torch.float64)
+    lora, dora = LowRank(weight, 2, 8.0), WeightDecomposed(weight, 2, 8.0)
+    torch.testing.assert_close(lora(weight), weight)
+    torch.testing.assert_close(dora(weight), weight)
+    for layer in (lora, dora):
+        nn.init.normal_(layer.lora_b)
+    nn.init.uniform_(dora.lora_magnitude, 1, 2)
+
+    updated = weight + 4.0 * (lora.lora_b @ lora.lora_a).view(6, 2, 3)
+    torch.testing.assert_close(lora(weight), updated)
+    direction = weight + 4.0 * (dora.lora_b @ dora.lora_a).view(6, 2, 3)
+    torch.testing.assert_close(
+        dora(weight), dora.lora_magnitude.view(6, 1, 1) * F.normalize(direction.flatten(1), dim=1).view(6, 2, 3)
+    )
+
+
+@pytest.mark.parametrize("method", [LoRA(), DoRA(), Adapter()])
+@pytest.mark.parametrize("make", [Net1DMini, vit1d_tiny])
+def test_new_parts_begin_as_the_identity(method: LoRA | Adapter, make: type[Net1DMini]) -> None:
+    torch.manual_seed(0)
+    model = Classifier(make(), 2).double().eval()
+    before, signals = copy.deepcopy(model), torch.randn(2, 12, 250, dtype=torch.float64)
+    method.prepare(model, START)
+    model.double().eval()
+
+    torch.testing.assert_close(model(signals), before(signals))
+    for name, parameter in model.named_parameters():
+        if "lora_b" in name or "adapter.up" in name:
+            nn.init.normal_(parameter, std=0.1)
+    assert (model(signals) - before(signals)).abs().max() > 1e-4
+
+
+def test_lora_predicts_as_merged_weights() -> None:
+    torch.manual_seed(0)
+    model, plain = (Classifier(Net1DMini(), 2).double().eval() for _ in range(2))
+    plain.load_state_dict(model.state_dict())
+    LoRA().prepare(model, START)
+    model.double()
+    for name, parameter in model.named_parameters():
+        if "lora_b" in name:
+            nn.init.normal_(parameter, std=0.1)
+    merged = {
+        path: module.weight.detach() for path, module in model.named_modules() if hasattr(module, "parametrizations")
+    }
+    assert len(merged) == 61
+    plain.load_state_dict({**plain.state_dict(), **{f"{path}.weight": weight for path, weight in merged.items()}})
+    signals = torch.randn(2, 12, 250, dtype=torch.float64)
+
+    torch.testing.assert_close(model(signals), plain(signals))
+
+
+def test_bitfit_trains_biases_alone() -> None:
+    model = Classifier(vit1d_tiny(), 2)
+    BitFit().prepare(model, START)
+    (phase,) = BitFit().phases(())
+    backbone, head = sorted(model.train_parts(phase.learning_rates), key=lambda group: len(group["params"]))[::-1]
+
+    assert {name.rpartition(".")[2] for name in backbone["param_names"]} == {"bias"}
+    assert len(backbone["params"]) == 1 + 12 * 6 + 1
+    assert len(head["params"]) == 2
