@@ -90,11 +90,11 @@ class Records:
         return "-".join(part for part in parts if part)
 
     def paths(self, rate: int) -> list[Path]:
-        """Return the paths [record] of the signal files at this rate in Hz, without ending. The files may be missing."""
+        """Return the paths [record] of the signal files at this rate in Hz, without ending. Files may be missing."""
         return [self.folder / name for name in self.names(rate)]
 
     def names(self, rate: int) -> list[str]:
-        """Return the file names [record] in the folder, without ending. Raises DataError if there is no such rate."""
+        """Return the file names [record] without ending. Raises DataError if there is no such rate."""
         if rate not in self.filenames:
             raise DataError(
                 f"{self.dataset} has signals at {' and '.join(map(str, self.filenames))} Hz, not at {rate} Hz; "
