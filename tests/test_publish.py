@@ -165,7 +165,7 @@ def test_published_pages_are_not_written_without_the_labels(shelf: Path, tmp_pat
     for words, says in (
         ([], "error: no labels of superdiag on "),
         (["--out", "typo"], "error: no published result in typo"),
-        (["--check", "--json"], "error: --check has nothing to print with --json"),
+        (["--check", "--json"], "error: --check does not support --json"),
     ):
         done = bench("leaderboard", "--published", "--data", "nowhere", *words, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")

@@ -54,7 +54,7 @@ def test_a_method_that_a_function_makes_has_nothing_to_tune(monkeypatch: pytest.
 
 def test_what_the_reference_fixes_is_not_searched() -> None:
     assert values("ft-sd(drop_path_rate=0.3)", 3, "drop_path_rate") == [0.3] * 3
-    with pytest.raises(BenchError, match=r"method lp\(probe_lr=0.01\) leaves nothing to tune; its class declares"):
+    with pytest.raises(BenchError, match=r"method lp\(probe_lr=0.01\) has nothing to tune; declare a search space"):
         settings_of(Reference.parse("lp(probe_lr=0.01)"), 3)
     with pytest.raises(PluginError, match="no hyper-parameter 'probe_rate'"):
         settings_of(Reference.parse("lp(probe_rate=0.01)"), 3)

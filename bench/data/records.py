@@ -94,7 +94,7 @@ class Records:
         return [self.folder / name for name in self.names(rate)]
 
     def names(self, rate: int) -> list[str]:
-        """Return the file names [record] in the folder, without ending. Raises DataError if there is no such rate."""
+        """Return the file names [record] without ending. Raises DataError if there is no such rate."""
         if rate not in self.filenames:
             raise DataError(
                 f"{self.dataset} has signals at {' and '.join(map(str, self.filenames))} Hz, not at {rate} Hz; "

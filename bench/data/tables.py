@@ -68,5 +68,5 @@ def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
         if set(columns) <= {name.strip('" ') for name in first.split(separator)}:
             raise DataError(
                 f"{path} has {separators} between its columns, as Excel saves it in some countries; expected commas: "
-                "get the file again, or save it so"
+                "download the file again, or save it with commas"
             )
