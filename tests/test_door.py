@@ -39,6 +39,8 @@ SHIPPED = [
     *("ft-focal", "ft-asl", "ft-balanced", "ft-smooth", "ft-mixup", "ft-cutmix", "ft-aug"),
 ]
 README = Path(__file__).parent.parent / "methods" / "README.md"
+ON_SMALL = {"lp-attn": "lp-attn(num_heads=2)"}
+"""Arguments that a method needs on the small backbone, whose tokens have 8 dimensions."""
 FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
 
 
@@ -76,7 +78,7 @@ def _registered() -> Iterator[None]:
 
 def end_of(name: str, world: World) -> dict[str, Tensor]:
     """The weights at the end of a short run of a method."""
-    method = make_method(Reference(name))
+    method = make_method(Reference.parse(ON_SMALL.get(name, name)))
     model = prepared_model(partial(make_backbone, Reference("small")), method)
     return run_trial(Trial(model, short_phases(method, model)), method, world)
 
@@ -169,7 +171,7 @@ def on_ranks(num_ranks: int, names: list[str], folder: Path) -> dict[str, dict[s
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, dict[str, Tensor]] = torch.load(folder / "ends.pt")
