@@ -75,10 +75,17 @@ def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
     return frozen and model.backbone.signal_spec.window is None and not (own and not phase.fitted)
 
 
-def training_features(model: Classifier, source: Source, world: World, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order."""
-    windows = source.features if isinstance(source, FeatureSource) else None
-    if windows is None:
+def training_features(
+    model: Classifier, source: Source, on_features: bool, world: World, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order.
+
+    `on_features`: the source already holds the features of the frozen backbone.
+    """
+    if on_features:
+        assert isinstance(source, FeatureSource)
+        windows = source.features
+    else:
         windows = run_windows(model.encoder(), source, world, precision)
     labels = source.labels.to(windows.device)
     return windows.flatten(0, 1), labels.repeat_interleave(windows.shape[1], dim=0)
