@@ -75,11 +75,15 @@ def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
     return frozen and model.backbone.signal_spec.window is None and not (own and not phase.fitted)
 
 
-def training_features(model: Classifier, source: Source, world: World, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order."""
-    windows = source.features if isinstance(source, FeatureSource) else None
-    if windows is None:
-        windows = run_windows(model.encoder(), source, world, precision)
+def training_features(
+    model: Classifier, source: Source, world: World, precision: Precision, *, on_features: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order.
+
+    `on_features`: the source has them already.
+    """
+    module = nn.Identity() if on_features else model.encoder()
+    windows = run_windows(module, source, world, precision)
     labels = source.labels.to(windows.device)
     return windows.flatten(0, 1), labels.repeat_interleave(windows.shape[1], dim=0)
 

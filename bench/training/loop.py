@@ -307,7 +307,14 @@ class PhaseRun:
             self.model,
             self.initial,
             score=lambda: self._validate(self.model, "finish()")[1],
-            features=partial(training_features, self.model, self.train_source, self.world, self.precision),
+            features=partial(
+                training_features,
+                self.model,
+                self.train_source,
+                self.world,
+                self.precision,
+                on_features=self.report.on_features,
+            ),
             recalibrate=partial(self._recalibrate, self.model),
         )
         self.method.finish(self.model, judge)
