@@ -3,6 +3,7 @@
 What is fitted at once sees standardised features: zero mean and unit variance over the training samples.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Choice, Classifier, Incompatible, Judge, Method, Phase, Start, register_method
+from bench.plugin import Choice, Classifier, Judge, Method, Phase, Start, register_method
 from methods.linear_probe import LinearProbe
 
 
@@ -134,9 +135,8 @@ class AttentionProbe(LinearProbe):
 
     def prepare(self, model: Classifier, init: Start) -> None:
         dim = model.use_tokens()
-        if dim % self.num_heads:
-            raise Incompatible(f"tokens of {dim} dimensions do not divide into {self.num_heads} heads; set num_heads")
-        model.head = AttentionHead(dim, self.num_heads, model.num_labels)
+        num_heads = math.gcd(dim, self.num_heads)  # which divides both
+        model.head = AttentionHead(dim, num_heads, model.num_labels)
 
 
 class Neighbours(nn.Module):

@@ -76,17 +76,14 @@ def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
 
 
 def training_features(
-    model: Classifier, source: Source, on_features: bool, world: World, precision: Precision
+    model: Classifier, source: Source, world: World, precision: Precision, *, on_features: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order.
 
-    `on_features`: the source already holds the features of the frozen backbone.
+    `on_features`: the source has them already.
     """
-    if on_features:
-        assert isinstance(source, FeatureSource)
-        windows = source.features
-    else:
-        windows = run_windows(model.encoder(), source, world, precision)
+    module = nn.Identity() if on_features else model.encoder()
+    windows = run_windows(module, source, world, precision)
     labels = source.labels.to(windows.device)
     return windows.flatten(0, 1), labels.repeat_interleave(windows.shape[1], dim=0)
 

@@ -311,9 +311,9 @@ class PhaseRun:
                 training_features,
                 self.model,
                 self.train_source,
-                self.report.on_features,
                 self.world,
                 self.precision,
+                on_features=self.report.on_features,
             ),
             recalibrate=partial(self._recalibrate, self.model),
         )
