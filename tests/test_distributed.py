@@ -500,6 +500,12 @@ with join():
     assert last < first / 100
 
 
+def test_the_device_is_chosen_in_one_module() -> None:
+    package = Path(__file__).parent.parent / "bench"
+    asking = [file for file in package.rglob("*.py") if "cuda.is_available" in file.read_text(encoding="utf-8")]
+    assert asking == [package / "training" / "distributed.py"]
+
+
 def test_a_process_has_a_gpu_of_its_own_or_the_cpu() -> None:
     assert choose_device(0, 2, 0) == torch.device("cpu")
     assert [choose_device(local, 2, 2) for local in range(2)] == [torch.device("cuda", 0), torch.device("cuda", 1)]

@@ -36,8 +36,8 @@ def test_each_part_alone(tmp_path: Path, part: int) -> None:
 
 
 def test_a_kill_leaves_what_was_measured(tmp_path: Path) -> None:
-    """Killed in part 3 with all its processes, parts 2 and 6 stay, and the rows of part 3 up to then."""
-    running = subprocess.Popen(words(tmp_path, "6,2,3"), start_new_session=True, stdout=subprocess.DEVNULL)
+    """Killed in part 3 with all its processes, parts 1 and 2 stay, and the rows of part 3 up to then."""
+    running = subprocess.Popen(words(tmp_path, "1,2,3"), start_new_session=True, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and running.poll() is None:
         if (tmp_path / "gpu.json").exists() and parts(tmp_path).get("3", {"rows": []})["rows"]:
@@ -47,8 +47,8 @@ def test_a_kill_leaves_what_was_measured(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     left = parts(tmp_path)
-    assert [left[part]["state"] for part in ("2", "3", "6")] == ["done", "cut off", "done"]
-    assert left["2"]["rows"] and left["3"]["rows"] and left["6"]["rows"]
+    assert {part: facts["state"] for part, facts in left.items()} == {"1": "done", "2": "done", "3": "cut off"}
+    assert all(facts["rows"] for facts in left.values())
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
@@ -61,4 +61,50 @@ def test_idle_time_is_what_no_kernel_covers() -> None:
     code = "from machine import union; print(union([(0, 2), (1, 3), (5, 6), (5.5, 5.7)]))"
     env = {**os.environ, "PYTHONPATH": str(COMMAND)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(4.0, 6)"
+    assert done.stdout.strip() == "(4.0, 6.0)"
+
+
+def in_the_command(code: str) -> str:
+    """What a script prints that imports the command's own modules."""
+    path = os.pathsep.join(map(str, (COMMAND, COMMAND.parent, COMMAND.parents[2])))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_what_is_elsewhere_and_what_waits_is_counted() -> None:
+    """For a device named meta, operations on tensors of the CPU are elsewhere, backwards too."""
+    code = """
+import torch
+from part1_device import Census
+with Census("meta") as census:
+    torch.ones(2, device="meta") + 1
+    assert not census.elsewhere
+    torch.ones(2, requires_grad=True).exp().sum().backward()
+    float(torch.ones(()))
+print(census.elsewhere["aten.exp"], census.elsewhere["aten.mul"], census.reads)
+"""
+    assert in_the_command(code) == "1 1 1"
+
+
+def test_operations_of_a_step_are_three_passes_less_the_first_layers_input() -> None:
+    code = """
+from part3_speed import operations
+forward, step = operations("ecgfounder", 5000)
+print(forward, 3 * forward - step)
+"""
+    forward, stem = map(int, in_the_command(code).split())
+    assert forward == pytest.approx(2.337e9, rel=1e-3)
+    assert stem == 2 * 12 * 64 * 16 * 2500  # multiply and add; leads, filters, kernel, samples after stride 2
+
+
+def test_all_parts_fit_into_eight_minutes() -> None:
+    code = f"""
+import runpy
+from estimate import estimate_s
+parts = runpy.run_path({str(COMMAND / "__main__.py")!r}, run_name="command")["PARTS"]
+print(sum(limit for _, _, limit in parts.values()) < 480)
+print(all(estimate_s(part) < limit for part, (_, _, limit) in parts.items()))
+"""
+    assert in_the_command(code) == "True\nTrue"

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-
 from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.prepared import require_files
@@ -27,6 +25,7 @@ from bench.results.failures import Failure
 from bench.results.identity import DRAWN, changes, code_of, planned_identity
 from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
+from bench.training.distributed import choose_device
 from bench.training.method import declared_phases
 from bench.training.model import Backbone, count_parameters, layer_groups
 from bench.training.precision import resolve_precision
@@ -191,7 +190,7 @@ class _Facts:
 
     def __init__(self, data: Path) -> None:
         self._records = load_records(data)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = choose_device(0, 1)
         self._tables: dict[str, LabelTable] = {}
         self._splits: dict[tuple[object, ...], Split] = {}
         self._methods: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}

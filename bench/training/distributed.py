@@ -107,7 +107,7 @@ def join() -> Iterator[World]:
     """Join the process group that torchrun describes in the environment, else yield a world of one process."""
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    device = choose_device(local, num_local, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    device = choose_device(local, num_local)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
@@ -133,8 +133,13 @@ def join() -> Iterator[World]:
         torch.distributed.destroy_process_group()
 
 
-def choose_device(local: int, num_local: int, num_gpus: int) -> torch.device:
-    """Return the device of process `local` of `num_local` on a machine with `num_gpus` GPUs: its own GPU or the CPU."""
+def choose_device(local: int, num_local: int, num_gpus: int | None = None) -> torch.device:
+    """The device of process `local` of `num_local` on a machine with `num_gpus` GPUs: one of its own, or the CPU.
+
+    Without `num_gpus`, this machine is meant.
+    """
+    if num_gpus is None:
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if num_gpus == 0:
         return torch.device("cpu")
     if num_local > num_gpus:

@@ -25,11 +25,11 @@ from report import Report  # noqa: E402
 
 PARTS = {
     1: ("part1_device", "Everything on the device", 60),
-    2: ("part2_agreement", "Precision, repeatability, kill and resume, CPU against card", 60),
-    3: ("part3_speed", "Training and prediction against the published code", 130),
-    4: ("part4_cell", "A whole cell, and a probe", 130),
-    5: ("part5_savings", "What pays by itself", 60),
-    6: ("part6_ranks", "Several processes", 40),
+    2: ("part2_agreement", "Precision, repeatability, kill and resume, CPU against card", 70),
+    3: ("part3_speed", "Training and prediction against the published code", 100),
+    4: ("part4_cell", "A whole cell, and a probe", 140),
+    5: ("part5_savings", "What pays by itself", 70),
+    6: ("part6_ranks", "Several processes", 30),
 }
 """Module, title, and seconds after which a part is ended on a card; eight minutes in all."""
 

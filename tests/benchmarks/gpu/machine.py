@@ -181,9 +181,12 @@ class Quiet:
 
 def shorter(method: Any, epochs: int, batch: int) -> Any:
     """The method with `epochs` epochs and batches of `batch` records in each phase."""
-    phases = [replace(phase, epochs=epochs, batch_size=batch) for phase in method.phases()]
     kind = type(method)
-    return type(kind.__name__, (kind,), {"phases": lambda self: phases, "__module__": kind.__module__})()
+
+    def phases(self: Any, layer_groups: Any) -> list[Any]:
+        return [replace(phase, epochs=epochs, batch_size=batch) for phase in method.phases(layer_groups)]
+
+    return type(kind.__name__, (kind,), {"phases": phases, "__module__": kind.__module__})()
 
 
 def train(net: Any, method: Any, records: Any, val: Any, device: torch.device, **more: Any) -> Any:
@@ -191,12 +194,15 @@ def train(net: Any, method: Any, records: Any, val: Any, device: torch.device, *
     from bench.training.checkpoint import Checkpoints
     from bench.training.distributed import World
     from bench.training.loop import train as train_cell
+    from bench.training.method import declared_phases
+    from bench.training.model import layer_groups
 
     folder = more.get("folder")
     files = Checkpoints(folder or Path(), bool(folder), lambda text: None, minutes=more.get("minutes", 1e9))
     return train_cell(
         net,
         method,
+        declared_phases(method, layer_groups(net.backbone)),
         records,
         val,
         seed=0,

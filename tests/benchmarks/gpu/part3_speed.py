@@ -56,9 +56,10 @@ def operations(arch: str, samples: int) -> tuple[int, int]:
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         net(torch.randn(1, 12, samples))
     forward = counted.get_total_flops()
-    layers = (name for name, module in net.named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear))
     of_modules = {name: sum(kinds.values()) for name, kinds in counted.get_flop_counts().items()}
-    first = next(of_modules[name] for name in (f"Classifier.{layer}" for layer in layers) if name in of_modules)
+    names = [name for name in (f"Classifier.{name}" for name, _ in net.named_modules()) if name in of_modules]
+    innermost = (name for name in names if not any(other.startswith(f"{name}.") for other in names))
+    first = of_modules[next(innermost)]
     return forward, 3 * forward - first
 
 
