@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import wfdb
 
 from bench.data.headers import DEFAULT_GAIN, Header, Scale, read_header
 from bench.data.leads import LEADS as LEADS
@@ -272,6 +271,8 @@ def _read_with_wfdb(header: Header) -> npt.NDArray[Any]:
             for name, link in files.items():
                 os.symlink(header.path.with_name(name).resolve(), Path(folder) / link)  # noqa: PTH211
             write_into(Path(folder), "record.hea", "\n".join(lines) + "\n")
+            import wfdb  # here, as it takes 0.3 s and most records need none of it
+
             samples: npt.NDArray[Any] = wfdb.rdrecord(f"{folder}/record", physical=False, return_res=32).d_signal
             return samples
     except (

@@ -135,7 +135,8 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
         return
     folds = sorted(result.predictions)
     if TEST_FOLD not in folds or {f"fold_{fold}" for fold in folds} != set(result.document["metrics"]):
-        yield f"it has metrics of {', '.join(result.document['metrics'])} and predictions of folds {folds}"
+        names = ", ".join(result.document["metrics"]) or "no fold"
+        yield f"its metrics are of {names}, its predictions of folds {folds}"
         return
     if not truth.at_hand:
         return
