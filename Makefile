@@ -5,7 +5,17 @@ VENV := .venv
 BENCH := $(VENV)/bin/bench
 DEMO := runs/demo
 
-.PHONY: install demo test bench gpu simulations clean
+.PHONY: help install demo check test test-all bench gpu simulations clean
+
+help:
+	@echo "make install      set up .venv"
+	@echo "make demo         the whole story on a synthetic PTB-XL"
+	@echo "make check        lint, types, the rules of the house"
+	@echo "make test         make check, and all tests that are not marked slow"
+	@echo "make test-all     all tests, and the published boards recomputed"
+	@echo "make bench        speed against stated references"
+	@echo "make gpu          the same on a GPU, in parts: PART=3"
+	@echo "make simulations  rates of coverage and false claims, into leaderboards/"
 
 install: $(VENV)/installed
 
@@ -27,10 +37,19 @@ demo: install
 	$(BENCH) leaderboard --data $(DEMO)/ptb-xl/second-half --runs $(DEMO) --out $(DEMO)/leaderboards
 	@cat $(DEMO)/leaderboards/synthetic-*/superdiag.md
 
-test: install
+# Lint, types, and the rules of the house: a minute.
+check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto tests/test_architecture.py tests/test_readme.py
+
+# `make check` and all tests that are not marked slow.
+test: check
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
+
+# All tests, with kills, several processes, SLURM and the recomputation of published results, and the published boards.
+test-all: check
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 	$(BENCH) leaderboard --check
 
