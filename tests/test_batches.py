@@ -75,8 +75,8 @@ def test_crops_belong_to_the_record_and_not_to_the_batch() -> None:
 def test_evaluation_slides_over_the_record() -> None:
     windows = source(2.5).windows(np.array([0]))
 
-    assert windows.shape == (1, 7, 12, 25)
-    assert (windows[0, :, 0, 0] % 1000).tolist() == [0, 12, 24, 36, 48, 60, 72]
+    assert windows.shape == (1, 8, 12, 25)
+    assert (windows[0, :, 0, 0] % 1000).tolist() == [0, 12, 24, 36, 48, 60, 72, 75], "the last ends with the record"
 
 
 def test_a_window_longer_than_the_record_is_the_record() -> None:

@@ -17,10 +17,10 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import score_fold
-from bench.files import whole_folder, write_into
+from bench.files import whole_folder, write_into, write_whole
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
-from bench.pages.page import AP, AUROC, page, plan_in
+from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
 from bench.registry.reference import Reference
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
@@ -201,6 +201,9 @@ def check(folder: Path, truth: Truth) -> list[str]:
         return _faults_of_copies(results, folder)
     with tempfile.TemporaryDirectory() as scratch:
         anew = Path(scratch)
+        rules = folder / PROTOCOL  # written by hand; the index links it
+        if rules.is_file():
+            write_whole(anew / PROTOCOL, rules.read_bytes())
         try:
             written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
         except BenchError as error:
@@ -209,7 +212,8 @@ def check(folder: Path, truth: Truth) -> list[str]:
         for name in sorted(names):
             faults += _faults_of_page(folder / name, anew / name)
         there = {path.relative_to(folder) for end in ("md", "svg") for path in folder.rglob(f"*.{end}")}
-        faults += [f"{folder / name} follows from no published result" for name in sorted(there - names)]
+        others = sorted(there - names - {Path(PROTOCOL)})
+        faults += [f"{folder / name} follows from no published result" for name in others]
     return faults
 
 
