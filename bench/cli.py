@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
     add_completion=False,
 )
-data_app = typer.Typer(help="Data sets: download, check, count, show, or write a synthetic one.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets: get, check, count, show, or write one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")

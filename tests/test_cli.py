@@ -128,7 +128,8 @@ def test_options_have_room_for_what_they_mean(run_bench: Bench) -> None:
     run_bench.patch.setenv("COLUMNS", "80")
 
     assert (
-        "  --fraction <float>              Share of the training records, in (0, 1]." in run_bench("run", "--help").out
+        "  --fraction <float>              Fraction of the training records, in (0, 1]."
+        in run_bench("run", "--help").out
     )
 
 
@@ -157,7 +158,7 @@ def test_a_new_backbone_goes_by_both_its_names(run_bench: Bench, tmp_path: Path)
             (*LP, "--task", "superdaig"),
             ["unknown task 'superdaig'. Did you mean 'superdiag'? Known: all, cpsc2018, diag"],
         ),
-        ((*LP, "--method", "lp_tf"), ["unknown method 'lp_tf'. Did you mean 'lpft'? Known: ft, "]),
+        ((*LP, "--method", "lp_tf"), ["unknown method 'lp_tf'. Did you mean 'lpft'? Known: adapter, "]),
         ((*LP, "--method", "lp(probe_epochs=2),ft"), ["got 'lp(probe_epochs=2),ft'; bench sweep takes several"]),
         ((*LP, "--arch", "net1d"), ["unknown backbone 'net1d'. Did you mean 'net1d_mini'?"]),
         ((*LP, "--method", "lp(epochs=2)"), ["has no hyper-parameter 'epochs'", "It has: probe_epochs"]),
