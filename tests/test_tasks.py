@@ -195,7 +195,7 @@ def test_a_plugin_brings_a_mapping_of_its_own(demo_set: Path) -> None:
 @pytest.mark.parametrize("given", ["AF", None, [1], [float("nan")], [""], {"AF": 1}])
 def test_a_task_that_gives_no_list_of_labels_is_named(demo_set: Path, given: object) -> None:
     task = plugin.Task("odd", "not labels", lambda code, statement: given)  # type: ignore[arg-type, return-value]
-    with pytest.raises(PluginError, match=r"task 'odd': labels_of\('NDT', \.\.\.\) gave .* expected a list of labels"):
+    with pytest.raises(PluginError, match=r"task 'odd': labels_of\('NDT', \.\.\.\) returned .* expected a list of labels"):
         label_table(records_of(CODES, demo_set), task)
 
 
