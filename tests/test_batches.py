@@ -72,6 +72,12 @@ def test_crops_belong_to_the_record_and_not_to_the_batch() -> None:
     assert not torch.equal(together, crops.training(np.arange(20), (0, "p", 1)))
 
 
+def test_crops_begin_anywhere_up_to_the_last_that_fits() -> None:
+    crops = source(9.9).training(np.arange(20), (0, "p", 0))
+
+    assert set((crops[:, 0, 0] % 1000).tolist()) == {0, 1}, "99 of 100 samples"
+
+
 def test_evaluation_slides_over_the_record() -> None:
     windows = source(2.5).windows(np.array([0]))
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench.data.datasets.ptbxl import load_records
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.pages.page import page
-from bench.results.external import as_logits, read_scores, score_external
+from bench.results.external import as_logits, external_digest, read_scores, score_external
 from bench.results.result import find_results
 
 Score = Callable[..., Any]
@@ -336,6 +337,26 @@ def test_logits_keep_the_order_of_probabilities_to_the_last_bit() -> None:
     assert (np.diff(logits) > 0).all()
     assert np.isfinite(logits).all()
     np.testing.assert_array_equal(as_logits(probabilities, "logit", Path("x")), probabilities)
+
+
+def test_each_fact_alone_changes_the_digest(score: Score, scores: pd.DataFrame) -> None:
+    result = score(scores, scale="probability")
+    document, predictions = result.document, result.predictions
+    first = external_digest(document, predictions)
+    others = [
+        {**document, section: {**document[section], key: value}}
+        for section, key, value in (
+            *(("cell", "arch", "another"), ("cell", "fraction", 0.5), ("cell", "draw", 1), ("cell", "seed", 1)),
+            *(("task", "fingerprint", "another"), ("scores", "scale", None)),
+        )
+    ]
+    moved = {10: replace(predictions[10], logits=predictions[10].logits + 1e-6)}
+    numbered = {10: replace(predictions[10], ecg_id=predictions[10].ecg_id + 1)}
+
+    assert first == result.digest
+    digests = [external_digest(other, predictions) for other in others]
+    digests += [external_digest(document, other) for other in (moved, numbered)]
+    assert len({first, *digests}) == 9
 
 
 def test_boards_show_external_rows_and_seeds_share_one(

@@ -281,6 +281,15 @@ def test_room_is_made_by_what_was_longest_not_used(tmp_path: Path, monkeypatch: 
     assert sorted(folder.name for folder in (tmp_path / "features").iterdir()) == ["a", "c"]
 
 
+def test_a_set_that_is_too_large_alone_stays_while_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "LIMIT_BYTES", 100)
+    cache = FeatureCache(tmp_path / "features" / "a")
+
+    cache.save(np.arange(10), np.ones((10, 100)), 1.0)
+
+    assert cache.load(np.arange(10))[0].all()
+
+
 def test_a_cache_that_cannot_be_written_costs_no_run(cache: Path, passes: list[int]) -> None:
     cache.mkdir()
     (cache / "features").write_text("in the way")

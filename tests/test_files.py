@@ -80,6 +80,24 @@ def test_a_folder_set_aside_by_a_killed_writer_is_put_back(tmp_path: Path) -> No
     assert (final / "a").read_text() == "old"
 
 
+@pytest.mark.parametrize("fsync", [True, False])
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
+) -> None:
+    """A power cut between the two cannot be tried; without the first, a file system may keep a name without content."""
+    target, events, real = tmp_path / "a", list[tuple[int, bool]](), os.fsync
+
+    def seen(descriptor: int) -> None:
+        events.append((os.fstat(descriptor).st_size, target.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    write_whole(target, b"x" * 3000, fsync=fsync)
+
+    assert events == ([(3000, False)] if fsync else [])
+    assert target.read_bytes() == b"x" * 3000
+
+
 def test_what_is_being_written_is_not_left_over(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with whole_file(path) as slow:

@@ -449,6 +449,16 @@ def test_drop_path_drops_at_its_rate(rate: float, tmp_path: Path) -> None:
     assert drawn.mean().item() == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / 600) ** 0.5)
 
 
+def test_nothing_is_dropped_after_the_last_phase(tmp_path: Path) -> None:
+    model = model_of(Mixed)
+    paths = [module for module in model.modules() if isinstance(module, DropPath)]
+
+    run(model, Recipe([phase({"backbone": 1e-3}, drop_path_rate=0.5)]), tmp_path)
+
+    assert [path.drop_prob for path in paths] == [0, 0]
+    assert [path.keep for path in paths] == [None, None]
+
+
 def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
     model = model_of(Mixed)
     paths = [module for module in model.modules() if isinstance(module, DropPath)]

@@ -122,9 +122,15 @@ def test_a_record_shorter_than_the_window_is_refused(runs: dict[str, Result], de
         predict_records(runs["fcn_wang"].folder, [short])
 
 
+def test_a_record_as_long_as_the_window_is_scored(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    (path,) = records_of(demo_set, np.array([5]))
+
+    assert probabilities(runs["fcn_wang"], [rewrite(path, tmp_path, name="just", seconds=2.5)]).shape == (1, 5)
+
+
 def test_a_longer_record_is_scored_by_its_windows(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
     (path,) = records_of(demo_set, np.array([5]))
-    part = rewrite(path, tmp_path, name="part", seconds=6.0)
+    part = rewrite(path, tmp_path, name="part", seconds=6.25)  # its windows are four of the seven of the record
 
     assert (probabilities(runs["fcn_wang"], [part]) <= probabilities(runs["fcn_wang"], [path]) + 1e-6).all()
 

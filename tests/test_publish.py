@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from bench.pages.page import plan_in
 from bench.pages.publish import check, faults_of, publish, published_results
 from bench.results.external import score_external
 from bench.results.result import load_result
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +250,32 @@ def test_a_result_that_was_edited_is_found(
 
     faults = check(shelf, truth)
     assert any(message in fault and str(folder) in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(("change", "is_fault"), [(5e-7, False), (2e-6, True), (-2e-6, True)])
+def test_a_score_may_differ_by_a_millionth(shelf: Path, truth: Truth, change: float, is_fault: bool) -> None:
+    folder = sorted(path.parent for path in shelf.rglob("result.json"))[0]
+    score = load_result(folder).document["metrics"]["fold_10"]["macro"]["frequent"]["auroc"]["value"]
+    edit_json(metrics__fold_10__macro__frequent__auroc__value=score + change)(folder)
+
+    faults = faults_of(load_result(folder), truth)
+
+    assert [fault.split()[0] for fault in faults] == ["metrics.fold_10.macro.frequent.auroc.value"] * is_fault
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("method", "its cell has method"), ("arch", "its cell has arch")], ids=["method", "arch"]
+)
+def test_the_names_of_a_cell_are_those_of_what_was_run(kind: str, words: str) -> None:
+    """Boards name rows by the cell, and the digest does not cover these two names of it."""
+    folder = next(path.parent for path in (ROOT / "leaderboards").rglob("net1d_mini-lp-*/result.json"))
+    result = load_result(folder)
+    edited = replace(result, document={**result.document, "cell": {**result.cell, kind: "better"}})
+    nowhere = truth_of(Path("nowhere"))
+
+    assert faults_of(result, nowhere) == []
+    (fault,) = faults_of(edited, nowhere)
+    assert fault.startswith(f"{words} better, ")
 
 
 def test_a_page_that_was_edited_is_found(shelf: Path, truth: Truth, tmp_path: Path) -> None:

@@ -214,6 +214,17 @@ def test_a_failure_leaves_only_what_can_be_gone_on_from(tmp_path: Path, has_chec
     assert not folder.final.exists()
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_an_interrupted_run_left_is_kept_unless_it_starts_anew(tmp_path: Path, anew: bool) -> None:
+    left = RunFolder(tmp_path / "cell", "test", is_main=True).path / "checkpoint-0001.pt"
+    left.parent.mkdir()
+    left.write_text("c")
+
+    with RunFolder(tmp_path / "cell", "test", is_main=True, anew=anew) as folder:
+        assert folder.path == left.parent
+        assert left.exists() is not anew
+
+
 def test_stages_do_not_mix(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "cell", "val", is_main=True) as folder:
         folder.finish({**DOCUMENT, "stage": "val"}, {})

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.datasets.ptbxl import load_records
-from bench.data.splits import deal, held_out, split, thin
+from bench.data.splits import deal, folds_to_score, held_out, split, thin
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import DataError
 
@@ -86,6 +86,16 @@ def test_parts_do_not_depend_on_the_order_in_which_columns_are_summed() -> None:
         assert np.array_equal(deal(shares, num_parts), deal(shares[:, order], num_parts))
 
 
+def test_what_a_part_lacks_counts_by_the_share_of_each_column() -> None:
+    """Worked out by hand. Five items have the first column, four the second, so an item is 1/5 or 1/4 of a column.
+
+    Item 5 has both. Part 0 lacks 2.5/5 + 0/4 = 0.50 of them, part 1 lacks 1.5/5 + 1/4 = 0.55; both lack 2.5 items.
+    """
+    shares = np.array([[0, 1], [1, 0], [1, 1], [1, 0], [0, 1], [1, 1], [1, 0]], dtype=float)
+
+    assert deal(shares, 2).tolist() == [0, 0, 1, 0, 0, 1, 0]
+
+
 def test_a_rare_label_is_drawn_as_often_as_its_share() -> None:
     """Over many draws a label with one carrier is in an eighth of the eighths; it once was in all of them."""
     num, draws = 64, 400
@@ -110,6 +120,32 @@ def test_fold_9_stays_whole_and_fold_10_out(table: LabelTable) -> None:
     assert parts.val.ecg_id.tolist() == table.ecg_id[table.strat_fold == 9].tolist()
     assert set(parts.train.strat_fold) <= set(range(1, 9))
     assert held_out(table).ecg_id.tolist() == table.ecg_id[table.strat_fold == 10].tolist()
+
+
+def test_fold_9_is_scored_at_each_stage_and_fold_10_at_the_last(table: LabelTable) -> None:
+    found = {stage: folds_to_score(table, stage) for stage in ("val", "test")}
+
+    assert {stage: list(folds) for stage, folds in found.items()} == {"val": [9], "test": [9, 10]}
+    for folds in found.values():
+        for fold, part in folds.items():
+            assert part.ecg_id.tolist() == table.ecg_id[table.strat_fold == fold].tolist()
+
+
+def test_a_split_says_whether_it_is_whole(table: LabelTable) -> None:
+    assert split(table).whole
+    assert not split(table, 0.5).whole
+
+
+def test_the_content_of_a_split_is_its_two_lists_of_records(table: LabelTable) -> None:
+    parts = split(table)
+    lists = [table.ecg_id[table.strat_fold < 9], table.ecg_id[table.strat_fold == 9]]
+    hashes = [hashlib.sha256(ecg_id.astype("<i8").tobytes()).digest() for ecg_id in lists]
+    assert parts.content == hashlib.sha256(hashes[0] + hashes[1]).hexdigest()
+
+    backwards = np.arange(len(parts.val))[::-1]
+    first_gone = np.arange(len(parts.val)) > 0
+    assert replace(parts, val=parts.val.select(backwards)).content == parts.content
+    assert replace(parts, val=parts.val.select(first_gone)).content != parts.content
 
 
 def test_draws_differ_and_each_is_the_same_again(table: LabelTable) -> None:

@@ -106,6 +106,16 @@ def test_records_without_a_label_of_the_task_are_dropped(demo_set: Path) -> None
     assert label_table(records, find_task("all")).ecg_id.tolist() == [3, 5, 9]
 
 
+def test_a_class_of_a_statement_that_is_not_diagnostic_is_no_label(demo_set: Path) -> None:
+    """PTB-XL gives classes to diagnostic statements only; another table may not."""
+    records = records_of({1: {"NORM": 100.0, "IMI": 100.0}}, demo_set)
+    statements = records.statements.copy()
+    statements.loc["IMI", "diagnostic"] = np.nan
+
+    assert label_table(records, find_task("superdiag")).labels == ("MI", "NORM")
+    assert label_table(replace(records, statements=statements), find_task("superdiag")).labels == ("NORM",)
+
+
 def test_several_statements_of_one_class_are_one_label(demo_set: Path) -> None:
     table = label_table(records_of({1: {"IMI": 100.0, "ASMI": 50.0, "NDT": 100.0}}, demo_set), find_task("superdiag"))
     assert table.labels == ("MI", "STTC")
@@ -195,7 +205,9 @@ def test_a_plugin_brings_a_mapping_of_its_own(demo_set: Path) -> None:
 @pytest.mark.parametrize("given", ["AF", None, [1], [float("nan")], [""], {"AF": 1}])
 def test_a_task_that_gives_no_list_of_labels_is_named(demo_set: Path, given: object) -> None:
     task = plugin.Task("odd", "not labels", lambda code, statement: given)  # type: ignore[arg-type, return-value]
-    with pytest.raises(PluginError, match=r"task 'odd': labels_of\('NDT', \.\.\.\) returned .* expected a list of labels"):
+    with pytest.raises(
+        PluginError, match=r"task 'odd': labels_of\('NDT', \.\.\.\) returned .* expected a list of labels"
+    ):
         label_table(records_of(CODES, demo_set), task)
 
 

@@ -14,12 +14,13 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.execute import Options, execute
-from bench.launch.tune import Trial, Tuned, best_of, plan_trials, read_trial, settings_of, tune
+from bench.launch.tune import Trial, Tuned, best_of, plan_trials, read_trial, search_space, settings_of, tune
 from bench.launch.workers import Ended, run_cells
 from bench.registry.reference import Reference
 from bench.registry.registry import Registry, find, register_method
 from bench.results.failures import Failure
 from bench.results.result import RESULT, load_result
+from bench.training.batches import random_stream
 
 QUIET = Console(quiet=True)
 
@@ -45,10 +46,31 @@ def test_methods_try_the_same_values_of_what_they_share() -> None:
     assert values("ft", 3, "finetune_lr") == values("ft", 6, "finetune_lr")[:3]
 
 
+def test_hyperparameters_of_a_trial_are_drawn_apart() -> None:
+    """With one draw for all, only settings with all rates low or all rates high would be tried."""
+    space = search_space(Reference("lpft"))
+    trials = settings_of(Reference("lpft"), 4)[1:]
+
+    assert len(space) > 1
+    for number, trial in enumerate(trials, 1):
+        for name, one in space.items():
+            assert trial.arguments[name] == one.at(float(random_stream("trial", number, name).random()))
+
+
+def test_cells_that_differ_in_seed_and_draw_share_their_trials(demo_set: Path, tmp_path: Path) -> None:
+    first = Cell(data=demo_set, task="superdiag", arch=Reference("net1d_mini"), method=Reference("lp"), fraction=0.5)
+    options = Options(runs=tmp_path, console=QUIET)
+    same = [first, replace(first, draw=1), replace(first, seed=1), replace(first, seed=1, draw=1)]
+    others = [replace(first, fraction=0.25), replace(first, task="rhythm")]
+
+    assert [row["setting"] for row in plan_trials(same, 2, options)] == list(map(str, settings_of(first.method, 2)))
+    assert len(plan_trials([*same, *others], 2, options)) == 6
+
+
 def test_a_method_that_a_function_makes_has_nothing_to_tune(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.registry.registry._REGISTRY", Registry())
     register_method("made")(lambda: find("method", "lp").make())
-    with pytest.raises(BenchError, match="method made leaves nothing to tune"):
+    with pytest.raises(BenchError, match="method made has nothing to tune"):
         settings_of(Reference.parse("made"), 3)
 
 
@@ -86,8 +108,16 @@ def ended(reason: str) -> Ended:
 def test_a_setting_that_diverges_was_tried_and_is_never_the_best() -> None:
     diverged = read_trial(ended("training diverged in phase probe, epoch 1: the training loss is nan"))
 
-    assert diverged.val_macro_auroc is None
-    assert best_of([diverged, Trial("lp", 0.4, 1.0)]).method == "lp"
+    assert diverged == Trial("lp", None, None)
+    assert best_of([diverged, Trial("lp(probe_lr=0.1)", 0.4, 1.0)]).method == "lp(probe_lr=0.1)"
+
+
+def test_the_best_trial_has_the_highest_score_and_is_the_first_of_ties() -> None:
+    trials = [Trial("a", 0.6, 1.0), Trial("b", 0.8, 1.0), Trial("c", None, None), Trial("d", 0.8, 1.0)]
+
+    assert best_of(trials).method == "b"
+    assert best_of(trials[::-1]).method == "d"
+    assert best_of([Trial("a", None, None), Trial("b", 0.0, 1.0)]).method == "b"
 
 
 def test_a_trial_that_failed_otherwise_says_nothing_of_its_setting() -> None:

@@ -246,6 +246,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         verify.verify(tmp_path / "nowhere")
 
 
+def test_checksums_are_read_as_programs_write_them() -> None:
+    """sha256sum marks binary files with *, `find` begins paths with ./, and Windows has capital letters."""
+    text = f"{'a1' * 32}  x/a.dat\n{'B2' * 32} *x/b.dat\n{'c3' * 32}  ./x/c.dat\n"
+
+    assert parse_sums(text, "sums") == {"x/a.dat": "a1" * 32, "x/b.dat": "b2" * 32, "x/c.dat": "c3" * 32}
+
+
 @pytest.mark.parametrize(
     "line", ["", "abc x", f"{'0' * 64} ../x", f"{'0' * 64} /etc/x", f"{'0' * 64} a//b", f"{'z' * 64} a", f"{'0' * 64}"]
 )

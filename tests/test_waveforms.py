@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -174,6 +175,18 @@ def test_gain_and_baseline_are_used(tmp_path: Path, either_way: str) -> None:
     assert_as_wfdb(path)
 
 
+def test_without_a_baseline_the_adcs_zero_is_it(tmp_path: Path, either_way: str) -> None:
+    """As the WFDB standard has it: header(5), ADC zero."""
+    path = write(tmp_path)
+    header = tmp_path / f"{NAME}.hea"
+    text, num = re.subn(r"\(0\)/mV 16 0 ", "/mV 16 512 ", header.read_text())
+    assert num == 12
+    header.write_text(text)
+
+    assert read_waveform(path)[0] == pytest.approx((digital().T - 512) / 1000, rel=1e-6)
+    assert_as_wfdb(path)
+
+
 @pytest.mark.parametrize("fmt", ["80", "16", "24", "32", "212"])
 def test_storage_formats_and_their_invalid_samples(tmp_path: Path, either_way: str, fmt: str) -> None:
     samples = np.clip(digital(), -100, 100)
@@ -295,6 +308,20 @@ def test_a_wrong_checksum_is_named_with_its_lead(tmp_path: Path, either_way: str
     data.write_bytes(damaged)
     message = refusal(path)
     assert "lead V1 does not match the checksum in r.hea" in message and str(data) in message
+
+
+@pytest.mark.parametrize("shift", [-(2**16), 2**16])
+def test_a_checksum_may_have_a_sign(tmp_path: Path, either_way: str, shift: int) -> None:
+    """It is the sum's last 16 bits, which programs write as a signed number or as an unsigned one."""
+    path = write(tmp_path)
+    expected = read_waveform(path)[0]
+    header = tmp_path / f"{NAME}.hea"
+    pattern = r"(/mV 16 0 -?\d+) (\d+) 0 "
+    text, num = re.subn(pattern, lambda found: f"{found[1]} {int(found[2]) + shift} 0 ", header.read_text())
+    assert num == 12
+    header.write_text(text)
+
+    assert np.array_equal(read_waveform(path)[0], expected)
 
 
 def test_a_missing_lead_is_named(tmp_path: Path, either_way: str) -> None:
