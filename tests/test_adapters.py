@@ -24,7 +24,7 @@ from bench.execute import Options, build_backbone, build_model, execute, make_me
 from bench.inference import predict_records
 from bench.registry.conformance import check_method
 from bench.registry.reference import Reference
-from bench.registry.registry import _REGISTRY
+from bench.registry.registry import _REGISTRY, registry
 from bench.results.result import Result, load_result
 from bench.training.batch import Start
 from bench.training.weights import WEIGHTS, read_weights
@@ -45,7 +45,7 @@ from bench.plugin import (
 )
 
 
-@register_method("bitfit")
+@register_method("biases")
 @dataclass(frozen=True)
 class BitFit(Method):
     """Biases and the head (Ben Zaken et al. 2022)."""
@@ -55,7 +55,7 @@ class BitFit(Method):
 
     def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         parts = {"head": self.lr, "backbone.*.bias": self.lr}
-        return [Phase(name="bitfit", learning_rates=parts, epochs=self.epochs, batch_size=64)]
+        return [Phase(name="biases", learning_rates=parts, epochs=self.epochs, batch_size=64)]
 
 
 class LowRank(nn.Module):
@@ -70,7 +70,7 @@ class LowRank(nn.Module):
         return weight + (self.up @ self.down).view_as(weight)
 
 
-@register_method("lora")
+@register_method("low-rank")
 @dataclass(frozen=True)
 class LoRA(Method):
     """Low-rank updates of every convolution and linear layer (Hu et al. 2022), after a probe."""
@@ -87,7 +87,7 @@ class LoRA(Method):
     def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [
             Phase(name="probe", learning_rates={"head": self.lr}, epochs=1, batch_size=64),
-            Phase(name="lora", learning_rates={"head": self.lr, "backbone.*.weight.0": self.lr}, epochs=self.epochs,
+            Phase(name="low-rank", learning_rates={"head": self.lr, "backbone.*.weight.0": self.lr}, epochs=self.epochs,
                   batch_size=64),
         ]
 
@@ -169,8 +169,8 @@ class Normed(Backbone):
     def forward(self, signals: Tensor) -> Tensor:
         return self.tail(self.norm(self.conv(signals)).relu().mean(-1))
 '''
-ALTERING = ("lora", "wrapper")
-METHODS = ("bitfit", "layerwise", *ALTERING)
+ALTERING = ("low-rank", "wrapper")
+METHODS = ("biases", "layerwise", *ALTERING)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lab(installed: Path) -> Iterator[ModuleType]:
     """The plugin, imported into this process."""
-    before = dict(_REGISTRY.plugins)
+    before = dict(registry().plugins)
     spec = importlib.util.spec_from_file_location("adapters_lab", installed / "adapters_lab.py")
     assert spec is not None
     assert spec.loader is not None
@@ -235,7 +235,7 @@ def test_they_conform_on_net1d_mini(method: str, lab: ModuleType) -> None:
 
 
 def test_bitfit_moves_biases_and_the_head_and_no_statistics(lab: ModuleType, runs: dict[str, Result]) -> None:
-    before, after = start(lab, runs["bitfit"], "bitfit"), weights_of(runs["bitfit"])
+    before, after = start(lab, runs["biases"], "biases"), weights_of(runs["biases"])
 
     moved = {key for key in before if not torch.equal(before[key], after[key])}
 
@@ -243,20 +243,20 @@ def test_bitfit_moves_biases_and_the_head_and_no_statistics(lab: ModuleType, run
         *("backbone.conv.bias", "backbone.norm.bias", "backbone.tail.0.bias"),
         *("head.weight", "head.bias"),
     }
-    (report,) = runs["bitfit"].document["training"]
+    (report,) = runs["biases"].document["training"]
     assert report["trainable_parameters"] == 3 * 16 + 17 * 5
     assert not report["on_features"]
 
 
 def test_lora_moves_its_matrices_and_the_head(lab: ModuleType, runs: dict[str, Result]) -> None:
-    before, after = start(lab, runs["lora"], "lora"), weights_of(runs["lora"])
+    before, after = start(lab, runs["low-rank"], "low-rank"), weights_of(runs["low-rank"])
 
     moved = {key for key in before if not torch.equal(before[key], after[key])}
 
     added = {key for key in before if ".weight.0." in key}
     assert len(added) == 4
     assert moved == {*added, "head.weight", "head.bias"}
-    assert [report["on_features"] for report in runs["lora"].document["training"]] == [True, False]
+    assert [report["on_features"] for report in runs["low-rank"].document["training"]] == [True, False]
 
 
 def test_a_wrapped_layer_that_was_never_trained_stays_so(lab: ModuleType, runs: dict[str, Result]) -> None:
@@ -295,7 +295,7 @@ def test_features_of_an_altered_backbone_are_its_own(
 ) -> None:
     """Another rank is another backbone; the same command again finds what it left."""
     known = []
-    for folder, method in (("one", "lora(rank=3)"), ("two", "lora(rank=3)"), ("one", "lora(rank=4)")):
+    for folder, method in (("one", "low-rank(rank=3)"), ("two", "low-rank(rank=3)"), ("one", "low-rank(rank=4)")):
         run = execute(cell(demo_set, method), Options(runs=tmp_path / folder))
         known.append("are known from an earlier run" in (run.folder / "log.jsonl").read_text())
 
@@ -303,7 +303,7 @@ def test_features_of_an_altered_backbone_are_its_own(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bitfit", *ALTERING])
+@pytest.mark.parametrize("method", ["biases", *ALTERING])
 def test_two_ranks_end_as_one(
     method: str, runs: dict[str, Result], installed: Path, demo_set: Path, tmp_path: Path
 ) -> None:

@@ -236,7 +236,7 @@ class Delicate(Sound):
 @pytest.fixture
 def registered() -> Iterator[Callable[..., Reference]]:
     """Registers a plugin for one test."""
-    before = dict(_REGISTRY.plugins)
+    before = dict(registry().plugins)
 
     def register(make: Any) -> Reference:
         name = make.__name__.lower()

@@ -160,7 +160,7 @@ def plugin_error(tmp_path: Path, statement: str, *words: str) -> "subprocess.Com
     code = f"""
 import sys
 import bench.registry.catalogue as catalogue
-def fail():
+def fail(*_):
     {statement}
 catalogue.catalogue = fail
 from bench.cli import main

@@ -141,10 +141,10 @@ def test_the_verbs_claim_no_difference_among_them(
         draw, seed = run.place
         scores = tmp_path / f"{draw}-{seed}.npz"
         given = run.predictions[TEST_FOLD]
-        np.savez(scores, ecg_id=given.ecg_id, labels=np.array(given.labels), logits=given.logits)
+        np.savez(scores, ecg_id=given.ecg_id, labels=np.array(given.labels), y_score=given.logits)
         at = ["--task", "superdiag", "--fraction", "0.01", "--draw", str(draw)]
         run_bench(["score", str(scores), "--name", f"seed {seed}", *at, *place])
-    names = [f"seed {seed}" for seed in SEEDS]
+    names = [f"seed {seed} (external)" for seed in SEEDS]
     found = json.loads(run_bench(["compare", *names, "--fraction", "0.01", "--json", *place]))
 
     assert [pair["num_pairs"] for pair in found["pairs"]] == [5, 5, 5]

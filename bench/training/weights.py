@@ -47,7 +47,7 @@ class Init:
     facts: Mapping[str, object] = field(default_factory=dict)
     """`own:`: the run that left the file; `pretrained`: repository, file and hash; `file:`: name and hash of the file,
     and `read_as`, how its keys were read."""
-    head: Mapping[str, Tensor] = field(default_factory=dict)
+    head: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     """Tensors of the head that was left out, such as `weight`."""
 
     def recorded(self) -> dict[str, Any]:
