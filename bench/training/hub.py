@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import CheckpointError
-from bench.training.model import PublishedCheckpoint
+from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.0
 """Seconds to wait for a first answer of the hub, name resolution included. $HF_HUB_ETAG_TIMEOUT overrides it."""
