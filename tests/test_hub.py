@@ -207,7 +207,7 @@ from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hu
 
 from bench.execute import execute
 from bench.errors import CheckpointError
-from bench.training.hub import fetch_checkpoint
+from bench.training.fetch import fetch_checkpoint
 from bench.training.published import PublishedCheckpoint
 
 began = time.monotonic()

@@ -22,7 +22,7 @@ ANSWER_S = 2.0
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
+def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
     """Return the path of the published file in the hub's cache, downloaded if necessary, and facts about it.
 
     If the hub cannot be reached, a cached file is used. Raises CheckpointError with the reason and what to do.

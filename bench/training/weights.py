@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import pickle
 import re
 import struct
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from bench.errors import CheckpointError
 from bench.files import whole_file
-from bench.training.hub import fetch_checkpoint
+from bench.training.fetch import fetch_checkpoint
 from bench.training.model import Backbone, Classifier
 from bench.training.published import PublishedCheckpoint
 
@@ -348,18 +347,14 @@ def _state_dicts(document: object, where: str = "", depth: int = 2) -> Iterator[
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     _require_file(path)
     try:
-        package = importlib.import_module("safetensors.torch")
-    except ImportError:
-        raise CheckpointError(
-            f"{path} is read by the package safetensors, which is not installed; pip install safetensors"
-        ) from None
-    try:
-        loaded: dict[str, Tensor] = package.load_file(path)
-    except (importlib.import_module("safetensors").SafetensorError, ValueError):
+        return load_file(path)
+    except (SafetensorError, ValueError):
         raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
-    return loaded
 
 
 def _require_file(path: Path) -> None:
