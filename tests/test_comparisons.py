@@ -21,7 +21,7 @@ from bench.boards.declared import BoardPlan, names_row
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, draw_replicates, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, make_replicates, resample
 from bench.evaluation.compare import permutation_p, permutation_ps
 from bench.evaluation.placements import difference_p, placements
 
@@ -29,7 +29,7 @@ RANDOM = np.random.default_rng(0)
 Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
 PATIENTS = np.sort(RANDOM.integers(200, size=300))
 TRUTH = LabelTable("form", ("A", "B", "RARE"), np.arange(300), PATIENTS, np.full(300, 10), Y_TRUE)
-DRAWS = draw_replicates(PATIENTS, Y_TRUE, num_replicates=200)
+DRAWS = make_replicates(PATIENTS, Y_TRUE, num_replicates=200)
 SHARED = RANDOM.normal(size=Y_TRUE.shape)
 
 

@@ -16,7 +16,7 @@ from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.pages.markdown import markdown_table
 from bench.pages.names import numbered
 from bench.pages.page import spell
@@ -91,7 +91,7 @@ def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
     y_true = part.y_true[:, chosen]
     every = np.ones(y_true.shape[1], dtype=bool)
     try:
-        replicates = draw_replicates(part.patient_id, y_true, NUM_REPLICATES)
+        replicates = make_replicates(part.patient_id, y_true, NUM_REPLICATES)
     except BenchError:
         return [*counts, *["–"] * len(rows)]
     cells = []
