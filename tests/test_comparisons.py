@@ -380,7 +380,7 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
         ("base = 1", "unknown keys base; expected primary, family, baseline, margin"),
         ('primary = "lpft-sd"', "primary must be a contrast in quotes, such as \"lpft-sd minus ft\", got 'lpft-sd'"),
         ("primary = 1", "primary must be a contrast in quotes"),
-        ('family = ["lp"]', "family names 'lp' and there is no baseline to compare it with; add baseline = "),
+        ('family = ["lp"]', "family has 'lp', but there is no baseline to compare it with; add baseline = "),
         ("margin = true", r"margin must be a number in \[0, 1\), got True"),
         ("margin = 2", r"margin must be a number in \[0, 1\)"),
         ("baseline = 3", "baseline must be a method or a row in quotes, got 3"),

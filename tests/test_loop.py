@@ -484,7 +484,7 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
 
 def test_two_phases_of_one_name_are_refused() -> None:
     phases = [phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]
-    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
+    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each phase its own name"):
         rehearse(model_of(Flat), phases)
 
 
@@ -530,7 +530,7 @@ def test_a_fold_9_that_cannot_select_is_said_before_training(tmp_path: Path) -> 
 
 
 def test_one_training_record_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="a single training record is left"):
+    with pytest.raises(BenchError, match="there is a single training record"):
         run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, sources(num_train=1))
 
 

@@ -18,7 +18,7 @@ from bench.data.splits import TEST_FOLD
 from bench.registry.source import code_hash
 from bench.results.result import Result, row_name
 
-DRAWN = "random"
+RANDOM = "random"
 """Used in place of a hash for randomly initialised weights."""
 SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
@@ -69,9 +69,9 @@ def _signals(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start(document: Mapping[str, Any]) -> str | None:
-    """Return the hash of the initial weights; `DRAWN` for random ones, which follow from the seed and the code."""
+    """Return the hash of the initial weights; `RANDOM` for random ones, which follow from the seed and the code."""
     init = document["init"]
-    return DRAWN if init["name"] == "random" else init.get("sha256")
+    return RANDOM if init["name"] == "random" else init.get("sha256")
 
 
 def conflict(first: Result, second: Result) -> str:
