@@ -5,9 +5,7 @@ import sys
 
 if __name__ == "__main__":
     if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109, as Python spells it
-        del sys.path[
-            0
-        ]  # or a torch.py of the user's folder would be taken for torch; the command `bench` has no such entry
+        del sys.path[0]  # so that a torch.py in the user's folder is not imported
     from bench.cli import main
 
     main()

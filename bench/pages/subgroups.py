@@ -23,7 +23,7 @@ from bench.pages.page import spell
 
 NUM_REPLICATES = 500
 MIN_RECORDS = 100
-"""Records of fold 10 that a device or site needs to be shown."""
+"""Least number of records in fold 10 of a device or site that is shown."""
 AGES = (0, 40, 60, 80, 1000)
 NUM_ROWS = 3
 
@@ -31,7 +31,7 @@ Mask = NDArray[np.bool_]
 
 
 def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
-    """Yield kind, name and mask [record] of each part, for the columns that the table has."""
+    """Yield kind, name and mask [record] of each part, for columns that exist in the table."""
     if "age" in people:
         age = people["age"].to_numpy(np.float64)
         for low, high in itertools.pairwise(AGES):

@@ -95,9 +95,9 @@ def conflict(first: Result, second: Result) -> str:
 
 def _are_repeats(first: Result, second: Result) -> bool:
     values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (first, second)]
-    one_value, other_value = (math.nan if value is None else value for value in values)
-    undefined = math.isnan(one_value) and math.isnan(other_value)
-    return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=TOLERANCE)
+    first_value, second_value = (math.nan if value is None else value for value in values)
+    undefined = math.isnan(first_value) and math.isnan(second_value)
+    return undefined or math.isclose(first_value, second_value, rel_tol=0, abs_tol=TOLERANCE)
 
 
 def _settings(run: Result) -> Any:
