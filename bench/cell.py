@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def streams(self) -> Literal["seed", "draw and seed"]:
-        """What the random streams depend on. For draw 0 the seed alone, as in results older than draws in streams."""
+        """What the random streams depend on. For draw 0 the seed alone, so that older results stay valid."""
         return "draw and seed" if self.draw else "seed"
 
     @property

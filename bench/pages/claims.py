@@ -216,7 +216,7 @@ def _on_board(better: Row, worse: Row, boards: Sequence[Board]) -> Comparison | 
 
 
 def _pairs(claim: Mapping[str, str], task: str, boards: Sequence[Board]) -> Iterator[tuple[Row, Row, LabelTable]]:
-    """Yield pairs of rows of two methods with default arguments, the same backbone and init (not random), paired runs."""
+    """Yield rows of two methods with default arguments, the same backbone and init (not random), and paired runs."""
     rows: dict[str, list[Row]] = {}
     for fraction in ("fraction", "than_fraction"):
         rows[fraction] = [

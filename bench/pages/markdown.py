@@ -17,7 +17,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def cells_of(line: str) -> list[str]:
-    """Return the cells of a table's line, as `markdown_table` got them."""
+    """Split a line of a table into its cells, the inverse of `markdown_table`."""
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 

@@ -319,7 +319,7 @@ def spell_difference(summary: Summary) -> str:
 
 
 def spell_p(p: float) -> str:
-    """Return a p-value as text; below 0.001 as `<0.001`."""
+    """Return a p-value as text; below 0.001 as `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -61,7 +61,7 @@ def _sentence(quantity: str, rates: Sequence[Rate]) -> str:
 
 
 def _over_axes(rates: Sequence[Rate]) -> list[str]:
-    """Return a sentence on the largest mean of false claims over the settings with the same value on an axis."""
+    """Return a sentence on false claims: the largest mean over all settings that share a value, such as 8 rows."""
     means = pooled(rates)
     if not means:
         return []

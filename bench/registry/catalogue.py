@@ -49,7 +49,7 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
         if kept["state"] == state:
             return Catalogue(kept["entries"], kept["broken"])
     except OSError:
-        pass  # not there, or not to be read
+        pass  # missing or unreadable
     except (ValueError, KeyError, TypeError):
         note(f"{file} is damaged; the list is made anew")
     # plugins that were imported earlier may be older than the files on disk: then nothing is cached

@@ -82,7 +82,7 @@ def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterato
     if not kinds:
         raise registry().unknown(("method", "backbone"), reference.name)
     if arch and "method" not in kinds:
-        raise BenchError(f"--arch says what a method is checked on, and {reference.name} is none")
+        raise BenchError(f"--arch names the backbone for a method, and {reference.name} is not a method")
     if "method" in kinds and "backbone" in kinds:
         yield Finding(f"{reference.name} is the name of a method and of a backbone, and both are checked", None)
     if "method" in kinds:
@@ -176,9 +176,11 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
         return
     method = make_method(reference)
     if method.search:
-        yield Finding("can be tuned where it says", fault_of(lambda: _searchable(reference, method, arch)))
+        yield Finding("can be tuned over its search space", fault_of(lambda: _searchable(reference, method, arch)))
     else:
-        yield Finding("can be tuned where it says", None, "it says no ranges; bench tune runs it as given")
+        yield Finding(
+            "can be tuned over its search space", None, "it declares none; bench tune runs it with its defaults"
+        )
     if overrides(method, "loss"):
         yield Finding("says whether its loss needs signals", _says_what_it_needs(method))
     try:
