@@ -28,11 +28,11 @@ from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, resolve
 from bench.results.identity import harness_facts, identity
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport
 from bench.training.memory import PeakMemory
 from bench.training.model import Classifier, count_parameters
 from bench.training.phase import Phase
 from bench.training.precision import Precision
+from bench.training.report import PhaseReport
 from bench.training.weights import Init, hash_weights
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "wfdb")

@@ -6,12 +6,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,44 +48,11 @@ from bench.training.masks import Masks
 from bench.training.method import Method, overrides
 from bench.training.model import Classifier, HeadAlone, count_parameters, set_drop_path
 from bench.training.passes import PhasePasses
-from bench.training.phase import ONE_DIMENSIONAL, SWA, Phase
+from bench.training.phase import SWA, Phase
 from bench.training.precision import Precision, autocast
+from bench.training.report import PhaseReport, Watcher
 from bench.training.schedule import advance, make_schedule
-
-
-class Watcher(Protocol):
-    """Callbacks that show or record the progress of training."""
-
-    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
-    def step_ends(self) -> None: ...
-    def epoch_ends(self, facts: dict[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-@dataclass
-class PhaseReport:
-    """The record of a phase; lists have one value per epoch."""
-
-    name: str
-    trainable_parameters: int
-    on_features: bool
-    selection: str
-    train_loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_macro_auroc: list[float] = field(default_factory=list)
-    """Over all fold-9 labels with a positive and a negative. Selection `best` uses it."""
-    val_macro_auroc_frequent: list[float | None] = field(default_factory=list)
-    """Over the labels with at least 10 positives and 10 negatives in fold 9; None if there are none. Not used."""
-    best_epoch: int = 0
-    """The selected epoch, counted from 1. The next phase starts from its weights."""
-    seconds: float = 0.0
-    """Training time over all attempts, without work that was lost when a process was killed."""
-    feature_seconds: float = 0.0
-    """The part of `seconds` that computing features took. Cached features count as if they were computed anew."""
-    judged: list[float] = field(default_factory=list)
-    """Fold-9 macro AUROCs that the method requested in `finish`. It may have chosen weights by them."""
-    finished_val_macro_auroc: float | None = None
-    """Fold-9 macro AUROC of the weights after the method's `finish`; None without one."""
+from bench.training.weight_decay import split_weight_decay
 
 
 def train(
@@ -544,27 +510,3 @@ class PhaseRun:
             if isinstance(source, SignalSource):
                 features = run_windows(self.model.backbone, source, self.world, self.precision)
                 require_finite_features(features.cpu().numpy(), source.signals.ecg_id[source.rows])
-
-
-def split_weight_decay(groups: list[dict[str, Any]], phase: Phase) -> list[dict[str, Any]]:
-    """Split each parameter group of an optimiser into parameters with and without weight decay."""
-    if not phase.no_weight_decay:
-        return groups
-    split = []
-    for group in groups:
-        pairs = list(zip(group["param_names"], group["params"], strict=True))
-        without = [has_no_decay(name, parameter, phase.no_weight_decay) for name, parameter in pairs]
-        for no_decay in (False, True):
-            own = [pair for pair, is_without in zip(pairs, without, strict=True) if is_without == no_decay]
-            if own:
-                names, params = map(list, zip(*own, strict=True))
-                part = {**group, "params": params, "param_names": names}
-                split.append({**part, "weight_decay": 0.0} if no_decay else part)
-    return split
-
-
-def has_no_decay(name: str, parameter: Tensor, patterns: Sequence[str]) -> bool:
-    """Return whether a parameter's path matches a pattern of those without weight decay, see `Phase`."""
-    return any(
-        parameter.dim() <= 1 if pattern == ONE_DIMENSIONAL else fnmatchcase(name, pattern) for pattern in patterns
-    )
