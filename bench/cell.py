@@ -48,12 +48,12 @@ class Cell:
 
     @property
     def streams(self) -> Literal["seed", "draw and seed"]:
-        """What the random streams depend on. Those of draw 0 are as they were when no draw entered any."""
+        """What the random streams depend on. For draw 0 the seed alone, so that older results stay valid."""
         return "draw and seed" if self.draw else "seed"
 
     @property
     def entropy(self) -> int | tuple[int, int]:
-        """What distinguishes the random streams of this cell from those of another draw or seed."""
+        """The key of this cell's random streams: its seed, or draw and seed."""
         return (self.draw, self.seed) if self.draw else self.seed
 
     def command(self) -> str:

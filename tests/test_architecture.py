@@ -150,7 +150,7 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
 
 MAY_WRITE = {
     "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
-    "bench.data.download": {"open(?)"},  # what broke off is gone on with
+    "bench.data.connection": {"open(?)"},  # an interrupted download is resumed
     "bench.data.prepared": {
         'open("r+b")',
         "open_memmap",

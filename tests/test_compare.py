@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw_replicates, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Summary, make_replicates, resample
 from bench.evaluation.compare import (
     difference,
     group_letters,
@@ -118,7 +118,7 @@ def test_difference_pairs_runs_and_draws() -> None:
     random = np.random.default_rng(0)
     y_true = random.random((400, 2)) < 0.3
     shared = noisy(y_true, 1, random)
-    replicates = draw_replicates(np.arange(400), y_true, num_replicates=400)
+    replicates = make_replicates(np.arange(400), y_true, num_replicates=400)
     rows = [
         [
             resample(y_true, shared + noise * random.normal(size=y_true.shape), replicates).auroc.macro(BOTH)

@@ -398,7 +398,7 @@ def test_a_method_is_checked_on_any_backbone(method: str) -> None:
     declines = str(found[-1].does_not_apply).startswith("it declines: stochastic depth needs at least two residual")
     assert declines == (method == "lpft-sd") == (found[-1].check == "trains on prevalence")
     assert (found[-1].verdict == "n/a") == declines
-    with pytest.raises(BenchError, match="--arch says what a method is checked on, and net1d_mini is none"):
+    with pytest.raises(BenchError, match="--arch names the backbone for a method, and net1d_mini is not a method"):
         next(check_plugin(Reference("net1d_mini"), Reference("prevalence")))
 
 

@@ -123,7 +123,7 @@ def test_the_examples_of_the_readme_pass(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 CAUGHT = {
-    "dead-r-drop": "asks twice for the logits of the same records with masks=0",
+    "dead-r-drop": "computes the logits of the same records twice with masks=0",
     "submodule-teacher": "puts 'teacher' beside backbone and head",
     "inner-teacher": "adds residual blocks to the model: 6 DropPaths where there were 3",
     "hidden-teacher": "hides a module in backbone._teacher",
@@ -142,7 +142,7 @@ CAUGHT = {
     "finishes-elsewhere": "moved in phase 'probe', which does not train it",
     "asks-too-often": "scores more than 32 weights on fold 9",
     "says-nothing": "does not say what that needs: set needs_signals = False",
-    "says-wrong": "the loss uses signals though the method says needs_signals = False",
+    "says-wrong": "the loss uses signals, but the method has needs_signals = False",
     "never-steps": "must call its closure",
     "old-signature": "phases() must take the backbone's layer groups",
     "old-init": "compare its name, as in init.name == 'random'",

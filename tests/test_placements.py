@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import difference_p, placements, summarize_all_labels
 
@@ -64,7 +64,7 @@ def test_over_frequent_labels_it_is_what_draws_say(fold: Fold) -> None:
     y_true, y_score = fold[0][:, :2], fold[1][:, :2]
     patients = np.random.default_rng(1).integers(250, size=400)
     drawn = summarize(
-        [resample(y_true, y_score, draw_replicates(patients, y_true)).auroc.macro(np.ones(2, dtype=bool))]
+        [resample(y_true, y_score, make_replicates(patients, y_true)).auroc.macro(np.ones(2, dtype=bool))]
     )
 
     assert summarize_all_labels(patients, y_true, [y_score]).patient_sd == pytest.approx(drawn.patient_sd, rel=0.08)

@@ -257,7 +257,7 @@ def test_values_have_the_variance_of_their_setting() -> None:
     """Of a mean over draws and seeds, from 20,000 boards; Monte Carlo error 1 %."""
     for setting in (Setting(2, 5, 3, 4, crossed=(0.2, 0.6, 0.2)), Setting(2, 1, 3, 4, "equal, heavy tails")):
         sd = 4 / math.sqrt(2) * np.ones((20_000, 2))
-        values = simulations.draw_values(setting, sd, np.random.default_rng(0)) @ setting.design.weights
+        values = simulations.random_values(setting, sd, np.random.default_rng(0)) @ setting.design.weights
         draws, seeds, rest = setting.crossed
         share = draws / setting.draws + seeds / setting.seeds + rest / setting.draws / setting.seeds
         assert (values[:, 0] - values[:, 1]).var() == pytest.approx(1 + 16 * share, rel=0.05)

@@ -24,9 +24,9 @@ class Selection:
     rows: Mapping[str, ScoredRow]
     truth: LabelTable
     tuned: frozenset[str]
-    """The rows, named or not, whose setting a search on fold 9 chose."""
+    """Names of the rows, selected or not, whose setting was chosen by a search on fold 9."""
     others: Mapping[str, ScoredRow] = field(default_factory=dict)
-    """The rows of their board that were not named; none where run folders were."""
+    """The other rows of the same board; empty if run folders are selected."""
 
 
 def select_rows(
@@ -37,10 +37,10 @@ def select_rows(
     fraction: float | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Selection:
-    """Return the rows of these names: a run folder is a row of its own, a row name all its runs on a board.
+    """Return the rows of these names: a run folder makes a row with one run, a row name a row with all runs of a board.
 
     With `log`, damaged runs in `runs` are reported and left out: see `find_results`. Raises BenchError for a name that
-    fits no row or several boards, for rows of different labels or folds, and where the dataset's tables are missing.
+    matches no row or several boards, for rows with different labels or folds, and if the dataset's tables are missing.
     """
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
@@ -57,7 +57,7 @@ def select_rows(
                 raise BenchError(f"{run.folder} has no scores of fold 10: run it to --stage test, or name another row")
             if run.fingerprint != first.fingerprint:
                 raise BenchError(
-                    f"{name} is of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
+                    f"{name} is a row of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
                     f"{first.cell['task']} on {first.document['dataset']['name']}: their labels or folds differ; "
                     "compare rows of the same task and dataset"
                 )
@@ -90,7 +90,7 @@ def _by_name(
 ) -> dict[str, list[Result]]:
     """Return row name -> its runs, for the only board that has all `wanted` rows.
 
-    Raises BenchError where no board or several boards have them.
+    Raises BenchError if no board or several boards have them.
     """
     places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in find_results(runs, log):
@@ -109,9 +109,8 @@ def _by_name(
         for place, rows in places.items()
         if all(name in rows for name in wanted) and all(result.fingerprint == place[2] for result in given)
     }
-    if (
-        len(fitting) > 1
-    ):  # a board without its dataset is no choice; if it is the only one, the caller names the dataset
+    # a board without its dataset cannot be compared; if it is the only one, the caller names the missing dataset
+    if len(fitting) > 1:
         judged = {place: rows for place, rows in fitting.items() if truth(rows[wanted[0]][0]) is not None}
         fitting = judged or fitting
     if len(fitting) != 1:

@@ -355,7 +355,7 @@ def _prepare_chunk(
         if signals.shape != values.shape[1:]:
             raise DataError(
                 f"{path}.dat has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "
-                f"{spec.rate} Hz, and all records of the dataset must be as long"
+                f"{spec.rate} Hz, and all records of the dataset must have the same length"
             )
         values[row], scale = quantize(signals)
         # sums in float64, because variances are differences of large numbers

@@ -37,7 +37,7 @@ class Records:
     seconds: float | None = None
     """Length to which each record is cut or padded, if lengths differ."""
     others: tuple[str, ...] = ()
-    """Names of files that belong to the dataset beside its records."""
+    """Names of the dataset's files other than its records."""
 
     def __len__(self) -> int:
         return len(self.table)

@@ -1,4 +1,4 @@
-"""What `bench list` prints about each plugin, kept in a cache file.
+"""Facts that `bench list` prints about each plugin, kept in a cache file.
 
 Importing all plugins takes seconds, as it imports torch. Checking that no source file and no installed version has
 changed takes milliseconds.
@@ -27,7 +27,7 @@ KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "bac
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Facts on each plugin, by kind and sorted by name, and the modules that failed to import."""
+    """Facts about each plugin, by kind and sorted by name, and the modules that failed to import."""
 
     entries: Mapping[str, list[dict[str, Any]]]
     """`tasks`, `methods` and `archs` -> one dict for each plugin."""
@@ -40,10 +40,10 @@ class Catalogue:
 def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     """Return the catalogue; from the cache file if nothing has changed since it was written.
 
-    A damaged cache file is named in a note, and the catalogue is made anew.
+    If the cache file is damaged, a note names it, and the catalogue is made anew.
     """
     state = _state()
-    # one file an environment, as several may share a cache
+    # one file per environment, because several may share a cache
     file = cache_folder() / f"catalogue-v3-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
@@ -52,10 +52,10 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
         if kept["state"] == state:
             return Catalogue(kept["entries"], kept["broken"], kept["shared"])
     except OSError:
-        pass  # not there, or not to be read
+        pass  # missing or unreadable
     except (ValueError, KeyError, TypeError):
         note(f"{file} is damaged; the list is made anew")
-    # plugins that this process imported before may be older than the files just read: then nothing is kept
+    # plugins that were imported earlier may be older than the files on disk: then nothing is cached
     fresh = not registry.cache_info().currsize
     found = Catalogue(
         {
@@ -76,7 +76,7 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
 
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:
-    """Return the tasks with the number of labels and records that they have in the data set at `data`."""
+    """Return the tasks, each with its number of labels and records in the data set at `data`."""
     from bench.data.datasets import load_records
     from bench.data.info import counts_of
     from bench.data.tasks import tasks_of
@@ -123,7 +123,7 @@ def _hash_of(*content: object) -> str:
 
 
 def _keep(file: Path, text: str) -> None:
-    """Write it whole or not at all; where the cache cannot be written, the next listing just takes longer."""
+    """Write the catalogue atomically. If the cache cannot be written, it is made anew next time."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text)

@@ -90,7 +90,7 @@ class Registry:
             raise PluginError(
                 f"{kind} {name!r} is already registered by {taken.module}; {module} must choose another name"
             )
-        # ours are imported whenever somebody needs them, also in the middle of a stranger's import
+        # a third-party module may import ours, so who imports a module does not say whose plugins it registers
         own = module.partition(".")[0] == bench.__name__
         origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{module}, not installed"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
@@ -113,7 +113,7 @@ class Registry:
             self._claim(name)
             return True
         self.broken[name] = reason
-        # what other modules registered meanwhile stays: they are imported and will not run again
+        # plugins that other modules registered meanwhile stay, because an imported module does not run again
         self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module in sys.modules}
         return False
 

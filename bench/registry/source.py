@@ -24,7 +24,7 @@ def declared_files() -> list[Path]:
     files: set[Path] = set()
     for entry_point in entry_points(group=GROUP):
         if entry_point.dist is not None:
-            with contextlib.suppress(FileNotFoundError):  # the registry says so when it is imported
+            with contextlib.suppress(FileNotFoundError):  # the registry reports it when it imports the package
                 file = location(entry_point.dist, entry_point.value)
                 files |= set(file.parent.rglob("*.py") if file.name == "__init__.py" else file.parent.glob("*.py"))
     return sorted(files)
@@ -52,8 +52,8 @@ def location(dist: Distribution, package: str) -> Path:
 def code_hash(module: str, within: Sequence[str] = ()) -> str:
     """Return the SHA-256 over a plugin's module and the modules of the same package that it imports.
 
-    The files are found without importing anything where an entry point names their package. Empty where there are none.
-    `within`: packages and modules whose files alone count, and whose imports alone are followed.
+    If an entry point names the package, its files are located without an import. The hash is empty if there are no
+    files. `within` restricts the files, and the imports that are followed, to these packages and modules.
     """
     digest = hashlib.sha256()
     files = sorted(_source_files(module, within).items())
@@ -86,7 +86,7 @@ def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def _source_file(module: str) -> Path | None:
-    """Return the file of a module: the imported one, or beside its package, or where an entry point says."""
+    """Return the file of a module: as imported, or in the folder of its package, or as named by an entry point."""
     if (present := _imported_file(module)) is not None:
         return present
     if module in sys.modules:

@@ -1,4 +1,4 @@
-"""Check the content of a result.json. It may come from anybody, and pages and paths are built from it."""
+"""Check the content of a result.json, because anybody may have written it and pages and paths are built from it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"it lacks {', '.join(missing)}"
     for field, text in _texts(document):
         if UNPRINTABLE.search(text) or (MARKUP.search(text) and field.partition(".")[0] not in SENTENCES):
-            yield f"{field} holds characters that no name or number has: {text[:40]!a}"
+            yield f"{field} has characters that are not allowed in names and numbers: {text[:40]!a}"
 
 
 def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
@@ -78,7 +78,7 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
     if manifest is not None and (not isinstance(manifest, str) or "/" in manifest):
         yield f"cell.manifest is {manifest!r}, not the name of a file"
     if cell["command"] and not is_command(cell["command"]):
-        yield f"cell.command is no command line of bench: {cell['command'][:60]!r}"
+        yield f"cell.command is not a command line of bench: {cell['command'][:60]!r}"
 
 
 def require_printable(document: Mapping[str, Any]) -> None:

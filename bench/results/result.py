@@ -79,7 +79,7 @@ class Result:
 
     @property
     def streams(self) -> Streams:
-        """What its random streams depend on; in results that do not say so, the seed alone."""
+        """What the random streams of the run depend on; the seed alone in results that do not record it."""
         return self.cell.get("streams", "seed")  # type: ignore[no-any-return]
 
     @property
@@ -112,9 +112,9 @@ class Result:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 labels = tuple(str(label) for label in file["labels"])
                 if str(file["fingerprint"]) != self.fingerprint:
-                    raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
+                    raise DataError(f"{path} belongs to another task or dataset than the {RESULT} beside it")
                 if wrong := next(filter(UNPRINTABLE.search, labels), None):
-                    raise DataError(f"{path} has a label that is no text: {wrong[:40]!a}; {HELP}")
+                    raise DataError(f"{path} has a label with unprintable characters: {wrong[:40]!a}; {HELP}")
                 folds = [int(name.removeprefix("ecg_id_fold")) for name in file.files if name.startswith("ecg_id_")]
                 return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
         except FileNotFoundError:

@@ -127,7 +127,7 @@ def test_predictions_of_another_task_are_refused(written: Path, tmp_path: Path) 
     other = {**DOCUMENT, "task": {**DOCUMENT["task"], "fingerprint": "0" * 64}}
     (written / RESULT).write_text(json.dumps({"schema": 1, **other}))
 
-    with pytest.raises(DataError, match=r"predictions.npz is of another task or dataset"):
+    with pytest.raises(DataError, match=r"predictions.npz belongs to another task or dataset"):
         _ = load_result(written).predictions
 
 
