@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from scipy.stats import chi2, norm
 
+pytestmark = pytest.mark.slow
 Array = NDArray[Any]
 Place = tuple[int, int]
 
@@ -27,14 +28,14 @@ import json, sys
 import numpy as np
 from bench.evaluation.runs import Design, resolvable, unbiased
 asked = json.load(sys.stdin)
-found = []
+answers = []
 for case in asked["designs"]:
     design = Design.of([tuple(place) for place in case["places"]], case["streams"])
     variance = design.variance(case["values"])
-    found.append([float(design.mean(case["values"])), float(variance.of_mean), float(variance.degrees_of_freedom)])
+    answers.append([float(design.mean(case["values"])), float(variance.of_mean), float(variance.degrees_of_freedom)])
 for alpha, patients, runs, known in asked["studies"]:
-    found.append(float(resolvable(alpha, 0.8, patients, unbiased(runs, known), known)))
-print(json.dumps(found))
+    answers.append(float(resolvable(alpha, 0.8, patients, unbiased(runs, known), known)))
+print(json.dumps(answers))
 """
 
 
@@ -67,11 +68,11 @@ def expected(places: Sequence[Place], streams: Sequence[str], values: Array) -> 
         return [mean, values.var(ddof=1) / len(values), len(values) - 1]
     num_draws, num_streams = len(set(draws)), len(set(names))
     if num_streams == len(places):
-        of_draws = [np.mean([v for v, draw in zip(values, draws, strict=True) if draw == one]) for one in set(draws)]
+        of_draws = [values[np.array(draws) == draw].mean() for draw in set(draws)]
         return [mean, np.var(of_draws, ddof=1) / num_draws, num_draws - 1]
     by_draw, by_stream = (summed(weights * (values - mean), groups) for groups in (draws, names))
-    columns = [[float(at == one) for at in draws] for one in sorted(set(draws))]
-    columns += [[float(at == one) for at in names] for one in sorted(set(names))]
+    columns = [[float(at == draw) for at in draws] for draw in sorted(set(draws))]
+    columns += [[float(at == name) for at in names] for name in sorted(set(names))]
     fitted = np.array(columns).T @ np.linalg.lstsq(np.array(columns).T, values, rcond=None)[0]
     free = len(values) - np.linalg.matrix_rank(np.array(columns))
     residual = ((values - fitted) ** 2).sum() / free * (weights**2).sum()
@@ -87,13 +88,13 @@ def expected(places: Sequence[Place], streams: Sequence[str], values: Array) -> 
 
 def summed(deviation: Array, groups: Sequence[Any]) -> float:
     """The variance of the mean by weighted deviations that are summed within groups."""
-    sums = [sum(d for d, at in zip(deviation, groups, strict=True) if at == one) for one in set(groups)]
+    sums = [sum(d for d, at in zip(deviation, groups, strict=True) if at == group) for group in set(groups)]
     return float(np.square(sums).sum() * len(sums) / (len(sums) - 1))
 
 
 def cases() -> list[dict[str, Any]]:
     """Single draws, draws with streams of their own, crossed draws and seeds, complete and with cells missing."""
-    random, found = np.random.default_rng(5), []
+    random, designs = np.random.default_rng(5), []
     for draws, seeds, missing, stream in itertools.product((1, 3, 5), (3, 4), (0, 2), ("seed", "draw and seed")):
         places = list(itertools.product(range(draws), range(seeds)))
         if draws > 1:
@@ -101,14 +102,14 @@ def cases() -> list[dict[str, Any]]:
         for of_draws, of_seeds in ((0, 0), (1, 0), (0, 2), (1, 2), (0.3, 0.3)):
             parts = of_draws * random.normal(size=draws), of_seeds * random.normal(size=seeds)
             values = [parts[0][draw] + parts[1][seed] + 0.5 * random.normal() for draw, seed in places]
-            found.append({"places": places, "streams": [stream] * len(places), "values": values})
-    return found
+            designs.append({"places": places, "streams": [stream] * len(places), "values": values})
+    return designs
 
 
-def differ(found: Sequence[Sequence[float]], designs: Sequence[dict[str, Any]]) -> int:
+def differ(answers: Sequence[Sequence[float]], designs: Sequence[dict[str, Any]]) -> int:
     """How many designs have another mean, variance or degrees of freedom than the sentences give."""
     wanted = [expected(case["places"], case["streams"], np.array(case["values"])) for case in designs]
-    return sum(not np.allclose(one, other, rtol=1e-9, atol=0) for one, other in zip(found, wanted, strict=True))
+    return sum(not np.allclose(got, want, rtol=1e-9, atol=0) for got, want in zip(answers, wanted, strict=True))
 
 
 def test_every_design_has_the_variance_of_the_sentences() -> None:
@@ -148,6 +149,8 @@ STUDIES = [
 
 def power(level: float, patients: float, runs: float, known: float, difference: float) -> float:
     """Sentence 65: the share of studies with this true difference whose p is at most the level; runs without bias."""
+    if runs == 0:
+        return float(norm.cdf(difference / math.sqrt(patients) - norm.isf(level / 2)))
     runs *= known / 2 * math.exp(2 * (gammaln(known / 2) - gammaln((known + 1) / 2)))
     chance = (np.arange(1000) + 0.5) / 1000
     values = difference + math.sqrt(patients + runs) * np.random.default_rng(2).permutation(norm.ppf(chance))
