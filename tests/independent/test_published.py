@@ -773,8 +773,12 @@ compare.practically_equal = lambda difference, margin: narrow(difference, 10 * m
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_rule_is_seen(ptbxl: Path, tmp_path: Path, mutant: str) -> None:
-    """On a board of five methods in one study; a label with 10 positives is of another task."""
+    """On a board of five methods in one study; a label with 10 positives is of another task.
+
+    Pairs of five rows have no prior (sentence 33): moderation shows on the nine rows from random weights.
+    """
     task, init = ("subdiag", "") if "frequent" in mutant else ("superdiag", "own:389512e4")
+    init = "random" if "moderated" in mutant else init
     boards = product(ptbxl, tmp_path, task, 0.1, init, MUTANTS[mutant])
     with pytest.raises(AssertionError):
         check_task(boards, tmp_path, ptbxl, task)
