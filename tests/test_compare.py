@@ -175,6 +175,12 @@ def test_of_many_runs_a_resolvable_difference_is_2_8_standard_errors() -> None:
     assert resolvable_difference(summary(0, -0.02, 0.02, patient_sd=0.01)) == pytest.approx(0.028, rel=1e-3)
 
 
+def test_in_a_family_a_resolvable_difference_passes_the_first_step_of_holm() -> None:
+    """Of 15 comparisons at 5 %: 2.935 standard errors for a two-sided p of 0.05 / 15, and 0.842 for a power of 80 %."""
+    z = scipy.stats.norm.isf([0.05 / 30, 0.2]).sum()
+    assert resolvable_difference(summary(0, -0.02, 0.02, patient_sd=0.01), 15) == pytest.approx(0.01 * z, rel=1e-3)
+
+
 def test_equal_means_an_interval_inside_the_margin() -> None:
     assert practically_equal(summary(0.001, -0.002, 0.004), margin=0.005)
     assert not practically_equal(summary(0.001, -0.004, 0.006), margin=0.005)  # not significant is not equal

@@ -14,6 +14,7 @@ from bench.boards.comparisons import (
     adjust,
     compare_pairs,
     compared,
+    design_of,
     stand,
 )
 from bench.boards.declared import BoardPlan
@@ -21,7 +22,7 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, make_replicates, resample
-from bench.evaluation.compare import permutation_p, permutation_ps
+from bench.evaluation.compare import permutation_p, permutation_ps, resolvable_difference
 from bench.evaluation.placements import difference_p, placements
 
 RANDOM = np.random.default_rng(0)
@@ -88,19 +89,61 @@ def test_a_board_of_many_rows_can_tell_them_apart() -> None:
     assert found.letters == {name: "a" if name.startswith("good") else "b" for name in rows}
 
 
+def of(*values: float) -> ScoredRow:
+    """Runs of these macro AUROCs, whatever patients are drawn."""
+    estimates = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
+    return {(0, seed): ScoredRun(SHARED, Resampled(each, each)) for seed, each in enumerate(estimates)}
+
+
 def test_ranks_know_how_little_three_runs_tell() -> None:
     """2.5 standard errors apart by runs alone: the interval of the difference holds 0, so either may be first."""
-
-    def of(*values: float) -> ScoredRow:
-        found = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
-        return {(0, seed): ScoredRun(SHARED, Resampled(one, one)) for seed, one in enumerate(found)}
-
     rows = {"varies": of(0.7, 0.8, 0.9), "steady": of(*[0.8 - 2.5 * 0.1 / np.sqrt(3)] * 3)}
     found = stand(rows, BoardPlan(), TRUTH)
     assert found is not None
 
     assert found.pairs[0].differences["auroc"].interval.low < 0
     assert found.ranks == {"varies": (1, 2), "steady": (1, 2)}
+
+
+def test_ranks_pair_the_runs_of_a_seed() -> None:
+    """Both rows vary by 0.1, together: the first is better in every run."""
+    standing = stand({"first": of(0.72, 0.82, 0.92), "second": of(0.7, 0.8, 0.9)}, BoardPlan(), TRUTH)
+    assert standing is not None
+
+    assert standing.ranks == {"first": (1, 1), "second": (2, 2)}
+
+
+def test_ranks_borrow_what_other_rows_tell_of_runs() -> None:
+    """The runs of two rows happen to agree within 0.0002, those of six others vary by 0.1."""
+    rows = {"first": of(0.8011, 0.8009, 0.801), "second": of(0.8001, 0.8001, 0.7998)}
+    rows |= {f"other {n}": of(0.5 - n / 100, 0.6 - n / 100, 0.7 - n / 100) for n in range(6)}
+    standing = stand(rows, BoardPlan(), TRUTH)
+    assert standing is not None
+
+    assert (standing.ranks["first"][0], standing.ranks["second"][0]) == (1, 1)
+    alone = stand({name: rows[name] for name in ("first", "second")}, BoardPlan(), TRUTH)
+    assert alone is not None
+    assert alone.ranks == {"first": (1, 1), "second": (2, 2)}
+
+
+def test_what_a_pair_can_resolve_is_by_the_first_step_of_holm() -> None:
+    standing = stand({name: ROWS[name] for name in ("best", "good", "bad")}, BoardPlan(), TRUTH)
+    assert standing is not None
+
+    for pair in standing.pairs:
+        difference = pair.differences["auroc"]
+        assert pair.resolvable == resolvable_difference(difference, pair.family_size)
+        assert (pair.resolvable > resolvable_difference(difference)) == (pair.family_size > 1)
+    assert max(pair.family_size for pair in standing.pairs) > 1
+
+
+def test_a_design_is_crossed_where_streams_depend_on_the_seed_alone() -> None:
+    """In either row of a pair; a result that does not say so is taken to."""
+    crossed = {**row(1.2, (0, 1)), **row(1.2, (0, 1), draw=1)}
+    nested = {place: dataclasses.replace(run, streams="draw and seed") for place, run in crossed.items()}
+
+    assert design_of(crossed).kind == design_of(nested, crossed).kind == "crossed"
+    assert design_of(nested).kind == "draws"
 
 
 def test_one_pair_of_runs_is_about_these_two() -> None:

@@ -17,8 +17,8 @@ import io
 import itertools
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -560,10 +560,14 @@ def _of_all(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]
 
 
 def code_version() -> str:
-    """Return 8 digits of the SHA-256 of the code that decides these rates, without its comments and docstrings."""
+    """Return 8 digits of the SHA-256 of the code that decides these rates, without its comments and docstrings.
+
+    `main` and what only reports is left out, because it decides no rate.
+    """
     digest = hashlib.sha256()
     for module in (metrics, bootstrap, runs, placements, compare, comparisons, sys.modules[__name__]):
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        tree.body = [part for part in tree.body if not _reports(part)]
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 node.body = [part for part in node.body if not _is_text(part)]
@@ -571,15 +575,27 @@ def code_version() -> str:
     return digest.hexdigest()[:8]
 
 
+def _reports(node: ast.stmt) -> bool:
+    """Whether it is one of the functions of this module that run simulations and write what they gave."""
+    return isinstance(node, ast.FunctionDef) and node.name in ("main", "what_is_left", "code_version", "_reports")
+
+
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def what_is_left(declared: Collection[str], rows: Iterable[Mapping[str, str]], version: str) -> list[str]:
+    """Return the declared simulations that these rows of simulations.csv do not have by this version of the code."""
+    done = {row["job"] for row in rows if row["code"] == version}
+    return [job for job in declared if job not in done]
 
 
 def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     """Run the simulations, write each rate to <folder>/simulations.csv as soon as it is known, and print it.
 
     Rates in the file from the same code are kept. Rates from other code are kept until they are simulated anew, and
-    removed if their simulation is no longer one of `jobs`. `only` chooses the simulations whose names begin with it.
+    removed if their simulation is no longer one of `jobs`. `only` chooses the simulations whose names begin with it; if
+    there are none, as with `-`, only what is left to run is printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, version = folder / SIMULATIONS, code_version()
@@ -588,12 +604,16 @@ def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     if path.exists():
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-    done = {row["job"] for row in rows if row["code"] == version}
     declared = dict(jobs(data, scale))
+    left = what_is_left(declared, rows, version)
+    kinds = Counter(job.partition(" | ")[0] for job in left)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    print(f"{len(left)} of {len(declared)} simulations are left{counts and ': '}{counts}", file=sys.stderr, flush=True)
     rows = [row for row in rows if row["job"] in declared]
-    for job, simulated in declared.items():
-        if job in done or not job.startswith(only):
+    for job in left:
+        if not job.startswith(only):
             continue
+        simulated = declared[job]
         rates = simulated()
         goals = {True: "met", False: "missed", None: ""}
         rows = [row for row in rows if row["job"] != job]
