@@ -20,11 +20,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.errors import Incompatible
 from bench.execute import make_backbone, make_method
 from bench.registry.conformance import check_method
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, registry
-from bench.registry.trials import Trial, largest_gap, prepared_model, run_trial, short_phases
+from bench.registry.trials import Trial, fits, largest_gap, prepared_model, run_trial, short_phases
 from bench.training.distributed import World, join
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -76,10 +77,14 @@ def _registered() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def end_of(name: str, world: World) -> dict[str, Tensor]:
-    """The weights at the end of a short run of a method."""
-    method = make_method(Reference.parse(ON_SMALL.get(name, name)))
-    model = prepared_model(partial(make_backbone, Reference("small")), method)
+def end_of(name: str, world: World, arch: str = "small") -> dict[str, Tensor] | None:
+    """The weights at the end of a short run of a method, or None if it declines the backbone."""
+    method = make_method(Reference.parse(ON_SMALL.get(name, name) if arch == "small" else name))
+    try:
+        model = prepared_model(partial(make_backbone, Reference(arch)), method)
+        fits(model, method)
+    except Incompatible:
+        return None
     return run_trial(Trial(model, short_phases(method, model)), method, world)
 
 
@@ -163,18 +168,18 @@ def test_faulty_methods_are_caught(name: str) -> None:
     assert "\n" not in fault
 
 
-def on_ranks(num_ranks: int, names: list[str], folder: Path) -> dict[str, dict[str, Tensor]]:
-    """The ends of these methods' runs on so many ranks."""
+def on_ranks(num_ranks: int, names: list[str], folder: Path, arch: str = "small") -> dict[str, Any]:
+    """The ends of these methods' runs on so many ranks, which are started once for all of them."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
     done = subprocess.run(
-        [*command, __file__, str(folder / "ends.pt"), *names],
+        [*command, __file__, str(folder / "ends.pt"), arch, *names],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, dict[str, Tensor]] = torch.load(folder / "ends.pt")
+    found: dict[str, Any] = torch.load(folder / "ends.pt")
     return found
 
 
@@ -187,15 +192,36 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("name", [*SHIPPED, *RIGHT])
 def test_the_number_of_ranks_does_not_matter(name: str, together: dict[str, Any]) -> None:
     """Three steps an epoch; of the last batch, two records, a third rank has none."""
-    gap, key = largest_gap(end_of(name, ALONE), together[name])
+    alone = end_of(name, ALONE)
+    assert alone is not None
+    gap, key = largest_gap(alone, together[name])
 
     assert gap <= 1e-8, key
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_the_number_of_ranks_does_not_matter_on_any_family(arch: str, tmp_path: Path) -> None:
+    """Every shipped method on 2 and 3 ranks, all methods in one start of the ranks."""
+    alone = {name: end_of(name, ALONE, arch) for name in SHIPPED}
+    gaps: dict[tuple[str, int], tuple[float, str]] = {}
+    for num_ranks in (2, 3):
+        for name, end in on_ranks(num_ranks, SHIPPED, tmp_path, arch).items():
+            expected = alone[name]
+            assert (end is None) == (expected is None), name
+            if end is not None and expected is not None:
+                gaps[name, num_ranks] = largest_gap(expected, end)
+
+    assert len(gaps) >= 2 * (len(SHIPPED) - 4), "at most the four with stochastic depth decline"
+    assert {case: found for case, found in gaps.items() if not found[0] <= 1e-8} == {}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_RANKS)
 def test_what_a_rank_does_alone_shows(name: str, together: dict[str, Any]) -> None:
-    gap, _ = largest_gap(end_of(name, ALONE), together[name])
+    alone = end_of(name, ALONE)
+    assert alone is not None
+    gap, _ = largest_gap(alone, together[name])
 
     assert gap > 1e-5
 
@@ -218,7 +244,7 @@ if __name__ == "__main__":
         registry()
         for file in FILES:
             load(file)
-        ends = {name: end_of(name, the_world) for name in sys.argv[2:]}
+        ends = {name: end_of(name, the_world, sys.argv[2]) for name in sys.argv[3:]}
         if the_world.is_main:
             torch.save(ends, sys.argv[1])
         the_world.wait()
