@@ -111,7 +111,7 @@ class LogisticRegressions:
 
 
 def two_loops(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], curvature: Tensor) -> Tensor:
-    """Return each row's inverse Hessian, as L-BFGS has it from steps and changes of the gradient, times its gradient."""
+    """Return each row's inverse Hessian, by L-BFGS of steps and changes of the gradient, times its gradient."""
     result, factors = gradient, []
     for step, change in reversed(pairs):
         along = (step * change).sum(1, keepdim=True)

@@ -151,8 +151,31 @@ CAUGHT = {
     "never-steps": "must call its closure",
     "old-signature": "phases() must take the backbone's layer groups",
     "old-init": "compare its name, as in init.name == 'random'",
+    "optimizer-in-a-closure": "steps a second optimiser, which the harness neither schedules nor saves",
+    "rates-by-hand": "sets learning rates, which the phase's schedule also sets",
+    "own-steps": "does not call optimizer.step()",
+    "forgets-weight-decay": "decays weights by 0.01 and the phase declares 0",
+    "counts-in-its-class": "loss() sets self.seen, which a resumed run would not know",
+    "keeps-the-judge": "the judge of phase 'probe' is asked after finish()",
+    "alters-the-batch": "loss() alters the batch in place",
+    "moves-weights-in-loss": "loss() alters weights in place",
+    "moves-the-start": "loss() alters the initial weights in place",
+    "rests-in-loss": "backbone is in eval mode after a step",
+    "thaws-by-hand": "backbone.stem.0.weight gets gradients after a step",
+    "half-precision": "makes weights torch.bfloat16",
+    "double-everywhere": "sets torch's default type to torch.float64",
+    "by-the-clock": "phases() reads the clock",
+    "by-the-environment": "loss() reads the environment",
+    "reads-a-file": "prepare() reads a file",
+    "draws-elsewhere": "loss() reads a generator that nobody seeds",
+    "vector-loss": "the loss is a tensor [4]; expected one finite number",
+    "nan-for-a-label": "training diverged in phase finetune, epoch 1: the training loss is nan",
+    "strange-labels": "returns labels outside [0, 1]",
+    "another-head-at-the-end": "finish() puts other modules into the model",
+    "tensor-beside-the-weights": "a model that is prepared anew and loads its weights",
+    "hook-with-a-memory": "a hook or function of prepare() holds its modules",
 }
-BY_RANKS = ("mixup-in-loss", "batch-mean")
+BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")
 """What only several ranks show."""
 
 

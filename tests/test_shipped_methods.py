@@ -73,7 +73,7 @@ def test_the_lbfgs_probe_is_scikit_learns_logistic_regression(position: int) -> 
 
 
 def test_every_strength_of_the_grid_is_scikit_learns_for_common_and_rare_labels() -> None:
-    """By default within 2e-3 of the largest logit, with warm starts along the grid; by a strict tolerance within 1e-5."""
+    """By default within 2e-3 of the largest logit, with warm starts; by a strict tolerance within 1e-5."""
     rng = np.random.default_rng(0)
     mixed = rng.normal(3, 2, (400, 24)) @ rng.normal(0, 1, (24, 24))  # features that depend on one another
     labels = (rng.normal(0, 2, (400, 4)) + mixed[:, :4] - mixed[:, :4].mean(0)) > np.array([0, 8, 12, -10])

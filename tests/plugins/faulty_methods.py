@@ -6,9 +6,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -516,7 +516,7 @@ class ReadsAFile(Finetune):
     """Such as the labels of folds 9 and 10."""
 
     def prepare(self, model: Classifier, init: Start) -> None:
-        np.loadtxt(__file__, str, comments=None, delimiter="\0")
+        Path(__file__).read_text()
 
 
 @register_method("draws-elsewhere")
