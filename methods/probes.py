@@ -236,7 +236,8 @@ class KNN(Method):
     """The labels of the k nearest training records, weighed by exp(cosine / temperature), as log odds.
 
     DINO (Caron et al. 2021, arXiv 2104.14294): k = 20, temperature 0.07 after Wu et al. 2018. Ours: features are
-    standardised first, and a record's windows averaged. The head keeps all training features.
+    standardised first. Where the backbone sees windows, a training record is the mean of its standardised windows, and
+    each window of a new record asks its neighbours. The head keeps all training records.
     """
 
     k: int = 20
@@ -254,9 +255,9 @@ class KNN(Method):
     def finish(self, model: Classifier, judge: Judge) -> None:
         features, labels = judge.features()
         num_records = len(model.get_buffer("head.keys"))
-        features = features.view(num_records, -1, features.shape[1]).mean(1)
         z, mean, deviation = standardise(features)
-        keys = {"head.mean": mean, "head.deviation": deviation, "head.keys": F.normalize(z, dim=1)}
+        z = F.normalize(z.view(num_records, -1, z.shape[1]).mean(1), dim=1)
+        keys = {"head.mean": mean, "head.deviation": deviation, "head.keys": z}
         load(model, {**keys, "head.labels": labels[:: len(labels) // num_records]})
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -18,14 +19,17 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
+from bench.cell import Cell
 from bench.errors import Incompatible
-from bench.execute import make_backbone, make_method
+from bench.execute import Options, execute, make_backbone, make_method
 from bench.registry.conformance import check_method
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, registry
 from bench.registry.trials import Trial, fits, largest_gap, prepared_model, run_trial, short_phases
+from bench.results.result import Result
 from bench.training.distributed import World, join
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -125,6 +129,31 @@ def test_the_examples_of_the_readme_pass(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "own-teacher": {},
         "scales": {},
     }
+
+
+def test_a_head_starts_from_the_rows_of_an_earlier_task_that_has_other_labels(demo_set: Path, tmp_path: Path) -> None:
+    def end(task: str, name: str, **options: Any) -> Result:
+        arch = Reference("small")
+        cell = Cell(data=demo_set, task=task, arch=arch, method=Reference.parse(name), **options)
+        return execute(cell, Options(runs=tmp_path, stage="val", console=Console(file=io.StringIO())))
+
+    earlier = end("superdiag", "lp(probe_epochs=1)", init="random")
+    run = folder_of(earlier, tmp_path)
+    later = end("superdiag", "warm-head(lr=1e-12)", init=str(run))
+    other = end("rhythm", "warm-head", init=str(run))
+    random_start = end("superdiag", "warm-head", init="random")
+
+    assert later.document["init"]["facts"]["labels"] == earlier.document["task"]["labels"]
+    assert later.document["init"]["head"] == {"weight": [5, 8], "bias": [5]}
+    heads = [torch.load(path / "weights.pt")["state_dict"]["head.weight"] for path in (run, folder_of(later, tmp_path))]
+    torch.testing.assert_close(*heads, atol=1e-9, rtol=0)
+    assert "own:" in other.incompatible and "random weights have none" in random_start.incompatible
+
+
+def folder_of(result: Result, runs: Path) -> Path:
+    """Where a result lies."""
+    (folder,) = (path for path in runs.glob("*/[!.]*") if result.document["digest"][:8] in path.name)
+    return folder
 
 
 CAUGHT = {

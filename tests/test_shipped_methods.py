@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from baselines.net1d import Net1DMini
 from baselines.vit1d import vit1d_tiny
+from baselines.wavelet import WaveletNN
 from bench.errors import Incompatible
+from bench.plugin import Method
 from bench.training.batch import Start
 from bench.training.model import Classifier
 from methods.layerwise import AutoRGN, DiscriminativeFinetune, GradualUnfreezing, LayerwiseDecay, SurgicalFinetune
@@ -138,6 +140,10 @@ def test_the_windows_of_a_record_are_averaged_for_its_neighbours() -> None:
     KNN().finish(model, answers)  # type: ignore[arg-type]
 
     torch.testing.assert_close(model.get_buffer("head.mean"), answers.x.mean(0))
+    deviation = answers.x.std(0, correction=0)
+    torch.testing.assert_close(model.get_buffer("head.deviation"), deviation, msg="of windows, as queries are windows")
+    means = ((answers.x - answers.x.mean(0)) / deviation).view(20, 3, -1).mean(1)
+    torch.testing.assert_close(model.get_buffer("head.keys"), F.normalize(means, dim=1))
     torch.testing.assert_close(model.get_buffer("head.labels"), answers.y[::3])
 
 
@@ -197,6 +203,21 @@ def test_surgery_is_on_one_group() -> None:
         assert sorted(phase.learning_rates) == [group, "head"]
     with pytest.raises(Incompatible, match="block 3 was asked for, and the backbone has 3 layer groups"):
         SurgicalFinetune(block=3).phases(GROUPS)
+
+
+@pytest.mark.parametrize("method", [SurgicalFinetune(), DiscriminativeFinetune(), AutoRGN()])
+def test_what_is_between_layer_groups_declines_a_backbone_with_one(method: Method) -> None:
+    alone = Classifier(WaveletNN(), 2)
+    assert len(alone.backbone.layer_groups()) == 1
+    with pytest.raises(Incompatible, match="at least two layer groups, and this backbone has one"):
+        method.prepare(alone, START)
+    method.prepare(Classifier(Net1DMini(), 2), START)
+
+
+def test_stages_without_blocks_have_no_stochastic_depth() -> None:
+    phases = GradualUnfreezing(stages=2, drop_path_rate=0.5).phases(GROUPS)
+
+    assert [phase.drop_path_rate for phase in phases] == [0.0, 0.5, 0.5]
 
 
 def test_rates_follow_relative_gradients() -> None:

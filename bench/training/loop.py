@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bench.errors import BenchError, Diverged, PluginError
+from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
 from bench.training.audit import Frozen, NoState, Untouched, check_optimizer, check_state, one_step
 from bench.training.averaging import Averaged
@@ -161,7 +161,12 @@ def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each a name of its own")
     for phase in phases:
         model.train_parts(phase.learning_rates, fitted=phase.fitted)
-        set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
+        paths = set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
+        if phase.drop_path_rate and not any(path.training and path.drop_prob for path in paths):
+            raise Incompatible(
+                f"phase {phase.name!r} has drop_path_rate {phase.drop_path_rate:g}, and no block that it trains would "
+                f"drop: frozen ones do not, and by drop_path_shape {phase.drop_path_shape!r} rates rise with depth"
+            )
 
 
 class PhaseRun:

@@ -15,10 +15,12 @@ from bench.plugin import (
     Batch,
     Classifier,
     Gradients,
+    Incompatible,
     Judge,
     Method,
     Phase,
     SignalBatch,
+    Start,
     register_method,
 )
 
@@ -188,6 +190,25 @@ class ClassBalanced(Method):
     def loss(self, batch: Batch) -> Tensor:
         weight = (batch.num_records - batch.positives) / batch.positives.clamp(min=1)
         return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, pos_weight=weight)
+
+
+@register_method("warm-head")
+@dataclass(frozen=True)
+class WarmHead(Finetune):
+    """The head begins with the rows of the earlier head whose labels this task has too; the others are new."""
+
+    uses_published_head = True
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        shared = [label for label in init.labels if label in init.head_labels]
+        if not shared:
+            raise Incompatible(
+                f"it starts from a head that knows some of the labels, and {init.name} weights have none"
+            )
+        rows = [init.labels.index(label) for label in shared]
+        earlier = [init.head_labels.index(label) for label in shared]
+        for name, parameter in model.head.named_parameters():
+            parameter.data[rows] = init.head[name][earlier]
 
 
 @register_method("running-mean")
