@@ -18,7 +18,7 @@ from methods.linear_probe import Probe
 @register_method("lpft")
 @dataclass(frozen=True)
 class LPFT(Finetune, Probe):
-    """A preview linear probe, then full fine-tuning."""
+    """A preview linear probe, then full fine-tuning: the recipes of `lp` and `ft` (Kumar et al. 2022, 2202.10054)."""
 
     search = {**Probe.search, **Finetune.search}
 
@@ -29,7 +29,7 @@ class LPFT(Finetune, Probe):
 @register_method("lpft-sd")
 @dataclass(frozen=True)
 class LPFTStochasticDepth(LPFT):
-    """A preview linear probe, then full fine-tuning with stochastic depth."""
+    """A preview linear probe, then full fine-tuning with stochastic depth as in `ft-sd` (Zhou et al., 2509.12991)."""
 
     drop_path_rate: float = 0.5
 
@@ -41,7 +41,7 @@ class LPFTStochasticDepth(LPFT):
 class WiSEFT(LPFT):
     """LP-FT, then the weights (1 - a) * before + a * after fine-tuning, a by fold 9 (Wortsman et al. 2022, WiSE-FT).
 
-    a is the best of `points` equal steps from 0 to 1; `before` are the probe's weights. Batch-norm statistics are
+    a is the best of `points` equal steps from 0 to 1 (11 is ours); `before` are the probe's weights. Batch-norm statistics are
     interpolated for the choice and computed anew at the end.
     """
 

@@ -37,7 +37,10 @@ class ParameterEfficient(Method):
 @register_method("bitfit")
 @dataclass(frozen=True)
 class BitFit(ParameterEfficient):
-    """Train the biases, those of norms and recurrent layers too, and the head (Ben Zaken et al. 2022, 2106.10199)."""
+    """Train the biases, those of norms and recurrent layers too, and the head (Ben Zaken et al. 2022, 2106.10199).
+
+    W x + b with b alone trained.
+    """
 
     part = "backbone.*bias*"
 
@@ -108,7 +111,10 @@ class LoRA(ParameterEfficient):
 @register_method("dora")
 @dataclass(frozen=True)
 class DoRA(LoRA):
-    """LoRA of the weights' directions with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353)."""
+    """LoRA of the weights' directions with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353).
+
+    V = W + alpha / rank * B A, |V| the norms over each output's row, m = |W| at first. Rank and alpha are those of `lora`.
+    """
 
     kind = WeightDecomposed
 

@@ -245,7 +245,9 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_the_number_of_ranks_does_not_matter(name: str, together: dict[str, Any]) -> None:
     """Three steps an epoch; of the last batch, two records, a third rank has none."""
     alone = end_of(name, ALONE)
-    assert alone is not None
+    if alone is None:  # it declines a random start
+        assert name == "warm-head" and together[name] is None
+        return
     gap, key = largest_gap(alone, together[name])
 
     assert gap <= 1e-8, key
