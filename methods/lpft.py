@@ -41,8 +41,8 @@ class LPFTStochasticDepth(LPFT):
 class WiSEFT(LPFT):
     """LP-FT, then the weights (1 - a) * before + a * after fine-tuning, a by fold 9 (Wortsman et al. 2022, WiSE-FT).
 
-    a is the best of `points` equal steps from 0 to 1 (11 is ours); `before` are the probe's weights. Batch-norm statistics are
-    interpolated for the choice and computed anew at the end.
+    a is the best of `points` equal steps from 0 to 1 (11 is ours); `before` are the probe's weights. Batch-norm
+    statistics are interpolated for the choice and computed anew at the end.
     """
 
     points: int = 11

@@ -113,7 +113,7 @@ class LoRA(ParameterEfficient):
 class DoRA(LoRA):
     """LoRA of the weights' directions with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353).
 
-    V = W + alpha / rank * B A, |V| the norms over each output's row, m = |W| at first. Rank and alpha are those of `lora`.
+    V = W + alpha / rank * B A, |V| the norms over each output's row, m = |W| at first. Rank and alpha are `lora`'s.
     """
 
     kind = WeightDecomposed
