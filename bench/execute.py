@@ -105,12 +105,12 @@ def execute(cell: Cell, options: Options) -> Result:
             return finished
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
-                prepare(model, method, Start.of(plan, init.head))
+                same_backbone = prepare(model, method, Start.of(plan, init.head))
                 rehearse(model, phases)
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
-            model.made_by = makers(cell, method)
+            model.made_by = makers(cell, altered=not same_backbone)
             spec = model.backbone.signal_spec
             signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
             if unused := unused_accelerator(accelerator_kind()):
@@ -187,9 +187,8 @@ def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: See
     return Classifier(backbone, num_labels), start
 
 
-def makers(cell: Cell, method: Method) -> str:
-    """Return facts that identify the backbone apart from its weights: its plugin, and a method that may change it."""
-    altered = type(method).prepare is not Method.prepare
+def makers(cell: Cell, *, altered: bool) -> str:
+    """Return facts that identify the backbone apart from its weights: its plugin, and a method that has altered it."""
     plugins = [plugin_facts("backbone", cell.arch)] + [plugin_facts("method", cell.method)] * altered
     return json.dumps(plugins, sort_keys=True)
 

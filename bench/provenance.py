@@ -79,6 +79,7 @@ def describe(
         "digest": document["digest"],
         "trained_on": f"{table.task} of {records.name}, folds 1-8",
         "command": cell.command(),
+        "labels": list(table.labels),
     }
     return document
 

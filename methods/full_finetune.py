@@ -79,7 +79,11 @@ class FullFinetune(Finetune):
 @register_method("ft-sd")
 @dataclass(frozen=True)
 class FullFinetuneStochasticDepth(FullFinetune):
-    """Full fine-tuning with stochastic depth (Huang et al. 2016)."""
+    """Full fine-tuning with stochastic depth (Huang et al. 2016): a branch is kept with probability 1 - rate.
+
+    In training branch * keep / (1 - rate), keep in {0, 1} for each record; rates rise linearly from 0 to
+    `drop_path_rate` at the deepest block. 0.5 is the value of Zhou et al. (arXiv 2509.12991) and of Huang et al.
+    """
 
     drop_path_rate: float = 0.5
 
@@ -104,7 +108,8 @@ class FullFinetuneWarmup(FullFinetune):
 class FullFinetuneEMA(FullFinetune):
     """Full fine-tuning with an exponential moving average of the weights, decay 0.999 (Polyak & Juditsky 1992).
 
-    The averaged weights are validated, selected, saved and used for prediction.
+    average <- d * average + (1 - d) * weights after each step; d rises to 0.999, a common value (see `EMA`). The average
+    is validated, selected, saved and used for prediction.
     """
 
     average: Literal["ema", "swa"] | None = "ema"

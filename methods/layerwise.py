@@ -6,8 +6,25 @@ from typing import Any
 
 import torch
 
-from bench.plugin import Choice, Gradients, Incompatible, LogUniform, Method, Phase, Uniform, register_method
+from bench.plugin import (
+    Choice,
+    Classifier,
+    Gradients,
+    Incompatible,
+    LogUniform,
+    Method,
+    Phase,
+    Start,
+    Uniform,
+    register_method,
+)
 from methods.full_finetune import Finetune
+
+
+def require_two_groups(model: Classifier, what: str) -> None:
+    """Raise Incompatible where the backbone has a single layer group, so that nothing is between groups."""
+    if len(model.backbone.layer_groups()) < 2:
+        raise Incompatible(f"{what} at least two layer groups, and this backbone has one")
 
 
 @register_method("llrd")
@@ -48,6 +65,9 @@ class DiscriminativeFinetune(Method):
 
     search = {"lr": LogUniform(1e-4, 1e-2), "factor": LogUniform(0.03, 0.5)}
 
+    def prepare(self, model: Classifier, init: Start) -> None:
+        require_two_groups(model, "an upper and a lower half take")
+
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         middle = len(layer_groups) // 2
         lower = dict.fromkeys(layer_groups[:middle], self.lr * self.factor**2)
@@ -80,6 +100,7 @@ class GradualUnfreezing(Finetune):
                 name=f"thaw {stage}",
                 learning_rates=dict.fromkeys(["head", *layer_groups[start:]], self.finetune_lr),
                 epochs=self.thaw_epochs,
+                drop_path_rate=self.drop_path_rate if layer_groups[start:] else 0.0,
                 lr_schedule="constant",
                 selection="last",
             )
@@ -102,6 +123,9 @@ class SurgicalFinetune(Finetune):
 
     search = {**Finetune.search, "block": Choice((0, 1, -2, -1))}
 
+    def prepare(self, model: Classifier, init: Start) -> None:
+        require_two_groups(model, "to train one and freeze the rest takes")
+
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         if not -len(layer_groups) <= self.block < len(layer_groups):
             raise Incompatible(
@@ -121,6 +145,9 @@ class AutoRGN(Finetune):
     training. Deviations: the head has the rate lr, because it is new and its ratio is meaningless; and ratios are
     computed once only.
     """
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        require_two_groups(model, "rates relative to one another take")
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         rates = dict.fromkeys([*layer_groups, "head"], self.finetune_lr)

@@ -18,7 +18,7 @@ from methods.linear_probe import Probe
 @register_method("lpft")
 @dataclass(frozen=True)
 class LPFT(Finetune, Probe):
-    """A preview linear probe, then full fine-tuning."""
+    """A preview linear probe, then full fine-tuning: the recipes of `lp` and `ft` (Kumar et al. 2022, 2202.10054)."""
 
     search = {**Probe.search, **Finetune.search}
 
@@ -29,7 +29,7 @@ class LPFT(Finetune, Probe):
 @register_method("lpft-sd")
 @dataclass(frozen=True)
 class LPFTStochasticDepth(LPFT):
-    """A preview linear probe, then full fine-tuning with stochastic depth."""
+    """A preview linear probe, then full fine-tuning with stochastic depth as in `ft-sd` (Zhou et al., 2509.12991)."""
 
     drop_path_rate: float = 0.5
 
@@ -41,8 +41,8 @@ class LPFTStochasticDepth(LPFT):
 class WiSEFT(LPFT):
     """LP-FT, then interpolate: weights (1 - a) * before + a * after fine-tuning (WiSE-FT, Wortsman et al. 2022).
 
-    `before` are the probe's weights. a is the best on fold 9 of `points` equidistant values from 0 to 1. To choose a,
-    batch-norm statistics are interpolated too; at the end they are computed anew.
+    `before` are the probe's weights. a is the best on fold 9 of `points` equidistant values from 0 to 1; 11 is our
+    choice. To choose a, batch-norm statistics are interpolated too; at the end they are computed anew.
     """
 
     points: int = 11

@@ -37,7 +37,10 @@ class ParameterEfficient(Method):
 @register_method("bitfit")
 @dataclass(frozen=True)
 class BitFit(ParameterEfficient):
-    """BitFit: train the head and all biases, of norms and recurrent layers too (Ben Zaken et al. 2022, 2106.10199)."""
+    """BitFit: train the head and all biases, of norms and recurrent layers too (Ben Zaken et al. 2022, 2106.10199).
+
+    Of W x + b, only b is trained.
+    """
 
     part = "backbone.*bias*"
 
@@ -108,7 +111,10 @@ class LoRA(ParameterEfficient):
 @register_method("dora")
 @dataclass(frozen=True)
 class DoRA(LoRA):
-    """DoRA: LoRA of the weights' directions, with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353)."""
+    """DoRA: LoRA of the weights' directions, with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353).
+
+    V = W + alpha / rank * B A; |V| are the norms over each output's row; m begins as |W|. Rank and alpha as in `lora`.
+    """
 
     kind = WeightDecomposed
 

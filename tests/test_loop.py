@@ -12,10 +12,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from baselines.fcn import FCNWang
-from baselines.net1d import Net1D
+from baselines.net1d import Net1D, Net1DMini
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
-from bench.errors import BenchError, DataError, PluginError
+from bench.errors import BenchError, DataError, Incompatible, PluginError
 from bench.plugin import Backbone, DropPath
 from bench.training.batch import Batch
 from bench.training.batches import FeatureSource, SignalSource
@@ -481,6 +481,13 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
     drawn = torch.cat(kept[:80]).double()
     assert len(drawn) == 20 * 40 and drawn.mean().item() == pytest.approx(0.5, abs=5 * (0.25 / 800) ** 0.5)
     assert [path.drop_prob for path in paths] == [0, 0] and paths[1].keep is None
+
+
+@pytest.mark.parametrize(("part", "shape"), [("backbone.first_conv", "linear"), ("head", "constant")])
+def test_stochastic_depth_that_would_drop_nothing_is_declined(part: str, shape: Any) -> None:
+    with pytest.raises(Incompatible, match=r"has drop_path_rate 0\.5, and no block that it trains would drop"):
+        rehearse(Classifier(Net1DMini(), 3), [phase({part: 1e-3}, drop_path_rate=0.5, drop_path_shape=shape)])
+    rehearse(Classifier(Net1DMini(), 3), [phase({"backbone.stage_list.3": 1e-3}, drop_path_rate=0.5)])
 
 
 def test_two_phases_of_one_name_are_refused() -> None:

@@ -23,6 +23,7 @@ from bench.errors import BenchError, CheckpointError, Incompatible
 from bench.execute import make_backbone, make_method
 from bench.files import whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
+from bench.registry.outside import Outside
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, make, registry
 from bench.registry.trials import (
@@ -36,6 +37,7 @@ from bench.registry.trials import (
     run_trial,
     short_phases,
 )
+from bench.training.averaging import frozen_copy
 from bench.training.batch_norm import share_batch_norm
 from bench.training.distributed import World, join
 from bench.training.dropout import redraw, share_dropout
@@ -192,6 +194,7 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
     if fault:
         return
     yield from _declined(reference, arch)
+    yield Finding("can be copied and made anew", fault_of(lambda: _made_anew(reference, arch)))
     weights: dict[str, Tensor] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "whole").mkdir()
@@ -459,7 +462,12 @@ def _rank_trial(reference: Reference, arch: Reference) -> dict[str, Tensor]:
 
 
 def _declares(reference: Reference, arch: Reference) -> str | None:
-    phases = declared_phases(make_method(reference), layer_groups(make_backbone(arch)))
+    method = make_method(reference)
+    outside = Outside(method)
+    with outside.watch():
+        phases = declared_phases(method, layer_groups(make_backbone(arch)))
+    if outside.fault:
+        return outside.fault
     if isinstance(phases, Sequence) and phases and all(isinstance(phase, Phase) for phase in phases):
         return None
     return "phases() must return a list of at least one bench.plugin.Phase"
@@ -506,9 +514,40 @@ def _trial(reference: Reference, arch: Reference, folder: Path | None = None) ->
     return Trial(model, short_phases(method, model), folder)
 
 
+def _made_anew(reference: Reference, arch: Reference) -> str | None:
+    """Compare the prepared model's outputs with those of a copy and of a new model, which have the same weights."""
+    method = make_method(reference)
+    outside = Outside(method)
+    with outside.watch():
+        model = prepared_model(partial(make_backbone, arch), method).eval()
+    if outside.fault:
+        return outside.fault
+    signals = made_up_signals(model.backbone, 2).double()
+    copied, anew = frozen_copy(model), prepared_model(partial(make_backbone, arch), method, seed=1).eval()
+    anew.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        expected = model(signals)
+        if not torch.equal(anew(signals), expected):
+            return (
+                "a model that is prepared anew and loads its weights, as in bench predict, gives other outputs; "
+                "register what prepare() makes as parameters, buffers or modules"
+            )
+        for value in [*model.parameters(), *model.buffers()]:
+            value.zero_()
+        if not torch.equal(copied(signals), expected):
+            return (
+                "a copy of the model, as batch.average and batch.initial use, follows the model itself: a hook or "
+                "function of prepare() holds its modules; take them from the hook's first argument, or make a module"
+            )
+    return None
+
+
 def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> str | None:
-    weights.update(run_trial(trial, make_method(reference), ALONE))
-    return trial.fault
+    method = make_method(reference)
+    outside = Outside(method)
+    with outside.watch():
+        weights.update(run_trial(trial, method, ALONE))
+    return trial.fault or outside.fault
 
 
 def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[str, Tensor]) -> str | None:
@@ -519,7 +558,8 @@ def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[
         if gap:
             return (
                 f"killed after step {stop} and resumed, {key} differs by {gap:.1e}: something is kept outside the "
-                "checkpoint; keep tensors in batch.state, and take start and step from batch"
+                "checkpoint or drawn by a generator that nobody seeds; keep tensors in batch.state, take start and "
+                "step from batch, and draw from batch.rng"
             )
     return None
 

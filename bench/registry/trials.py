@@ -49,9 +49,11 @@ def start_named(name: str) -> Start:
     return Start(name, NUM_TRAIN, tuple(positives), tuple("ABCDE"))
 
 
-def prepared_model(make_backbone: Callable[[], Backbone], method: Method, init: str = "random") -> Classifier:
+def prepared_model(
+    make_backbone: Callable[[], Backbone], method: Method, init: str = "random", seed: int = SEED
+) -> Classifier:
     """Return the model that a trial trains, in float64."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     model = Classifier(make_backbone(), NUM_LABELS)
     prepare(model, method, start_named(init))
     return model.double()
@@ -85,7 +87,8 @@ class Trial:
         self._steps_of_phase = steps_done
 
     def step_ends(self) -> None:
-        """Check that the first step of a phase changed its parameters; copy the checkpoints after some steps."""
+        """Check the step, and that the first of a phase changed its parameters; copy checkpoints after some steps."""
+        self.fault = self.fault or self._of_every_step()
         if self.fault is None and self._steps_of_phase == 0:
             self.fault = self._of_first_step()
         self.steps += 1
@@ -111,6 +114,26 @@ class Trial:
             return f"{without[0]} gets no gradient from its loss"
         if all(torch.equal(p, self._before[name]) for name, p in trained.items()):
             return "one step of its optimiser moves nothing"
+        return None
+
+    def _of_every_step(self) -> str | None:
+        """Compare modes and frozen parts with the declared ones."""
+        assert self.phase is not None
+        if moved := [n for n, p in self.model.named_parameters() if p.requires_grad != (n in self._before)]:
+            return (
+                f"{moved[0]} {'is frozen' if moved[0] in self._before else 'gets gradients'} after a step, other than "
+                f"phase {self.phase.name!r} declares; give its part a learning rate, or none"
+            )
+        modes = {name: module.training for name, module in self.model.named_modules() if name}
+        self.model.train_mode(self.phase.learning_rates)
+        declared = {name: module.training for name, module in self.model.named_modules() if name}
+        for name, module in self.model.named_modules():
+            module.training = modes.get(name, False)
+        if other := [name for name, training in modes.items() if training != declared[name]]:
+            return (
+                f"{other[0]} is in {'train' if modes[other[0]] else 'eval'} mode after a step, other than phase "
+                f"{self.phase.name!r} declares; leave modes alone: a part without a learning rate is in eval mode"
+            )
         return None
 
     def watch_drop_paths(self) -> None:

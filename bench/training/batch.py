@@ -26,7 +26,10 @@ class Start:
     """[label] Number of training records with the label."""
     labels: tuple[str, ...] = ()
     head: Mapping[str, Tensor] = field(default_factory=dict)
-    """Tensors of the published head, such as `weight`, for a method with `uses_published_head`."""
+    """Tensors of the published head, or of that of the run that left the weights, such as `weight` [label, feature],
+    for a method with `uses_published_head`."""
+    head_labels: tuple[str, ...] = ()
+    """Labels of that head's rows; empty where they are not known."""
 
     @classmethod
     def of(cls, result: Mapping[str, Any], head: Mapping[str, Tensor]) -> Start:
@@ -38,6 +41,7 @@ class Start:
             tuple(int(num) for num in positives.values()),
             tuple(positives),
             head,
+            tuple(result["init"].get("facts", {}).get("labels", ())),
         )
 
     def __eq__(self, other: object) -> bool:

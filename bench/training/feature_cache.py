@@ -55,6 +55,7 @@ class FeatureCache:
             "signals": signals.entry,
             "backbone": model.made_by,
             "weights": hash_weights(model.backbone.state_dict()),
+            "tokens": model.takes_tokens,
             "precision": precision,
             "code": code_hash("bench.training.features"),
             "torch": torch.__version__,
@@ -66,7 +67,7 @@ class FeatureCache:
     def load(
         self, ecg_id: npt.NDArray[np.int64], note: Callable[[str], None] = lambda text: None
     ) -> tuple[npt.NDArray[np.bool_], Features, Seconds]:
-        """Return which of these records are cached [record], their features [cached record, feature] in the same order,
+        """Return which of these records are cached [record], their features [cached record, ...] in the same order,
         and the seconds [cached record] that each took.
 
         A damaged file is removed, with a note, so that its features are computed again.
@@ -97,7 +98,7 @@ class FeatureCache:
         return known, np.concatenate(rows)[at[known]], np.concatenate(shares)[at[known]]
 
     def save(self, ecg_id: npt.NDArray[np.int64], features: Features, seconds: float) -> None:
-        """Add features [record, feature] of records that are not cached, and the seconds that computing them took."""
+        """Add features [record, ...] of records that are not cached, and the seconds that computing them took."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"part-{uuid4().hex[:16]}.npz"
         remove_leftovers(self.folder)
@@ -114,14 +115,14 @@ class FeatureCache:
 
 
 def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
-    """Return ecg_ids [record], features [record, feature] and seconds of a file.
+    """Return ecg_ids [record], features [record, feature] or [record, token, dim], and seconds of a file.
 
     Raises ValueError if these differ in length or features are not finite.
     """
     with part.open("rb") as file, np.load(file) as archive:
         ecg_id, features = archive["ecg_id"], archive["features"]
         seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
-    if features.ndim != 2 or not len(ecg_id) == len(features) > 0 or features.dtype.kind != "f":
+    if features.ndim < 2 or not len(ecg_id) == len(features) > 0 or features.dtype.kind != "f":
         raise ValueError(f"{len(ecg_id)} records and features {list(features.shape)}")
     if not np.isfinite(features).all():
         raise ValueError("it holds NaN or infinite features")

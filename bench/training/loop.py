@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bench.errors import BenchError, Diverged, PluginError
+from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.audit import Frozen, NoState, check_optimizer, check_state
+from bench.training.audit import Frozen, NoState, Untouched, check_optimizer, check_state, one_step
 from bench.training.averaging import Averaged
 from bench.training.batch import Batch, SignalBatch
 from bench.training.batch_norm import recalibrate
@@ -127,7 +127,12 @@ def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each phase its own name")
     for phase in phases:
         model.train_parts(phase.learning_rates, fitted=phase.fitted)
-        set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
+        paths = set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
+        if phase.drop_path_rate and not any(path.training and path.drop_prob for path in paths):
+            raise Incompatible(
+                f"phase {phase.name!r} has drop_path_rate {phase.drop_path_rate:g}, and no block that it trains would "
+                f"drop: frozen ones do not, and by drop_path_shape {phase.drop_path_shape!r} rates rise with depth"
+            )
 
 
 class PhaseRun:
@@ -284,8 +289,16 @@ class PhaseRun:
             ),
             recalibrate=partial(self._recalibrate, self.model),
         )
+        keys = list(self.model.state_dict())
+        torch.manual_seed(int(random_stream(self.seed, self.phase.name, "finish").integers(2**62)))
         self.method.finish(self.model, judge)
+        judge.close()
         self.no_state.check("finish")
+        if list(self.model.state_dict()) != keys:
+            raise PluginError(
+                f"{type(self.method).__name__}.finish() puts other modules into the model, which a new model that "
+                "loads these weights would not have; put them in by prepare, and set their values in finish"
+            )
         loss, score, over_frequent = self._validate(self.model, "finish()")
         self.report.judged, self.report.finished_val_macro_auroc = judge.scores, score
         if self.phase.fitted:
@@ -364,9 +377,11 @@ class PhaseRun:
                         buffer.copy_(buffers[key])
             return sums[-1] / len(rows)
 
-        self.method.optimizer_step(self.optimizer, closure)
-        if not sums:
-            raise PluginError(f"{type(self.method).__name__}.optimizer_step() must call its closure, which it does not")
+        with one_step(self.optimizer, self.method, self.phase):
+            self.method.optimizer_step(self.optimizer, closure)
+            if not sums:
+                name = type(self.method).__name__
+                raise PluginError(f"{name}.optimizer_step() must call its closure, which it does not")
         self.no_state.check("loss")
         advance(self.lr_scheduler)
         if self.averaged:
@@ -406,6 +421,9 @@ class PhaseRun:
                 f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
                 f"expected {list(signals.shape)} and {list(labels.shape)}"
             )
+        # once an epoch, since a GPU would have to be waited for
+        if self.step == 0 and not bool(((changed_labels >= 0) & (changed_labels <= 1)).all()):
+            raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
         return changed[share].to(signals.dtype), changed_labels[share].to(labels.dtype)
 
     def _backward(self, x: Tensor, labels: Tensor, number: int, num_records: int) -> Tensor:
@@ -445,10 +463,19 @@ class PhaseRun:
         empty = not len(batch.x)
         # SyncBatchNorm sends statistics of bf16 inputs as float32, but those of an empty input in the input's type
         precision = "float32" if empty else self.precision
+        untouched = Untouched(
+            {
+                "the batch": [batch.x, batch.labels],
+                "weights": batch.parameters.values(),
+                "the initial weights": batch.initial_weights.values(),
+            }
+        )
         with autocast(precision, self.world.device):
             loss = self.method.loss(batch)
+        untouched.check(self.method)
         if not isinstance(loss, Tensor) or loss.dim():
-            raise PluginError(f"the loss is {loss}; expected one finite number, the mean over the records")
+            kind = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise PluginError(f"the loss is {kind}; expected one finite number, the mean over the records")
         return loss
 
     def _mean_gradients(self) -> dict[str, Tensor]:

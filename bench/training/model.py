@@ -236,14 +236,41 @@ class Classifier(nn.Module):
 
     def changed_keys(self, parts: Collection[str]) -> set[str]:
         """Return the keys of the state dict, parameters and buffers, that training these parts changes."""
-        return {key for key in self.state_dict() if _owner(key, parts) is not None}
+        enclosed = self._enclosed(parts)
+        return {
+            key for key in self.state_dict() if _owner(key, parts) is not None or key.rpartition(".")[0] in enclosed
+        }
 
     def train_mode(self, parts: Collection[str]) -> None:
-        """Set train mode for the modules whose path matches a part, and eval mode for all others."""
+        """Set train mode for modules whose path matches a part or that parts enclose, and eval mode for all others."""
         self.eval()
+        enclosed = self._enclosed(parts)
         for name, module in self.named_modules():
-            if name and _owner(name, parts) is not None:
+            if name and (name in enclosed or _owner(name, parts) is not None):
                 module.training = True
+
+    def _enclosed(self, parts: Collection[str]) -> set[str]:
+        """Return the paths of modules that have no parameters to train, in no part, where parts train all around them.
+
+        Such as the DropPaths of a backbone that keeps them beside its layer groups, when each group has a rate.
+        """
+        trained = {name: _owner(name, parts) is not None for name, _ in self.named_parameters()}
+        of_module: dict[str, list[bool]] = {}
+        for name, is_trained in trained.items():
+            if name not in self.never_trained:
+                for above in _above(name):
+                    of_module.setdefault(above, []).append(is_trained)
+        return {
+            name
+            for name, _ in self.named_modules()
+            if name and name not in of_module and all(next(of_module[a] for a in _above(name) if a in of_module))
+        }
+
+
+def _above(name: str) -> list[str]:
+    """Return the paths of the modules around a path, the nearest first, the model itself, ``, last."""
+    words = name.split(".")
+    return [".".join(words[:depth]) for depth in reversed(range(len(words)))]
 
 
 def _owner(name: str, parts: Collection[str]) -> str | None:
