@@ -12,10 +12,10 @@ from shlex import quote
 from typing import Annotated, Any, Literal, get_args
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench.console.environment import fault_of_output, prepare_process
+from bench.console.terminal import Terminal
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
@@ -32,8 +32,8 @@ data_app = typer.Typer(help="Data sets: get, check, count, show, or write one.",
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
-err = Console(stderr=True)
-out = Console()
+err = Terminal(stderr=True)
+out = Terminal()
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -252,7 +252,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
