@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -726,6 +727,8 @@ def _absolute(path: str | Path) -> Path:
 
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Errors of a path that cannot be used as its option requires."""
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Further error numbers of such paths, which Python gives no class of their own."""
 
 
 def _run_app() -> None:
@@ -743,11 +746,12 @@ def main() -> None:
     prepare_process()
     try:
         _run_app()
-    except (BenchError, *UNUSABLE) as error:
-        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
-            raise
+    except (BenchError, OSError) as error:
         line = " ".join(str(error).split())
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, OSError):
+            unusable = isinstance(error, UNUSABLE) or error.errno in OF_DISK
+            if not (unusable and _is_own(error.filename)):
+                raise
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)

@@ -147,7 +147,8 @@ def prepare_signals(
                 f"no space left in {entry.parent} for the prepared signals "
                 f"({_num_bytes(records, spec) / 1e9:.2g} GB); free some or set $BENCH_CACHE to a larger disk"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG):
+        unusable = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG)
+        if error.errno in unusable or not entry.parent.is_dir():
             raise DataError(
                 f"cannot write to {entry.parent} ({error.strerror}); set $BENCH_CACHE to another folder"
             ) from None

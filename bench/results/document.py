@@ -276,6 +276,18 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"it lacks {field}, as {reason}" for field, reason in _lacking(document))
 
 
+def not_finite(value: Any, field: str = "") -> Iterator[str]:
+    """Yield a sentence for each NaN and infinity, which JSON lacks but Python's reader accepts."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from not_finite(inner, f"{field}.{key}" if field else key)
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from not_finite(inner, f"{field}[{place}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{field} is {value}, expected a finite number or null"
+
+
 def _lacking(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the fields that a document without `faults` lacks because of what its other fields hold, with reasons."""
     init, facts = document["init"], document["init"].get("facts", {})

@@ -20,7 +20,7 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
 from bench.files import whole_file, write_whole
-from bench.results.document import UNPRINTABLE, faults, unsafe
+from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
@@ -211,7 +211,7 @@ def load_result(folder: Path) -> Result:
     if document["schema"] != SCHEMA:
         other = str(document["schema"])[:40]
         raise DataError(f"{path} has schema {other}; this version of bench reads schema {SCHEMA}")
-    wrong = list(faults(document)) or list(unsafe(document))
+    wrong = [*faults(document)] or [*unsafe(document), *not_finite(document)]
     if document.get("incompatible", "") is None:
         wrong += [f"it lacks {name}" for name in SCORED if name not in document]
     if wrong:

@@ -42,7 +42,9 @@ def survey(runs: Path) -> list[CellState]:
     code_now = functools.cache(code_at_hand)
     cells = [_finished(folder, code_now) for folder in find_runs(runs)]
     done = {(cell.command, _stage(cell.path)) for cell in cells}
-    failed = {(cell.command, stage): cell for cell, stage in _failed(runs) if (cell.command, stage) not in done}
+    # a damaged file names no command: then it is a cell of its own
+    listed = [((cell.command or str(cell.path), stage), cell) for cell, stage in _failed(runs)]
+    failed = {key: cell for key, cell in listed if key not in done}
     for path in filter(Path.is_dir, _below(runs, UNFINISHED)):
         cell = _unfinished(path)
         if cell.state == "running":
