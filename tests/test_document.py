@@ -169,7 +169,7 @@ def without(document: Any, path: tuple[Any, ...]) -> Any:
     return made
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(choice=st.floats(0, 1, exclude_max=True), value=st.one_of(st.just(MISSING), NUMBERS, VALUES))
 def test_a_field_of_another_kind_is_named_or_changes_nothing(
     of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path, choice: float, value: Any
@@ -196,7 +196,7 @@ def test_a_field_of_another_kind_is_named_or_changes_nothing(
     results = [load_result(run), load_result(other)]
     for action in (
         lambda: write_leaderboards(make_boards(results, truth), tmp_path / "boards", truth),
-        lambda: write_leaderboards(make_boards(results, NOTHING), tmp_path / "boards", NOTHING),
+        lambda: make_boards(results, NOTHING),
         lambda: select_rows([str(result.folder) for result in results], tmp_path / "runs", truth),
     ):
         assert "\n" not in complaint(action)
@@ -282,6 +282,52 @@ def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path
     assert [fault for fault in found if "differs from that of the dataset at hand" in fault]
     assert not copied
     assert not (tmp_path / "boards").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("cell.precision", "float13", "float32, bf16 or float64 or null"),
+        ("cell.fraction", "0.1", "a number from 0 to 1"),
+        ("cell.seed", -1, "a whole number from 0"),
+        ("cell.seed", 2**70, "a whole number from 0"),
+        ("cell.draw", True, "a whole number from 0"),
+        ("dataset.seconds", 1e-9, "a number from 0.1 to 100,000 or null"),
+        ("dataset.seconds", 1e14, "a number from 0.1 to 100,000 or null"),
+        ("signals.scaling", [], "keys with values"),
+        ("signals.scaling.std", 0, "a finite number above 0"),
+        ("init.head", {"w": [10**9, 10**9]}, "a list of sizes of 100 million values at most"),
+        ("split.train_records", "1709", "a whole number from 0"),
+        ("training", {}, "a list"),
+        ("metrics.fold_10.bootstrap.num_draws", 10**9, "a whole number from 2 to 100,000"),
+        ("metrics.fold_10.num_patients", None, "a whole number from 0"),
+        ("metrics.fold_10.macro.all.auroc.value", 1.5, "a number from 0 to 1 or null"),
+        ("metrics.fold_10.macro.all.auroc.value", float("nan"), "a number from 0 to 1 or null"),
+        ("environment.threads", float("inf"), "a finite number or null"),
+    ],
+)
+def test_a_field_is_named_with_what_it_may_hold(tmp_path: Path, field: str, value: Any, expected: str) -> None:
+    run = put(tmp_path / "run", changed(DOCUMENT, tuple(field.split(".")), value))
+    with pytest.raises(DataError) as refused:
+        load_result(run)
+    (words,) = re.findall(rf"{re.escape(field)}\S* is .*?, expected ([^;]*)", str(refused.value))
+    assert words == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [
+        ("metrics.fold_10", "metrics.fold_10, as its stage is test"),
+        ("environment.torch", "environment.torch, as environment has a device"),
+        ("metrics.fold_10.macro.frequent", "metrics.fold_10.macro.frequent"),
+        ("cell.seed", "cell.seed"),
+        ("method.given", "method.given"),
+    ],
+)
+def test_a_field_that_others_need_is_missed(tmp_path: Path, field: str, named: str) -> None:
+    run = put(tmp_path / "run", without(DOCUMENT, tuple(field.split("."))))
+    with pytest.raises(DataError, match=re.escape(f"it lacks {named}")):
+        load_result(run)
 
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*"))[:5], ids=lambda path: path.name)

@@ -42,16 +42,8 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     state = _state()
     # one file an environment, as several may share a cache
     file = cache_folder() / f"catalogue-v2-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"]):
-            raise ValueError("its content is not what was written")
-        if kept["state"] == state:
-            return Catalogue(kept["entries"], kept["broken"])
-    except OSError:
-        pass  # not there, or not to be read
-    except (ValueError, KeyError, TypeError):
-        note(f"{file} is damaged; the list is made anew")
+    if (kept := _kept(file, state, note)) is not None:
+        return kept
     # plugins that this process imported before may be older than the files just read: then nothing is kept
     fresh = not registry.cache_info().currsize
     found = Catalogue(
@@ -64,6 +56,20 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     if fresh:
         _keep(file, json.dumps({"state": state, "sha256": _hash_of(found.entries, found.broken), **asdict(found)}))
     return found
+
+
+def _kept(file: Path, state: str, note: Callable[[str], None]) -> Catalogue | None:
+    """Return the catalogue of a cache file; None if there is none, of another state, or damaged, with a note."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"]):
+            raise ValueError("its content is not what was written")
+        return Catalogue(kept["entries"], kept["broken"]) if kept["state"] == state else None
+    except OSError:
+        return None  # not there, or not to be read
+    except (ValueError, KeyError, TypeError, RecursionError):
+        note(f"{file} is damaged; the list is made anew")
+        return None
 
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:

@@ -64,6 +64,9 @@ SHAPE = Kind(
 LIST = Kind("a list", lambda value: isinstance(value, list))
 TABLE = Kind("keys with values", lambda value: isinstance(value, dict))
 STREAMS = Kind("seed, or draw and seed", lambda value: value in ("seed", "draw and seed"))
+POSITIVE = Kind("a finite number above 0", lambda value: _is_number(value) and value > 0)
+SECONDS = Kind("a number from 0.1 to 100,000", lambda value: _is_number(value) and 0.1 <= value <= 1e5)
+PRECISION = Kind("float32, bf16 or float64", lambda value: value in ("float32", "bf16", "float64"))
 SCALE = Kind("logit, probability or null", lambda value: value in ("logit", "probability", None))
 
 
@@ -101,13 +104,13 @@ FIELDS: Mapping[str, Kind] = {
     "cell.streams?": STREAMS,
     "cell.manifest?": TEXT.or_null(),
     "cell.source_rate": COUNT.or_null(),
-    "cell.precision": TEXT.or_null(),
+    "cell.precision": PRECISION.or_null(),
     "cell.command": TEXT.or_null(),
     "dataset": TABLE,
     "dataset.name": TEXT,
     "dataset.synthetic": FLAG,
     "dataset.num_records?": COUNT,
-    "dataset.seconds?": AMOUNT.or_null(),
+    "dataset.seconds?": SECONDS.or_null(),
     "task": TABLE,
     "task.name": TEXT,
     "task.fingerprint": TEXT,
@@ -132,7 +135,7 @@ FIELDS: Mapping[str, Kind] = {
     "signals.rate?": COUNT,
     "signals.scaling?": TABLE,
     "signals.scaling.mean": NUMBER,
-    "signals.scaling.std": NUMBER,
+    "signals.scaling.std": POSITIVE,
     "signals.scaling.fitted_on": TEXT,
     "init": TABLE,
     "init.name": TEXT,
@@ -308,7 +311,8 @@ def _lacking(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def require_printable(document: Mapping[str, Any]) -> None:
     """Raise BenchError if the result of a run would have faults. Call this before the run."""
     if wrong := [*faults(document)] or [*unsafe(document)]:
-        raise BenchError(f"the result of this run could not be read again: {'; '.join(wrong)}; choose other names")
+        reason = "; ".join(wrong)
+        raise BenchError(f"the result of this run could not be read again: {reason}; choose other names or numbers")
 
 
 def is_command(text: str) -> bool:
