@@ -47,7 +47,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
     results, faults = _judged(runs, truth, with_intervals=False)
     if faults:
         return [], faults
-    copied = []
+    copied: list[Path] = []
     for result in results:
         home = target / result.document["dataset"]["name"] / "results" / result.cell["task"]
         place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
