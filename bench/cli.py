@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -12,10 +13,10 @@ from shlex import quote
 from typing import Annotated, Any, Literal, get_args
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench.console.environment import fault_of_output, prepare_process
+from bench.console.terminal import Terminal
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
@@ -32,8 +33,8 @@ data_app = typer.Typer(help="Data sets: get, check, count, show, or write one.",
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
-err = Console(stderr=True)
-out = Console()
+err = Terminal(stderr=True)
+out = Terminal()
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -252,7 +253,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -728,6 +729,8 @@ def _absolute(path: str | Path) -> Path:
 
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Errors of a path that cannot be used as its option requires."""
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Further error numbers of such paths, which Python gives no class of their own."""
 
 
 def _run_app() -> None:
@@ -745,11 +748,12 @@ def main() -> None:
     prepare_process()
     try:
         _run_app()
-    except (BenchError, *UNUSABLE) as error:
-        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
-            raise
+    except (BenchError, OSError) as error:
         line = " ".join(str(error).split())
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, OSError):
+            unusable = isinstance(error, UNUSABLE) or error.errno in OF_DISK
+            if not (unusable and _is_own(error.filename)):
+                raise
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)

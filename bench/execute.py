@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from bench.cell import Cell
+from bench.console.terminal import Terminal
 from bench.console.tracking import Wandb, watch
 from bench.data.datasets import load_records
 from bench.data.manifests import read_split
@@ -64,7 +65,7 @@ class Options:
     """`best`: keep the weights of the selected epoch, which made the predictions."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints within an epoch: the most work that a killed run repeats."""
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: Terminal(stderr=True))
     log: Callable[[str], None] = lambda line: None
     """Progress callback, called with a line of text about once per epoch."""
 

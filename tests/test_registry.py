@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from bench.errors import PluginError
+from bench.registry import source
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, Registry, find, make, normalize, registry, resolve, why_it_fails
 
@@ -292,6 +294,22 @@ def test_the_code_hash_follows_what_a_module_uses_of_its_package(
     assert (plugin.code_hash != before) is counts
     (tmp_path / name / "mine.py").write_text("changed = 1")
     assert plugin.code_hash != before
+
+
+def test_a_file_is_parsed_again_only_after_a_change(package: Package, tmp_path: Path) -> None:
+    name = package({"mine.py": textwrap.dedent(GOOD.replace("NAME", "hashed")), "other.py": "RATE = 1"})
+    plugin, file = loaded().find("method", "hashed"), tmp_path / name / "mine.py"
+    before = plugin.code_hash
+    num_parsed = source._parsed.cache_info().misses
+
+    assert plugin.code_hash == before
+    assert source._parsed.cache_info().misses == num_parsed
+
+    times = file.stat()
+    file.write_text(file.read_text().replace("float", "FLOAT"))  # of the same size, and then of the same time
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert plugin.code_hash != before
+    assert source._parsed.cache_info().misses > num_parsed
 
 
 def test_hyper_parameters_of_an_unknown_type_are_the_plugins_fault(package: Package) -> None:

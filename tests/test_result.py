@@ -25,7 +25,7 @@ from bench.results.run_folder import RunFolder
 
 DOCUMENT: dict[str, Any] = {
     "digest": "d" * 64,
-    "stage": "test",
+    "stage": "val",
     "cell": {
         "task": "form",
         "arch": "net",

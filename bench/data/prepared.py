@@ -13,11 +13,14 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,14 +150,18 @@ def prepare_signals(
                 f"no space left in {entry.parent} for the prepared signals "
                 f"({_num_bytes(records, spec) / 1e9:.2g} GB); free some or set $BENCH_CACHE to a larger disk"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG):
+        unusable = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG)
+        if error.errno in unusable or not entry.parent.is_dir():
             raise DataError(
                 f"cannot write to {entry.parent} ({error.strerror}); set $BENCH_CACHE to another folder"
             ) from None
         raise
 
 
-DAMAGE = (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+DAMAGE = (
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, KeyError, TypeError),
+    *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
+)
 """Exceptions from reading a cache entry whose files are missing, truncated or changed."""
 
 
@@ -164,8 +171,8 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     signals = PreparedSignals(
         spec,
         rate,
-        Scaling(**about["scaling"]),
-        dict(about["findings"]),
+        _scaling_in(about["scaling"]),
+        _findings_in(about["findings"]),
         np.load(entry / "ecg_id.npy"),
         np.load(entry / "signals.npy", mmap_mode="r"),
         np.load(entry / "scale.npy"),
@@ -177,6 +184,17 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     if signals.values.shape[:2] != expected or signals.scale.shape != expected[:1] or signals.values.dtype != np.int16:
         raise ValueError(f"its signals are {list(signals.values.shape)}, of {len(signals.scale)} records")
     return signals
+
+
+def _scaling_in(facts: Mapping[str, Any]) -> Scaling:
+    scaling = Scaling(float(facts["mean"]), float(facts["std"]), str(facts["fitted_on"]))
+    if not (math.isfinite(scaling.mean) and scaling.std > 0):
+        raise ValueError(f"its scaling is {scaling.mean} and {scaling.std}")
+    return scaling
+
+
+def _findings_in(facts: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {str(what): [int(ecg_id) for ecg_id in ids] for what, ids in facts.items()}
 
 
 @contextlib.contextmanager

@@ -32,6 +32,20 @@ class Task:
     dataset: str = "ptb-xl"
     """The data set to which the task applies: `Records.dataset`."""
 
+    def __post_init__(self) -> None:
+        kinds = {
+            "name": str,
+            "description": str,
+            "min_likelihood": int | float,
+            "keeps_unlabeled": bool,
+            "dataset": str,
+        }
+        for field, kind in kinds.items():
+            if not isinstance(value := getattr(self, field), kind):
+                raise PluginError(
+                    f"task {self.name!r}: {field} is {value!r}, expected {getattr(kind, '__name__', kind)}"
+                )
+
 
 def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
     return lambda code, statement: [code] if statement[column] == 1 else []
@@ -129,7 +143,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
             + ", ".join(sorted(unknown)[:5])
         )
     # the rule is applied once per statement, not once per record
-    labels_of = {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
+    labels_of = labels_of_statements(records, task)
     present = [
         {label for code, likelihood in codes.items() if likelihood >= task.min_likelihood for label in labels_of[code]}
         for codes in records.scp_codes
@@ -144,6 +158,11 @@ def label_table(records: Records, task: Task) -> LabelTable:
         y_true[row, [column[label] for label in record_labels]] = True
     table = LabelTable(task.name, labels, records.ecg_id, records.patient_id, records.strat_fold, y_true)
     return table if task.keeps_unlabeled else table.select(np.asarray(y_true.any(axis=1)))
+
+
+def labels_of_statements(records: Records, task: Task) -> dict[str, list[str]]:
+    """Apply the task's rule to each statement of a data set: code -> labels. Errors of the rule are raised."""
+    return {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
 
 
 def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:

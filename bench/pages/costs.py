@@ -48,7 +48,7 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
     )
     return [
         str(place),
-        f"{max(phase['trainable_parameters'] for phase in runs[0]['training']):,}",
+        f"{max((phase['trainable_parameters'] for phase in runs[0]['training']), default=0):,}",
         ", ".join(dict.fromkeys(phase["selection"] for phase in runs[0]["training"])),
         *trials,
         _spell_minutes(row),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.boards.rows import Board
 from bench.boards.truth import Truth
+from bench.errors import BenchError
 from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
 from bench.pages import pictures as plots
@@ -27,6 +28,10 @@ PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
 
 def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
     """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"cannot write to {folder}: {error.strerror}; --out names another folder") from None
     around = Surroundings.load(given or folder)
     pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:

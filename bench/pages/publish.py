@@ -47,7 +47,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
     results, faults = _judged(runs, truth, with_intervals=False)
     if faults:
         return [], faults
-    copied = []
+    copied: list[Path] = []
     for result in results:
         home = target / result.document["dataset"]["name"] / "results" / result.cell["task"]
         place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
@@ -56,10 +56,13 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
             tables = {fold: truth.fold(result, fold) for fold in result.predictions}
             document["metrics"] = {f"fold_{f}": _scored_anew(result, f, table) for f, table in tables.items() if table}
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        with whole_folder(place) as part:
-            write_into(part, RESULT, text + "\n")
-            if result.incompatible is None:
-                write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+        try:
+            with whole_folder(place) as part:
+                write_into(part, RESULT, text + "\n")
+                if result.incompatible is None:
+                    write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+        except OSError as error:
+            raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
     return copied, []
 

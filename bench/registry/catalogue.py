@@ -45,16 +45,8 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     state = _state()
     # one file per environment, because several may share a cache
     file = cache_folder() / f"catalogue-v3-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"], kept["shared"]):
-            raise ValueError("its content is not what was written")
-        if kept["state"] == state:
-            return Catalogue(kept["entries"], kept["broken"], kept["shared"])
-    except OSError:
-        pass  # missing or unreadable
-    except (ValueError, KeyError, TypeError):
-        note(f"{file} is damaged; the list is made anew")
+    if (kept := _kept(file, state, note)) is not None:
+        return kept
     # plugins that were imported earlier may be older than the files on disk: then nothing is cached
     fresh = not registry.cache_info().currsize
     found = Catalogue(
@@ -73,6 +65,21 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
             ),
         )
     return found
+
+
+def _kept(file: Path, state: str, note: Callable[[str], None]) -> Catalogue | None:
+    """Return the catalogue in a cache file; None if it is missing, of another state, or damaged, which is noted."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"], kept["shared"]):
+            raise ValueError("its content is not what was written")
+        same = kept["state"] == state
+        return Catalogue(kept["entries"], kept["broken"], kept["shared"]) if same else None
+    except OSError:
+        return None  # missing or unreadable
+    except (ValueError, KeyError, TypeError, RecursionError):
+        note(f"{file} is damaged; the list is made anew")
+        return None
 
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:

@@ -370,9 +370,13 @@ def _label_columns(head: Sequence[str], labels: Sequence[str], path: Path, log: 
     return kept
 
 
+LARGEST_ID = 2**53
+"""Whole numbers below it are exact as floating-point numbers."""
+
+
 def _ids(values: np.ndarray[Any, Any], path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
     numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
+    wrong = np.flatnonzero(~(abs(numbers) < LARGEST_ID) | (numbers % 1 != 0))
     if len(wrong):
         raise DataError(f"{path}: ecg_id in row {wrong[0] + 1} is {values[wrong[0]]}, expected a whole number")
     return numbers.astype(np.int64)
