@@ -594,6 +594,66 @@ def download_(
     _print(done.as_data(), table(str(folder), [done.as_data()]), as_json)
 
 
+@data_app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
+    name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
+    record: Annotated[str, typer.Option(help="Column of the records' ids. [default: the first]")] = "",
+    file: Annotated[str, typer.Option(help="Column of the files' names. [default: the records' ids]")] = "",
+    row: Annotated[str, typer.Option(help="Column of the places in one array, from 0. [default: in order]")] = "",
+    labels: Annotated[str, typer.Option(help="Columns of labels, of 0 and 1 or of lists. [default: all of 0, 1]")] = "",
+    separator: Annotated[str, typer.Option(help="Between the labels of a cell. [default: ; | or line ends]")] = "",
+    age: Annotated[str, typer.Option(help="Column of ages in years.")] = "",
+    sex: Annotated[str, typer.Option(help="Column of male, female.")] = "",
+    fold: Annotated[str, typer.Option(help="Column of folds, 1 to 10, or train, val, test.")] = "",
+    site: Annotated[str, typer.Option(help="Column of sites.")] = "",
+    device: Annotated[str, typer.Option(help="Column of devices.")] = "",
+    rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
+    unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
+    leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
+    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
+    licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
+    source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the data, for pages.")] = "",
+) -> None:
+    """Make a data set of a table and signals. Says what it assumes, and asks for what it cannot know."""
+    from bench.data.importing import Choices, import_table
+
+    target = folder or Path("data") / name
+    columns = {"age": age, "sex": sex, "fold": fold, "site": site, "device": device}
+    choices = Choices(
+        name=name,
+        patient=patient,
+        records=records,
+        record=record,
+        file=file,
+        row=row,
+        labels=labels,
+        separator=separator,
+        columns=columns,
+        rate=rate,
+        unit=unit,
+        leads=leads,
+        array=array,
+        seconds=seconds,
+        licence=licence,
+        source=source,
+        version=version,
+    )
+    made = import_table(table, target, choices, _note)
+    out.print(
+        f"wrote {target}: {made.name}, {len(made):,} records, {made.table['patient_id'].nunique():,} patients, "
+        f"{len(made.statements):,} labels; next: bench check {quote(str(target))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
     """Check every file of a data set's folder. Exit code 1 if there is a fault; 0 if there are only warnings."""
@@ -618,9 +678,8 @@ def info(
     """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.console.listing import table
     from bench.data.info import describe, label_rows, task_rows
-    from bench.data.tasks import find_task
 
-    description = describe(folder, [find_task(task)] if task else None)
+    description = describe(folder, [task] if task else None)
     if as_json:
         print(json.dumps(description, indent=1))
         return
@@ -672,7 +731,7 @@ def manifest(
     from bench.data.tasks import find_task, label_table
 
     records = load_records(data)
-    labels = label_table(records, find_task(task))
+    labels = label_table(records, find_task(task, records))
     described = describe_split(labels, split(labels, fraction, draw), records.name)
     if target is None:
         print(manifest_text(described, ".json"), end="")

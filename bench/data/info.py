@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bench.data.datasets import load_records
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, NoPositive, Task, label_table, tasks_of
+from bench.data.tasks import LabelTable, NoPositive, Task, find_task, label_table, tasks_of
 from bench.errors import PluginError
 
 FOLDS = range(1, 11)
@@ -24,9 +24,10 @@ SEXES = {0: "male", 1: "female"}
 """Codes of the column `sex` -> words."""
 
 
-def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
+def describe(folder: Path, tasks: Sequence[Task | str] | None = None) -> dict[str, Any]:
     """Return counts of a data set and of these tasks (default: all that apply) as plain data. Reads no signals."""
     records = load_records(folder)
+    chosen = [find_task(task, records) if isinstance(task, str) else task for task in tasks or tasks_of(records)]
     patients = records.table.groupby("patient_id")
     return {
         "folder": str(folder),
@@ -45,7 +46,7 @@ def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
             }
             for fold in FOLDS
         },
-        "tasks": {task.name: counts_of(records, task) for task in tasks or tasks_of(records)},
+        "tasks": {task.name: counts_of(records, task) for task in chosen},
     }
 
 

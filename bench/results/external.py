@@ -69,7 +69,7 @@ def score_external(
     if draw and fraction == 1:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
     records = load_records(data)
-    table = label_table(records, find_task(task))
+    table = label_table(records, find_task(task, records))
     given = read_scores(file, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
