@@ -683,10 +683,12 @@ def info(
     if as_json:
         print(json.dumps(description, indent=1))
         return
-    plain = ("name", "version", "records", "patients", "ages_years", "sexes")
+    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes")
     out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
     out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
     out.print(table("tasks", task_rows(description["tasks"])))
+    if description["labels"] and not task:
+        out.print(table("labels; each is the name of a yes-or-no task too: positives", description["labels"]))
     if task:
         out.print(table(f"{task}: positives", label_rows(*description["tasks"].values())))
 

@@ -203,7 +203,7 @@ def _labels(
             group = ""
         else:
             of_record = [_split(given.where(row, column), cell, separator) for row, cell in enumerate(cells)]
-            group = column if len(columns) > 1 else ""
+            group = _code(column).lower() if len(columns) > 1 else ""
             num = len({label for labels in of_record for label in labels})
             if not num:
                 raise DataError(f"{given.path}: column {column} of --labels is empty in all rows")

@@ -14,7 +14,7 @@ from bench.data.datasets import load_records
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, NoPositive, Task, find_task, label_table, tasks_of
+from bench.data.tasks import LabelTable, NoPositive, Task, find_task, label_table, tasks_of, tasks_of_labels
 from bench.errors import PluginError
 
 FOLDS = range(1, 11)
@@ -33,6 +33,8 @@ def describe(folder: Path, tasks: Sequence[Task | str] | None = None) -> dict[st
         "folder": str(folder),
         "name": records.name,
         "version": version_of(records),
+        "licence": records.licence,
+        "source": records.source,
         "content": records.content,
         "records": len(records),
         "patients": patients.ngroups,
@@ -46,6 +48,7 @@ def describe(folder: Path, tasks: Sequence[Task | str] | None = None) -> dict[st
             }
             for fold in FOLDS
         },
+        "labels": _labels(records),
         "tasks": {task.name: counts_of(records, task) for task in chosen},
     }
 
@@ -129,6 +132,20 @@ def task_rows(tasks: dict[str, Any]) -> list[dict[str, str | int]]:
         }
         for name, counts in tasks.items()
     ]
+
+
+def _labels(records: Records) -> list[dict[str, str | int]]:
+    """Return one table row for each label of a data set with tasks of its labels: PTB-XL code, group, positives."""
+    if not tasks_of_labels(records):
+        return []
+    parts = {"train": records.strat_fold < VAL_FOLD, "val": records.strat_fold == VAL_FOLD}
+    parts["test"] = records.strat_fold == TEST_FOLD
+    rows: list[dict[str, str | int]] = []
+    for code, statement in records.statements.iterrows():
+        has = np.array([code in codes for codes in records.scp_codes])
+        positives: dict[str, str | int] = {name: int((has & mask).sum()) for name, mask in parts.items()}
+        rows.append({"label": str(code), "PTB-XL": statement["ptbxl"], "group": statement["group"], **positives})
+    return rows
 
 
 def _column(records: Records, name: str) -> pd.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -160,41 +160,41 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
 
 
 def tasks_of(records: Records) -> list[Task]:
-    """Return the tasks that apply to this data set: those of its labels, and registered ones."""
+    """Return the tasks that apply to this data set: registered ones, and those of `tasks_of_labels`."""
     made = [plugin.make() for plugin in registry().of_kind("task")]
     registered = [task for task in made if isinstance(task, Task) and task.dataset == records.dataset]
     names = {canonical(task.name) for task in registered}
     return registered + [task for task in tasks_of_labels(records) if canonical(task.name) not in names]
 
 
-def tasks_of_labels(records: Records) -> list[Task]:
+def tasks_of_labels(records: Records, single: bool = False) -> list[Task]:
     """Return the tasks of a data set whose statements have a column `group`; none for another.
 
-    They are `all`, a task for each group, and a yes-or-no task for each label. A record without a label is a negative.
-    A name that another task has already is left out.
+    They are `all` and a task for each group; with `single` also a yes-or-no task for each label. A record without a
+    label is a negative. A task whose name an earlier one has is left out.
     """
     if "group" not in records.statements:
         return []
     groups = records.statements["group"]
-    named: dict[str, tuple[str, str, frozenset[str]]] = {}
-
-    def add(name: str, description: str, codes: Iterable[str]) -> None:
-        named.setdefault(canonical(name).lower(), (name, description, frozenset(codes)))
-
-    add("all", f"every label of {records.dataset}", groups.index)
-    for group in sorted(set(groups) - {""}):
-        add(task_name_of(group), f"labels of the group {group}", groups.index[groups == group])
-    for code in groups.index:
-        add(task_name_of(code), f"{records.statements['description'][code] or code}: yes or no", [code])
-    return [
-        Task(name, description, partial(_chosen, codes), keeps_unlabeled=True, dataset=records.dataset)
-        for name, description, codes in named.values()
-    ]
+    chosen = [("all", f"every label of {records.dataset}", groups.index)]
+    named = sorted(set(groups) - {""})
+    chosen += [(group, f"labels of the group {group}", groups.index[groups == group]) for group in named]
+    if single:
+        words = records.statements["description"]
+        chosen += [
+            (code, f"{words[code] or code}: yes or no", groups.index[[at]]) for at, code in enumerate(groups.index)
+        ]
+    tasks: dict[str, Task] = {}
+    for text, description, codes in chosen:
+        labels_of = partial(_chosen, frozenset(codes))
+        task = Task(task_name_of(text), description, labels_of, keeps_unlabeled=True, dataset=records.dataset)
+        tasks.setdefault(canonical(task.name).lower(), task)
+    return list(tasks.values())
 
 
 def task_name_of(text: str) -> str:
     """Return the task's name for a group or a label: letters, digits and single hyphens, such as `sinus-rhythm`."""
-    return re.sub(r"[\W_]+", "-", text).strip("-")
+    return re.sub(r"[\W_]+", "-", text).strip("-") or "label"
 
 
 def _chosen(codes: frozenset[str], code: str, statement: pd.Series) -> list[str]:
@@ -206,7 +206,7 @@ def find_task(name: str, records: Records | None = None) -> Task:
 
     Long names such as `superdiagnostic` are accepted. Raises PluginError for an unknown name.
     """
-    own = {canonical(task.name): task for task in tasks_of_labels(records)} if records else {}
+    own = {canonical(task.name): task for task in tasks_of_labels(records, single=True)} if records else {}
     if (short := canonical(name)) in own:
         return own[short]
     try:

@@ -37,9 +37,6 @@ SEXES = {"male": 0.0, "m": 0.0, "female": 1.0, "f": 1.0, "": np.nan, "unknown": 
 """Sex in records.csv -> PTB-XL's code."""
 HIDDEN_AGE, OLDEST = 300.0, 130.0
 """PTB-XL's code for `over 89 years`, and the maximum age in years."""
-FOLD_OF_PART = (1, 10, 9, 2, 3, 4, 5, 6, 7, 8)
-"""Part that was dealt -> fold. The dealing begins with rare labels at the first part: so a label's first patient is for
-training, the second for the test, the third for selection."""
 SPREADSHEET = re.compile(r"\d(\.\d+)?E\+\d+|\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)|#\w+[!?/]\w*")
 """What a spreadsheet makes of an id: a shortened number, a date, an error such as #REF!."""
 KEYS = {
@@ -119,7 +116,7 @@ def make_records(
     if "row" in table.columns:
         frame["row"] = [_whole(table, row, "row", text) for row, text in enumerate(table.column("row"))]
     given = _folds(table)
-    frame["strat_fold"] = np.array(FOLD_OF_PART)[deal_folds(patients, codes)] if given is None else given
+    frame["strat_fold"] = dealt_folds(patients, codes) if given is None else given
     check_patients(frame, table.path)
     for fold, purpose in ((9, "selects"), (10, "tests")):
         if not (frame["strat_fold"] == fold).any():
@@ -140,6 +137,22 @@ def make_records(
         licence=licence,
         source=source,
     )
+
+
+def dealt_folds(patients: Sequence[str], codes: Sequence[tuple[str, ...]]) -> npt.NDArray[np.int64]:
+    """Return folds 1 to 10 [record] for a set without folds, by patient and stratified by label (see `deal_folds`).
+
+    Of the ten parts, the one with positives of most labels is fold 10 and the next is fold 9, so that rare labels of a
+    small set can be tested. The folds depend on the patients and labels alone.
+    """
+    parts = deal_folds(patients, codes)
+    present: list[set[str]] = [set() for _ in range(10)]
+    for part, of_record in zip(parts.tolist(), codes, strict=True):
+        present[part].update(of_record)
+    ranked = sorted(range(10), key=lambda part: (-len(present[part]), part))
+    fold = {ranked[0]: 10, ranked[1]: 9}
+    fold |= {part: at for at, part in enumerate(sorted(ranked[2:]), start=1)}
+    return np.array([fold[part] for part in parts.tolist()])
 
 
 def numbers_of(texts: Sequence[str]) -> npt.NDArray[np.int64]:
