@@ -105,7 +105,13 @@ def score_external(
     document: dict[str, Any] = {
         "stage": "test",
         "cell": cell,
-        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
+        "dataset": {
+            "name": records.name,
+            "synthetic": records.synthetic,
+            "num_records": len(records),
+            "licence": records.licence,
+            "source": records.source,
+        },
         "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
         "init": {"name": EXTERNAL},
         "incompatible": None,

@@ -22,6 +22,18 @@ def load_records(folder: Path) -> Records:
             f"no dataset at {folder}: expected a folder; name it with --data DIR or $BENCH_DATA, or write a synthetic "
             "PTB-XL with `bench data demo DIR`"
         )
+    records = _recognized(folder)
+    if records is None:
+        known = ", ".join(plugin.name for plugin in registry().of_kind("dataset"))
+        raise DataError(
+            f"{folder} is no data set known here ({known}): {ptbxl.TABLE} and dataset.toml are missing; `bench data "
+            "import` makes a data set of a table and signals"
+        )
+    return records
+
+
+def _recognized(folder: Path) -> Records | None:
+    """Return the records by the first reader that recognises the folder; None if there is none."""
     for read in OURS:
         if (records := read(folder)) is not None:
             return records
@@ -37,11 +49,7 @@ def load_records(folder: Path) -> Records:
                 f"None or bench.plugin.Records with dataset={plugin.name!r}"
             )
         return records
-    known = ", ".join(plugin.name for plugin in registry().of_kind("dataset"))
-    raise DataError(
-        f"{folder} is no data set known here ({known}): {ptbxl.TABLE} and dataset.toml are missing; `bench data "
-        "import` makes a data set of a table and signals"
-    )
+    return None
 
 
 def find_task_name(name: str, folder: Path) -> str:
@@ -61,4 +69,4 @@ def find_task_name(name: str, folder: Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _task_name_in(name: str, folder: Path, changed: int) -> str:
     """Cached, because each of a sweep's cells asks. `changed` is the time of the last change of a file."""
-    return find_task(name, load_records(folder)).name
+    return find_task(name, _recognized(folder)).name
