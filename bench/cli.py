@@ -21,7 +21,7 @@ from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
 
 app = typer.Typer(
-    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL.",
+    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes leave 19 characters for descriptions on 80 columns
@@ -60,7 +60,7 @@ Kind = Literal["tasks", "methods", "archs"]
 @app.command()
 def run(
     method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path_rate=0.3)".')],
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     arch: Annotated[str, typer.Option(help="A backbone.")] = "ecgfounder",
     init: Annotated[
         str | None,
@@ -273,7 +273,7 @@ def prune(
 @app.command("list")
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
-    data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, methods and backbones. With --data also the counts of each task."""
@@ -484,7 +484,7 @@ def predict(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone or a method.")],
+    name: Annotated[str, typer.Argument(help="A backbone, a method, or the folder of a data set.")],
     init: Annotated[
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
@@ -493,10 +493,13 @@ def check(
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
 ) -> None:
-    """Check that a backbone or method keeps the contract. With --init, check that published weights load correctly.
+    """Check that a backbone, a method or a data set keeps the contract. With --init, check that published weights load
+    correctly.
 
-    Each line begins with ok, FAULT, or n/a if the check does not apply, and then gives the reason.
+    Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
+    if Path(name).is_dir():
+        _check_dataset(Path(name))
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
     from bench.registry.registry import registry
@@ -516,6 +519,20 @@ def check(
     raise SystemExit(0 if passed else 1)
 
 
+def _check_dataset(folder: Path) -> None:
+    """Print a line for each check of a data set, and exit with code 1 if there is a fault."""
+    from bench.data.contract import check_dataset
+
+    passed = True
+    for finding in check_dataset(folder):
+        passed &= not finding.fault
+        note = f": {finding.note}" if finding.note else ""
+        out.print(f"{finding.verdict:<5} {finding.check}{note}", markup=False, highlight=False, soft_wrap=True)
+        if finding.fault:
+            out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
+    raise SystemExit(0 if passed else 1)
+
+
 @new_app.command("method")
 def new_method(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
     """Write a package with an example method."""
@@ -531,12 +548,19 @@ def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> N
 new_app.command("backbone", hidden=True)(new_arch)
 
 
-def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
+@new_app.command("dataset")
+def new_dataset(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """Write a package with an example reader of a data set. For a table and signals, `bench data import` needs none."""
+    _new("dataset", name, folder)
+
+
+def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path) -> None:
     from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
+    checked = "DIR" if kind == "dataset" else name
     out.print(
-        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {name}",
+        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
         markup=False,
         highlight=False,
     )
@@ -671,7 +695,7 @@ def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
 
 @data_app.command()
 def info(
-    folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")],
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -695,7 +719,7 @@ def info(
 
 @data_app.command()
 def show(
-    record: Annotated[str, typer.Argument(help="An ecg_id of the dataset, or a WFDB record of your own.")],
+    record: Annotated[str, typer.Argument(help="An id of the dataset, or a WFDB record of your own.")],
     data: Data = DATA,
     target: Annotated[
         Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<record>.svg, with the preprocessing]")
@@ -706,13 +730,16 @@ def show(
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
-    from bench.data.show import draw_file, draw_record
+    from bench.data.show import draw_file, draw_record, find_record
 
     is_id = record.isascii() and record.isdecimal()
+    of_set = is_id or (data.is_dir() and not Path(record).with_suffix(".hea").is_file())
+    records = load_records(data) if of_set else None
+    ecg_id = find_record(records, record) if records else None
     name = f"ecg-{record if is_id else Path(record).stem}" + (f"-{preprocessing}" if preprocessing else "")
     target = target or Path(f"{name}.svg")
-    if is_id:
-        path = draw_record(load_records(data), int(record), target, preprocessing, _note)
+    if records and ecg_id is not None:
+        path = draw_record(records, ecg_id, target, preprocessing, _note)
     else:
         path = draw_file(Path(record), target, preprocessing, _note)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
@@ -720,7 +747,7 @@ def show(
 
 @data_app.command()
 def manifest(
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     data: Data = DATA,
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,

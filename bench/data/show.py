@@ -73,6 +73,13 @@ class Tracing:
     """Leads without a valid sample."""
 
 
+def find_record(records: Records, name: str) -> int | None:
+    """Return the ecg_id of a record, given its id in the data set's own table or its ecg_id; None if neither fits."""
+    if "record" in records.table and (named := records.table.index[records.table["record"] == name]).size:
+        return int(named[0])
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 16 else None
+
+
 def draw_record(
     records: Records,
     ecg_id: int,
@@ -203,7 +210,8 @@ def _header(records: Records, ecg_id: int) -> list[str]:
     statements = textwrap.wrap("; ".join(texts) or "no statements", 170)
     if len(statements) > 3:
         statements = [*statements[:2], statements[2][:166] + " ..."]
-    return [f"ecg_id {ecg_id}   {sex}, {years}   {records.name}, fold {row['strat_fold']}", *statements]
+    own = f" ({row['record']})" if row.get("record", str(ecg_id)) != str(ecg_id) else ""
+    return [f"ecg_id {ecg_id}{own}   {sex}, {years}   {records.name}, fold {row['strat_fold']}", *statements]
 
 
 def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:

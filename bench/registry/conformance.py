@@ -78,7 +78,7 @@ class Finding:
 
 def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterator[Finding]:
     """Check the backbone or the method of this name, both where they share it; `arch` is what a method is tried on."""
-    kinds = registry().kinds_of(reference.name)
+    kinds = [kind for kind in registry().kinds_of(reference.name) if kind in ("method", "backbone")]
     if not kinds:
         raise registry().unknown(("method", "backbone"), reference.name)
     if arch and "method" not in kinds:

@@ -133,7 +133,7 @@ def make_records(
         dataset=name,
         format=format,
         seconds=seconds,
-        others=(ABOUT, RECORDS, LABELS),
+        others=(ABOUT, RECORDS, LABELS, table.path.name),
         licence=licence,
         source=source,
     )
