@@ -92,10 +92,11 @@ def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:
 
 def check_patients(table: pd.DataFrame, path: Path) -> None:
     """Raise DataError if a patient has records in more than one of folds 1-8, 9 and 10. `path` is the table's file."""
-    parts = table["strat_fold"].clip(lower=8).groupby(table["patient_id"]).nunique()
+    patients = table["patient" if "patient" in table else "patient_id"]
+    parts = table["strat_fold"].clip(lower=8).groupby(patients).nunique()
     torn = parts.index[parts > 1]
     if len(torn):
-        folds = sorted(set(table.loc[table["patient_id"] == torn[0], "strat_fold"]))
+        folds = sorted(set(table.loc[patients == torn[0], "strat_fold"]))
         raise DataError(
             f"{path}: patient {torn[0]} has records in folds {', '.join(map(str, folds))}, and so have "
             f"{len(torn) - 1:,} other patients in more than one of folds 1-8, 9 and 10: the test would leak; "

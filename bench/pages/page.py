@@ -144,7 +144,8 @@ def _about(boards: Sequence[Board]) -> list[str]:
 def data_lines(boards: Sequence[Board]) -> list[str]:
     """Return the licence and source of the data set, as the results record them; nothing where none records them."""
     runs = (run for board in boards for row in board.rows for run in row.runs)
-    facts = next((run.document["dataset"] for run in runs if run.document["dataset"].get("licence")), None)
+    sections = (run.document.get("dataset", {}) for run in runs)
+    facts = next((section for section in sections if section.get("licence")), None)
     if facts is None:
         return []
     licence, source = " ".join(facts["licence"].split()), " ".join(str(facts.get("source", "")).split())

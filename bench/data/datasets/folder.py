@@ -103,6 +103,7 @@ def make_records(
         {
             "ecg_id": numbers_of(texts),
             "record": texts,
+            "patient": patients,
             "patient_id": numbers_of(patients),
             "scp_codes": [dict.fromkeys(of_record, 100.0) for of_record in codes],
             "age": _ages(table),
@@ -118,11 +119,13 @@ def make_records(
     given = _folds(table)
     frame["strat_fold"] = dealt_folds(patients, codes) if given is None else given
     check_patients(frame, table.path)
-    for fold, purpose in ((9, "selects"), (10, "tests")):
-        if not (frame["strat_fold"] == fold).any():
+    folds = frame["strat_fold"]
+    parts = {"folds 1-8, which train": folds < 9, "fold 9, which selects": folds == 9}
+    for purpose, part in {**parts, "fold 10, which tests": folds == 10}.items():
+        if not part.any():
             raise DataError(
-                f"{table.path} has {len(set(patients)):,} patients and no record in fold {fold}, which {purpose}; "
-                "expected folds 1 to 10, or 10 patients at least"
+                f"{table.path} has {len(set(patients)):,} patients and no record in {purpose}; "
+                "expected some for training, selection and test each"
             )
     _refuse_constant(codes, table.path)
     return Records(
