@@ -50,9 +50,9 @@ def ptbxl_code(label: str) -> LabelCode | None:
     Names are compared by their letters and digits. Return None for an unknown label.
     """
     words = _words(label)
-    rows = [
-        row for row in label_codes() if label in (row.ptbxl, row.snomed) or (words and words in map(_words, row.names))
-    ]
+    if not words:
+        return None
+    rows = [row for row in label_codes() if label in (row.ptbxl, row.snomed) or words in map(_words, row.names)]
     return next((row for row in rows if row.match == "exact"), rows[0] if rows else None)
 
 
