@@ -498,11 +498,13 @@ def check(
 
     Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
-    if Path(name).is_dir():
+    from bench.registry.registry import registry
+
+    # a new plugin's folder has its name
+    if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
         _check_dataset(Path(name))
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
-    from bench.registry.registry import registry
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")

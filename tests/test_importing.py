@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -265,3 +270,57 @@ def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     message = refusal(lambda: import_table(made / "table.csv", tmp_path / "mine", choices(made, "wfdb")))
     assert "exists already" in message and "--out" in message
+
+
+README = Path(__file__).parent.parent / "bench/data/README.md"
+
+
+def commands_of_the_readme() -> list[list[str]]:
+    """The words of each command that takes LUDB to a board."""
+    (section,) = re.findall(r"## Your own data\n.*?^```\n(.*?)^```", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in section.replace("\\\n", " ").splitlines()]
+
+
+def write_like_ludb(folder: Path) -> None:
+    """LUDB's columns and files, with 40 made-up records."""
+    (folder / "data").mkdir(parents=True)
+    rows = ["ID,Sex,Age,Rhythms,Conduction abnormalities,Hypertrophies"]
+    for at in range(1, 41):
+        lvh = ("Left ventricular hypertrophy", '"Left atrial hypertrophy\nLeft ventricular hypertrophy"', "")[at % 3]
+        block = "I degree av block" * (at % 2)
+        rows.append(f'{at},"{"MF"[at % 2]}\n","{20 + at}\n",Sinus rhythm,{block},{lvh}')
+        wfdb.wrsamp(
+            str(at),
+            fs=500,
+            units=["mV"] * 12,
+            sig_name=[lead.lower() for lead in LEADS],
+            p_signal=np.random.default_rng(at).normal(0, 0.3, (5000, 12)),
+            fmt=["16"] * 12,
+            write_dir=str(folder / "data"),
+        )
+    (folder / "ludb.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_lead_from_a_table_to_a_board(tmp_path: Path) -> None:
+    """$BENCH_LUDB: the folder of the real one."""
+    real = os.environ.get("BENCH_LUDB")
+    if real:
+        (tmp_path / "ludb").symlink_to(real)
+    else:
+        write_like_ludb(tmp_path / "ludb")
+    words = commands_of_the_readme()
+    assert len(words) == 8 and words[0][:3] == ["bench", "data", "import"]
+    kept = {key: value for key, value in os.environ.items() if key != "BENCH_DATA"}
+    for command in words:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    page = (tmp_path / "runs/leaderboards/ludb-1.0.1/hypertrophies.md").read_text()
+
+    assert "licence: ODC-By-1.0, source: https://physionet.org/content/ludb/1.0.1/." in page
+    assert "| lp(…) |" in page and "| ft(…) |" in page
+    assert "Records without a label of the task are kept, as negatives" in page
+    assert "ptb-xl" not in page.lower()
+    assert (tmp_path / "ecg-1.svg").is_file()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import tokenize
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,12 +122,21 @@ def read_npy(source: SignalFile) -> Stored:
     return _stored(_open_npy(source), source)
 
 
+NPY_DAMAGE = (
+    *(ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError, KeyError),
+    *(AttributeError, tokenize.TokenError),
+)
+"""Exceptions of numpy.load for a file that is damaged or is something else: its header is a Python literal."""
+
+
 def _open_npy(source: SignalFile) -> npt.NDArray[Any]:
     """Return the array of a .npy file, memory-mapped."""
     source.file.stat()  # raises FileNotFoundError with the path
     try:
-        array: npt.NDArray[Any] = np.load(source.file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on headers as Python 2 wrote them
+            array: npt.NDArray[Any] = np.load(source.file, mmap_mode="r", allow_pickle=False)
+    except NPY_DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DataError(
             f"{source.file} cannot be read as a .npy file ({reason}); expected numbers of one type, as numpy.save "
