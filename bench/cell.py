@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.data.tasks import find_task
+from bench.data.datasets import find_task_name
 from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import normalize
@@ -42,7 +42,7 @@ class Cell:
             raise BenchError(f"--draw {self.draw} has no effect on all training records; add --fraction below 1")
         if self.manifest is not None and self.fraction < 1:
             raise BenchError("--manifest lists the training records and --fraction draws them; give one of them")
-        object.__setattr__(self, "task", find_task(self.task).name)
+        object.__setattr__(self, "task", find_task_name(self.task, self.data))
         object.__setattr__(self, "arch", normalize("backbone", self.arch))
         object.__setattr__(self, "method", normalize("method", self.method))
 

@@ -22,7 +22,7 @@ from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
 
 app = typer.Typer(
-    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL.",
+    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes leave 19 characters for descriptions on 80 columns
@@ -61,7 +61,7 @@ Kind = Literal["tasks", "methods", "archs"]
 @app.command()
 def run(
     method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path_rate=0.3)".')],
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     arch: Annotated[str, typer.Option(help="A backbone.")] = "ecgfounder",
     init: Annotated[
         str | None,
@@ -274,7 +274,7 @@ def prune(
 @app.command("list")
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
-    data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, methods and backbones. With --data also the counts of each task."""
@@ -487,7 +487,7 @@ def predict(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone or a method.")],
+    name: Annotated[str, typer.Argument(help="A backbone, a method, or the folder of a data set.")],
     init: Annotated[
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
@@ -496,13 +496,18 @@ def check(
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
 ) -> None:
-    """Check that a backbone or method keeps the contract. With --init, check that published weights load correctly.
+    """Check that a backbone, a method or a data set keeps the contract. With --init, check that published weights load
+    correctly.
 
-    Each line begins with ok, FAULT, or n/a if the check does not apply, and then gives the reason.
+    Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
+    from bench.registry.registry import registry
+
+    # a new plugin's folder has its name
+    if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
+        _check_dataset(Path(name))
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
-    from bench.registry.registry import registry
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
@@ -516,6 +521,20 @@ def check(
         if finding.fault:
             out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
     _tell_broken(registry().broken)
+    raise SystemExit(0 if passed else 1)
+
+
+def _check_dataset(folder: Path) -> None:
+    """Print a line for each check of a data set, and exit with code 1 if there is a fault."""
+    from bench.data.contract import check_dataset
+
+    passed = True
+    for finding in check_dataset(folder):
+        passed &= not finding.fault
+        note = f": {finding.note}" if finding.note else ""
+        out.print(f"{finding.verdict:<5} {finding.check}{note}", markup=False, highlight=False, soft_wrap=True)
+        if finding.fault:
+            out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
     raise SystemExit(0 if passed else 1)
 
 
@@ -534,12 +553,19 @@ def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> N
 new_app.command("backbone", hidden=True)(new_arch)
 
 
-def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
+@new_app.command("dataset")
+def new_dataset(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """Write a package with an example reader of a data set. For a table and signals, `bench data import` needs none."""
+    _new("dataset", name, folder)
+
+
+def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path) -> None:
     from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
+    checked = "DIR" if kind == "dataset" else name
     out.print(
-        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {name}",
+        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
         markup=False,
         highlight=False,
     )
@@ -597,6 +623,66 @@ def download_(
     _print(done.as_data(), table(str(folder), [done.as_data()]), as_json)
 
 
+@data_app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
+    name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
+    record: Annotated[str, typer.Option(help="Column of the records' ids. [default: the first]")] = "",
+    file: Annotated[str, typer.Option(help="Column of the files' names. [default: the records' ids]")] = "",
+    row: Annotated[str, typer.Option(help="Column of the places in one array, from 0. [default: in order]")] = "",
+    labels: Annotated[str, typer.Option(help="Columns of labels, of 0 and 1 or of lists. [default: all of 0, 1]")] = "",
+    separator: Annotated[str, typer.Option(help="Between the labels of a cell. [default: ; | or line ends]")] = "",
+    age: Annotated[str, typer.Option(help="Column of ages in years.")] = "",
+    sex: Annotated[str, typer.Option(help="Column of male, female.")] = "",
+    fold: Annotated[str, typer.Option(help="Column of folds, 1 to 10, or train, val, test.")] = "",
+    site: Annotated[str, typer.Option(help="Column of sites.")] = "",
+    device: Annotated[str, typer.Option(help="Column of devices.")] = "",
+    rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
+    unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
+    leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
+    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
+    licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
+    source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the data, for pages.")] = "",
+) -> None:
+    """Make a data set of a table and signals. Says what it assumes, and asks for what it cannot know."""
+    from bench.data.importing import Choices, import_table
+
+    target = folder or Path("data") / name
+    columns = {"age": age, "sex": sex, "fold": fold, "site": site, "device": device}
+    choices = Choices(
+        name=name,
+        patient=patient,
+        records=records,
+        record=record,
+        file=file,
+        row=row,
+        labels=labels,
+        separator=separator,
+        columns=columns,
+        rate=rate,
+        unit=unit,
+        leads=leads,
+        array=array,
+        seconds=seconds,
+        licence=licence,
+        source=source,
+        version=version,
+    )
+    made = import_table(table, target, choices, _note)
+    out.print(
+        f"wrote {target}: {made.name}, {len(made):,} records, {made.table['patient_id'].nunique():,} patients, "
+        f"{len(made.statements):,} labels; next: bench check {quote(str(target))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
     """Check every file of a data set's folder. Exit code 1 if there is a fault; 0 if there are only warnings."""
@@ -614,30 +700,31 @@ def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
 
 @data_app.command()
 def info(
-    folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")],
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
     as_json: Json = False,
 ) -> None:
     """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.console.listing import table
     from bench.data.info import describe, label_rows, task_rows
-    from bench.data.tasks import find_task
 
-    description = describe(folder, [find_task(task)] if task else None)
+    description = describe(folder, [task] if task else None)
     if as_json:
         print(json.dumps(description, indent=1))
         return
-    plain = ("name", "version", "records", "patients", "ages_years", "sexes")
+    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes")
     out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
     out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
     out.print(table("tasks", task_rows(description["tasks"])))
+    if description["labels"] and not task:
+        out.print(table("labels; each is the name of a yes-or-no task too: positives", description["labels"]))
     if task:
         out.print(table(f"{task}: positives", label_rows(*description["tasks"].values())))
 
 
 @data_app.command()
 def show(
-    record: Annotated[str, typer.Argument(help="An ecg_id of the dataset, or a WFDB record of your own.")],
+    record: Annotated[str, typer.Argument(help="An id of the dataset, or a WFDB record of your own.")],
     data: Data = DATA,
     target: Annotated[
         Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<record>.svg, with the preprocessing]")
@@ -648,13 +735,16 @@ def show(
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
-    from bench.data.show import draw_file, draw_record
+    from bench.data.show import draw_file, draw_record, find_record
 
     is_id = record.isascii() and record.isdecimal()
+    of_set = is_id or (data.is_dir() and not Path(record).with_suffix(".hea").is_file())
+    records = load_records(data) if of_set else None
+    ecg_id = find_record(records, record) if records else None
     name = f"ecg-{record if is_id else Path(record).stem}" + (f"-{preprocessing}" if preprocessing else "")
     target = target or Path(f"{name}.svg")
-    if is_id:
-        path = draw_record(load_records(data), int(record), target, preprocessing, _note)
+    if records and ecg_id is not None:
+        path = draw_record(records, ecg_id, target, preprocessing, _note)
     else:
         path = draw_file(Path(record), target, preprocessing, _note)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
@@ -662,7 +752,7 @@ def show(
 
 @data_app.command()
 def manifest(
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     data: Data = DATA,
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
@@ -675,7 +765,7 @@ def manifest(
     from bench.data.tasks import find_task, label_table
 
     records = load_records(data)
-    labels = label_table(records, find_task(task))
+    labels = label_table(records, find_task(task, records))
     described = describe_split(labels, split(labels, fraction, draw), records.name)
     if target is None:
         print(manifest_text(described, ".json"), end="")

@@ -84,7 +84,7 @@ def execute(cell: Cell, options: Options) -> Result:
     """
     with join() as world:
         records = load_records(cell.data)
-        table = label_table(records, find_task(cell.task))
+        table = label_table(records, find_task(cell.task, records))
         parts = make_split(cell, table, records)
         cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
         method = make_method(cell.method)

@@ -60,6 +60,8 @@ def describe(
             "synthetic": records.synthetic,
             "num_records": len(records),
             "seconds": records.seconds,
+            "licence": records.licence,
+            "source": records.source,
         },
         "task": facts["task"],
         "split": facts["split"],

@@ -24,11 +24,13 @@ from bench.data.checksums import parse_sums
 from bench.data.datasets import cpsc2018
 from bench.data.datasets import load_records as load_any
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.formats import read_signals
+from bench.data.importing import Choices, import_table
 from bench.data.info import describe
 from bench.data.manifests import read_manifest, split_of
 from bench.data.prepared import prepare_signals
 from bench.data.signals import SignalSpec
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable, find_task, label_table, tasks_of
 from bench.data.verify import verify
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
@@ -392,3 +394,62 @@ def test_a_mutated_catalogue(kept_catalogue: Path, own_folder: Path, edits: list
         read = _kept(kept_catalogue, expected["state"], notes.append)
     assert read is None or read.entries == expected["entries"]
     assert not files_outside(own_folder)
+
+
+PLAIN = {
+    "dataset.toml": 'name = "mine"\nlicence = "CC0"\nsource = "here"\nrate = 100\nseconds = 1\ncontent = "01234567"\n'
+    f'[signals]\nformat = "npy"\nfolder = "."\nunit = "1 uV"\nleads = {json.dumps(LEADS)}\n',
+    "records.csv": "record,patient,fold,labels,age,sex,site,file,row\n"
+    + "".join(f"r{n},p{n},{n % 10 + 1},{'AF;LVH' if n % 2 else ''},{n + 40},F,a,x,{n}\n" for n in range(SMALL)),
+    "labels.csv": "code,description,ptbxl,group\nAF,fibrillation,AFIB,rhythm\nLVH,hypertrophy,LVH,\n",
+}
+"""Name -> content of the files of a plain folder with one array."""
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain folder, and a table from which it could be imported."""
+    folder = tmp_path_factory.mktemp("plain")
+    for name, text in PLAIN.items():
+        (folder / name).write_text(text)
+    np.save(folder / "x.npy", np.random.default_rng(0).integers(-900, 900, (SMALL, 12, 100)).astype(np.int16))
+    rows = [f"r{n};p{n};{n + 40}Y;M;['AFIB', 'SR'];{n % 2};{('train', 'val', 'test')[n % 3]}" for n in range(SMALL)]
+    (folder / "given.csv").write_text("\n".join(["ID;Patient;Age;Sex;Dx;LVH;fold", *rows]) + "\n")
+    return folder
+
+
+def read_plain(folder: Path) -> None:
+    records = load_any(folder)
+    label_table(records, tasks_of(records)[0])
+    assert records.name
+    read_signals(records.signal_files(next(iter(records.filenames)))[0])
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "x.npy"])
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_file_of_a_plain_folder(plain: Path, name: str, edits: list[tuple[float, int, bytes]]) -> None:
+    if name == "x.npy":  # nearly all of it are samples, and any are right
+        edits = [(share * 0.01, *rest) for share, *rest in edits]
+    with damaged(plain / name, edits):
+        read_or_refuse(lambda: read_plain(plain))
+
+
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_table_is_imported_or_refused(plain: Path, edits: list[tuple[float, int, bytes]]) -> None:
+    out = plain / "out"
+    given = Choices(
+        name="mine",
+        patient="Patient",
+        records=plain / "x.npy",
+        labels="Dx,LVH",
+        rate=100,
+        unit="1 uV",
+        leads=",".join(LEADS),
+    )
+    with damaged(plain / "given.csv", edits):
+        read_or_refuse(lambda: import_table(plain / "given.csv", out, given))
+    if out.exists():
+        read_plain(out)  # what was imported can be read
+        shutil.rmtree(out)

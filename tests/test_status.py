@@ -1,4 +1,4 @@
-"""The state of each cell is what its files say, also while they change; files of others end neither `bench status` nor `prune`."""
+"""The state of each cell is what its files say, also while they change, and whatever files others leave there."""
 
 import json
 import os

@@ -48,7 +48,7 @@ class Truth:
     def _tables(self, task: str) -> tuple[LabelTable | None, dict[int, LabelTable]]:
         assert self._records is not None
         try:
-            table = label_table(self._records, find_task(task))
+            table = label_table(self._records, find_task(task, self._records))
         except (PluginError, NoPositive):
             return None, {}
         return table, {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from bench.data.datasets import load_records
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, NoPositive, Task, label_table, labels_of_statements, tasks_of
+from bench.data.tasks import (
+    LabelTable,
+    NoPositive,
+    Task,
+    find_task,
+    label_table,
+    labels_of_statements,
+    tasks_of,
+    tasks_of_labels,
+)
 from bench.registry.registry import why_it_fails
 
 FOLDS = range(1, 11)
@@ -24,14 +33,17 @@ SEXES = {0: "male", 1: "female"}
 """Codes of the column `sex` -> words."""
 
 
-def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
+def describe(folder: Path, tasks: Sequence[Task | str] | None = None) -> dict[str, Any]:
     """Return counts of a data set and of these tasks (default: all that apply) as plain data. Reads no signals."""
     records = load_records(folder)
+    chosen = [find_task(task, records) if isinstance(task, str) else task for task in tasks or tasks_of(records)]
     patients = records.table.groupby("patient_id")
     return {
         "folder": str(folder),
         "name": records.name,
         "version": version_of(records),
+        "licence": records.licence,
+        "source": records.source,
         "content": records.content,
         "records": len(records),
         "patients": patients.ngroups,
@@ -45,7 +57,8 @@ def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
             }
             for fold in FOLDS
         },
-        "tasks": {task.name: counts_of(records, task) for task in tasks or tasks_of(records)},
+        "labels": _labels(records),
+        "tasks": {task.name: counts_of(records, task) for task in chosen},
     }
 
 
@@ -132,6 +145,20 @@ def task_rows(tasks: dict[str, Any]) -> list[dict[str, str | int]]:
         }
         for name, counts in tasks.items()
     ]
+
+
+def _labels(records: Records) -> list[dict[str, str | int]]:
+    """Return one table row for each label of a data set with tasks of its labels: PTB-XL code, group, positives."""
+    if not tasks_of_labels(records):
+        return []
+    parts = {"train": records.strat_fold < VAL_FOLD, "val": records.strat_fold == VAL_FOLD}
+    parts["test"] = records.strat_fold == TEST_FOLD
+    rows: list[dict[str, str | int]] = []
+    for code, statement in records.statements.iterrows():
+        has = np.array([code in codes for codes in records.scp_codes])
+        positives: dict[str, str | int] = {name: int((has & mask).sum()) for name, mask in parts.items()}
+        rows.append({"label": str(code), "PTB-XL": statement["ptbxl"], "group": statement["group"], **positives})
+    return rows
 
 
 def _column(records: Records, name: str) -> pd.Series:

@@ -271,7 +271,7 @@ class _Facts:
 
     def _table(self, task: str) -> LabelTable:
         if task not in self._tables:
-            self._tables[task] = label_table(self._records, find_task(task))
+            self._tables[task] = label_table(self._records, find_task(task, self._records))
         return self._tables[task]
 
     def _split(self, cell: Cell) -> Split:

@@ -21,7 +21,7 @@ from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.names import columns, numbered, places
-from bench.pages.page import spell
+from bench.pages.page import data_lines, spell
 from bench.results.result import Result
 
 
@@ -87,6 +87,7 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
     """Return the Markdown page of a task; `pictures` is board -> file of its reliability curves."""
     first = boards[0][0]
     lines = [f"# Calibration and decisions: {first.task} on {first.dataset}", ""]
+    lines += data_lines([board for board, _ in boards])
     lines += [f"[Back to the board]({first.task}.md)", ""]
     for board, rows in boards:
         lines += [f"## {board.title}", ""]

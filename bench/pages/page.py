@@ -33,6 +33,8 @@ REPORTED, CLAIMS = "reported.csv", "claims.csv"
 AUROC, AP = "macro AUROC, frequent labels", "macro AP, frequent labels"
 """Heads of the columns of a board."""
 PROTOCOL = "PROTOCOL.md"
+PTB_XL = "ptb-xl"
+"""Beginning of the name of the data set whose published numbers reported.csv and the simulations hold."""
 NUM_INDEXED = 3
 """Number of first rows that the index names."""
 RESOLVABLE = (
@@ -105,7 +107,7 @@ def page(
     lines = [f"# {first.task} on {first.dataset}", ""]
     if first.synthetic:
         lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
-    lines += _about(boards)
+    lines += _about(boards) + data_lines(boards)
     lines += ["See also: " + ", ".join(f"[{words}]({file})" for words, file in links) + ".", ""] if links else []
     lines += _how_to_read(boards)
     for board in boards:
@@ -113,7 +115,7 @@ def page(
     lines += _over_fractions(boards, overview) if overview else []
     lines += _margin_question(boards)
     lines += _labels(boards)
-    lines += [] if first.synthetic else _reported(first.task, around)
+    lines += _reported(first.task, around) if first.dataset.startswith(PTB_XL) else []
     return "\n".join([*lines, *_protocol(boards, around)]) + "\n"
 
 
@@ -137,6 +139,17 @@ def _about(boards: Sequence[Board]) -> list[str]:
     if not math.isnan(chance):
         words += f" Random scores have macro AUROC 0.5 and macro AP {chance:.3f} (the mean prevalence)."
     return [words, ""]
+
+
+def data_lines(boards: Sequence[Board]) -> list[str]:
+    """Return the licence and source of the data set, as the results record them; nothing where none records them."""
+    runs = (run for board in boards for row in board.rows for run in row.runs)
+    sections = (run.document.get("dataset", {}) for run in runs)
+    facts = next((section for section in sections if section.get("licence")), None)
+    if facts is None:
+        return []
+    licence, source = " ".join(facts["licence"].split()), " ".join(str(facts.get("source", "")).split())
+    return [f"Data: {boards[0].dataset}, {facts['num_records']:,} records, licence: {licence}, source: {source}.", ""]
 
 
 def _how_to_read(boards: Sequence[Board]) -> list[str]:
@@ -558,8 +571,7 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
     return [
         "---",
         "",
-        "Folds 1-8 train, 9 selects, 10 tests. Every statement counts as a label, whatever its likelihood; records "
-        "without a label of the task are dropped (Strodthoff et al. 2020).",
+        "Folds 1-8 train, 9 selects, 10 tests. " + _unlabelled(boards),
         "",
         f"95 % intervals are percentiles over {NUM_REPLICATES:,} bootstrap replicates of fold 10's patients, the same "
         "for every row, their mean moved to the value. For several runs the variance between runs is added, moderated "
@@ -569,9 +581,24 @@ def _protocol(boards: Sequence[Board], around: Surroundings) -> list[str]:
         f"Pictures leave out rows of constant scores. {recomputed}",
         "",
         *_dagger(boards, around),
-        *simulated_lines(boards[0].task, around.simulated),
+        *simulated_lines(_simulated_task(boards), around.simulated),
         "Task fingerprint: " + ", ".join(f"`{f[:16]}`" for f in dict.fromkeys(b.fingerprint for b in boards)) + ".",
     ]
+
+
+def _simulated_task(boards: Sequence[Board]) -> str:
+    """Return the task whose simulations hold for these boards; empty if they are of another data set than PTB-XL."""
+    return boards[0].task if boards[0].dataset.startswith(PTB_XL) else ""
+
+
+def _unlabelled(boards: Sequence[Board]) -> str:
+    """Return what happens to records without a label of the task."""
+    if any(board.truth is not None and not board.truth.y_true.any(axis=1).all() for board in boards):
+        return "Records without a label of the task are kept, as negatives of every label."
+    return (
+        "Every statement counts as a label, whatever its likelihood; records without a label of the task are dropped "
+        "(Strodthoff et al. 2020)."
+    )
 
 
 def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
@@ -583,7 +610,8 @@ def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
         "† For comparison with the literature. Few positives show little of how much a label's AUROC varies, so that "
         "part of the interval is borrowed from the other labels."
     )
-    rates = [row for row in around.simulated if (row["task"], row["quantity"]) == (boards[0].task, ALL_LABELS)]
+    wanted = (_simulated_task(boards), ALL_LABELS)
+    rates = [row for row in around.simulated if (row["task"], row["quantity"]) == wanted]
     if rates:
         shares = "; ".join(f"{row['percent']} % (± {row['error']}) with {row['setting']}" for row in rates)
         words += (

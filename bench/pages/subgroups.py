@@ -19,7 +19,7 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.pages.markdown import markdown_table
 from bench.pages.names import numbered
-from bench.pages.page import spell
+from bench.pages.page import data_lines, spell
 
 NUM_REPLICATES = 500
 MIN_RECORDS = 100
@@ -63,6 +63,7 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     rows = [*[row for row in board.rows if row not in rows][: NUM_ROWS - len(rows)], *rows]
     names = numbered(board)
     lines = [f"# Subgroups: {board.task} on {board.dataset}", "", f"[Back to the board]({board.task}.md)", ""]
+    lines += data_lines([board])
     lines += [f"{board.title}: the first rows{' and the baseline' if first else ''}, by their rank on the board.", ""]
     head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
     cells = []

@@ -80,7 +80,7 @@ class Finding:
 
 def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterator[Finding]:
     """Check the backbone and the method of this name. `arch` is the backbone on which a method is checked."""
-    kinds = registry().kinds_of(reference.name)
+    kinds = [kind for kind in registry().kinds_of(reference.name) if kind in ("method", "backbone")]
     if not kinds:
         raise registry().unknown(("method", "backbone"), reference.name)
     if arch and "method" not in kinds:

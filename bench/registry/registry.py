@@ -23,7 +23,7 @@ from bench.errors import PluginError
 from bench.registry.reference import Reference, canonical, is_name
 from bench.registry.source import GROUP, code_hash, location
 
-Kind = Literal["method", "backbone", "task"]
+Kind = Literal["method", "backbone", "task", "dataset"]
 T = TypeVar("T", bound=Callable[..., Any])
 OURS = "ptbxl-bench"
 
@@ -182,6 +182,14 @@ def register_task(task: Any) -> None:
     make.__qualname__ = getattr(task.labels_of, "__qualname__", task.name)
     make.__doc__ = task.description
     _REGISTRY.add("task", task.name, make)
+
+
+def register_dataset(name: str) -> Callable[[T], T]:
+    """Decorator of a reader: a function from a folder to its Records, or to None if it does not recognise the folder.
+
+    The Records that it returns have `dataset=name`.
+    """
+    return functools.partial(_registered, "dataset", name)
 
 
 def _registered(kind: Kind, name: str, make: T) -> T:

@@ -69,7 +69,7 @@ def score_external(
     if draw and fraction == 1:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
     records = load_records(data)
-    table = label_table(records, find_task(task))
+    table = label_table(records, find_task(task, records))
     given = read_scores(file, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
@@ -105,7 +105,13 @@ def score_external(
     document: dict[str, Any] = {
         "stage": "test",
         "cell": cell,
-        "dataset": {"name": records.name, "synthetic": records.synthetic, "num_records": len(records)},
+        "dataset": {
+            "name": records.name,
+            "synthetic": records.synthetic,
+            "num_records": len(records),
+            "licence": records.licence,
+            "source": records.source,
+        },
         "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
         "init": {"name": EXTERNAL},
         "incompatible": None,
