@@ -28,7 +28,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
-from bench.processes import end_with_parent, own_modules, require_guard
+from bench.processes import end_with_parent, own_modules
 from bench.results.failures import FAILED, Failure
 from bench.results.result import OF_VAL, Result, load_result
 
@@ -77,7 +77,6 @@ def run_cells(
     """
     if not cells:
         return []
-    require_guard()
     with _ending_on_sigterm(), tempfile.TemporaryDirectory() as scratch, CellsView(console, len(cells)) as view:
         return _Pool(cells, options, min(jobs, len(cells)), nproc, Path(scratch), view, ended).run()
 
