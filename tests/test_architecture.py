@@ -92,13 +92,13 @@ def test_what_is_open_to_all_knows_no_room(name: str) -> None:
 
 
 def test_only_what_sits_on_top_knows_the_spine() -> None:
-    above = {"bench.cli", "bench.launch", "bench.registry.conformance", "bench.__main__"}
+    above = {"bench.cli", "bench.verbs", "bench.launch", "bench.registry.conformance", "bench.__main__"}
     knowing = {name_of(f) for f in BENCH if {"bench.execute", "bench.cli"} & set(imports(f))}
 
     assert {name if name in above else name.rpartition(".")[0] for name in knowing} <= above
 
 
-LIGHT = ["bench.cli", "bench.registry.catalogue", *NAMES, "bench.cell"] + [
+LIGHT = ["bench", "bench.verbs", "bench.cli", "bench.registry.catalogue", *NAMES, "bench.cell"] + [
     name_of(file) for file in BENCH if room_of(name_of(file)) in WITHOUT_TORCH
 ]
 

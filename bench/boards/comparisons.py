@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from bench.evaluation.runs import (
     moderate,
     shared_noise,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
@@ -364,6 +367,25 @@ class Compared:
     margin: float
     undecided: str = ""
     """As in a standing."""
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row for each pair; bench/README.md documents the columns."""
+        from bench.boards.frames import compared_frame
+
+        return compared_frame(self)
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """One row for each pair and label: first, second, label, difference, low, high. Not corrected."""
+        from bench.boards.frames import labels_frame
+
+        return labels_frame(self)
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import spelled
+
+        return spelled(self.differences.drop(columns=["p_swap", "p_delong"])).to_html(index=False)
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, for --json."""

@@ -19,10 +19,13 @@ FEW = 4
 
 
 def over_cores(
-    examine: Callable[[Chunk], Output], chunks: Sequence[Chunk]
+    examine: Callable[[Chunk], Output], chunks: Sequence[Chunk], *, here: bool = False
 ) -> Generator[tuple[Chunk, Output], None, None]:
-    """Yield (chunk, examine(chunk)) in order of completion. Closing the generator stops the workers."""
-    num_workers = min(num_cores(), len(chunks))
+    """Yield (chunk, examine(chunk)) in order of completion. Closing the generator stops the workers.
+
+    `here`: in this process alone, because others could not import what `examine` calls.
+    """
+    num_workers = 1 if here else min(num_cores(), len(chunks))
     if num_workers <= 1 or len(chunks) <= FEW:
         for chunk in chunks:
             yield chunk, examine(chunk)
