@@ -60,7 +60,7 @@ class Cell:
     def command(self) -> str:
         """Return the command line that runs this cell, without `--data`."""
         words = ["bench run", f"--task {self.task}", f"--arch {quoted(self.arch)}", f"--method {quoted(self.method)}"]
-        words += [f"--plugin {quoted(file)}" for file in self.plugin_files]
+        words += [f"--plugin {quoted(_from_here(file))}" for file in self.plugin_files]
         words += [f"--init {quoted(self.init)}"] if self.init else []
         words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
         words += [f"--manifest {quoted(self.manifest)}"] if self.manifest is not None else []
@@ -86,3 +86,8 @@ class Cell:
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
+
+
+def _from_here(file: Path) -> Path:
+    """Return the path of a file below the working folder relative to it."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

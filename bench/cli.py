@@ -12,8 +12,7 @@ from shlex import quote
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
@@ -48,6 +47,18 @@ Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the tra
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
+
+
+def _load_plugins(files: list[Path]) -> list[Path]:
+    for file in files:
+        verbs.load_plugin(file)
+    return files
+
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option("--plugin", help="A .py file of methods, backbones or tasks.", callback=_load_plugins),
+]
 IncludePublished = Annotated[
     bool, typer.Option("--include-published", help="Add the published rows that came with bench.")
 ]
@@ -88,6 +99,7 @@ def run(
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
+    plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
@@ -148,6 +160,7 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
@@ -213,6 +226,7 @@ def tune(
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
+    plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -266,6 +280,7 @@ def tune(
 def status(
     runs: Runs = RUNS,
     done: Annotated[bool, typer.Option("--done", help="List the finished cells too.")] = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """List the cells in a runs folder. Each is done, declined, stale, running, unfinished or failed, with the
@@ -303,6 +318,7 @@ def prune(
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
     data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """List tasks, methods and backbones. With --data also the counts of each task."""
@@ -336,6 +352,7 @@ def leaderboard(
         bool, typer.Option("--check", help="Write nothing; fail if pages published in --out do not match.")
     ] = False,
     include_published: IncludePublished = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Write the boards of finished runs, or check published ones. A board is <dataset>/<task>.md, with an index.
@@ -390,6 +407,7 @@ def compare(
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
     include_published: IncludePublished = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Compare rows by paired differences and tests. Also prints the smallest difference that could be detected.
@@ -439,6 +457,7 @@ def score(
     data: Data = DATA,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10. The dataset's two CSV files are enough."""
@@ -468,6 +487,7 @@ def publish(
     run: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     folder: Annotated[Path, typer.Option("--out", help="The leaderboards.")] = BOARDS,
     data: Data = DATA,
+    plugin: Plugins = [],
 ) -> None:
     """Copy results beside the boards. Each is verified against the dataset's labels first."""
     from bench.boards.truth import truth_of
@@ -498,6 +518,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run that kept its weights.")],
     records: Annotated[list[Path], typer.Argument(help="WFDB records, with or without extension.")],
     target: Annotated[Path | None, typer.Option("--out", help="CSV file. [default: standard output]")] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Predict your own 12-lead WFDB records. Writes probabilities as CSV."""
     from bench.inference import predict_records
@@ -525,6 +546,7 @@ def check(
     arch: Annotated[
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Check that a backbone or method keeps the contract. With --init, check that published weights load correctly.
 
@@ -646,6 +668,7 @@ def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
 def info(
     folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")],
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
@@ -697,6 +720,7 @@ def manifest(
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Write a split to a file. The ecg_ids of train, val and test, and the positives of each label."""
     from bench.data.datasets import load_records
@@ -736,7 +760,7 @@ def _note(line: str) -> None:
     err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def _print(document: Any, table: Table, as_json: bool) -> None:
+def _print(document: Any, table: RenderableType, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document, indent=1))
     else:

@@ -14,7 +14,7 @@ from bench.boards.declared import names_row
 from bench.boards.rows import LabelsOf, check_draws, num_trials, ordered, scored_run
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.results.result import RESULT, Result, load_result, row_name
+from bench.results.result import EXTERNAL, RESULT, Result, load_result, row_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +135,14 @@ def _by_name(
 def matching(name: str, rows: Iterable[str]) -> list[str]:
     """Return the rows that a name means, by the first of these rules that any row fits.
 
-    It is the row's name; it declares the row as a board's TOML does (`lpft on net1d_mini`, of several settings the
-    method at its defaults); its words, of which the last may be cut short, stand in the row's name in this order.
+    It is the row's name, with or without `(external)`. It declares the row as a board's TOML does, such as `lpft on
+    net1d_mini`; of several settings the method at its defaults. Its words, of which the last may be cut short, stand
+    in the row's name in this order; first those rows that begin with them.
     """
     known = list(rows)
-    if name in known:
-        return [name]
+    for full in (name, row_name(name, "", EXTERNAL)):
+        if full in known:
+            return [full]
     declared = [row for row in known if names_row(name, row)]
     defaults = [row for row in declared if row.startswith(f"{name.partition(' on ')[0]} on ")]
     if declared:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import bench
 from bench.data.cache import cache_folder
 from bench.files import write_whole
-from bench.registry.registry import Kind, Plugin, registry, why_it_fails
+from bench.registry.registry import PLUGIN_FILES, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
@@ -37,8 +38,10 @@ class Catalogue:
 def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     """Return the catalogue; from the cache file if nothing has changed since it was written.
 
-    A damaged cache file is named in a note, and the catalogue is made anew.
+    A damaged cache file is named in a note, and the catalogue is made anew. Plugin files are listed and not kept.
     """
+    if os.environ.get(PLUGIN_FILES):
+        return _made_anew()
     state = _state()
     # one file an environment, as several may share a cache
     file = cache_folder() / f"catalogue-v2-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
@@ -54,16 +57,18 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
         note(f"{file} is damaged; the list is made anew")
     # plugins that this process imported before may be older than the files just read: then nothing is kept
     fresh = not registry.cache_info().currsize
-    found = Catalogue(
-        {
-            what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
-            for what, kind in KINDS.items()
-        },
-        registry().broken,
-    )
+    found = _made_anew()
     if fresh:
         _keep(file, json.dumps({"state": state, "sha256": _hash_of(found.entries, found.broken), **asdict(found)}))
     return found
+
+
+def _made_anew() -> Catalogue:
+    entries = {
+        what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
+        for what, kind in KINDS.items()
+    }
+    return Catalogue(entries, registry().broken)
 
 
 def counted_tasks(data: Path) -> list[dict[str, Any]]:
