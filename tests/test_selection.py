@@ -71,7 +71,8 @@ def test_runs_that_the_dataset_at_hand_cannot_judge_are_no_choice(runs: Path) ->
         for seed in range(2):
             rewrite(runs / f"{name}-0.1-{seed}", dataset={"name": "elsewhere", "synthetic": False})
 
-    found = select_rows(names, results(runs), lambda result: TRUTH if result.document["dataset"]["name"] == "set" else None)
+    at_hand = lambda result: TRUTH if result.document["dataset"]["name"] == "set" else None
+    found = select_rows(names, results(runs), at_hand)
     assert found.dataset == "set"
     with pytest.raises(BenchError, match=r"fraction 0.1 on elsewhere; --task form --fraction 1 on set; add"):
         select_rows(names, results(runs), lambda result: TRUTH)

@@ -124,7 +124,8 @@ def _by_name(
         where = "; ".join(map(_options, sorted(fitting)))
         raise BenchError(f"several boards have these rows: {where}; add the options of one of them")
     if not fitting:
-        raise BenchError("no board has all of these rows: name rows of the same task and fraction")
+        where = "; ".join(f"{name!r} is on {_boards_of(name, places)}" for name in wanted)
+        raise BenchError(f"no board has all of these rows: {where}; name rows of one board, or folders of runs")
     ((_, rows),) = fitting.items()
     for name in wanted:
         if len(several := matching(name, rows)) > 1:
@@ -151,6 +152,10 @@ def matching(name: str, rows: Iterable[str]) -> list[str]:
     pattern = re.compile(r"\b.*?\b".join(map(re.escape, words))) if words else None
     starts = [row for row in known if pattern and re.match(r"\W*" + re.escape(name.lower()), row.lower())]
     return starts or [row for row in known if pattern and re.search(r"(?<!\w)" + pattern.pattern, row.lower())]
+
+
+def _boards_of(name: str, places: Mapping[Place, Mapping[str, object]]) -> str:
+    return ", ".join(_options(place) for place, rows in sorted(places.items()) if matching(name, rows))
 
 
 def _near(name: str, known: Sequence[str]) -> str:
