@@ -153,7 +153,7 @@ def sweep(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tuning:
     """The outcome of `tune`: for each method the trials on fold 9, the best, and its final runs."""
 
@@ -187,10 +187,15 @@ class Tuning:
         """Whether each final run has a result."""
         return all(tuned.finished for tuned in self.methods)
 
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import spelled
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
 
-        return spelled(self.trials).to_html(index=False)
+        return as_text(self.trials)
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self.trials)
 
 
 def tune(
@@ -247,7 +252,7 @@ def plan_trials(
     return launch.plan_trials(grid.cells(), trials, Options(runs=Path(runs)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard:
     """The boards of runs: each row with its interval, and each pair of rows."""
 
@@ -274,12 +279,19 @@ class Leaderboard:
 
         return write_leaderboards(list(self.boards), Path(folder), self.truth)
 
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import spelled
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
 
-        shown = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]
-        shown += ["difference", "low", "high", "p", "groups", "runs", "published"]
-        return spelled(self.rows[shown]).to_html(index=False)
+        return as_text(self._main())
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self._main())
+
+    def _main(self) -> pd.DataFrame:
+        columns = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]
+        return self.rows[[*columns, "difference", "low", "high", "p", "groups", "runs", "published"]]
 
 
 def leaderboard(
@@ -494,8 +506,13 @@ def _run_on_ranks(nproc: int, cell: Cell, options: Any) -> Any:
 
 
 def _progress() -> Console:
-    """Return a console for progress; in a notebook it prints text, as rich's widgets warn where some are missing."""
-    return Console(stderr=True, force_jupyter=False)
+    """Return a console for progress: standard error, which a notebook would show in red, so there standard output.
+
+    In a notebook it prints text, because rich's widgets warn where some are missing.
+    """
+    if "ipykernel" in sys.modules:
+        return Console(force_jupyter=False, force_terminal=False, width=100)
+    return Console(stderr=True)
 
 
 def _log(line: str) -> None:

@@ -355,7 +355,7 @@ def _shared(one: ScoredRow, other: ScoredRow) -> list[tuple[int, int]]:
     return sorted(set(one) & set(other))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """Named rows against each other: every pair, and the declared baseline's contrasts where it is among them."""
 
@@ -382,10 +382,15 @@ class Compared:
 
         return labels_frame(self)
 
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import spelled
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
 
-        return spelled(self.differences.drop(columns=["p_swap", "p_delong"])).to_html(index=False)
+        return as_text(self.differences.drop(columns=["p_swap", "p_delong"]))
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self.differences.drop(columns=["p_swap", "p_delong"]))
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, for --json."""

@@ -44,7 +44,7 @@ PAIRS = (
 """Columns of `pairs_frame`."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
     """A finished run: what it scored, what it predicted, and how it trained."""
 
@@ -131,8 +131,24 @@ class RunResult:
         head = f"<b>{html.escape(self.name)}</b>: {html.escape(cell['task'])}{share}, seed {cell['seed']}"
         if self.incompatible:
             return f"<p>{head}: declined: {html.escape(self.incompatible)}</p>"
-        table = spelled(self.metrics.drop(columns="labels"))
-        return f"<p>{head}<br><small>{html.escape(str(self.folder))}</small></p>{table.to_html(index=False)}"
+        table = as_html(self.metrics.drop(columns="labels"))
+        return f"<p>{head}<br><small>{html.escape(str(self.folder))}</small></p>{table}"
+
+    def __repr__(self) -> str:
+        head = f"{self.name}: {self.result.cell['task']}, seed {self.result.cell['seed']}, {self.folder}"
+        if self.incompatible:
+            return f"{head}: declined: {self.incompatible}"
+        return f"{head}\n{as_text(self.metrics.drop(columns='labels'))}"
+
+
+def as_text(frame: pd.DataFrame) -> str:
+    """Return a table as text to read."""
+    return spelled(frame).to_string(index=False)
+
+
+def as_html(frame: pd.DataFrame) -> str:
+    """Return a table for a notebook."""
+    return spelled(frame).to_html(index=False)
 
 
 def spelled(frame: pd.DataFrame) -> pd.DataFrame:

@@ -141,7 +141,7 @@ class SweptCell:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Swept:
     """The cells of a sweep."""
 
@@ -176,11 +176,19 @@ class Swept:
         left = type(scored)(rest, columns=scored.columns)
         return left if scored.empty else type(scored)([*scored.to_dict("records"), *left.to_dict("records")])
 
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import spelled
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
 
-        shown = ["task", "fraction", "backbone", "method", "seed", "state", "auroc", "auroc_low", "auroc_high"]
-        return spelled(self.frame[[*shown, "average_precision", "seconds", "reason"]]).to_html(index=False)
+        return as_text(self._main())
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self._main())
+
+    def _main(self) -> pd.DataFrame:
+        columns = ["task", "fraction", "backbone", "method", "seed", "state", "auroc", "auroc_low", "auroc_high"]
+        return self.frame[[*columns, "average_precision", "seconds", "reason"]]
 
 
 def sweep(
