@@ -21,7 +21,7 @@ from bench.data.prepared import PreparedSignals, choose_source_rate
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.splits import TEST_FOLD, Split
-from bench.data.tasks import LabelTable
+from bench.data.tasks import LabelTable, task_facts
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.registry.reference import Reference
@@ -113,7 +113,7 @@ def sections(
             "precision": precision,
             "command": cell.command(),
         },
-        "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
+        "task": task_facts(table),
         "split": {
             "sha256": None if parts.whole else parts.content,
             "train_records": len(parts.train),

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from bench.evaluation.runs import (
     moderate,
     shared_noise,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
@@ -364,7 +367,7 @@ def _shared(first: ScoredRow, second: ScoredRow) -> list[tuple[int, int]]:
     return sorted(set(first) & set(second))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """Comparisons of selected rows: every pair, and the contrasts with the declared baseline if it is selected."""
 
@@ -377,6 +380,30 @@ class Compared:
     margin: float
     undecided: str = ""
     """As `Standing.undecided`."""
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row for each pair; bench/README.md documents the columns."""
+        from bench.boards.frames import compared_frame
+
+        return compared_frame(self)
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """One row for each pair and label: first, second, label, difference, low, high. Not corrected."""
+        from bench.boards.frames import labels_frame
+
+        return labels_frame(self)
+
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return as_text(self.differences.drop(columns=["p_swap", "p_delong"]))
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self.differences.drop(columns=["p_swap", "p_delong"]))
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data, for --json."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+BASELINE = "ft"
+"""The baseline of a board for which nothing is declared, such as that of a user's own task."""
 KEYS = ("primary", "family", "baseline", "margin")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
@@ -45,14 +47,14 @@ class BoardPlan:
 
     @classmethod
     def load(cls, path: Path) -> BoardPlan:
-        """Read the plan in a board's TOML file; return the default plan if there is no file.
+        """Read the plan in a board's TOML file; if there is no file, every row is compared with `ft`.
 
         Raises BenchError for a file that is not TOML, and for unknown keys or values of another type.
         """
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors add a byte-order mark
         except FileNotFoundError:
-            return cls()
+            return cls(baseline=BASELINE)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BenchError(f"{path} is not TOML: {error}") from None
         if unknown := set(document) - set(KEYS):

@@ -47,6 +47,11 @@ class Row:
         return row_name(self.backbone, self.init, self.method)
 
     @property
+    def published(self) -> bool:
+        """Return whether its runs came with this package."""
+        return all(run.published for run in self.runs)
+
+    @property
     def num_trials(self) -> int:
         """Return the number of settings that a search tried on fold 9; 0 without a search."""
         return num_trials(self.runs)
@@ -188,6 +193,29 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
             if twin is not run and (reason := conflict(twin, run)):
                 raise DataError(f"{twin.folder} and {run.folder} {reason}")
     return tuple(by_digest.values())
+
+
+def beside(
+    own: Sequence[Result], published: Iterable[Result], log: Callable[[str], None] = lambda line: None
+) -> list[Result]:
+    """Return the published results that can stand on boards with one's own; `log` receives a line for each other row.
+
+    A published row is left out where a run of one's own has its name and contradicts it, and its repeats are too.
+    """
+    mine: dict[tuple[object, ...], list[Result]] = defaultdict(list)
+    for result in own:
+        mine[*result.board, result.row].append(result)
+    kept, refused, known = [], dict[tuple[object, ...], str](), {result.digest for result in own}
+    for result in published:
+        key = (*result.board, result.row)
+        reason = next((reason for one in mine.get(key, ()) if (reason := conflict(one, result))), "")
+        if reason:
+            refused.setdefault(key, f"the published row {row_name(*result.row)} is left out: your runs and it {reason}")
+        if result.digest not in known:
+            kept.append(result)
+    for line in refused.values():
+        log(line)
+    return [result for result in kept if (*result.board, result.row) not in refused]
 
 
 def _rows(runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: LabelTable | None) -> list[Row]:

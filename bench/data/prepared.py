@@ -35,6 +35,7 @@ from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError
 from bench.files import whole_folder, write_into
+from bench.registry.source import can_import
 
 FORMAT = 2
 """Version of the file format. Increase it when the files of a cache entry change their meaning."""
@@ -293,7 +294,8 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             seconds=records.seconds,
             preprocessing=PREPROCESSINGS[spec.preprocessing],
         )
-        with contextlib.closing(over_cores(prepare, chunks)) as prepared:
+        here = not can_import(PREPROCESSINGS[spec.preprocessing].module)
+        with contextlib.closing(over_cores(prepare, chunks, here=here)) as prepared:
             for chunk, chunk_facts in prepared:
                 facts[list(chunk)] = chunk_facts
                 done += len(chunk)

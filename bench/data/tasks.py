@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import bench
 from bench.data.records import Records
 from bench.errors import DataError, PluginError
 from bench.registry.reference import canonical
@@ -176,6 +178,15 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
             "(an empty list if the statement has none)"
         )
     return list(labels)
+
+
+def task_facts(table: LabelTable) -> dict[str, Any]:
+    """Return what a result records of its task; for a task that is not ours also where its rule comes from."""
+    facts: dict[str, Any] = {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)}
+    plugin = find("task", table.task)
+    if plugin.module.partition(".")[0] != bench.__name__:
+        facts |= {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
+    return facts
 
 
 def tasks_of(records: Records) -> list[Task]:

@@ -50,6 +50,8 @@ class Planned:
     state: State
     reason: str = ""
     """Why it failed or was declined, or which code has changed since it was finished."""
+    folder: Path | None = None
+    """Folder of its finished run."""
     seconds: float | None = None
     """Mean seconds of finished cells with the same backbone, method and fraction; None if there are none."""
 
@@ -145,12 +147,12 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             reason = heads[0]["incompatible"] or ""
             stale = all(news)
             state: State = "stale" if stale else "declined" if reason else "done"
-            planned[command] = Planned(cell, state, news[0] if stale else reason)
+            planned[command] = Planned(cell, state, news[0] if stale else reason, heads[0]["folder"])
         else:
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
             seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
-            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds)
+            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds=seconds)
     # estimates, and reasons that are known before anything runs
     left = [planned_cell.cell for planned_cell in planned.values() if planned_cell.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
@@ -167,11 +169,11 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
 
 
 def _finished(options: Options, log: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
-    """Return planned identity -> heads of its results, for every finished run of this stage."""
+    """Return planned identity -> heads of its results and their `folder`, for every finished run of this stage."""
     heads: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for _, head in find_heads(options.runs, log):
+    for folder, head in find_heads(options.runs, log):
         if head["stage"] == options.stage and "backbone" in head:
-            heads[planned_identity(head)].append(head)
+            heads[planned_identity(head)].append({**head, "folder": folder})
     return heads
 
 

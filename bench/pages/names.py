@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 
 from bench.boards.rows import Board, Row
+from bench.registry.source import NOT_INSTALLED
 from bench.results.result import row_name
 
 
@@ -40,6 +41,18 @@ def recipe(row: Row) -> str:
     if row.num_trials:
         return "tuned"
     return "given" if "(" in row.method else "reported"
+
+
+def not_installed(board: Board) -> str:
+    """Return the methods, backbones and tasks of a board that no package holds, with their file; empty if none."""
+    names: dict[str, None] = {}
+    for run in (run for row in board.rows for run in row.runs):
+        for kind in ("task", "backbone", "method"):
+            section = run.document.get(kind) or {}
+            if str(section.get("distribution", "")).endswith(NOT_INSTALLED):
+                place = section["distribution"].removesuffix(NOT_INSTALLED)
+                names[f"{kind} {section['name']} ({place}, SHA-256 {section['code_sha256'][:8] or 'not known'})"] = None
+    return ", ".join(names)
 
 
 def columns(board: Board) -> tuple[dict[str, list[str]], str]:

@@ -25,7 +25,7 @@ from bench.files import write_whole
 from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines
 from bench.pages.markdown import folded, markdown_table, sentence
-from bench.pages.names import columns, places, short_method, short_name
+from bench.pages.names import columns, not_installed, places, short_method, short_name
 from bench.pages.simulated import simulated_lines
 from bench.results.external import ALL_RECORDS
 
@@ -229,6 +229,10 @@ def _common(board: Board) -> list[str]:
     words = trained_on(board)
     sentences = [f"{words[0].upper()}{words[1:]}."] if words else []
     sentences += [shared] if (shared := columns(board)[1]) else []
+    if any(row.published for row in board.rows):
+        own = [f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1) if not row.published]
+        sentences.append(f"Rows that are not published: {', '.join(own)}.")
+    sentences += [f"Not installed, so others cannot run it: {absent}."] if (absent := not_installed(board)) else []
     return [" ".join(sentences), ""] if sentences else []
 
 

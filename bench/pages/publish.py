@@ -22,6 +22,7 @@ from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
 from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
 from bench.registry.reference import Reference
+from bench.results.document import is_installed
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import identity
@@ -100,6 +101,8 @@ def _faults_of_origin(result: Result) -> Iterator[str]:
         yield "its dataset is synthetic"
     if result.document["stage"] != "test":
         yield "it stopped before fold 10"
+    if not is_installed(result.document):
+        yield "its method, backbone or task is from a file that is not installed: put it into a package"
     if not result.external and result.incompatible is None:
         commit = result.document.get("environment", {}).get("git_commit")
         if commit is None:

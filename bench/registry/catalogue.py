@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from typing import Any
 import bench
 from bench.data.cache import cache_folder
 from bench.files import write_whole
-from bench.registry.registry import OURS, Kind, Plugin, registry, why_it_fails
+from bench.registry.registry import OURS, PLUGIN_FILES, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
@@ -40,8 +41,10 @@ class Catalogue:
 def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     """Return the catalogue; from the cache file if nothing has changed since it was written.
 
-    If the cache file is damaged, a note names it, and the catalogue is made anew.
+    If the cache file is damaged, a note names it, and the catalogue is made anew. With plugin files it is not cached.
     """
+    if os.environ.get(PLUGIN_FILES):
+        return _made_anew()
     state = _state()
     # one file per environment, because several may share a cache
     file = cache_folder() / f"catalogue-v3-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
@@ -49,14 +52,7 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
         return kept
     # plugins that were imported earlier may be older than the files on disk: then nothing is cached
     fresh = not registry.cache_info().currsize
-    found = Catalogue(
-        {
-            what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
-            for what, kind in KINDS.items()
-        },
-        registry().broken,
-        _shared_packages(),
-    )
+    found = _made_anew()
     if fresh:
         _keep(
             file,
@@ -65,6 +61,14 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
             ),
         )
     return found
+
+
+def _made_anew() -> Catalogue:
+    entries = {
+        what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
+        for what, kind in KINDS.items()
+    }
+    return Catalogue(entries, registry().broken, _shared_packages())
 
 
 def _kept(file: Path, state: str, note: Callable[[str], None]) -> Catalogue | None:

@@ -9,14 +9,21 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import linecache
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 GROUP = "bench.plugins"
+NOTEBOOK = "__main__"
+"""Module of what a notebook or a script defines itself."""
+NOT_INSTALLED = ", not installed"
+"""End of the name of a distribution that is a file or a notebook."""
 
 
 def declared_files() -> list[Path]:
@@ -126,3 +133,23 @@ def _home(package: str) -> Path | None:
             with contextlib.suppress(FileNotFoundError):
                 return location(entry_point.dist, package)
     return None
+
+
+def can_import(module: str) -> bool:
+    """Return whether another process can import this module: it is neither a notebook, a script nor a plugin file."""
+    return module != NOTEBOOK and not module.endswith(".py")
+
+
+def notebook_hash(make: Callable[..., Any]) -> str:
+    """Return the SHA-256 over the notebook cell that defines a class or function; empty if its source is not known."""
+    source = _notebook_cell(make)
+    return hashlib.sha256(source.encode()).hexdigest() if source else ""
+
+
+def _notebook_cell(make: Callable[..., Any]) -> str:
+    """Return the text of the cell, which Jupyter keeps in `linecache`; a class does not know its own, so search it."""
+    if code := getattr(make, "__code__", None):
+        return "".join(linecache.getlines(code.co_filename))
+    begins = re.compile(rf"^class {make.__name__}\b", re.MULTILINE)
+    cells = ["".join(entry[2]) for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
+    return next((cell for cell in reversed(cells) if begins.search(cell)), "")

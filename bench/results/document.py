@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import BenchError
+from bench.registry.source import NOT_INSTALLED
 
 NAME = re.compile(r"\w[\w.+-]{0,99}")
 """Valid names of data sets and tasks, which become parts of paths."""
@@ -322,6 +323,12 @@ def is_command(text: str) -> bool:
     except ValueError:
         return False
     return arguments[:1] == ["bench"] and text in (" ".join(map(quoted, arguments)), shlex.join(arguments))
+
+
+def is_installed(document: Mapping[str, Any]) -> bool:
+    """Return whether packages hold the method, backbone and task of a result, and no file or notebook does."""
+    sections = (document.get(kind) or {} for kind in ("method", "backbone", "task"))
+    return not any(str(section.get("distribution", "")).endswith(NOT_INSTALLED) for section in sections)
 
 
 def quoted(word: object) -> str:

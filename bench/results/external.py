@@ -27,7 +27,7 @@ import bench
 from bench.data.datasets import load_records
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable, find_task, label_table, task_facts
 from bench.data.text import decode, refuse_pointer
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import NUM_NAMED, Predictions, align
@@ -112,7 +112,7 @@ def score_external(
             "licence": records.licence,
             "source": records.source,
         },
-        "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
+        "task": task_facts(table),
         "init": {"name": EXTERNAL},
         "incompatible": None,
         "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},

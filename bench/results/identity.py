@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.data.splits import TEST_FOLD
-from bench.registry.source import code_hash
+from bench.registry.registry import find_registered
+from bench.registry.source import NOTEBOOK, code_hash
 from bench.results.result import Result, row_name
 
 RANDOM = "random"
@@ -150,7 +151,13 @@ def harness_facts() -> dict[str, str]:
 
 
 def code_at_hand(source: Source) -> str:
-    """Return the hash of the installed version of this code; empty if it is not installed."""
+    """Return the hash of the installed version of this code; empty if it is not installed.
+
+    What a notebook or a script defined is at hand in that notebook or script only.
+    """
+    if source.module == NOTEBOOK:
+        plugin = find_registered(source.kind, source.name)
+        return plugin.code_hash if plugin and plugin.module == NOTEBOOK else ""
     return code_hash(source.module, HARNESS if source.kind == "harness" else ())
 
 

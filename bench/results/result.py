@@ -8,13 +8,14 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import bench
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
@@ -43,6 +44,8 @@ class Result:
     folder: Path
     document: Mapping[str, Any]
     """Content of result.json."""
+    published: bool = False
+    """True if it came with this package, from its published leaderboards."""
 
     @property
     def digest(self) -> str:
@@ -259,6 +262,20 @@ def find_heads(runs: Path, log: Callable[[str], None] = lambda line: None) -> It
             log(str(error))
         else:
             yield folder, head
+
+
+def published_folder() -> Path:
+    """Return the published leaderboards: those in the wheel, or of the checkout. Raises DataError where neither is."""
+    package = Path(bench.__file__).parent
+    for folder in (package / "published", package.parent / "leaderboards"):
+        if folder.is_dir():
+            return folder
+    raise DataError(f"no published results beside {package}: install bench from its wheel or a checkout")
+
+
+def find_published() -> list[Result]:
+    """Return the results that came with this package, marked as published."""
+    return [replace(result, published=True) for result in find_results(published_folder())]
 
 
 def find_results(runs: Path, log: Callable[[str], None] | None = None) -> Iterator[Result]:
