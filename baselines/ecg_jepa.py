@@ -1,13 +1,15 @@
 """ECG_JEPA (Kim 2024): a Transformer pre-trained by predicting masked patches in feature space.
 
 Code sehunfromdaegu/ECG_JEPA d937ad2, ecg_jepa.py (MIT; the licence of the weights is not stated). Pre-trained on
-Chapman-Shaoxing-Ningbo and CODE-15; a wrapper of AI4HealthUOL names PTB-XL too, so its exposure is unknown. Module names
-are the official ones: the published file loads without renames, its state dict is under `encoder`.
-Input: leads I, II, V1..V6 in mV at 250 Hz, 10 s, unfiltered as in the official linear evaluation. Each lead is cut into 50
-patches of 50 samples. Deviations: DropPath in every branch (official: at rate 0); polyphase instead of FFT resampling.
+Chapman-Shaoxing-Ningbo and CODE-15. A wrapper of AI4HealthUOL names PTB-XL too, so whether it saw PTB-XL is unknown.
+Module names are the official ones: the published file loads without renames; its state dict is under `encoder`.
+
+Input: leads I, II, V1..V6 in mV at 250 Hz, 10 s, unfiltered as in the official linear evaluation; 50 patches of 50
+samples for each lead. Deviations: DropPath in every branch (official: at rate 0); polyphase, not FFT, resampling.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +73,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, num_heads) for _ in range(depth))
 
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks)  # type: ignore[arg-type]
+
 
 @register_backbone("ecg_jepa")
 class ECGJEPA(Backbone):
@@ -91,16 +96,15 @@ class ECGJEPA(Backbone):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        with torch.no_grad():
-            for number, block in enumerate(self.encoder_blocks.blocks, 1):
-                block.attn.proj.weight /= math.sqrt(2.0 * number)
-                block.mlp.fc2.weight /= math.sqrt(2.0 * number)
+        for number, block in enumerate(self.encoder_blocks, 1):
+            block.attn.proj.weight.data /= math.sqrt(2.0 * number)
+            block.mlp.fc2.weight.data /= math.sqrt(2.0 * number)
 
     def tokens(self, signals: Tensor) -> Tensor:
         """Signals [record, 8, 2500] -> tokens [record, 400, 768], lead by lead."""
-        x = self.W_P(signals.unflatten(-1, (PATCHES, SAMPLES)).flatten(1, 2))
+        x = self.W_P(signals.reshape(len(signals), -1, SAMPLES))
         allowed = same_lead_or_patch(len(LEADS), PATCHES, x.device)
-        for block in self.encoder_blocks.blocks:
+        for block in self.encoder_blocks:
             x = block(x, self.pos_embed, allowed)
         return self.norm(x)  # type: ignore[no-any-return]
 

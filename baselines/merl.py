@@ -2,25 +2,28 @@
 
 Code cheliu-computation/MERL-ICML2024 38799b7, utils/resnet1d.py (MIT; the licence of the weights is not stated). Module
 names are the official ones, so the published file loads without renames; its `linear.*` is an unused head.
-Preprocessing as published: a record is scaled to 0..1 by its own minimum and maximum, and aVF stands before aVL, the order
-of MIMIC-IV-ECG. Deviation: a DropPath before each addition, at rate 0 the published network.
+
+Preprocessing as published: a record is scaled to 0..1 by its own minimum and maximum. aVF stands before aVL, as in
+MIMIC-IV-ECG. Deviation: a DropPath before each addition, at rate 0 the published network.
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone, register_preprocessing
 
+Signal = npt.NDArray[np.float32]
 LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 
 
 @register_preprocessing("merl", version=1)
-def merl(record: np.ndarray, rate: int) -> np.ndarray:  # type: ignore[type-arg]
+def merl(record: Signal, rate: int) -> Signal:
     """(x - min) / (max - min + 1e-8) over all leads and samples of a record."""
     wide = record.astype(np.float64)
     low, high = wide.min(), wide.max()
-    return ((wide - low) / (high - low + 1e-8)).astype(np.float32)
+    return np.asarray((wide - low) / (high - low + 1e-8), dtype=np.float32)
 
 
 class Block(nn.Module):

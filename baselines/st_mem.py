@@ -1,14 +1,16 @@
 """ST-MEM (Na et al., ICLR 2024): a Transformer pre-trained as a masked autoencoder over time and leads.
 
-Code bakqui/ST-MEM 69ec702, models/encoder/st_mem_vit.py; written anew from its description. Licence of code and weights:
-CC BY-NC 4.0, so the weights are for non-commercial use. Pre-trained on Chapman, Ningbo and CODE-15, without PTB-XL.
-Module names are the official ones: the published file loads without renames, its state dict is under `model`.
-Input: 12 leads at 250 Hz, windows of 9 s; 0.67-40 Hz (Butterworth of order 5, forwards and backwards), then a z-score over
-each window. Three windows a record, whose outputs are averaged. Deviation: filters run over the record and not over each
-window; DropPath in every branch (official: at rate 0).
+Code bakqui/ST-MEM 69ec702, models/encoder/st_mem_vit.py; written anew. Code and weights are CC BY-NC 4.0: the weights
+are for non-commercial use. Pre-trained on Chapman, Ningbo and CODE-15, without PTB-XL. Module names are official:
+the published file loads without renames, its state dict is under `model`.
+
+Input: 12 leads at 250 Hz, three windows of 9 s for each record, whose outputs are averaged. Signals are filtered to
+0.67-40 Hz (Butterworth of order 5, forwards and backwards); each window is z-scored over all leads and samples.
+Deviations: filters run over the record, not over each window; DropPath in every branch (official: at rate 0).
 """
 
 import numpy as np
+import numpy.typing as npt
 import scipy.signal
 import torch
 import torch.nn.functional as F
@@ -16,15 +18,17 @@ from torch import Tensor, nn
 
 from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone, register_preprocessing
 
+Signal = npt.NDArray[np.float32]
 LEADS, PATCHES, SAMPLES = 12, 30, 75
 
 
 @register_preprocessing("st_mem", version=1)
-def st_mem(record: np.ndarray, rate: int) -> np.ndarray:  # type: ignore[type-arg]
+def st_mem(record: Signal, rate: int) -> Signal:
     """High-pass at 0.67 Hz, then low-pass at 40 Hz: Butterworth filters of order 5, forwards and backwards."""
-    for cutoff, kind in ((0.67, "highpass"), (40.0, "lowpass")):
-        record = scipy.signal.sosfiltfilt(scipy.signal.butter(5, cutoff, kind, fs=rate, output="sos"), record)
-    return record.astype(np.float32)
+    high = scipy.signal.butter(5, 0.67, "highpass", output="sos", fs=rate)
+    low = scipy.signal.butter(5, 40.0, "lowpass", output="sos", fs=rate)
+    filtered = scipy.signal.sosfiltfilt(low, scipy.signal.sosfiltfilt(high, record.astype(np.float64)))
+    return np.asarray(filtered, dtype=np.float32)
 
 
 class Attention(nn.Module):
@@ -84,7 +88,7 @@ class Patches(nn.Sequential):
     """Patches of a lead become vectors: [record, lead, time] -> [record, lead, patch, width]."""
 
     def forward(self, signals: Tensor) -> Tensor:
-        return super().forward(signals.unflatten(-1, (-1, SAMPLES)))  # type: ignore[no-any-return]
+        return super().forward(signals.reshape(*signals.shape[:2], -1, SAMPLES))  # type: ignore[no-any-return, no-untyped-call]
 
 
 @register_backbone("st_mem")
@@ -117,7 +121,8 @@ class STMEM(Backbone):
         x = (x + torch.stack(list(self.lead_embeddings)).unsqueeze(1)).flatten(1, 2)
         for number in range(self.depth):
             x = getattr(self, f"block{number}")(x)
-        return x.unflatten(1, (LEADS, -1))[:, :, 1:-1].flatten(1, 2)
+        x = x.reshape(len(x), LEADS, PATCHES + 2, -1)[:, :, 1:-1]
+        return x.flatten(1, 2)
 
     def forward(self, signals: Tensor) -> Tensor:
         return self.norm(self.tokens(signals).mean(1))  # type: ignore[no-any-return]
