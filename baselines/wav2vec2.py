@@ -66,7 +66,7 @@ class Convolutions(nn.Module):
 class Positions(nn.Module):
     """Positions by a grouped convolution over tokens with weight norm: [record, token, width] -> the same.
 
-    The weight is `weight_v` [width, width / groups, kernel], scaled to the length `weight_g` [1, 1, kernel] of each tap.
+    The weight is `weight_v` [width, width / groups, kernel], scaled to length `weight_g` [1, 1, kernel] for each tap.
     """
 
     def __init__(self, width: int, kernel: int = 128, groups: int = 16) -> None:
