@@ -6,8 +6,8 @@ the foundation models, and with the largest published macro AUROC on all 71 labe
 
 Input: mV at 240 Hz, no filter, no standardisation; windows of 2.5 s, whose logits are averaged. The file has state
 spaces for 1,200 tokens, of which 300 are used. Each channel has its own poles, which are not trained. `omega` and
-`z` follow from the length, and `Q` is the conjugate of `P`: these are left out. As in S4 here, the last root of unity is
-no pole, and a DropPath stands before each addition.
+`z` follow from the length, and `Q` is the conjugate of `P`: these are left out. As in S4 here, the last root of unity
+is no pole, and a DropPath stands before each addition.
 """
 
 import torch

@@ -4,28 +4,18 @@ Code cheliu-computation/MERL-ICML2024 38799b7, utils/resnet1d.py (MIT; the licen
 written anew. Module names are theirs; `linear.*` in their file is a head that nothing trained.
 
 Input: 12 leads at 500 Hz, a record scaled to 0..1 by its own minimum and maximum over all leads. Trap: aVF stands
-before aVL, as in MIMIC-IV-ECG. Deviation: a DropPath before each addition. As elsewhere here, a record is an image of height 1
-inside; their convolutions have one dimension, and so have the weights.
+before aVL, as in MIMIC-IV-ECG. Deviation: a DropPath before each addition. Inside, a record is an image of
+height 1; their convolutions have one dimension, and so have the weights.
 """
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone, register_preprocessing
+import baselines.preprocessing  # noqa: F401 (registers merl)
+from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
 
-Signal = npt.NDArray[np.float32]
 LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
-
-
-@register_preprocessing("merl", version=1)
-def merl(record: Signal, rate: int) -> Signal:
-    """(x - min) / (max - min + 1e-8) over all leads and samples of a record."""
-    wide = record.astype(np.float64)
-    low, high = wide.min(), wide.max()
-    return np.asarray((wide - low) / (high - low + 1e-8), dtype=np.float32)
 
 
 class Conv(nn.Conv1d):

@@ -10,27 +10,15 @@ each lead; the mean over patches leaves it out, and the last norm comes after th
 the whole record, not over each window; DropPath in every branch (theirs: at rate 0).
 """
 
-import numpy as np
-import numpy.typing as npt
-import scipy.signal
 import torch
 from torch import Tensor, nn
 
+import baselines.preprocessing  # noqa: F401 (registers st_mem)
 from baselines.vit1d import Block
-from bench.plugin import Backbone, SignalSpec, register_backbone, register_preprocessing
+from bench.plugin import Backbone, SignalSpec, register_backbone
 
-Signal = npt.NDArray[np.float32]
 LEADS, PATCHES, SAMPLES, WIDTH = 12, 30, 75, 768
 """Leads, patches of a lead, samples of a patch."""
-
-
-@register_preprocessing("st_mem", version=1)
-def st_mem(record: Signal, rate: int) -> Signal:
-    """High-pass at 0.67 Hz, then low-pass at 40 Hz: Butterworth filters of order 5, forwards and backwards."""
-    high = scipy.signal.butter(5, 0.67, "highpass", output="sos", fs=rate)
-    low = scipy.signal.butter(5, 40.0, "lowpass", output="sos", fs=rate)
-    filtered = scipy.signal.sosfiltfilt(low, scipy.signal.sosfiltfilt(high, record.astype(np.float64)))
-    return np.asarray(filtered, dtype=np.float32)
 
 
 @register_backbone("st_mem")

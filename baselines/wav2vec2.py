@@ -12,40 +12,18 @@ the file. Features are the mean over tokens.
 
 Deviations: a DropPath in every branch and no dropped layers. Dropout is what their fine-tuning has: in ECG-FM 0.1 after
 the GELU of each layer, in HuBERT-ECG none. HuBERT-ECG's band-pass is made at the rate of the file, its signals are then
-resampled to 500 Hz, scaled, cut to 5 s and decimated by 5 with all leads in one row; here all is done at 100 Hz, lead by
+resampled to 500 Hz, scaled, cut to 5 s and decimated by 5 with all leads in one row; here all is done at 100 Hz, on each
 lead.
 """
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-import scipy.signal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone, register_preprocessing
-
-Signal = npt.NDArray[np.float32]
-
-
-@register_preprocessing("lead_zscore", version=1)
-def lead_zscore(record: Signal, rate: int) -> Signal:
-    """(x - mean) / std of each lead; a flat lead becomes 0."""
-    wide = record.astype(np.float64)
-    std = wide.std(-1, keepdims=True)
-    return np.asarray((wide - wide.mean(-1, keepdims=True)) / np.where(std > 0, std, 1.0), dtype=np.float32)
-
-
-@register_preprocessing("hubert_ecg", version=1)
-def hubert_ecg(record: Signal, rate: int) -> Signal:
-    """Band-pass 0.05-47 Hz by an FIR filter of 0.3 s, forwards and backwards; then each lead is scaled to -1..1."""
-    taps = scipy.signal.firwin(int(0.3 * rate) | 1, [0.05, 47.0], pass_zero=False, fs=rate)
-    wide = record.astype(np.float64)
-    wide = scipy.signal.filtfilt(taps, np.ones(1), wide, axis=-1, padlen=min(3 * len(taps), wide.shape[-1] - 1))
-    low, high = wide.min(-1, keepdims=True), wide.max(-1, keepdims=True)
-    return np.asarray(2 * (wide - low) / (high - low + 1e-8) - 1, dtype=np.float32)
+import baselines.preprocessing  # noqa: F401 (registers lead_zscore and hubert_ecg)
+from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
 
 
 class Convolutions(nn.Module):
