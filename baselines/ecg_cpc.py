@@ -19,6 +19,20 @@ from bench.plugin import Backbone, SignalSpec, register_backbone
 WIDTH, STATES, LENGTH = 512, 8, 1200
 """Channels, states of each, tokens that the published state spaces were made for."""
 
+RENAMES = (
+    (r"^ts_encoder\.encoder\.layers\.", "encoder."),
+    (r"^ts_encoder\.predictor\.predictor\.s4_layers\.", "blocks."),
+    (r"^ts_encoder\.predictor\.predictor\.norms\.(\d+)\.", r"blocks.\1.norm."),
+    (r"\.D$", ".state_space.skip"),
+    (r"\.kernel\.kernel\.C$", ".state_space.output"),
+    (r"\.kernel\.kernel\.log_dt$", ".state_space.log_step"),
+    (r"\.kernel\.kernel\.B$", ".state_space.input_map"),
+    (r"\.kernel\.kernel\.P$", ".state_space.low_rank"),
+    (r"\.kernel\.kernel\.w$", ".state_space.poles"),
+    (r"\.output_linear\.0\.", ".mix."),
+)
+"""How the file's keys become ours, in this order; the state dict is under `state_dict`."""
+
 
 class CausalStateSpace(StateSpace):
     """A state space that looks back only, with poles of its own for each channel; tensors have the file's shapes."""

@@ -22,6 +22,19 @@ LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 PATCHES, SAMPLES, WIDTH = 50, 50, 768
 """Patches of a lead, samples of a patch."""
 
+RENAMES = (
+    (r"^pos_embed$", "positions"),
+    (r"^W_P\.", "patches."),
+    (r"^encoder_blocks\.", ""),
+    (r"\.norm1\.", ".attention.0."),
+    (r"\.attn\.qkv\.", ".attention.1.qkv."),
+    (r"\.attn\.proj\.", ".attention.1.out."),
+    (r"\.norm2\.", ".mlp.0."),
+    (r"\.mlp\.fc1\.", ".mlp.1."),
+    (r"\.mlp\.fc2\.", ".mlp.3."),
+)
+"""How the file's keys become ours, in this order; the state dict is under `encoder`."""
+
 
 @register_backbone("ecg_jepa")
 class ECGJEPA(Backbone):

@@ -20,6 +20,23 @@ from bench.plugin import Backbone, SignalSpec, register_backbone
 LEADS, PATCHES, SAMPLES, WIDTH = 12, 30, 75, 768
 """Leads, patches of a lead, samples of a patch."""
 
+RENAMES = (
+    (r"^to_patch_embedding\.1\.", "patches.0."),
+    (r"^to_patch_embedding\.2\.", "patches.1."),
+    (r"^to_patch_embedding\.3\.", "patches.2."),
+    (r"^pos_embedding$", "positions"),
+    (r"^sep_embedding$", "separator"),
+    (r"^lead_embeddings\.", "leads."),
+    (r"^block(\d+)\.", r"blocks.\1."),
+    (r"\.attn\.norm\.", ".attention.0."),
+    (r"\.attn\.fn\.to_qkv\.", ".attention.1.qkv."),
+    (r"\.attn\.fn\.to_out\.0\.", ".attention.1.out."),
+    (r"\.ff\.norm\.", ".mlp.0."),
+    (r"\.ff\.fn\.net\.0\.", ".mlp.1."),
+    (r"\.ff\.fn\.net\.3\.", ".mlp.3."),
+)
+"""How the keys of the encoder's file become ours, in this order; the state dict is under `model`."""
+
 
 @register_backbone("st_mem")
 class STMEM(Backbone):

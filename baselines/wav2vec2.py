@@ -11,9 +11,8 @@ Traps: both normalise after each addition, and their `encoder.layer_norm` stands
 the file. Features are the mean over tokens.
 
 Deviations: a DropPath in every branch and no dropped layers. Dropout is what their fine-tuning has: in ECG-FM 0.1 after
-the GELU of each layer, in HuBERT-ECG none. HuBERT-ECG's band-pass is made at the rate of the file, its signals are then
-resampled to 500 Hz, scaled, cut to 5 s and decimated by 5 with all leads in one row; here all is done at 100 Hz, on each
-lead.
+the GELU of each layer, in HuBERT-ECG none. HuBERT-ECG filters at the rate of the file, resamples to 500 Hz, scales,
+cuts 5 s, and decimates by 5 with all leads in one row; here all is done at 100 Hz, on each lead.
 """
 
 import math
@@ -118,6 +117,43 @@ class Wav2Vec2(Backbone):
 
     def forward(self, signals: Tensor) -> Tensor:
         return self.tokens(signals).mean(1)
+
+
+SHARED_RENAMES = (
+    (r"\.(?:parametrizations\.weight\.original0|weight_g)$", ".scale"),
+    (r"\.(?:parametrizations\.weight\.original1|weight_v)$", ".direction"),
+    (r"^encoder\.layer_norm\.", "norm."),
+    (r"^encoder\.layers\.", "layers."),
+    (r"\.final_layer_norm\.", ".norm."),
+    (r"\.(?:self_attn|attention)\.q_proj\.", ".query."),
+    (r"\.(?:self_attn|attention)\.k_proj\.", ".key."),
+    (r"\.(?:self_attn|attention)\.v_proj\.", ".value."),
+    (r"\.(?:self_attn|attention)\.out_proj\.", ".out."),
+)
+ECG_FM_RENAMES = (
+    *SHARED_RENAMES,
+    (r"^feature_extractor\.conv_layers\.0\.2\.", "convolutions.norm."),
+    (r"^feature_extractor\.conv_layers\.(\d+)\.0\.", r"convolutions.layers.\1."),
+    (r"^layer_norm\.", "projection.0."),
+    (r"^post_extract_proj\.", "projection.1."),
+    (r"^conv_pos\.pos_conv\.0\.", "positions."),
+    (r"\.self_attn_layer_norm\.", ".attention_norm."),
+    (r"\.fc1\.", ".up."),
+    (r"\.fc2\.", ".down."),
+)
+"""How the file's keys become ours, in this order; the state dict is under `model`."""
+HUBERT_ECG_RENAMES = (
+    *SHARED_RENAMES,
+    (r"^feature_extractor\.conv_layers\.0\.layer_norm\.", "convolutions.norm."),
+    (r"^feature_extractor\.conv_layers\.(\d+)\.conv\.", r"convolutions.layers.\1."),
+    (r"^feature_projection\.layer_norm\.", "projection.0."),
+    (r"^feature_projection\.projection\.", "projection.1."),
+    (r"^encoder\.pos_conv_embed\.conv\.", "positions."),
+    (r"^(layers\.\d+)\.layer_norm\.", r"\1.attention_norm."),
+    (r"\.feed_forward\.intermediate_dense\.", ".up."),
+    (r"\.feed_forward\.output_dense\.", ".down."),
+)
+"""How the keys of `model.safetensors` become ours, in this order."""
 
 
 @register_backbone("ecg_fm")

@@ -31,11 +31,10 @@ from bench.registry.registry import _REGISTRY, make, registry
 from bench.training.model import Classifier
 from bench.training.weights import load_published
 
-LARGE = {"ecg_fm", "ecg_jepa", "st_mem", "hubert_ecg_base", "hubert_ecg_small"}
-"""Backbones of more than 30 M parameters in Transformers, which test_foundation_models.py checks with two layers."""
-FIXED = {"ecg_jepa", "st_mem"}
-"""Backbones with a position for each patch, which take their own rate only."""
-BACKBONES = [plugin.name for plugin in registry().of_kind("backbone") if plugin.name not in LARGE]
+FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base", "hubert_ecg_small", "merl_resnet18"}
+FOUNDATION |= {"st_mem"}
+"""Large backbones, which test_foundation_models.py checks, and which in part take no other rate than their own."""
+BACKBONES = [plugin.name for plugin in registry().of_kind("backbone") if plugin.name not in FOUNDATION]
 METHODS = [plugin.name for plugin in registry().of_kind("method")]
 
 
@@ -48,14 +47,8 @@ def test_backbones_conform(name: str) -> None:
     assert faults(check_backbone(Reference(name), two_processes=False)) == {}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(LARGE))
-def test_large_backbones_conform(name: str) -> None:
-    assert faults(check_backbone(Reference(name), two_processes=False)) == {}
-
-
 @pytest.mark.parametrize("rate", [100, 500])
-@pytest.mark.parametrize("name", sorted({*BACKBONES, *LARGE} - FIXED))
+@pytest.mark.parametrize("name", BACKBONES)
 def test_our_backbones_take_any_rate(name: str, rate: int) -> None:
     backbone = make("backbone", Reference(name)).eval()
     seconds = backbone.signal_spec.window_s or 10
