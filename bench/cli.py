@@ -290,6 +290,8 @@ def list_(
     for name, rows in entries.items():
         out.print(table(name, rows))
     _tell_broken(known.broken)
+    for package, others in known.shared.items():
+        _note(f"{', '.join(others)} installs a package {package} too; give this project an environment of its own")
 
 
 @app.command()

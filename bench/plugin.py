@@ -10,7 +10,8 @@ from bench.data.tasks import Task
 from bench.errors import Incompatible
 from bench.registry.registry import register_backbone, register_method, register_task
 from bench.training.method import EMA, SWA, Batch, Gradients, Judge, Method, Phase, SignalBatch, Start
-from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
+from bench.training.model import Backbone, Classifier, DropPath
+from bench.training.published import PublishedCheckpoint
 from bench.training.search import Choice, LogUniform, Uniform
 
 __all__ = [

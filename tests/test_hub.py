@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
-from bench.training.model import Backbone, PublishedCheckpoint
+from bench.training.model import Backbone
+from bench.training.published import PublishedCheckpoint
 from bench.training.weights import initialize
 
 
@@ -206,8 +207,8 @@ from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hu
 
 from bench.execute import execute
 from bench.errors import CheckpointError
-from bench.training.hub import fetch_checkpoint
-from bench.training.model import PublishedCheckpoint
+from bench.training.fetch import fetch_checkpoint
+from bench.training.published import PublishedCheckpoint
 
 began = time.monotonic()
 try:

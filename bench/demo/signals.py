@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy  # imports its parts where they are first used
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 Array = NDArray[np.float64]
 
@@ -463,7 +463,7 @@ def at_rate(eight: Array, rate_hz: int) -> Array:
     """Return leads [8, 5000] at 500 Hz unchanged, or low-passed and decimated to 100 Hz, [8, 1000]."""
     if rate_hz == RATE_HZ:
         return eight
-    decimated: Array = resample_poly(eight, 1, RATE_HZ // rate_hz, axis=1)
+    decimated: Array = scipy.signal.resample_poly(eight, 1, RATE_HZ // rate_hz, axis=1)
     return decimated
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bench.errors import BenchError
 from bench.evaluation import metrics
@@ -237,7 +237,7 @@ def summarize(
     replicates = replicates + (design.mean(values) - replicates.mean())
     summary = summarize_normal(values, float(replicates.std(ddof=1)), level, design=design, priors=priors)
     low, center, high = np.quantile(replicates, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    z, error = norm.ppf((1 + level) / 2), summary.standard_error
+    z, error = ndtri((1 + level) / 2), summary.standard_error
     wider = (summary.interval.high - summary.interval.value) / (z * error) if error else 1.0
     interval = Interval(
         value=summary.interval.value,

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # imports its parts where they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
@@ -135,7 +135,7 @@ def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Gene
 def _doubled_ranks(y_true: Bools, y_score: NDArray[Any]) -> NDArray[np.int64]:
     """[record, label] twice the rank within each label, from 2; twice, as ties share the mean of theirs."""
     _, y_score = metrics.checked(y_true, y_score)
-    return np.asarray(2 * rankdata(y_score, axis=0), dtype=np.int64)
+    return np.asarray(2 * scipy.stats.rankdata(y_score, axis=0), dtype=np.int64)
 
 
 def _swap_effects(y_true: Bools, first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # imports its parts where they are first used
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from bench.errors import DataError
 
@@ -59,7 +59,7 @@ def auroc(y_true: NDArray[Any], y_score: NDArray[Any]) -> Floats:
     """
     y_true, y_score = checked(y_true, y_score)
     num_positives = y_true.sum(axis=0)
-    rank_sum = np.where(y_true, rankdata(y_score, axis=0), 0).sum(axis=0)
+    rank_sum = np.where(y_true, scipy.stats.rankdata(y_score, axis=0), 0).sum(axis=0)
     num_pairs = num_positives * (len(y_true) - num_positives)
     return _ratio(rank_sum - num_positives * (num_positives + 1) / 2, num_pairs)
 
@@ -81,7 +81,7 @@ def _descending(y_true: NDArray[Any], y_score: NDArray[Any]) -> tuple[Ints, Ints
     y_true, y_score = checked(y_true, y_score)
     order = np.argsort(-y_score, axis=0, kind="stable")
     y_true, y_score = np.take_along_axis(y_true, order, axis=0), np.take_along_axis(y_score, order, axis=0)
-    called = rankdata(-y_score, method="max", axis=0).astype(np.int64)
+    called = scipy.stats.rankdata(-y_score, method="max", axis=0).astype(np.int64)
     found = np.take_along_axis(y_true.cumsum(axis=0), called - 1, axis=0)
     return found, called, y_true, y_score
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import ttest_1samp
+import scipy  # imports its parts where they are first used
 
 from bench.boards.comparisons import ALPHA
 from bench.boards.rows import Board, Row, interval_of
@@ -92,7 +92,7 @@ def _together(differences: Sequence[float]) -> list[str]:
     if len(differences) < 3 or len({*differences}) == 1:
         return []
     mean = float(np.mean(differences))
-    test = ttest_1samp(differences, 0.0)
+    test = scipy.stats.ttest_1samp(differences, 0.0)
     direction = "low" if mean < 0 else "high"
     verdict = (
         f"so the values here lie {direction} together"

@@ -12,13 +12,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import bench
 from bench.data.cache import cache_folder
 from bench.files import write_whole
-from bench.registry.registry import Kind, Plugin, registry, why_it_fails
+from bench.registry.registry import OURS, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
@@ -32,6 +33,8 @@ class Catalogue:
     """`tasks`, `methods` and `archs` -> one dict for each plugin."""
     broken: Mapping[str, str]
     """Module -> why its import failed."""
+    shared: Mapping[str, list[str]]
+    """Package of this project -> other distributions that install a package of the same name."""
 
 
 def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
@@ -41,13 +44,13 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     """
     state = _state()
     # one file an environment, as several may share a cache
-    file = cache_folder() / f"catalogue-v2-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
+    file = cache_folder() / f"catalogue-v3-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"]):
+        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"], kept["shared"]):
             raise ValueError("its content is not what was written")
         if kept["state"] == state:
-            return Catalogue(kept["entries"], kept["broken"])
+            return Catalogue(kept["entries"], kept["broken"], kept["shared"])
     except OSError:
         pass  # not there, or not to be read
     except (ValueError, KeyError, TypeError):
@@ -60,9 +63,15 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
             for what, kind in KINDS.items()
         },
         registry().broken,
+        _shared_packages(),
     )
     if fresh:
-        _keep(file, json.dumps({"state": state, "sha256": _hash_of(found.entries, found.broken), **asdict(found)}))
+        _keep(
+            file,
+            json.dumps(
+                {"state": state, "sha256": _hash_of(found.entries, found.broken, found.shared), **asdict(found)}
+            ),
+        )
     return found
 
 
@@ -86,6 +95,13 @@ def counted_tasks(data: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _shared_packages() -> dict[str, list[str]]:
+    """Return the other distributions that install a `bench`, `methods` or `baselines` too, as frappe-bench does."""
+    owners = packages_distributions()
+    others = {name: sorted({*owners.get(name, ())} - {OURS}) for name in (bench.__name__, "methods", "baselines")}
+    return {name: named for name, named in others.items() if named}
 
 
 def _state() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -14,35 +13,7 @@ from torch import Tensor, nn
 
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, Incompatible, PluginError
-
-
-@dataclass(frozen=True)
-class PublishedCheckpoint:
-    """Where a backbone's published weights are, and how the file's keys become ours.
-
-    Every key must be the backbone's, the head's or left out, and every parameter and buffer of the backbone there.
-    """
-
-    repo: str
-    """Repository on the Hugging Face hub."""
-    filename: str
-    revision: str
-    """Commit, tag or branch that is asked for by default; the commit that came and the file's hash are recorded."""
-    head_prefix: str | None = None
-    """How keys of the published head begin, such as `fc.`; it is left out, as ours is new. None: the file has none."""
-    head_outputs: int = 0
-    """Outputs of the published head; needed with `first_logits` only."""
-    first_logits: tuple[float, ...] = ()
-    """First outputs of the published model, head included, for `linspace(-1, 1)` over [1, lead, time]."""
-    prefix: str = ""
-    """How the backbone's keys begin in the file, such as `encoder.`; what follows is ours."""
-    left_out: tuple[str, ...] = ()
-    """How other keys begin that are left out, such as `decoder.`; a result names all that were."""
-    state_dict: str = ""
-    """Where in the file the state dict lies, such as `teacher`, dots between several names; needed where more than one
-    of those in the file fits."""
-    sha256: str = ""
-    """Of the file; then `--init PATH` recognises it as the published one."""
+from bench.training.published import PublishedCheckpoint
 
 
 class Backbone(nn.Module):
