@@ -41,6 +41,7 @@ SHIPPED = [
     *("llrd", "ft-disc", "gradual", "surgical", "auto-rgn"),
     *("bitfit", "lora", "dora", "adapter"),
     *("ft-warmup", "ft-ema", "ft-swa", "ft-dropout", "wise-ft", "lpft-distill", "l2-sp", "sam", "r-drop"),
+    *("ft-st-mem", "ft-ecg-jepa", "ft-hubert-ecg", "ft-ecg-fm"),
     *("ft-focal", "ft-asl", "ft-balanced", "ft-smooth", "ft-mixup", "ft-cutmix", "ft-aug"),
 ]
 README = Path(__file__).parent.parent / "methods" / "README.md"
