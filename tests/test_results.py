@@ -89,9 +89,9 @@ def test_the_row_names_what_is_unusual(written: Path) -> None:
 
 
 def test_what_is_no_number_is_written_as_null(tmp_path: Path) -> None:
-    write_result(tmp_path, {**DOCUMENT, "training": [{"val": (float("nan"), -float("inf"), 0.5)}]}, {})
+    write_result(tmp_path, {**DOCUMENT, "curves": [{"val": (float("nan"), -float("inf"), 0.5)}]}, {})
 
-    assert load_result(tmp_path).document["training"] == [{"val": [None, None, 0.5]}]
+    assert load_result(tmp_path).document["curves"] == [{"val": [None, None, 0.5]}]
 
 
 @pytest.mark.parametrize(
