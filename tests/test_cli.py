@@ -14,7 +14,10 @@ import pytest
 import torch
 
 import bench.cli
+from bench.boards.truth import truth_of
+from bench.errors import BenchError
 from bench.execute import build_backbone, build_model
+from bench.pages.leaderboards import write_leaderboards
 from bench.registry.reference import Reference
 from bench.results.result import find_results
 from bench.training.weights import save_weights
@@ -378,12 +381,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     run_bench: Bench, demo_set: Path, tmp_path: Path, target: str
 ) -> None:
     (tmp_path / "afile").write_text("")
-    (tmp_path / "runs").mkdir()
     words = ("--data", demo_set, "--out")
 
     assert_one_line(run_bench("data", "show", 1, *words, f"{target}.svg"), f"cannot write {target}.svg")
     assert_one_line(run_bench("new", "method", "my_method", target), target.partition("/below")[0])
-    assert_one_line(run_bench("leaderboard", *words, target), f"cannot write to {target}")
+    with pytest.raises(BenchError, match=f"cannot write to {target}: .*; --out names another folder"):
+        write_leaderboards([], Path(target), truth_of(Path("no dataset")))
     assert_one_line(run_bench("data", "manifest", "--task", "form", *words, f"{target}.csv"), f"{target}.csv")
 
 
@@ -401,9 +404,8 @@ def test_a_full_or_read_only_disk_is_one_line(run_bench: Bench, demo_set: Path, 
             if options.endswith("ro"):
                 assert_one_line(said, "x.json: Read-only file system")
                 assert_one_line(run_bench("new", "method", "my_method", disk), "Read-only file system")
-                (tmp_path / "runs").mkdir()
-                said = run_bench("leaderboard", "--data", demo_set, "--out", disk / "boards")
-                assert_one_line(said, "Read-only file system")
+                with pytest.raises(BenchError, match="Read-only file system"):
+                    write_leaderboards([], disk / "boards", truth_of(Path("no dataset")))
             assert not list(disk.glob(".*.part"))
         finally:
             subprocess.run(["umount", disk], check=True)

@@ -89,9 +89,9 @@ def test_the_row_names_what_is_unusual(written: Path) -> None:
 
 
 def test_what_is_no_number_is_written_as_null(tmp_path: Path) -> None:
-    write_result(tmp_path, {**DOCUMENT, "training": [{"val": (float("nan"), -float("inf"), 0.5)}]}, {})
+    write_result(tmp_path, {**DOCUMENT, "curves": [{"val": (float("nan"), -float("inf"), 0.5)}]}, {})
 
-    assert load_result(tmp_path).document["training"] == [{"val": [None, None, 0.5]}]
+    assert load_result(tmp_path).document["curves"] == [{"val": [None, None, 0.5]}]
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_what_is_no_number_is_written_as_null(tmp_path: Path) -> None:
         ("[1]", "is not a result: it has no schema number"),
         ("{}", "is not a result: it has no schema number"),
         ('{"schema": 2}', "has schema 2; this version of bench reads schema 1"),
-        ('{"schema": 1, "digest": "d"}', "is not a result: it lacks stage, cell"),
+        ('{"schema": 1, "digest": "d"}', "is not a result: it lacks stage, incompatible, cell, dataset, task, init"),
         (json.dumps({"schema": 1, **DOCUMENT, "cell": {"task": "form"}}), "it lacks cell.arch, cell.method"),
-        (json.dumps({"schema": 1, **DOCUMENT, "dataset": "x"}), "it lacks dataset.name"),
+        (json.dumps({"schema": 1, **DOCUMENT, "dataset": "x"}), 'dataset is "x", expected keys with values'),
         (json.dumps({"schema": 1, **{k: v for k, v in DOCUMENT.items() if k != "metrics"}}), "it lacks metrics"),
     ],
 )
