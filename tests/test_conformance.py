@@ -74,7 +74,10 @@ def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
     assert plain["drops paths at the set rate"] == ("n/a", reason)
     assert plain["computes features"] == residual["drops paths at the set rate"] == ("ok", None)
     declined = {check for check in plain if check.startswith("is declined by")}
-    names = ("adapter", "bitfit", "dora", "ft-dropout", "ft-sd", "lora", "lp-attn", "lpft-sd", "r-drop")
+    names = [
+        *("adapter", "auto-rgn", "bitfit", "dora", "ft-disc", "ft-dropout", "ft-sd", "lora", "lp-attn", "lpft-sd"),
+        *("r-drop", "surgical"),
+    ]
     assert declined == {f"is declined by {name} with --init random" for name in names}
     assert plain["is declined by ft-sd with --init random"] == ("n/a", reason)
     assert not any(check.startswith("is declined by") for check in residual)

@@ -12,12 +12,20 @@ from typing import Any
 
 from bench.training.method import Method
 
-CLOCKS = ("time", "datetime")
-"""Modules whose functions read the clock."""
+CLOCKS = {
+    "time": (
+        *("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time"),
+        *("localtime", "gmtime", "ctime"),
+    ),
+    "datetime": ("now", "utcnow", "today"),
+}
+"""Functions that read the clock, by module."""
 PASSED_OVER = ("os", "random", "datetime", "collections.abc")
 """Modules of the standard library through which a plugin gets there."""
 BY_ITSELF = ("importlib", "_frozen_importlib", "torch")
 """Modules that open files by themselves, such as those of code."""
+RANDOM = random._inst  # type: ignore[attr-defined]
+"""The generator of Python's functions. NumPy's are not seen here; a resumed run differs by them."""
 HOOKS = ("phases", "prepare", "augment", "loss", "optimizer", "optimizer_step", "finish")
 
 
@@ -70,11 +78,11 @@ def _of_builtin(function: Any) -> str | None:
     owner = getattr(function, "__self__", None)
     kind = owner if isinstance(owner, type) else type(owner)
     module, name = getattr(function, "__module__", None) or kind.__module__, function.__name__
-    if module in CLOCKS and not (module == "time" and name in ("sleep", "strftime", "strptime", "mktime")):
-        return "the clock" if module == "time" or name in ("now", "utcnow", "today") else None
+    if name in CLOCKS.get(module, ()):
+        return "the clock"
     if function is open:
         return "a file"
-    if owner is random._inst or kind.__name__ == "RandomState":
+    if owner is RANDOM:
         return "a generator that nobody seeds"
     return None
 
