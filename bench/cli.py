@@ -54,7 +54,7 @@ WandbMode = Literal["off", "offline", "online"]
 Keep = Literal["none", "best"]
 Launcher = Literal["local", "slurm"]
 Precision = Literal["auto", "float32", "bf16", "float64"]
-Kind = Literal["tasks", "methods", "archs"]
+Kind = Literal["tasks", "methods", "archs", "datasets"]
 
 
 @app.command()
@@ -276,7 +276,7 @@ def list_(
     data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List tasks, methods and backbones. With --data also the counts of each task."""
+    """List tasks, methods, backbones and readers of data sets. With --data also the counts of each task."""
     from bench.console.listing import table
     from bench.registry.catalogue import catalogue, counted_tasks
 

@@ -130,3 +130,10 @@ def test_a_damaged_file_is_named_and_made_anew(
     assert catalogue(notes.append) == first
     assert notes == [f"{kept} is damaged; the list is made anew"]
     assert catalogue(pytest.fail) == first
+
+
+def test_readers_of_data_sets_are_listed() -> None:
+    entries = {entry["name"]: entry for entry in catalogue().entries["datasets"]}
+
+    assert {"ptb-xl", "cpsc2018"} <= set(entries)
+    assert entries["ptb-xl"]["what"] == "PTB-XL: ptbxl_database.csv, scp_statements.csv, records100/, records500/."

@@ -21,7 +21,7 @@ from bench.files import write_whole
 from bench.registry.registry import Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
-KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
+KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone", "datasets": "dataset"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Catalogue:
     """Facts on each plugin, by kind and sorted by name, and the modules that failed to import."""
 
     entries: Mapping[str, list[dict[str, Any]]]
-    """`tasks`, `methods` and `archs` -> one dict for each plugin."""
+    """`tasks`, `methods`, `archs` and `datasets` -> one dict for each plugin."""
     broken: Mapping[str, str]
     """Module -> why its import failed."""
 
@@ -41,7 +41,7 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     """
     state = _state()
     # one file an environment, as several may share a cache
-    file = cache_folder() / f"catalogue-v2-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
+    file = cache_folder() / f"catalogue-v3-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["sha256"] != _hash_of(kept["entries"], kept["broken"]):
@@ -119,6 +119,8 @@ def _facts(plugin: Plugin) -> dict[str, Any]:
 
 def _what(plugin: Plugin) -> str:
     """Return the plugin's first sentence and its hyper-parameters with defaults."""
+    if plugin.kind == "dataset":
+        return plugin.summary
     named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
