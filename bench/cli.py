@@ -709,8 +709,10 @@ def info(
     if as_json:
         print(json.dumps(description, indent=1))
         return
-    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes")
-    out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
+    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes", "sites", "devices")
+    out.print(
+        table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain if description[key]])
+    )
     out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
     out.print(table("tasks", task_rows(description["tasks"])))
     if description["labels"] and not task:
