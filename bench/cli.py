@@ -71,7 +71,7 @@ WandbMode = Literal["off", "offline", "online"]
 Keep = Literal["none", "best"]
 Launcher = Literal["local", "slurm"]
 Precision = Literal["auto", "float32", "bf16", "float64"]
-Kind = Literal["tasks", "methods", "archs"]
+Kind = Literal["tasks", "methods", "archs", "datasets"]
 
 
 @app.command()
@@ -323,7 +323,7 @@ def list_(
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
-    """List tasks, methods and backbones. With --data also the counts of each task."""
+    """List tasks, methods, backbones and readers of data sets. With --data also the counts of each task."""
     from bench.console.listing import table
     from bench.registry.catalogue import catalogue, counted_tasks
 
@@ -769,8 +769,10 @@ def info(
     if as_json:
         print(json.dumps(description, indent=1))
         return
-    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes")
-    out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
+    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes", "sites", "devices")
+    out.print(
+        table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain if description[key]])
+    )
     out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
     out.print(table("tasks", task_rows(description["tasks"])))
     if description["labels"] and not task:

@@ -29,6 +29,8 @@ from bench.registry.registry import why_it_fails
 FOLDS = range(1, 11)
 HIDDEN_AGE = 300
 """PTB-XL 1.0.3 writes this value for every age above 89."""
+NUM_NAMED = 8
+"""Number of sites or devices that are counted each."""
 SEXES = {0: "male", 1: "female"}
 """Codes of the column `sex` -> words."""
 
@@ -50,6 +52,8 @@ def describe(folder: Path, tasks: Sequence[Task | str] | None = None) -> dict[st
         "most_records_of_a_patient": int(patients.size().max()),
         "ages_years": _ages(records),
         "sexes": _sexes(records),
+        "sites": _most_frequent(records, "site"),
+        "devices": _most_frequent(records, "device"),
         "folds": {
             fold: {
                 "records": int((records.strat_fold == fold).sum()),
@@ -177,6 +181,17 @@ def _ages(records: Records) -> dict[str, float | int | None]:
         "hidden_above_89": int((age == HIDDEN_AGE).sum()),
         "unknown": int(age.isna().sum()),
     }
+
+
+def _most_frequent(records: Records, column: str) -> dict[str, int]:
+    """Count records of the most frequent values of a column; others together; empty if the table lacks it."""
+    if column not in records.table:
+        return {}
+    known = records.table[column].dropna().map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    counts = known[known != ""].value_counts()
+    named = {str(name): int(num) for name, num in counts.iloc[:NUM_NAMED].items()}
+    others = {"others": int(counts.iloc[NUM_NAMED:].sum())} if len(counts) > NUM_NAMED else {}
+    return {**named, **others, "unknown": len(records) - int(counts.sum())}
 
 
 def _sexes(records: Records) -> dict[str, int]:

@@ -23,7 +23,7 @@ from bench.files import write_whole
 from bench.registry.registry import OURS, PLUGIN_FILES, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
-KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone"}
+KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone", "datasets": "dataset"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Catalogue:
     """Facts about each plugin, by kind and sorted by name, and the modules that failed to import."""
 
     entries: Mapping[str, list[dict[str, Any]]]
-    """`tasks`, `methods` and `archs` -> one dict for each plugin."""
+    """`tasks`, `methods`, `archs` and `datasets` -> one dict for each plugin."""
     broken: Mapping[str, str]
     """Module -> why its import failed."""
     shared: Mapping[str, list[str]]
@@ -54,12 +54,8 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     fresh = not registry.cache_info().currsize
     found = _made_anew()
     if fresh:
-        _keep(
-            file,
-            json.dumps(
-                {"state": state, "sha256": _hash_of(found.entries, found.broken, found.shared), **asdict(found)}
-            ),
-        )
+        sha256 = _hash_of(found.entries, found.broken, found.shared)
+        _keep(file, json.dumps({"state": state, "sha256": sha256, **asdict(found)}))
     return found
 
 
@@ -146,6 +142,8 @@ def _facts(plugin: Plugin) -> dict[str, Any]:
 
 def _what(plugin: Plugin) -> str:
     """Return the plugin's first sentence and its hyper-parameters with defaults."""
+    if plugin.kind == "dataset":
+        return plugin.summary
     named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 

@@ -70,7 +70,10 @@ def refuse_original(folder: Path) -> None:
 
 @register_dataset("cpsc2018")
 def load_records(folder: Path) -> Records | None:
-    """Read the comments of all headers. Reads no signals. Return None if the folder has no such headers."""
+    """CPSC2018 in its PhysioNet form: A0001.hea, A0001.mat, ...
+
+    Read the comments of all headers. Reads no signals. Return None if the folder has no such headers.
+    """
     if not headers_in(folder):
         refuse_original(folder)
         return None

@@ -32,7 +32,10 @@ KNOWN_CONTENTS = {
 
 @register_dataset("ptb-xl")
 def load_records(folder: Path) -> Records | None:
-    """Read and check the two tables of a PTB-XL folder. Reads no signals. Return None if it has neither."""
+    """PTB-XL: ptbxl_database.csv, scp_statements.csv, records100/, records500/.
+
+    Read and check the two tables. Reads no signals. Return None if the folder has neither.
+    """
     if not (folder / TABLE).exists() and not (folder / STATEMENTS).exists():
         return None
     table = read_csv(folder / TABLE, COLUMNS, HOLDS)
