@@ -1,6 +1,6 @@
-"""Heads on a frozen backbone other than the linear one of `linear_probe.py`; the backbone runs once for each record.
+"""Heads on a frozen backbone, other than the linear probe of `linear_probe.py`. The backbone runs once per record.
 
-What is fitted at once sees standardised features: zero mean and unit variance over the training samples.
+Heads that are fitted without gradient steps get standardised features: mean 0 and variance 1 over training samples.
 """
 
 import math
@@ -17,19 +17,19 @@ from methods.linear_probe import LinearProbe
 
 
 def standardise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features [sample, feature] at zero mean and unit variance, their mean and deviation [feature]."""
+    """Return standardised features [sample, feature], and the mean and standard deviation [feature] of `x`."""
     mean, deviation = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)  # a constant feature stays at zero
     return (x - mean) / deviation, mean, deviation
 
 
 def linear_head(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> dict[str, Tensor]:
-    """Return the head on features as they are that equals this one [label, feature] on standardised features."""
+    """Convert a linear head for standardised features into an equal head for features that are not standardised."""
     weight = weight / deviation
     return {"head.weight": weight, "head.bias": bias - weight @ mean}
 
 
 def load(model: Classifier, weights: Mapping[str, Tensor]) -> None:
-    """Put weights of some keys into a model."""
+    """Load weights for some of a model's keys; the others stay."""
     model.load_state_dict({**model.state_dict(), **weights})
 
 
@@ -127,14 +127,14 @@ def two_loops(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], curvatur
 @register_method("lp-lbfgs")
 @dataclass(frozen=True)
 class LogisticProbe(Method):
-    """L2-regularised logistic regression by L-BFGS on standardised features, its strength chosen on fold 9.
+    """L2-regularised logistic regression by L-BFGS on standardised features; its strength is chosen on fold 9.
 
-    Minimises for each label sum of log losses + |w|^2 / (2 C). 16 values of C, from 1e-6 to 1e2 in equal ratios, the
-    same for every backbone and task; the one with the best fold-9 macro AUROC is kept, the stronger of equals. Probe
-    by L-BFGS with a grid: Kornblith et al. 2019 (arXiv 1805.08974), CLIP (Radford et al. 2021, arXiv 2103.00020, 1e-6
-    to 1e6). The bounds are ours: CLIP's upper ones leave a thousand records unregularised. In float64;
-    each C starts from the solution of the one before and ends with each label's mean loss within `tolerance` of the
-    least.
+    It minimises, for each label, sum of log losses + |w|^2 / (2 C). All backbones and tasks use the same 16 values of
+    C, from 1e-6 to 1e2 in equal ratios. The value with the best fold-9 macro AUROC is kept, the smaller of equal ones.
+    Each fit starts from the solution for the previous C, in float64, and ends when each label's mean loss is within
+    `tolerance` of the least. Probes by L-BFGS with a grid of C: Kornblith et al. 2019 (arXiv 1805.08974), and CLIP
+    (Radford et al. 2021, arXiv 2103.00020) with 1e-6 to 1e6. The bounds are chosen here: with CLIP's largest values, a
+    fit to a thousand records is not regularised.
     """
 
     strengths: int = 16
@@ -164,8 +164,8 @@ class LogisticProbe(Method):
 class NormalisedProbe(LinearProbe):
     """Batch norm without scale and shift, then a linear layer: MAE's probe (He et al. 2022, arXiv 2111.06377, A.1).
 
-    epsilon 1e-6 as in facebookresearch/mae, main_linprobe.py; rate, epochs and weight decay are those of `lp`, so that
-    the two differ in the norm alone (MAE: LARS at 0.1, batches of 16,384, 90 epochs, no weight decay).
+    epsilon = 1e-6 as in facebookresearch/mae, main_linprobe.py. Learning rate, epochs and weight decay are those of
+    `lp`, so that the two differ only in the norm. (MAE: LARS at 0.1, batches of 16,384, 90 epochs, no weight decay.)
     """
 
     def prepare(self, model: Classifier, init: Start) -> None:
@@ -174,7 +174,7 @@ class NormalisedProbe(LinearProbe):
 
 
 class AttentionHead(nn.Module):
-    """A learnable query attends to tokens [record, token, dim], then a linear layer: [record, label]."""
+    """Attention pooling by a learnable query, then a linear layer: tokens [record, token, dim] -> [record, label]."""
 
     def __init__(self, dim: int, num_heads: int, num_labels: int) -> None:
         super().__init__()
@@ -190,12 +190,12 @@ class AttentionHead(nn.Module):
 @register_method("lp-attn")
 @dataclass(frozen=True)
 class AttentionProbe(LinearProbe):
-    """A learnable query attends to the frozen backbone's tokens, a linear layer follows.
+    """Attention pooling of the frozen backbone's tokens by a learnable query, then a linear layer.
 
-    softmax(q W_q (x W_k)^T / sqrt(d)) x W_v a head, then W_o. The attentive probe of V-JEPA (Bardes et al. 2024, arXiv
-    2404.08471) without its MLP; attention pooling by a learnable query is the frozen mode of Al-Masud, Alcaraz &
-    Strodthoff (arXiv 2509.25095). 16 heads without biases are the defaults of the `clinical_ts` code, where W_o and
-    the linear layer are one. Ours: rate 1e-3; epochs and weight decay of `lp`.
+    Each attention head computes softmax(q W_q (x W_k)^T / sqrt(d)) x W_v; W_o combines them. It is the attentive probe
+    of V-JEPA (Bardes et al. 2024, arXiv 2404.08471) without its MLP, and the frozen mode of Al-Masud, Alcaraz &
+    Strodthoff (arXiv 2509.25095). 16 heads without biases are the defaults of the `clinical_ts` code, in which W_o and
+    the linear layer are a single matrix. Chosen here: learning rate 1e-3; epochs and weight decay are those of `lp`.
     """
 
     num_heads: int = 16
@@ -203,12 +203,12 @@ class AttentionProbe(LinearProbe):
 
     def prepare(self, model: Classifier, init: Start) -> None:
         dim = model.use_tokens()
-        num_heads = math.gcd(dim, self.num_heads)  # which divides both
+        num_heads = math.gcd(dim, self.num_heads)  # the number of heads must divide the dimension
         model.head = AttentionHead(dim, num_heads, model.num_labels)
 
 
 class Neighbours(nn.Module):
-    """The votes of the training records that are nearest by cosine: features [record, feature] -> logits."""
+    """k-nearest-neighbour head by cosine similarity: features [record, feature] -> logits [record, label]."""
 
     mean: Tensor
     deviation: Tensor
@@ -233,11 +233,11 @@ class Neighbours(nn.Module):
 @register_method("knn")
 @dataclass(frozen=True)
 class KNN(Method):
-    """The labels of the k nearest training records, weighed by exp(cosine / temperature), as log odds.
+    """k nearest neighbours: log odds of the k nearest training records' labels, weighted by exp(cosine / temperature).
 
-    DINO (Caron et al. 2021, arXiv 2104.14294): k = 20, temperature 0.07 after Wu et al. 2018. Ours: features are
-    standardised first. Where the backbone sees windows, a training record is the mean of its standardised windows, and
-    each window of a new record asks its neighbours. The head keeps all training records.
+    Source: DINO (Caron et al. 2021, arXiv 2104.14294) with k = 20 and temperature 0.07, after Wu et al. 2018. Chosen
+    here: features are standardised first. If the backbone sees windows, a training record is the mean of its
+    standardised windows, and each window of a new record asks its neighbours. The head stores all training records.
     """
 
     k: int = 20
@@ -264,11 +264,11 @@ class KNN(Method):
 @register_method("prototype")
 @dataclass(frozen=True)
 class Prototype(Method):
-    """For each label, the squared distance to the mean of its negatives less that to the mean of its positives.
+    """Nearest prototype: |z - n|^2 - |z - p|^2 for each label, with p and n the mean of its positives and negatives.
 
-    Prototypical networks (Snell et al. 2017, arXiv 1703.05175) with two classes a label; in z it is the linear head
-    2 (p - n) z + |n|^2 - |p|^2. It has no hyper-parameters. Ours: standardised features; weight 0 where a label has
-    no positive or no negative.
+    Source: prototypical networks (Snell et al. 2017, arXiv 1703.05175) with two classes per label. In standardised
+    features z it equals the linear head 2 (p - n) z + |n|^2 - |p|^2. It has no hyper-parameters. Chosen here: features
+    are standardised; the weight is 0 for a label without a positive or without a negative.
     """
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:

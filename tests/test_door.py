@@ -41,6 +41,7 @@ SHIPPED = [
     *("llrd", "ft-disc", "gradual", "surgical", "auto-rgn"),
     *("bitfit", "lora", "dora", "adapter"),
     *("ft-warmup", "ft-ema", "ft-swa", "ft-dropout", "wise-ft", "lpft-distill", "l2-sp", "sam", "r-drop"),
+    *("ft-st-mem", "ft-ecg-jepa", "ft-hubert-ecg", "ft-ecg-fm"),
     *("ft-focal", "ft-asl", "ft-balanced", "ft-smooth", "ft-mixup", "ft-cutmix", "ft-aug"),
 ]
 README = Path(__file__).parent.parent / "methods" / "README.md"
@@ -157,7 +158,7 @@ def folder_of(result: Result, runs: Path) -> Path:
 
 
 CAUGHT = {
-    "dead-r-drop": "asks twice for the logits of the same records with masks=0",
+    "dead-r-drop": "computes the logits of the same records twice with masks=0",
     "submodule-teacher": "puts 'teacher' beside backbone and head",
     "inner-teacher": "adds residual blocks to the model: 6 DropPaths where there were 3",
     "hidden-teacher": "hides a module in backbone._teacher",
@@ -176,7 +177,7 @@ CAUGHT = {
     "finishes-elsewhere": "moved in phase 'probe', which does not train it",
     "asks-too-often": "scores more than 32 weights on fold 9",
     "says-nothing": "does not say what that needs: set needs_signals = False",
-    "says-wrong": "the loss uses signals though the method says needs_signals = False",
+    "says-wrong": "the loss uses signals, but the method has needs_signals = False",
     "never-steps": "must call its closure",
     "old-signature": "phases() must take the backbone's layer groups",
     "old-init": "compare its name, as in init.name == 'random'",

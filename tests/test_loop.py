@@ -21,11 +21,12 @@ from bench.training.batch import Batch
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport, PhaseRun, rehearse, train
+from bench.training.loop import PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase
 from bench.training.precision import Precision, resolve_precision
+from bench.training.report import PhaseReport
 from bench.training.schedule import make_schedule
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
@@ -491,7 +492,7 @@ def test_stochastic_depth_that_would_drop_nothing_is_declined(part: str, shape: 
 
 def test_two_phases_of_one_name_are_refused() -> None:
     phases = [phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]
-    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
+    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each phase its own name"):
         rehearse(model_of(Flat), phases)
 
 
@@ -537,7 +538,7 @@ def test_a_fold_9_that_cannot_select_is_said_before_training(tmp_path: Path) -> 
 
 
 def test_one_training_record_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="a single training record is left"):
+    with pytest.raises(BenchError, match="there is a single training record"):
         run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, sources(num_train=1))
 
 

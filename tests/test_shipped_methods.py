@@ -201,7 +201,7 @@ def test_surgery_is_on_one_group() -> None:
     for block, group in ((0, "backbone.a"), (-1, "backbone.c")):
         (phase,) = SurgicalFinetune(block=block).phases(GROUPS)
         assert sorted(phase.learning_rates) == [group, "head"]
-    with pytest.raises(Incompatible, match="block 3 was asked for, and the backbone has 3 layer groups"):
+    with pytest.raises(Incompatible, match="there is no block 3: the backbone has 3 layer groups"):
         SurgicalFinetune(block=3).phases(GROUPS)
 
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -77,9 +78,11 @@ class FeatureCache:
         for part in sorted(self.folder.glob("part-*.npz")):
             try:
                 here, features, seconds = _read_part(part)
+                if rows and features.shape[1] != rows[0].shape[1]:
+                    raise ValueError(f"its features are {features.shape[1]}, those of other files {rows[0].shape[1]}")
             except FileNotFoundError:
                 continue  # another process has removed it to make room
-            except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except DAMAGE as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 note(f"{part} is damaged ({reason}) and is removed; its features are computed again")
                 with contextlib.suppress(OSError):  # a cache that cannot be written must not stop the run
@@ -114,6 +117,13 @@ class FeatureCache:
                 del sizes[folder]
 
 
+DAMAGE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError),
+)
+"""Exceptions from reading an npz file that is truncated or changed."""
+
+
 def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
     """Return ecg_ids [record], features [record, feature] or [record, token, dim], and seconds of a file.
 
@@ -122,7 +132,9 @@ def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
     with part.open("rb") as file, np.load(file) as archive:
         ecg_id, features = archive["ecg_id"], archive["features"]
         seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
-    if features.ndim < 2 or not len(ecg_id) == len(features) > 0 or features.dtype.kind != "f":
+    if features.ndim < 2 or features.dtype.kind != "f" or ecg_id.dtype.kind not in "iu":
+        raise ValueError(f"it holds records of type {ecg_id.dtype} and features {list(features.shape)}")
+    if ecg_id.shape != features.shape[:1] or not len(ecg_id):
         raise ValueError(f"{len(ecg_id)} records and features {list(features.shape)}")
     if not np.isfinite(features).all():
         raise ValueError("it holds NaN or infinite features")
