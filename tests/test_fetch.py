@@ -10,13 +10,27 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 
+from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
 from bench.training import fetch
 from bench.training.fetch import fetch_checkpoint, fetch_file
+from bench.training.model import Backbone
 from bench.training.published import PublishedCheckpoint
 from bench.training.weights import initialize
-from tests.test_hub import Tiny, published, silent  # noqa: F401
+
+
+class Tiny(Backbone):
+    """A backbone whose checkpoint each test declares."""
+
+    signal_spec = SignalSpec(100, "zscore")
+    feature_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 4)
+
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = sha256(CONTENT).hexdigest()
@@ -161,7 +175,7 @@ def test_no_network_is_a_line_within_seconds(
     where: str,
     silent: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     began = time.monotonic()
@@ -181,13 +195,12 @@ def test_a_cache_that_is_a_file_is_a_line(server: str, tmp_path: Path, monkeypat
 
 
 def test_pretrained_comes_from_an_address(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save({"state_dict": published()}, tmp_path / "tiny.pth")
+    layer = nn.Linear(12, 4)
+    torch.save({"model": {"layer.weight": layer.weight, "layer.bias": layer.bias}}, tmp_path / "tiny.pth")
     content = (tmp_path / "tiny.pth").read_bytes()
     monkeypatch.setattr(Archive, "content", content)
     hashed = sha256(content).hexdigest()
-    checkpoint = PublishedCheckpoint(
-        filename="tiny.pth", url=f"{server}/file", sha256=hashed, head_prefix="dense.", license="CC-BY-4.0"
-    )
+    checkpoint = PublishedCheckpoint(filename="tiny.pth", url=f"{server}/file", sha256=hashed)
     monkeypatch.setattr(Tiny, "checkpoint", checkpoint)
     backbone, from_file = Tiny(), Tiny()
 
@@ -195,7 +208,7 @@ def test_pretrained_comes_from_an_address(server: str, tmp_path: Path, monkeypat
 
     assert init.name == given.name == "pretrained"
     assert init.facts == given.facts == {"from": f"{server}/file", "file": "tiny.pth", "file_sha256": hashed}
-    assert torch.equal(backbone.layer.weight, published()["layer.weight"])
+    assert torch.equal(backbone.layer.weight, layer.weight)
 
 
 def test_what_no_program_may_fetch_is_said_with_its_page() -> None:

@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -170,13 +169,6 @@ def test_what_the_hub_refuses_is_explained(refusal: tuple[int, str], reason: str
 
     one_line(error)
     assert sum("/lab/tiny/" in request for request in hub.asked) == 1, "nothing is tried again"
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The address of a server that takes connections and never answers, as behind many firewalls."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
