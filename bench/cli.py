@@ -40,7 +40,15 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Tasks = Annotated[str, typer.Option("--task", help="Tasks, separated by commas; all-tasks: the six published, *: all.")]
 Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is all.')]
-Archs = Annotated[str, typer.Option("--arch", help="Backbones, separated by commas; * is all.")]
+Archs = Annotated[
+    str,
+    typer.Option(
+        "--arch", help="Backbones, separated by commas; all-foundation: those with published weights, *: all."
+    ),
+]
+Noncommercial = Annotated[
+    bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
+]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
@@ -157,13 +165,15 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    accept_noncommercial: Noncommercial = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
     from bench.execute import Options
     from bench.launch import sweep as launch
 
-    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    lists = (data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    grid = launch.Grid.parse(*lists, accept_noncommercial)
     options = Options(runs=runs, stage=stage, keep_weights=keep_weights)
     slurm = None
     of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
@@ -208,6 +218,7 @@ def tune(
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
+    accept_noncommercial: Noncommercial = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -218,7 +229,10 @@ def tune(
     from bench.launch.tune import plan_trials, tune
     from bench.launch.workers import default_jobs
 
-    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    lists = (data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
+    grid = Grid.parse(*lists, accept_noncommercial)
+    if grid.remark:
+        _note(grid.remark)
     options = Options(runs=runs, keep_weights=keep_weights)
     if dry_run:
         rows = plan_trials(grid.cells(), trials, options)

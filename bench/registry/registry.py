@@ -63,6 +63,11 @@ class Plugin:
         return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
 
     @property
+    def has_defaults(self) -> bool:
+        """Whether the plugin can be made without arguments."""
+        return all(parameter.default is not parameter.empty for parameter in self.parameters.values())
+
+    @property
     def code_hash(self) -> str:
         """SHA-256 over the source files that define the plugin."""
         return code_hash(self.module)
