@@ -90,7 +90,11 @@ def test_all_foundation_is_every_backbone_with_published_weights(demo_set: Path)
     assert {"t_hub", "t_url", "t_page", "ecgfounder", "ecgfounder_1lead"} <= {*archs(free)}
     assert not {"t_barred", "t_own", "t_sized", "net1d_mini"} & {*archs(free)}
     assert {*archs(whole)} - {*archs(free)} == {*Foundation.find(False).noncommercial} >= {"t_barred"}
-    assert "t_barred" in free.remark and "--accept-noncommercial adds them" in free.remark and not whole.remark
+    assert (
+        "t_barred" in free.remark
+        and "--accept-noncommercial of bench sweep adds them" in free.remark
+        and not whole.remark
+    )
 
 
 def test_all_foundation_stands_beside_other_names_once(demo_set: Path) -> None:
@@ -108,7 +112,9 @@ def test_nothing_published_is_an_error(demo_set: Path, monkeypatch: pytest.Monke
         grid(demo_set, "all-foundation")
 
     monkeypatch.setitem(registry().plugins, ("backbone", "b"), Plugin("backbone", "b", Barred, __name__, "tests"))
-    with pytest.raises(BenchError, match=r"names no backbone; left out: b: .* --accept-noncommercial adds them"):
+    with pytest.raises(
+        BenchError, match=r"names no backbone; left out: b: .* --accept-noncommercial of bench sweep adds them"
+    ):
         grid(demo_set, "all-foundation")
 
 
@@ -141,9 +147,6 @@ def test_a_file_put_in_its_place_is_the_published_one(tmp_path: Path, monkeypatc
     class Hashed(Net):
         checkpoint = PublishedCheckpoint(page=PAGE, filename="drive.pth", sha256="1" * 64)
 
-    wrong = tmp_path / "cache/weights" / ("1" * 64) / "drive.pth"
-    wrong.parent.mkdir()
-    place.rename(wrong)
     with pytest.raises(CheckpointError, match=r"is not the published file: .* expected 1111.*; download it again from"):
         initialize(Hashed(), None)
 

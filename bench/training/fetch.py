@@ -74,7 +74,12 @@ def _target(checkpoint: PublishedCheckpoint) -> Path | None:
     """Return the place of a file that is not on the hub; None if its name is not known."""
     if not checkpoint.filename:
         return None
-    return cache_folder() / "weights" / (checkpoint.sha256 or "by-hand") / Path(checkpoint.filename).name
+    return (
+        cache_folder()
+        / "weights"
+        / (checkpoint.sha256 if checkpoint.url else "by-hand")
+        / Path(checkpoint.filename).name
+    )
 
 
 def fetch_file(url: str, name: str, sha256: str) -> Path:
