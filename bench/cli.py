@@ -43,7 +43,12 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Tasks = Annotated[str, typer.Option("--task", help="Tasks, separated by commas; all-tasks: the six published, *: all.")]
 Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is all.')]
-Archs = Annotated[str, typer.Option("--arch", help="Backbones, separated by commas; * is all.")]
+Archs = Annotated[
+    str,
+    typer.Option(
+        "--arch", help="Backbones, separated by commas; all-foundation: those with published weights, *: all."
+    ),
+]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
@@ -162,6 +167,9 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    accept_noncommercial: Annotated[
+        bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
+    ] = False,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
@@ -202,6 +210,7 @@ def sweep(
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
         out=out,
         console=err,

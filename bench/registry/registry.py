@@ -66,6 +66,11 @@ class Plugin:
         return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
 
     @property
+    def has_defaults(self) -> bool:
+        """Whether the plugin can be made without arguments."""
+        return all(parameter.default is not parameter.empty for parameter in self.parameters.values())
+
+    @property
     def code_hash(self) -> str:
         """SHA-256 over the source files that define the plugin; in a notebook over the cell that does."""
         return code_hash(self.module) or (notebook_hash(self.make) if self.module == NOTEBOOK else "")
