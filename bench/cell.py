@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.data.tasks import find_task
+from bench.data.datasets import find_task_name
 from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import find, normalize
@@ -43,18 +43,18 @@ class Cell:
             raise BenchError(f"--draw {self.draw} has no effect on all training records; add --fraction below 1")
         if self.manifest is not None and self.fraction < 1:
             raise BenchError("--manifest lists the training records and --fraction draws them; give one of them")
-        object.__setattr__(self, "task", find_task(self.task).name)
+        object.__setattr__(self, "task", find_task_name(self.task, self.data))
         object.__setattr__(self, "arch", normalize("backbone", self.arch))
         object.__setattr__(self, "method", normalize("method", self.method))
 
     @property
     def streams(self) -> Literal["seed", "draw and seed"]:
-        """What the random streams depend on. Those of draw 0 are as they were when no draw entered any."""
+        """What the random streams depend on. For draw 0 the seed alone, so that older results stay valid."""
         return "draw and seed" if self.draw else "seed"
 
     @property
     def entropy(self) -> int | tuple[int, int]:
-        """What distinguishes the random streams of this cell from those of another draw or seed."""
+        """The key of this cell's random streams: its seed, or draw and seed."""
         return (self.draw, self.seed) if self.draw else self.seed
 
     def command(self) -> str:

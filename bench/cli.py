@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -12,17 +13,18 @@ from shlex import quote
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
+from bench.console.terminal import Terminal
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 app = typer.Typer(
-    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL.",
+    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes leave 19 characters for descriptions on 80 columns
@@ -33,8 +35,8 @@ data_app = typer.Typer(help="Data sets: get, check, count, show, or write one.",
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
-err = Console(stderr=True)
-out = Console()
+err = Terminal(stderr=True)
+out = Terminal()
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -69,13 +71,13 @@ WandbMode = Literal["off", "offline", "online"]
 Keep = Literal["none", "best"]
 Launcher = Literal["local", "slurm"]
 Precision = Literal["auto", "float32", "bf16", "float64"]
-Kind = Literal["tasks", "methods", "archs"]
+Kind = Literal["tasks", "methods", "archs", "datasets"]
 
 
 @app.command()
 def run(
     method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path_rate=0.3)".')],
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     arch: Annotated[str, typer.Option(help="A backbone.")] = "ecgfounder",
     init: Annotated[
         str | None,
@@ -296,7 +298,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -317,11 +319,11 @@ def prune(
 @app.command("list")
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
-    data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
-    """List tasks, methods and backbones. With --data also the counts of each task."""
+    """List tasks, methods, backbones and readers of data sets. With --data also the counts of each task."""
     from bench.console.listing import table
     from bench.registry.catalogue import catalogue, counted_tasks
 
@@ -335,6 +337,8 @@ def list_(
     for name, rows in entries.items():
         out.print(table(name, rows))
     _tell_broken(known.broken)
+    for package, others in known.shared.items():
+        _note(f"{', '.join(others)} installs a package {package} too; give this project an environment of its own")
 
 
 @app.command()
@@ -538,7 +542,7 @@ def predict(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone or a method.")],
+    name: Annotated[str, typer.Argument(help="A backbone, a method, or the folder of a data set.")],
     init: Annotated[
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
@@ -548,13 +552,18 @@ def check(
     ] = None,
     plugin: Plugins = [],
 ) -> None:
-    """Check that a backbone or method keeps the contract. With --init, check that published weights load correctly.
+    """Check that a backbone, a method or a data set keeps the contract. With --init, check that published weights load
+    correctly.
 
-    Each line begins with ok, FAULT, or n/a if the check does not apply, and then gives the reason.
+    Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
+    from bench.registry.registry import registry
+
+    # a new plugin's folder has its name
+    if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
+        _check_dataset(Path(name))
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
-    from bench.registry.registry import registry
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
@@ -568,6 +577,20 @@ def check(
         if finding.fault:
             out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
     _tell_broken(registry().broken)
+    raise SystemExit(0 if passed else 1)
+
+
+def _check_dataset(folder: Path) -> None:
+    """Print a line for each check of a data set, and exit with code 1 if there is a fault."""
+    from bench.data.contract import check_dataset
+
+    passed = True
+    for finding in check_dataset(folder):
+        passed &= not finding.fault
+        note = f": {finding.note}" if finding.note else ""
+        out.print(f"{finding.verdict:<5} {finding.check}{note}", markup=False, highlight=False, soft_wrap=True)
+        if finding.fault:
+            out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
     raise SystemExit(0 if passed else 1)
 
 
@@ -586,12 +609,19 @@ def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> N
 new_app.command("backbone", hidden=True)(new_arch)
 
 
-def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
+@new_app.command("dataset")
+def new_dataset(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """Write a package with an example reader of a data set. For a table and signals, `bench data import` needs none."""
+    _new("dataset", name, folder)
+
+
+def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path) -> None:
     from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
+    checked = "DIR" if kind == "dataset" else name
     out.print(
-        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {name}",
+        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
         markup=False,
         highlight=False,
     )
@@ -649,6 +679,66 @@ def download_(
     _print(done.as_data(), table(str(folder), [done.as_data()]), as_json)
 
 
+@data_app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
+    name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
+    record: Annotated[str, typer.Option(help="Column of the records' ids. [default: the first]")] = "",
+    file: Annotated[str, typer.Option(help="Column of the files' names. [default: the records' ids]")] = "",
+    row: Annotated[str, typer.Option(help="Column of the places in one array, from 0. [default: in order]")] = "",
+    labels: Annotated[str, typer.Option(help="Columns of labels, of 0 and 1 or of lists. [default: all of 0, 1]")] = "",
+    separator: Annotated[str, typer.Option(help="Between the labels of a cell. [default: ; | or line ends]")] = "",
+    age: Annotated[str, typer.Option(help="Column of ages in years.")] = "",
+    sex: Annotated[str, typer.Option(help="Column of male, female.")] = "",
+    fold: Annotated[str, typer.Option(help="Column of folds, 1 to 10, or train, val, test.")] = "",
+    site: Annotated[str, typer.Option(help="Column of sites.")] = "",
+    device: Annotated[str, typer.Option(help="Column of devices.")] = "",
+    rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
+    unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
+    leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
+    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
+    licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
+    source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the data, for pages.")] = "",
+) -> None:
+    """Make a data set of a table and signals. Says what it assumes, and asks for what it cannot know."""
+    from bench.data.importing import Choices, import_table
+
+    target = folder or Path("data") / name
+    columns = {"age": age, "sex": sex, "fold": fold, "site": site, "device": device}
+    choices = Choices(
+        name=name,
+        patient=patient,
+        records=records,
+        record=record,
+        file=file,
+        row=row,
+        labels=labels,
+        separator=separator,
+        columns=columns,
+        rate=rate,
+        unit=unit,
+        leads=leads,
+        array=array,
+        seconds=seconds,
+        licence=licence,
+        source=source,
+        version=version,
+    )
+    made = import_table(table, target, choices, _note)
+    out.print(
+        f"wrote {target}: {made.name}, {len(made):,} records, {made.table['patient_id'].nunique():,} patients, "
+        f"{len(made.statements):,} labels; next: bench check {quote(str(target))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
     """Check every file of a data set's folder. Exit code 1 if there is a fault; 0 if there are only warnings."""
@@ -666,7 +756,7 @@ def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
 
 @data_app.command()
 def info(
-    folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")],
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -674,23 +764,26 @@ def info(
     """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.console.listing import table
     from bench.data.info import describe, label_rows, task_rows
-    from bench.data.tasks import find_task
 
-    description = describe(folder, [find_task(task)] if task else None)
+    description = describe(folder, [task] if task else None)
     if as_json:
         print(json.dumps(description, indent=1))
         return
-    plain = ("name", "version", "records", "patients", "ages_years", "sexes")
-    out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
+    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes", "sites", "devices")
+    out.print(
+        table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain if description[key]])
+    )
     out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
     out.print(table("tasks", task_rows(description["tasks"])))
+    if description["labels"] and not task:
+        out.print(table("labels; each is the name of a yes-or-no task too: positives", description["labels"]))
     if task:
         out.print(table(f"{task}: positives", label_rows(*description["tasks"].values())))
 
 
 @data_app.command()
 def show(
-    record: Annotated[str, typer.Argument(help="An ecg_id of the dataset, or a WFDB record of your own.")],
+    record: Annotated[str, typer.Argument(help="An id of the dataset, or a WFDB record of your own.")],
     data: Data = DATA,
     target: Annotated[
         Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<record>.svg, with the preprocessing]")
@@ -701,13 +794,16 @@ def show(
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
-    from bench.data.show import draw_file, draw_record
+    from bench.data.show import draw_file, draw_record, find_record
 
     is_id = record.isascii() and record.isdecimal()
+    of_set = is_id or (data.is_dir() and not Path(record).with_suffix(".hea").is_file())
+    records = load_records(data) if of_set else None
+    ecg_id = find_record(records, record) if records else None
     name = f"ecg-{record if is_id else Path(record).stem}" + (f"-{preprocessing}" if preprocessing else "")
     target = target or Path(f"{name}.svg")
-    if is_id:
-        path = draw_record(load_records(data), int(record), target, preprocessing, _note)
+    if records and ecg_id is not None:
+        path = draw_record(records, ecg_id, target, preprocessing, _note)
     else:
         path = draw_file(Path(record), target, preprocessing, _note)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
@@ -715,7 +811,7 @@ def show(
 
 @data_app.command()
 def manifest(
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     data: Data = DATA,
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
@@ -729,7 +825,7 @@ def manifest(
     from bench.data.tasks import find_task, label_table
 
     records = load_records(data)
-    labels = label_table(records, find_task(task))
+    labels = label_table(records, find_task(task, records))
     described = describe_split(labels, split(labels, fraction, draw), records.name)
     if target is None:
         print(manifest_text(described, ".json"), end="")
@@ -783,6 +879,8 @@ def _absolute(path: str | Path) -> Path:
 
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Errors of a path that cannot be used as its option requires."""
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Further error numbers of such paths, which Python gives no class of their own."""
 
 
 def _run_app() -> None:
@@ -800,11 +898,12 @@ def main() -> None:
     prepare_process()
     try:
         _run_app()
-    except (BenchError, *UNUSABLE) as error:
-        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
-            raise
+    except (BenchError, OSError) as error:
         line = " ".join(str(error).split())
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, OSError):
+            unusable = isinstance(error, UNUSABLE) or error.errno in OF_DISK
+            if not (unusable and _is_own(error.filename)):
+                raise
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)

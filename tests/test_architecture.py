@@ -116,6 +116,16 @@ def test_boards_scores_and_help_need_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_run_imports_no_more_than_it_uses_at_once() -> None:
+    """Each of these takes a tenth of a second or more, and a probe on cached features lasts one second."""
+    late = ["scipy.signal", "scipy.stats", "scipy.ndimage", "sklearn", "wfdb", "huggingface_hub", "matplotlib", "wandb"]
+    code = f"import sys, bench.execute; print(*[name for name in {late} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("file", [f for f in BENCH if room_of(name_of(f)) == "evaluation"], ids=name_of)
 def test_evaluation_never_imports_torch(file: Path) -> None:
     assert not [module for module in imports(file) if module.split(".")[0] in ("torch", "pandas", "rich")]
@@ -143,7 +153,7 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
 
 MAY_WRITE = {
     "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
-    "bench.data.download": {"open(?)"},  # what broke off is gone on with
+    "bench.data.connection": {"open(?)"},  # an interrupted download is resumed
     "bench.data.prepared": {
         'open("r+b")',
         "open_memmap",

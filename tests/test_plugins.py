@@ -246,6 +246,24 @@ def test_what_bench_new_writes_installs_and_passes_bench_check(wheel_venv: Venv,
 
 
 @pytest.mark.slow
+def test_the_reader_that_bench_new_writes_installs_and_passes_its_test(wheel_venv: Venv) -> None:
+    written = wheel_venv.bench("new", "dataset", "my-set")
+    assert written.returncode == 0, written.stderr
+    wheel_venv.install(wheel_venv.work / "my-set")
+
+    done = subprocess.run(
+        [str(wheel_venv.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "my-set"],
+        cwd=wheel_venv.work,
+        env=wheel_venv.environment(),
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wheel_venv", "editable_venv"])
 def test_the_published_results_come_along(kind: str, request: pytest.FixtureRequest) -> None:
     venv: Venv = request.getfixturevalue(kind)

@@ -25,7 +25,7 @@ PAGES = [
     if not name.startswith("leaderboards/ptb-xl")
 ]
 KINDS: dict[str, Kind] = {"--method": "method", "--arch": "backbone", "--task": "task"}
-PLACEHOLDERS = {"YOURS", "mine", "NAME", "tiny_cnn", "gradual", "RUN"}
+PLACEHOLDERS = {"YOURS", "mine", "NAME", "tiny_cnn", "gradual", "RUN", "hypertrophies"}
 """Names that a reader replaces, or that an example on the same page defines."""
 
 

@@ -26,9 +26,9 @@ class Selection:
     rows: Mapping[str, ScoredRow]
     truth: LabelTable
     tuned: frozenset[str]
-    """The rows, named or not, whose setting a search on fold 9 chose."""
+    """Names of the rows, selected or not, whose setting was chosen by a search on fold 9."""
     others: Mapping[str, ScoredRow] = field(default_factory=dict)
-    """The rows of their board that were not named; none where run folders were."""
+    """The other rows of the same board; empty if run folders are selected."""
 
 
 def select_rows(
@@ -38,10 +38,10 @@ def select_rows(
     task: str | None = None,
     fraction: float | None = None,
 ) -> Selection:
-    """Return the rows of these names: a run folder is a row of its own, a row name all its runs on a board.
+    """Return the rows of these names: a run folder makes a row with one run, a row name a row with all runs of a board.
 
     `find` returns the results among which names are looked up. A name may be short: see `matching`. Raises BenchError
-    for a name that fits no row, several rows or several boards, for rows of different labels or folds, and where the
+    for a name that matches no row, several rows or several boards, for rows with different labels or folds, and if the
     dataset's tables are missing.
     """
     if len(set(names)) < len(names):
@@ -62,7 +62,7 @@ def select_rows(
                 raise BenchError(f"{run.folder} has no scores of fold 10: run it to --stage test, or name another row")
             if run.fingerprint != first.fingerprint:
                 raise BenchError(
-                    f"{name} is of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
+                    f"{name} is a row of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
                     f"{first.cell['task']} on {first.document['dataset']['name']}: their labels or folds differ; "
                     "compare rows of the same task and dataset"
                 )
@@ -98,7 +98,7 @@ def _by_name(
 ) -> tuple[dict[str, list[Result]], dict[str, str]]:
     """Return the rows of the only board that has all `wanted` ones, and wanted name -> full name of its row.
 
-    Raises BenchError where no board or several boards have them, and for a name that several of its rows have.
+    Raises BenchError if no board or several boards have them, or if a name matches several rows of the board.
     """
     places: dict[Place, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -115,7 +115,8 @@ def _by_name(
         for place, rows in places.items()
         if all(matching(name, rows) for name in wanted) and all(result.fingerprint == place[2] for result in given)
     }
-    if len(fitting) > 1:  # boards that have the very names, then those whose dataset is at hand
+    # a board without its dataset cannot be compared; if it is the only one, the caller names the missing dataset
+    if len(fitting) > 1:  # prefer boards that have exactly these names, then those whose dataset is there
         exact = {place: rows for place, rows in fitting.items() if all(name in rows for name in wanted)}
         fitting = exact or fitting
         judged = {place: rows for place, rows in fitting.items() if truth(next(iter(rows.values()))[0]) is not None}

@@ -69,7 +69,7 @@ def board_table(board: Board) -> Fitted:
 
 
 def comparison_tables(found: Compared) -> list[Table | Fitted]:
-    """The rows, numbered as they were named; differences of every pair, and of two rows also label by label."""
+    """Return tables of the numbered rows and of the differences of all pairs; for two rows also by label."""
     places = {name: str(place) for place, name in enumerate(found.letters, 1)}
     rows = new_table("rows; those that share a letter do not differ significantly")
     for head in ("", "row", "groups"):

@@ -264,7 +264,7 @@ def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Conso
     array = submit(missing, options, slurm)[0].partition("_")[0]
     message = (
         f"{len(missing):,} cells submitted as job {array}; squeue --job {array} and bench status --runs {options.runs} "
-        f"show how it goes, what they print is in {options.runs / FOLDER}; the same command submits what is missing"
+        f"show their progress; their output is in {options.runs / FOLDER}; the same command submits missing cells"
     )
     out.print(message, markup=False, highlight=False, soft_wrap=True)
 

@@ -173,8 +173,7 @@ class _Pool:
         share = share_of(slot, self.jobs, self.nproc)
         plain = replace(self.options, log=None, console=None)  # type: ignore[arg-type]
         context = multiprocessing.get_context("forkserver")
-        # torch imports its compiler with the first optimizer: 1.5 s of CPU time that each cell would pay
-        context.set_forkserver_preload(["bench.execute", "torch._dynamo"])
+        context.set_forkserver_preload(["bench.launch.preload"])
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

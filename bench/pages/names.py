@@ -56,9 +56,9 @@ def not_installed(board: Board) -> str:
 
 
 def columns(board: Board) -> tuple[dict[str, list[str]], str]:
-    """Return the columns that name rows, head -> cells [row], and a sentence on the names that all rows share.
+    """Return the columns that name rows, head -> cells [row], and a sentence about the names that all rows share.
 
-    The recipe has a column where rows of the same method differ in it.
+    There is a column for the recipe if rows with the same method have different recipes.
     """
     cells_of = {
         "backbone": [row.backbone for row in board.rows],

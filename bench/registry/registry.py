@@ -24,7 +24,7 @@ from bench.errors import PluginError
 from bench.registry.reference import Reference, canonical, is_name
 from bench.registry.source import GROUP, NOT_INSTALLED, NOTEBOOK, code_hash, location, notebook_hash
 
-Kind = Literal["method", "backbone", "task"]
+Kind = Literal["method", "backbone", "task", "dataset"]
 T = TypeVar("T", bound=Callable[..., Any])
 OURS = "ptbxl-bench"
 PLUGIN_FILES = "BENCH_PLUGINS"
@@ -106,7 +106,7 @@ class Registry:
         if module == NOTEBOOK and self is _REGISTRY:
             registry()  # first, so that a notebook or a script takes no name of an installed plugin
             taken = self.plugins.get(key)
-        # ours are imported whenever somebody needs them, also in the middle of a stranger's import
+        # a third-party module may import ours, so who imports a module does not say whose plugins it registers
         own = module.partition(".")[0] == bench.__name__
         origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{_place(module)}{NOT_INSTALLED}"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
@@ -156,7 +156,7 @@ class Registry:
             self._claim(name)
             return True
         self.broken[name] = reason
-        # what other modules registered meanwhile stays: they are imported and will not run again
+        # plugins that other modules registered meanwhile stay, because an imported module does not run again
         self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module in sys.modules}
         return False
 
@@ -265,6 +265,14 @@ def register_task(task: Any) -> None:
     make.__qualname__ = getattr(task.labels_of, "__qualname__", task.name)
     make.__doc__ = task.description
     _REGISTRY.add("task", task.name, make)
+
+
+def register_dataset(name: str) -> Callable[[T], T]:
+    """Decorator of a reader: a function from a folder to its Records, or to None if it does not recognise the folder.
+
+    The Records that it returns have `dataset=name`.
+    """
+    return functools.partial(_registered, "dataset", name)
 
 
 def _registered(kind: Kind, name: str, make: T) -> T:

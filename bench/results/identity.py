@@ -19,7 +19,7 @@ from bench.registry.registry import find_registered
 from bench.registry.source import NOTEBOOK, code_hash
 from bench.results.result import Result, row_name
 
-DRAWN = "random"
+RANDOM = "random"
 """Used in place of a hash for randomly initialised weights."""
 SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
@@ -70,9 +70,9 @@ def _signals(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start(document: Mapping[str, Any]) -> str | None:
-    """Return the hash of the initial weights; `DRAWN` for random ones, which follow from the seed and the code."""
+    """Return the hash of the initial weights; `RANDOM` for random ones, which follow from the seed and the code."""
     init = document["init"]
-    return DRAWN if init["name"] == "random" else init.get("sha256")
+    return RANDOM if init["name"] == "random" else init.get("sha256")
 
 
 def conflict(first: Result, second: Result) -> str:
@@ -96,9 +96,9 @@ def conflict(first: Result, second: Result) -> str:
 
 def _are_repeats(first: Result, second: Result) -> bool:
     values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (first, second)]
-    one_value, other_value = (math.nan if value is None else value for value in values)
-    undefined = math.isnan(one_value) and math.isnan(other_value)
-    return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=TOLERANCE)
+    first_value, second_value = (math.nan if value is None else value for value in values)
+    undefined = math.isnan(first_value) and math.isnan(second_value)
+    return undefined or math.isclose(first_value, second_value, rel_tol=0, abs_tol=TOLERANCE)
 
 
 def _settings(run: Result) -> Any:
