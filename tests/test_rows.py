@@ -464,7 +464,7 @@ def test_every_column_is_defined_above_the_first_table(write: Write, tmp_path: P
     for arch, quality in (("net", 1.0), ("net2", 1.5)):
         write(f"{arch}-ft", quality, arch=arch)
         write(f"{arch}-lp", quality + 0.5, 1, arch=arch, method="lp")
-    record_search(load_result(write("tuned", 3.0, method="lp(lr=0.1)")), {"trials": [{}]})
+    record_search(load_result(write("tuned", 3.0, method="lp(lr=0.1)")), {"trials": [{"method": "lp"}]})
     plan = BoardPlan("ft on net")
     text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
     (head,) = heads(text)
