@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -9,19 +10,21 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 
+from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
+from bench.console.terminal import Terminal
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
+from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 app = typer.Typer(
-    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL.",
+    help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes leave 19 characters for descriptions on 80 columns
@@ -32,8 +35,8 @@ data_app = typer.Typer(help="Data sets: get, check, count, show, or write one.",
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
-err = Console(stderr=True)
-out = Console()
+err = Terminal(stderr=True)
+out = Terminal()
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -46,7 +49,21 @@ Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the tra
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
-DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
+
+
+def _load_plugins(files: list[Path]) -> list[Path]:
+    for file in files:
+        verbs.load_plugin(file)
+    return files
+
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option("--plugin", help="A .py file of methods, backbones or tasks.", callback=_load_plugins),
+]
+IncludePublished = Annotated[
+    bool, typer.Option("--include-published", help="Add the published rows that came with bench.")
+]
 
 
 Stage = Literal["val", "test"]
@@ -54,13 +71,13 @@ WandbMode = Literal["off", "offline", "online"]
 Keep = Literal["none", "best"]
 Launcher = Literal["local", "slurm"]
 Precision = Literal["auto", "float32", "bf16", "float64"]
-Kind = Literal["tasks", "methods", "archs"]
+Kind = Literal["tasks", "methods", "archs", "datasets"]
 
 
 @app.command()
 def run(
     method: Annotated[str, typer.Option(help='A method, such as "lpft-sd(drop_path_rate=0.3)".')],
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     arch: Annotated[str, typer.Option(help="A backbone.")] = "ecgfounder",
     init: Annotated[
         str | None,
@@ -84,49 +101,37 @@ def run(
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
+    plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
-    from bench.cell import Cell
-    from bench.registry.reference import Reference
+    from bench.console.tables import result_table
 
-    cell = Cell(
-        data=data,
-        task=task,
-        arch=Reference.parse(arch),
-        method=Reference.parse(method),
+    result = verbs.run(
+        method,
+        task,
+        arch,
         init=init,
+        data=data,
         fraction=fraction,
         draw=draw,
         manifest=manifest_,
         seed=seed,
         source_rate=source_rate,
         precision=precision,
-    )
-    from bench.console.tables import result_table
-    from bench.execute import Options, execute
-    from bench.results.identity import changes
-
-    options = Options(
-        runs=runs,
         stage=stage,
+        nproc=nproc,
+        runs=runs,
         overwrite=overwrite,
         rerun_stale=rerun_stale,
-        wandb=wandb,
         keep_weights=keep_weights,
         checkpoint_minutes=checkpoint_minutes,
+        wandb=wandb,
         console=err,
     )
-    if nproc > 1:
-        from bench.launch.torchrun import run_on_ranks
-
-        raise SystemExit(run_on_ranks(nproc, [*options.arguments(cell), *["--json"] * as_json]))
-    result = execute(cell, options)
-    if os.environ.get("RANK", "0") == "0":
-        if news := changes(result.document):
-            _note(f"{news} this result; --overwrite runs it again")
-        _print(dict(result.document), result_table(result), as_json)
+    if verbs.is_main():
+        _print(dict(result.document), result_table(result.result), as_json)
 
 
 @app.command()
@@ -139,7 +144,7 @@ def sweep(
     data: Data = DATA,
     fraction: Fractions = "1",
     draw: Draws = "0",
-    seed: Annotated[str, typer.Option()] = "0",
+    seed: Annotated[str, typer.Option()] = SEEDS,
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
@@ -157,14 +162,10 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
-    from bench.execute import Options
-    from bench.launch import sweep as launch
-
-    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
-    options = Options(runs=runs, stage=stage, keep_weights=keep_weights)
     slurm = None
     of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
     given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
@@ -183,10 +184,29 @@ def sweep(
             at_once=jobs or MOST_AT_ONCE,
             others=others("--sbatch", sbatch),
         )
-    done = launch.sweep(
-        grid, options, jobs=jobs, nproc=nproc, rerun_stale=rerun_stale, dry_run=dry_run, out=out, err=err, slurm=slurm
+    swept = verbs.sweep(
+        method,
+        task,
+        arch,
+        init=init,
+        data=data,
+        fraction=fraction,
+        draw=draw,
+        seed=seed,
+        source_rate=source_rate,
+        precision=precision,
+        stage=stage,
+        jobs=jobs,
+        nproc=nproc,
+        slurm=slurm,
+        runs=runs,
+        rerun_stale=rerun_stale,
+        keep_weights=keep_weights,
+        dry_run=dry_run,
+        out=out,
+        console=err,
     )
-    raise SystemExit(0 if done else 1)
+    raise SystemExit(1 if swept.failed and not dry_run else 0)
 
 
 @app.command()
@@ -201,42 +221,68 @@ def tune(
     data: Data = DATA,
     fraction: Fractions = "1",
     draw: Draws = "0",
-    seed: Annotated[str, typer.Option(help="Seeds. Trials use the first, the best setting runs with all.")] = "0",
+    seed: Annotated[str, typer.Option(help="Seeds. Trials use the first, the best setting runs with all.")] = SEEDS,
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
+    plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tune methods with the same number of trials on fold 9. The best setting of each is run and scored on fold 10."""
     from bench.console.listing import table
-    from bench.execute import Options
-    from bench.launch.sweep import Grid
-    from bench.launch.tune import plan_trials, tune
-    from bench.launch.workers import default_jobs
 
-    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
-    options = Options(runs=runs, keep_weights=keep_weights)
     if dry_run:
-        rows = plan_trials(grid.cells(), trials, options)
+        rows = verbs.plan_trials(
+            method,
+            task,
+            trials,
+            arch,
+            init=init,
+            data=data,
+            fraction=fraction,
+            draw=draw,
+            seed=seed,
+            source_rate=source_rate,
+            precision=precision,
+            runs=runs,
+        )
         _print(rows, table("trials, to be run to fold 9", rows), as_json)
         return
-    tuned = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
+    tuned = verbs.tune(
+        method,
+        task,
+        trials,
+        arch,
+        init=init,
+        data=data,
+        fraction=fraction,
+        draw=draw,
+        seed=seed,
+        source_rate=source_rate,
+        precision=precision,
+        jobs=jobs,
+        nproc=nproc,
+        runs=runs,
+        keep_weights=keep_weights,
+        console=err,
+    )
     if as_json:
-        print(json.dumps([outcome.as_data() for outcome in tuned], indent=1))
+        print(json.dumps([outcome.as_data() for outcome in tuned.methods], indent=1))
     else:
-        for outcome in tuned:
+        for outcome in tuned.methods:
             out.print(outcome.as_table())
-    raise SystemExit(0 if all(outcome.finished for outcome in tuned) else 1)
+    raise SystemExit(0 if tuned.finished else 1)
 
 
 @app.command()
 def status(
     runs: Runs = RUNS,
     done: Annotated[bool, typer.Option("--done", help="List the finished cells too.")] = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """List the cells in a runs folder. Each is done, declined, stale, running, unfinished or failed, with the
@@ -252,7 +298,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -273,10 +319,11 @@ def prune(
 @app.command("list")
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
-    data: Annotated[Path | None, typer.Option(help="Count labels and records of this PTB-XL folder.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
-    """List tasks, methods and backbones. With --data also the counts of each task."""
+    """List tasks, methods, backbones and readers of data sets. With --data also the counts of each task."""
     from bench.console.listing import table
     from bench.registry.catalogue import catalogue, counted_tasks
 
@@ -308,50 +355,51 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if pages published in --out do not match.")
     ] = False,
+    include_published: IncludePublished = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Write the boards of finished runs, or check published ones. A board is <dataset>/<task>.md, with an index.
 
     Damaged runs are left out with a warning and exit code 1. Published results must all be complete.
     """
-    from bench.boards.rows import as_data, make_boards
-    from bench.boards.truth import truth_of
+    from bench.boards.rows import as_data
     from bench.console.tables import board_table
-    from bench.pages import publish
-    from bench.pages.leaderboards import not_at_hand, write_leaderboards
-    from bench.pages.page import plan_in
-    from bench.results.result import find_results
 
-    truth, folder = truth_of(data), folder or (BOARDS if published or check else runs / BOARDS)
+    folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if as_json:
-            raise BenchError("--check does not support --json: it prints one line per fault")
-        faults = publish.check(folder, truth)
-        against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
-        _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
+        _check(folder, data, as_json)
     damaged: list[str] = []
-    results = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
-    boards = make_boards(results, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
-    if not boards:
-        where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
-        raise BenchError(f"no {where}")
-    if missing := not_at_hand(boards):
-        missing = f"no labels of {missing} at {data}"
-        if published:
-            raise BenchError(f"{missing}: published pages are computed from labels; --data names their folder")
-        lacking = (
-            "scores are the results' own, without groups, ranks and differences; --data names the dataset's folder"
-        )
-        _note(f"{missing}: {lacking}")
-    written = write_leaderboards(boards, folder, truth)
+    made = verbs.leaderboard(
+        runs,
+        include_published=include_published,
+        published=published,
+        data=data,
+        boards=folder,
+        log=_note,
+        left_out=partial(_leave_out, damaged),
+    )
+    written = made.write(folder)
     if as_json:
-        print(json.dumps(as_data(boards), indent=1))
+        print(json.dumps(as_data(made.boards), indent=1))
     else:
-        for board in boards:
+        for board in made.boards:
             out.print(board_table(board))
         pages = [path for path in written if path.suffix == ".md"]
         out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(1 if damaged else 0)
+
+
+def _check(folder: Path, data: Path, as_json: bool) -> NoReturn:
+    """Print the faults of published pages, and exit."""
+    from bench.boards.truth import truth_of
+    from bench.pages import publish
+
+    if as_json:
+        raise BenchError("--check does not support --json: it prints one line per fault")
+    truth = truth_of(data)
+    against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
+    _faults(publish.check(folder, truth), f"{folder}: pages checked against {against} against the dataset's labels")
 
 
 @app.command()
@@ -362,22 +410,28 @@ def compare(
     task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
+    include_published: IncludePublished = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Compare rows by paired differences and tests. Also prints the smallest difference that could be detected.
 
     If rows are given by name, damaged runs are left out with a warning and exit code 1.
     """
-    from bench.boards.comparisons import compared
-    from bench.boards.selection import select_rows
-    from bench.boards.truth import truth_of
     from bench.console.tables import comparison_tables
-    from bench.pages.page import plan_in
 
     damaged: list[str] = []
-    chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
-    plan = plan_in(boards)(chosen.dataset, chosen.task)
-    comparison = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    comparison = verbs.compare(
+        *rows,
+        runs=runs,
+        include_published=include_published,
+        data=data,
+        task=task,
+        fraction=fraction,
+        boards=boards,
+        log=_note,
+        left_out=partial(_leave_out, damaged),
+    )
     if as_json:
         print(json.dumps(comparison.as_data(), indent=1))
     else:
@@ -407,26 +461,26 @@ def score(
     data: Data = DATA,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10. The dataset's two CSV files are enough."""
     from bench.console.tables import compat_line, result_table
-    from bench.results.external import score_external
 
-    result = score_external(
+    result = verbs.score(
         file,
         task,
         name,
-        data,
-        runs,
         scale=scale,
         compat=compat,
         fraction=fraction,
         draw=draw,
         seed=seed,
+        data=data,
+        runs=runs,
         overwrite=overwrite,
         log=_note,
-    )
+    ).result
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:
         out.print(compat_line(result), markup=False, highlight=False, soft_wrap=True)
@@ -437,6 +491,7 @@ def publish(
     run: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     folder: Annotated[Path, typer.Option("--out", help="The leaderboards.")] = BOARDS,
     data: Data = DATA,
+    plugin: Plugins = [],
 ) -> None:
     """Copy results beside the boards. Each is verified against the dataset's labels first."""
     from bench.boards.truth import truth_of
@@ -453,7 +508,7 @@ def publish(
     out.print("next: bench leaderboard --published", markup=False, highlight=False)
 
 
-def _faults(faults: list[str], passed: str) -> None:
+def _faults(faults: list[str], passed: str) -> NoReturn:
     """Print a line for each fault and exit with code 1; without faults print `passed`."""
     for fault in faults:
         err.print(f"fault: {' '.join(fault.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -467,6 +522,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run that kept its weights.")],
     records: Annotated[list[Path], typer.Argument(help="WFDB records, with or without extension.")],
     target: Annotated[Path | None, typer.Option("--out", help="CSV file. [default: standard output]")] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Predict your own 12-lead WFDB records. Writes probabilities as CSV."""
     from bench.inference import predict_records
@@ -486,7 +542,7 @@ def predict(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone or a method.")],
+    name: Annotated[str, typer.Argument(help="A backbone, a method, or the folder of a data set.")],
     init: Annotated[
         str | None,
         typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
@@ -494,14 +550,20 @@ def check(
     arch: Annotated[
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
+    plugin: Plugins = [],
 ) -> None:
-    """Check that a backbone or method keeps the contract. With --init, check that published weights load correctly.
+    """Check that a backbone, a method or a data set keeps the contract. With --init, check that published weights load
+    correctly.
 
-    Each line begins with ok, FAULT, or n/a if the check does not apply, and then gives the reason.
+    Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
+    from bench.registry.registry import registry
+
+    # a new plugin's folder has its name
+    if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
+        _check_dataset(Path(name))
     from bench.registry.conformance import check_plugin, check_published
     from bench.registry.reference import Reference
-    from bench.registry.registry import registry
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
@@ -515,6 +577,20 @@ def check(
         if finding.fault:
             out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
     _tell_broken(registry().broken)
+    raise SystemExit(0 if passed else 1)
+
+
+def _check_dataset(folder: Path) -> None:
+    """Print a line for each check of a data set, and exit with code 1 if there is a fault."""
+    from bench.data.contract import check_dataset
+
+    passed = True
+    for finding in check_dataset(folder):
+        passed &= not finding.fault
+        note = f": {finding.note}" if finding.note else ""
+        out.print(f"{finding.verdict:<5} {finding.check}{note}", markup=False, highlight=False, soft_wrap=True)
+        if finding.fault:
+            out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
     raise SystemExit(0 if passed else 1)
 
 
@@ -533,12 +609,19 @@ def new_arch(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> N
 new_app.command("backbone", hidden=True)(new_arch)
 
 
-def _new(kind: Literal["method", "backbone"], name: str, parent: Path) -> None:
+@new_app.command("dataset")
+def new_dataset(name: str, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """Write a package with an example reader of a data set. For a table and signals, `bench data import` needs none."""
+    _new("dataset", name, folder)
+
+
+def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path) -> None:
     from bench.registry.scaffold import write_plugin
 
     folder = write_plugin(kind, name, parent)
+    checked = "DIR" if kind == "dataset" else name
     out.print(
-        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {name}",
+        f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
         markup=False,
         highlight=False,
     )
@@ -596,6 +679,66 @@ def download_(
     _print(done.as_data(), table(str(folder), [done.as_data()]), as_json)
 
 
+@data_app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
+    name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
+    record: Annotated[str, typer.Option(help="Column of the records' ids. [default: the first]")] = "",
+    file: Annotated[str, typer.Option(help="Column of the files' names. [default: the records' ids]")] = "",
+    row: Annotated[str, typer.Option(help="Column of the places in one array, from 0. [default: in order]")] = "",
+    labels: Annotated[str, typer.Option(help="Columns of labels, of 0 and 1 or of lists. [default: all of 0, 1]")] = "",
+    separator: Annotated[str, typer.Option(help="Between the labels of a cell. [default: ; | or line ends]")] = "",
+    age: Annotated[str, typer.Option(help="Column of ages in years.")] = "",
+    sex: Annotated[str, typer.Option(help="Column of male, female.")] = "",
+    fold: Annotated[str, typer.Option(help="Column of folds, 1 to 10, or train, val, test.")] = "",
+    site: Annotated[str, typer.Option(help="Column of sites.")] = "",
+    device: Annotated[str, typer.Option(help="Column of devices.")] = "",
+    rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
+    unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
+    leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
+    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
+    licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
+    source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the data, for pages.")] = "",
+) -> None:
+    """Make a data set of a table and signals. Says what it assumes, and asks for what it cannot know."""
+    from bench.data.importing import Choices, import_table
+
+    target = folder or Path("data") / name
+    columns = {"age": age, "sex": sex, "fold": fold, "site": site, "device": device}
+    choices = Choices(
+        name=name,
+        patient=patient,
+        records=records,
+        record=record,
+        file=file,
+        row=row,
+        labels=labels,
+        separator=separator,
+        columns=columns,
+        rate=rate,
+        unit=unit,
+        leads=leads,
+        array=array,
+        seconds=seconds,
+        licence=licence,
+        source=source,
+        version=version,
+    )
+    made = import_table(table, target, choices, _note)
+    out.print(
+        f"wrote {target}: {made.name}, {len(made):,} records, {made.table['patient_id'].nunique():,} patients, "
+        f"{len(made.statements):,} labels; next: bench check {quote(str(target))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @data_app.command("verify")
 def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
     """Check every file of a data set's folder. Exit code 1 if there is a fault; 0 if there are only warnings."""
@@ -613,30 +756,34 @@ def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
 
 @data_app.command()
 def info(
-    folder: Annotated[Path, typer.Argument(help="A PTB-XL folder.")],
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
     from bench.console.listing import table
     from bench.data.info import describe, label_rows, task_rows
-    from bench.data.tasks import find_task
 
-    description = describe(folder, [find_task(task)] if task else None)
+    description = describe(folder, [task] if task else None)
     if as_json:
         print(json.dumps(description, indent=1))
         return
-    plain = ("name", "version", "records", "patients", "ages_years", "sexes")
-    out.print(table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain]))
+    plain = ("name", "version", "licence", "source", "records", "patients", "ages_years", "sexes", "sites", "devices")
+    out.print(
+        table(str(folder), [{"what": key, "value": _one_line(description[key])} for key in plain if description[key]])
+    )
     out.print(table("folds", [{"fold": fold, **counts} for fold, counts in description["folds"].items()]))
     out.print(table("tasks", task_rows(description["tasks"])))
+    if description["labels"] and not task:
+        out.print(table("labels; each is the name of a yes-or-no task too: positives", description["labels"]))
     if task:
         out.print(table(f"{task}: positives", label_rows(*description["tasks"].values())))
 
 
 @data_app.command()
 def show(
-    record: Annotated[str, typer.Argument(help="An ecg_id of the dataset, or a WFDB record of your own.")],
+    record: Annotated[str, typer.Argument(help="An id of the dataset, or a WFDB record of your own.")],
     data: Data = DATA,
     target: Annotated[
         Path | None, typer.Option("--out", help="An .svg or .png. [default: ecg-<record>.svg, with the preprocessing]")
@@ -647,13 +794,16 @@ def show(
 ) -> None:
     """Draw a record's 12 leads on ECG paper. At 25 mm/s and 10 mm/mV, with its statements."""
     from bench.data.datasets import load_records
-    from bench.data.show import draw_file, draw_record
+    from bench.data.show import draw_file, draw_record, find_record
 
     is_id = record.isascii() and record.isdecimal()
+    of_set = is_id or (data.is_dir() and not Path(record).with_suffix(".hea").is_file())
+    records = load_records(data) if of_set else None
+    ecg_id = find_record(records, record) if records else None
     name = f"ecg-{record if is_id else Path(record).stem}" + (f"-{preprocessing}" if preprocessing else "")
     target = target or Path(f"{name}.svg")
-    if is_id:
-        path = draw_record(load_records(data), int(record), target, preprocessing, _note)
+    if records and ecg_id is not None:
+        path = draw_record(records, ecg_id, target, preprocessing, _note)
     else:
         path = draw_file(Path(record), target, preprocessing, _note)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
@@ -661,11 +811,12 @@ def show(
 
 @data_app.command()
 def manifest(
-    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm or a plugin's.")],
+    task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     data: Data = DATA,
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Write a split to a file. The ecg_ids of train, val and test, and the positives of each label."""
     from bench.data.datasets import load_records
@@ -674,7 +825,7 @@ def manifest(
     from bench.data.tasks import find_task, label_table
 
     records = load_records(data)
-    labels = label_table(records, find_task(task))
+    labels = label_table(records, find_task(task, records))
     described = describe_split(labels, split(labels, fraction, draw), records.name)
     if target is None:
         print(manifest_text(described, ".json"), end="")
@@ -705,7 +856,7 @@ def _note(line: str) -> None:
     err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def _print(document: Any, table: Table, as_json: bool) -> None:
+def _print(document: Any, table: RenderableType, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document, indent=1))
     else:
@@ -728,6 +879,8 @@ def _absolute(path: str | Path) -> Path:
 
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Errors of a path that cannot be used as its option requires."""
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Further error numbers of such paths, which Python gives no class of their own."""
 
 
 def _run_app() -> None:
@@ -745,11 +898,12 @@ def main() -> None:
     prepare_process()
     try:
         _run_app()
-    except (BenchError, *UNUSABLE) as error:
-        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
-            raise
+    except (BenchError, OSError) as error:
         line = " ".join(str(error).split())
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, OSError):
+            unusable = isinstance(error, UNUSABLE) or error.errno in OF_DISK
+            if not (unusable and _is_own(error.filename)):
+                raise
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)

@@ -148,3 +148,10 @@ def test_another_distribution_with_a_package_of_our_name_is_noted(tmp_path: Path
         assert done.stderr == (
             "note: frappe-bench installs a package bench too; give this project an environment of its own\n"
         )
+
+
+def test_readers_of_data_sets_are_listed() -> None:
+    entries = {entry["name"]: entry for entry in catalogue().entries["datasets"]}
+
+    assert {"ptb-xl", "cpsc2018"} <= set(entries)
+    assert entries["ptb-xl"]["what"] == "PTB-XL: ptbxl_database.csv, scp_statements.csv, records100/, records500/."

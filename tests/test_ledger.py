@@ -13,7 +13,7 @@ from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.evaluation.compare import permutation_p
 from bench.pages.ledger import ledger
 from bench.pages.page import read_rows, spell_difference
@@ -34,7 +34,7 @@ def truth(task: str) -> LabelTable:
 
 def row(method: str, quality: float, model: tuple[str, str] = MODEL, seeds: Sequence[int] = (0, 1, 2)) -> Row:
     """Runs of one quality that share most of their noise with every other row's."""
-    replicates = draw_replicates(PATIENTS, Y_TRUE, num_replicates=200)
+    replicates = make_replicates(PATIENTS, Y_TRUE, num_replicates=200)
     scored = {}
     for seed in seeds:
         noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)

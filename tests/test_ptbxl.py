@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.data.datasets import load_records as load_any
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.records import Records
 from bench.errors import DataError
@@ -65,7 +66,9 @@ def test_a_rate_that_ptbxl_has_not_is_refused(demo_set: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "nowhere")
+    with pytest.raises(DataError) as raised:
+        load_any(tmp_path / "nowhere")
+    message = str(raised.value)
     assert str(tmp_path / "nowhere") in message
     assert "--data" in message and "bench data demo" in message
 

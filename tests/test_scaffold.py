@@ -1,11 +1,15 @@
 """What `bench new` writes; that it installs and passes `bench check` is tests/test_plugins.py's."""
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import pytest
 
+from bench.data.datasets import load_records
 from bench.errors import BenchError
+from bench.registry.registry import _REGISTRY, registry
 from bench.registry.scaffold import write_plugin
 
 
@@ -58,3 +62,27 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
     with pytest.raises(BenchError, match="exists already"):
         write_plugin("method", "mine", tmp_path)
+
+
+def test_a_reader_reads_the_folder_that_its_test_makes(tmp_path: Path) -> None:
+    """Without the installation, which tests/test_plugins.py tries."""
+    folder = write_plugin("dataset", "my-lab-set", tmp_path)
+    module = load(folder / "my_lab_set.py")
+    try:
+        registered = registry().find("dataset", "my-lab-set")
+        assert registered.make is module.read
+        assert registered.summary == "One sentence for `bench list`."
+        (made := tmp_path / "made").mkdir()
+        load(folder / "test_my_lab_set.py").test_my_lab_set_passes_every_check(made)
+        assert load_records(made).name.startswith("my-lab-set-")
+    finally:
+        _REGISTRY.plugins.pop(("dataset", "my_lab_set"))
+
+
+def load(file: Path) -> ModuleType:
+    """Import a file under its own name."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

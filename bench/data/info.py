@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,46 @@ from bench.data.datasets import load_records
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, NoPositive, Task, label_table, tasks_of
-from bench.errors import PluginError
+from bench.data.tasks import (
+    LabelTable,
+    NoPositive,
+    Task,
+    find_task,
+    label_table,
+    labels_of_statements,
+    tasks_of,
+    tasks_of_labels,
+)
+from bench.registry.registry import why_it_fails
 
 FOLDS = range(1, 11)
 HIDDEN_AGE = 300
 """PTB-XL 1.0.3 writes this value for every age above 89."""
+NUM_NAMED = 8
+"""Number of sites or devices that are counted each."""
 SEXES = {0: "male", 1: "female"}
 """Codes of the column `sex` -> words."""
 
 
-def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
+def describe(folder: Path, tasks: Sequence[Task | str] | None = None) -> dict[str, Any]:
     """Return counts of a data set and of these tasks (default: all that apply) as plain data. Reads no signals."""
     records = load_records(folder)
+    chosen = [find_task(task, records) if isinstance(task, str) else task for task in tasks or tasks_of(records)]
     patients = records.table.groupby("patient_id")
     return {
         "folder": str(folder),
         "name": records.name,
         "version": version_of(records),
+        "licence": records.licence,
+        "source": records.source,
         "content": records.content,
         "records": len(records),
         "patients": patients.ngroups,
         "most_records_of_a_patient": int(patients.size().max()),
         "ages_years": _ages(records),
         "sexes": _sexes(records),
+        "sites": _most_frequent(records, "site"),
+        "devices": _most_frequent(records, "device"),
         "folds": {
             fold: {
                 "records": int((records.strat_fold == fold).sum()),
@@ -45,7 +61,8 @@ def describe(folder: Path, tasks: list[Task] | None = None) -> dict[str, Any]:
             }
             for fold in FOLDS
         },
-        "tasks": {task.name: counts_of(records, task) for task in tasks or tasks_of(records)},
+        "labels": _labels(records),
+        "tasks": {task.name: counts_of(records, task) for task in chosen},
     }
 
 
@@ -54,12 +71,16 @@ def counts_of(records: Records, task: Task) -> dict[str, Any]:
 
     `note` is the reason why the task cannot be run on these records; empty if it can.
     """
-    try:
-        return task_counts(label_table(records, task))
-    except (NoPositive, PluginError) as error:
-        none = np.zeros(0, dtype=np.int64)
-        nothing = LabelTable(task.name, (), none, none, none, np.zeros((0, 0), dtype=bool))
-        return {**task_counts(nothing), "note": str(error)}
+    applies = task.dataset == records.dataset  # else label_table says so
+    reason = why_it_fails(lambda: labels_of_statements(records, task)) if applies else None
+    if reason is None:
+        try:
+            return task_counts(label_table(records, task))
+        except NoPositive as error:
+            reason = str(error)
+    none = np.zeros(0, dtype=np.int64)
+    nothing = LabelTable(task.name, (), none, none, none, np.zeros((0, 0), dtype=bool))
+    return {**task_counts(nothing), "note": reason}
 
 
 def task_counts(table: LabelTable) -> dict[str, Any]:
@@ -130,6 +151,20 @@ def task_rows(tasks: dict[str, Any]) -> list[dict[str, str | int]]:
     ]
 
 
+def _labels(records: Records) -> list[dict[str, str | int]]:
+    """Return one table row for each label of a data set with tasks of its labels: PTB-XL code, group, positives."""
+    if not tasks_of_labels(records):
+        return []
+    parts = {"train": records.strat_fold < VAL_FOLD, "val": records.strat_fold == VAL_FOLD}
+    parts["test"] = records.strat_fold == TEST_FOLD
+    rows: list[dict[str, str | int]] = []
+    for code, statement in records.statements.iterrows():
+        has = np.array([code in codes for codes in records.scp_codes])
+        positives: dict[str, str | int] = {name: int((has & mask).sum()) for name, mask in parts.items()}
+        rows.append({"label": str(code), "PTB-XL": statement["ptbxl"], "group": statement["group"], **positives})
+    return rows
+
+
 def _column(records: Records, name: str) -> pd.Series:
     """Return a column as numbers, all NaN if the table lacks it."""
     if name not in records.table:
@@ -146,6 +181,17 @@ def _ages(records: Records) -> dict[str, float | int | None]:
         "hidden_above_89": int((age == HIDDEN_AGE).sum()),
         "unknown": int(age.isna().sum()),
     }
+
+
+def _most_frequent(records: Records, column: str) -> dict[str, int]:
+    """Count records of the most frequent values of a column; others together; empty if the table lacks it."""
+    if column not in records.table:
+        return {}
+    known = records.table[column].dropna().map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    counts = known[known != ""].value_counts()
+    named = {str(name): int(num) for name, num in counts.iloc[:NUM_NAMED].items()}
+    others = {"others": int(counts.iloc[NUM_NAMED:].sum())} if len(counts) > NUM_NAMED else {}
+    return {**named, **others, "unknown": len(records) - int(counts.sum())}
 
 
 def _sexes(records: Records) -> dict[str, int]:

@@ -13,24 +13,29 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from bench.data.cache import cache_folder
+from bench.data.formats import WFDB, SignalFile, read_signals
 from bench.data.pool import over_cores
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record
 from bench.data.splits import VAL_FOLD
-from bench.data.waveforms import KINDS, Note, read_waveform
+from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError
 from bench.files import whole_folder, write_into
+from bench.registry.source import can_import
 
 FORMAT = 2
 """Version of the file format. Increase it when the files of a cache entry change their meaning."""
@@ -147,14 +152,18 @@ def prepare_signals(
                 f"no space left in {entry.parent} for the prepared signals "
                 f"({_num_bytes(records, spec) / 1e9:.2g} GB); free some or set $BENCH_CACHE to a larger disk"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG):
+        unusable = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG)
+        if error.errno in unusable or not entry.parent.is_dir():
             raise DataError(
                 f"cannot write to {entry.parent} ({error.strerror}); set $BENCH_CACHE to another folder"
             ) from None
         raise
 
 
-DAMAGE = (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+DAMAGE = (
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, KeyError, TypeError),
+    *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
+)
 """Exceptions from reading a cache entry whose files are missing, truncated or changed."""
 
 
@@ -164,8 +173,8 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     signals = PreparedSignals(
         spec,
         rate,
-        Scaling(**about["scaling"]),
-        dict(about["findings"]),
+        _scaling_in(about["scaling"]),
+        _findings_in(about["findings"]),
         np.load(entry / "ecg_id.npy"),
         np.load(entry / "signals.npy", mmap_mode="r"),
         np.load(entry / "scale.npy"),
@@ -177,6 +186,17 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     if signals.values.shape[:2] != expected or signals.scale.shape != expected[:1] or signals.values.dtype != np.int16:
         raise ValueError(f"its signals are {list(signals.values.shape)}, of {len(signals.scale)} records")
     return signals
+
+
+def _scaling_in(facts: Mapping[str, Any]) -> Scaling:
+    scaling = Scaling(float(facts["mean"]), float(facts["std"]), str(facts["fitted_on"]))
+    if not (math.isfinite(scaling.mean) and scaling.std > 0):
+        raise ValueError(f"its scaling is {scaling.mean} and {scaling.std}")
+    return scaling
+
+
+def _findings_in(facts: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {str(what): [int(ecg_id) for ecg_id in ids] for what, ids in facts.items()}
 
 
 @contextlib.contextmanager
@@ -212,31 +232,30 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     # preprocessing and its code
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
-    digest.update(json.dumps(made + ([records.seconds] if records.seconds else [])).encode())
+    stated = records.format
+    if stated.name != WFDB.name:
+        made += [stated.name, stated.rate, stated.leads, stated.unit, stated.array, records.table.get("row", [])]
+    digest.update(json.dumps(made + ([records.seconds] if records.seconds else []), default=list).encode())
     digest.update(chosen.code_sha256.encode())  # the author of a plugin may forget to raise its version
     digest.update(str(records.folder.resolve()).encode())
     digest.update(np.stack([records.ecg_id, records.strat_fold]).tobytes())
     # size and time of files are used instead of a hash of their content, which would take minutes
     missing = []
-    for name in records.names(rate):
-        for file in (
-            f"{name}.hea",
-            f"{name}{records.ending}",
-        ):  # plain strings: pathlib would take longer than the disk
-            try:
-                stat = os.stat(f"{records.folder}/{file}")  # noqa: PTH116
+    for name in dict.fromkeys(records.names(rate)):  # a file may hold many records
+        for file in (name + ending for ending in stated.endings):
+            try:  # plain strings: pathlib would take longer than the disk
+                stat = os.stat(os.path.join(records.folder, file))  # noqa: PTH116, PTH118
             except (FileNotFoundError, NotADirectoryError):
                 missing.append(file)
             else:
                 digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     if missing:
+        num_files = len(set(records.names(rate))) * len(stated.endings)
         others = [
-            other
-            for other in records.filenames
-            if other != rate and (records.folder / f"{records.names(other)[-1]}.hea").is_file()
+            other for other in records.filenames if other != rate and records.signal_files(other)[-1].file.is_file()
         ]
         raise DataError(
-            f"{records.folder} lacks {len(missing):,} of the {2 * len(records):,} files at {rate} Hz "
+            f"{records.folder} lacks {len(missing):,} of the {num_files:,} files at {rate} Hz "
             f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder"
             + "".join(
                 f", or --source-rate {other} takes the {other} Hz files"
@@ -252,21 +271,21 @@ def _num_bytes(records: Records, spec: SignalSpec, seconds: float = 10.0) -> int
 
 
 def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, progress: Progress) -> None:
-    paths = records.paths(rate)
+    sources = records.signal_files(rate)
     if records.seconds:
         length = round(records.seconds * spec.rate)
     else:
-        length = prepare_record(*read_waveform(paths[0], spec.leads), spec, name=str(paths[0])).shape[1]
+        length = prepare_record(*read_signals(sources[0], spec.leads), spec, name=str(sources[0])).shape[1]
     with whole_folder(entry) as folder:
         # the whole file exists before workers start: they write into it through a memory map
         target = folder / "signals.npy"
         np.lib.format.open_memmap(
-            target, mode="w+", dtype=np.int16, shape=(len(paths), len(spec.leads), length)
+            target, mode="w+", dtype=np.int16, shape=(len(sources), len(spec.leads), length)
         ).flush()
-        _allocate(target, 2 * len(paths) * len(spec.leads) * length)
-        facts = np.zeros((len(paths), len(_FACTS)))
+        _allocate(target, 2 * len(sources) * len(spec.leads) * length)
+        facts = np.zeros((len(sources), len(_FACTS)))
         done = 0
-        chunks = [dict(enumerate(paths[at : at + CHUNK], at)) for at in range(0, len(paths), CHUNK)]
+        chunks = [dict(enumerate(sources[at : at + CHUNK], at)) for at in range(0, len(sources), CHUNK)]
         prepare = functools.partial(
             _prepare_chunk,
             target=target,
@@ -275,12 +294,13 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             seconds=records.seconds,
             preprocessing=PREPROCESSINGS[spec.preprocessing],
         )
-        with contextlib.closing(over_cores(prepare, chunks)) as prepared:
+        here = not can_import(PREPROCESSINGS[spec.preprocessing].module)
+        with contextlib.closing(over_cores(prepare, chunks, here=here)) as prepared:
             for chunk, chunk_facts in prepared:
                 facts[list(chunk)] = chunk_facts
                 done += len(chunk)
-                write_into(folder, PROGRESS, f"{done} {len(paths)}")
-                progress(done, len(paths))
+                write_into(folder, PROGRESS, f"{done} {len(sources)}")
+                progress(done, len(sources))
         # statistics of all records: standardisation over folds 1-8, and what was irregular
         fact = dict(zip(_FACTS, facts.T, strict=True))
         _save(folder / "scale.npy", fact["scale"].astype(np.float32))
@@ -334,28 +354,28 @@ def quantize(signals: Signal) -> tuple[npt.NDArray[np.int16], float]:
 
 
 def _prepare_chunk(
-    chunk: Mapping[int, Path],
+    chunk: Mapping[int, SignalFile],
     target: Path,
     spec: SignalSpec,
     rate: int,
     seconds: float | None,
     preprocessing: Preprocessing,
 ) -> npt.NDArray[np.float64]:
-    """Prepare a chunk of records (row -> path), write them to the memory map, and return _FACTS [record, fact]."""
+    """Prepare a chunk of records (row -> file), write them to the memory map, and return _FACTS [record, fact]."""
     PREPROCESSINGS[spec.preprocessing] = preprocessing  # a worker has not imported the plugin
     values = np.lib.format.open_memmap(target, mode="r+")
     facts = np.empty((len(chunk), len(_FACTS)))
-    for at, (row, path) in enumerate(chunk.items()):
+    for at, (row, source) in enumerate(chunk.items()):
         notes: list[Note] = []
-        raw, header_rate = read_waveform(path, spec.leads, notes.append)
+        raw, header_rate = read_signals(source, spec.leads, notes.append)
         if header_rate != rate:
-            raise DataError(f"{path}.hea says {header_rate} Hz where the dataset's table says {rate} Hz")
+            raise DataError(f"{source} says {header_rate} Hz where the dataset's table says {rate} Hz")
         # all records share one array, so they must have equal lengths
-        signals = prepare_record(raw, rate, spec, seconds, str(path))
+        signals = prepare_record(raw, rate, spec, seconds, str(source.path))
         if signals.shape != values.shape[1:]:
             raise DataError(
-                f"{path}.dat has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "
-                f"{spec.rate} Hz, and all records of the dataset must be as long"
+                f"{source} has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "
+                f"{spec.rate} Hz, and all records of the dataset must have the same length"
             )
         values[row], scale = quantize(signals)
         # sums in float64, because variances are differences of large numbers

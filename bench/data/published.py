@@ -24,7 +24,7 @@ def version_of(records: Records) -> str:
     for display only: results are kept apart by the exact fingerprint of a task.
     """
     if records.dataset != "ptb-xl":
-        return f"{records.dataset}, of which no version is known here"
+        return records.versions.get(records.content[:8]) or f"not stated; content {records.content[:8]}"
     if records.synthetic:
         return "synthetic, no PTB-XL"
     if version := records.versions.get(records.content[:8]):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.data.formats import WFDB, SignalFile, SignalFormat
 from bench.errors import DataError
 
 
@@ -25,19 +26,23 @@ class Records:
     statements: pd.DataFrame
     """One row for each statement, indexed by code."""
     filenames: Mapping[int, str]
-    """Sampling rate in Hz -> the column of `table` that holds the file names without ending."""
+    """Sampling rate in Hz -> the column of `table` that holds the file names, relative to `folder`, without ending."""
     dataset: str = "ptb-xl"
     """Name of the data set; only tasks with the same `dataset` apply."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """First 8 hex digits of `content` -> published version."""
     folds: str = ""
     """Source of the folds, if the data set defines none of its own."""
-    ending: str = ".dat"
-    """Ending of the signal files."""
+    format: SignalFormat = WFDB
+    """How the files hold signals. If a file holds many records, `row` in `table` is a record's position in it."""
     seconds: float | None = None
     """Length to which each record is cut or padded, if lengths differ."""
     others: tuple[str, ...] = ()
-    """Names of files that belong to the dataset beside its records."""
+    """Names of the dataset's files other than its records."""
+    licence: str = ""
+    """Licence of the data, for pages."""
+    source: str = ""
+    """Origin of the data, an address or a citation, for pages."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -92,6 +97,11 @@ class Records:
     def paths(self, rate: int) -> list[Path]:
         """Return the paths [record] of the signal files at a rate in Hz, without ending. The files may be missing."""
         return [self.folder / name for name in self.names(rate)]
+
+    def signal_files(self, rate: int) -> list[SignalFile]:
+        """Return where the signals [record] at a rate in Hz are."""
+        rows = self.table["row"].tolist() if "row" in self.table else [None] * len(self)
+        return [SignalFile(path, row, self.format) for path, row in zip(self.paths(rate), rows, strict=True)]
 
     def names(self, rate: int) -> list[str]:
         """Return the file names [record] without ending. Raises DataError if there is no such rate."""

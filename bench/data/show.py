@@ -18,10 +18,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.data.formats import SignalFile, read_signals
 from bench.data.info import HIDDEN_AGE, SEXES
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, middle, prepare_record
-from bench.data.waveforms import LEADS, Note, read_waveform
+from bench.data.waveforms import LEADS, Note
 from bench.errors import DataError
 from bench.files import write_whole
 from bench.registry.registry import registry
@@ -72,6 +73,13 @@ class Tracing:
     """Leads without a valid sample."""
 
 
+def find_record(records: Records, name: str) -> int | None:
+    """Return the ecg_id of a record, given its id in the data set's own table or its ecg_id; None if neither fits."""
+    if "record" in records.table and (named := records.table.index[records.table["record"] == name]).size:
+        return int(named[0])
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 16 else None
+
+
 def draw_record(
     records: Records,
     ecg_id: int,
@@ -92,8 +100,8 @@ def draw_record(
             f"{records.folder} has no record {ecg_id}; its {len(records):,} ecg_ids go from "
             f"{records.ecg_id[0]} to {records.ecg_id[-1]}"
         )
-    places = [records.paths(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
-    there = [place for place in places if place.with_name(place.name + ".hea").exists()]
+    places = [records.signal_files(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
+    there = [place for place in places if place.file.exists()]
     source = there[0] if there else places[-1]
     return _draw(source, _header(records, ecg_id), records.seconds, path, preprocessing, log)
 
@@ -107,7 +115,7 @@ def draw_file(
     """
     _check_ending(path)
     record = record.with_suffix("") if record.suffix in (".hea", ".dat", ".mat") else record
-    return _draw(record, [str(record)], None, path, preprocessing, log)
+    return _draw(SignalFile(record), [str(record)], None, path, preprocessing, log)
 
 
 def _check_ending(path: Path) -> None:
@@ -116,18 +124,18 @@ def _check_ending(path: Path) -> None:
 
 
 def _draw(
-    source: Path,
+    source: SignalFile,
     header: list[str],
     seconds: float | None,
     path: Path,
     preprocessing: str | None,
     log: Callable[[str], None],
 ) -> Path:
-    """Draw the WFDB record at `source`. `seconds` is the length to which the data set cuts or pads each record."""
+    """Draw the record at `source`. `seconds` is the length to which the data set cuts or pads each record."""
     notes: list[Note] = []
-    signals, rate = read_waveform(source, log=notes.append)
+    signals, rate = read_signals(source, log=notes.append)
     for note in notes:
-        log(f"{source}: {note.text}")
+        log(f"{source.path}: {note.text}")
         header += textwrap.wrap(f"note: {note.text}", 170)
     lasts = signals.shape[1] / rate
     if seconds is None and lasts > SECONDS:
@@ -138,7 +146,7 @@ def _draw(
         part = f", {start / rate:g}-{(start + shown.shape[1]) / rate:g} of {lasts:g} s"
     sheets = [_raw(shown, rate, part)]
     if preprocessing is not None:
-        sheets.append(_prepared(signals, rate, preprocessing, seconds, part, str(source)))
+        sheets.append(_prepared(signals, rate, preprocessing, seconds, part, str(source.path)))
     try:
         _write(sheets, header, path)
     except OSError as error:
@@ -202,7 +210,8 @@ def _header(records: Records, ecg_id: int) -> list[str]:
     statements = textwrap.wrap("; ".join(texts) or "no statements", 170)
     if len(statements) > 3:
         statements = [*statements[:2], statements[2][:166] + " ..."]
-    return [f"ecg_id {ecg_id}   {sex}, {years}   {records.name}, fold {row['strat_fold']}", *statements]
+    own = f" ({row['record']})" if row.get("record", str(ecg_id)) != str(ecg_id) else ""
+    return [f"ecg_id {ecg_id}{own}   {sex}, {years}   {records.name}, fold {row['strat_fold']}", *statements]
 
 
 def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
@@ -251,7 +260,7 @@ def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
     start = left + PULSE_MM
     samples = round(min(sheet.signals.shape[1], SECONDS * sheet.rate))
     for row, leads in enumerate(LAYOUT):
-        zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # on a line of the paper
+        zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # so that it lies on a line of the grid
         pulse_x, pulse_y = np.array([1, 2.5, 2.5, 7.5, 7.5, 9]), np.array([0, 0, 1, 1, 0, 0])
         axes.plot(left + pulse_x, zero + pulse_y * 10, color=TRACE, linewidth=0.7, zorder=3)
         edges = np.linspace(0, samples, len(leads) + 1).round().astype(int)

@@ -2,13 +2,81 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bench.data.text import HEAD, UTF16, refuse_pointer
+from bench.data.text import HEAD, UTF16, read_text, refuse_pointer
 from bench.errors import DataError
+
+MAX_FIELD = 1_000_000
+"""Maximum number of characters of a cell; a longer one means that a quote is never closed."""
+
+
+class TextTable(NamedTuple):
+    """A table of texts, as written in its file: ids keep their zeros."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    """[row, column]; spaces and line ends around a cell are removed."""
+    separator: str = ","
+    names: Mapping[str, str] = {}
+    """Column -> its name in the file, if that is another one, for messages."""
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells [row] of a column. Raises DataError if there is no such column."""
+        if name not in self.columns:
+            raise DataError(f"{self.path} has no column {name[:40]!r}; it has {', '.join(self.columns)[:400]}")
+        at = self.columns.index(name)
+        return [row[at] for row in self.rows]
+
+    def where(self, row: int, column: str = "") -> str:
+        """Return the place of a cell for messages. The row of names is row 1, as a spreadsheet counts."""
+        return f"{self.path}, row {row + 2}" + (f", column {self.names.get(column, column)}" if column else "")
+
+
+def read_text_table(path: Path, separators: str = ",") -> TextTable:
+    """Read a CSV file as texts: with or without a byte order mark, in UTF-8 or UTF-16. Empty lines are skipped.
+
+    The separator is the first of `separators` that splits the row of names. Raises DataError, with the row, if the file
+    cannot be read, a name of a column is empty or repeated, or a row has another number of cells.
+    """
+    text = read_text(path)
+    head = text.partition("\n")[0]
+    separator = next((each for each in separators if each in head), separators[0])
+    if separator not in head and (other := next((each for each in ";\t" if each in head), "")):
+        kind = "semicolons" if other == ";" else "tabs"
+        raise DataError(f"{path} has {kind} between its columns, as Excel saves it in some countries; expected commas")
+    try:
+        csv.field_size_limit(MAX_FIELD)
+        lines = [
+            tuple(cell.strip() for cell in row)
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+            if any(cell.strip() for cell in row)
+        ]
+    except csv.Error as error:
+        raise DataError(f"{path} is not a readable CSV file: {error}") from None
+    if not lines:
+        raise DataError(f"{path} is empty; expected a row with the names of the columns")
+    columns, rows = lines[0], lines[1:]
+    for name in columns:
+        if not name or columns.count(name) > 1:
+            raise DataError(f"{path}, row 1: column {name[:40]!r} must have a name that no other column has")
+    for at, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise DataError(
+                f"{path}, row {at + 2} has {len(row)} cells and row 1 has {len(columns)}; put a cell that holds a "
+                f"{separator!r} into double quotes"
+            )
+    if not rows:
+        raise DataError(f"{path} has no rows below the names of the columns")
+    return TextTable(path, columns, rows, separator)
 
 
 def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:
@@ -20,6 +88,20 @@ def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:
         where = "" if values.name == names.name else f" of {names.name} {names.iloc[row]}"
         raise DataError(f"{path}: {values.name}{where} is {str(values.iloc[row])[:40]!r}, expected a whole number")
     return numbers.astype(np.int64)
+
+
+def check_patients(table: pd.DataFrame, path: Path) -> None:
+    """Raise DataError if a patient has records in more than one of folds 1-8, 9 and 10. `path` is the table's file."""
+    patients = table["patient" if "patient" in table else "patient_id"]
+    parts = table["strat_fold"].clip(lower=8).groupby(patients).nunique()
+    torn = parts.index[parts > 1]
+    if len(torn):
+        folds = sorted(set(table.loc[patients == torn[0], "strat_fold"]))
+        raise DataError(
+            f"{path}: patient {torn[0]} has records in folds {', '.join(map(str, folds))}, and so have "
+            f"{len(torn) - 1:,} other patients in more than one of folds 1-8, 9 and 10: the test would leak; "
+            "give all records of a patient one fold"
+        )
 
 
 def refuse_row_numbers(codes: pd.Series, path: Path) -> None:
@@ -55,7 +137,7 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.Dat
 
 
 def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
-    """Raise DataError for a table that another program saved in another form, if that shows."""
+    """Raise DataError if another program has saved the table in an unreadable form: UTF-16, other separators."""
     content = path.read_bytes()
     refuse_pointer(path, content[:HEAD])
     if content.startswith(UTF16):

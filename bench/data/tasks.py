@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import bench
 from bench.data.records import Records
 from bench.errors import DataError, PluginError
+from bench.registry.reference import canonical
 from bench.registry.registry import find, register_task, registry
 
 
@@ -31,6 +36,20 @@ class Task:
     """Keep records without a label, as negatives of every label. For yes-or-no tasks."""
     dataset: str = "ptb-xl"
     """The data set to which the task applies: `Records.dataset`."""
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "name": str,
+            "description": str,
+            "min_likelihood": int | float,
+            "keeps_unlabeled": bool,
+            "dataset": str,
+        }
+        for field, kind in kinds.items():
+            if not isinstance(value := getattr(self, field), kind):
+                raise PluginError(
+                    f"task {self.name!r}: {field} is {value!r}, expected {getattr(kind, '__name__', kind)}"
+                )
 
 
 def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
@@ -119,7 +138,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
         names = ", ".join(other.name for other in tasks_of(records))
         raise DataError(
             f"task {task.name} belongs to {task.dataset}, but {records.folder} holds {records.dataset}; "
-            f"tasks of {records.dataset}: {names}"
+            f"tasks of {records.dataset}: {names or 'none is registered'}"
         )
     # checked before the rule is applied, so that the message names the codes
     unknown = {code for codes in records.scp_codes for code in codes} - set(records.statements.index)
@@ -129,7 +148,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
             + ", ".join(sorted(unknown)[:5])
         )
     # the rule is applied once per statement, not once per record
-    labels_of = {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
+    labels_of = labels_of_statements(records, task)
     present = [
         {label for code, likelihood in codes.items() if likelihood >= task.min_likelihood for label in labels_of[code]}
         for codes in records.scp_codes
@@ -146,6 +165,11 @@ def label_table(records: Records, task: Task) -> LabelTable:
     return table if task.keeps_unlabeled else table.select(np.asarray(y_true.any(axis=1)))
 
 
+def labels_of_statements(records: Records, task: Task) -> dict[str, list[str]]:
+    """Apply the task's rule to each statement of a data set: code -> labels. Errors of the rule are raised."""
+    return {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
+
+
 def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
     labels: object = task.labels_of(code, statement)
     if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) and label for label in labels):
@@ -156,14 +180,71 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
     return list(labels)
 
 
+def task_facts(table: LabelTable) -> dict[str, Any]:
+    """Return what a result records of its task; for a task that is not ours also where its rule comes from."""
+    facts: dict[str, Any] = {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)}
+    plugin = find("task", table.task)
+    if plugin.module.partition(".")[0] != bench.__name__:
+        facts |= {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
+    return facts
+
+
 def tasks_of(records: Records) -> list[Task]:
-    """Return the registered tasks that apply to this data set."""
+    """Return the tasks that apply to this data set: registered ones, and those of `tasks_of_labels`."""
     made = [plugin.make() for plugin in registry().of_kind("task")]
-    return [task for task in made if isinstance(task, Task) and task.dataset == records.dataset]
+    registered = [task for task in made if isinstance(task, Task) and task.dataset == records.dataset]
+    names = {canonical(task.name) for task in registered}
+    return registered + [task for task in tasks_of_labels(records) if canonical(task.name) not in names]
 
 
-def find_task(name: str) -> Task:
-    """Return the registered task of that name; long names such as `superdiagnostic` are accepted."""
-    task = find("task", LONG_NAMES.get(name, name)).make()
+def tasks_of_labels(records: Records, single: bool = False) -> list[Task]:
+    """Return the tasks of a data set whose statements have a column `group`; none for another.
+
+    They are `all` and a task for each group; with `single` also a yes-or-no task for each label. A record without a
+    label is a negative. A task whose name an earlier one has is left out.
+    """
+    if "group" not in records.statements:
+        return []
+    groups = records.statements["group"]
+    chosen = [("all", f"every label of {records.dataset}", groups.index)]
+    named = sorted(set(groups) - {""})
+    chosen += [(group, f"labels of the group {group}", groups.index[groups == group]) for group in named]
+    if single:
+        words = records.statements["description"]
+        chosen += [
+            (code, f"{words[code] or code}: yes or no", groups.index[[at]]) for at, code in enumerate(groups.index)
+        ]
+    tasks: dict[str, Task] = {}
+    for text, description, codes in chosen:
+        labels_of = partial(_chosen, frozenset(codes))
+        task = Task(task_name_of(text), description, labels_of, keeps_unlabeled=True, dataset=records.dataset)
+        tasks.setdefault(canonical(task.name).lower(), task)
+    return list(tasks.values())
+
+
+def task_name_of(text: str) -> str:
+    """Return the task's name for a group or a label: letters, digits and single hyphens, such as `sinus-rhythm`."""
+    return re.sub(r"[\W_]+", "-", text).strip("-") or "label"
+
+
+def _chosen(codes: frozenset[str], code: str, statement: pd.Series) -> list[str]:
+    return [code] if code in codes else []
+
+
+def find_task(name: str, records: Records | None = None) -> Task:
+    """Return the task of that name: of the labels of `records`, or registered.
+
+    Long names such as `superdiagnostic` are accepted. Raises PluginError for an unknown name.
+    """
+    own = {canonical(task.name): task for task in tasks_of_labels(records, single=True)} if records else {}
+    if (short := canonical(name)) in own:
+        return own[short]
+    try:
+        task = find("task", LONG_NAMES.get(name, name)).make()
+    except PluginError as error:
+        near = difflib.get_close_matches(short, own, n=1)
+        hint = f" Of {records.dataset}: {', '.join(task.name for task in own.values())}." if records and own else ""
+        hint += f" Did you mean {own[near[0]].name!r}?" if near else ""
+        raise PluginError(f"{error}{hint}") from None
     assert isinstance(task, Task)
     return task

@@ -17,11 +17,12 @@ import numpy.typing as npt
 from bench.data.checksums import SUMS, read_sums
 from bench.data.datasets import load_records
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE
+from bench.data.formats import SignalFile, read_signals
 from bench.data.headers import read_header
 from bench.data.pool import over_cores
 from bench.data.published import version_of
 from bench.data.records import Records
-from bench.data.waveforms import LEADS, Note, read_waveform
+from bench.data.waveforms import LEADS, Note
 from bench.errors import DataError
 
 SECONDS = 10
@@ -121,14 +122,12 @@ class _Job:
     """A record at one rate that is to be examined."""
 
     ecg_id: int
-    path: str
-    ending: str
-    """Ending of the file with the samples."""
+    source: SignalFile
     rate: int
     seconds: float | None
     """Expected length of the record in seconds; None: any."""
-    sums: tuple[str | None, str | None]
-    """Published SHA-256 of the header and of the samples; None if not published."""
+    sums: tuple[str | None, ...]
+    """Published SHA-256 of each file of the record; None if not published."""
 
 
 def verify(folder: Path, progress: Progress = lambda done, total: None) -> Report:
@@ -138,7 +137,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     tables, this is reported as a fault, and no record is examined.
     """
     if not folder.is_dir():
-        raise DataError(f"no dataset at {folder}: expected the folder of PTB-XL or CPSC2018")
+        raise DataError(f"no dataset at {folder}: expected the folder of a data set")
     sums = read_sums(folder / SUMS) if (folder / SUMS).is_file() else {}
     failures: dict[str, list[str]] = defaultdict(list)
     num_checked = {"table": 1, "wrong hashes": 0}
@@ -211,33 +210,27 @@ def _find_files(
     folder, jobs, present = records.folder, [], {}
     named: set[str] = set()
     seconds = SECONDS if records.seconds is None else None
-    for rate, column in records.filenames.items():
+    for rate in records.filenames:
         missing, unlisted = [], 0
         present[rate] = 0
-        for ecg_id, name in zip(records.ecg_id.tolist(), records.table[column].astype(str), strict=True):
-            pair = (f"{name}.hea", f"{name}{records.ending}")
+        num_files = len(records.format.endings)
+        sources = records.signal_files(rate)
+        for ecg_id, name, source in zip(records.ecg_id.tolist(), records.names(rate), sources, strict=True):
+            pair = tuple(name + ending for ending in records.format.endings)
             named.update(pair)
-            there = [os.path.isfile(f"{folder}/{file}") for file in pair]  # noqa: PTH113  (pathlib would take longer)
+            # pathlib would take longer
+            there = [os.path.isfile(os.path.join(folder, file)) for file in pair]  # noqa: PTH113, PTH118
             if all(there):
                 present[rate] += 1
-                jobs.append(
-                    _Job(
-                        ecg_id,
-                        f"{folder}/{name}",
-                        records.ending,
-                        rate,
-                        seconds,
-                        (sums.get(pair[0]), sums.get(pair[1])),
-                    )
-                )
+                jobs.append(_Job(ecg_id, source, rate, seconds, tuple(map(sums.get, pair))))
             # half a record, or one that the folder should have; without a list of sums, every record should be there
             elif any(there) or not sums or sums.keys() & set(pair):
                 missing += [file for file, is_there in zip(pair, there, strict=True) if not is_there]
             else:
                 unlisted += 1
         # not a single file of a rate: it was not downloaded, which is no fault
-        if present[rate] or len(missing) < 2 * (len(records) - unlisted):
-            num_checked["missing files"] = num_checked.get("missing files", 0) + 2 * (len(records) - unlisted)
+        if present[rate] or len(missing) < num_files * (len(records) - unlisted):
+            num_checked["missing files"] = num_checked.get("missing files", 0) + num_files * (len(records) - unlisted)
             failures["missing files"] += missing
             if unlisted:
                 failures["incomplete rates"].append(
@@ -264,21 +257,21 @@ def _examine_chunk(jobs: list[_Job]) -> list[tuple[int, str, str]]:
 
 
 def _examine(job: _Job) -> list[tuple[str, str]]:
-    path, failures = Path(job.path), []
+    source, path, failures = job.source, job.source.path, []
     notes: list[Note] = []
     try:
         # hashes first: a file with a wrong hash may be unreadable too
-        for known, ending in zip(job.sums, (".hea", job.ending), strict=True):
+        for known, ending in zip(job.sums, source.format.endings, strict=True):
             if known is not None and hashlib.sha256(Path(f"{path}{ending}").read_bytes()).hexdigest() != known:
                 failures.append(("wrong hashes", f"{path.name}{ending}"))
-        signals, rate = read_waveform(path, log=notes.append)
-        channels = read_header(Path(f"{path}.hea")).channels
+        signals, rate = read_signals(source, log=notes.append)
+        channels = () if source.format.read else read_header(source.file).channels
     except OSError as error:
         return [*failures, ("header against data", f"{path} cannot be read: {error.strerror}")]
     except DataError as error:
         return [*failures, ("header against data", str(error))]
     if rate != job.rate:
-        failures.append(("rates", f"{path.name}.hea says {rate} Hz, expected {job.rate} Hz"))
+        failures.append(("rates", f"{source.file.name} says {rate} Hz, expected {job.rate} Hz"))
     elif job.seconds is not None and signals.shape[1] != job.seconds * rate:
         failures.append(("lengths", f"{path.name} has {signals.shape[1] / rate:g} s, expected {job.seconds:g} s"))
     units = {channel.scale.unit.lower() for channel in channels}

@@ -21,7 +21,7 @@ from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.names import columns, numbered, places
-from bench.pages.page import spell
+from bench.pages.page import data_lines, spell
 from bench.results.result import Result
 
 
@@ -35,11 +35,11 @@ class Calibrated:
     curve: Reliability
     """Frequent labels and runs pooled into a single column."""
     decisions: Decisions | None
-    """[label] at thresholds for the best F1 on fold 9; None where a run has no scores of fold 9."""
+    """[label] With thresholds of the best F1 on fold 9; None if a run has no scores of fold 9."""
 
 
 def calibrate(board: Board, truth: Truth) -> list[Calibrated]:
-    """Return the calibration of each row whose scores are logits or probabilities; empty without the dataset."""
+    """Return the calibration of each row whose scores are logits or probabilities; empty without labels."""
     if board.truth is None or not metrics.frequent(board.truth.y_true).any():
         return []
     return [_calibrate(row, board.truth, truth) for row in board.rows if all(map(_is_probability, row.runs))]
@@ -72,7 +72,7 @@ def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
 
 
 def _decide(row: Row, test: LabelTable, truth: Truth) -> Decisions | None:
-    """Decide on fold 10 at each run's thresholds of fold 9; return the means over runs [label]."""
+    """Return the quality of decisions on fold 10 by each run's thresholds of fold 9: means over runs [label]."""
     val = truth.fold(row.runs[0], VAL_FOLD)
     if val is None or any(VAL_FOLD not in run.predictions for run in row.runs):
         return None
@@ -87,6 +87,7 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
     """Return the Markdown page of a task; `pictures` is board -> file of its reliability curves."""
     first = boards[0][0]
     lines = [f"# Calibration and decisions: {first.task} on {first.dataset}", ""]
+    lines += data_lines([board for board, _ in boards])
     lines += [f"[Back to the board]({first.task}.md)", ""]
     for board, rows in boards:
         lines += [f"## {board.title}", ""]
@@ -139,7 +140,7 @@ def _mean(values: Floats) -> str:
 
 
 def _by_label(board: Board, calibrated: Calibrated) -> list[str]:
-    """Return a folded table of a row's decisions, label by label; empty where there are none."""
+    """Return a folded table of a row's decisions for each label; empty if there are none."""
     if calibrated.decisions is None or board.truth is None:
         return []
     rows = []

@@ -23,15 +23,15 @@ SETTINGS = {
     "fine-tuning": ("pretrained", ("ft", "ft-official")),
     "linear probing": ("pretrained", ("lp",)),
 }
-"""Published setting -> init, and methods at their defaults: the first of them that has a row counts."""
+"""Published setting -> init, and methods with their default arguments. The first method with a row is used."""
 LSTM = "scratch(gradient_clip_norm=0.25, lr=0.001)"
 PRECISIONS = ("float32", "float64", "bf16")
-"""Order of preference where rows differ in precision alone."""
+"""Order of preference of rows that differ only in precision."""
 RECIPES = {"lstm": LSTM, "lstm_bidir": LSTM, "wavelet_nn": "scratch-wavelet"}
-"""Backbone -> the recipe that its publication trained it with from scratch."""
+"""Backbone -> the recipe with which its publication trained it from scratch."""
 
 PTB_XL = {f"ptb-xl-{version}" for version in KNOWN_CONTENTS.values()}
-"""Names of its whole releases: a part of a release has a hash in its name."""
+"""Start of the names of whole releases; the name of a part of a release has a hash."""
 STATUSES = ("reproduced", "not reproduced", NO_RUN)
 
 
@@ -88,7 +88,7 @@ def _difference(reported: Mapping[str, str], row: Row) -> float:
 
 
 def _together(differences: Sequence[float]) -> list[str]:
-    """Return sentences on whether the values together lie above or below the published ones: a t test."""
+    """Return sentences on whether the values are on average above or below the published ones, by a t test."""
     if len(differences) < 3 or len({*differences}) == 1:
         return []
     mean = float(np.mean(differences))
@@ -108,7 +108,7 @@ def _together(differences: Sequence[float]) -> list[str]:
 
 
 def _reasons(reported: Sequence[Mapping[str, str]], entries: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines on why numbers are not reproduced, as far as that is known."""
+    """Return lines on why numbers are not reproduced, if the reason is known."""
     missed = [row for row, entry in zip(reported, entries, strict=True) if entry[-1] == STATUSES[1]]
     words = [
         f"- {row['task']}, {row['model']}: {row.get('reason') or 'the reason is not known yet.'}" for row in missed
@@ -117,7 +117,7 @@ def _reasons(reported: Sequence[Mapping[str, str]], entries: Sequence[Sequence[s
 
 
 def _tolerance(reported: Mapping[str, str]) -> float:
-    """Return how large a difference may be: the bracket or the larger side of the interval, at most TOLERANCE."""
+    """Return the tolerance of a difference: the bracket or the larger side of the interval, at most TOLERANCE."""
     sides = [float(reported["bracket"])] if reported["bracket"] else []
     if reported["low"] and reported["high"]:
         value = float(reported["macro_auroc"])
@@ -152,6 +152,6 @@ def _match(reported: Mapping[str, str], boards: Sequence[Board]) -> Row | None:
 
 
 def _preference(row: Row) -> tuple[bool, int, str]:
-    """Return a key, least first: native rate before resampled, float32 before bf16, then the name."""
+    """Return a sort key: native rate before resampled, float32 before bf16, then the name."""
     rate, precision = row.runs[0].cell["source_rate"], row.runs[0].cell["precision"]
     return bool(rate), PRECISIONS.index(precision or PRECISIONS[0]), row.backbone

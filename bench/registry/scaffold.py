@@ -97,6 +97,69 @@ class {class_name}(Backbone):
         return self.blocks(self.stem(signals)).mean(-1)
 '''
 
+DATASET = '''\
+"""{name}: state here what it holds, who published it where, its licence, and what this reader leaves out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.plugin import FORMATS, Records, TextTable, make_records, read_text_table, register_dataset
+
+TABLE = "{module}.csv"
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+LABELS = [
+    # code, description, PTB-XL code that it equals, group (each group becomes a task)
+    ("AF", "atrial fibrillation", "AFIB", "rhythm"),
+    ("LVH", "left ventricular hypertrophy", "LVH", "hypertrophy"),
+]
+
+
+@register_dataset("{name}")
+def read(folder: Path) -> Records | None:
+    """One sentence for `bench list`."""
+    if not (folder / TABLE).is_file():
+        return None  # this folder is another data set
+    given = read_text_table(folder / TABLE)
+    columns = {{"record": "ID", "patient": "Patient", "age": "Age", "sex": "Sex", "labels": "Diagnoses"}}
+    rows = list(zip(*(given.column(column) for column in columns.values()), strict=True))
+    return make_records(
+        folder,
+        TextTable(given.path, tuple(columns), rows, names=columns),  # labels are codes with ; between them
+        TextTable(given.path, ("code", "description", "ptbxl", "group"), LABELS),
+        name="{name}",
+        rate=500,
+        # a file ID.npy for each record: [lead, time] in mV; FORMATS["wfdb"] needs no rate, leads and unit
+        format=replace(FORMATS["npy"], rate=500, leads=LEADS, unit="mV"),
+        licence="unknown",
+        source="unknown",
+    )
+'''
+
+DATASET_TEST = '''\
+"""Run the benchmark's checks on {name}, with a made-up folder of forty records."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.contract import check_dataset
+from bench.registry.registry import registry
+
+
+def test_{module}_passes_every_check(tmp_path: Path) -> None:
+    registry()  # imports installed plugins
+    rng = np.random.default_rng(0)
+    labels = ["AF", "LVH", "AF;LVH", ""]
+    rows = [f"r{{at:02}},p{{at:02}},{{20 + at}},F,{{labels[at % 4]}}" for at in range(40)]
+    (tmp_path / "{module}.csv").write_text("\\n".join(["ID,Patient,Age,Sex,Diagnoses", *rows]))
+    for row in rows:
+        np.save(tmp_path / f"{{row[:3]}}.npy", rng.normal(0, 0.3, (12, 5000)).astype(np.float32))
+
+    faults = [finding for finding in check_dataset(tmp_path) if finding.fault]
+
+    assert not faults
+'''
+
 TEST = '''\
 """Run the benchmark's checks on {name}."""
 
@@ -111,7 +174,7 @@ def test_{module}_passes_every_check() -> None:
 '''
 
 
-def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -> Path:
+def write_plugin(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path) -> Path:
     """Write the package `name` into `parent`: pyproject.toml, a module and its test. Return the folder."""
     module = name.replace("-", "_")
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", module):
@@ -122,13 +185,17 @@ def write_plugin(kind: Literal["method", "backbone"], name: str, parent: Path) -
     if taken := registry().kinds_of(name):
         raise BenchError(f"there is a {taken[0]} of the name {name}; choose another")
     class_name = "".join(part.capitalize() for part in module.split("_"))
-    template = METHOD if kind == "method" else BACKBONE
+    template = {"method": METHOD, "backbone": BACKBONE, "dataset": DATASET}[kind]
+    test = DATASET_TEST if kind == "dataset" else TEST
     meant = keyword.iskeyword(module) or keyword.iskeyword(class_name) or importlib.util.find_spec(module)
     if meant or re.search(rf"\b{class_name}\b", template):
         raise BenchError(f"{name!r} has a meaning in Python or in the package to be written; choose another name")
     words = {"name": name, "module": module, "class_name": class_name, "kind": kind}
-    with whole_folder(folder) as part:
-        write_into(part, "pyproject.toml", PYPROJECT.format(**words))
-        write_into(part, f"{module}.py", template.format(**words))
-        write_into(part, f"test_{module}.py", TEST.format(**words))
+    try:
+        with whole_folder(folder) as part:
+            write_into(part, "pyproject.toml", PYPROJECT.format(**words))
+            write_into(part, f"{module}.py", template.format(**words))
+            write_into(part, f"test_{module}.py", test.format(**words))
+    except OSError as error:
+        raise BenchError(f"cannot write {folder}: {error.strerror}; name another folder") from None
     return folder

@@ -51,7 +51,7 @@ class Init:
     """Tensors of the head that was left out, such as `weight`."""
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a result says; the head by shapes and hash, where a method uses it."""
+        """Return plain data for the result; with shapes and hash of the published head, if a method uses it."""
         head = {"head": {key: list(value.shape) for key, value in self.head.items()}} if self.head else {}
         hashed = {"head_sha256": hash_weights(self.head)} if self.head else {}
         plain = {"name": self.name, "sha256": self.sha256, "source": self.source}
@@ -175,8 +175,8 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
     # several readings are an error only if their weights differ, as those of `model` and `ema` do
     if any(not _are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
         raise CheckpointError(
-            f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save those that "
-            "you mean to a file of their own, or name them by state_dict and prefix in the backbone's "
+            f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save the right "
+            "ones to a separate file, or name them by state_dict and prefix in the backbone's "
             "PublishedCheckpoint"
         )
     return fitting[0]
@@ -235,7 +235,7 @@ def _are_equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> b
 def _origin(
     backbone: Backbone, path: Path, about: Mapping[str, Any], reading: _Reading
 ) -> tuple[str, Mapping[str, object]]:
-    """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about it."""
+    """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about the file."""
     if all(isinstance(about.get(fact), str) for fact in ("digest", "trained_on")):
         return "own", about
     with path.open("rb") as file:

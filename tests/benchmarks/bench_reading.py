@@ -79,13 +79,14 @@ def test_reading_and_preparing(compare: Any, records: Records, tmp_path: Path, m
 
 def test_what_is_left_is_filtering(compare: Any, records: Records, tmp_path: Path, monkeypatch: Any) -> None:
     """What one worker does, against the compiled functions alone that it calls."""
-    paths = dict(enumerate(records.paths(RATE)[:FEW]))
+    sources = dict(enumerate(records.signal_files(RATE)[:FEW]))
+    paths = [source.path for source in sources.values()]
     target = tmp_path / "signals.npy"
     np.lib.format.open_memmap(target, mode="w+", dtype=np.int16, shape=(FEW, 12, 5000)).flush()
-    raw = [read_waveform(path)[0].astype(np.float64) for path in paths.values()]
+    raw = [read_waveform(path)[0].astype(np.float64) for path in paths]
 
     def compiled() -> None:
-        for path, one in zip(paths.values(), raw, strict=True):
+        for path, one in zip(paths, raw, strict=True):
             np.fromfile(path.with_name(path.name + ".dat"), dtype="<i2")
             for b, a in (NOTCH, BAND):
                 for _ in range(2):  # forwards and backwards
@@ -94,7 +95,7 @@ def test_what_is_left_is_filtering(compare: Any, records: Records, tmp_path: Pat
 
     compare(
         f"{FEW} records prepared by one worker",
-        lambda: _prepare_chunk(paths, target, SPEC, RATE, None, PREPROCESSINGS[SPEC.preprocessing]),
+        lambda: _prepare_chunk(sources, target, SPEC, RATE, None, PREPROCESSINGS[SPEC.preprocessing]),
         "reading the bytes, and scipy's lfilter and median_filter, with nothing around them",
         compiled,
     )

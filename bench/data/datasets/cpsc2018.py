@@ -13,18 +13,21 @@ both sides after preprocessing. Strodthoff et al. use the whole record.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench.data.formats import WFDB
 from bench.data.records import Records
-from bench.data.splits import deal
+from bench.data.splits import deal_folds
 from bench.data.tables import read_csv, whole_numbers
 from bench.data.text import read_text
 from bench.data.waveforms import PHYSIONET_CPSC
 from bench.errors import DataError
+from bench.registry.registry import register_dataset
 
 NUM_RECORDS = 6_877
 SECONDS = 10.0
@@ -65,15 +68,26 @@ def refuse_original(folder: Path) -> None:
         )
 
 
-def load_records(folder: Path) -> Records:
-    """Read the comments of all headers. Reads no signals."""
+@register_dataset("cpsc2018")
+def load_records(folder: Path) -> Records | None:
+    """CPSC2018 in its PhysioNet form: A0001.hea, A0001.mat, ...
+
+    Read the comments of all headers. Reads no signals. Return None if the folder has no such headers.
+    """
+    if not headers_in(folder):
+        refuse_original(folder)
+        return None
     rows = [_row(path, folder) for path in headers_in(folder)]
     table = pd.DataFrame(rows).set_index("ecg_id").sort_index()
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise DataError(f"{folder} has record A{twice:04d} twice: {', '.join(table.loc[twice, 'filename_hr'])}")
     published = (folder / FOLDS).exists()
-    table["strat_fold"] = _published_folds(table, folder / FOLDS) if published else _own_folds(table)
+    table["strat_fold"] = (
+        _published_folds(table, folder / FOLDS)
+        if published
+        else deal_folds(list(table.index), list(table["scp_codes"]), SEED) + 1
+    )
     table["patient_id"] = table.index
     statements = pd.DataFrame(
         [(label, name, code) for code, (label, name) in LABELS.items()], columns=["code", "description", "snomed"]
@@ -85,9 +99,11 @@ def load_records(folder: Path) -> Records:
         filenames={500: "filename_hr"},
         dataset="cpsc2018",
         folds="icbeb-folds" if published else "own-folds",
-        ending=".mat",
+        format=replace(WFDB, endings=(".hea", ".mat")),
         seconds=SECONDS,
         others=OTHERS,
+        licence="CC BY 4.0",
+        source="Liu et al. 2018, in the form of the PhysioNet/CinC Challenge 2020",
     )
 
 
@@ -114,16 +130,6 @@ def _row(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _own_folds(table: pd.DataFrame) -> Any:
-    """Return folds [record], 1 to 10, that share each label evenly; the seed orders the records."""
-    labels = sorted({label for codes in table["scp_codes"] for label in codes})
-    shares = np.array([[*(label in codes for label in labels), 1] for codes in table["scp_codes"]], dtype=np.float64)
-    order = np.random.default_rng(SEED).permutation(len(table))
-    folds = np.empty(len(table), dtype=np.int64)
-    folds[order] = deal(shares[order], 10) + 1
-    return folds
-
-
 def _published_folds(table: pd.DataFrame, path: Path) -> Any:
     """Return the folds [record] from icbeb_database.csv."""
     given = read_csv(path, ("filename", "strat_fold"))
@@ -132,5 +138,5 @@ def _published_folds(table: pd.DataFrame, path: Path) -> Any:
     if folds.index.has_duplicates or not folds.between(1, 10).all():
         raise DataError(f"{path} must name each record once, with a strat_fold of 1 to 10")
     if missing := [name for name in wanted if name not in folds.index]:
-        raise DataError(f"{path} gives no fold to {len(missing):,} of the records, the first {missing[0]}")
+        raise DataError(f"{path} has no fold for {len(missing):,} of the records, the first {missing[0]}")
     return folds.loc[wanted].to_numpy(np.int64)

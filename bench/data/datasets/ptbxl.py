@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.data.records import Records
-from bench.data.tables import read_csv, refuse_row_numbers, whole_numbers
+from bench.data.tables import check_patients, read_csv, refuse_row_numbers, whole_numbers
 from bench.errors import DataError
+from bench.registry.registry import register_dataset
 
 TABLE, STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
 FILENAMES = {100: "filename_lr", 500: "filename_hr"}
@@ -21,19 +23,21 @@ OTHERS = (TABLE, STATEMENTS, "LICENSE.txt")
 COLUMNS = ("ecg_id", "patient_id", "strat_fold", "scp_codes", *FILENAMES.values())
 HOLDS = f"a PTB-XL folder holds {TABLE}, {STATEMENTS} and records100/"
 STATEMENT_COLUMNS = ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
+LICENCE, SOURCE = "CC BY 4.0", "https://physionet.org/content/ptb-xl/"
 KNOWN_CONTENTS = {
     "fde5a7e4": "1.0.3",
 }
 """First 8 hex digits of `Records.content` -> published version."""
 
 
-def load_records(folder: Path) -> Records:
-    """Read and check the two tables of a PTB-XL folder. Reads no signals."""
-    if not folder.is_dir():
-        raise DataError(
-            f"no dataset at {folder}: expected a PTB-XL folder; name it with --data DIR or $BENCH_DATA, "
-            "or write a synthetic one with `bench data demo DIR`"
-        )
+@register_dataset("ptb-xl")
+def load_records(folder: Path) -> Records | None:
+    """PTB-XL: ptbxl_database.csv, scp_statements.csv, records100/, records500/.
+
+    Read and check the two tables. Reads no signals. Return None if the folder has neither.
+    """
+    if not (folder / TABLE).exists() and not (folder / STATEMENTS).exists():
+        return None
     table = read_csv(folder / TABLE, COLUMNS, HOLDS)
     statements = read_csv(folder / STATEMENTS, STATEMENT_COLUMNS, HOLDS)
     refuse_row_numbers(statements.iloc[:, 0], folder / STATEMENTS)
@@ -49,25 +53,13 @@ def load_records(folder: Path) -> Records:
     folds = set(table["strat_fold"])
     if not folds <= set(range(1, 11)):
         raise DataError(f"{folder / TABLE}: strat_fold must be 1 to 10, found {sorted(folds - set(range(1, 11)))[:3]}")
-    _check_patients(table, folder)
+    check_patients(table, folder / TABLE)
     codes: list[Any] = [
         _parse_codes(text, ecg_id, folder) for ecg_id, text in zip(table.index, table["scp_codes"], strict=True)
     ]
     table["scp_codes"] = codes
-    return Records(folder, table.sort_index(), statements, FILENAMES, versions=KNOWN_CONTENTS, others=OTHERS)
-
-
-def _check_patients(table: pd.DataFrame, folder: Path) -> None:
-    """Raise DataError if a patient has records in more than one of folds 1-8, 9 and 10."""
-    parts = table["strat_fold"].clip(lower=8).groupby(table["patient_id"]).nunique()
-    torn = parts.index[parts > 1]
-    if len(torn):
-        folds = sorted(set(table.loc[table["patient_id"] == torn[0], "strat_fold"]))
-        raise DataError(
-            f"{folder / TABLE}: patient {torn[0]} has records in folds {', '.join(map(str, folds))}, and so have "
-            f"{len(torn) - 1:,} other patients in more than one of folds 1-8, 9 and 10: the test would leak; "
-            "give all records of a patient one fold"
-        )
+    records = Records(folder, table.sort_index(), statements, FILENAMES, versions=KNOWN_CONTENTS, others=OTHERS)
+    return records if records.synthetic else replace(records, licence=LICENCE, source=SOURCE)
 
 
 _evaluate = functools.lru_cache(maxsize=1 << 14)(ast.literal_eval)

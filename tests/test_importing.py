@@ -1,0 +1,326 @@
+"""A table and signals become a plain folder: what is assumed is reported, what cannot be known is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from bench.data.contract import check_dataset
+from bench.data.datasets import load_records
+from bench.data.formats import read_signals
+from bench.data.importing import Choices, import_table
+from bench.data.records import Records
+from bench.data.waveforms import LEADS
+from bench.errors import DataError
+
+NUM, RATE = 30, 100
+ALL_LEADS = ",".join(LEADS)
+HEAD = "ID,Patient,Age,Gender,Rhythm,LVH\n"
+RHYTHMS = ("Sinus rhythm", "Atrial fibrillation", '"Sinus rhythm\nFirst degree AV-block"', "")
+
+
+def table_text(num: int = NUM) -> str:
+    rows = [
+        f"e{at:02},p{at // 2:02},{40 + at},{'MF'[at % 2]},{RHYTHMS[at // 2 % 4]},{at // 2 % 3 // 2}"
+        for at in range(num)
+    ]
+    return HEAD + "\n".join(rows)
+
+
+def signals_of(row: int) -> np.ndarray:
+    """[lead, time] in mV"""
+    return np.sin(np.arange(10 * RATE) / RATE * (row + 3))[None] * np.arange(1, 13)[:, None] / 10
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same thirty records as WFDB, as a .npy file each, and in one array; and their table."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "wfdb" / "sub").mkdir(parents=True)
+    (folder / "npy").mkdir()
+    (folder / "table.csv").write_text(table_text())
+    for row in range(NUM):
+        wfdb.wrsamp(
+            f"e{row:02}",
+            fs=RATE,
+            units=["mV"] * 12,
+            sig_name=[lead.lower() for lead in LEADS],
+            p_signal=signals_of(row).T,
+            fmt=["16"] * 12,
+            write_dir=str(folder / "wfdb" / ("sub" if row % 2 else "")),
+        )
+        np.save(folder / "npy" / f"e{row:02}.npy", signals_of(row).astype(np.float32))
+    np.save(folder / "all.npy", np.stack([signals_of(row).T * 1000 for row in range(NUM)]).astype(np.float32))
+    return folder
+
+
+def choices(made: Path, form: str, **changes: object) -> Choices:
+    unit = "uV" if form == "all.npy" else "mV"
+    stated = {} if form == "wfdb" else {"rate": RATE, "unit": unit, "leads": ALL_LEADS}
+    given = {"name": "mine", "patient": "Patient", "labels": "Rhythm,LVH", "records": made / form, **stated}
+    return Choices(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def refusal(import_it: Callable[[], Records]) -> str:
+    with pytest.raises(DataError) as caught:
+        import_it()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("records", ["wfdb", "npy", "all.npy"])
+def test_each_form_gives_the_same_data_set(made: Path, tmp_path: Path, records: str) -> None:
+    lines: list[str] = []
+    import_table(made / "table.csv", tmp_path / "mine", choices(made, records), lines.append)
+    got = load_records(tmp_path / "mine")
+
+    assert got.name == "mine" and len(got) == NUM
+    assert got.table["record"].tolist() == [f"e{row:02}" for row in range(NUM)]
+    assert got.table["patient_id"].tolist() == [row // 2 + 1 for row in range(NUM)]
+    assert got.table["age"].tolist() == [40 + row for row in range(NUM)] and got.table["sex"].tolist() == [0, 1] * 15
+    assert got.statements.loc["sinus-rhythm"].tolist() == ["Sinus rhythm", "SR", "rhythm"]
+    assert got.statements.loc["first-degree-av-block", "ptbxl"] == "1AVB"
+    assert got.statements.loc["LVH"].tolist() == ["LVH", "LVH", ""]
+    assert set(got.scp_codes[4]) == {"sinus-rhythm", "first-degree-av-block", "LVH"} and set(got.scp_codes[6]) == set()
+    for row in (0, 17, NUM - 1):
+        signals, rate = read_signals(got.signal_files(RATE)[row])
+        assert rate == RATE and np.allclose(signals, signals_of(row), atol=2e-3)
+    assert not [finding for finding in check_dataset(tmp_path / "mine") if finding.fault]
+    said = "\n".join(lines)
+    assert "records are named by the first column, ID (--record)" in said
+    assert "age is column Age (--age)" in said and "sex is column Gender (--sex)" in said
+    assert "licence is unknown" in said and "folds are dealt by patient" in said
+    assert "10 s at 100 Hz" in said
+
+
+def test_the_three_files_are_what_a_person_would_write(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "wfdb", tmp_path / "signals")
+    facts = {"records": tmp_path / "signals", "licence": "CC0", "source": "https://x.org/ö", "version": "1.2"}
+    records = import_table(made / "table.csv", tmp_path / "mine", choices(made, "wfdb", **facts))
+    about = (tmp_path / "mine/dataset.toml").read_text(encoding="utf-8")
+
+    assert records.name == "mine-1.2"
+    assert 'folder = "../signals"' in about and "rate = 100 " in about and 'source = "https://x.org/ö"' in about
+    head, first, second = (tmp_path / "mine/records.csv").read_text().splitlines()[:3]
+    assert head == "record,patient,age,sex,labels,file"
+    assert first == "e00,p00,40,M,sinus-rhythm,e00" and second == "e01,p00,41,F,sinus-rhythm,sub/e01"
+    shutil.move(tmp_path / "mine", tmp_path / "other")  # signals beside the folder are found by a relative path
+    shutil.move(tmp_path / "other", tmp_path / "mine")
+    assert load_records(tmp_path / "mine").paths(RATE)[1].with_suffix(".hea").is_file()
+
+
+def test_columns_of_0_and_1_are_taken_without_a_word(made: Path, tmp_path: Path) -> None:
+    records = import_table(made / "table.csv", tmp_path / "mine", choices(made, "wfdb", labels=""))
+    assert records.statements.index.tolist() == ["LVH"]
+    assert [bool(codes) for codes in records.scp_codes] == [row // 2 % 3 == 2 for row in range(NUM)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator", "labels"),
+    [
+        (("AFIB,LVH", "SR"), ",", {"AFIB", "LVH", "SR"}),
+        (("AFIB; LVH", "SR|AFIB"), "", {"AFIB", "LVH", "SR"}),
+        (("['AFIB', 'LVH']", "['SR']"), "", {"AFIB", "LVH", "SR"}),
+        (("{'AFIB': 100.0, 'LVH': 0.0}", "{}"), "", {"AFIB", "LVH"}),
+        (("Atrial flutter, typical", "Sinus rhythm"), "", {"atrial-flutter-typical", "sinus-rhythm"}),
+        (("164889003", "426783006"), "", {"164889003", "426783006"}),
+    ],
+)
+def test_lists_of_labels(made: Path, tmp_path: Path, cells: tuple[str, ...], separator: str, labels: set[str]) -> None:
+    rows = [f'e{row:02},p{row},"{cells[row % 2]}"' for row in range(NUM)]
+    (tmp_path / "t.csv").write_text("\n".join(["ID,Patient,Dx", *rows]))
+    given = choices(made, "wfdb", labels="Dx", separator=separator)
+
+    assert set(import_table(tmp_path / "t.csv", tmp_path / "mine", given).statements.index) == labels
+
+
+def test_a_table_as_a_spreadsheet_saves_it(made: Path, tmp_path: Path) -> None:
+    text = table_text().replace(",", ";").replace("45;F", "45,0;F")
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8-sig")
+    lines: list[str] = []
+    records = import_table(tmp_path / "t.csv", tmp_path / "mine", choices(made, "wfdb"), lines.append)
+
+    assert lines[0] == "columns of t.csv are separated by ';'"
+    assert len(records) == NUM and records.table["age"].tolist()[5] == 45
+
+
+def test_given_folds_in_numbers_and_words(made: Path, tmp_path: Path) -> None:
+    for fold_of, expected in (
+        (lambda patient: str(patient % 10 + 1), [patient % 10 + 1 for patient in range(15)]),
+        (lambda patient: ("train", "val", "test")[patient % 3], [(1, 9, 10)[patient % 3] for patient in range(15)]),
+    ):
+        lines = table_text().replace("\nFirst", " First").splitlines()
+        rows = [f"{line},{fold_of(int(line[5:7]))}" for line in lines[1:]]
+        (tmp_path / "t.csv").write_text("\n".join([f"{lines[0]},fold", *rows]))
+        records = import_table(tmp_path / "t.csv", tmp_path / f"mine{expected[1]}", choices(made, "wfdb"))
+        assert records.strat_fold[::2].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("records", "changes", "words"),
+    [
+        ("all.npy", {"rate": None}, ["does not state its sampling rate", "--rate"]),
+        ("all.npy", {"unit": ""}, ["does not state the unit", "--unit"]),
+        ("all.npy", {"leads": ""}, ["does not name its leads", "--leads I,II,III"]),
+        ("all.npy", {"unit": "counts"}, ["--unit has signals in 'counts'"]),
+        ("all.npy", {"leads": "I,II,V1,V2,V3,V4,V5,V6"}, ["1000 x 12 values a record and 8 leads are named"]),
+        ("all.npy", {"leads": "1,2,3,4,5,6,7,8,9,10,11,12"}, ["--leads has no lead I, II"]),
+        ("all.npy", {"unit": "mV"}, ["swings by up to", "microvolts called millivolts"]),
+        ("all.npy", {"unit": "nV"}, ["no lead swings by more than"]),
+        ("npy", {"rate": None}, ["--rate"]),
+        ("wfdb", {"unit": "mV"}, ["--unit is stated, but wfdb files state it themselves"]),
+        ("wfdb", {"rate": 500}, ["--rate 500 is stated", "say 100 Hz"]),
+        ("wfdb", {"patient": "Pat"}, ["no column 'Pat'", "it has ID, Patient"]),
+        ("wfdb", {"labels": "Rhythms"}, ["no column 'Rhythms'"]),
+        ("wfdb", {"record": "Age"}, ["row 2, column Age", "has no 40.hea"]),
+        ("wfdb", {"name": "My set"}, ["--name is 'My set'"]),
+        ("nowhere", {}, ["nowhere is missing"]),
+        ("table.csv", {}, ["table.csv holds .csv files, which are not read; convert them"]),
+    ],
+)
+def test_what_cannot_be_known_or_is_wrong_is_named(
+    made: Path, tmp_path: Path, records: str, changes: dict[str, object], words: list[str]
+) -> None:
+    message = refusal(lambda: import_table(made / "table.csv", tmp_path / "mine", choices(made, records, **changes)))
+
+    assert all(word in message for word in words), message
+    assert not list(tmp_path.iterdir())  # whole or not at all
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("e05,p02", "x05,p02", ["row 7, column ID", "has no x05.hea"]),
+        ("e05,p02", "e04,p02", ["row 7, column ID: 'e04' is in row 6 too"]),
+        ("e05,p02", "e05,", ["row 7, column Patient is empty"]),
+        ("e05,p02", "e05,1E+05", ["row 7, column Patient is '1E+05'", "spreadsheet"]),
+        ("45,F", "forty,F", ["row 7, column Age is 'forty'"]),
+        ("45,F", "45,X", ["row 7, column Gender is 'X'"]),
+    ],
+)
+def test_a_mistake_in_the_table_is_named_by_its_own_columns(
+    made: Path, tmp_path: Path, old: str, new: str, words: list[str]
+) -> None:
+    text = table_text()
+    assert old in text
+    (tmp_path / "t.csv").write_text(text.replace(old, new, 1))
+    message = refusal(lambda: import_table(tmp_path / "t.csv", tmp_path / "mine", choices(made, "wfdb")))
+
+    assert str(tmp_path / "t.csv") in message
+    assert all(word in message for word in words), message
+
+
+def test_zeros_that_a_spreadsheet_removed_are_missed(tmp_path: Path) -> None:
+    (tmp_path / "npy").mkdir()
+    for row in range(12):
+        np.save(tmp_path / "npy" / f"{row + 1:05}.npy", signals_of(row))
+    (tmp_path / "t.csv").write_text("ID,AF\n" + "\n".join(f"{row + 1},{row % 2}" for row in range(12)))
+    given = Choices(
+        name="mine", patient="ID", records=tmp_path / "npy", rate=RATE, unit="mV", leads=ALL_LEADS, labels="AF"
+    )
+    message = refusal(lambda: import_table(tmp_path / "t.csv", tmp_path / "mine", given))
+
+    assert "has no 1.npy; has a spreadsheet removed the zeros of 00001?" in message and "lacks 11 others" in message
+
+
+def test_headers_of_two_rates_are_named(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "wfdb", tmp_path / "wfdb")
+    header = tmp_path / "wfdb/e08.hea"
+    header.write_text(header.read_text().replace("12 100 ", "12 500 "))
+    given = choices(made, "wfdb", records=tmp_path / "wfdb")
+    message = refusal(lambda: import_table(made / "table.csv", tmp_path / "mine", given))
+
+    assert "e08.hea says 500 Hz; a data set has one rate" in message
+
+
+@pytest.mark.parametrize("ending", [".mat", ".xml", ".npz", ".scp"])
+def test_files_that_are_not_read_get_a_converter(made: Path, tmp_path: Path, ending: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / f"e00{ending}").write_bytes(b"x")
+    given = choices(made, "wfdb", records=tmp_path / "other")
+
+    message = refusal(lambda: import_table(made / "table.csv", tmp_path / "mine", given))
+    assert f"holds {ending} files, which are not read; convert them" in message
+
+
+def test_more_rows_than_records_in_the_array_ask_for_the_places(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(table_text(NUM - 2))
+    message = refusal(lambda: import_table(tmp_path / "t.csv", tmp_path / "mine", choices(made, "all.npy")))
+    assert "all.npy holds 30 records" in message and "28 rows" in message and "--row" in message
+
+    lines = table_text(NUM - 2).replace("\nFirst", " First").splitlines()
+    rows = [f"{line},{NUM - 1 - at}" for at, line in enumerate(lines[1:])]
+    (tmp_path / "t.csv").write_text("\n".join([f"{lines[0]},place", *rows]))
+    records = import_table(tmp_path / "t.csv", tmp_path / "mine", choices(made, "all.npy", row="place"))
+    assert np.allclose(read_signals(records.signal_files(RATE)[0])[0], signals_of(NUM - 1), atol=1e-5)
+
+
+def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    message = refusal(lambda: import_table(made / "table.csv", tmp_path / "mine", choices(made, "wfdb")))
+    assert "exists already" in message and "--out" in message
+
+
+README = Path(__file__).parent.parent / "bench/data/README.md"
+
+
+def commands_of_the_readme() -> list[list[str]]:
+    """The words of each command that takes LUDB to a board."""
+    (section,) = re.findall(r"## Your own data\n.*?^```\n(.*?)^```", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in section.replace("\\\n", " ").splitlines()]
+
+
+def write_like_ludb(folder: Path) -> None:
+    """LUDB's columns and files, with 40 made-up records."""
+    (folder / "data").mkdir(parents=True)
+    rows = ["ID,Sex,Age,Rhythms,Conduction abnormalities,Hypertrophies"]
+    for at in range(1, 41):
+        lvh = ("Left ventricular hypertrophy", '"Left atrial hypertrophy\nLeft ventricular hypertrophy"', "")[at % 3]
+        block = "I degree av block" * (at % 2)
+        rows.append(f'{at},"{"MF"[at % 2]}\n","{20 + at}\n",Sinus rhythm,{block},{lvh}')
+        wfdb.wrsamp(
+            str(at),
+            fs=500,
+            units=["mV"] * 12,
+            sig_name=[lead.lower() for lead in LEADS],
+            p_signal=np.random.default_rng(at).normal(0, 0.3, (5000, 12)),
+            fmt=["16"] * 12,
+            write_dir=str(folder / "data"),
+        )
+    (folder / "ludb.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_lead_from_a_table_to_a_board(tmp_path: Path) -> None:
+    """$BENCH_LUDB: the folder of the real one."""
+    real = os.environ.get("BENCH_LUDB")
+    if real:
+        (tmp_path / "ludb").symlink_to(real)
+    else:
+        write_like_ludb(tmp_path / "ludb")
+    words = commands_of_the_readme()
+    assert len(words) == 8 and words[0][:3] == ["bench", "data", "import"]
+    kept = {key: value for key, value in os.environ.items() if key != "BENCH_DATA"}
+    for command in words:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    page = (tmp_path / "runs/leaderboards/ludb-1.0.1/hypertrophies.md").read_text()
+
+    assert "licence: ODC-By-1.0, source: https://physionet.org/content/ludb/1.0.1/." in page
+    assert "| lp(…) |" in page and "| ft(…) |" in page
+    assert "Records without a label of the task are kept, as negatives" in page
+    assert "ptb-xl" not in page.lower()
+    assert (tmp_path / "ecg-1.svg").is_file()
