@@ -493,9 +493,9 @@ def check(
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
 ) -> None:
-    """Check that a backbone, a method or a data set keeps the contract. With --init, check that published weights load
-    correctly.
+    """Check that a backbone, method or data set keeps the contract.
 
+    With --init, check that published weights load correctly.
     Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
     from bench.registry.registry import registry
