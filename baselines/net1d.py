@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+import baselines.preprocessing  # noqa: F401 (registers clef)
 from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 
@@ -266,6 +267,28 @@ class ECGFounder1Lead(PublishedNet1D):
 
     def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:
         super().__init__(SignalSpec(500, preprocessing, leads=("I",)))
+
+
+@register_backbone("clef_medium")
+class CLEFMedium(PublishedNet1D):
+    """CLEF medium (Shu et al. 2025, arXiv 2512.02180): the Net1D of `ecgfounder_1lead`, contrastively pre-trained.
+
+    Code Nokia-Bell-Labs/ecg-foundation-model 0a1156e, CLEF.py (Clear BSD). Pre-trained on MIMIC-IV-ECG, without PTB-XL.
+    Lead II at 500 Hz, as in their evaluation on PTB-XL, with the filter and z-score of their pre-training.
+    """
+
+    checkpoint = PublishedCheckpoint(
+        page="https://zenodo.org/records/17572734",
+        filename="clef_medium.ckpt",
+        state_dict="state_dict",
+        prefix="backbone.",
+        pretraining_data="MIMIC-IV-ECG",
+        ptbxl_seen="no",
+        source="README of Nokia-Bell-Labs/ecg-foundation-model, whose code is BSD-3-Clause-Clear",
+    )
+
+    def __init__(self) -> None:
+        super().__init__(SignalSpec(500, "clef", leads=("II",)))
 
 
 @register_backbone("net1d_mini")

@@ -53,7 +53,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, num_states: int, length: int, dropout: float) -> None:
         super().__init__()
         self.state_space = StateSpace(channels, num_states, length)
-        self.mix = nn.Conv1d(channels, 2 * channels, 1)
+        self.mix: nn.Module = nn.Conv1d(channels, 2 * channels, 1)
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath()
         self.norm = nn.LayerNorm(channels)
@@ -69,11 +69,12 @@ class Block(nn.Module):
 
 
 class StateSpace(nn.Module):
-    """Two linear state spaces per channel, one for each direction of time: [record, channel, time] -> the same.
+    """Linear state spaces per channel, by default one for each direction of time: [record, channel, time] -> the same.
 
     The state matrix is diag(poles) - low_rank low_rank^*. Only one of each pair of conjugate states is stored; complex
     numbers are stored as [..., 2]. `output` is C (1 - dA^length), with which the generating function of the infinite
-    kernel gives the first `length` samples.
+    kernel gives the first `length` samples. Poles, low rank and input map are shared by all channels, or a subclass has
+    them for each: [channel, state] instead of [state].
     """
 
     poles: Tensor
@@ -81,7 +82,7 @@ class StateSpace(nn.Module):
     input_map: Tensor
     log_step: Tensor
 
-    def __init__(self, channels: int, num_states: int, length: int) -> None:
+    def __init__(self, channels: int, num_states: int, length: int, num_directions: int = 2) -> None:
         super().__init__()
         self.length = length
         poles, low_rank, input_map = hippo(num_states)
@@ -90,14 +91,16 @@ class StateSpace(nn.Module):
         self.register_buffer("input_map", torch.view_as_real(input_map).float())
         shortest, longest = math.log(1e-3), math.log(1e-1)
         self.register_buffer("log_step", torch.rand(channels) * (longest - shortest) + shortest)
-        output = torch.randn(2, channels, num_states // 2, dtype=torch.cfloat)
+        output = torch.randn(num_directions, channels, num_states // 2, dtype=torch.cfloat)
         self.output = nn.Parameter(torch.view_as_real(self._advance(output, -1, length)))
         self.skip = nn.Parameter(torch.randn(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         length = x.shape[-1]
-        forwards, backwards = self.kernel(length)
-        kernel = F.pad(forwards, (0, length)) + F.pad(backwards.flip(-1), (length, 0))
+        forwards, *backwards = self.kernel(length)
+        kernel = F.pad(forwards, (0, length))
+        for impulses in backwards:
+            kernel = kernel + F.pad(impulses.flip(-1), (length, 0))
         x = x.to(kernel.dtype)
         spectrum = torch.fft.rfft(x, n=2 * length) * torch.fft.rfft(kernel)
         convolved: Tensor = torch.fft.irfft(spectrum, n=2 * length)[..., :length]
@@ -115,12 +118,13 @@ class StateSpace(nn.Module):
         difference = (1 - root).to(output.dtype)
         poles = torch.view_as_complex(self.poles)
         low_rank, input_map = torch.view_as_complex(self.low_rank), torch.view_as_complex(self.input_map)
-        resolvent = step / (difference - step * poles * half_sum)  # [channel, frequency, pole]
-        mirrored = step / (difference - step * poles.conj() * half_sum)
+        scaled = step * poles.unsqueeze(-2)
+        resolvent = step / (difference - scaled * half_sum)  # [channel, frequency, pole]
+        mirrored = step / (difference - scaled.conj() * half_sum)
 
         def cauchy(weights: Tensor) -> Tensor:
             """Sum over the poles and their conjugates: weights [..., pole] -> [..., channel, frequency]."""
-            equation = "hfn,chn->chf" if weights.dim() == 3 else "hfn,n->hf"
+            equation = "hfn,...hn->...hf" if weights.dim() > 1 else "hfn,n->hf"
             return torch.einsum(equation, resolvent, weights) + torch.einsum(equation, mirrored, weights.conj())
 
         half_sum = half_sum.squeeze(-1)
@@ -144,10 +148,10 @@ class StateSpace(nn.Module):
         poles, low_rank, input_map = (
             torch.view_as_complex(part.double()) for part in (self.poles, self.low_rank, self.input_map)
         )
-        poles, low_rank, input_map = (torch.cat([part, part.conj()]) for part in (poles, low_rank, input_map))
-        state = torch.diag(poles) - torch.outer(low_rank, low_rank.conj())
+        poles, low_rank, input_map = (torch.cat([part, part.conj()], -1) for part in (poles, low_rank, input_map))
+        state = torch.diag_embed(poles) - low_rank.unsqueeze(-1) * low_rank.conj().unsqueeze(-2)
         step = self.log_step.double().exp().view(-1, 1, 1)
-        identity = torch.eye(len(poles), dtype=state.dtype, device=state.device)
+        identity = torch.eye(poles.shape[-1], dtype=state.dtype, device=state.device)
         backward = identity - step / 2 * state
         return (
             torch.linalg.solve(backward, identity + step / 2 * state),

@@ -19,34 +19,38 @@ from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: [record, patch, width] -> the same."""
+    """Multi-head self-attention: [record, patch, width] -> the same.
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    `allowed` [patch, patch] is true where the first patch attends to the second; None: everywhere.
+    """
+
+    def __init__(self, width: int, num_heads: int, bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
     """Pre-norm Transformer block, two residual branches: [record, patch, width] -> the same."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, eps: float = 1e-6, qkv_bias: bool = True) -> None:
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(width, eps=1e-6), Attention(width, num_heads))
+        self.attention = nn.Sequential(nn.LayerNorm(width, eps=eps), Attention(width, num_heads, qkv_bias))
         self.attention_drop_path = DropPath()
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width, eps=1e-6), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+            nn.LayerNorm(width, eps=eps), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
         self.mlp_drop_path = DropPath()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention_drop_path(self.attention(x))
+    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
+        norm, attention = self.attention
+        x = x + self.attention_drop_path(attention(norm(x), allowed))
         return x + self.mlp_drop_path(self.mlp(x))  # type: ignore[no-any-return]
 
 

@@ -4,10 +4,9 @@ import os
 import sys
 
 if __name__ == "__main__":
+    # the command `bench` does not search the working folder; here a torch.py in it would be taken for torch
     if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109, as Python spells it
-        del sys.path[
-            0
-        ]  # or a torch.py of the user's folder would be taken for torch; the command `bench` has no such entry
+        del sys.path[0]
     from bench.cli import main
 
     main()

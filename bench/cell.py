@@ -9,7 +9,8 @@ from typing import Literal
 from bench.data.datasets import find_task_name
 from bench.errors import BenchError
 from bench.registry.reference import Reference
-from bench.registry.registry import normalize
+from bench.registry.registry import find, normalize
+from bench.registry.source import NOTEBOOK
 from bench.results.document import quoted
 
 
@@ -48,17 +49,18 @@ class Cell:
 
     @property
     def streams(self) -> Literal["seed", "draw and seed"]:
-        """What the random streams depend on. Those of draw 0 are as they were when no draw entered any."""
+        """What the random streams depend on. For draw 0 the seed alone, so that older results stay valid."""
         return "draw and seed" if self.draw else "seed"
 
     @property
     def entropy(self) -> int | tuple[int, int]:
-        """What distinguishes the random streams of this cell from those of another draw or seed."""
+        """The key of this cell's random streams: its seed, or draw and seed."""
         return (self.draw, self.seed) if self.draw else self.seed
 
     def command(self) -> str:
         """Return the command line that runs this cell, without `--data`."""
         words = ["bench run", f"--task {self.task}", f"--arch {quoted(self.arch)}", f"--method {quoted(self.method)}"]
+        words += [f"--plugin {quoted(_from_here(file))}" for file in self.plugin_files]
         words += [f"--init {quoted(self.init)}"] if self.init else []
         words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
         words += [f"--manifest {quoted(self.manifest)}"] if self.manifest is not None else []
@@ -67,8 +69,25 @@ class Cell:
         words += [f"--precision {self.precision}"] if self.precision != "auto" else []
         return " ".join(words)
 
+    @property
+    def plugin_files(self) -> list[Path]:
+        """Return the files, not installed, that define its method, backbone or task."""
+        plugins = (find("task", self.task), find("backbone", self.arch.name), find("method", self.method.name))
+        return list(dict.fromkeys(plugin.file for plugin in plugins if plugin.file))
+
+    @property
+    def of_notebook(self) -> list[str]:
+        """Return the names of its method, backbone and task that a notebook or a script defines."""
+        plugins = (find("task", self.task), find("backbone", self.arch.name), find("method", self.method.name))
+        return [plugin.name for plugin in plugins if plugin.module == NOTEBOOK]
+
     def folder_name(self, digest: str) -> str:
         """Return the folder name: readable, sortable, unique by the digest's first 8 digits."""
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
+
+
+def _from_here(file: Path) -> Path:
+    """Return the path of a file below the working folder relative to it."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

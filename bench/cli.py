@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -9,16 +10,18 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 
+from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
+from bench.console.terminal import Terminal
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
+from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 app = typer.Typer(
     help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",
@@ -32,21 +35,40 @@ data_app = typer.Typer(help="Data sets: get, check, count, show, or write one.",
 app.add_typer(data_app, name="data")
 new_app = typer.Typer(help="Write a small installable example plugin.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
-err = Console(stderr=True)
-out = Console()
+err = Terminal(stderr=True)
+out = Terminal()
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Tasks = Annotated[str, typer.Option("--task", help="Tasks, separated by commas; all-tasks: the six published, *: all.")]
 Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is all.')]
-Archs = Annotated[str, typer.Option("--arch", help="Backbones, separated by commas; * is all.")]
+Archs = Annotated[
+    str,
+    typer.Option(
+        "--arch", help="Backbones, separated by commas; all-foundation: those with published weights, *: all."
+    ),
+]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
-DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
+
+
+def _load_plugins(files: list[Path]) -> list[Path]:
+    for file in files:
+        verbs.load_plugin(file)
+    return files
+
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option("--plugin", help="A .py file of methods, backbones or tasks.", callback=_load_plugins),
+]
+IncludePublished = Annotated[
+    bool, typer.Option("--include-published", help="Add the published rows that came with bench.")
+]
 
 
 Stage = Literal["val", "test"]
@@ -84,49 +106,37 @@ def run(
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
+    plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
-    from bench.cell import Cell
-    from bench.registry.reference import Reference
+    from bench.console.tables import result_table
 
-    cell = Cell(
-        data=data,
-        task=task,
-        arch=Reference.parse(arch),
-        method=Reference.parse(method),
+    result = verbs.run(
+        method,
+        task,
+        arch,
         init=init,
+        data=data,
         fraction=fraction,
         draw=draw,
         manifest=manifest_,
         seed=seed,
         source_rate=source_rate,
         precision=precision,
-    )
-    from bench.console.tables import result_table
-    from bench.execute import Options, execute
-    from bench.results.identity import changes
-
-    options = Options(
-        runs=runs,
         stage=stage,
+        nproc=nproc,
+        runs=runs,
         overwrite=overwrite,
         rerun_stale=rerun_stale,
-        wandb=wandb,
         keep_weights=keep_weights,
         checkpoint_minutes=checkpoint_minutes,
+        wandb=wandb,
         console=err,
     )
-    if nproc > 1:
-        from bench.launch.torchrun import run_on_ranks
-
-        raise SystemExit(run_on_ranks(nproc, [*options.arguments(cell), *["--json"] * as_json]))
-    result = execute(cell, options)
-    if os.environ.get("RANK", "0") == "0":
-        if news := changes(result.document):
-            _note(f"{news} this result; --overwrite runs it again")
-        _print(dict(result.document), result_table(result), as_json)
+    if verbs.is_main():
+        _print(dict(result.document), result_table(result.result), as_json)
 
 
 @app.command()
@@ -139,7 +149,7 @@ def sweep(
     data: Data = DATA,
     fraction: Fractions = "1",
     draw: Draws = "0",
-    seed: Annotated[str, typer.Option()] = "0",
+    seed: Annotated[str, typer.Option()] = SEEDS,
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
@@ -157,14 +167,13 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    accept_noncommercial: Annotated[
+        bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
+    ] = False,
+    plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
-    from bench.execute import Options
-    from bench.launch import sweep as launch
-
-    grid = launch.Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
-    options = Options(runs=runs, stage=stage, keep_weights=keep_weights)
     slurm = None
     of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
     given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
@@ -183,10 +192,30 @@ def sweep(
             at_once=jobs or MOST_AT_ONCE,
             others=others("--sbatch", sbatch),
         )
-    done = launch.sweep(
-        grid, options, jobs=jobs, nproc=nproc, rerun_stale=rerun_stale, dry_run=dry_run, out=out, err=err, slurm=slurm
+    swept = verbs.sweep(
+        method,
+        task,
+        arch,
+        init=init,
+        data=data,
+        fraction=fraction,
+        draw=draw,
+        seed=seed,
+        source_rate=source_rate,
+        precision=precision,
+        stage=stage,
+        jobs=jobs,
+        nproc=nproc,
+        slurm=slurm,
+        runs=runs,
+        rerun_stale=rerun_stale,
+        keep_weights=keep_weights,
+        accept_noncommercial=accept_noncommercial,
+        dry_run=dry_run,
+        out=out,
+        console=err,
     )
-    raise SystemExit(0 if done else 1)
+    raise SystemExit(1 if swept.failed and not dry_run else 0)
 
 
 @app.command()
@@ -201,42 +230,68 @@ def tune(
     data: Data = DATA,
     fraction: Fractions = "1",
     draw: Draws = "0",
-    seed: Annotated[str, typer.Option(help="Seeds. Trials use the first, the best setting runs with all.")] = "0",
+    seed: Annotated[str, typer.Option(help="Seeds. Trials use the first, the best setting runs with all.")] = SEEDS,
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
+    plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tune methods with the same number of trials on fold 9. The best setting of each is run and scored on fold 10."""
     from bench.console.listing import table
-    from bench.execute import Options
-    from bench.launch.sweep import Grid
-    from bench.launch.tune import plan_trials, tune
-    from bench.launch.workers import default_jobs
 
-    grid = Grid.parse(data, task, arch, method, init, fraction, draw, seed, source_rate, precision)
-    options = Options(runs=runs, keep_weights=keep_weights)
     if dry_run:
-        rows = plan_trials(grid.cells(), trials, options)
+        rows = verbs.plan_trials(
+            method,
+            task,
+            trials,
+            arch,
+            init=init,
+            data=data,
+            fraction=fraction,
+            draw=draw,
+            seed=seed,
+            source_rate=source_rate,
+            precision=precision,
+            runs=runs,
+        )
         _print(rows, table("trials, to be run to fold 9", rows), as_json)
         return
-    tuned = tune(grid.cells(), trials, options, jobs=jobs or default_jobs(nproc), nproc=nproc, console=err)
+    tuned = verbs.tune(
+        method,
+        task,
+        trials,
+        arch,
+        init=init,
+        data=data,
+        fraction=fraction,
+        draw=draw,
+        seed=seed,
+        source_rate=source_rate,
+        precision=precision,
+        jobs=jobs,
+        nproc=nproc,
+        runs=runs,
+        keep_weights=keep_weights,
+        console=err,
+    )
     if as_json:
-        print(json.dumps([outcome.as_data() for outcome in tuned], indent=1))
+        print(json.dumps([outcome.as_data() for outcome in tuned.methods], indent=1))
     else:
-        for outcome in tuned:
+        for outcome in tuned.methods:
             out.print(outcome.as_table())
-    raise SystemExit(0 if all(outcome.finished for outcome in tuned) else 1)
+    raise SystemExit(0 if tuned.finished else 1)
 
 
 @app.command()
 def status(
     runs: Runs = RUNS,
     done: Annotated[bool, typer.Option("--done", help="List the finished cells too.")] = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """List the cells in a runs folder. Each is done, declined, stale, running, unfinished or failed, with the
@@ -252,7 +307,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -274,6 +329,7 @@ def prune(
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
     data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """List tasks, methods, backbones and readers of data sets. With --data also the counts of each task."""
@@ -290,6 +346,8 @@ def list_(
     for name, rows in entries.items():
         out.print(table(name, rows))
     _tell_broken(known.broken)
+    for package, others in known.shared.items():
+        _note(f"{', '.join(others)} installs a package {package} too; give this project an environment of its own")
 
 
 @app.command()
@@ -306,50 +364,51 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if pages published in --out do not match.")
     ] = False,
+    include_published: IncludePublished = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Write the boards of finished runs, or check published ones. A board is <dataset>/<task>.md, with an index.
 
     Damaged runs are left out with a warning and exit code 1. Published results must all be complete.
     """
-    from bench.boards.rows import as_data, make_boards
-    from bench.boards.truth import truth_of
+    from bench.boards.rows import as_data
     from bench.console.tables import board_table
-    from bench.pages import publish
-    from bench.pages.leaderboards import not_at_hand, write_leaderboards
-    from bench.pages.page import plan_in
-    from bench.results.result import find_results
 
-    truth, folder = truth_of(data), folder or (BOARDS if published or check else runs / BOARDS)
+    folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if as_json:
-            raise BenchError("--check does not support --json: it prints one line per fault")
-        faults = publish.check(folder, truth)
-        against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
-        _faults(faults, f"{folder}: pages checked against {against} against the dataset's labels")
+        _check(folder, data, as_json)
     damaged: list[str] = []
-    results = publish.published_results(folder) if published else find_results(runs, partial(_leave_out, damaged))
-    boards = make_boards(results, truth, plan_in(folder) if published else plan_in(folder, BOARDS))
-    if not boards:
-        where = f"published result in {folder}" if published else f"finished run with scores of fold 10 in {runs}"
-        raise BenchError(f"no {where}")
-    if missing := not_at_hand(boards):
-        missing = f"no labels of {missing} at {data}"
-        if published:
-            raise BenchError(f"{missing}: published pages are computed from labels; --data names their folder")
-        lacking = (
-            "scores are the results' own, without groups, ranks and differences; --data names the dataset's folder"
-        )
-        _note(f"{missing}: {lacking}")
-    written = write_leaderboards(boards, folder, truth)
+    made = verbs.leaderboard(
+        runs,
+        include_published=include_published,
+        published=published,
+        data=data,
+        boards=folder,
+        log=_note,
+        left_out=partial(_leave_out, damaged),
+    )
+    written = made.write(folder)
     if as_json:
-        print(json.dumps(as_data(boards), indent=1))
+        print(json.dumps(as_data(made.boards), indent=1))
     else:
-        for board in boards:
+        for board in made.boards:
             out.print(board_table(board))
         pages = [path for path in written if path.suffix == ".md"]
         out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(1 if damaged else 0)
+
+
+def _check(folder: Path, data: Path, as_json: bool) -> NoReturn:
+    """Print the faults of published pages, and exit."""
+    from bench.boards.truth import truth_of
+    from bench.pages import publish
+
+    if as_json:
+        raise BenchError("--check does not support --json: it prints one line per fault")
+    truth = truth_of(data)
+    against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
+    _faults(publish.check(folder, truth), f"{folder}: pages checked against {against} against the dataset's labels")
 
 
 @app.command()
@@ -360,22 +419,28 @@ def compare(
     task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
+    include_published: IncludePublished = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Compare rows by paired differences and tests. Also prints the smallest difference that could be detected.
 
     If rows are given by name, damaged runs are left out with a warning and exit code 1.
     """
-    from bench.boards.comparisons import compared
-    from bench.boards.selection import select_rows
-    from bench.boards.truth import truth_of
     from bench.console.tables import comparison_tables
-    from bench.pages.page import plan_in
 
     damaged: list[str] = []
-    chosen = select_rows(rows, runs, truth_of(data), task, fraction, partial(_leave_out, damaged))
-    plan = plan_in(boards)(chosen.dataset, chosen.task)
-    comparison = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    comparison = verbs.compare(
+        *rows,
+        runs=runs,
+        include_published=include_published,
+        data=data,
+        task=task,
+        fraction=fraction,
+        boards=boards,
+        log=_note,
+        left_out=partial(_leave_out, damaged),
+    )
     if as_json:
         print(json.dumps(comparison.as_data(), indent=1))
     else:
@@ -405,26 +470,26 @@ def score(
     data: Data = DATA,
     runs: Runs = RUNS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Score predictions made elsewhere on fold 10. The dataset's two CSV files are enough."""
     from bench.console.tables import compat_line, result_table
-    from bench.results.external import score_external
 
-    result = score_external(
+    result = verbs.score(
         file,
         task,
         name,
-        data,
-        runs,
         scale=scale,
         compat=compat,
         fraction=fraction,
         draw=draw,
         seed=seed,
+        data=data,
+        runs=runs,
         overwrite=overwrite,
         log=_note,
-    )
+    ).result
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:
         out.print(compat_line(result), markup=False, highlight=False, soft_wrap=True)
@@ -435,6 +500,7 @@ def publish(
     run: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     folder: Annotated[Path, typer.Option("--out", help="The leaderboards.")] = BOARDS,
     data: Data = DATA,
+    plugin: Plugins = [],
 ) -> None:
     """Copy results beside the boards. Each is verified against the dataset's labels first."""
     from bench.boards.truth import truth_of
@@ -451,7 +517,7 @@ def publish(
     out.print("next: bench leaderboard --published", markup=False, highlight=False)
 
 
-def _faults(faults: list[str], passed: str) -> None:
+def _faults(faults: list[str], passed: str) -> NoReturn:
     """Print a line for each fault and exit with code 1; without faults print `passed`."""
     for fault in faults:
         err.print(f"fault: {' '.join(fault.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -465,6 +531,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run that kept its weights.")],
     records: Annotated[list[Path], typer.Argument(help="WFDB records, with or without extension.")],
     target: Annotated[Path | None, typer.Option("--out", help="CSV file. [default: standard output]")] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Predict your own 12-lead WFDB records. Writes probabilities as CSV."""
     from bench.inference import predict_records
@@ -492,6 +559,7 @@ def check(
     arch: Annotated[
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Check that a backbone, method or data set keeps the contract.
 
@@ -699,6 +767,7 @@ def verify_(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
 def info(
     folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
     task: Annotated[str | None, typer.Option(help="Also count the labels of this task, by split and fold.")] = None,
+    plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """Describe a data set's folder. Version, patients, ages, sexes, folds, and the counts of every task."""
@@ -756,6 +825,7 @@ def manifest(
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
     draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
+    plugin: Plugins = [],
 ) -> None:
     """Write a split to a file. The ecg_ids of train, val and test, and the positives of each label."""
     from bench.data.datasets import load_records
@@ -795,7 +865,7 @@ def _note(line: str) -> None:
     err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def _print(document: Any, table: Table, as_json: bool) -> None:
+def _print(document: Any, table: RenderableType, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document, indent=1))
     else:
@@ -818,6 +888,8 @@ def _absolute(path: str | Path) -> Path:
 
 UNUSABLE = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Errors of a path that cannot be used as its option requires."""
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Further error numbers of such paths, which Python gives no class of their own."""
 
 
 def _run_app() -> None:
@@ -835,11 +907,12 @@ def main() -> None:
     prepare_process()
     try:
         _run_app()
-    except (BenchError, *UNUSABLE) as error:
-        if isinstance(error, UNUSABLE) and not _is_own(error.filename):
-            raise
+    except (BenchError, OSError) as error:
         line = " ".join(str(error).split())
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, OSError):
+            unusable = isinstance(error, UNUSABLE) or error.errno in OF_DISK
+            if not (unusable and _is_own(error.filename)):
+                raise
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)

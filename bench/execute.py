@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from bench.cell import Cell
+from bench.console.terminal import Terminal
 from bench.console.tracking import Wandb, watch
 from bench.data.datasets import load_records
 from bench.data.manifests import read_split
@@ -50,7 +51,7 @@ KeepWeights = Literal["none", "best"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a cell is run. Nothing here changes its result."""
+    """Options of a run that do not change its result."""
 
     runs: Path = Path("runs")
     stage: Literal["val", "test"] = "test"
@@ -61,10 +62,10 @@ class Options:
     """Runs a finished cell again if code that made it has changed since."""
     wandb: Wandb = "off"
     keep_weights: KeepWeights = "best"
-    """`best`: those that predicted, of the selected epoch."""
+    """`best`: keep the weights of the selected epoch, which made the predictions."""
     checkpoint_minutes: float = 10.0
-    """How much work a kill in the middle of an epoch may cost."""
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    """Minutes between checkpoints within an epoch: the most work that a killed run repeats."""
+    console: Console = field(default_factory=lambda: Terminal(stderr=True))
     log: Callable[[str], None] = lambda line: None
     """Progress callback, called with a line of text about once per epoch."""
 
@@ -77,22 +78,22 @@ class Options:
 
 
 def execute(cell: Cell, options: Options) -> Result:
-    """Run a cell and return its result. A finished cell is only loaded, an unfinished one goes on where it was.
+    """Run a cell and return its result. The result of a finished cell is loaded; an interrupted run is resumed.
 
-    Ranks other than the main one may return before it has scored, without what came out.
+    A rank other than the main one may return before the scores are computed; its result lacks them.
     """
     with join() as world:
         records = load_records(cell.data)
         table = label_table(records, find_task(cell.task, records))
         parts = make_split(cell, table, records)
-        cell = replace(cell, manifest=None) if parts.whole else cell  # a list of all records is the plain run
+        cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
         method = make_method(cell.method)
         backbone = build_backbone(cell.arch, cell.entropy)
         phases = declared_phases(method, layer_groups(backbone))
-        alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # which one is the cell's, its weights tell
+        alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # candidates; the digest will decide
         anew = options.overwrite or options.rerun_stale
         if wants_published(backbone, cell.init) and (anew or not any(alike)):
-            require_files(records, backbone.signal_spec, cell.source_rate)  # or they are fetched for nothing
+            require_files(records, backbone.signal_spec, cell.source_rate)  # before weights are downloaded in vain
         model, init = build_model(backbone, len(table.labels), cell.init, cell.entropy)
         init = init if method.uses_published_head else replace(init, head={})
         precision = resolve_precision(cell.precision, world.device)
@@ -105,19 +106,19 @@ def execute(cell: Cell, options: Options) -> Result:
             return finished
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
-                prepare(model, method, Start.of(plan, init.head))
+                same_backbone = prepare(model, method, Start.of(plan, init.head))
                 rehearse(model, phases)
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
-            model.made_by = makers(cell, method)
+            model.made_by = makers(cell, altered=not same_backbone)
             spec = model.backbone.signal_spec
             signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
             if unused := unused_accelerator(accelerator_kind()):
                 watcher.note(unused)
             for what, found in signals.findings.items():
                 watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
-            # the cost counts from here: weights and signals are fetched and prepared once for many cells
+            # measure cost from here, because weights are downloaded and signals prepared once for many cells
             code = {kind: source.sha256 for kind, source in code_of(plan).items()}
             differs = partial(other_code, now=code)
             minutes = options.checkpoint_minutes
@@ -153,12 +154,12 @@ def execute(cell: Cell, options: Options) -> Result:
 
 
 def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
-    """The records that a cell trains and selects on."""
+    """Return the training and validation records of a cell."""
     return read_split(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
 
 
 def make_method(reference: Reference) -> Method:
-    """The method that a reference stands for."""
+    """Return the method that a reference names."""
     method = make("method", reference)
     if not isinstance(method, Method):
         raise PluginError(f"method {reference.name!r} makes a {type(method).__name__}, expected a bench.plugin.Method")
@@ -166,7 +167,7 @@ def make_method(reference: Reference) -> Method:
 
 
 def make_backbone(reference: Reference) -> Backbone:
-    """The backbone that a reference stands for."""
+    """Return the backbone that a reference names."""
     backbone = make("backbone", reference)
     if not isinstance(backbone, Backbone):
         kind = type(backbone).__name__
@@ -175,21 +176,20 @@ def make_backbone(reference: Reference) -> Backbone:
 
 
 def build_backbone(arch: Reference, seed: Seed) -> Backbone:
-    """The backbone with random weights."""
+    """Return the backbone with random weights."""
     torch.manual_seed(int(random_stream(seed, "backbone").integers(2**62)))
     return make_backbone(arch)
 
 
 def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: Seed) -> tuple[Classifier, Init]:
-    """The backbone with its first weights, and a new head; the head's do not depend on the backbone's."""
+    """Return the model with initial weights, and facts about these. The new head does not depend on the backbone's."""
     start = initialize(backbone, init)
     torch.manual_seed(int(random_stream(seed, "head").integers(2**62)))
     return Classifier(backbone, num_labels), start
 
 
-def makers(cell: Cell, method: Method) -> str:
-    """What made the backbone, apart from its weights: its plugin, and the method's if that may have altered it."""
-    altered = type(method).prepare is not Method.prepare
+def makers(cell: Cell, *, altered: bool) -> str:
+    """Return facts that identify the backbone apart from its weights: its plugin, and a method that has altered it."""
     plugins = [plugin_facts("backbone", cell.arch)] + [plugin_facts("method", cell.method)] * altered
     return json.dumps(plugins, sort_keys=True)
 
@@ -202,7 +202,7 @@ def predict_folds(
     precision: Precision,
     frozen: bool,
 ) -> dict[int, Predictions]:
-    """The model's logits for every record of each fold; a backbone that stayed frozen may have features at hand."""
+    """Return fold -> logits for each of its records. A backbone that stayed frozen uses cached features."""
     module: nn.Module = model
     sources: Sequence[Source] = [
         SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()

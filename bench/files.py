@@ -95,7 +95,7 @@ def replace_folder(new: Path, final: Path) -> None:
 
 
 def set_aside(final: Path) -> Path:
-    """Return the path of a folder while another one takes its name."""
+    """Return the path `.NAME.old`, at which a folder is kept while another replaces it."""
     return final.with_name(f".{final.name}.old")
 
 

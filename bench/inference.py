@@ -18,7 +18,7 @@ from bench.data.waveforms import Note, read_waveform
 from bench.errors import CheckpointError, DataError
 from bench.registry.reference import Reference
 from bench.registry.registry import make
-from bench.results.result import load_result
+from bench.results.result import RESULT, Result, load_result
 from bench.training.audit import prepare
 from bench.training.batch import Start
 from bench.training.batches import cut_windows
@@ -54,7 +54,7 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
     prepare(model, make("method", Reference.parse(result.cell["method"])), Start.of(result.document, head))
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
-    scaling, seconds = Scaling(**result.document["signals"]["scaling"]), result.document["dataset"].get("seconds")
+    scaling, seconds = _scaling(result, run), result.document["dataset"].get("seconds")
     # into memory: nothing is printed unless all records can be read
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -74,6 +74,13 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
         )
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
+
+
+def _scaling(result: Result, run: Path) -> Scaling:
+    """Return the standardisation of the training records. Raises CheckpointError if the result lacks it."""
+    if (facts := result.document["signals"].get("scaling")) is None:
+        raise CheckpointError(f"{run / RESULT} lacks signals.scaling, by which records are standardised")
+    return Scaling(facts["mean"], facts["std"], facts["fitted_on"])
 
 
 def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: float | None) -> Iterator[str]:

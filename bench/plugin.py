@@ -1,7 +1,7 @@
-"""The door: all that a plugin may import.
+"""The interface for plugins: everything that a plugin may import.
 
-A package with a line `[project.entry-points."bench.plugins"]`, `anything = "my_package"`, has each of its modules
-imported by the registry; what they register here can be named on the command line like our own.
+A package declares the entry point `anything = "my_package"` in `[project.entry-points."bench.plugins"]`. The registry
+then imports each of its modules. Plugins that they register can be named on the command line like the built-in ones.
 """
 
 from bench.data.datasets.folder import make_records
@@ -13,7 +13,8 @@ from bench.data.tasks import Task
 from bench.errors import DataError, Incompatible
 from bench.registry.registry import register_backbone, register_dataset, register_method, register_task
 from bench.training.method import EMA, SWA, Batch, Gradients, Judge, Method, Phase, SignalBatch, Start
-from bench.training.model import Backbone, Classifier, DropPath, PublishedCheckpoint
+from bench.training.model import Backbone, Classifier, DropPath
+from bench.training.published import PublishedCheckpoint
 from bench.training.search import Choice, LogUniform, Uniform
 
 __all__ = [

@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
-
-from bench.errors import BenchError
 
 
 def num_cores() -> int:
@@ -24,40 +20,23 @@ def num_cores() -> int:
 
 @contextlib.contextmanager
 def own_modules() -> Iterator[None]:
-    """Within this context, new processes import no module from the working folder, which may contain a random.py.
+    """Within this context, new processes run nothing of the user: neither his script again nor modules beside it.
 
-    Python puts that folder first on the path for `-c` and `-m`, with which child processes start.
+    Python puts the working folder, which may contain a random.py, first on the path for `-c` and `-m`, with which child
+    processes start. `multiprocessing` makes each of them run the parent's script again, unless the script has an
+    `if __name__ == "__main__"`; what our processes call is in `bench`, so an empty module takes the script's place.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
+    before, main = os.environ.get("PYTHONSAFEPATH"), sys.modules["__main__"]
     os.environ["PYTHONSAFEPATH"] = "1"
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         if before is None:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
-
-
-def require_guard() -> None:
-    """Raise BenchError if new processes would run the user's script again, because it lacks the `__main__` guard."""
-    main = sys.modules["__main__"]
-    if getattr(multiprocessing.current_process(), "_inheriting", False) or _is_run_again(main):
-        script = getattr(main, "__file__", "this script")
-        raise BenchError(
-            f"{script} starts processes, and each of them would run the script again: "
-            'put its code below `if __name__ == "__main__":`'
-        )
-
-
-def _is_run_again(main: ModuleType) -> bool:
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if file is None or (spec is not None and spec.name.endswith("__main__")):
-        return False
-    try:
-        return re.search(r"\b__name__\b", Path(file).read_text(encoding="utf-8", errors="replace")) is None
-    except OSError:
-        return False
 
 
 def end_with_parent(grace: float = 0.0) -> None:

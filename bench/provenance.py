@@ -21,18 +21,18 @@ from bench.data.prepared import PreparedSignals, choose_source_rate
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.splits import TEST_FOLD, Split
-from bench.data.tasks import LabelTable
+from bench.data.tasks import LabelTable, task_facts
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, resolve
 from bench.results.identity import harness_facts, identity
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport
 from bench.training.memory import PeakMemory
 from bench.training.model import Classifier, count_parameters
 from bench.training.phase import Phase
 from bench.training.precision import Precision
+from bench.training.report import PhaseReport
 from bench.training.weights import Init, hash_weights
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "wfdb")
@@ -48,12 +48,12 @@ def describe(
     init: Init,
     precision: Precision,
 ) -> dict[str, Any]:
-    """What the cell is, before it runs: the first half of its result, with the digest of what changes the outcome."""
+    """Return the first half of a result, known before the run: cell, data, code, and the digest that identifies it."""
     method = {**plugin_facts("method", cell.method), "phases": [phase.facts() for phase in phases]}
     backbone = plugin_facts("backbone", cell.arch)
     spec = model.backbone.signal_spec
     facts = sections(cell, records, table, parts, method, backbone, spec, precision)
-    plan: dict[str, Any] = {
+    document: dict[str, Any] = {
         "cell": facts["cell"],
         "dataset": {
             "name": records.name,
@@ -76,13 +76,14 @@ def describe(
         "code": code_facts(spec),
     }
     # last, because the digest is computed from the sections above
-    plan["digest"] = identity(plan)
-    plan["origin"] = {
-        "digest": plan["digest"],
+    document["digest"] = identity(document)
+    document["origin"] = {
+        "digest": document["digest"],
         "trained_on": f"{table.task} of {records.name}, folds 1-8",
         "command": cell.command(),
+        "labels": list(table.labels),
     }
-    return plan
+    return document
 
 
 def sections(
@@ -112,7 +113,7 @@ def sections(
             "precision": precision,
             "command": cell.command(),
         },
-        "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
+        "task": task_facts(table),
         "split": {
             "sha256": None if parts.whole else parts.content,
             "train_records": len(parts.train),

@@ -1,1 +1,1 @@
-"""Post-training methods, one file a method or a family. They enter by the same door as anyone's: `bench.plugin`."""
+"""Post-training methods, one file per family. They use only `bench.plugin`, as methods of other packages do."""

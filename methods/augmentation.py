@@ -1,4 +1,4 @@
-"""Full fine-tuning on altered records: mixtures of two, or the distortions that an ECG meets in practice."""
+"""Full fine-tuning on augmented records: mixtures of two records, or typical distortions of an ECG."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,10 @@ from methods.full_finetune import FullFinetune
 @register_method("ft-mixup")
 @dataclass(frozen=True)
 class Mixup(FullFinetune):
-    """Mixup (Zhang et al. 2018): each record becomes s * itself + (1 - s) * a partner, labels alike; s ~ Beta(a, a).
+    """Mixup (Zhang et al. 2018): signals and labels become s * own + (1 - s) * another record's, with s ~ Beta(a, a).
 
-    One s for a batch, as in their code; a = 0.4 is within their 0.1 to 0.4. Partners are a permutation of the batch.
+    s is the same for a whole batch, as in their code. a = 0.4 is within their range of 0.1 to 0.4. The other records
+    are a permutation of the batch.
     """
 
     alpha: float = 0.4
@@ -34,9 +35,10 @@ class Mixup(FullFinetune):
 @register_method("ft-cutmix")
 @dataclass(frozen=True)
 class CutMix(FullFinetune):
-    """CutMix (Yun et al. 2019) over time: a stretch of each record, all leads, is a partner's; labels in proportion.
+    """CutMix (Yun et al. 2019) over time: an interval of each record is replaced by that of another record.
 
-    The stretch takes 1 - s of the record, s ~ Beta(a, a), at a uniform place; a = 1 is theirs.
+    The interval is a share 1 - s of the record in all leads, with s ~ Beta(a, a) and a random position. Labels are
+    mixed in the same proportion. a = 1 is the paper's value.
     """
 
     alpha: float = 1.0
@@ -56,11 +58,12 @@ class CutMix(FullFinetune):
 @register_method("ft-aug")
 @dataclass(frozen=True)
 class Augment(FullFinetune):
-    """Distortions of ECGs, each with probability 1/2 a record: gain, baseline wander, noise, lead dropout, time mask.
+    """Distort ECGs by gain, baseline wander, noise, lead dropout and a time mask, each with probability 1/2 per record.
 
-    The kinds are those of Raghu et al. (CHIL 2022). The strengths are ours, in standard deviations of a record, since
-    most preprocessings normalise. With s the strength: gain 1 +- 0.3 s; wander of 0.05 to 0.5 Hz and 0.2 s; white noise
-    of 0.1 s; each lead zero with probability 0.2 s; a stretch of up to 0.2 s of the time zero.
+    The kinds of distortion are those of Raghu et al. (CHIL 2022). Their strengths are chosen here, in standard
+    deviations of a record, because most preprocessing normalises records. With strength s: gain 1 +- 0.3 s; wander of
+    0.05 to 0.5 Hz with amplitude 0.2 s; white noise with standard deviation 0.1 s; each lead set to zero with
+    probability 0.2 s; an interval of up to a share 0.2 s of the record set to zero.
     """
 
     strength: float = 1.0

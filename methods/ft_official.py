@@ -1,6 +1,6 @@
 """Fine-tuning as in ECGFounder's own notebook (PKUDigitalHealth/ECGFounder, finetune_ECGFounder.ipynb).
 
-Deviation: the notebook selects its epoch on the test set; here fold 9 selects.
+Deviation: the notebook selects the epoch on the test set; here it is selected on fold 9.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bench.plugin import LogUniform, Method, Phase, register_method
 @register_method("ft-official")
 @dataclass(frozen=True)
 class OfficialFinetune(Method):
-    """Full fine-tuning as in the official notebook: Adam at 1e-4 for 5 epochs, a tenth of it after a plateau of 10."""
+    """Full fine-tuning as in the official notebook: Adam for 5 epochs, lr 1e-4, a tenth after a 10-epoch plateau."""
 
     epochs: int = 5
     lr: float = 1e-4

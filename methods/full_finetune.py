@@ -1,6 +1,6 @@
 """Full fine-tuning: plain, with stochastic depth, warm-up, averaged weights, or dropout.
 
-Their options combine: `ft-sd(average='ema', warmup=0.1)`, and in the same way for `lpft`.
+The options can be combined: `ft-sd(average='ema', warmup=0.1)`. `lpft` has the same options.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ AVERAGES = {"ema": EMA(), "swa": SWA(), None: None}
 
 @dataclass(frozen=True)
 class Finetune(Method):
-    """The fine-tuning recipe that all methods share which train everything; they differ in what their names say.
+    """The fine-tuning recipe that all methods with full fine-tuning share, so that only the named change differs.
 
-    Values as second-hand reports give them for Zhou et al. (GhIrani33/ecgfounder-edge-cds); no dropout; the cosine
-    runs over steps. What those reports do not have is off by default.
+    The values are those of Zhou et al. as reported by others (GhIrani33/ecgfounder-edge-cds): no dropout, and a cosine
+    schedule over steps. Options that these reports do not mention are off by default.
     """
 
     finetune_epochs: int = 30
@@ -70,7 +70,7 @@ class Finetune(Method):
 @register_method("ft")
 @dataclass(frozen=True)
 class FullFinetune(Finetune):
-    """Full fine-tuning: all parameters from the first step on, with a new head."""
+    """Full fine-tuning: train all parameters from the first step, with a new head."""
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.finetune()]
@@ -79,7 +79,11 @@ class FullFinetune(Finetune):
 @register_method("ft-sd")
 @dataclass(frozen=True)
 class FullFinetuneStochasticDepth(FullFinetune):
-    """Full fine-tuning with stochastic depth (Huang et al. 2016)."""
+    """Full fine-tuning with stochastic depth (Huang et al. 2016): a branch is kept with probability 1 - rate.
+
+    In training branch * keep / (1 - rate), keep in {0, 1} for each record; rates rise linearly from 0 to
+    `drop_path_rate` at the deepest block. 0.5 is the value of Zhou et al. (arXiv 2509.12991) and of Huang et al.
+    """
 
     drop_path_rate: float = 0.5
 
@@ -89,9 +93,9 @@ class FullFinetuneStochasticDepth(FullFinetune):
 @register_method("ft-warmup")
 @dataclass(frozen=True)
 class FullFinetuneWarmup(FullFinetune):
-    """Full fine-tuning whose rates rise over the first tenth of the steps: the control of a probe before fine-tuning.
+    """Full fine-tuning with learning-rate warm-up over the first tenth of the steps: a control for the probe of `lpft`.
 
-    The share is within the 3 to 10 % that are usual (He et al. 2019, Bag of Tricks: 5 of 120 epochs).
+    A share of 3 to 10 % is usual (He et al. 2019, Bag of Tricks: 5 of 120 epochs).
     """
 
     warmup: float = 0.1
@@ -102,9 +106,10 @@ class FullFinetuneWarmup(FullFinetune):
 @register_method("ft-ema")
 @dataclass(frozen=True)
 class FullFinetuneEMA(FullFinetune):
-    """Full fine-tuning by an exponential moving average of the weights, decay 0.999 (Polyak & Juditsky 1992).
+    """Full fine-tuning with an exponential moving average of the weights, decay 0.999 (Polyak & Juditsky 1992).
 
-    The average is validated, selected, saved and predicted with.
+    average <- d * average + (1 - d) * weights after each step; d rises to 0.999, a common value (see `EMA`). The
+    average is validated, selected, saved and used for prediction.
     """
 
     average: Literal["ema", "swa"] | None = "ema"
@@ -113,10 +118,10 @@ class FullFinetuneEMA(FullFinetune):
 @register_method("ft-swa")
 @dataclass(frozen=True)
 class FullFinetuneSWA(FullFinetune):
-    """Full fine-tuning by the mean of the weights after each of the last quarter of the epochs (Izmailov et al. 2018).
+    """Full fine-tuning with the mean of the weights after the epochs of the last quarter (SWA, Izmailov et al. 2018).
 
-    Batch-norm statistics of the mean are computed anew. Deviation: the rate falls by the cosine of `ft` and does not
-    stay constant or cyclic.
+    Batch-norm statistics of the averaged weights are computed anew. Deviation: the learning rate follows the cosine of
+    `ft`; in the paper it is constant or cyclic.
     """
 
     average: Literal["ema", "swa"] | None = "swa"
@@ -125,10 +130,10 @@ class FullFinetuneSWA(FullFinetune):
 @register_method("ft-dropout")
 @dataclass(frozen=True)
 class FullFinetuneDropout(FullFinetune):
-    """Full fine-tuning with dropout in place of stochastic depth: at the same places, with the same rates.
+    """Full fine-tuning with dropout in place of stochastic depth, at the same positions and with the same rates.
 
-    The control that says whether it is depth that pays: single values of a residual branch are dropped (Srivastava et
-    al. 2014), not the branch. Rates rise linearly from 0 to `dropout` with depth, as those of `ft-sd`.
+    It is a control for `ft-sd`: single values of a residual branch are dropped (Srivastava et al. 2014), not the whole
+    branch. Rates increase linearly with depth from 0 to `dropout`, as in `ft-sd`.
     """
 
     dropout: float = 0.5

@@ -1,4 +1,4 @@
-"""Linear probing: the backbone stays frozen, a linear head learns on its features."""
+"""Linear probing: train a linear head on the features of a frozen backbone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from bench.plugin import LogUniform, Method, Phase, register_method
 
 @dataclass(frozen=True)
 class Probe(Method):
-    """The probing recipe, for whoever begins with it.
+    """The probing recipe that all methods with a linear probe share.
 
-    Values as second-hand reports give them for Zhou et al. (GhIrani33/ecgfounder-edge-cds); ours where those are
-    silent: a constant learning rate.
+    The values are those of Zhou et al. as reported by others (GhIrani33/ecgfounder-edge-cds). They do not report the
+    schedule; the constant learning rate is chosen here.
     """
 
     probe_epochs: int = 30
@@ -32,7 +32,7 @@ class Probe(Method):
 @register_method("lp")
 @dataclass(frozen=True)
 class LinearProbe(Probe):
-    """Linear probing: train the head, leave the backbone as it is."""
+    """Linear probing: train the head, keep the backbone frozen."""
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [self.probe()]

@@ -1,4 +1,4 @@
-"""Full fine-tuning by another loss: for rare labels, or for labels that are not certain."""
+"""Full fine-tuning with another loss, for rare labels or for uncertain labels."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from methods.full_finetune import FullFinetune
 @register_method("ft-focal")
 @dataclass(frozen=True)
 class Focal(FullFinetune):
-    """Focal loss (Lin et al. 2017): (1 - p)^gamma * BCE, p the probability of the true answer; gamma 2 is theirs.
+    """Focal loss (Lin et al. 2017): (1 - p)^gamma * BCE, where p is the predicted probability of the true value.
 
-    Without their weight alpha of the positives: `ft-balanced` weighs them.
+    gamma = 2 is the paper's value. Its weight alpha of positives is left out; `ft-balanced` has a weight of positives.
     """
 
     gamma: float = 2.0
@@ -31,10 +31,10 @@ class Focal(FullFinetune):
 @register_method("ft-asl")
 @dataclass(frozen=True)
 class Asymmetric(FullFinetune):
-    """Asymmetric loss (Ridnik et al. 2021): negatives are focused more, and those below a margin are left out.
+    """Asymmetric loss (Ridnik et al. 2021): a larger focusing gamma for negatives; negatives below a margin count 0.
 
     Positives: (1 - p)^gamma_positive * log p. Negatives: q^gamma_negative * log(1 - q) with q = max(p - margin, 0).
-    Values are theirs for COCO: 1, 4 and 0.05.
+    gamma_positive 1, gamma_negative 4 and margin 0.05 are the paper's values for COCO.
     """
 
     gamma_negative: float = 4.0
@@ -58,8 +58,9 @@ class Asymmetric(FullFinetune):
 class Balanced(FullFinetune):
     """BCE whose positives are weighted by the effective number of training records (Cui et al. 2019).
 
-    Of a label with n positives among N records they weigh E(N - n) / E(n), E(n) = (1 - beta^n) / (1 - beta); beta 0.999
-    is theirs. beta = 0 gives plain BCE, beta -> 1 the ratio of negatives to positives.
+    Positives of a label with n positives among N records have the weight E(N - n) / E(n), where E(n) = (1 - beta^n) /
+    (1 - beta). beta = 0.999 is the paper's value. beta = 0 is plain BCE; for beta -> 1 the weight is the ratio of
+    negatives to positives.
     """
 
     beta: float = 0.999
@@ -75,7 +76,7 @@ class Balanced(FullFinetune):
 @register_method("ft-smooth")
 @dataclass(frozen=True)
 class LabelSmoothing(FullFinetune):
-    """BCE on labels moved towards 1/2 (Szegedy et al. 2016): y * (1 - epsilon) + epsilon / 2; epsilon 0.1 is theirs."""
+    """BCE on smoothed labels y * (1 - epsilon) + epsilon / 2 (Szegedy et al. 2016, whose epsilon is 0.1)."""
 
     epsilon: float = 0.1
     needs_signals = False

@@ -1,6 +1,6 @@
-"""LP-FT (Kumar et al. 2022) and what builds on it: first probe, then fine-tune all from the probe's best epoch.
+"""LP-FT (Kumar et al. 2022) and its variants: train a linear probe, then fine-tune all from the probe's best epoch.
 
-With stochastic depth it is the post-training strategy of Zhou et al., arXiv 2509.12991.
+LP-FT with stochastic depth is the post-training strategy of Zhou et al., arXiv 2509.12991.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from methods.linear_probe import Probe
 @register_method("lpft")
 @dataclass(frozen=True)
 class LPFT(Finetune, Probe):
-    """A preview linear probe, then full fine-tuning."""
+    """A preview linear probe, then full fine-tuning: the recipes of `lp` and `ft` (Kumar et al. 2022, 2202.10054)."""
 
     search = {**Probe.search, **Finetune.search}
 
@@ -29,7 +29,7 @@ class LPFT(Finetune, Probe):
 @register_method("lpft-sd")
 @dataclass(frozen=True)
 class LPFTStochasticDepth(LPFT):
-    """A preview linear probe, then full fine-tuning with stochastic depth."""
+    """A preview linear probe, then full fine-tuning with stochastic depth as in `ft-sd` (Zhou et al., 2509.12991)."""
 
     drop_path_rate: float = 0.5
 
@@ -39,10 +39,10 @@ class LPFTStochasticDepth(LPFT):
 @register_method("wise-ft")
 @dataclass(frozen=True)
 class WiSEFT(LPFT):
-    """LP-FT, then the weights (1 - a) * before + a * after fine-tuning, a by fold 9 (Wortsman et al. 2022, WiSE-FT).
+    """LP-FT, then interpolate: weights (1 - a) * before + a * after fine-tuning (WiSE-FT, Wortsman et al. 2022).
 
-    a is the best of `points` equal steps from 0 to 1; `before` are the probe's weights. Batch-norm statistics are
-    interpolated for the choice and computed anew at the end.
+    `before` are the probe's weights. a is the best on fold 9 of `points` equidistant values from 0 to 1; 11 is our
+    choice. To choose a, batch-norm statistics are interpolated too; at the end they are computed anew.
     """
 
     points: int = 11
@@ -64,10 +64,10 @@ class WiSEFT(LPFT):
 @register_method("lpft-distill")
 @dataclass(frozen=True)
 class LPFTDistill(LPFT):
-    """LP-FT whose fine-tuning is also to agree with the probe's predictions (Hinton et al. 2015; Li & Hoiem 2017, LwF).
+    """LP-FT with distillation from the probe during fine-tuning (Hinton et al. 2015; LwF, Li & Hoiem 2017).
 
     Loss: (1 - weight) * BCE(logits, labels) + weight * BCE(logits, probe's probabilities), at temperature 1. The weight
-    is ours: equal parts.
+    of 1/2 is chosen here.
     """
 
     weight: float = 0.5

@@ -1,4 +1,4 @@
-"""Parameter-efficient fine-tuning: the backbone's weights stay, and biases or small new parts are trained."""
+"""Parameter-efficient fine-tuning: train biases or small new parts, and keep the backbone's weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from bench.plugin import Choice, Classifier, Incompatible, LogUniform, Method, P
 
 @dataclass(frozen=True)
 class ParameterEfficient(Method):
-    """What they share: one phase that trains the head and the parts of one pattern, the backbone in eval mode.
+    """The recipe that these methods share: one phase that trains the head and the parts that match a pattern.
 
-    Ours: AdamW at 1e-3, in the range 1e-4 to 1e-3 of LoRA's and above that of full fine-tuning; a cosine; no weight
-    decay, as in peft's examples.
+    The rest of the backbone is frozen and in eval mode. Chosen here: AdamW at 1e-3, within LoRA's range of 1e-4 to 1e-3
+    and above that of full fine-tuning; a cosine schedule; no weight decay, as in peft's examples.
     """
 
     epochs: int = 30
@@ -37,7 +37,10 @@ class ParameterEfficient(Method):
 @register_method("bitfit")
 @dataclass(frozen=True)
 class BitFit(ParameterEfficient):
-    """Train the biases, those of norms and recurrent layers too, and the head (Ben Zaken et al. 2022, 2106.10199)."""
+    """BitFit: train the head and all biases, of norms and recurrent layers too (Ben Zaken et al. 2022, 2106.10199).
+
+    Of W x + b, only b is trained.
+    """
 
     part = "backbone.*bias*"
 
@@ -47,7 +50,7 @@ class BitFit(ParameterEfficient):
 
 
 class LowRank(nn.Module):
-    """A weight [out, ...] -> the same + alpha / rank * B A, [out, rank] x [rank, in * taps]; B is zero at first."""
+    """Parametrization: weight [out, ...] + alpha / rank * B A; B [out, rank] is zero at first; A [rank, in * taps]."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class LowRank(nn.Module):
 
 
 class WeightDecomposed(LowRank):
-    """A weight -> m V / |V|, V = weight + alpha / rank * B A; norms are over an output's row; m = |weight| at first."""
+    """Parametrization: m V / |V| with V = weight + alpha / rank * B A, by output row; m is |weight| at first."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__(weight, rank, alpha)
@@ -85,9 +88,9 @@ class WeightDecomposed(LowRank):
 class LoRA(ParameterEfficient):
     """Low-rank updates of all linear layers and convolutions, W + alpha / rank * B A (Hu et al. 2021, 2106.09685).
 
-    A from He's uniform, B zero, as in microsoft/LoRA; a convolution's weight is a matrix [out, in * taps]. alpha is
-    twice the rank; rank 8 is the default of peft. The sum is taken in the weight, so that prediction is by merged
-    weights. Recurrent layers are left as they are. No dropout.
+    As in microsoft/LoRA, A is initialised by He's uniform and B by zero. The weight of a convolution is a matrix [out,
+    in * taps]. alpha is twice the rank; rank 8 is the default of peft. The update is added to the weight, so prediction
+    uses merged weights. Recurrent layers are not updated. There is no dropout.
     """
 
     rank: int = 8
@@ -108,13 +111,16 @@ class LoRA(ParameterEfficient):
 @register_method("dora")
 @dataclass(frozen=True)
 class DoRA(LoRA):
-    """LoRA of the weights' directions with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353)."""
+    """DoRA: LoRA of the weights' directions, with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353).
+
+    V = W + alpha / rank * B A; |V| are the norms over each output's row; m begins as |W|. Rank and alpha as in `lora`.
+    """
 
     kind = WeightDecomposed
 
 
 class Bottleneck(nn.Module):
-    """y + up(GELU(down(y))) over the channels of a layer's output; up is zero at first."""
+    """Compute y + up(GELU(down(y))) over the channels of a layer's output y; `up` is zero at first."""
 
     def __init__(self, channels: int, width: int, axis: int) -> None:
         super().__init__()
@@ -129,17 +135,18 @@ class Bottleneck(nn.Module):
 
 
 def adapt(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
-    """Return a layer's output after its adapter: a forward hook, so that the layer keeps its type, keys and weight."""
+    """Return a layer's output after its adapter. As a forward hook, it keeps the layer's type, keys and weight."""
     return layer.adapter(output)  # type: ignore[no-any-return, operator]
 
 
 @register_method("adapter")
 @dataclass(frozen=True)
 class Adapter(ParameterEfficient):
-    """A bottleneck with a skip after the last layer of each layer group (Houlsby et al. 2019, arXiv 1902.00751).
+    """Adapters: a bottleneck with a skip connection after the last layer of each layer group (Houlsby et al. 2019).
 
-    Width 64 as theirs. One a block, as Pfeiffer et al. 2021 (arXiv 2005.00247) keep of their two, norms untouched. The
-    last layer is a convolution or, where the group has none, a linear layer: in a Transformer block the end of the MLP.
+    Source: arXiv 1902.00751, with its width of 64. There is one adapter per block, as in Pfeiffer et al. 2021 (arXiv
+    2005.00247), and norms are not trained. The last layer is the last convolution, or, in a group without convolutions,
+    the last linear layer: in a Transformer block the end of the MLP.
     """
 
     width: int = 64

@@ -1,4 +1,4 @@
-"""Full fine-tuning with a regulariser: towards the start, towards flat minima, or towards agreement with itself."""
+"""Full fine-tuning with a regulariser: L2-SP, sharpness-aware minimisation, or R-Drop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from methods.full_finetune import FullFinetune
 @register_method("l2-sp")
 @dataclass(frozen=True)
 class L2SP(FullFinetune):
-    """Weight decay towards the start (Li, Grandvalet & Davoine 2018, L2-SP), and of the new head towards zero.
+    """L2-SP: decay the backbone towards its initial weights, the new head to zero (Li, Grandvalet & Davoine 2018).
 
-    Loss: BCE + alpha / 2 * ||w - w0||^2 over the backbone + beta / 2 * ||w||^2 over the head. alpha 0.1 and beta 0.01
-    are their values. The decay of AdamW is off, as it would pull towards zero.
+    Loss: BCE + alpha / 2 * ||w - w0||^2 over the backbone + beta / 2 * ||w||^2 over the head. alpha = 0.1 and beta =
+    0.01 are the paper's values. AdamW's weight decay is off, because it decays to zero.
     """
 
     finetune_weight_decay: float = 0.0
@@ -40,9 +40,9 @@ class L2SP(FullFinetune):
 @register_method("sam")
 @dataclass(frozen=True)
 class SAM(FullFinetune):
-    """Sharpness-aware minimisation (Foret et al. 2021): step by the gradient at w + rho * g / ||g||. rho is theirs.
+    """Sharpness-aware minimisation (Foret et al. 2021): step with the gradient at w + rho * g / ||g||.
 
-    Each step takes two gradients, of the same batch and masks.
+    Each step computes two gradients, with the same batch and masks. rho = 0.05 is the paper's value.
     """
 
     rho: float = 0.05
@@ -65,10 +65,10 @@ class SAM(FullFinetune):
 @register_method("r-drop")
 @dataclass(frozen=True)
 class RDrop(FullFinetune):
-    """Two passes that drop different paths are to agree (Liang et al. 2021, R-Drop), by stochastic depth as `ft-sd`.
+    """R-Drop: penalise the difference of two passes with different stochastic depth, as in `ft-sd` (Liang et al. 2021).
 
-    Loss: mean BCE of both passes + alpha / 2 * (KL(p||q) + KL(q||p)), of independent Bernoullis, mean over labels;
-    alpha 1 is their smallest value. Each step runs the backbone twice.
+    Loss: mean BCE of both passes + alpha / 2 * (KL(p||q) + KL(q||p)), the mean over independent Bernoulli labels.
+    alpha = 1 is the smallest value in the paper. Each step runs the backbone twice.
     """
 
     drop_path_rate: float = 0.5

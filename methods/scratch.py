@@ -1,4 +1,4 @@
-"""Training from random weights, by the recipes that the baselines were published with."""
+"""Training from random weights, with the recipes of the published baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bench.plugin import Classifier, Gradients, Incompatible, LogUniform, Method
 
 @dataclass(frozen=True)
 class FromRandom(Method):
-    """What the recipes share: one phase that trains everything."""
+    """The part that these recipes share: one phase that trains everything."""
 
     epochs: int = 50
     lr: float = 1e-2
@@ -40,9 +40,9 @@ class FromRandom(Method):
 @register_method("scratch")
 @dataclass(frozen=True)
 class Scratch(FromRandom):
-    """The one-cycle recipe of Strodthoff et al. 2020; published with lr 1e-3 and clip 0.25 for the LSTMs.
+    """The one-cycle recipe of Strodthoff et al. 2020. For LSTMs they use lr 1e-3 and gradient clipping at 0.25.
 
-    Their fastai_model.py, fastai v1.
+    Source: their fastai_model.py, with fastai v1.
     """
 
     gradient_clip_norm: float | None = None
@@ -51,16 +51,16 @@ class Scratch(FromRandom):
         return [self.train(lr_schedule="one-cycle", gradient_clip_norm=self.gradient_clip_norm, selection="last")]
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
-        """AdamW with fastai v1's second beta; one-cycle moves the first."""
+        """Return AdamW with the second beta of fastai v1; the one-cycle schedule changes the first beta."""
         return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.95, 0.99), fused=True)
 
 
 @register_method("scratch-s4")
 @dataclass(frozen=True)
 class ScratchS4(FromRandom):
-    """The recipe of S4, Mehari & Strodthoff 2023: AdamW at a constant rate, the best epoch.
+    """The recipe of S4 (Mehari & Strodthoff 2023): AdamW with a constant learning rate; the best epoch is selected.
 
-    Their train_ecg_model.py, code tmehari/ssm_ecg.
+    Source: train_ecg_model.py in their code, tmehari/ssm_ecg.
     """
 
     epochs: int = 100
@@ -74,11 +74,11 @@ class ScratchS4(FromRandom):
 @register_method("scratch-wavelet")
 @dataclass(frozen=True)
 class ScratchWavelet(FromRandom):
-    """The recipe of Wavelet+NN, Strodthoff et al. 2020: Adamax at a constant rate, the best epoch.
+    """The recipe of Wavelet+NN (Strodthoff et al. 2020): Adamax with a constant rate; the best epoch is selected.
 
-    Their models/wavelet.py as it was when their numbers were published. It selects by validation macro AUROC (by
-    loss only since commit 8db8873, a year later; theirs is the mean over batches of 128) and leaves rate and epsilon
-    to Keras, which had 2e-3 then.
+    Source: their models/wavelet.py at the time of publication. It selects by validation macro AUROC, the mean over
+    batches of 128. (Commit 8db8873, a year later, selects by loss.) Learning rate and epsilon are the defaults of Keras
+    at that time; its learning rate was 2e-3.
     """
 
     epochs: int = 30

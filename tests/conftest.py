@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,3 +66,10 @@ def ptbxl() -> Path:
     if not (Path(named) / "ptbxl_database.csv").is_file():
         pytest.skip(f"BENCH_DATA={named} is no PTB-XL folder")
     return Path(named)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never answers, as behind many firewalls."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"

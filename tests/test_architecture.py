@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = ("methods", "baselines")
-FILES = sorted(file for top in ("bench", *PLUGINS) for file in (ROOT / top).rglob("*.py"))
+EXAMPLES = ROOT / "bench/demo/examples"  # scripts as users write them, and no modules
+FILES = sorted(
+    file for top in ("bench", *PLUGINS) for file in (ROOT / top).rglob("*.py") if not file.is_relative_to(EXAMPLES)
+)
 BENCH = [file for file in FILES if file.is_relative_to(ROOT / "bench")]
 
 MAY_KNOW = {
@@ -92,13 +95,13 @@ def test_what_is_open_to_all_knows_no_room(name: str) -> None:
 
 
 def test_only_what_sits_on_top_knows_the_spine() -> None:
-    above = {"bench.cli", "bench.launch", "bench.registry.conformance", "bench.__main__"}
+    above = {"bench.cli", "bench.verbs", "bench.launch", "bench.registry.conformance", "bench.__main__"}
     knowing = {name_of(f) for f in BENCH if {"bench.execute", "bench.cli"} & set(imports(f))}
 
     assert {name if name in above else name.rpartition(".")[0] for name in knowing} <= above
 
 
-LIGHT = ["bench.cli", "bench.registry.catalogue", *NAMES, "bench.cell"] + [
+LIGHT = ["bench", "bench.verbs", "bench.cli", "bench.registry.catalogue", *NAMES, "bench.cell"] + [
     name_of(file) for file in BENCH if room_of(name_of(file)) in WITHOUT_TORCH
 ]
 
@@ -111,6 +114,16 @@ def test_boards_scores_and_help_need_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_imports_no_more_than_it_uses_at_once() -> None:
+    """Each of these takes a tenth of a second or more, and a probe on cached features lasts one second."""
+    late = ["scipy.signal", "scipy.stats", "scipy.ndimage", "sklearn", "wfdb", "huggingface_hub", "matplotlib", "wandb"]
+    code = f"import sys, bench.execute; print(*[name for name in {late} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("file", [f for f in BENCH if room_of(name_of(f)) == "evaluation"], ids=name_of)
@@ -140,13 +153,15 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
 
 MAY_WRITE = {
     "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
-    "bench.data.download": {"open(?)"},  # what broke off is gone on with
+    "bench.data.connection": {"open(?)"},  # an interrupted download is resumed
     "bench.data.prepared": {
         'open("r+b")',
         "open_memmap",
     },  # readers fill the signals, in a folder that is not whole yet
     "bench.launch.workers": {"open"},  # what a worker prints
+    "bench.results.run_folder": {"open"},  # reads a lock that it may not write
     "bench.registry.trials": {"copytree"},  # checkpoints of a trial in a temporary folder
+    "bench.training.fetch": {"open(?)"},  # an interrupted download is resumed
     "bench.training.memory": {"write_text"},  # /proc/self/clear_refs
 }
 """Module -> what it does beside bench.files."""
@@ -232,4 +247,4 @@ def test_every_package_is_in_the_wheel() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     there = {name_of(file) for file in FILES if file.name == "__init__.py"}
 
-    assert set(listed) == there
+    assert set(listed) == there | {"bench.published"}  # leaderboards/ under another name

@@ -63,8 +63,18 @@ SHAPES = {
     "vit1d_tiny": (192, 24),
     "vit1d_small": (384, 24),
     "prevalence": (1, 0),
+    "merl_resnet18": (512, 8),
+    "ecg_jepa": (768, 24),
+    "st_mem": (768, 24),
+    "ecg_fm": (768, 24),
+    "hubert_ecg_small": (512, 16),
+    "hubert_ecg_base": (768, 24),
+    "ecg_cpc": (512, 4),
+    "clef_medium": (1024, 20),
 }
-SMALL = [name for name in SHAPES if not name.startswith("ecgfounder")]
+LARGE = {"ecgfounder", "ecgfounder_1lead", "clef_medium", "ecg_jepa", "st_mem", "ecg_fm", "hubert_ecg_small"}
+LARGE |= {"hubert_ecg_base"}
+SMALL = [name for name in SHAPES if name not in LARGE]
 
 
 def backbone_of(name: str, seed: int = 0) -> Backbone:
@@ -134,7 +144,7 @@ def test_ecgfounder_has_its_published_size(name: str, num_leads: int, published:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_drops_paths_where_it_is_residual(name: str) -> None:
-    with torch.device("cpu" if name == "s4" else "meta"):
+    with torch.device("cpu" if name in ("s4", "ecg_cpc") else "meta"):
         backbone = backbone_of(name)
     num_paths = SHAPES[name][1]
     assert sum(isinstance(module, DropPath) for module in backbone.modules()) == num_paths

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.errors import BenchError
 from bench.evaluation import bootstrap, metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, make_replicates, resample, summarize
 from bench.evaluation.compare import difference
 from bench.evaluation.metrics import Bools, Floats, Ints
 from bench.evaluation.runs import Design
@@ -35,7 +35,7 @@ def fold() -> Fold:
 
 def test_patients_are_drawn_with_all_their_records(fold: Fold) -> None:
     patient_id, y_true, _ = fold
-    counts = draw_replicates(patient_id, y_true[:, :1], num_replicates=1000).counts
+    counts = make_replicates(patient_id, y_true[:, :1], num_replicates=1000).counts
     _, first_record, patient_of_record = np.unique(patient_id, return_index=True, return_inverse=True)
     of_patient = counts[:, first_record]
 
@@ -47,7 +47,7 @@ def test_patients_are_drawn_with_all_their_records(fold: Fold) -> None:
 
 def test_every_draw_has_a_positive_and_a_negative_of_every_defined_label(fold: Fold) -> None:
     patient_id, y_true, _ = fold
-    replicates = draw_replicates(patient_id, y_true, num_replicates=500)
+    replicates = make_replicates(patient_id, y_true, num_replicates=500)
     drawn = replicates.counts > 0
 
     assert (drawn @ y_true > 0)[:, :6].all()
@@ -59,28 +59,28 @@ def test_acceptance_is_the_chance_that_a_lone_carrier_is_drawn() -> None:
     y_true = np.zeros((60, 3), dtype=bool)
     y_true[7, 0], y_true[:, 1] = True, True  # the second has no negative, the third no positive: neither restricts
 
-    assert draw_replicates(np.arange(60), y_true, num_replicates=3000).acceptance == pytest.approx(
+    assert make_replicates(np.arange(60), y_true, num_replicates=3000).acceptance == pytest.approx(
         1 - (59 / 60) ** 60, abs=0.03
     )
-    assert draw_replicates(np.arange(60), y_true[:, 1:], num_replicates=300).acceptance == 1
-    assert draw_replicates(np.arange(60), ~y_true, num_replicates=3000).acceptance == pytest.approx(
+    assert make_replicates(np.arange(60), y_true[:, 1:], num_replicates=300).acceptance == 1
+    assert make_replicates(np.arange(60), ~y_true, num_replicates=3000).acceptance == pytest.approx(
         1 - (59 / 60) ** 60, abs=0.03
     )
 
 
 def test_draws_follow_from_the_seed_and_not_from_the_order_of_records(fold: Fold) -> None:
     patient_id, y_true, _ = fold
-    replicates = draw_replicates(patient_id, y_true, num_replicates=300, seed=3)
+    replicates = make_replicates(patient_id, y_true, num_replicates=300, seed=3)
     order = np.random.default_rng(1).permutation(len(patient_id))
 
     np.testing.assert_array_equal(
-        replicates.counts, draw_replicates(patient_id, y_true, num_replicates=300, seed=3).counts
+        replicates.counts, make_replicates(patient_id, y_true, num_replicates=300, seed=3).counts
     )
     np.testing.assert_array_equal(
         replicates.counts[:, order],
-        draw_replicates(patient_id[order], y_true[order], num_replicates=300, seed=3).counts,
+        make_replicates(patient_id[order], y_true[order], num_replicates=300, seed=3).counts,
     )
-    assert (replicates.counts != draw_replicates(patient_id, y_true, num_replicates=300, seed=4).counts).any()
+    assert (replicates.counts != make_replicates(patient_id, y_true, num_replicates=300, seed=4).counts).any()
 
 
 def test_labels_that_are_too_rare_are_named() -> None:
@@ -90,15 +90,15 @@ def test_labels_that_are_too_rare_are_named() -> None:
     names = [f"RARE{c}" for c in range(20)] + ["COMMON"]
 
     with pytest.raises(BenchError, match="RARE") as error:
-        draw_replicates(np.arange(80), y_true, num_replicates=20, labels=names)
+        make_replicates(np.arange(80), y_true, num_replicates=20, labels=names)
     assert "COMMON" not in str(error.value)
     with pytest.raises(BenchError, match=r"column 1?\d"):
-        draw_replicates(np.arange(80), y_true, num_replicates=20)
+        make_replicates(np.arange(80), y_true, num_replicates=20)
 
 
 def test_metrics_on_draws_are_those_of_scikit_learn(fold: Fold) -> None:
     patient_id, y_true, y_score = fold
-    replicates = draw_replicates(patient_id, y_true, num_replicates=25)
+    replicates = make_replicates(patient_id, y_true, num_replicates=25)
     resampled = resample(y_true, y_score, replicates)
 
     for c in range(6):
@@ -116,7 +116,7 @@ def test_metrics_on_draws_are_those_of_scikit_learn(fold: Fold) -> None:
 
 def test_a_draw_without_a_positive_is_undefined(fold: Fold) -> None:
     patient_id, y_true, y_score = fold
-    replicates = draw_replicates(patient_id, y_true, num_replicates=2)
+    replicates = make_replicates(patient_id, y_true, num_replicates=2)
     replicates.counts[1, y_true[:, 1]] = 0
 
     resampled = resample(y_true, y_score, replicates)
@@ -130,7 +130,7 @@ def test_task_all_needs_little_memory() -> None:
     y_true = random.random((2198, 71)) < np.geomspace(0.005, 0.7, 71)
     tracemalloc.start()
     resampled = resample(
-        y_true, random.normal(size=y_true.shape), draw_replicates(random.integers(1900, size=2198), y_true)
+        y_true, random.normal(size=y_true.shape), make_replicates(random.integers(1900, size=2198), y_true)
     )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -141,7 +141,7 @@ def test_task_all_needs_little_memory() -> None:
 
 def test_draws_of_a_large_fold_are_done_in_parts(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     patient_id, y_true, y_score = fold
-    replicates = draw_replicates(patient_id, y_true, num_replicates=25)
+    replicates = make_replicates(patient_id, y_true, num_replicates=25)
     whole = resample(y_true, y_score, replicates)
 
     part = bootstrap._resample
@@ -163,7 +163,7 @@ def test_draws_lie_above_the_fold_in_average_precision_and_intervals_do_not() ->
     """40 rare labels: a positive drawn twice outranks more negatives. AUROC is not moved."""
     random = np.random.default_rng(0)
     y_true = np.arange(500)[:, None] < np.full(40, 12)
-    replicates, every = draw_replicates(np.arange(500), y_true, num_replicates=200), np.ones(40, dtype=bool)
+    replicates, every = make_replicates(np.arange(500), y_true, num_replicates=200), np.ones(40, dtype=bool)
     moved = {"auroc": [], "average_precision": []}  # type: dict[str, list[float]]
     for _ in range(10):
         resampled = resample(y_true, 2 * y_true + random.normal(size=y_true.shape), replicates)
@@ -182,7 +182,7 @@ def test_intervals_agree_with_scipy() -> None:
     y_true = random.random((300, 1)) < 0.3
     y_score = random.normal(size=y_true.shape) + y_true
     mine = summarize(
-        [resample(y_true, y_score, draw_replicates(np.arange(300), y_true)).auroc.label(0)], level=0.9
+        [resample(y_true, y_score, make_replicates(np.arange(300), y_true)).auroc.label(0)], level=0.9
     ).interval
     expected = scipy.stats.bootstrap(
         (y_true[:, 0], y_score[:, 0]),
@@ -215,7 +215,7 @@ def test_records_that_agree_are_no_evidence_of_their_own() -> None:
         y_true = np.repeat(positive, 5)[:, None]
         y_score = np.repeat(positive + random.normal(size=100), 5)[:, None] + random.normal(0, 0.05, (500, 1))
         for unit, names in (("patients", patient_id), ("records", np.arange(500))):
-            resampled = resample(y_true, y_score, draw_replicates(names, y_true, num_replicates=200, seed=seed))
+            resampled = resample(y_true, y_score, make_replicates(names, y_true, num_replicates=200, seed=seed))
             interval = summarize([resampled.auroc.label(0)]).interval
             covered[unit] += interval.low <= true_auroc <= interval.high
 
@@ -225,7 +225,7 @@ def test_records_that_agree_are_no_evidence_of_their_own() -> None:
 
 def test_macro_and_difference_are_taken_within_each_draw(fold: Fold) -> None:
     patient_id, y_true, y_score = fold
-    replicates = draw_replicates(patient_id, y_true, num_replicates=10)
+    replicates = make_replicates(patient_id, y_true, num_replicates=10)
     first, second = resample(y_true, y_score, replicates).auroc, resample(y_true, -y_score, replicates).auroc
     labels = metrics.defined(y_true)
 

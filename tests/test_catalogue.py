@@ -1,6 +1,7 @@
 """The catalogue is what the registry has, comes without importing it, and is made anew when anything has changed."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,6 +131,23 @@ def test_a_damaged_file_is_named_and_made_anew(
     assert catalogue(notes.append) == first
     assert notes == [f"{kept} is damaged; the list is made anew"]
     assert catalogue(pytest.fail) == first
+
+
+def test_another_distribution_with_a_package_of_our_name_is_noted(tmp_path: Path) -> None:
+    """PyPI's frappe-bench installs a `bench` of its own."""
+    about = tmp_path / "frappe_bench-5.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: frappe-bench\nVersion: 5.2\n")
+    (about / "RECORD").write_text("bench/utils.py,,\nfrappe_bench-5.2.dist-info/METADATA,,\n")
+    surroundings = {**os.environ, "PYTHONPATH": str(tmp_path), "BENCH_CACHE": str(tmp_path / "cache")}
+
+    for _ in range(2):  # from the registry, then from the cache
+        done = subprocess.run([sys.executable, "-m", "bench", "list"], env=surroundings, capture_output=True, text=True)
+
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == (
+            "note: frappe-bench installs a package bench too; give this project an environment of its own\n"
+        )
 
 
 def test_readers_of_data_sets_are_listed() -> None:

@@ -14,7 +14,10 @@ import pytest
 import torch
 
 import bench.cli
+from bench.boards.truth import truth_of
+from bench.errors import BenchError
 from bench.execute import build_backbone, build_model
+from bench.pages.leaderboards import write_leaderboards
 from bench.registry.reference import Reference
 from bench.results.result import find_results
 from bench.training.weights import save_weights
@@ -358,3 +361,51 @@ def test_a_path_that_cannot_be_written_is_one_line(run_bench: Bench, demo_set: P
     (tmp_path / "file").touch()
     assert run_bench("run", *LP, "--data", demo_set).code == 0
     assert_one_line(run_bench("leaderboard", "--data", demo_set, "--out", tmp_path / "file"), f"{tmp_path / 'file'}")
+
+
+def test_a_status_line_is_one_line_whatever_its_files_hold(run_bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    failed = "reason: a\x1b[2J\u202eb\ncommand: bench run\nstage: test\nat: now\n\n"
+    (tmp_path / "runs/x\nfailed: forged.failed").write_text("")
+    (tmp_path / "runs/y.failed").write_text(failed)
+
+    said = run_bench("status")
+
+    assert said.code == 0
+    assert "failed: bench run: a\\x1b[2J\\u202eb\n" in said.out
+    assert "\nfailed: forged" not in said.out
+
+
+@pytest.mark.parametrize("target", ["afile/below", "/proc/below"])
+def test_a_folder_that_cannot_be_made_is_one_line(
+    run_bench: Bench, demo_set: Path, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "afile").write_text("")
+    words = ("--data", demo_set, "--out")
+
+    assert_one_line(run_bench("data", "show", 1, *words, f"{target}.svg"), f"cannot write {target}.svg")
+    assert_one_line(run_bench("new", "method", "my_method", target), target.partition("/below")[0])
+    with pytest.raises(BenchError, match=f"cannot write to {target}: .*; --out names another folder"):
+        write_leaderboards([], Path(target), truth_of(Path("no dataset")))
+    assert_one_line(run_bench("data", "manifest", "--task", "form", *words, f"{target}.csv"), f"{target}.csv")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs root, to mount a small disk")
+def test_a_full_or_read_only_disk_is_one_line(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
+    for options in ("size=16k", "size=16k,ro"):
+        disk = tmp_path / options
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("may not mount a disk")
+        try:
+            assert_one_line(run_bench("data", "show", 1, "--data", demo_set, "--out", disk / "x.png"), "x.png")
+            said = run_bench("data", "manifest", "--task", "all", "--data", demo_set, "--out", disk / "x.json")
+            if options.endswith("ro"):
+                assert_one_line(said, "x.json: Read-only file system")
+                assert_one_line(run_bench("new", "method", "my_method", disk), "Read-only file system")
+                with pytest.raises(BenchError, match="Read-only file system"):
+                    write_leaderboards([], disk / "boards", truth_of(Path("no dataset")))
+            assert not list(disk.glob(".*.part"))
+        finally:
+            subprocess.run(["umount", disk], check=True)

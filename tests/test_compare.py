@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Summary, draw_replicates, resample
+from bench.evaluation.bootstrap import Estimate, Interval, Summary, make_replicates, resample
 from bench.evaluation.compare import (
     difference,
     group_letters,
@@ -118,7 +118,7 @@ def test_difference_pairs_runs_and_draws() -> None:
     random = np.random.default_rng(0)
     y_true = random.random((400, 2)) < 0.3
     shared = noisy(y_true, 1, random)
-    replicates = draw_replicates(np.arange(400), y_true, num_replicates=400)
+    replicates = make_replicates(np.arange(400), y_true, num_replicates=400)
     rows = [
         [
             resample(y_true, shared + noise * random.normal(size=y_true.shape), replicates).auroc.macro(BOTH)
@@ -173,6 +173,12 @@ def test_a_resolvable_difference_is_found_in_four_of_five_studies(patient_sd: fl
 
 def test_of_many_runs_a_resolvable_difference_is_2_8_standard_errors() -> None:
     assert resolvable_difference(summary(0, -0.02, 0.02, patient_sd=0.01)) == pytest.approx(0.028, rel=1e-3)
+
+
+def test_in_a_family_a_resolvable_difference_passes_the_first_step_of_holm() -> None:
+    """Of 15 comparisons at 5 %: 2.935 standard errors for a two-sided p of 0.05 / 15, and 0.842 for a power of 80 %."""
+    z = scipy.stats.norm.isf([0.05 / 30, 0.2]).sum()
+    assert resolvable_difference(summary(0, -0.02, 0.02, patient_sd=0.01), 15) == pytest.approx(0.01 * z, rel=1e-3)
 
 
 def test_equal_means_an_interval_inside_the_margin() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,21 +14,22 @@ from bench.boards.comparisons import (
     adjust,
     compare_pairs,
     compared,
+    design_of,
     stand,
 )
-from bench.boards.declared import BoardPlan, names_row
+from bench.boards.declared import BoardPlan
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, draw_replicates, resample
-from bench.evaluation.compare import permutation_p, permutation_ps
+from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, make_replicates, resample
+from bench.evaluation.compare import permutation_p, permutation_ps, resolvable_difference
 from bench.evaluation.placements import difference_p, placements
 
 RANDOM = np.random.default_rng(0)
 Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
 PATIENTS = np.sort(RANDOM.integers(200, size=300))
 TRUTH = LabelTable("form", ("A", "B", "RARE"), np.arange(300), PATIENTS, np.full(300, 10), Y_TRUE)
-DRAWS = draw_replicates(PATIENTS, Y_TRUE, num_replicates=200)
+DRAWS = make_replicates(PATIENTS, Y_TRUE, num_replicates=200)
 SHARED = RANDOM.normal(size=Y_TRUE.shape)
 
 
@@ -89,19 +89,61 @@ def test_a_board_of_many_rows_can_tell_them_apart() -> None:
     assert found.letters == {name: "a" if name.startswith("good") else "b" for name in rows}
 
 
+def of(*values: float) -> ScoredRow:
+    """Runs of these macro AUROCs, whatever patients are drawn."""
+    estimates = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
+    return {(0, seed): ScoredRun(SHARED, Resampled(each, each)) for seed, each in enumerate(estimates)}
+
+
 def test_ranks_know_how_little_three_runs_tell() -> None:
     """2.5 standard errors apart by runs alone: the interval of the difference holds 0, so either may be first."""
-
-    def of(*values: float) -> ScoredRow:
-        found = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
-        return {(0, seed): ScoredRun(SHARED, Resampled(one, one)) for seed, one in enumerate(found)}
-
     rows = {"varies": of(0.7, 0.8, 0.9), "steady": of(*[0.8 - 2.5 * 0.1 / np.sqrt(3)] * 3)}
     found = stand(rows, BoardPlan(), TRUTH)
     assert found is not None
 
     assert found.pairs[0].differences["auroc"].interval.low < 0
     assert found.ranks == {"varies": (1, 2), "steady": (1, 2)}
+
+
+def test_ranks_pair_the_runs_of_a_seed() -> None:
+    """Both rows vary by 0.1, together: the first is better in every run."""
+    standing = stand({"first": of(0.72, 0.82, 0.92), "second": of(0.7, 0.8, 0.9)}, BoardPlan(), TRUTH)
+    assert standing is not None
+
+    assert standing.ranks == {"first": (1, 1), "second": (2, 2)}
+
+
+def test_ranks_borrow_what_other_rows_tell_of_runs() -> None:
+    """The runs of two rows happen to agree within 0.0002, those of six others vary by 0.1."""
+    rows = {"first": of(0.8011, 0.8009, 0.801), "second": of(0.8001, 0.8001, 0.7998)}
+    rows |= {f"other {n}": of(0.5 - n / 100, 0.6 - n / 100, 0.7 - n / 100) for n in range(6)}
+    standing = stand(rows, BoardPlan(), TRUTH)
+    assert standing is not None
+
+    assert (standing.ranks["first"][0], standing.ranks["second"][0]) == (1, 1)
+    alone = stand({name: rows[name] for name in ("first", "second")}, BoardPlan(), TRUTH)
+    assert alone is not None
+    assert alone.ranks == {"first": (1, 1), "second": (2, 2)}
+
+
+def test_what_a_pair_can_resolve_is_by_the_first_step_of_holm() -> None:
+    standing = stand({name: ROWS[name] for name in ("best", "good", "bad")}, BoardPlan(), TRUTH)
+    assert standing is not None
+
+    for pair in standing.pairs:
+        difference = pair.differences["auroc"]
+        assert pair.resolvable == resolvable_difference(difference, pair.family_size)
+        assert (pair.resolvable > resolvable_difference(difference)) == (pair.family_size > 1)
+    assert max(pair.family_size for pair in standing.pairs) > 1
+
+
+def test_a_design_is_crossed_where_streams_depend_on_the_seed_alone() -> None:
+    """In either row of a pair; a result that does not say so is taken to."""
+    crossed = {**row(1.2, (0, 1)), **row(1.2, (0, 1), draw=1)}
+    nested = {place: dataclasses.replace(run, streams="draw and seed") for place, run in crossed.items()}
+
+    assert design_of(crossed).kind == design_of(nested, crossed).kind == "crossed"
+    assert design_of(nested).kind == "draws"
 
 
 def test_one_pair_of_runs_is_about_these_two() -> None:
@@ -156,58 +198,6 @@ def test_the_family_is_the_declared_one() -> None:
     absent = stand(ROWS, BoardPlan("gone"), TRUTH)
     assert absent is not None
     assert absent.baseline == {}
-
-
-NAMES = [
-    "ft on net, bf16 (own:460b68ef)",
-    "lpft on net, bf16 (own:460b68ef)",
-    "ft on net, bf16 (random)",
-    "lpft(lr=0.1) on net, bf16 (random)",
-    "scratch on fcn_wang (random)",
-    "theirs (external)",
-]
-
-
-@pytest.mark.parametrize(
-    ("baseline", "family", "expected"),
-    [
-        ("ft", None, [(1, 0), (3, 2)]),  # each on its own backbone and init; what has no ft there is not tested
-        ("ft", ("lpft",), [(1, 0), (3, 2)]),
-        ("lpft", ("ft",), [(0, 1), (2, 3)]),  # whatever its setting
-        ("ft on net (own)", None, [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]),
-        ("ft on net (random)", ("lpft on net", "theirs (external)"), [(1, 2), (3, 2), (5, 2)]),
-        ("ft on net, bf16 (own:460b68ef)", ("scratch",), [(4, 0)]),
-        ("scratch on fcn_wang", ("ft",), [(0, 4), (2, 4)]),
-        ("theirs (external)", ("lpft(lr=0.1)",), [(3, 5)]),
-        ("lp", None, []),
-        ("ft on other", None, []),
-        (None, None, []),
-    ],
-)
-def test_a_baseline_is_declared_without_hash_or_precision(
-    baseline: str | None, family: tuple[str, ...] | None, expected: list[tuple[int, int]]
-) -> None:
-    plan = BoardPlan(baseline, family)
-    assert list(plan.roles(NAMES)) == [(NAMES[one], NAMES[other]) for one, other in expected]
-    assert set(plan.roles(NAMES)) <= set(plan.contrasts(NAMES))
-
-
-def test_the_plain_method_is_the_baseline_where_it_stands_beside_a_tuned_one() -> None:
-    names = ["ft on net (random)", "ft(lr=0.1) on net (random)", "lp on net (random)"]
-
-    assert BoardPlan("ft").contrasts(names) == [(names[1], names[0]), (names[2], names[0])]
-    with pytest.raises(
-        BenchError, match=r"'ft' fits several rows: ft\(lr=0.1\) on net \(random\), ft\(lr=0.2\) on net"
-    ):
-        BoardPlan("ft").contrasts([*names[1:], "ft(lr=0.2) on net (random)"])
-
-
-def test_a_tuned_row_has_the_tuned_baseline() -> None:
-    tuned = ["ft(lr=0.1) on net (random)", "lpft(lr=0.1) on net (random)"]
-    names = ["ft on net (random)", "lpft on net (random)", *tuned]
-
-    assert BoardPlan("ft").contrasts(names, tuned) == [(names[1], names[0]), (names[3], names[2])]
-    assert BoardPlan("ft").contrasts(names[1:], tuned) == [(names[1], names[2]), (names[3], names[2])]
 
 
 def test_a_tuned_row_has_the_tuned_baseline_however_it_is_compared() -> None:
@@ -312,16 +302,6 @@ def test_the_same_p_stands_on_the_board_and_in_a_comparison_of_two() -> None:
         assert set(alone.labels) == {"A", "B"}
 
 
-def test_what_was_declared_and_is_missing_is_named() -> None:
-    assert BoardPlan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
-    assert BoardPlan("ft").absent(NAMES) == []
-
-
-def test_a_baseline_that_may_be_either_is_refused() -> None:
-    with pytest.raises(BenchError, match=r"'ft on net' fits several rows: ft on net, bf16 \(own:460b68ef\), ft on net"):
-        BoardPlan("ft on net").contrasts(NAMES)
-
-
 def test_rows_without_a_common_run_are_not_told_apart() -> None:
     found = stand({"one": row(2.0, seeds=[0]), "other": row(0.1, seeds=[1])}, BoardPlan("one"), TRUTH)
     assert found is not None
@@ -366,32 +346,3 @@ def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
 
     assert together.tolist() == [permutation_p(PATIENTS, Y_TRUE, *pair, labels, 1500) for pair in pairs]
     assert permutation_ps(PATIENTS, Y_TRUE, [], labels).shape == (0,)
-
-
-def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "form.toml"
-    assert BoardPlan.load(path) == BoardPlan(None, None, 0.005)
-    path.write_text(
-        'primary = "lpft minus ft"\nbaseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n'
-    )
-    assert BoardPlan.load(path) == BoardPlan("ft on net (random)", ("lp on net (random)",), 0.01, "lpft minus ft")
-    for text, message in (
-        ("baseline = ", "is not TOML"),
-        ("base = 1", "unknown keys base; expected primary, family, baseline, margin"),
-        ('primary = "lpft-sd"', "primary must be a contrast in quotes, such as \"lpft-sd minus ft\", got 'lpft-sd'"),
-        ("primary = 1", "primary must be a contrast in quotes"),
-        ('family = ["lp"]', "family names 'lp' and there is no baseline to compare it with; add baseline = "),
-        ("margin = true", r"margin must be a number in \[0, 1\), got True"),
-        ("margin = 2", r"margin must be a number in \[0, 1\)"),
-        ("baseline = 3", "baseline must be a method or a row in quotes, got 3"),
-        ('family = "lp"', "family must be a list of methods, rows or contrasts in quotes, got 'lp'"),
-    ):
-        path.write_text(text)
-        with pytest.raises(BenchError, match=message):
-            BoardPlan.load(path)
-
-
-def test_a_baseline_may_start_from_any_file_of_a_stranger() -> None:
-    assert names_row("ft on net (file)", "ft on net (file:460b68ef)")
-    assert not names_row("ft on net (own)", "ft on net (file:460b68ef)")
-    assert not names_row("ft on net (file)", "ft on net (own:460b68ef)")

@@ -31,7 +31,10 @@ from bench.registry.registry import _REGISTRY, make, registry
 from bench.training.model import Classifier
 from bench.training.weights import load_published
 
-BACKBONES = [plugin.name for plugin in registry().of_kind("backbone")]
+FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base", "hubert_ecg_small", "merl_resnet18"}
+FOUNDATION |= {"st_mem"}
+"""Large backbones, which test_foundation_models.py checks, and which in part take no other rate than their own."""
+BACKBONES = [plugin.name for plugin in registry().of_kind("backbone") if plugin.name not in FOUNDATION]
 METHODS = [plugin.name for plugin in registry().of_kind("method")]
 
 
@@ -71,7 +74,10 @@ def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
     assert plain["drops paths at the set rate"] == ("n/a", reason)
     assert plain["computes features"] == residual["drops paths at the set rate"] == ("ok", None)
     declined = {check for check in plain if check.startswith("is declined by")}
-    names = ("adapter", "bitfit", "dora", "ft-dropout", "ft-sd", "lora", "lp-attn", "lpft-sd", "r-drop")
+    names = [
+        *("adapter", "auto-rgn", "bitfit", "dora", "ft-disc", "ft-dropout", "ft-sd", "lora", "lp-attn", "lpft-sd"),
+        *("r-drop", "surgical"),
+    ]
     assert declined == {f"is declined by {name} with --init random" for name in names}
     assert plain["is declined by ft-sd with --init random"] == ("n/a", reason)
     assert not any(check.startswith("is declined by") for check in residual)
@@ -398,7 +404,7 @@ def test_a_method_is_checked_on_any_backbone(method: str) -> None:
     declines = str(found[-1].does_not_apply).startswith("it declines: stochastic depth needs at least two residual")
     assert declines == (method == "lpft-sd") == (found[-1].check == "trains on prevalence")
     assert (found[-1].verdict == "n/a") == declines
-    with pytest.raises(BenchError, match="--arch says what a method is checked on, and net1d_mini is none"):
+    with pytest.raises(BenchError, match="--arch names the backbone for a method, and net1d_mini is not a method"):
         next(check_plugin(Reference("net1d_mini"), Reference("prevalence")))
 
 

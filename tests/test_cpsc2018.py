@@ -165,7 +165,7 @@ def test_the_folds_of_strodthoffs_file_are_taken(headers: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.iloc[1:], "icbeb_database.csv gives no fold to 1 of the records, the first A0001"),
+        (lambda t: t.iloc[1:], "icbeb_database.csv has no fold for 1 of the records, the first A0001"),
         (lambda t: t.assign(strat_fold=11), "with a strat_fold of 1 to 10"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "must name each record once"),
         (lambda t: t.assign(strat_fold="x"), "strat_fold of filename A0001 is 'x', expected a whole number"),

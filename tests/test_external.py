@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_named(score: Score, scores: pd.DataFrame, test_fol
         "unknown record 999999": pd.concat([scores, scores.iloc[:1].assign(ecg_id=999999)]),
         "has no column for label MI. Name each column of scores as its label$": scores.drop(columns="MI"),
         "it has MI_true, MI-p, SEMI\\. .* rename 'MI_true' or 'MI-p' to 'MI'": renamed,
-        rf"row 1 \(ecg_id {first}\), column MI holds nan, expected a finite number; 1 such": scores.assign(
+        rf"row 1 \(ecg_id {first}\), column MI has nan, expected a finite number; 1 such": scores.assign(
             MI=scores["MI"].where(scores["ecg_id"] != first)
         ),
         f"the score of {first}/MI is 'high', expected a number": scores.assign(
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_named(score: Score, scores: pd.DataFrame, test_fol
             score(frame)
     with pytest.raises(DataError, match="duplicate label MI"):
         score(pd.concat([scores, scores[["MI"]]], axis=1))
-    with pytest.raises(DataError, match="which are no probabilities; use --scale logit"):
+    with pytest.raises(DataError, match="so they are not probabilities; use --scale logit"):
         score(scores.assign(MI=2.0), scale="probability")
 
 
@@ -149,8 +149,8 @@ def test_csv_files_are_read_as_programs_save_them(
 @pytest.mark.parametrize(
     ("separator", "decimal", "message"),
     [
-        (";", ".", "with commas between them; it has .*;ecg_id;"),
-        (";", ",", "with commas between them; it has .*;ecg_id;"),
+        (";", ".", "separated by commas; it has .*;ecg_id;"),
+        (";", ",", "separated by commas; it has .*;ecg_id;"),
         (",", ",", "is not a readable CSV file"),
     ],
 )
@@ -194,7 +194,7 @@ def test_files_of_scores_of_another_form_say_how_to_save_them(tmp_path: Path) ->
     pd.DataFrame({"ecg_id": [1]}).to_pickle(tmp_path / "scores.pkl")
     for name, message in {
         "objects.npz": r"labels is an array of Python objects.*dtype=str",
-        "complex.npz": "y_score holds complex numbers",
+        "complex.npz": "y_score has complex numbers",
         "unnamed.npz": r"lacks ecg_id, labels, y_score; it has arr_0, .*; save it by np.savez",
         "scores.npy": r"an array of shape \(3, 2\) without ecg_ids and labels; save it by np.savez",
         "scores.csv": "is a Git LFS pointer, not the file: git lfs pull",
@@ -213,7 +213,7 @@ def test_a_score_that_is_not_finite_is_named_by_row_and_column(
 ) -> None:
     broken = scores.copy()
     broken.iloc[6, broken.columns.get_loc("HYP")] = value
-    message = rf"row 7 \(ecg_id {scores['ecg_id'].iloc[6]}\), column HYP holds {value}, expected a finite number"
+    message = rf"row 7 \(ecg_id {scores['ecg_id'].iloc[6]}\), column HYP has {value}, expected a finite number"
     with pytest.raises(DataError, match=message):
         score(broken)
 
@@ -305,9 +305,7 @@ def test_other_scores_of_one_name_and_seed_are_refused_or_replaced(
     score(scores, seed=1)
     score(scores, fraction=0.5)
     for changed, options in ((scores, {"scale": "probability"}), (scores.assign(MI=scores["MI"] / 2), {})):
-        with pytest.raises(
-            BenchError, match=f"^{first.folder} holds other scores of this name and seed; .*--overwrite"
-        ):
+        with pytest.raises(BenchError, match=f"^{first.folder} has other scores of this name and seed; .*--overwrite"):
             score(changed, **options)
     again = score(scores, scale="probability", overwrite=True)
 

@@ -18,10 +18,12 @@ from bench.cell import Cell
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import DataError
-from bench.execute import Options, execute, make_method, makers
+from bench.execute import Options, execute, make_backbone, make_method, makers
 from bench.plugin import Classifier
 from bench.registry.reference import Reference
 from bench.training import feature_cache
+from bench.training.audit import prepare
+from bench.training.batch import Start
 from bench.training.batches import SignalSource
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
@@ -143,22 +145,40 @@ def test_everything_that_changes_features_changes_the_key(cache: Path, monkeypat
     keys.add(FeatureCache.of(model, signals, "float32", device))
     model.made_by = "another maker"
     keys.add(FeatureCache.of(model, signals, "float32", device))
+    model.takes_tokens = True
+    keys.add(FeatureCache.of(model, signals, "float32", device))
     monkeypatch.setattr(feature_cache, "code_hash", lambda module: "changed code")
     keys.add(FeatureCache.of(model, signals, "float32", device))
     monkeypatch.setattr(torch, "__version__", "another version")
     keys.add(FeatureCache.of(model, signals, "float32", device))
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another processor")
     keys.add(FeatureCache.of(model, signals, "float32", device))
-    assert len(keys) == 8
+    assert len(keys) == 9
 
 
-def test_only_a_method_that_may_alter_the_backbone_has_features_of_its_own(demo_set: Path) -> None:
+def test_only_a_method_that_alters_the_backbone_has_features_of_its_own(demo_set: Path) -> None:
     def made_by(name: str, arch: str = "net1d_mini") -> str:
         cell = Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference(name))
-        return makers(cell, make_method(cell.method))
+        model = Classifier(make_backbone(cell.arch), 5)
+        same = prepare(model, make_method(cell.method), Start("random", 10, (5,) * 5))
+        return makers(cell, altered=not same)
 
-    assert made_by("lp") == made_by("lpft") != made_by("lp", "fcn_wang")
-    assert made_by("scratch") not in (made_by("lp"), made_by("lp", "fcn_wang")), "it overrides `prepare`"
+    plain = made_by("lp")
+    assert {made_by(name) for name in ("lpft", "lp-norm", "lp-attn", "knn", "scratch", "bitfit")} == {plain}
+    altered = [made_by(name) for name in ("lora", "adapter", "ft-dropout")]
+    assert len({plain, made_by("lp", "fcn_wang"), *altered}) == 5
+
+
+def test_tokens_are_cached_beside_features(cache: Path) -> None:
+    model, source = known_model(), source_of(4)
+    features = features_of(model, source, "float32")
+    model.use_tokens()
+    tokens = [features_of(model, source, "float32") for _ in range(2)]
+
+    files = list((cache / "features").glob("*/part-*.npz"))
+    assert len(files) == 2, "the second time they are read, and not computed and written again"
+    assert torch.equal(*tokens)
+    assert tokens[0].dim() == 4 and torch.allclose(tokens[0].mean(2), features, atol=1e-5)
 
 
 def test_what_two_processes_write_at_once_is_read_as_one(tmp_path: Path) -> None:

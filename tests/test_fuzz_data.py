@@ -28,12 +28,17 @@ from bench.data.formats import read_signals
 from bench.data.importing import Choices, import_table
 from bench.data.info import describe
 from bench.data.manifests import read_manifest, split_of
+from bench.data.prepared import prepare_signals
+from bench.data.signals import SignalSpec
 from bench.data.tasks import LabelTable, find_task, label_table, tasks_of
 from bench.data.verify import verify
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
 from bench.evaluation.predictions import Predictions, align
+from bench.registry.catalogue import _kept, catalogue
+from bench.registry.registry import registry
 from bench.results.result import PREDICTIONS, Result, write_result
+from bench.training.feature_cache import FeatureCache
 
 NUM = int(os.environ.get("BENCH_FUZZ", "0"))
 FUZZ = settings(
@@ -304,6 +309,91 @@ def test_a_set_is_read_if_and_only_if_no_patient_leaks(small: Path, folds: list[
             assert len(load_records(small)) == SMALL
     finally:
         (small / TABLE).write_bytes(original)
+
+
+@pytest.fixture(scope="module")
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A $BENCH_CACHE of these tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("fuzzed-cache")
+        patch.setenv("BENCH_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def files_outside(folder: Path) -> set[Path]:
+    """All files of a folder but those of the cache in it."""
+    return {path for path in folder.rglob("*") if not path.is_relative_to(folder / "cache")}
+
+
+@pytest.mark.parametrize("name", ["about.json", "ecg_id.npy", "scale.npy", "signals.npy"])
+@FUZZ
+@given(edits=mutations(), where=st.sampled_from([1.0, 0.01]))
+def test_a_mutated_file_of_prepared_signals(
+    small: Path, own_folder: Path, name: str, edits: list[tuple[float, int, bytes]], where: float
+) -> None:
+    records, spec = load_records(small), SignalSpec(100, "none")
+    prepare_signals(records, spec)
+    (entry,) = [file.parent for file in (own_folder / "cache").rglob("about.json")]
+
+    with damaged(entry / name, [(share * where, *rest) for share, *rest in edits]):
+        signals = prepare_signals(records, spec)
+        assert signals.ecg_id.tolist() == records.ecg_id.tolist()
+        assert all(isinstance(value, float) for value in (signals.scaling.mean, signals.scaling.std))
+        assert all(isinstance(ids, list) for ids in signals.findings.values())
+    assert not files_outside(own_folder)
+
+
+@FUZZ
+@given(edits=mutations(), where=st.sampled_from([1.0, 0.05]))
+def test_a_mutated_file_of_cached_features(
+    own_folder: Path, edits: list[tuple[float, int, bytes]], where: float
+) -> None:
+    kept = FeatureCache(own_folder / "cache" / "features" / "a-set")
+    shutil.rmtree(kept.folder, ignore_errors=True)
+    ids, features = np.arange(6), np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    kept.save(ids[:3], features[:3], 1.0)
+    (part,) = kept.folder.glob("part-*.npz")
+    kept.save(ids[3:], features[3:], 1.0)
+    part.write_bytes(mutated(part.read_bytes(), [(share * where, *rest) for share, *rest in edits]))
+
+    known, found, seconds = kept.load(ids)
+
+    assert known[3:].all()
+    np.testing.assert_array_equal(found, features[known])  # each file of an archive has a checksum
+    assert seconds.shape == (known.sum(),)
+    assert not files_outside(own_folder)
+
+
+def test_features_of_another_width_are_damage(own_folder: Path) -> None:
+    kept, notes = FeatureCache(own_folder / "cache" / "features" / "widths"), list[str]()
+    kept.save(np.arange(3), np.ones((3, 4), np.float32), 1.0)
+    (part,) = kept.folder.glob("part-*.npz")
+    part.rename(part.with_name("part-0.npz"))
+    kept.save(np.arange(3, 6), np.ones((3, 5), np.float32), 1.0)
+
+    known, found, _ = kept.load(np.arange(6), notes.append)
+
+    assert known.sum() == 3 and found.shape[1] in (4, 5)
+    assert len(notes) == 1 and "is damaged" in notes[0]
+
+
+@pytest.fixture(scope="module")
+def kept_catalogue(own_folder: Path) -> Path:
+    """The file of the catalogue, as `bench list` leaves it."""
+    registry.cache_clear()
+    catalogue()
+    (file,) = (own_folder / "cache").glob("catalogue-*.json")
+    return file
+
+
+@FUZZ
+@given(edits=mutations())
+def test_a_mutated_catalogue(kept_catalogue: Path, own_folder: Path, edits: list[tuple[float, int, bytes]]) -> None:
+    expected, notes = json.loads(kept_catalogue.read_text()), list[str]()
+    with damaged(kept_catalogue, edits):
+        read = _kept(kept_catalogue, expected["state"], notes.append)
+    assert read is None or read.entries == expected["entries"]
+    assert not files_outside(own_folder)
 
 
 PLAIN = {

@@ -88,6 +88,30 @@ print(census.elsewhere["aten.exp"], census.elsewhere["aten.mul"], census.reads)
     assert in_the_command(code) == "1 1 1"
 
 
+def test_each_measured_step_converts_its_weights() -> None:
+    """As a step of a run does: within another autocast the second would take the first's bf16 weights."""
+    code = """
+import torch
+from collections import Counter
+from conftest import training_step
+from machine import arithmetic, model
+from torch.utils._python_dispatch import TorchDispatchMode
+class Casts(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.num += function.overloadpacket is torch.ops.aten._to_copy
+        return function(*args, **(kwargs or {}))
+with arithmetic("bf16"):
+    step = training_step(model("net1d_mini", torch.device("cpu")), 2, 250)
+    for _ in range(2):
+        with Casts() as casts:
+            casts.num = 0
+            step()
+            print(casts.num)
+"""
+    first, second = in_the_command(code).split()
+    assert first == second
+
+
 def test_operations_of_a_step_are_three_passes_less_the_first_layers_input() -> None:
     code = """
 from part3_speed import operations

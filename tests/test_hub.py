@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
-from bench.training.model import Backbone, PublishedCheckpoint
+from bench.training.model import Backbone
+from bench.training.published import PublishedCheckpoint
 from bench.training.weights import initialize
 
 
@@ -171,13 +171,6 @@ def test_what_the_hub_refuses_is_explained(refusal: tuple[int, str], reason: str
     assert sum("/lab/tiny/" in request for request in hub.asked) == 1, "nothing is tried again"
 
 
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The address of a server that takes connections and never answers, as behind many firewalls."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
 @pytest.mark.parametrize(
     ("endpoint", "reason"),
     [
@@ -206,8 +199,8 @@ from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hu
 
 from bench.execute import execute
 from bench.errors import CheckpointError
-from bench.training.hub import fetch_checkpoint
-from bench.training.model import PublishedCheckpoint
+from bench.training.fetch import fetch_checkpoint
+from bench.training.published import PublishedCheckpoint
 
 began = time.monotonic()
 try:

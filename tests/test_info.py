@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from bench.data.datasets import load_records
 from bench.data.datasets.ptbxl import TABLE
 from bench.data.info import counts_of, describe, task_rows
 from bench.data.tasks import Task, find_task
+from bench.errors import PluginError
 from bench.registry.catalogue import counted_tasks
 from bench.results.result import Result
 
@@ -84,3 +86,35 @@ def test_boards_know_no_truth_of_a_task_without_labels_here(all_normal: Path) ->
     document["task"] = {"name": "rhythm", "fingerprint": "ab", "labels": ["AFIB"]}
 
     assert truth_of(all_normal)(Result(Path(), json.loads(json.dumps(document)))) is None
+
+
+def _breaks(code: str, statement: pd.Series) -> list[str]:
+    return [statement["no such column"]]
+
+
+@pytest.mark.parametrize(
+    ("labels_of", "note"),
+    [
+        (_breaks, "KeyError: 'no such column'"),
+        (lambda code, statement: [1 / 0], "ZeroDivisionError: division by zero"),
+        (lambda code, statement: sys.exit("stop"), "SystemExit: stop"),
+        (lambda code, statement: "NORM", "PluginError: task 'odd': labels_of("),
+    ],
+)
+def test_a_rule_that_fails_is_a_row_that_says_so(
+    demo_set: Path, labels_of: Callable[[str, pd.Series], list[str]], note: str
+) -> None:
+    facts = describe(demo_set, [Task("odd", "a rule that fails", labels_of), find_task("superdiag")])
+    rows = {row["task"]: row for row in task_rows(facts["tasks"])}
+
+    assert str(rows["odd"]["note"]).startswith(note)
+    assert (rows["odd"]["records"], rows["superdiag"]["labels"], rows["superdiag"]["note"]) == (0, 5, "")
+
+
+@pytest.mark.parametrize(
+    "change", [{"min_likelihood": "50"}, {"keeps_unlabeled": "no"}, {"dataset": None}, {"description": 3}]
+)
+def test_a_task_of_wrong_types_is_refused_where_it_is_made(change: dict[str, Any]) -> None:
+    (field,) = change
+    with pytest.raises(PluginError, match=f"task 'odd': {field} is"):
+        Task(**{"name": "odd", "description": "", "labels_of": _breaks, **change})

@@ -12,20 +12,21 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from baselines.fcn import FCNWang
-from baselines.net1d import Net1D
+from baselines.net1d import Net1D, Net1DMini
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
-from bench.errors import BenchError, DataError, PluginError
+from bench.errors import BenchError, DataError, Incompatible, PluginError
 from bench.plugin import Backbone, DropPath
 from bench.training.batch import Batch
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.loop import PhaseReport, PhaseRun, rehearse, train
+from bench.training.loop import PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase
 from bench.training.precision import Precision, resolve_precision
+from bench.training.report import PhaseReport
 from bench.training.schedule import make_schedule
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
@@ -482,9 +483,16 @@ def test_drop_path_is_on_in_its_phase_only(tmp_path: Path) -> None:
     assert [path.drop_prob for path in paths] == [0, 0] and paths[1].keep is None
 
 
+@pytest.mark.parametrize(("part", "shape"), [("backbone.first_conv", "linear"), ("head", "constant")])
+def test_stochastic_depth_that_would_drop_nothing_is_declined(part: str, shape: Any) -> None:
+    with pytest.raises(Incompatible, match=r"has drop_path_rate 0\.5, and no block that it trains would drop"):
+        rehearse(Classifier(Net1DMini(), 3), [phase({part: 1e-3}, drop_path_rate=0.5, drop_path_shape=shape)])
+    rehearse(Classifier(Net1DMini(), 3), [phase({"backbone.stage_list.3": 1e-3}, drop_path_rate=0.5)])
+
+
 def test_two_phases_of_one_name_are_refused() -> None:
     phases = [phase({"head": 1e-3}, name=name) for name in ("early", "late", "late")]
-    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each a name of its own"):
+    with pytest.raises(PluginError, match="the method has several phases named 'late'; give each phase its own name"):
         rehearse(model_of(Flat), phases)
 
 
@@ -530,7 +538,7 @@ def test_a_fold_9_that_cannot_select_is_said_before_training(tmp_path: Path) -> 
 
 
 def test_one_training_record_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="a single training record is left"):
+    with pytest.raises(BenchError, match="there is a single training record"):
         run(model_of(Flat), Recipe([phase({"head": 1e-3})]), tmp_path, sources(num_train=1))
 
 

@@ -1,6 +1,11 @@
 """The shipped recipes: their values, and that the ones that are compared differ in nothing else."""
 
+import ast
+import inspect
+import re
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +14,14 @@ from torch import nn
 from baselines.fcn import FCNWang
 from baselines.net1d import Net1DMini
 from bench.errors import BenchError, Incompatible
+from bench.execute import make_backbone, make_method
+from bench.registry.reference import Reference
+from bench.registry.registry import registry
+from bench.registry.trials import prepared_model
 from bench.training.batch import Start
 from bench.training.loop import rehearse
 from bench.training.method import Method, Phase
-from bench.training.model import Classifier
+from bench.training.model import Classifier, count_parameters, layer_groups
 from methods.ft_official import OfficialFinetune
 from methods.full_finetune import FullFinetune, FullFinetuneStochasticDepth
 from methods.linear_probe import LinearProbe
@@ -30,6 +39,53 @@ ALL = [
     ScratchS4,
     ScratchWavelet,
 ]
+
+SHIPPED = [plugin.name for plugin in registry().of_kind("method") if plugin.module.startswith("methods.")]
+README = Path(inspect.getfile(LinearProbe)).parent / "README.md"
+
+
+def trained_on_net1d_mini(name: str) -> list[int]:
+    """Parameters that each phase trains, with 5 labels."""
+    method = make_method(Reference(name))
+    model = prepared_model(partial(make_backbone, Reference("net1d_mini")), method)
+    found = []
+    for phase in method.phases(layer_groups(model.backbone)):
+        model.train_parts(phase.learning_rates, fitted=phase.fitted)
+        found.append(count_parameters(model, trainable=True))
+    return found
+
+
+def test_the_table_of_the_readme_is_complete_and_its_parameters_are_right() -> None:
+    part = README.read_text().partition("## What is shipped")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    assert sorted(row[0].strip("`") for row in rows[2:]) == sorted(SHIPPED)
+    for name, change, parameters, source in rows[2:]:
+        trained = [f"{num:,}" for num in trained_on_net1d_mini(name.strip("`"))]
+        ends = {trained[0], trained[-1], f"{trained[0]}, then {trained[-1]}", f"{trained[0]} to {trained[-1]}"}
+        assert parameters in ends and (len(trained) == 1 or parameters not in trained), name
+        assert change and (re.search(r"\b(19|20)\d\d\b|arXiv|GitHub|ECGFounder", source)), name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_method_is_short_and_says_where_it_is_from_and_what_can_be_tuned(name: str) -> None:
+    kind = type(make_method(Reference(name)))
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    docstrings = [n.body[0] for n in ast.walk(definition) if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+    spared = {
+        line
+        for node in docstrings
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    lines = inspect.getsource(kind).splitlines()
+    code = [line for number, line in enumerate(lines, 1) if line.strip() and number not in spared]
+
+    assert len(code) <= 25, f"{len(code)} lines of code"
+    about = (inspect.getdoc(kind) or "") + (inspect.getdoc(inspect.getmodule(kind)) or "")
+    about += "".join(inspect.getdoc(base) or "" for base in kind.__mro__ if base.__module__.startswith("methods."))
+    assert re.search(r"\b(19|20)\d\d\b|arXiv|et al\.|notebook", about)
+    assert kind.search or name == "prototype", "prototypes have no hyper-parameters"
 
 
 def only(method: Method, name: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_calibrated_probabilities_have_no_calibration_error() -> None:
 
 
 def test_logits_are_no_probabilities() -> None:
-    with pytest.raises(DataError, match=r"from -3 to 2: 0 to 1 is expected; turn logits into probabilities"):
+    with pytest.raises(DataError, match=r"from -3 to 2, expected 0 to 1; turn logits into probabilities"):
         metrics.reliability(np.array([[0], [1]]), np.array([[-3.0], [2.0]]))
 
 

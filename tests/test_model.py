@@ -11,6 +11,7 @@ from baselines.fcn import FCNWang
 from baselines.net1d import ECGFounder, Net1D, Net1DMini, SameConv1d
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, Incompatible, PluginError
+from bench.plugin import Backbone
 from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
 
 OFFICIAL = {
@@ -230,6 +231,37 @@ def test_modes_follow_the_modules_that_a_pattern_fits() -> None:
     assert in_training == {name for name, _ in model.named_modules() if name.startswith("backbone.layers.")}
     changed = model.changed_keys({"backbone.layers.*"})
     assert changed == {key for key in model.state_dict() if key.startswith("backbone.layers.")}
+
+
+class PathsBeside(Backbone):
+    """Keeps what has no parameters beside its blocks."""
+
+    signal_spec = SignalSpec(100, "none")
+    feature_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv1d(12, 4, 1), nn.Conv1d(4, 4, 1)])
+        self.paths = nn.ModuleList([DropPath(), DropPath()])
+        self.norm = nn.BatchNorm1d(4, affine=False)
+
+
+def test_what_has_no_parameters_trains_where_all_around_it_does() -> None:
+    model = Classifier(PathsBeside(), 3)
+    groups = {f"backbone.{name}": 1e-3 for name in model.backbone.layer_groups()}
+    assert list(groups) == ["backbone.blocks.0", "backbone.blocks.1"]
+
+    model.train_parts({**groups, "head": 1e-3})
+    assert {name for name, module in model.named_modules() if not module.training} <= {
+        "",
+        "backbone",
+        "backbone.blocks",
+    }
+    assert "backbone.norm.running_mean" in model.changed_keys(groups)
+
+    model.train_parts({"backbone.blocks.1": 1e-3, "head": 1e-3})
+    assert {name for name, module in model.named_modules() if module.training} == {"head", "backbone.blocks.1"}
+    assert not any("norm" in key for key in model.changed_keys(["backbone.blocks.1"]))
 
 
 def test_what_prepare_wraps_or_turns_off_is_never_trained() -> None:

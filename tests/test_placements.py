@@ -8,9 +8,10 @@ import pytest
 import scipy.stats
 
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import Estimate, make_replicates, resample, summarize
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import difference_p, placements, summarize_all_labels
+from bench.evaluation.runs import Prior
 
 Fold = tuple[Bools, Floats]
 
@@ -64,7 +65,7 @@ def test_over_frequent_labels_it_is_what_draws_say(fold: Fold) -> None:
     y_true, y_score = fold[0][:, :2], fold[1][:, :2]
     patients = np.random.default_rng(1).integers(250, size=400)
     drawn = summarize(
-        [resample(y_true, y_score, draw_replicates(patients, y_true)).auroc.macro(np.ones(2, dtype=bool))]
+        [resample(y_true, y_score, make_replicates(patients, y_true)).auroc.macro(np.ones(2, dtype=bool))]
     )
 
     assert summarize_all_labels(patients, y_true, [y_score]).patient_sd == pytest.approx(drawn.patient_sd, rel=0.08)
@@ -188,3 +189,29 @@ def test_nothing_that_differs_and_nothing_that_varies() -> None:
 
     assert difference_p(np.arange(100), y_true, [first], [first]) == 1
     assert difference_p(np.arange(100), y_true, [np.ones((100, 1))], [np.full((100, 1), 0.5)]) == 0
+
+
+def test_p_takes_the_variance_of_runs_and_its_degrees_of_freedom_from_the_other_rows_too() -> None:
+    """Runs of 2 degrees of freedom and a prior of 20: Student's t with 22, as patients give hardly any doubt."""
+    random = np.random.default_rng(0)
+    y_true = random.random((4000, 1)) < 0.4
+    runs = [placements(y_true, shift * y_true + random.normal(size=y_true.shape)) for shift in (0.4, 0.5, 0.7)]
+    other = [placements(y_true, random.normal(size=y_true.shape))] * 3
+    values = [float((run - base)[y_true].mean()) for run, base in zip(runs, other, strict=True)]
+    prior = Prior(np.array(0.03), np.array(20.0), np.array(60.0))
+    p = difference_p(np.arange(4000), y_true, runs, other, priors={"runs": prior})
+
+    error = math.sqrt((2 * np.var(values, ddof=1) + 20 * 0.03) / 22 / 3)
+    assert p == pytest.approx(2 * scipy.stats.t.sf(np.mean(values) / error, 22), rel=0.05)
+    assert 0.05 < p < 0.95
+
+
+def test_an_interval_takes_them_too() -> None:
+    values = np.array([0.70, 0.71, 0.75])
+    interval = summarize(
+        [Estimate(np.array(value), np.full(200, value)) for value in values],
+        priors={"runs": Prior(np.array(0.0004), np.array(20.0), np.array(60.0))},
+    ).interval
+
+    error = math.sqrt((2 * values.var(ddof=1) + 20 * 0.0004) / 22 / 3)
+    assert interval.high - interval.value == pytest.approx(scipy.stats.t.isf(0.025, 22) * error, rel=1e-4)

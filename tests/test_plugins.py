@@ -132,6 +132,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tree")
     for name in ("bench", "methods", "baselines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    some = shutil.ignore_patterns("all", "subdiag")  # of the published results
+    shutil.copytree(ROOT / "leaderboards", folder / "leaderboards", ignore=some)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -259,3 +261,17 @@ def test_the_reader_that_bench_new_writes_installs_and_passes_its_test(wheel_ven
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel_venv", "editable_venv"])
+def test_the_published_results_come_along(kind: str, request: pytest.FixtureRequest) -> None:
+    venv: Venv = request.getfixturevalue(kind)
+    code = (
+        "import bench; frame = bench.load_results([], include_published=True); print(*set(frame['task']), len(frame))"
+    )
+    words = [str(venv.python), "-P", "-c", code]
+    done = subprocess.run(words, cwd=venv.work, env=venv.environment(), capture_output=True, text=True)
+
+    number = len(list((ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag").glob("*/result.json")))
+    assert done.stdout.split() == ["superdiag", str(number)], done.stderr

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -10,81 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.errors import PluginError
+from bench.registry import source
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, Registry, find, make, normalize, registry, resolve, why_it_fails
-
-NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}(-[a-z0-9_]{1,4})?", fullmatch=True)
-KEYS = st.from_regex(r"k_[a-z0-9_]{0,8}", fullmatch=True)
-PLAIN = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
-)
-VALUES = st.one_of(PLAIN, st.lists(PLAIN, max_size=3), st.lists(PLAIN, max_size=3).map(tuple))
-
-
-@given(NAMES, st.dictionaries(KEYS, VALUES, max_size=3))
-def test_a_reference_is_read_back_as_it_is_printed(name: str, arguments: dict[str, Any]) -> None:
-    reference = Reference(name, arguments)
-
-    assert Reference.parse(str(reference)) == reference
-
-
-@pytest.mark.parametrize("text", ["lp", " lp ", "lp()", "lp( )", "lp (probe_epochs=3)"])
-def test_spaces_and_empty_parentheses_do_not_matter(text: str) -> None:
-    assert Reference.parse(text).name == "lp"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "lp(",
-        "lp)",
-        "lp(1)",
-        "lp(epochs)",
-        "lp(epochs=3",
-        "lp(epochs=3)(lr=1)",
-        "lp(epochs=3) + lp()",
-        "lp(epochs=3)#)",
-        "lp(epochs=1, epochs=2)",
-        "lp(**{'epochs': 3})",
-        "lp(epochs=print('x'))",
-        "lp(epochs=[1][0])",
-        "lp(epochs={[]: 1})",
-        "l p",
-        "2lp",
-        "methods.lp",
-        "lp(a='\0')",
-    ],
-)
-def test_what_is_not_a_call_with_plain_values_is_refused(text: str) -> None:
-    with pytest.raises(PluginError, match=r"expected name or name\(key=value, ...\)"):
-        Reference.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "is_list"),
-    [
-        ("ft,lp", True),
-        ("lp(probe_epochs=2),ft", True),
-        ("net(widths=(1, 2), depth=3", False),
-        ("net(name='a,b') x", False),
-    ],
-)
-def test_only_a_list_is_sent_to_the_sweep(text: str, is_list: bool) -> None:
-    with pytest.raises(PluginError) as refused:
-        Reference.parse(text)
-
-    assert ("bench sweep takes several" in str(refused.value)) is is_list
-
-
-@pytest.mark.parametrize("value", ["1e999", "-1e999", "[0.5, (1e999,)]", "1e999j", "{'a': 1e999}"])
-def test_a_number_that_could_not_be_read_back_is_refused(value: str) -> None:
-    with pytest.raises(PluginError, match="too large: it would be infinite"):
-        Reference.parse(f"ft(finetune_lr={value})")
 
 
 def test_the_kinds_of_a_name() -> None:
@@ -363,6 +294,22 @@ def test_the_code_hash_follows_what_a_module_uses_of_its_package(
     assert (plugin.code_hash != before) is counts
     (tmp_path / name / "mine.py").write_text("changed = 1")
     assert plugin.code_hash != before
+
+
+def test_a_file_is_parsed_again_only_after_a_change(package: Package, tmp_path: Path) -> None:
+    name = package({"mine.py": textwrap.dedent(GOOD.replace("NAME", "hashed")), "other.py": "RATE = 1"})
+    plugin, file = loaded().find("method", "hashed"), tmp_path / name / "mine.py"
+    before = plugin.code_hash
+    num_parsed = source._parsed.cache_info().misses
+
+    assert plugin.code_hash == before
+    assert source._parsed.cache_info().misses == num_parsed
+
+    times = file.stat()
+    file.write_text(file.read_text().replace("float", "FLOAT"))  # of the same size, and then of the same time
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert plugin.code_hash != before
+    assert source._parsed.cache_info().misses > num_parsed
 
 
 def test_hyper_parameters_of_an_unknown_type_are_the_plugins_fault(package: Package) -> None:

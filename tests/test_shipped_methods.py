@@ -13,12 +13,22 @@ from torch import Tensor, nn
 
 from baselines.net1d import Net1DMini
 from baselines.vit1d import vit1d_tiny
+from baselines.wavelet import WaveletNN
 from bench.errors import Incompatible
+from bench.plugin import Method
 from bench.training.batch import Start
 from bench.training.model import Classifier
 from methods.layerwise import AutoRGN, DiscriminativeFinetune, GradualUnfreezing, LayerwiseDecay, SurgicalFinetune
 from methods.peft import Adapter, BitFit, DoRA, LoRA, LowRank, WeightDecomposed
-from methods.probes import KNN, AttentionHead, LogisticProbe, NormalisedProbe, Prototype, logistic_regression
+from methods.probes import (
+    KNN,
+    AttentionHead,
+    LogisticProbe,
+    LogisticRegressions,
+    NormalisedProbe,
+    Prototype,
+    standardise,
+)
 
 GROUPS = ("backbone.a", "backbone.b", "backbone.c")
 START = Start("random", 60, (30, 20))
@@ -53,7 +63,7 @@ def fitted(method: LogisticProbe | KNN | Prototype, answers: Answers) -> Classif
 @pytest.mark.parametrize("position", [3, 9])
 def test_the_lbfgs_probe_is_scikit_learns_logistic_regression(position: int) -> None:
     answers = Answers(256, best=position)
-    model = fitted(LogisticProbe(max_iter=2000), answers)
+    model = fitted(LogisticProbe(tolerance=1e-12, max_iter=2000), answers)
     c = np.geomspace(1e-6, 1e2, 16)[position]
     z = StandardScaler().fit_transform(answers.x)
 
@@ -64,16 +74,35 @@ def test_the_lbfgs_probe_is_scikit_learns_logistic_regression(position: int) -> 
         np.testing.assert_allclose(ours, theirs.decision_function(z), atol=1e-3 * float(np.abs(ours).max()))
 
 
+def test_every_strength_of_the_grid_is_scikit_learns_for_common_and_rare_labels() -> None:
+    """By default within 2e-3 of the largest logit, with warm starts; by a strict tolerance within 1e-5."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(3, 2, (400, 24)) @ rng.normal(0, 1, (24, 24))  # features that depend on one another
+    labels = (rng.normal(0, 2, (400, 4)) + mixed[:, :4] - mixed[:, :4].mean(0)) > np.array([0, 8, 12, -10])
+    assert ((labels.mean(0) < 0.1) | (labels.mean(0) > 0.9)).any()
+    z = standardise(torch.from_numpy(mixed))[0]
+    y = torch.from_numpy(labels).double()
+    default, strict = LogisticRegressions(z, y), LogisticRegressions(z, y)
+    for c in np.geomspace(1e-6, 1e2, 16).tolist():
+        (w, b), (exact_w, exact_b) = default.fit(c, 1e-8, 200), strict.fit(c, 1e-14, 1000)
+        for label in range(4):
+            theirs = LogisticRegression(C=c, tol=1e-12, max_iter=20000).fit(z, labels[:, label]).decision_function(z)
+            size = float(np.abs(theirs).max())
+            np.testing.assert_allclose(z @ w[label] + b[label], theirs, atol=2e-3 * size, rtol=0)
+            np.testing.assert_allclose(z @ exact_w[label] + exact_b[label], theirs, atol=1e-5 * size, rtol=0)
+
+
 def test_a_label_without_positives_leaves_the_others_as_they_are() -> None:
     answers = Answers(5)
+    z = standardise(answers.x)[0]
     both = torch.stack([answers.y[:, 0], torch.zeros(60, dtype=torch.float64)], dim=1)
-    start = torch.zeros(2, 6, dtype=torch.float64)
 
-    together = logistic_regression(answers.x, both, 1.0, start, 1000)
-    alone = logistic_regression(answers.x, both[:, :1], 1.0, start[:1], 1000)
+    together = LogisticRegressions(z, both).fit(1.0, 1e-12, 1000)
+    alone = LogisticRegressions(z, both[:, :1]).fit(1.0, 1e-12, 1000)
 
-    assert together.isfinite().all()
-    torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-4)
+    for ours, expected in zip(together, alone, strict=True):
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours[:1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_prototypes_are_scikit_learns_nearest_centroids() -> None:
@@ -111,6 +140,10 @@ def test_the_windows_of_a_record_are_averaged_for_its_neighbours() -> None:
     KNN().finish(model, answers)  # type: ignore[arg-type]
 
     torch.testing.assert_close(model.get_buffer("head.mean"), answers.x.mean(0))
+    deviation = answers.x.std(0, correction=0)
+    torch.testing.assert_close(model.get_buffer("head.deviation"), deviation, msg="of windows, as queries are windows")
+    means = ((answers.x - answers.x.mean(0)) / deviation).view(20, 3, -1).mean(1)
+    torch.testing.assert_close(model.get_buffer("head.keys"), F.normalize(means, dim=1))
     torch.testing.assert_close(model.get_buffer("head.labels"), answers.y[::3])
 
 
@@ -168,8 +201,23 @@ def test_surgery_is_on_one_group() -> None:
     for block, group in ((0, "backbone.a"), (-1, "backbone.c")):
         (phase,) = SurgicalFinetune(block=block).phases(GROUPS)
         assert sorted(phase.learning_rates) == [group, "head"]
-    with pytest.raises(Incompatible, match="block 3 was asked for, and the backbone has 3 layer groups"):
+    with pytest.raises(Incompatible, match="there is no block 3: the backbone has 3 layer groups"):
         SurgicalFinetune(block=3).phases(GROUPS)
+
+
+@pytest.mark.parametrize("method", [SurgicalFinetune(), DiscriminativeFinetune(), AutoRGN()])
+def test_what_is_between_layer_groups_declines_a_backbone_with_one(method: Method) -> None:
+    alone = Classifier(WaveletNN(), 2)
+    assert len(alone.backbone.layer_groups()) == 1
+    with pytest.raises(Incompatible, match="at least two layer groups, and this backbone has one"):
+        method.prepare(alone, START)
+    method.prepare(Classifier(Net1DMini(), 2), START)
+
+
+def test_stages_without_blocks_have_no_stochastic_depth() -> None:
+    phases = GradualUnfreezing(stages=2, drop_path_rate=0.5).phases(GROUPS)
+
+    assert [phase.drop_path_rate for phase in phases] == [0.0, 0.5, 0.5]
 
 
 def test_rates_follow_relative_gradients() -> None:

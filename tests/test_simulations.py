@@ -257,7 +257,7 @@ def test_values_have_the_variance_of_their_setting() -> None:
     """Of a mean over draws and seeds, from 20,000 boards; Monte Carlo error 1 %."""
     for setting in (Setting(2, 5, 3, 4, crossed=(0.2, 0.6, 0.2)), Setting(2, 1, 3, 4, "equal, heavy tails")):
         sd = 4 / math.sqrt(2) * np.ones((20_000, 2))
-        values = simulations.draw_values(setting, sd, np.random.default_rng(0)) @ setting.design.weights
+        values = simulations.random_values(setting, sd, np.random.default_rng(0)) @ setting.design.weights
         draws, seeds, rest = setting.crossed
         share = draws / setting.draws + seeds / setting.seeds + rest / setting.draws / setting.seeds
         assert (values[:, 0] - values[:, 1]).var() == pytest.approx(1 + 16 * share, rel=0.05)
@@ -294,7 +294,11 @@ def test_rates_are_written_as_pages_read_them_and_go_on_where_they_stopped(
     simulations.main(tmp_path, tmp_path / "boards", only="a")
     simulations.main(tmp_path, tmp_path / "boards")
     assert ran == ["a", "b"]
-    assert capsys.readouterr().out.startswith(f"form | {ALL_LABELS} | a | 94.5 | 0.7 | 1000\n")
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"form | {ALL_LABELS} | a | 94.5 | 0.7 | 1000\n")
+    assert printed.err == "2 of 2 simulations are left: 1 a, 1 b\n1 of 2 simulations are left: 1 b\n"
+    simulations.main(tmp_path, tmp_path / "boards")
+    assert capsys.readouterr().err == "0 of 2 simulations are left\n"
 
     read = Surroundings.load(tmp_path / "boards").simulated
     assert [(row["setting"], row["percent"], row["goal"]) for row in read] == [
@@ -310,6 +314,21 @@ def test_rates_are_written_as_pages_read_them_and_go_on_where_they_stopped(
     assert [(row["job"], row["code"] == "other") for row in read] == [("b", False), ("c", True)], "a is gone, b waits"
     simulations.main(tmp_path, tmp_path / "boards")
     assert ran == ["a", "b", "c", "b"]
+
+
+def test_a_version_is_that_of_the_code_that_decides_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not of comments, nor of what reports: else a better message would make hours of simulations stale."""
+    source, version = Path(simulations.__file__).read_text(), simulations.code_version()
+    changed = tmp_path / "simulations.py"
+    monkeypatch.setattr(simulations, "__file__", str(changed))
+    for old, new, same in (
+        ("PATIENT, LABELS, MODELS = 0.25,", "PATIENT, LABELS, MODELS = 0.26,", False),
+        ("simulations are left", "simulations wait", True),
+        ("NUM_REPLICATES = 400", "NUM_REPLICATES = 400  # enough", True),
+    ):
+        assert source.count(old) == 1
+        changed.write_text(source.replace(old, new))
+        assert (simulations.code_version() == version) is same, old
 
 
 @pytest.mark.ptbxl

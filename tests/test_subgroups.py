@@ -13,7 +13,7 @@ from bench.boards.comparisons import ScoredRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
-from bench.evaluation.bootstrap import draw_replicates, resample
+from bench.evaluation.bootstrap import make_replicates, resample
 from bench.pages import subgroups
 from bench.pages.leaderboards import most_compared
 from bench.pages.subgroups import groups_of, subgroup_page
@@ -43,7 +43,7 @@ class Truth:
 
 
 def row(name: str, quality: float, seeds: int) -> Row:
-    replicates = draw_replicates(PATIENTS, Y_TRUE, num_replicates=100)
+    replicates = make_replicates(PATIENTS, Y_TRUE, num_replicates=100)
     scored = {}
     for seed in range(seeds):
         y_score = quality * Y_TRUE + np.random.default_rng([seed, int(10 * quality)]).normal(size=Y_TRUE.shape)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from baselines.net1d import ECGFounder, Net1DMini
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
-from bench.training.model import Backbone, Classifier, PublishedCheckpoint
+from bench.training.model import Backbone, Classifier
+from bench.training.published import PublishedCheckpoint
 from bench.training.weights import hash_weights, initialize, load_classifier, load_published, read_weights, save_weights
 
 

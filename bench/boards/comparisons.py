@@ -1,4 +1,4 @@
-"""Rows of a board against each other: paired differences, tests over a declared family, groups and ranks."""
+"""Compare the rows of a board: paired differences, p-values adjusted by declared role, groups and ranks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,40 +31,43 @@ from bench.evaluation.runs import (
     shared_noise,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """One run on fold 10: its scores, and both metrics on the fold and on each replicate of its patients."""
+    """The scores of one run on fold 10, and both metrics on the fold and on each replicate of its patients."""
 
     y_score: NDArray[np.floating[Any]]
     """[record, label]"""
     resampled: Resampled
     streams: Streams = "seed"
-    """What its random streams depend on."""
+    """What the random streams of the run depend on."""
 
     def macro(self, metric: str, labels: metrics.Bools) -> Estimate:
-        """One metric averaged over the chosen labels."""
-        found: Estimate = getattr(self.resampled, metric)
-        return found.macro(labels)
+        """Return the macro average of a metric over the labels that the mask `labels` [label] chooses."""
+        estimate: Estimate = getattr(self.resampled, metric)
+        return estimate.macro(labels)
 
 
 ScoredRow = Mapping[Place, ScoredRun]
-"""The runs of a row by (draw, seed): what pairs them with another row's."""
+"""(draw, seed) -> run. Runs of two rows are paired by draw and seed."""
 
 
 def estimates(row: ScoredRow, metric: str, labels: metrics.Bools) -> list[Estimate]:
-    """One metric of a row, averaged over the chosen labels, of each of its runs."""
+    """Return for each run of a row the macro average of a metric over the labels that the mask `labels` chooses."""
     return [run.macro(metric, labels) for run in row.values()]
 
 
 def design_of(*rows: ScoredRow) -> Design:
-    """The design of a row, or of the paired runs of two: crossed where it is in either."""
+    """Return the design of a row, or of the paired runs of two rows; it is crossed if the design of either row is."""
     alone = [{place for place, run in row.items() if run.streams == "seed"} for row in rows]
     places = list(rows[0])
-    return Design.of(places, ["seed" if any(place in one for one in alone) else "draw and seed" for place in places])
+    return Design.of(places, ["seed" if any(place in row for row in alone) else "draw and seed" for place in places])
 
 
 @dataclass(frozen=True)
@@ -75,80 +78,83 @@ class Comparison:
     second: str
     num_pairs: int
     differences: Mapping[str, Summary]
-    """Metric -> difference of its macro average over the labels with at least 10 positives."""
+    """Metric -> difference of the macro average over the labels with at least 10 positives."""
     permutation_p: float
-    """Of macro AUROC, by swapping whole patients."""
+    """p-value of the difference in macro AUROC, by permuting patients: `compare.permutation_p`."""
     placement_p: float
-    """Of macro AUROC, by DeLong's standard error on whole patients, and runs: `placements.difference_p`."""
+    """p-value of the difference in macro AUROC, by its standard error: `placements.difference_p`."""
     practically_equal: bool
     p_adjusted: float = math.nan
-    """The larger p, adjusted as `adjust` says."""
+    """The larger p-value, adjusted by `adjust`."""
     family_size: int = 0
-    """The number of p-values that this one was adjusted with."""
+    """The number of p-values in the family over which it was adjusted."""
     role: str = EXPLORATORY
     """PRIMARY, FAMILY or EXPLORATORY."""
     labels: Mapping[str, Summary] = field(default_factory=dict)
-    """Label -> difference of AUROC; only where asked for."""
+    """Label -> difference of AUROC; empty unless requested."""
     places: tuple[tuple[int, int], ...] = ()
     """(draw, seed) of the paired runs."""
 
     def __neg__(self) -> Comparison:
-        """Second row minus first."""
+        """Return the comparison second row minus first."""
         differences = {metric: -summary for metric, summary in self.differences.items()}
         labels = {label: -summary for label, summary in self.labels.items()}
         return replace(self, first=self.second, second=self.first, differences=differences, labels=labels)
 
     @property
     def p(self) -> float:
-        """The larger of both: each test is blind where the other sees."""
+        """Return the larger p-value: each test has a weakness that the other lacks, see `bench.evaluation.compare`."""
         return max(self.permutation_p, self.placement_p)
 
     @property
     def significant(self) -> bool:
-        """Whether the rows differ after Holm."""
+        """Return whether the rows differ significantly after Holm's correction."""
         return self.p_adjusted <= ALPHA
 
     @property
     def few_pairs(self) -> bool:
-        """Whether it is about these trained models and not about methods: too few pairs to know how training varies."""
+        """Return whether there are too few pairs of runs to know how training varies.
+
+        Such a comparison is about these trained models and not about their methods.
+        """
         return self.differences["auroc"].few_runs
 
     @property
     def claimed(self) -> bool:
-        """Whether it may be said that the methods differ: significant, over three pairs of runs or more."""
+        """Return whether the methods may be claimed to differ: significant, with three independent pairs or more."""
         return self.significant and not self.few_pairs
 
     @property
     def resolvable(self) -> float:
-        """The true difference of macro AUROC that is found in 80 % of cases, by the first step of Holm's rule."""
+        """Return the smallest true difference in macro AUROC that is significant in 80 % of studies."""
         return compare.resolvable_difference(self.differences["auroc"], max(self.family_size, 1))
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What can be said of a board's rows against each other."""
+    """Comparisons of all rows of a board: ranks, groups and differences."""
 
     ranks: Mapping[str, tuple[int, int]]
-    """Row -> the ranks it takes in the middle 95 % of replicates."""
+    """Row -> 95 % interval of its rank."""
     letters: Mapping[str, str]
-    """Row -> its groups: rows that share a letter do not differ significantly; empty for a row of few runs."""
+    """Row -> its groups: rows that share a letter do not differ significantly; empty for a row with few runs."""
     pairs: tuple[Comparison, ...]
-    """Every pair, each with the p-value of its role: see `adjust`."""
+    """Every pair, with its p-value adjusted by its role: see `adjust`."""
     baseline: Mapping[str, Comparison]
-    """Row -> its difference from the declared baseline, which is one of `pairs`."""
+    """Row -> its difference from the declared baseline, which is also in `pairs`."""
     undecided: str = ""
-    """Why no row was tested against the declared baseline, where it may be several rows."""
+    """Why no row was tested against the declared baseline: several rows match it. Empty if they were tested."""
 
     @property
     def baselines(self) -> set[str]:
-        """The rows that others were tested against."""
-        return {found.second for found in self.baseline.values()}
+        """Return the names of the rows that are the baseline of another row."""
+        return {comparison.second for comparison in self.baseline.values()}
 
 
 def stand(
     rows: Mapping[str, ScoredRow], plan: BoardPlan, truth: LabelTable, tuned: Container[str] = ()
 ) -> Standing | None:
-    """All rows, in board order, against each other and against the baseline; None where no label is frequent."""
+    """Compare all rows, in board order, with each other and with the baseline; None if no label is frequent."""
     if not rows or not metrics.frequent(truth.y_true).any():
         return None
     names = list(rows)
@@ -163,23 +169,25 @@ def stand(
 
 
 def adjust(pairs: Sequence[Comparison], roles: Mapping[Pair, Role]) -> list[Comparison]:
-    """Give each pair the one adjusted p-value that boards, ledger and `bench compare` show.
+    """Adjust the p-value of each pair by its role. Boards, the ledger and `bench compare` all show this p-value.
 
-    Primary contrasts: Holm over those of their study, mostly a single one, so their p stays as it is. The declared
-    family: Holm over the study's, and at least the largest p of the study's primary contrasts (serial gatekeeping,
-    Dmitrienko and Tamhane 2007): together these claim anything false in at most 5 % of studies. All other pairs are
-    exploratory: Holm over all of them on the board. A pair of few runs is about these trained models and no method: its
-    p is not adjusted and counts for no other.
+    Primary contrasts: Holm over those of the same study. Mostly there is only one, so its p does not change.
+    Declared family: Holm over those of the same study, and at least the largest p of the study's primary contrasts
+    (serial gatekeeping, Dmitrienko and Tamhane 2007). The primary contrasts and the family of a study together contain
+    a false claim with a probability of at most 5 %.
+    Exploratory, all other pairs: Holm over all of them on the board.
+    A pair with few runs is about these trained models and not about methods: its p is not adjusted, and it is not
+    counted in any family.
     """
     turned = {pair[::-1]: role for pair, role in roles.items()}
-    found = [roles.get((one.first, one.second)) or turned.get((one.first, one.second)) for one in pairs]
+    role_of = [roles.get((pair.first, pair.second)) or turned.get((pair.first, pair.second)) for pair in pairs]
     groups: dict[tuple[object, ...], list[int]] = {}
-    for place, (one, role) in enumerate(zip(pairs, found, strict=True)):
-        if not one.few_pairs:
+    for place, (pair, role) in enumerate(zip(pairs, role_of, strict=True)):
+        if not pair.few_pairs:
             groups.setdefault((role.name, *role.study) if role else (EXPLORATORY,), []).append(place)
     adjusted = [
-        replace(one, p_adjusted=one.p, family_size=1, role=role.name if role else EXPLORATORY)
-        for one, role in zip(pairs, found, strict=True)
+        replace(pair, p_adjusted=pair.p, family_size=1, role=role.name if role else EXPLORATORY)
+        for pair, role in zip(pairs, role_of, strict=True)
     ]
     for places in groups.values():
         for place, p in zip(places, compare.holm([pairs[place].p for place in places]), strict=True):
@@ -193,7 +201,7 @@ def adjust(pairs: Sequence[Comparison], roles: Mapping[Pair, Role]) -> list[Comp
 
 
 def _letters(rows: Mapping[str, ScoredRow], pairs: Sequence[Comparison], truth: LabelTable) -> dict[str, str]:
-    """Row -> group letters, for rows of three runs or more; a pair that was not tested does not differ."""
+    """Return row -> group letters; empty for a row with fewer than three runs. An untested pair does not differ."""
     chosen = metrics.frequent(truth.y_true)
     designs = {name: design_of(row) for name, row in rows.items()}
     values = {
@@ -204,10 +212,10 @@ def _letters(rows: Mapping[str, ScoredRow], pairs: Sequence[Comparison], truth: 
     names.sort(key=lambda name: -values[name])
     place = {name: number for number, name in enumerate(names)}
     differs = np.zeros((len(names), len(names)), dtype=bool)
-    for one in pairs:
-        if one.first in place and one.second in place:
-            i, j = place[one.first], place[one.second]
-            differs[i, j] = differs[j, i] = one.claimed
+    for pair in pairs:
+        if pair.first in place and pair.second in place:
+            i, j = place[pair.first], place[pair.second]
+            differs[i, j] = differs[j, i] = pair.claimed
     letters = dict(zip(names, compare.group_letters(differs), strict=True)) if names else {}
     return {name: letters.get(name, "") for name in rows}
 
@@ -215,13 +223,13 @@ def _letters(rows: Mapping[str, ScoredRow], pairs: Sequence[Comparison], truth: 
 def _against_baseline(
     rows: Sequence[str], plan: BoardPlan, pairs: Sequence[Comparison], tuned: Container[str]
 ) -> tuple[dict[str, Comparison], str]:
-    """Row -> its comparison with the declared baseline, among all `pairs` of the board; or why there is none."""
+    """Return row -> its comparison with the declared baseline, from `pairs`; and a text why there are none, or ""."""
     try:
         contrasts = plan.contrasts(rows, tuned)
     except BenchError as error:
         return {}, str(error)
-    known = {(one.first, one.second): one for one in pairs}
-    known |= {(one.second, one.first): -one for one in pairs}
+    known = {(each.first, each.second): each for each in pairs}
+    known |= {(each.second, each.first): -each for each in pairs}
     return {pair[0]: known[pair] for pair in contrasts if pair in known}, ""
 
 
@@ -234,9 +242,11 @@ def compare_pairs(
     per_label: bool = False,
     num_permutations: int | None = None,
 ) -> list[Comparison]:
-    """Each pair compared, the p-values adjusted over all of them; by NUM_PERMUTATIONS where none are given.
+    """Compare each pair of rows; p-values are adjusted by Holm over all of these pairs.
 
-    How much runs vary is borrowed from the differences of all `rows`, whether or not a pair of them is named.
+    `num_permutations` is NUM_PERMUTATIONS by default. The prior of the variance between runs is fitted to the
+    differences of all pairs of `rows`, also of those that are not in `pairs`. Raises BenchError for a pair without
+    common runs.
     """
     chosen = metrics.frequent(truth.y_true)
     y_true = truth.y_true[:, chosen]
@@ -257,43 +267,46 @@ def compare_pairs(
         num_permutations or NUM_PERMUTATIONS,
     )
     priors = {metric: priors_of_pairs(rows, metric, chosen) for metric in metrics.RANKING}
-    found = []
-    for (first, second), (one, other), p in zip(pairs, paired, permuted, strict=True):
-        design = design_of(one, other)
-        of_runs = [[placed[name][place] for place in one] for name in (first, second)]
+    comparisons = []
+    for (first, second), (of_first, of_second), p in zip(pairs, paired, permuted, strict=True):
+        design = design_of(of_first, of_second)
+        of_runs = [[placed[name][place] for place in of_first] for name in (first, second)]
         by_error = difference_p(truth.patient_id, y_true, *of_runs, design=design, priors=priors["auroc"])
         differences = {
             metric: compare.difference(
-                estimates(one, metric, chosen), estimates(other, metric, chosen), design=design, priors=priors[metric]
+                estimates(of_first, metric, chosen),
+                estimates(of_second, metric, chosen),
+                design=design,
+                priors=priors[metric],
             )
             for metric in metrics.RANKING
         }
-        found.append(
+        comparisons.append(
             Comparison(
                 first,
                 second,
-                len(one),
+                len(of_first),
                 differences,
                 float(p),
                 by_error,
                 compare.practically_equal(differences["auroc"], margin),
-                labels=label_differences(one, other, truth) if per_label else {},
-                places=tuple(one),
+                labels=label_differences(of_first, of_second, truth) if per_label else {},
+                places=tuple(of_first),
             )
         )
-    return _adjusted(found)
+    return _adjusted(comparisons)
 
 
 def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
-    """What the differences of all pairs of rows tell of how much such a difference varies from run to run."""
+    """Fit the prior of the variance between runs of a difference, to the differences of all pairs of rows."""
     values = {
         name: {place: run.macro(metric, labels).value for place, run in row.items()} for name, row in rows.items()
     }
     own: dict[tuple[str, str], RunVariance] = {}
     for first, second in itertools.combinations(rows, 2):
         if _shared(rows[first], rows[second]):
-            one, other = paired_runs(rows[first], rows[second])
-            variance = design_of(one, other).variance([values[first][p] - values[second][p] for p in one])
+            of_first, of_second = paired_runs(rows[first], rows[second])
+            variance = design_of(of_first, of_second).variance([values[first][p] - values[second][p] for p in of_first])
             if variance.variance > 0:
                 own[first, second] = variance
     priors: dict[Kind, Prior] = {}
@@ -304,33 +317,35 @@ def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.
 
 
 def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
-    """The same with their p-values adjusted over all of them."""
-    adjusted = compare.holm([one.p for one in family])
-    return [replace(one, p_adjusted=float(p), family_size=len(family)) for one, p in zip(family, adjusted, strict=True)]
+    """Return the comparisons with their p-values adjusted by Holm over all of them."""
+    adjusted = compare.holm([each.p for each in family])
+    return [
+        replace(each, p_adjusted=float(p), family_size=len(family)) for each, p in zip(family, adjusted, strict=True)
+    ]
 
 
-def label_differences(one: ScoredRow, other: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
-    """Label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
+def label_differences(first: ScoredRow, second: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
+    """Return label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
 
     def of(row: ScoredRow, column: int) -> list[Estimate]:
         return [run.resampled.auroc.label(column) for run in row.values()]
 
-    design = design_of(one, other)
+    design = design_of(first, second)
     frequent = np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
-    return {truth.labels[at]: compare.difference(of(one, at), of(other, at), design=design) for at in frequent}
+    return {truth.labels[at]: compare.difference(of(first, at), of(second, at), design=design) for at in frequent}
 
 
-def paired_runs(one: ScoredRow, other: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
-    """The runs that both rows have, in the same order."""
-    places = _shared(one, other)
-    return {place: one[place] for place in places}, {place: other[place] for place in places}
+def paired_runs(first: ScoredRow, second: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
+    """Return the runs of both rows with a common draw and seed, in the same order."""
+    places = _shared(first, second)
+    return {place: first[place] for place in places}, {place: second[place] for place in places}
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Ranks, best 1, over replicates of patients and, where rows have several runs, of runs.
+    """Return row -> 95 % interval of its rank (1 is best), over replicates of patients with random errors from runs.
 
-    Both are drawn jointly: the same patients in all rows, and the runs of one draw and seed together. A row of one run
-    moves by what the other rows tell of runs, if they do.
+    All rows share the patients of a replicate, and runs of the same draw and seed vary together (`shared_noise`). A row
+    with a single run has the prior's variance between runs, if the other rows give one.
     """
     chosen = metrics.frequent(truth.y_true)
     designs = [design_of(row) for row in rows.values()]
@@ -338,38 +353,63 @@ def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[st
     values = [np.array([run.value for run in runs]) for runs in of_rows]
     own = [design.variance(of_row) for design, of_row in zip(designs, values, strict=True)]
     priors = borrow(own, len(rows))
-    moderated = [moderate(one, priors.get(one.kind)) for one in own]
+    moderated = [moderate(variance, priors.get(variance.kind)) for variance in own]
     of_patients = np.array(
         [design.mean([run.replicates for run in runs]) for design, runs in zip(designs, of_rows, strict=True)]
     )
-    drawn = of_patients + shared_noise(designs, values, moderated, of_patients.shape[1], np.random.default_rng(0))
-    ranks = 1 + (drawn[None] > drawn[:, None]).sum(axis=1)  # [row, replicate]
+    means = of_patients + shared_noise(designs, values, moderated, of_patients.shape[1], np.random.default_rng(0))
+    ranks = 1 + (means[None] > means[:, None]).sum(axis=1)  # [row, replicate]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
 
 
-def _shared(one: ScoredRow, other: ScoredRow) -> list[tuple[int, int]]:
-    return sorted(set(one) & set(other))
+def _shared(first: ScoredRow, second: ScoredRow) -> list[tuple[int, int]]:
+    return sorted(set(first) & set(second))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
-    """Named rows against each other: every pair, and the declared baseline's contrasts where it is among them."""
+    """Comparisons of selected rows: every pair, and the contrasts with the declared baseline if it is selected."""
 
     pairs: tuple[Comparison, ...]
-    """First named row minus later ones, per label too, with the p-values of their board."""
+    """Each row minus each later one, also per label, with the p-values of their board."""
     baseline: Mapping[str, Comparison]
+    """Row -> its difference from the declared baseline."""
     letters: Mapping[str, str]
-    """Row -> groups, the rows as they were named."""
+    """Row -> its groups among the selected rows."""
     margin: float
     undecided: str = ""
-    """As in a standing."""
+    """As `Standing.undecided`."""
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row for each pair; bench/README.md documents the columns."""
+        from bench.boards.frames import compared_frame
+
+        return compared_frame(self)
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """One row for each pair and label: first, second, label, difference, low, high. Not corrected."""
+        from bench.boards.frames import labels_frame
+
+        return labels_frame(self)
+
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return as_text(self.differences.drop(columns=["p_swap", "p_delong"]))
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self.differences.drop(columns=["p_swap", "p_delong"]))
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data, for --json."""
+        """Return plain data, for --json."""
         return {
-            "pairs": [as_data(one) for one in self.pairs],
-            "baseline": {name: as_data(one) for name, one in self.baseline.items()},
+            "pairs": [as_data(pair) for pair in self.pairs],
+            "baseline": {name: as_data(pair) for name, pair in self.baseline.items()},
             "groups": dict(self.letters),
             "margin": self.margin,
         }
@@ -382,9 +422,10 @@ def compared(
     tuned: Container[str] = (),
     others: Mapping[str, ScoredRow] = {},
 ) -> Compared:
-    """Compare every pair of rows in the order in which they were named.
+    """Compare every pair of rows, in the given order.
 
-    `others` are the rows of their board that were not named: with them the p-values are those of the board.
+    `others` are the other rows of their board; with them the p-values are those of the board. Raises BenchError for
+    fewer than two rows and if no label is frequent.
     """
     if len(rows) < 2:
         raise BenchError("name at least two rows to compare")
@@ -396,31 +437,32 @@ def compared(
         for first, second in itertools.combinations(every, 2)
         if not {first, second} <= set(rows) and _shared(every[first], every[second])
     ]
-    # in one call, as on the board: how many permutations a pair gets depends on how many pairs there are
+    # all pairs of the board in one call, because the number of permutations depends on the number of pairs
     pairs = adjust(compare_pairs(every, named + rest, plan.margin, truth), plan.roles(list(every), tuned))[: len(named)]
     pairs = [
-        replace(one, labels=label_differences(*paired_runs(rows[one.first], rows[one.second]), truth)) for one in pairs
+        replace(pair, labels=label_differences(*paired_runs(rows[pair.first], rows[pair.second]), truth))
+        for pair in pairs
     ]
     letters = _letters(rows, pairs, truth)
     baseline, undecided = _against_baseline(list(rows), plan, pairs, tuned)
     return Compared(tuple(pairs), baseline, letters, plan.margin, undecided)
 
 
-def as_data(found: Comparison) -> dict[str, Any]:
-    """A comparison as plain data, for --json."""
+def as_data(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain data, for --json."""
     return {
-        "first": found.first,
-        "second": found.second,
-        "num_pairs": found.num_pairs,
-        **{metric: _plain(summary) for metric, summary in found.differences.items()},
-        "permutation_p": found.permutation_p,
-        "placement_p": found.placement_p,
-        "p_adjusted": found.p_adjusted,
-        "family_size": found.family_size,
-        "role": found.role,
-        "resolvable": found.resolvable,
-        "practically_equal": found.practically_equal,
-        "labels": {label: _plain(summary) for label, summary in found.labels.items()},
+        "first": comparison.first,
+        "second": comparison.second,
+        "num_pairs": comparison.num_pairs,
+        **{metric: _plain(summary) for metric, summary in comparison.differences.items()},
+        "permutation_p": comparison.permutation_p,
+        "placement_p": comparison.placement_p,
+        "p_adjusted": comparison.p_adjusted,
+        "family_size": comparison.family_size,
+        "role": comparison.role,
+        "resolvable": comparison.resolvable,
+        "practically_equal": comparison.practically_equal,
+        "labels": {label: _plain(summary) for label, summary in comparison.labels.items()},
     }
 
 

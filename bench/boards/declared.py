@@ -1,4 +1,4 @@
-"""Read which differences a board tests, declared in a TOML file beside it."""
+"""Read which differences a board tests. They are declared in a TOML file beside the board."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+BASELINE = "ft"
+"""The baseline of a board for which nothing is declared, such as that of a user's own task."""
 KEYS = ("primary", "family", "baseline", "margin")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
-"""Roles of a pair of rows. Each pair has a single role and so a single p-value; see `comparisons.adjust`."""
+"""Roles of a pair of rows. Each pair has one role, and so one adjusted p-value; see `comparisons.adjust`."""
 Pair = tuple[str, str]
 """Names of two rows: first minus second."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """Role of a declared pair, and the study whose other pairs count for its p-value."""
+    """Role of a declared pair, and its study: p-values are adjusted over pairs of the same role and study."""
 
     name: str
     """PRIMARY or FAMILY."""
     study: tuple[object, ...]
-    """Backbone, init and whether tuned, of the second row."""
+    """Backbone and init of the second row, and whether it is tuned."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,26 @@ class BoardPlan:
     """Baseline, declared pairs and margin of a board."""
 
     baseline: str | None = None
-    """`ft`: each row is compared with that method, tuned where the row is, on its own backbone and init. Or a single
-    row for all, `ft on net1d_mini` or more exactly `ft on net1d_mini (own)`. None: no row has a baseline."""
+    """A method, such as `ft`: each row is compared with that method on the same backbone and init, tuned if the row is.
+    Or a single row for all: `ft on net1d_mini`, or more exactly `ft on net1d_mini (own)`. None: no baseline."""
     family: tuple[str, ...] | None = None
-    """Pairs that are tested after the primary contrast: a row stands for row minus baseline, `lpft-sd minus lpft` for
-    that contrast. None: every row minus its baseline, so the family is open: it grows with the board."""
+    """Pairs that are tested after the primary contrast. `lpft-sd` means this row minus its baseline; `lpft-sd minus
+    lpft` means this contrast. None: every row minus its baseline; such a family is open, as it grows with the board."""
     margin: float = 0.005
-    """Differences of macro AUROC that do not matter."""
+    """Largest difference of macro AUROC that does not matter in practice."""
     primary: str | None = None
-    """The contrast that is tested first, such as `lpft-sd minus ft`; None: none is."""
+    """The contrast that is tested first, such as `lpft-sd minus ft`; None: there is no primary contrast."""
 
     @classmethod
     def load(cls, path: Path) -> BoardPlan:
-        """Read the plan in a board's TOML file; return the default plan where there is no file.
+        """Read the plan in a board's TOML file; if there is no file, every row is compared with `ft`.
 
         Raises BenchError for a file that is not TOML, and for unknown keys or values of another type.
         """
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors add a mark
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors add a byte-order mark
         except FileNotFoundError:
-            return cls()
+            return cls(baseline=BASELINE)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BenchError(f"{path} is not TOML: {error}") from None
         if unknown := set(document) - set(KEYS):
@@ -71,7 +73,7 @@ class BoardPlan:
             raise BenchError(f"{path}: family must be a list of methods, rows or contrasts in quotes, got {family!r}")
         if bare := [name for name in family or () if MINUS not in name and baseline is None]:
             raise BenchError(
-                f"{path}: family names {bare[0]!r} and there is no baseline to compare it with; "
+                f"{path}: family has {bare[0]!r}, but there is no baseline to compare it with; "
                 f'add baseline = "..." or write "{bare[0]} minus ..."'
             )
         return cls(baseline, None if family is None else tuple(family), float(margin), primary)
@@ -82,15 +84,15 @@ class BoardPlan:
         return self.baseline is not None and _is_method(self.baseline)
 
     def absent(self, rows: Sequence[str]) -> list[str]:
-        """Return the declared rows that no row of the board is."""
+        """Return the declared names that match no row of the board."""
         contrasts = (*filter(None, [self.primary]), *(self.family or ()))
         declared = dict.fromkeys(side for contrast in contrasts for side in contrast.split(MINUS))
         return [name for name in declared if not any(names_row(name, row) for row in rows)]
 
     def contrasts(self, rows: Sequence[str], tuned: Container[str] = ()) -> list[Pair]:
-        """Return each row and its baseline, for rows as boards name them; a tuned row has a tuned baseline.
+        """Return the pairs (row, its baseline), by the rows' names on the board; a tuned row has a tuned baseline.
 
-        Raises BenchError where several rows could be the baseline.
+        Raises BenchError if several rows match the declared baseline.
         """
         if self.baseline is None:
             return []
@@ -108,8 +110,8 @@ class BoardPlan:
     def roles(self, rows: Sequence[str], tuned: Container[str] = ()) -> dict[Pair, Role]:
         """Return the role of each declared pair of these rows; every other pair is exploratory.
 
-        A name that fits several settings of a method in one study declares none of them, unless a setting is the
-        method's default: so a new setting on the board changes no other pair's p-value.
+        If a name matches several settings of a method in one study, it means the method's default setting, or none of
+        them if that is absent. So a new setting on the board changes no other pair's p-value.
         """
         declared = [(PRIMARY, self.primary)] if self.primary else []
         family = self.family if self.family is not None else rows if self.baseline else ()

@@ -30,16 +30,16 @@ SETS = ("all", "frequent")
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that differ in seed and draw only: a line of a board."""
+    """A line of a board: runs that differ only in seed and draw."""
 
     backbone: str
     init: str
     method: str
     runs: tuple[Result, ...]
     summaries: Mapping[str, Mapping[str, Summary | Interval]]
-    """Label set -> metric -> mean and interval; an Interval where no dataset was at hand to resample."""
+    """Label set -> metric -> mean and interval; an Interval if there was no dataset, and so nothing was resampled."""
     scored: ScoredRow = field(default_factory=dict)
-    """The runs by (draw, seed), resampled; empty where no dataset was at hand."""
+    """(draw, seed) -> resampled run; empty if there was no dataset."""
 
     @property
     def name(self) -> str:
@@ -47,31 +47,36 @@ class Row:
         return row_name(self.backbone, self.init, self.method)
 
     @property
+    def published(self) -> bool:
+        """Return whether its runs came with this package."""
+        return all(run.published for run in self.runs)
+
+    @property
     def num_trials(self) -> int:
-        """Return the number of settings that were tried on fold 9; 0 where none was searched."""
+        """Return the number of settings that a search tried on fold 9; 0 without a search."""
         return num_trials(self.runs)
 
     @property
     def few_runs(self) -> bool:
-        """Return whether fewer than MIN_RUNS runs, or draws where there are several, show how much training varies."""
+        """Return whether there are fewer than MIN_RUNS independent runs, too few to show how much training varies."""
         return design_of_runs(self.runs).num_independent < MIN_RUNS
 
     @property
     def score(self) -> float:
-        """Return macro AUROC over the frequent labels, or over all labels where none is frequent; boards sort by it."""
+        """Return macro AUROC over the frequent labels, or over all labels if none is frequent. Boards sort by it."""
         frequent = interval_of(self.summaries["frequent"]["auroc"]).value
         return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
 
 
 def design_of_runs(runs: Sequence[Result]) -> Design:
-    """Return which of a row's runs are independent."""
+    """Return the design of a row's runs, which says which of them are independent."""
     return Design.of([run.place for run in runs], [run.streams for run in runs])
 
 
 def num_trials(runs: Sequence[Result]) -> int:
-    """Return how many settings were tried on fold 9 to choose that of a row with these runs; 0 without a search.
+    """Return the number of settings that were tried on fold 9 to choose the setting of these runs; 0 without a search.
 
-    Also 0 where the method as given won and has a run without a search: its setting did not come from the search.
+    Also 0 if the default setting won and at least one run was made without a search: no search was needed to choose it.
     """
     trials = [run.document.get("search", {}).get("trials", ()) for run in runs]
     if not all(trials) and all(
@@ -83,7 +88,7 @@ def num_trials(runs: Sequence[Result]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Board:
-    """Comparable rows: one task of one dataset, trained on one fraction or one manifest's records."""
+    """Comparable rows: the same task of the same dataset, trained on the same fraction or manifest."""
 
     dataset: str
     synthetic: bool
@@ -95,10 +100,10 @@ class Board:
     rows: tuple[Row, ...]
     declined: tuple[Result, ...]
     truth: LabelTable | None
-    """The dataset's labels of fold 10, by which the numbers were recomputed; None: copied from the results."""
+    """The dataset's labels of fold 10, from which numbers were recomputed; None: numbers were copied from results."""
     plan: BoardPlan
     standing: Standing | None
-    """The rows against each other; None where the numbers were copied."""
+    """Comparisons of the rows; None if numbers were copied from results."""
 
     @property
     def recomputed(self) -> bool:
@@ -113,15 +118,15 @@ class Board:
 
 
 LabelsOf = Callable[[Result], LabelTable | None]
-"""Result -> labels of fold 10 that it is scored by; None where its dataset is not at hand."""
+"""Result -> labels of fold 10 that it is scored by; None if its dataset is not available."""
 PlanOf = Callable[[str, str], BoardPlan]
-"""Dataset and task -> declared plan of its board."""
+"""Dataset and task -> declared plan of their board."""
 
 
 def make_boards(
     results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: BoardPlan()
 ) -> list[Board]:
-    """Return the boards of all results with fold 10 scored, in page order; runs of `--stage val` are left out."""
+    """Return the boards of all results that have scores of fold 10, in page order."""
     groups: dict[tuple[str, str, str, float, str], list[Result]] = defaultdict(list)
     for result in results:
         if result.document["stage"] == "test":
@@ -175,10 +180,10 @@ def check_draws(results: Sequence[Result]) -> None:
 
 
 def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
-    """Return the runs of a row by draw and seed; of repeats the first.
+    """Return the runs of a row, sorted by draw and seed. Of repeated runs, only the first is kept.
 
-    Raises DataError where two runs of the same draw and seed are no repeats, or differ in settings that the row's
-    name leaves out.
+    Raises DataError if two runs of the same draw and seed are not repeats, or if runs differ in settings that the
+    row's name does not show.
     """
     by_digest: dict[str, Result] = {}
     by_place: dict[tuple[int, int], Result] = {}
@@ -190,8 +195,31 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
     return tuple(by_digest.values())
 
 
+def beside(
+    own: Sequence[Result], published: Iterable[Result], log: Callable[[str], None] = lambda line: None
+) -> list[Result]:
+    """Return the published results that can stand on boards with one's own; `log` receives a line for each other row.
+
+    A published row is left out where a run of one's own has its name and contradicts it, and its repeats are too.
+    """
+    mine: dict[tuple[object, ...], list[Result]] = defaultdict(list)
+    for result in own:
+        mine[*result.board, result.row].append(result)
+    kept, refused, known = [], dict[tuple[object, ...], str](), {result.digest for result in own}
+    for result in published:
+        key = (*result.board, result.row)
+        reason = next((reason for one in mine.get(key, ()) if (reason := conflict(one, result))), "")
+        if reason:
+            refused.setdefault(key, f"the published row {row_name(*result.row)} is left out: your runs and it {reason}")
+        if result.digest not in known:
+            kept.append(result)
+    for line in refused.values():
+        log(line)
+    return [result for result in kept if (*result.board, result.row) not in refused]
+
+
 def _rows(runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: LabelTable | None) -> list[Row]:
-    """Return the rows of a board; with labels at hand, the variance of runs is moderated over all of them."""
+    """Return the rows of a board. With `labels`, the variances between runs are moderated over all rows."""
     if labels is None:
         return [
             Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
@@ -234,14 +262,14 @@ def _row(
 
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
-    """A run's scores of fold 10, resampled on the replicates that all results of the task share."""
+    """Resample a run's scores of fold 10 on the replicates that all results of the task share."""
     y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
     return ScoredRun(y_score, resample(labels.y_true, y_score, replicates_of(labels)), run.streams)
 
 
 @functools.lru_cache(maxsize=8)
 def replicates_of(labels: LabelTable) -> Replicates:
-    """The replicates that all results of a task share."""
+    """Return the replicates that all results of a task share."""
     return replicates_for(labels.patient_id, labels.y_true, labels.labels, NUM_REPLICATES, SEED)
 
 
@@ -251,14 +279,14 @@ def chance_precision(labels: LabelTable) -> float:
 
 
 def _cached(runs: Sequence[Result], chosen: str, metric: str) -> Interval:
-    """Return the mean of the recorded values; with the recorded bounds for a single run, else without bounds."""
+    """Return the mean of the recorded values; with the recorded bounds if there is a single run, else without."""
     of_runs = [recorded_interval(run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen][metric]) for run in runs]
     value = float(design_of_runs(runs).mean([interval.value for interval in of_runs]))
     return of_runs[0] if len(of_runs) == 1 else Interval(value, math.nan, math.nan)
 
 
 def recorded_interval(metric: Mapping[str, float | None]) -> Interval:
-    """Return a metric of a result.json as an interval, NaN where it has null or no bounds."""
+    """Return a metric of a result.json as an interval; NaN for null and for absent bounds."""
     value, low, high = (metric.get(key) for key in ("value", "low", "high"))
     return Interval(*(math.nan if number is None else number for number in (value, low, high)))
 
@@ -295,7 +323,7 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
                 }
                 for row in board.rows
             ],
-            "pairs": [comparison_data(one) for one in board.standing.pairs] if board.standing else [],
+            "pairs": [comparison_data(pair) for pair in board.standing.pairs] if board.standing else [],
             "declined": [{"row": r.row, "reason": r.incompatible} for r in board.declined],
         }
         for board in boards

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.boards.comparisons import ScoredRow
+from bench.boards.declared import names_row
 from bench.boards.rows import LabelsOf, check_draws, num_trials, ordered, scored_run
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
-from bench.results.result import RESULT, Result, find_results, load_result, row_name
+from bench.results.result import EXTERNAL, RESULT, Result, load_result, row_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,23 +26,23 @@ class Selection:
     rows: Mapping[str, ScoredRow]
     truth: LabelTable
     tuned: frozenset[str]
-    """The rows, named or not, whose setting a search on fold 9 chose."""
+    """Names of the rows, selected or not, whose setting was chosen by a search on fold 9."""
     others: Mapping[str, ScoredRow] = field(default_factory=dict)
-    """The rows of their board that were not named; none where run folders were."""
+    """The other rows of the same board; empty if run folders are selected."""
 
 
 def select_rows(
     names: Sequence[str],
-    runs: Path,
+    find: Callable[[], Iterable[Result]],
     truth: LabelsOf,
     task: str | None = None,
     fraction: float | None = None,
-    log: Callable[[str], None] | None = None,
 ) -> Selection:
-    """Return the rows of these names: a run folder is a row of its own, a row name all its runs on a board.
+    """Return the rows of these names: a run folder makes a row with one run, a row name a row with all runs of a board.
 
-    With `log`, damaged runs in `runs` are reported and left out: see `find_results`. Raises BenchError for a name that
-    fits no row or several boards, for rows of different labels or folds, and where the dataset's tables are missing.
+    `find` returns the results among which names are looked up. A name may be short: see `matching`. Raises BenchError
+    for a name that matches no row, several rows or several boards, for rows with different labels or folds, and if the
+    dataset's tables are missing.
     """
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
@@ -48,8 +50,11 @@ def select_rows(
     wanted, of_board = [name for name in names if name not in folders], dict[str, list[Result]]()
     chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
     if wanted:
-        of_board = _by_name(wanted, [*folders.values()], runs, truth, task, fraction, log)
+        of_board, full = _by_name(wanted, [*folders.values()], find(), truth, task, fraction)
+        names, wanted = [full.get(name, name) for name in names], [full[name] for name in wanted]
         chosen |= {name: of_board[name] for name in wanted}
+        if len(chosen) < len(names):
+            raise BenchError(f"a row is named twice: {', '.join(names)}; name each once")
     first = chosen[names[0]][0]
     for name in names:
         for run in chosen[name]:
@@ -57,7 +62,7 @@ def select_rows(
                 raise BenchError(f"{run.folder} has no scores of fold 10: run it to --stage test, or name another row")
             if run.fingerprint != first.fingerprint:
                 raise BenchError(
-                    f"{name} is of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
+                    f"{name} is a row of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
                     f"{first.cell['task']} on {first.document['dataset']['name']}: their labels or folds differ; "
                     "compare rows of the same task and dataset"
                 )
@@ -79,52 +84,92 @@ def select_rows(
     return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned, others)
 
 
+Place = tuple[str, str, str, float, str]
+"""As `Result.board`."""
+
+
 def _by_name(
     wanted: Sequence[str],
     given: Sequence[Result],
-    runs: Path,
+    results: Iterable[Result],
     truth: LabelsOf,
     task: str | None,
     fraction: float | None,
-    log: Callable[[str], None] | None,
-) -> dict[str, list[Result]]:
-    """Return row name -> its runs, for the only board that has all `wanted` rows.
+) -> tuple[dict[str, list[Result]], dict[str, str]]:
+    """Return the rows of the only board that has all `wanted` ones, and wanted name -> full name of its row.
 
-    Raises BenchError where no board or several boards have them.
+    Raises BenchError if no board or several boards have them, or if a name matches several rows of the board.
     """
-    places: dict[tuple[str, str, str, float, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
-    for result in find_results(runs, log):
+    places: dict[Place, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
         if result.incompatible is not None or result.document["stage"] != "test":
             continue
         if task in (None, result.cell["task"]) and fraction in (None, result.cell["fraction"]):
             places[result.board][row_name(*result.row)].append(result)
     known = sorted({name for rows in places.values() for name in rows})
     for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise BenchError(f"no run folder and no row {name!r} in {runs}.{hint} Rows: {', '.join(known) or 'none'}")
+        if not matching(name, known):
+            raise BenchError(f"no run folder and no row {name!r}. {_near(name, known)}")
     fitting = {
         place: rows
         for place, rows in places.items()
-        if all(name in rows for name in wanted) and all(result.fingerprint == place[2] for result in given)
+        if all(matching(name, rows) for name in wanted) and all(result.fingerprint == place[2] for result in given)
     }
-    if (
-        len(fitting) > 1
-    ):  # a board without its dataset is no choice; if it is the only one, the caller names the dataset
-        judged = {place: rows for place, rows in fitting.items() if truth(rows[wanted[0]][0]) is not None}
+    # a board without its dataset cannot be compared; if it is the only one, the caller names the missing dataset
+    if len(fitting) > 1:  # prefer boards that have exactly these names, then those whose dataset is there
+        exact = {place: rows for place, rows in fitting.items() if all(name in rows for name in wanted)}
+        fitting = exact or fitting
+        judged = {place: rows for place, rows in fitting.items() if truth(next(iter(rows.values()))[0]) is not None}
         fitting = judged or fitting
-    if len(fitting) != 1:
-        where = "; ".join(
-            f"--task {task} --fraction "
-            + (f"{fraction!r} ({manifest})" if manifest else f"{fraction:g}")
-            + f" on {dataset}"
-            for dataset, task, _, fraction, manifest in sorted(fitting)
-        )
-        raise BenchError(
-            f"several boards have these rows: {where}; add the options of one of them"
-            if where
-            else "no board has all of these rows: name rows of the same task and fraction"
-        )
+    if len(fitting) > 1:
+        where = "; ".join(map(_options, sorted(fitting)))
+        raise BenchError(f"several boards have these rows: {where}; add the options of one of them")
+    if not fitting:
+        where = "; ".join(f"{name!r} is on {_boards_of(name, places)}" for name in wanted)
+        raise BenchError(f"no board has all of these rows: {where}; name rows of one board, or folders of runs")
     ((_, rows),) = fitting.items()
-    return dict(rows)
+    for name in wanted:
+        if len(several := matching(name, rows)) > 1:
+            raise BenchError(f"{name!r} is the name of several rows: {'; '.join(several)}; add words of one of them")
+    return dict(rows), {name: matching(name, rows)[0] for name in wanted}
+
+
+def matching(name: str, rows: Iterable[str]) -> list[str]:
+    """Return the rows that a name means, by the first of these rules that any row fits.
+
+    It is the row's name, with or without `(external)`. It declares the row as a board's TOML does, such as `lpft on
+    net1d_mini`; of several settings the method at its defaults. Its words, of which the last may be cut short, stand
+    in the row's name in this order; first those rows that begin with them.
+    """
+    known = list(rows)
+    for full in (name, row_name(name, "", EXTERNAL)):
+        if full in known:
+            return [full]
+    declared = [row for row in known if names_row(name, row)]
+    defaults = [row for row in declared if row.startswith(f"{name.partition(' on ')[0]} on ")]
+    if declared:
+        return defaults or declared
+    words = name.lower().split()
+    pattern = re.compile(r"\b.*?\b".join(map(re.escape, words))) if words else None
+    starts = [row for row in known if pattern and re.match(r"\W*" + re.escape(name.lower()), row.lower())]
+    return starts or [row for row in known if pattern and re.search(r"(?<!\w)" + pattern.pattern, row.lower())]
+
+
+def _boards_of(name: str, places: Mapping[Place, Mapping[str, object]]) -> str:
+    return ", ".join(_options(place) for place, rows in sorted(places.items()) if matching(name, rows))
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """Return a hint for a name that no row has: the nearest rows, or all of them."""
+    lower = {row.lower(): row for row in known}
+    near = [lower[row] for row in difflib.get_close_matches(name.lower(), lower, 5, cutoff=0.4)]
+    if near:
+        return f"Near it: {'; '.join(near)}"
+    return f"Rows: {'; '.join(known)}" if known else "There are no rows."
+
+
+def _options(place: Place) -> str:
+    """Return the options that choose a board."""
+    dataset, task, _, fraction, manifest = place
+    share = f"{fraction!r} ({manifest})" if manifest else f"{fraction:g}"
+    return f"--task {task} --fraction {share} on {dataset}"

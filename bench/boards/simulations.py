@@ -1,10 +1,10 @@
-"""Do the intervals cover what is true, and do comparisons claim what is not there? Scores of known quality tell.
+"""Measure by simulation how often intervals cover the truth and how often comparisons claim a false difference.
 
-The labels and patients are those of a real fold 10; the scores are drawn, normal among the negatives and among the
-positives of each label, so that the true AUROC is known. Records of a patient resemble each other, labels too, and
-compared models err together. A second, normal model has no labels, only patients, draws
-and seeds, and the product's own rules of variance; so it covers many settings. `make simulations` measures and writes
-leaderboards/simulations.csv, and goes on where it was stopped: rates of the same code and setting are kept.
+Labels and patients are those of a real fold 10. Scores are random: for each label they are normal among the negatives
+and among the positives, so the true AUROC is known. The scores of a patient's records are correlated, and so are those
+of labels and of compared models. A second model is cheaper and covers many settings: it has no labels, only normal
+errors of patients, draws and seeds, and uses the same rules of variance as boards. `make simulations` writes
+leaderboards/simulations.csv. It continues where it was stopped: rates of the same code and setting are kept.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import io
 import itertools
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable, find_task, label_table
 from bench.evaluation import bootstrap, compare, metrics, placements, runs
-from bench.evaluation.bootstrap import Interval, Replicates, draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import Interval, Replicates, make_replicates, resample, summarize
 from bench.evaluation.compare import POWER, holm
 from bench.evaluation.metrics import Floats
 from bench.evaluation.placements import summarize_all_labels
@@ -42,31 +42,31 @@ from bench.files import write_whole
 
 SIMULATIONS = "simulations.csv"
 ALL_LABELS = "coverage, all labels, macro AUROC"
-"""The simulated quantity that a page prints beside intervals over all labels."""
+"""The quantity that a page prints beside intervals over all labels."""
 PATIENT, LABELS, MODELS = 0.25, 0.16, 0.5
-"""Shares of a score's variance: what a patient's records share, what labels share, what compared models share."""
+"""Shares of a score's variance that are common to a patient's records, to labels, and to compared models."""
 AUROCS: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "rare labels as hard as the others": ((0.80, 0.98), (0.80, 0.98)),
     "rare labels harder": ((0.85, 0.98), (0.65, 0.85)),
     "rare labels easier": ((0.80, 0.95), (0.95, 0.995)),
 }
-"""Setting -> range of the true AUROCs of frequent and of rare labels."""
+"""Setting -> range of the true AUROC of frequent labels, and of rare labels."""
 SHAPES = (0.5, 1.0, 1.5, 2.5)
 """Standard deviation of the positives' scores of each compared model; the negatives' is 1."""
 NUM_MODELS, NUM_SEEDS = len(SHAPES), 3
 RULES: Mapping[str, Callable[[Comparison], float]] = {
-    "permutation test alone": lambda found: found.permutation_p,
-    "interval alone": lambda found: found.placement_p,
-    "larger p": lambda found: found.p,
+    "permutation test alone": lambda comparison: comparison.permutation_p,
+    "interval alone": lambda comparison: comparison.placement_p,
+    "larger p": lambda comparison: comparison.p,
 }
 NUM_REPLICATES = 400
 TYPICAL = 300
-"""How many simulated comparisons' resolvable differences are averaged, at least; all would take hours."""
+"""Least number of simulated comparisons whose resolvable differences are averaged; all of them would take hours."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happened in simulations of a setting."""
+    """How often an event happened in the simulations of a setting."""
 
     task: str
     quantity: str
@@ -78,10 +78,11 @@ class Rate:
 
 
 def rate(task: str, quantity: str, setting: str, happened: ArrayLike, num: int = 0) -> Rate:
-    """The share in percent; its error is never 0, as of none in n there might have been one.
+    """Return the share of `happened` in percent with its Monte Carlo standard error.
 
-    `num` simulations, each of which may have more than one thing that happened or not: their error is then that of as
-    many independent ones, which is too large.
+    The error is never 0: it is computed for a share of at least 1 / n and at most 1 - 1 / n. `num` is the number of
+    simulations, if each of them has several events. The error is then that of `num` independent events, which is
+    larger than the true one.
     """
     share, num = float(np.mean(np.asarray(happened, dtype=np.float64))), num or len(np.asarray(happened))
     bounded = min(max(share, 1 / num), 1 - 1 / num)
@@ -90,7 +91,10 @@ def rate(task: str, quantity: str, setting: str, happened: ArrayLike, num: int =
 
 
 def noise(truth: LabelTable, random: np.random.Generator) -> Floats:
-    """[record, label] standard normal: alike among the records of a patient, and among labels, half inverted."""
+    """Return [record, label], standard normal noise, correlated among a patient's records and among labels.
+
+    Every other label has the opposite sign of the part that labels share.
+    """
     _, patient = np.unique(truth.patient_id, return_inverse=True)
     num_records, num_labels = truth.y_true.shape
     num_patients = patient.max() + 1
@@ -104,87 +108,93 @@ def noise(truth: LabelTable, random: np.random.Generator) -> Floats:
 
 
 def scores(truth: LabelTable, auroc: Floats, noise: Floats, spread: float = 1.0) -> Floats:
-    """[record, label] scores whose AUROC is `auroc` [label] in an endless fold; the positives' have this `spread`."""
+    """Return scores [record, label] whose expected AUROC is `auroc` [label], from `noise` [record, label].
+
+    `spread` is the standard deviation of the positives' scores; that of the negatives' is 1.
+    """
     shift = ndtri(auroc) * math.sqrt(1 + spread**2)
     return np.where(truth.y_true, shift + spread * noise, noise)
 
 
 def coverage(truth: LabelTable, num_simulations: int, seed: int = 0, block: int = 250) -> list[Rate]:
-    """How often the intervals over the frequent labels hold the truth.
+    """Return how often the intervals over the frequent labels cover the truth, for macro AUROC and macro AP.
 
-    Of AUROC that is known. Average precision depends on how many positives a fold has, so its truth is the mean of its
-    values in folds of these labels. The true AUROCs are drawn anew for each `block` of simulations.
+    The true AUROC is known. Average precision depends on the prevalence, so its true value is the mean of its values
+    over simulated folds with these labels. The true AUROCs are drawn anew for each `block` of simulations.
     """
     table = replace(truth, y_true=truth.y_true[:, metrics.frequent(truth.y_true)])
     every = np.ones(table.y_true.shape[1], dtype=bool)
-    replicates = draw_replicates(table.patient_id, table.y_true, NUM_REPLICATES, seed)
+    replicates = make_replicates(table.patient_id, table.y_true, NUM_REPLICATES, seed)
     random = np.random.default_rng(seed)
     covered: dict[str, list[bool]] = {"AUROC": [], "AP": []}
     for start in range(0, num_simulations, block):
         auroc = random.uniform(0.80, 0.98, len(every))
-        found: dict[str, list[Interval]] = {"AUROC": [], "AP": []}
+        intervals: dict[str, list[Interval]] = {"AUROC": [], "AP": []}
         for _ in range(min(block, num_simulations - start)):
             resampled = resample(table.y_true, scores(table, auroc, noise(table, random)), replicates)
-            found["AUROC"].append(summarize([resampled.auroc.macro(every)]).interval)
-            found["AP"].append(summarize([resampled.average_precision.macro(every)]).interval)
-        true = {"AUROC": auroc.mean(), "AP": np.mean([one.value for one in found["AP"]])}
-        for metric, intervals in found.items():
-            covered[metric] += [bool(one.low <= true[metric] <= one.high) for one in intervals]
+            intervals["AUROC"].append(summarize([resampled.auroc.macro(every)]).interval)
+            intervals["AP"].append(summarize([resampled.average_precision.macro(every)]).interval)
+        true = {"AUROC": auroc.mean(), "AP": np.mean([each.value for each in intervals["AP"]])}
+        for metric, of_metric in intervals.items():
+            covered[metric] += [bool(each.low <= true[metric] <= each.high) for each in of_metric]
     quantity = "coverage, labels with at least 10 positives, macro "
     return [rate(truth.task, quantity + metric, "AUROC 0.80 to 0.98", held) for metric, held in covered.items()]
 
 
 def coverage_of_all(truth: LabelTable, setting: str, num_simulations: int, seed: int = 0, block: int = 50) -> Rate:
-    """How often the interval of macro AUROC over all labels holds the truth."""
+    """Return how often the interval of macro AUROC over all labels covers the truth."""
     table = replace(truth, y_true=truth.y_true[:, metrics.defined(truth.y_true)])
     frequent, rare = AUROCS[setting]
     random = np.random.default_rng(seed)
-    ranges = [frequent if one else rare for one in metrics.frequent(table.y_true)]
+    ranges = [frequent if is_frequent else rare for is_frequent in metrics.frequent(table.y_true)]
     covered = []
     for start in range(0, num_simulations, block):
-        auroc: Floats = np.array([random.uniform(*one) for one in ranges])
+        auroc: Floats = np.array([random.uniform(*bounds) for bounds in ranges])
         for _ in range(min(block, num_simulations - start)):
             y_score = scores(table, auroc, noise(table, random))
-            found = summarize_all_labels(table.patient_id, table.y_true, [y_score]).interval
-            covered.append(bool(found.low <= auroc.mean() <= found.high))
+            interval = summarize_all_labels(table.patient_id, table.y_true, [y_score]).interval
+            covered.append(bool(interval.low <= auroc.mean() <= interval.high))
     return rate(truth.task, ALL_LABELS, setting, covered)
 
 
 def equal_models(truth: LabelTable, setting: str, random: np.random.Generator) -> list[list[Floats]]:
-    """[model][run] scores of models whose true macro AUROC is the same; they share half of their noise."""
+    """Return [model][run], scores of models with equal true macro AUROC; the models share half of their noise."""
     num_labels = truth.y_true.shape[1]
     auroc = np.asarray(random.uniform(0.80, 0.95, num_labels))
     shared = noise(truth, random)
-    found = []
+    models = []
     for model in range(NUM_MODELS):
         own = random.permutation(auroc) if setting == "good at different labels" else auroc
         spread = SHAPES[model] if setting == "scores of different shapes" else 1.0
         runs = []
         for _ in range(NUM_SEEDS if setting == "three seeds that vary" else 1):
-            ours = math.sqrt(MODELS) * shared + math.sqrt(1 - MODELS) * noise(truth, random)
+            mixed = math.sqrt(MODELS) * shared + math.sqrt(1 - MODELS) * noise(truth, random)
             moved = own + (0.01 * random.normal() if setting == "three seeds that vary" else 0.0)
-            runs.append(scores(truth, moved, ours, spread))
-        found.append(runs)
-    return found
+            runs.append(scores(truth, moved, mixed, spread))
+        models.append(runs)
+    return models
 
 
 EQUAL = ("exchangeable", "scores of different shapes", "good at different labels", "three seeds that vary")
 
 
 def false_positives(truth: LabelTable, setting: str, num_simulations: int, seed: int = 0) -> list[Rate]:
-    """How often any of several equal models is told apart after Holm, over all pairs and against one baseline."""
+    """Return how often any of several equal models differ significantly after Holm.
+
+    The families are all pairs, and the comparisons with a single baseline.
+    """
     table = replace(truth, y_true=truth.y_true[:, metrics.frequent(truth.y_true)])
-    replicates = draw_replicates(table.patient_id, table.y_true, 2, seed)  # no p depends on them
+    replicates = make_replicates(table.patient_id, table.y_true, 2, seed)  # no p depends on them
     random = np.random.default_rng(seed)
     claimed: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for _ in range(num_simulations):
         models = equal_models(table, setting, random)
         rows = {f"model {at}": _row(table, runs, replicates) for at, runs in enumerate(models)}
-        found = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=1000)
-        against_one = [one for one in found if one.first == "model 0"]
-        for family, chosen in ((f"all {len(found)} pairs", found), (f"{len(against_one)} against one", against_one)):
+        pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=1000)
+        baseline = [pair for pair in pairs if pair.first == "model 0"]
+        for family, chosen in ((f"all {len(pairs)} pairs", pairs), (f"{len(baseline)} against one", baseline)):
             for rule, p_of in RULES.items():
-                claimed[family, rule].append(bool((holm([p_of(one) for one in chosen]) <= ALPHA).any()))
+                claimed[family, rule].append(bool((holm([p_of(pair) for pair in chosen]) <= ALPHA).any()))
     return [
         rate(truth.task, f"false claims among {NUM_MODELS} equal models, {family}: {rule}", setting, happened)
         for (family, rule), happened in claimed.items()
@@ -198,7 +208,7 @@ def _row(table: LabelTable, runs: Sequence[Floats], replicates: Replicates) -> S
 
 
 def every_third_label(truth: LabelTable) -> LabelTable:
-    """The frequent labels thinned by their number of positives: as telling about comparisons, and faster."""
+    """Keep every third frequent label, in order of their number of positives, to save time."""
     positives = truth.y_true.sum(axis=0)
     order = [at for at in np.argsort(positives, kind="stable") if metrics.frequent(truth.y_true)[at]][::3]
     return replace(truth, y_true=truth.y_true[:, order], labels=tuple(truth.labels[at] for at in order))
@@ -206,34 +216,35 @@ def every_third_label(truth: LabelTable) -> LabelTable:
 
 @dataclass(frozen=True)
 class Setting:
-    """A board of equal rows: how many, of which runs, and how much these vary."""
+    """A simulated board of equal rows: the number of rows, their runs, and how much these vary."""
 
     rows: int
     draws: int
     seeds: int
     ratio: float
-    """Standard deviation of a difference between two runs, over that which patients give it."""
+    """Standard deviation of a difference between two runs from training, divided by that from patients."""
     spread: str = "equal"
-    """How the rows' run variances differ: `equal`, `unequal` (standard deviations from 1/3 to 3, by equal steps of the
-    logarithm), `one wild row` (8 times the others'), `log-normal` and the standard deviation of the logarithms of the
-    variances, or `equal, heavy tails` (errors of runs are t-distributed with 5 degrees of freedom)."""
+    """How the run variances differ between rows: `equal`; `unequal`, standard deviations from 1/3 to 3 in equal steps
+    of the logarithm; `one wild row`, a standard deviation 8 times that of the others; `log-normal` and the standard
+    deviation of the logarithms of the variances; or `equal, heavy tails`, errors with a t-distribution with 5 degrees
+    of freedom."""
     crossed: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    """Shares of the run variance that draws, seeds and the rest have; where seeds have one, they are crossed."""
+    """Shares of the run variance from draws, seeds and the rest. The design is crossed if seeds have a share."""
 
     def __str__(self) -> str:
         runs = f"{self.seeds} seeds" if self.draws == 1 else f"{self.draws} draws x {self.seeds} seeds"
         kind = "" if self.draws == 1 else " crossed" if self.crossed[1] else " nested"
-        shares = "" if self.draws == 1 else f" ({', '.join(f'{100 * one:.0f}' for one in self.crossed)} %)"
+        shares = "" if self.draws == 1 else f" ({', '.join(f'{100 * share:.0f}' for share in self.crossed)} %)"
         return f"{self.rows} rows, {runs}{kind}{shares}, ratio {self.ratio:g}, {self.spread}"
 
     @property
     def design(self) -> Design:
-        """Which runs are independent."""
+        """Return the design of each row, which says which runs are independent."""
         places = list(itertools.product(range(self.draws), range(self.seeds)))
         return Design.of(places, ["seed" if self.crossed[1] else "draw and seed"] * len(places))
 
     def run_sd(self, num: int, random: np.random.Generator) -> Floats:
-        """[simulation, row] standard deviations of the rows' runs; their mean square is 1 but for a wild row."""
+        """Return [simulation, row], standard deviations of runs; their mean square is 1, except with a wild row."""
         if self.spread == "one wild row":
             return np.tile(np.r_[np.ones(self.rows - 1), 8.0], (num, 1))
         if self.spread.startswith("equal"):
@@ -245,15 +256,15 @@ class Setting:
         return random.permuted(np.tile(sd / np.sqrt(np.square(sd).mean()), (num, 1)), axis=1)
 
     def errors(self, size: tuple[int, ...], random: np.random.Generator) -> Floats:
-        """Errors of runs of variance 1, an array of that size."""
+        """Return random errors of runs with variance 1, an array of shape `size`."""
         if self.spread == "equal, heavy tails":
             return np.asarray(random.standard_t(5, size=size) * math.sqrt(3 / 5))
         return random.normal(size=size)
 
 
 MEASURED = (10 / 58, 45 / 58, 3 / 58)
-"""Shares of draws, seeds and the rest in probes of 1 % of superdiag, of streams that depended on the seed alone: F of
-draws was 11 and F of seeds 76, over the rest."""
+"""Shares of the variance from draws, seeds and the rest. Measured on linear probes of 1 % of superdiag, with random
+streams that depend on the seed alone: the F statistic was 11 for draws and 76 for seeds."""
 NORMAL = tuple(
     [
         Setting(rows, 1, seeds, ratio, spread)
@@ -279,13 +290,13 @@ HELD_OUT = tuple(
     for ratio in (3, 8)
     for spread in ("log-normal 0.3", "log-normal 0.8", "log-normal 1.5", "equal, heavy tails")
 )
-"""Settings that `runs.CAUTION` and `runs.MIN_VARIANCES` were not chosen by: other spreads, ratios and seeds."""
+"""Settings with other spreads, ratios and seeds: not used to choose `runs.CAUTION` and `runs.MIN_VARIANCES`."""
 
 
-def draw_values(setting: Setting, run_sd: Floats, random: np.random.Generator) -> Floats:
-    """Values [simulation, row, run] of equal rows by the standard deviations [simulation, row] of their runs.
+def random_values(setting: Setting, run_sd: Floats, random: np.random.Generator) -> Floats:
+    """Return random values [simulation, row, run] of equal rows; `run_sd` [simulation, row] are the runs' deviations.
 
-    A difference of two rows has variance 1 from patients.
+    The variance of a difference of two rows from patients is 1.
     """
     design = setting.design
     patients = random.normal(size=run_sd.shape) / math.sqrt(2)
@@ -298,30 +309,30 @@ def draw_values(setting: Setting, run_sd: Floats, random: np.random.Generator) -
 
 
 def moderated(design: Design, values: Floats, num_independent: int) -> RunVariance:
-    """The run variances of values [simulation, row, run], moderated over the rows of each simulated board."""
+    """Return the run variances of `values` [simulation, row, run], moderated over the rows of each simulated board."""
     own = design.variance(values)
     prior = fit_prior(own.variance, own.degrees_of_freedom, num_independent)
     return moderate(own, None if prior is None else _each(prior))
 
 
 def normal_rates(setting: Setting, num: int, seed: int = 0, task: str = "normal") -> list[Rate]:
-    """Coverage, family-wise false claims and power of the rules in a normal model of equal rows.
+    """Return coverage, family-wise false claims and power of the rules in the normal model of equal rows.
 
-    The first row, which `against one` compares with the others, is then better by 4 standard errors.
+    For power, the first row is better by 4 standard errors, and is compared with all others.
     """
     random, design, rows = np.random.default_rng(seed), setting.design, setting.rows
     run_sd = setting.ratio / math.sqrt(2) * setting.run_sd(num, random)
-    values = draw_values(setting, run_sd, random)
+    values = random_values(setting, run_sd, random)
     first, second = np.array(list(itertools.combinations(range(rows), 2))).T
     differences = values[:, first] - values[:, second]
     runs, of_row = moderated(design, differences, rows - 1), moderated(design, values, rows)
     value, error, known = differences @ design.weights, runs.of_mean, runs.degrees_of_freedom
     row_p = _p(values @ design.weights, 0.5, of_row.of_mean, of_row.degrees_of_freedom)
-    p, one = _p(value, 1.0, error, known), first == 0
+    p, is_first = _p(value, 1.0, error, known), first == 0
     true = np.square(_true_error(setting, run_sd))
-    shift = 4 * np.sqrt(1 + true[:, first[one]] + true[:, second[one]])
-    shifted = _p(value[:, one] + shift, 1.0, error[:, one], known[:, one])
-    families = {f"all {len(first)} pairs": p, f"{one.sum()} against one": p[:, one]}
+    shift = 4 * np.sqrt(1 + true[:, first[is_first]] + true[:, second[is_first]])
+    shifted = _p(value[:, is_first] + shift, 1.0, error[:, is_first], known[:, is_first])
+    families = {f"all {len(first)} pairs": p, f"{is_first.sum()} against one": p[:, is_first]}
     name = str(setting)
     return [
         rate(task, "coverage, rows", name, (row_p > ALPHA).ravel(), num),
@@ -333,59 +344,63 @@ def normal_rates(setting: Setting, num: int, seed: int = 0, task: str = "normal"
 
 
 def resolvable_rate(setting: Setting, num: int, seed: int, task: str) -> Rate:
-    """How often a true difference as large as the printed resolvable one, in the mean, is found by Holm's first step.
+    """Return how often a true difference is significant that is as large as the mean printed resolvable difference.
 
-    The rows' run variances stay the same in all simulations, those of the first row in the middle: the printed value of
-    a comparison is the mean of at least TYPICAL / (rows - 1) boards.
+    The level is that of the first step of Holm's rule. The run variances of the rows are the same in all simulations,
+    and that of the first row is the middle one. The mean of a comparison's resolvable difference is taken over at least
+    TYPICAL / (rows - 1) simulated boards.
     """
     random, design, rows = np.random.default_rng(seed + 1), setting.design, setting.rows
     order = np.roll(np.arange(rows), rows // 2)
     run_sd = setting.ratio / math.sqrt(2) * np.sort(setting.run_sd(1, random), axis=1)[:, order]
-    values = draw_values(setting, np.tile(run_sd, (num, 1)), random)
+    values = random_values(setting, np.tile(run_sd, (num, 1)), random)
     first, second = np.array(list(itertools.combinations(range(rows), 2))).T
-    one = first == 0
+    is_first = first == 0
     differences = values[:, first] - values[:, second]
     runs = moderated(design, differences, rows - 1)
-    value = (differences @ design.weights)[:, one]
-    error, known = (np.asarray(part)[:, one] for part in (runs.of_mean, runs.degrees_of_freedom))
+    value = (differences @ design.weights)[:, is_first]
+    error, known = (np.asarray(part)[:, is_first] for part in (runs.of_mean, runs.degrees_of_freedom))
     boards = -(-TYPICAL // (rows - 1))
     alpha, few = ALPHA / (rows - 1), slice(min(boards, num))
     printed = resolvable(alpha, POWER, 1.0, unbiased(error[few], known[few]), known[few])
-    found = two_sided_p(value + printed.mean(axis=0), 1.0, error, known) <= alpha
-    return rate(task, "power at the resolvable difference", str(setting), found.ravel(), num)
+    significant = two_sided_p(value + printed.mean(axis=0), 1.0, error, known) <= alpha
+    return rate(task, "power at the resolvable difference", str(setting), significant.ravel(), num)
 
 
 def _each(prior: Prior) -> Prior:
-    """The prior of each simulation for each of its rows."""
-    return Prior(*(np.asarray(one)[..., None] for one in (prior.variance, prior.degrees_of_freedom, prior.limit)))
+    """Return the priors with shape [simulation, 1], to be broadcast over the rows of each simulation."""
+    return Prior(*(np.asarray(part)[..., None] for part in (prior.variance, prior.degrees_of_freedom, prior.limit)))
 
 
 def _true_error(setting: Setting, run_sd: Floats) -> Floats:
-    """[simulation, row] the true standard error of a row's mean from its runs."""
+    """Return [simulation, row], the true standard error of a row's mean from runs."""
     draws, seeds, rest = setting.crossed
     share = draws / setting.draws + seeds / setting.seeds + rest / (setting.draws * setting.seeds)
     return np.asarray(run_sd * math.sqrt(share))
 
 
 def _p(value: Floats, patients: float, runs: Floats, known: Floats, chunk: int = 20_000) -> Floats:
-    """`two_sided_p`, of which only those are computed that a normal error alone does not make larger than ALPHA."""
-    found = 2 * ndtr(-abs(value) / np.sqrt(patients + runs))
-    small = np.flatnonzero(found.ravel() <= ALPHA)
-    exact = found.ravel()
+    """Return `two_sided_p` where the p of a normal error is at most ALPHA; elsewhere that p, to save time.
+
+    `two_sided_p` is never smaller than the p of a normal error, so both lie on the same side of ALPHA.
+    """
+    normal = 2 * ndtr(-abs(value) / np.sqrt(patients + runs))
+    small = np.flatnonzero(normal.ravel() <= ALPHA)
+    exact = normal.ravel()
     for start in range(0, len(small), chunk):
         at = small[start : start + chunk]
         exact[at] = two_sided_p(value.ravel()[at], patients, runs.ravel()[at], known.ravel()[at])
-    return np.asarray(exact.reshape(found.shape))
+    return np.asarray(exact.reshape(normal.shape))
 
 
 def _smallest(p: Floats) -> Floats:
-    """[simulation] the smallest p after Holm of [simulation, test]."""
+    """Return [simulation], the smallest p after Holm's correction of `p` [simulation, test]."""
     return np.asarray(np.minimum(p.min(axis=1) * p.shape[1], 1.0))
 
 
 def _holm(p: Floats) -> metrics.Bools:
-    """[simulation, test] what Holm's rule claims."""
-    return np.stack([np.asarray(holm(one) <= ALPHA) for one in p])
+    """Return [simulation, test], True where `p` [simulation, test] is significant by Holm's rule."""
+    return np.stack([np.asarray(holm(family) <= ALPHA) for family in p])
 
 
 PRODUCT = (
@@ -398,18 +413,18 @@ PRODUCT = (
     ("diag", Setting(3, 1, 3, 5)),
     ("all", Setting(3, 1, 3, 2)),
 )
-"""What is simulated through the whole product: labels and patients of a task, and a board of equal rows."""
+"""Task, whose labels and patients are used, and board of equal rows: simulated with the code that makes boards."""
 
 
 def product_rates(truth: LabelTable, setting: Setting, num: int, seed: int = 0) -> list[Rate]:
-    """Family-wise false claims and coverage of differences by `compare_pairs`, of scores that are drawn.
+    """Return family-wise false claims of `compare_pairs` and coverage of its differences, on random scores.
 
-    The true AUROCs of a row's runs move by a normal error for all labels together, of the setting's ratio to the
-    patients' standard error of a difference; every third frequent label is in.
+    The true AUROCs of a run differ from those of its row by a normal error that all labels share. `setting.ratio` sets
+    its size relative to the standard error of a difference from patients. Every third frequent label is used.
     """
     table = every_third_label(truth)
     random = np.random.default_rng(seed)
-    replicates = draw_replicates(table.patient_id, table.y_true, 200, seed)
+    replicates = make_replicates(table.patient_id, table.y_true, 200, seed)
     of_patients = _patients_error(table, replicates)
     happened: dict[tuple[str, str], list[bool]] = defaultdict(list)
     covered = []
@@ -420,14 +435,14 @@ def product_rates(truth: LabelTable, setting: Setting, num: int, seed: int = 0) 
         for row in range(setting.rows):
             moved = [np.clip(auroc + sd[row] * random.normal(), 0.5, 0.9999) for _ in range(setting.seeds)]
             own = math.sqrt(1 - MODELS) * noise(table, random) + math.sqrt(MODELS) * shared
-            rows[f"row {row}"] = _row(table, [scores(table, one, own) for one in moved], replicates)
+            rows[f"row {row}"] = _row(table, [scores(table, true, own) for true in moved], replicates)
         pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=1000)
-        bounds = [one.differences["auroc"].interval for one in pairs]
-        covered += [one.low <= 0 <= one.high for one in bounds]
-        against_one = [one for one in pairs if one.first == "row 0"]
-        for family, chosen in ((f"all {len(pairs)} pairs", pairs), (f"{len(against_one)} against one", against_one)):
+        bounds = [pair.differences["auroc"].interval for pair in pairs]
+        covered += [interval.low <= 0 <= interval.high for interval in bounds]
+        baseline = [pair for pair in pairs if pair.first == "row 0"]
+        for family, chosen in ((f"all {len(pairs)} pairs", pairs), (f"{len(baseline)} against one", baseline)):
             for rule, p_of in RULES.items():
-                happened[family, rule].append(bool((holm([p_of(one) for one in chosen]) <= ALPHA).any()))
+                happened[family, rule].append(bool((holm([p_of(pair) for pair in chosen]) <= ALPHA).any()))
     return [
         rate(truth.task, "coverage, differences", str(setting), covered, num),
         *(
@@ -438,27 +453,27 @@ def product_rates(truth: LabelTable, setting: Setting, num: int, seed: int = 0) 
 
 
 def _patients_error(table: LabelTable, replicates: Replicates, num: int = 10) -> float:
-    """What patients give a difference of two such rows: its mean standard deviation over the replicates."""
+    """Return the standard error from patients of a difference of two such rows, the mean over `num` simulations."""
     random, every = np.random.default_rng(1), np.ones(table.y_true.shape[1], dtype=bool)
     sd = []
     for _ in range(num):
         shared = noise(table, random)
         mixed = [math.sqrt(MODELS) * shared + math.sqrt(1 - MODELS) * noise(table, random) for _ in range(2)]
-        one, other = (
+        first, second = (
             resample(table.y_true, scores(table, np.full(len(every), 0.875), own), replicates).auroc.macro(every)
             for own in mixed
         )
-        sd.append((one - other).replicates.std(ddof=1))
+        sd.append((first - second).replicates.std(ddof=1))
     return float(np.mean(sd))
 
 
 COVERED, PRINTED_POWER, POOLED, LEVEL = (93.0, 97.0), (75.0, 85.0), 6.0, 5.0
-"""Goals in percent: of coverage, of power at the printed resolvable difference, of false claims pooled over an axis (at
-most), and of the lower 95 % bound of a setting's false claims (at most)."""
+"""Goals in percent: range of coverage; range of power at the printed resolvable difference; maximum of false claims
+pooled over an axis; maximum of the lower 95 % bound of a setting's false claims."""
 
 
 def is_met(rate: Rate) -> bool | None:
-    """Whether a rate meets its goal; None where none is set, as for power at 4 standard errors, or for half a rule."""
+    """Return whether a rate meets its goal. None for a rate without a goal: power at 4 standard errors, a single p."""
     if rate.quantity.startswith("coverage"):
         return COVERED[0] <= rate.percent <= COVERED[1]
     if rate.quantity == "power at the resolvable difference":
@@ -469,7 +484,7 @@ def is_met(rate: Rate) -> bool | None:
 
 
 def read_rates(rows: Iterable[Mapping[str, str]]) -> list[Rate]:
-    """The rates of the rows of simulations.csv."""
+    """Return the rates in the rows of simulations.csv."""
     return [
         Rate(
             row["task"],
@@ -484,17 +499,17 @@ def read_rates(rows: Iterable[Mapping[str, str]]) -> list[Rate]:
 
 
 def missed(rates: Iterable[Rate]) -> list[Rate]:
-    """The rates that miss their goal."""
+    """Return the rates that miss their goal."""
     return [rate for rate in rates if is_met(rate) is False]
 
 
 def pooled(rates: Iterable[Rate]) -> dict[tuple[str, str, str], float]:
-    """(axis, its value, family) -> false claims in percent, the mean over the declared settings of the normal model.
+    """Return (axis, its value, family) -> mean false claims in percent over the declared settings of the normal model.
 
-    The axes are rows, runs, ratio, spread and design; the families are all pairs and the comparisons against one row.
+    The axes are rows, runs, ratio, spread and design; the families are all pairs and the comparisons with a single row.
     """
     settings = {str(setting): setting for setting in NORMAL}
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    percents: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for rate in rates:
         if rate.task == "normal" and rate.quantity.startswith("false claims") and rate.setting in settings:
             setting = settings[rate.setting]
@@ -508,16 +523,16 @@ def pooled(rates: Iterable[Rate]) -> dict[tuple[str, str, str], float]:
             }
             family = "against one" if rate.quantity.endswith("against one") else "all pairs"
             for axis, value in axes.items():
-                found[axis, str(value), family].append(rate.percent)
-    return {key: float(np.mean(percents)) for key, percents in found.items()}
+                percents[axis, str(value), family].append(rate.percent)
+    return {key: float(np.mean(of_key)) for key, of_key in percents.items()}
 
 
 Job = tuple[str, Callable[[], Sequence[Rate]]]
-"""What a simulation is known by, and the simulation."""
+"""Name of a simulation, and the function that runs it."""
 
 
 def jobs(data: Path, scale: float = 1.0) -> Iterator[Job]:
-    """All simulations on the fold 10 of the dataset in `data`; `scale` shortens them. The quickest come first."""
+    """Yield all simulations, the quickest first. `data` is the dataset's folder; `scale` multiplies their number."""
     for setting in NORMAL:
         yield f"normal | {setting}", functools.partial(normal_rates, setting, int(2000 * scale))
     for setting in HELD_OUT:
@@ -545,10 +560,14 @@ def _of_all(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]
 
 
 def code_version() -> str:
-    """The first 8 digits of the SHA-256 of the code that decides these rates, apart from comments and docstrings."""
+    """Return 8 digits of the SHA-256 of the code that decides these rates, without its comments and docstrings.
+
+    `main` and what only reports is left out, because it decides no rate.
+    """
     digest = hashlib.sha256()
     for module in (metrics, bootstrap, runs, placements, compare, comparisons, sys.modules[__name__]):
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        tree.body = [part for part in tree.body if not _reports(part)]
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 node.body = [part for part in node.body if not _is_text(part)]
@@ -556,15 +575,27 @@ def code_version() -> str:
     return digest.hexdigest()[:8]
 
 
+def _reports(node: ast.stmt) -> bool:
+    """Whether it is one of the functions of this module that run simulations and write what they gave."""
+    return isinstance(node, ast.FunctionDef) and node.name in ("main", "what_is_left", "code_version", "_reports")
+
+
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
-    """Write <folder>/simulations.csv, each rate as soon as it is known, and print it.
+def what_is_left(declared: Collection[str], rows: Iterable[Mapping[str, str]], version: str) -> list[str]:
+    """Return the declared simulations that these rows of simulations.csv do not have by this version of the code."""
+    done = {row["job"] for row in rows if row["code"] == version}
+    return [job for job in declared if job not in done]
 
-    Rates that the file has from the same code stay. Those from other code stay until they are simulated anew, and go
-    where the simulation is no longer one of `jobs`. `only` names simulations by how their names begin.
+
+def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
+    """Run the simulations, write each rate to <folder>/simulations.csv as soon as it is known, and print it.
+
+    Rates in the file from the same code are kept. Rates from other code are kept until they are simulated anew, and
+    removed if their simulation is no longer one of `jobs`. `only` chooses the simulations whose names begin with it; if
+    there are none, as with `-`, only what is left to run is printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, version = folder / SIMULATIONS, code_version()
@@ -573,12 +604,16 @@ def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     if path.exists():
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-    done = {row["job"] for row in rows if row["code"] == version}
     declared = dict(jobs(data, scale))
+    left = what_is_left(declared, rows, version)
+    kinds = Counter(job.partition(" | ")[0] for job in left)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    print(f"{len(left)} of {len(declared)} simulations are left{counts and ': '}{counts}", file=sys.stderr, flush=True)
     rows = [row for row in rows if row["job"] in declared]
-    for job, simulated in declared.items():
-        if job in done or not job.startswith(only):
+    for job in left:
+        if not job.startswith(only):
             continue
+        simulated = declared[job]
         rates = simulated()
         goals = {True: "met", False: "missed", None: ""}
         rows = [row for row in rows if row["job"] != job]

@@ -1,4 +1,4 @@
-"""Read the labels that results are scored by: the dataset's own, if the task's fingerprint fits."""
+"""Read the labels that results are scored by: those of the dataset, if the task's fingerprint is the result's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.results.result import Result
 
 
 class Truth:
-    """Result -> labels of fold 10, from the two tables of a dataset; no signal is read.
+    """Map a result to the labels of fold 10, read from the two tables of a dataset; no signal is read.
 
-    None where the result is of another dataset, where there is none, and for a task whose plugin is not installed.
+    Gives None if there is no dataset, if the result is of another one, and if the task's plugin is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,5 +55,5 @@ class Truth:
 
 
 def truth_of(folder: Path) -> Truth:
-    """Return the labels in a dataset's folder; of a missing folder they are None for every result."""
+    """Return the labels in a dataset's folder; if the folder is missing they are None for every result."""
     return Truth(folder)

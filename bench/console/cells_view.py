@@ -17,13 +17,13 @@ from rich.progress import (
 from rich.text import Text
 
 LINE_EVERY_S = 60.0
-"""Seconds between two lines on what runs, where no bar can be drawn."""
+"""Seconds between two lines about running cells, if no bar can be drawn."""
 
 
 class CellsView:
     """Show many cells at once: a bar over cells and a line for each worker.
 
-    Without a terminal: a line for each cell that ends, and each minute a line on what runs.
+    Without a terminal, print a line for each cell that ends, and one about the running cells each minute.
     """
 
     def __init__(self, console: Console, num_cells: int) -> None:
@@ -73,7 +73,7 @@ class CellsView:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def time_passes(self) -> None:
-        """Print a line on what runs, if a minute has passed since the last and no bar is drawn."""
+        """Print a line about the running cells, if no bar is drawn and a minute has passed since the last line."""
         now = time.monotonic()
         if self._live or now - self._printed < LINE_EVERY_S:
             return

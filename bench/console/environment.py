@@ -32,6 +32,8 @@ class _Stream(io.FileIO):
 def prepare_process() -> None:
     """Prepare this process and its children. Call this before importing modules that read the environment."""
     _prepare_streams()
+    if os.environ.get("HOME") == "":
+        del os.environ["HOME"]  # or the working folder would be taken for it
     os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be missing here, and no window is opened
     try:
         Path.home()

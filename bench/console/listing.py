@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 SHORT = 16
 """Texts of up to this many characters stay on one line; longer ones are wrapped."""
+WIDEST = 10_000
+"""Characters of a terminal on which every table fits."""
 MOST_COLUMNS = 6
 """With more columns, 80 characters leave no room for a column of text."""
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table of entries with the same keys. If all come from one distribution, the title names it."""
+@dataclass(frozen=True)
+class Fitted:
+    """A table that is shown in another layout where the terminal is too narrow for its words."""
+
+    wide: Table
+    narrow: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = Measurement.get(console, options.update(width=WIDEST), self.wide).maximum
+        yield self.wide if needed <= options.max_width else self.narrow
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | Fitted:
+    """Return a table of entries with the same keys. If all come from one distribution, the title names it.
+
+    Where it is wider than the terminal, each entry has its first value on one line and the others below it.
+    """
     origins = {str(row.get("from")) for row in rows}
     if len(origins) == 1 and "from" in rows[0]:
         title = f"{title}, all from {origins.pop()}"
@@ -27,6 +46,12 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     if rows and "what" in rows[0] and len(rows[0]) > MOST_COLUMNS:
         _add_stacked(shown, rows)
         return shown
+    shown = _wide(shown, rows)
+    return Fitted(shown, _stacked(title, rows)) if rows and "what" not in rows[0] else shown
+
+
+def _wide(shown: Table, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Add a column for each key."""
     for key in rows[0] if rows else ():
         numbers = any(_is_number(row[key]) for row in rows)
         short = all(len(_as_text(row[key])) <= SHORT for row in rows)
@@ -34,6 +59,22 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         add_row(shown, map(_as_text, row.values()))
     return shown
+
+
+def _stacked(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the entries below each other: the first value over the whole width, then the others with their names."""
+    shown = new_table(title)
+    first, *others = rows[0]
+    shown.add_column(first)
+    for row in rows:
+        facts = "   ".join(f"{key}\N{NO-BREAK SPACE}{_as_text(row[key])}" for key in others)
+        add_stacked_row(shown, _as_text(row[first]), facts)
+    return shown
+
+
+def add_stacked_row(shown: Table, name: str, facts: str) -> None:
+    """Add a name and, below it, facts; both are wrapped between words."""
+    shown.add_row(Group(Text(name), Padding(Text(facts), (0, 0, 0, 2))))
 
 
 def _add_stacked(shown: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,8 +8,9 @@ from rich.text import Text
 from bench.boards.comparisons import Compared
 from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, recorded_interval
-from bench.console.listing import add_row, new_table
+from bench.console.listing import Fitted, add_row, add_stacked_row, new_table
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
+from bench.pages.names import not_installed
 from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
 from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result
@@ -25,7 +26,11 @@ def result_table(result: Result) -> Table:
     for head in ("fold", "labels", "macro AUROC", "macro AP"):
         shown.add_column(head, overflow="fold")
     for fold, found in result.document["metrics"].items():
-        for chosen, words in (("frequent", "with ≥ 10 positives"), ("all", "all")):
+        frequent, every = (found["macro"][chosen]["num_labels"] for chosen in ("frequent", "all"))
+        sets = {"frequent": "with ≥ 10 positives", "all": "all"}
+        if frequent in (0, every):  # the same numbers, or none
+            sets = {"all": "all with ≥ 10 positives" if frequent else "fewer than 10 positives each"}
+        for chosen, words in sets.items():
             macro = found["macro"][chosen]
             scores = [spell(recorded_interval(macro[metric])) for metric in RANKING]
             add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
@@ -33,27 +38,38 @@ def result_table(result: Result) -> Table:
     return shown
 
 
-NARROWEST = {"backbone": 12, "method": 15, "macro AUROC": 13, "macro AP": 13, "runs": 4}
-"""Minimum width of a board's columns in characters."""
+MINE = "→"
+"""Mark of the user's own rows on a board with published ones."""
 
 
-def board_table(board: Board) -> Table:
-    """Return a board as a table."""
+def board_table(board: Board) -> Fitted:
+    """Return a board as a table: a line for each row, or two where the terminal is narrow."""
     kind = " (synthetic)" if board.synthetic else ""
     share = board.title[0].lower() + board.title[1:]
-    shown = new_table(f"{board.task} on {board.dataset}{kind}: {share}; frequent labels (≥ {MIN_POSITIVES} positives)")
-    for head in ("backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
-        shown.add_column(head, overflow="fold", min_width=NARROWEST.get(head))
+    title = f"{board.task} on {board.dataset}{kind}: {share}; frequent labels (≥ {MIN_POSITIVES} positives)"
+    wide, narrow = new_table(title), new_table(title)
+    has_published = any(row.published for row in board.rows)
+    for head in (*[""] * has_published, "backbone", "init", "method", "macro AUROC", "macro AP", "runs"):
+        wide.add_column(head, no_wrap=True)
+    narrow.add_column("row: macro AUROC, macro AP, runs")
     for row in board.rows:
-        scores = [spell(row.summaries["frequent"][metric]) for metric in RANKING]
-        add_row(shown, [row.backbone, row.init, row.method, *scores, str(len(row.runs))])
+        mark = MINE if has_published and not row.published else ""
+        auroc, precision = (spell(row.summaries["frequent"][metric]) for metric in RANKING)
+        runs = str(len(row.runs))
+        add_row(wide, [*[mark] * has_published, row.backbone, row.init, row.method, auroc, precision, runs])
+        add_stacked_row(narrow, f"{mark} {row.name}".strip(), f"{auroc}   {precision}   {runs}")
+    words = [f"{MINE} your rows; the others are published"] if has_published else []
     if board.declined:
-        shown.caption = Text("declined: " + "; ".join(f"{r.row[2]} on {r.row[0]}" for r in board.declined))
-    return shown
+        words.append("declined: " + "; ".join(f"{r.row[2]} on {r.row[0]}" for r in board.declined))
+    if absent := not_installed(board):
+        words.append(f"not installed: {absent}")
+    for shown in (wide, narrow):
+        shown.caption, shown.caption_justify = Text("\n".join(words)) if words else None, "left"
+    return Fitted(wide, narrow)
 
 
-def comparison_tables(found: Compared) -> list[Table]:
-    """The rows, numbered as they were named; differences of every pair, and of two rows also label by label."""
+def comparison_tables(found: Compared) -> list[Table | Fitted]:
+    """Return tables of the numbered rows and of the differences of all pairs; for two rows also by label."""
     places = {name: str(place) for place, name in enumerate(found.letters, 1)}
     rows = new_table("rows; those that share a letter do not differ significantly")
     for head in ("", "row", "groups"):
@@ -61,19 +77,25 @@ def comparison_tables(found: Compared) -> list[Table]:
     for name, place in places.items():
         add_row(rows, [place, name, found.letters[name] or "–"])
 
-    shown = new_table("first minus second, labels with ≥ 10 positives")
-    for head in ("rows", "macro AUROC", "macro AP", "p swap", "p DeLong", "p", "role", "resolvable", "pairs"):
-        shown.add_column(head)
+    title = "first minus second, labels with ≥ 10 positives"
+    shown, narrow = new_table(title), new_table(title)
+    heads = ("macro AUROC", "macro AP", "p swap", "p DeLong", "p", "role", "resolvable", "pairs")
+    for head in ("rows", *heads):
+        shown.add_column(head, no_wrap=True)
+    narrow.add_column("rows")
     for one in found.pairs:
         differences = [spell_difference(one.differences[metric]) for metric in RANKING]
         numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
         few = "*" if one.few_pairs else ""
         numbers.insert(3, "–" if one.few_pairs else one.role)
         pair = f"{places[one.first]} − {places[one.second]}"
-        add_row(shown, [pair, *differences, *numbers, f"{one.num_pairs}{few}"])
+        cells = [*differences, *numbers, f"{one.num_pairs}{few}"]
+        add_row(shown, [pair, *cells])
+        facts = "   ".join(map("\N{NO-BREAK SPACE}".join, zip(heads, cells, strict=True)))
+        add_stacked_row(narrow, pair, facts)
     words = ["p: the larger of both, corrected within the pair's role as on its board (PROTOCOL.md, section 8)"]
     for name, one in found.baseline.items():
-        words.append(f"against the declared baseline {places[one.second]}: {places[name]} ")
+        words.append(f"against the baseline {places[one.second]}: {places[name]} ")
         words[-1] += f"{spell_difference(one.differences['auroc'])}, p {spell_role(one)}"
     words += [found.undecided] if found.undecided else []
     equal = [
@@ -86,8 +108,10 @@ def comparison_tables(found: Compared) -> list[Table]:
         words.append("exploratory: not declared before the results, so it supports no claim")
     if any(one.few_pairs for one in found.pairs):
         words.append("* fewer than three pairs: about these trained models, not corrected; training may vary more")
-    shown.caption, shown.caption_justify = Text("\n".join(words)), "left"
-    return [rows, shown, *([_label_table(found)] if len(found.pairs) == 1 else [])]
+    for each in (shown, narrow):
+        each.caption, each.caption_justify = Text("\n".join(words)), "left"
+    by_label = len(found.pairs) == 1 and len(found.pairs[0].labels) > 1
+    return [rows, Fitted(shown, narrow), *([_label_table(found)] if by_label else [])]
 
 
 def _label_table(comparison: Compared) -> Table:

@@ -153,6 +153,7 @@ class Tracker(Silent):
     def _advance(self, what: str, done: int, total: int, description: str) -> None:
         if not self.console.is_terminal:
             self._print_sparingly(f"{what}: {done:,} of {total:,} {description}".rstrip())
+            return
         if self._progress is None:
             self._progress = progress_bar(self.console, what)
             self._task = self._progress.add_task(description, total=total)

@@ -142,7 +142,7 @@ def _parse_channel(line: str) -> Channel | None:
 
 @functools.lru_cache(maxsize=1024)
 def _scale(fmt: str, gain: str | None, baseline: str | None, unit: str | None, lead: str | None) -> Scale:
-    """The numbers of these fields, which the leads of most records of a dataset share."""
+    """Convert these fields to numbers. Cached, because most records of a dataset have the same fields."""
     return Scale(fmt, float(gain or 0), int(baseline or 0), unit or "mV", (lead or "").strip())
 
 
@@ -159,7 +159,7 @@ def _check(channels: list[Channel], path: Path) -> None:
         formats.setdefault(channel.file, set()).add(channel.scale.fmt)
     for file, names in formats.items():
         if len(names) > 1:
-            raise DataError(f"{path} gives {file} the formats {', '.join(sorted(names))}; a file has one")
+            raise DataError(f"{path} gives {file} the formats {', '.join(sorted(names))}; a file has one format")
 
 
 def _unreadable(path: Path, at: int, line: str, expected: str) -> DataError:

@@ -14,8 +14,17 @@ from bench.data.datasets import load_records
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, NoPositive, Task, find_task, label_table, tasks_of, tasks_of_labels
-from bench.errors import PluginError
+from bench.data.tasks import (
+    LabelTable,
+    NoPositive,
+    Task,
+    find_task,
+    label_table,
+    labels_of_statements,
+    tasks_of,
+    tasks_of_labels,
+)
+from bench.registry.registry import why_it_fails
 
 FOLDS = range(1, 11)
 HIDDEN_AGE = 300
@@ -62,12 +71,16 @@ def counts_of(records: Records, task: Task) -> dict[str, Any]:
 
     `note` is the reason why the task cannot be run on these records; empty if it can.
     """
-    try:
-        return task_counts(label_table(records, task))
-    except (NoPositive, PluginError) as error:
-        none = np.zeros(0, dtype=np.int64)
-        nothing = LabelTable(task.name, (), none, none, none, np.zeros((0, 0), dtype=bool))
-        return {**task_counts(nothing), "note": str(error)}
+    applies = task.dataset == records.dataset  # else label_table says so
+    reason = why_it_fails(lambda: labels_of_statements(records, task)) if applies else None
+    if reason is None:
+        try:
+            return task_counts(label_table(records, task))
+        except NoPositive as error:
+            reason = str(error)
+    none = np.zeros(0, dtype=np.int64)
+    nothing = LabelTable(task.name, (), none, none, none, np.zeros((0, 0), dtype=bool))
+    return {**task_counts(nothing), "note": reason}
 
 
 def task_counts(table: LabelTable) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from bench.errors import DataError
-from bench.processes import end_with_parent, num_cores, own_modules, require_guard
+from bench.processes import end_with_parent, num_cores, own_modules
 
 Chunk = TypeVar("Chunk")
 Output = TypeVar("Output")
@@ -19,24 +19,27 @@ FEW = 4
 
 
 def over_cores(
-    examine: Callable[[Chunk], Output], chunks: Sequence[Chunk]
+    examine: Callable[[Chunk], Output], chunks: Sequence[Chunk], *, here: bool = False
 ) -> Generator[tuple[Chunk, Output], None, None]:
-    """Yield (chunk, examine(chunk)) in order of completion. Closing the generator stops the workers."""
-    num_workers = min(num_cores(), len(chunks))
+    """Yield (chunk, examine(chunk)) in order of completion. Closing the generator stops the workers.
+
+    `here`: in this process alone, because others could not import what `examine` calls.
+    """
+    num_workers = 1 if here else min(num_cores(), len(chunks))
     if num_workers <= 1 or len(chunks) <= FEW:
         for chunk in chunks:
             yield chunk, examine(chunk)
         return
-    require_guard()
     # a fork of this process may copy a lock that a thread of torch holds; a separate server process imports the
     # needed modules once and forks the workers
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.data.signals"])
-    with own_modules(), ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_with_parent) as pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, but only this one should handle it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            futures = {pool.submit(examine, chunk): chunk for chunk in chunks}
+            with own_modules():
+                futures = {pool.submit(examine, chunk): chunk for chunk in chunks}
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:

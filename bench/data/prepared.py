@@ -13,11 +13,14 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +35,7 @@ from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError
 from bench.files import whole_folder, write_into
+from bench.registry.source import can_import
 
 FORMAT = 2
 """Version of the file format. Increase it when the files of a cache entry change their meaning."""
@@ -148,14 +152,18 @@ def prepare_signals(
                 f"no space left in {entry.parent} for the prepared signals "
                 f"({_num_bytes(records, spec) / 1e9:.2g} GB); free some or set $BENCH_CACHE to a larger disk"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG):
+        unusable = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EFBIG)
+        if error.errno in unusable or not entry.parent.is_dir():
             raise DataError(
                 f"cannot write to {entry.parent} ({error.strerror}); set $BENCH_CACHE to another folder"
             ) from None
         raise
 
 
-DAMAGE = (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+DAMAGE = (
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, KeyError, TypeError),
+    *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
+)
 """Exceptions from reading a cache entry whose files are missing, truncated or changed."""
 
 
@@ -165,8 +173,8 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     signals = PreparedSignals(
         spec,
         rate,
-        Scaling(**about["scaling"]),
-        dict(about["findings"]),
+        _scaling_in(about["scaling"]),
+        _findings_in(about["findings"]),
         np.load(entry / "ecg_id.npy"),
         np.load(entry / "signals.npy", mmap_mode="r"),
         np.load(entry / "scale.npy"),
@@ -178,6 +186,17 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     if signals.values.shape[:2] != expected or signals.scale.shape != expected[:1] or signals.values.dtype != np.int16:
         raise ValueError(f"its signals are {list(signals.values.shape)}, of {len(signals.scale)} records")
     return signals
+
+
+def _scaling_in(facts: Mapping[str, Any]) -> Scaling:
+    scaling = Scaling(float(facts["mean"]), float(facts["std"]), str(facts["fitted_on"]))
+    if not (math.isfinite(scaling.mean) and scaling.std > 0):
+        raise ValueError(f"its scaling is {scaling.mean} and {scaling.std}")
+    return scaling
+
+
+def _findings_in(facts: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {str(what): [int(ecg_id) for ecg_id in ids] for what, ids in facts.items()}
 
 
 @contextlib.contextmanager
@@ -275,7 +294,8 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             seconds=records.seconds,
             preprocessing=PREPROCESSINGS[spec.preprocessing],
         )
-        with contextlib.closing(over_cores(prepare, chunks)) as prepared:
+        here = not can_import(PREPROCESSINGS[spec.preprocessing].module)
+        with contextlib.closing(over_cores(prepare, chunks, here=here)) as prepared:
             for chunk, chunk_facts in prepared:
                 facts[list(chunk)] = chunk_facts
                 done += len(chunk)
@@ -355,7 +375,7 @@ def _prepare_chunk(
         if signals.shape != values.shape[1:]:
             raise DataError(
                 f"{source.path}{source.format.endings[-1]} has {raw.shape[1]} samples; the first record's length gives "
-                f"{values.shape[2]} at {spec.rate} Hz, and all records of the dataset must be as long"
+                f"{values.shape[2]} at {spec.rate} Hz, and all records of the dataset must have the same length"
             )
         values[row], scale = quantize(signals)
         # sums in float64, because variances are differences of large numbers

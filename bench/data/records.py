@@ -38,11 +38,11 @@ class Records:
     seconds: float | None = None
     """Length to which each record is cut or padded, if lengths differ."""
     others: tuple[str, ...] = ()
-    """Names of files that belong to the dataset beside its records."""
+    """Names of the dataset's files other than its records."""
     licence: str = ""
     """Licence of the data, for pages."""
     source: str = ""
-    """Where the data come from: an address or a citation, for pages."""
+    """Origin of the data, an address or a citation, for pages."""
 
     def __len__(self) -> int:
         return len(self.table)

@@ -260,7 +260,7 @@ def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
     start = left + PULSE_MM
     samples = round(min(sheet.signals.shape[1], SECONDS * sheet.rate))
     for row, leads in enumerate(LAYOUT):
-        zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # on a line of the paper
+        zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # so that it lies on a line of the grid
         pulse_x, pulse_y = np.array([1, 2.5, 2.5, 7.5, 7.5, 9]), np.array([0, 0, 1, 1, 0, 0])
         axes.plot(left + pulse_x, zero + pulse_y * 10, color=TRACE, linewidth=0.7, zorder=3)
         edges = np.linspace(0, samples, len(leads) + 1).round().astype(int)

@@ -14,14 +14,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
-import scipy.signal
+import scipy  # imports its parts where they are first used: scipy.signal takes 0.9 s of CPU
 
 import bench
 from bench.data.waveforms import LEADS
 from bench.errors import DataError, PluginError
 from bench.registry.reference import is_name
-from bench.registry.source import code_hash
+from bench.registry.source import code_hash, notebook_hash
 
 Signal = npt.NDArray[np.float32]
 Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])
@@ -99,7 +98,9 @@ class Preprocessing:
     @property
     def code_sha256(self) -> str:
         """SHA-256 over the code of a plugin's preprocessing; empty for those of `bench`, which have a version."""
-        return "" if self.module.partition(".")[0] == bench.__name__ else code_hash(self.module)
+        if self.module.partition(".")[0] == bench.__name__:
+            return ""
+        return code_hash(self.module) or notebook_hash(self.apply)
 
 
 def zscore(record: Signal, rate: int) -> Signal:

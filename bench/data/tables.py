@@ -137,7 +137,7 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.Dat
 
 
 def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
-    """Raise DataError for a table that another program saved in another form, if that shows."""
+    """Raise DataError if another program has saved the table in an unreadable form: UTF-16, other separators."""
     content = path.read_bytes()
     refuse_pointer(path, content[:HEAD])
     if content.startswith(UTF16):

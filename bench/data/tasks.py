@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import bench
 from bench.data.records import Records
 from bench.errors import DataError, PluginError
 from bench.registry.reference import canonical
@@ -34,6 +36,20 @@ class Task:
     """Keep records without a label, as negatives of every label. For yes-or-no tasks."""
     dataset: str = "ptb-xl"
     """The data set to which the task applies: `Records.dataset`."""
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "name": str,
+            "description": str,
+            "min_likelihood": int | float,
+            "keeps_unlabeled": bool,
+            "dataset": str,
+        }
+        for field, kind in kinds.items():
+            if not isinstance(value := getattr(self, field), kind):
+                raise PluginError(
+                    f"task {self.name!r}: {field} is {value!r}, expected {getattr(kind, '__name__', kind)}"
+                )
 
 
 def _flagged(column: str) -> Callable[[str, pd.Series], list[str]]:
@@ -132,7 +148,7 @@ def label_table(records: Records, task: Task) -> LabelTable:
             + ", ".join(sorted(unknown)[:5])
         )
     # the rule is applied once per statement, not once per record
-    labels_of = {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
+    labels_of = labels_of_statements(records, task)
     present = [
         {label for code, likelihood in codes.items() if likelihood >= task.min_likelihood for label in labels_of[code]}
         for codes in records.scp_codes
@@ -149,6 +165,11 @@ def label_table(records: Records, task: Task) -> LabelTable:
     return table if task.keeps_unlabeled else table.select(np.asarray(y_true.any(axis=1)))
 
 
+def labels_of_statements(records: Records, task: Task) -> dict[str, list[str]]:
+    """Apply the task's rule to each statement of a data set: code -> labels. Errors of the rule are raised."""
+    return {str(code): _labels_of(task, str(code), row) for code, row in records.statements.iterrows()}
+
+
 def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
     labels: object = task.labels_of(code, statement)
     if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) and label for label in labels):
@@ -157,6 +178,15 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
             "(an empty list if the statement has none)"
         )
     return list(labels)
+
+
+def task_facts(table: LabelTable) -> dict[str, Any]:
+    """Return what a result records of its task; for a task that is not ours also where its rule comes from."""
+    facts: dict[str, Any] = {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)}
+    plugin = find("task", table.task)
+    if plugin.module.partition(".")[0] != bench.__name__:
+        facts |= {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
+    return facts
 
 
 def tasks_of(records: Records) -> list[Task]:

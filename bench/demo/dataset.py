@@ -1,11 +1,13 @@
-"""A synthetic PTB-XL: the original's files and columns, patients and folds, and labels that show in the signal.
+"""Write a synthetic PTB-XL: with the files and columns of the original, and labels that are visible in the signals.
 
-Frequencies of statements, and the lifts that tie them together, were measured on PTB-XL 1.0.3 (Wagner et al.,
-Sci Data 7:154, 2020; CC BY 4.0); no signal, report or patient of it is in here. The four reference-number columns
-and the category of scp_statements.csv are left empty. Every row says that it is synthetic, in `device` and `report`.
+Frequencies of statements and their lifts (how much likelier a statement is beside another) were measured on PTB-XL
+1.0.3 (Wagner et al., Sci Data 7:154, 2020; CC BY 4.0). It contains no signal, report or patient of PTB-XL. The four
+reference-number columns and the category of scp_statements.csv are empty. The columns `device` and `report` of every
+row say that it is synthetic.
 
-Difficulty: a statement's change has a strength that varies from nearly invisible to clear, goes with the likelihood,
-and is absent in INVISIBLE of the cases; SILENT of the records show a change that nobody wrote down.
+Difficulty: the change of the signal by a statement has a random strength, from nearly invisible to clear, which grows
+with the likelihood. It is absent in a share INVISIBLE of the cases. A share SILENT of the records has a change without
+its statement (label noise).
 A plain 1-D CNN (7 layers, 0.3 M parameters, 20 epochs at 100 Hz, all tasks at once), trained on folds 1-8 of 3,600
 records and scored on folds 9 and 10, reached these macro AUROC over labels with at least 5 positives; the same script
 on 3,600 random records of the real PTB-XL stands beside it:
@@ -135,7 +137,7 @@ _COMBINATIONS = {
     "STTC HYP CD": 211, "MI HYP": 183, "STTC MI HYP CD": 156, "MI HYP CD": 117, "STTC NORM": 28, "STTC NORM CD": 5,
     "NORM HYP": 3, "NORM HYP CD": 2,
 }  # fmt: skip
-# what a record without a diagnostic class is about
+# main statements of records without a diagnostic class
 _WITHOUT_CLASS = {"PACE": 288, "AFIB": 54, "AFLT": 42, "PSVT": 8, "BIGU": 9, "SR": 10}
 # likelihoods 100, 80, 50, 35, 15 by diagnostic class
 _LIKELIHOODS = (100.0, 80.0, 50.0, 35.0, 15.0)
@@ -146,9 +148,9 @@ _LIKELIHOOD_SHARES = {
 }  # fmt: skip
 # rhythm and form statements carry likelihood 0, these usually 100
 _SURE = {"PVC": 0.9, "PACE": 0.98, "AFLT": 0.77, "PSVT": 1.0, "BIGU": 0.3, "AFIB": 0.03, "PAC": 0.09}
-# statements that come and go between a patient's records
+# statements that may differ between the records of a patient
 _EPISODIC = ("PVC", "PAC", "PRC(S)", "BIGU", "TRIGU", "STACH", "SARRH", "SBRAD", "SVARR", "PSVT", "SVTAC", "NST_")
-# their change shows nearly always: a rhythm is read off the paper, a degree of necrosis is not
+# their change is nearly always visible: a rhythm can be read off the paper, unlike a degree of necrosis
 _PLAIN = ("AFIB", "AFLT", "PACE", "STACH", "SBRAD", "PSVT", "SVTAC", "BIGU", "TRIGU", "PVC", "CLBBB", "CRBBB", "3AVB")
 _CLASSES = ("HYP", "MI", "CD", "STTC")
 _RHYTHMS = (
@@ -195,10 +197,11 @@ def _pick(shares: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.int
 
 
 def _draw_statements(patients: NDArray[np.int_], rng: np.random.Generator) -> dict[str, NDArray[np.bool_]]:
-    """Which record has which statement: code -> [record], for records of these patients [record].
+    """Sample statements: code -> mask [record], for records of these patients [record].
 
-    First a set of diagnostic classes, then each class's main statement, then everything else, each scaled so that its
-    expected number is PTB-XL's. A patient's records share their random numbers, except for what comes and goes.
+    Sample first a set of diagnostic classes, then the main statement of each class, then all others. Probabilities are
+    scaled so that the expected number of each statement is that of PTB-XL. The records of a patient share random
+    numbers, except for statements that may differ between them.
     """
     num = len(patients)
     slots = {name: k for k, name in enumerate(("set", *_CLASSES, "none", *STATEMENTS))}
@@ -224,7 +227,7 @@ def _draw_statements(patients: NDArray[np.int_], rng: np.random.Generator) -> di
         w = np.full(num, statement.frequency)
         for name, lift in statement.lifts:
             w[known[name] if name in known else present[name]] *= lift
-        for other in STATEMENTS.values():  # what excludes this one is excluded by it
+        for other in STATEMENTS.values():  # exclusion is symmetric
             if (code, 0.0) in other.lifts:
                 w[present[other.code]] = 0.0
         if statement.diagnostic:
@@ -244,7 +247,7 @@ def _draw_statements(patients: NDArray[np.int_], rng: np.random.Generator) -> di
     for name in _CLASSES:
         codes = [code for code, statement in STATEMENTS.items() if statement.diagnostic_class == name]
         shares = np.stack([weight(code) for code in codes], axis=1)
-        # to a mean of PTB-XL's frequency each, or a statement with high lifts would be the main one too often
+        # scaled to PTB-XL's mean frequency; else statements with high lifts would be the main statement too often
         wanted = np.array([STATEMENTS[code].frequency for code in codes])
         shares *= wanted / np.maximum(shares.mean(axis=0), 1e-12)
         chosen = _pick(shares + 1e-12, uniform[:, slots[name]])
@@ -264,7 +267,7 @@ def _draw_statements(patients: NDArray[np.int_], rng: np.random.Generator) -> di
 def _draw_table(num_records: int, rng: np.random.Generator) -> tuple[pd.DataFrame, list[dict[str, float]]]:
     """Return the rows of ptbxl_database.csv and each row's scp_codes."""
     num_patients = max(round(num_records / RECORDS_PER_PATIENT), 1)
-    # most patients come once, few often: further records go to a third of the patients, some of them many times
+    # most patients have one record and a few have many: further records go to a third of the patients
     regulars = rng.integers(0, max(num_patients // 3, 1), size=num_records - num_patients)
     patients = np.concatenate([np.arange(num_patients), np.minimum(regulars, rng.permutation(len(regulars)))])
     start = datetime(1984, 11, 9, 9, 17, 34)
@@ -280,7 +283,7 @@ def _draw_table(num_records: int, rng: np.random.Generator) -> tuple[pd.DataFram
     age = np.round(np.clip(age, 3, 95))
     sex = (rng.random(num_patients) < np.where(healthy, 0.54, np.where(infarcted, 0.36, 0.47))).astype(int)
     identity = rng.choice(np.arange(302, 302 + max(21500, 2 * num_patients)), num_patients, replace=False)
-    # dealt out patient by patient within each set of classes, so that every fold has its share
+    # assign whole patients to folds in turn within each set of classes, so that every fold has its share
     kind = sum((_in_class(present, c)[first].astype(int) << k for k, c in enumerate(_CLASSES)), start=np.zeros(1, int))
     dealt = np.lexsort((rng.random(num_patients), kind))
     fold = np.empty(num_patients, dtype=int)
@@ -424,11 +427,11 @@ def write_demo(
     rates: tuple[int, ...] = (100, 500),
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes a synthetic PTB-XL of `num_records` records into `folder`, which appears when it is whole.
+    """Write a synthetic PTB-XL of `num_records` records into `folder`, atomically.
 
     `rates` are the sampling rates to write, in Hz; table and signals do not depend on them. `progress` is called with
     the number of records done after each. The same `num_records` and `seed` give the same bytes. Raises DataError
-    if the folder has something in it, and for a number of records or a rate that makes no sense.
+    if the folder is not empty, and for an invalid number of records or rate.
     """
     if not 1 <= num_records <= 99_999:
         raise DataError(f"a synthetic PTB-XL has 1 to 99999 records, not {num_records}")
@@ -474,11 +477,11 @@ def _write_set(
 
 
 def halve(folder: Path) -> tuple[Path, Path]:
-    """Splits a set by patient: folder/first-half and folder/second-half, each a PTB-XL folder of its own.
+    """Split a set by patient into folder/first-half and folder/second-half, which are PTB-XL folders too.
 
-    Each half has its own two CSV files and links to the records of the whole. Patients are dealt out within each fold
-    and first statement, so that every fold has patients in both halves. Raises DataError if a half exists, if the
-    table is missing, or if some fold has fewer than two patients.
+    Each half has two CSV files, and links to the records of the whole set. Patients are assigned in turn within each
+    fold and first statement, so that every fold has patients in both halves. Raises DataError if a half exists, if the
+    table is missing, or if a fold has fewer than two patients.
     """
     folder = Path(folder)
     halves = (folder / "first-half", folder / "second-half")

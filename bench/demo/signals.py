@@ -1,11 +1,11 @@
-"""The heart of the synthetic PTB-XL: statements in, an ECG of 10 s at 500 Hz out.
+"""Synthesise an ECG of 10 s at 500 Hz from statements, for the synthetic PTB-XL.
 
 A beat is a sum of Gaussians (P, Q, R, S, ST, T) on a heart dipole with three orthogonal components: x to the left,
 y down, z to the back, in mV (the idea of McSharry et al., IEEE Trans Biomed Eng 50:289, 2003, without its differential
 equations). Dower's matrix (Dower, Machado and Osborne, Clin Cardiol 3:87, 1980) projects the dipole on eight
-independent leads, Einthoven and Goldberger give the other four. A statement changes the heart: an infarct takes
-forces away from its territory, a left bundle branch block slows and turns the QRS, atrial fibrillation takes the P
-waves and the regularity. Sizes are typical textbook values, checked against medians measured on PTB-XL itself.
+independent leads; the other four follow from these (Einthoven, Goldberger). A statement changes the heart: an infarct
+removes forces from its territory, a left bundle branch block slows and turns the QRS, atrial fibrillation removes P
+waves and makes the rhythm irregular. Amplitudes are typical textbook values, checked against medians of PTB-XL.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy  # imports its parts where they are first used
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ DOWER: Array = np.array(
     ]
 )
 
-# where a wall of the left ventricle lies, seen from its centre: x left, y down, z back
+# direction of each wall of the left ventricle from its centre: x left, y down, z back
 WALLS: dict[str, Array] = {
     wall: np.array(direction) / np.linalg.norm(direction)
     for wall, direction in {
@@ -131,7 +131,7 @@ class Heart:
 
 
 def draw_heart(rng: np.random.Generator, age: float, sex: int) -> Heart:
-    """Return a healthy heart of this age in years and sex (1: female, as in PTB-XL)."""
+    """Return a healthy heart for this age in years and sex (1: female, as in PTB-XL)."""
     gain = rng.lognormal(0.0, 0.22) * (0.92 if sex else 1.0)
     frontal, horizontal = np.radians(rng.normal([9 - 12 * (age - 50) / 30, 0], [17, 14]))
     c, s = np.cos(frontal), np.sin(frontal)
@@ -317,7 +317,7 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
             heart.atrial_ectopics += 1 + int(rng.poisson(0.8))
         case "PRC(S)":
             heart.atrial_ectopics, heart.ventricular_ectopics = 1, 1
-        case _:  # NORM and SR: a healthy heart is what draw_heart gives
+        case _:  # NORM and SR change nothing: draw_heart returns a healthy heart
             pass
 
 
@@ -325,7 +325,7 @@ _BEAT, _VENTRICULAR, _ATRIAL = 0, 1, 2
 
 
 def _schedule(heart: Heart, breath_hz: float, rng: np.random.Generator) -> tuple[Array, NDArray[np.int_], Array]:
-    """Times of events: R peaks [beat] in s, kind of each beat [beat], P peaks [p] in s."""
+    """Return the times of R peaks [beat] in s, the kind of each beat [beat], and the times of P peaks [p] in s."""
     mean = 60.0 / heart.rate_bpm
     num = int(DURATION_S * 1.6 / mean) + 4
     if heart.rhythm == "AFIB":
@@ -365,7 +365,7 @@ def _schedule(heart: Heart, breath_hz: float, rng: np.random.Generator) -> tuple
 
 
 def _template(waves: Array) -> Array:
-    """Sum waves [wave, 5] over the time of a beat: [3, time] in mV."""
+    """Sum waves [wave, 5] over the time of a beat; return [3, time] in mV."""
     shape = np.exp(-0.5 * ((_TEMPLATE_S - waves[:, :1]) / waves[:, 1:2]) ** 2)
     return waves[:, 2:].T @ shape
 
@@ -447,9 +447,9 @@ def electrocardiogram(heart: Heart, noise: Noise, rng: np.random.Generator) -> A
 def synthesise(
     statements: Mapping[str, float], age: float, sex: int, noise: Noise, patient_seed: list[int], seed: list[int]
 ) -> tuple[Array, float]:
-    """An ECG of a patient with these statements (code: strength): leads [8, 5000] mV, and the QRS axis in degrees.
+    """Return an ECG with these statements (code: strength): leads [8, 5000] in mV, and the QRS axis in degrees.
 
-    What belongs to the patient comes from `patient_seed` alone, so that the patient's records share it.
+    Properties of the patient depend on `patient_seed` alone, so that the records of a patient share them.
     """
     heart = draw_heart(np.random.default_rng(patient_seed), age, sex)
     rng = np.random.default_rng(seed)
@@ -463,7 +463,7 @@ def at_rate(eight: Array, rate_hz: int) -> Array:
     """Return leads [8, 5000] at 500 Hz unchanged, or low-passed and decimated to 100 Hz, [8, 1000]."""
     if rate_hz == RATE_HZ:
         return eight
-    decimated: Array = resample_poly(eight, 1, RATE_HZ // rate_hz, axis=1)
+    decimated: Array = scipy.signal.resample_poly(eight, 1, RATE_HZ // rate_hz, axis=1)
     return decimated
 
 

@@ -1,12 +1,14 @@
-"""Intervals for the macro metrics of one fold: its patients are resampled, alike for every result of a task.
+"""Compute intervals for the macro metrics of one fold by resampling its patients.
 
-Records of one patient resemble each other, so patients are drawn, with replacement, and bring all their records.
-A macro average needs every label in every replicate: those without a positive or without a negative of some label are
-drawn again, and the share of replicates that were kept (the acceptance) is reported. That conditions on presence, and
-takes the variance from labels that one or two patients carry: use `metrics.frequent` labels; `placements` has an
-interval over all.
+All results of a task share the same replicates.
+Records of one patient are similar, so patients are resampled with replacement, each with all of its records. A macro
+average needs every label in every replicate. A replicate that lacks a positive or a negative of some label is discarded
+and drawn again; the share of replicates that are kept, the acceptance, is reported. Discarding removes the variance of
+labels that only one or two patients have. So use it for `metrics.frequent` labels; `placements` has an interval over
+all labels.
 
-Resampling records as Strodthoff et al. (2020) did: `replicate(ecg_id, y_true, num_replicates=100)` and `level=0.9`.
+To resample records as Strodthoff et al. (2020) did, use `make_replicates(ecg_id, y_true, num_replicates=100)` and
+`level=0.9`.
 """
 
 import math
@@ -16,21 +18,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.runs import MIN_RUNS, NO_PRIORS, Design, Priors, critical_value, moderate
 
-MAX_CANDIDATES = 200  # a replicate; acceptance below half a percent is an error
-CHUNK = 250  # candidates at once; the replicates do not depend on it
-MAX_COUNTS = 2**24  # replicates times records at once; it bounds memory, and a fold of PTB-XL is done at once
+MAX_CANDIDATES = 200  # candidates per replicate; acceptance below half a percent is an error
+CHUNK = 250  # candidates drawn at once; the replicates do not depend on it
+MAX_COUNTS = 2**24  # replicates times records at once; bounds memory, and is enough for a whole fold of PTB-XL
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """How often each record is in each replicate, and the share of candidate replicates that were kept."""
+    """How often each record is in each replicate, and the share of candidate replicates that was kept."""
 
     counts: NDArray[np.uint16]  # [replicate, record]
     acceptance: float
@@ -38,7 +40,7 @@ class Replicates:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and the bounds between which the true one is believed to lie."""
+    """An estimate and the bounds of its confidence interval."""
 
     value: float
     low: float
@@ -47,21 +49,21 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of one run, on the fold as it is and on each replicate of it: a number a label, or one for all."""
+    """A metric of one run on the fold and on each of its replicates: per label, or a single macro average."""
 
     value: Floats  # [label] or []
     replicates: Floats  # [replicate, label] or [replicate]
 
     def macro(self, labels: Bools) -> "Estimate":
-        """The mean over the chosen `labels` [label], within each replicate."""
+        """Return the mean over the labels that the mask `labels` [label] chooses, within each replicate."""
         return Estimate(metrics.macro(self.value, labels), metrics.macro(self.replicates, labels))
 
     def label(self, column: int) -> "Estimate":
-        """The metric of one label."""
+        """Return the metric of one label."""
         return Estimate(self.value[..., column], self.replicates[..., column])
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The paired difference: replicate by replicate, on the same patients."""
+        """Return the paired difference: replicate by replicate, on the same patients."""
         return Estimate(self.value - other.value, self.replicates - other.replicates)
 
 
@@ -75,43 +77,43 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Summary:
-    """The mean of a row's runs, its interval, and the two sources of doubt in it."""
+    """The mean of a row's runs, its interval, and its two sources of variance: patients and runs."""
 
     interval: Interval
-    patient_sd: float  # of the mean of the runs, over the replicates of patients
-    run_sd: float  # between independent runs as they are, sum of squares over n - 1; NaN for one run
-    num_runs: int  # independent ones, `Design.num_independent`
-    run_error: float  # the runs' part of the mean's standard error, by their moderated variance; 0 where unknown
-    degrees_of_freedom: float  # of the moderated variance; infinite where patients are all the doubt
+    patient_sd: float  # standard deviation of the runs' mean over the replicates of patients
+    run_sd: float  # standard deviation between independent runs, not moderated (n - 1); NaN for a single run
+    num_runs: int  # number of independent runs, `Design.num_independent`
+    run_error: float  # standard error of the mean from runs, by their moderated variance; 0 if unknown
+    degrees_of_freedom: float  # of the moderated variance; infinite if only patients contribute variance
 
     def __neg__(self) -> "Summary":
-        """The same difference the other way round."""
-        found = self.interval
-        return replace(self, interval=Interval(0.0 - found.value, 0.0 - found.high, 0.0 - found.low))
+        """Return the same difference with the opposite sign."""
+        interval = self.interval
+        return replace(self, interval=Interval(0.0 - interval.value, 0.0 - interval.high, 0.0 - interval.low))
 
     @property
     def standard_error(self) -> float:
-        """Of the mean: patients and runs together."""
+        """Return the standard error of the mean, from patients and runs."""
         return math.hypot(self.patient_sd, self.run_error)
 
     @property
     def few_runs(self) -> bool:
-        """Whether there are too few runs to know how much they vary."""
+        """Return whether there are too few independent runs to estimate how much they vary."""
         return self.num_runs < MIN_RUNS
 
 
-def draw_replicates(
+def make_replicates(
     patient_id: NDArray[Any],
     y_true: NDArray[Any],
     num_replicates: int = 2000,
     seed: int = 0,
     labels: Sequence[str] | None = None,
 ) -> Replicates:
-    """Replicates of the fold's patients with replacement, each with a positive and a negative of every defined label.
+    """Resample patients with replacement; each replicate has a positive and a negative of every defined label.
 
-    They depend on the patients, their labels, the number and the seed, not on the order of the records. `labels` are
-    the columns' names for the BenchError that tells which labels are too rare, raised when fewer than one candidate
-    in MAX_CANDIDATES is accepted.
+    The replicates depend on the patients, their labels, `num_replicates` and `seed`, but not on the order of the
+    records. `labels` are the names of the columns of `y_true` [record, label], for messages. Raises BenchError with the
+    rarest labels if fewer than one candidate in MAX_CANDIDATES is accepted.
     """
     y_true = np.asarray(y_true).astype(bool)
     patients, patient_of_record = np.unique(patient_id, return_inverse=True)
@@ -127,7 +129,7 @@ def draw_replicates(
             names = [labels[columns[i]] if labels else f"column {columns[i]}" for i in rarest]
             raise BenchError(
                 f"only {accepted.sum()} of {len(accepted)} replicates of patients have a positive and a negative of "
-                f"every label, {num_replicates} are needed; most often absent: {', '.join(names)}. "
+                f"every label, but {num_replicates} are needed; most often absent: {', '.join(names)}. "
                 "Leave such labels out"
             )
         counts = _multinomial(random, CHUNK, len(patients))
@@ -143,25 +145,28 @@ def draw_replicates(
 
 
 def _multinomial(random: np.random.Generator, num_replicates: int, size: int) -> NDArray[np.int64]:
-    """[replicate, size] how often each of `size` is taken in as many picks; `random.multinomial` is slower."""
+    """Return [replicate, size], how often each of `size` units is picked in `size` picks, with replacement.
+
+    `random.multinomial` is slower.
+    """
     picks = random.integers(size, size=(num_replicates, size))
     picks += size * np.arange(num_replicates)[:, None]
     return np.bincount(picks.ravel(), minlength=num_replicates * size).reshape(num_replicates, size)
 
 
 def resample(y_true: NDArray[Any], y_score: NDArray[Any], replicates: Replicates) -> Resampled:
-    """AUROC and AP of one run, on the fold and on each replicate, as scikit-learn with `sample_weight=counts` has them.
+    """Compute AUROC and AP of one run on the fold and on each replicate; as scikit-learn with `sample_weight=counts`.
 
-    The order of the scores is the same in every replicate, so one sort a label serves all of them; the rest is sums of
-    counts up to each positive, all replicates side by side. NaN where a replicate has no positive, and for AUROC where
-    it has no negative.
+    The order of the scores is the same in every replicate, so each label is sorted once. The rest is sums of counts up
+    to each positive, computed for all replicates together. NaN where a replicate has no positive; AUROC also where it
+    has no negative.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
     num = max(1, MAX_COUNTS // len(y_true))
     parts = [
         _resample(y_true, y_score, replicates.counts[at : at + num]) for at in range(0, len(replicates.counts), num)
     ]
-    auroc, average_precision = (np.concatenate(one) for one in zip(*parts, strict=True))
+    auroc, average_precision = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Resampled(
         Estimate(metrics.auroc(y_true, y_score), auroc),
         Estimate(metrics.average_precision(y_true, y_score), average_precision),
@@ -169,40 +174,40 @@ def resample(y_true: NDArray[Any], y_score: NDArray[Any], replicates: Replicates
 
 
 def _resample(y_true: Bools, y_score: Floats, counts: NDArray[np.uint16]) -> tuple[Floats, Floats]:
-    """Both metrics [replicate, label] on the replicates of these counts [replicate, record]."""
+    """Return AUROC and AP, each [replicate, label], for `counts` [replicate, record]."""
     auroc, average_precision = np.empty((2, len(counts), y_true.shape[1]))
     of_record = np.ascontiguousarray(counts.T)  # [record, replicate]
     num_records = of_record.sum(axis=0, dtype=np.int64)
-    kind = np.min_scalar_type(num_records.max())  # the narrower, the more replicates are added at once
+    kind = np.min_scalar_type(num_records.max())  # a narrower integer type adds more replicates per instruction
     for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
         order = np.argsort(-score, kind="stable")
         is_positive, ascending = is_positive[order], -score[order]
-        levels = np.unique(ascending[is_positive])  # where recall steps; negated scores, so the best comes first
+        levels = np.unique(ascending[is_positive])  # negated scores at which recall increases, best score first
         edges = np.stack([np.searchsorted(ascending, levels, side=side) for side in ("left", "right")], axis=1)
         sums = _sums(of_record, order, edges.ravel(), kind)
-        above, called = sums[::2], sums[1::2]  # [level, replicate] scored higher; and at least so high
+        above, predicted = sums[::2], sums[1::2]  # [level, replicate] records scored higher; and at least as high
         last = np.searchsorted(ascending[is_positive], levels, side="right")
-        found = _sums(of_record, order[is_positive], last, kind)
-        step = np.diff(found, axis=0, prepend=kind.type(0))
+        true_positives = _sums(of_record, order[is_positive], last, kind)
+        step = np.diff(true_positives, axis=0, prepend=kind.type(0))
         num_positives = step.sum(axis=0, dtype=np.float64)
-        # half of what is called and half of what is above, without the positives among them
-        missorted = (_dot(step, called) + _dot(step, above) - num_positives**2) / 2
-        precision_sum = _dot(step, np.divide(found, np.maximum(called, 1), dtype=np.float64))
+        # pairs in the wrong order; the mean of `above` and `predicted` counts a tie as half, without other positives
+        missorted = (_dot(step, predicted) + _dot(step, above) - num_positives**2) / 2
+        precision_sum = _dot(step, np.divide(true_positives, np.maximum(predicted, 1), dtype=np.float64))
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
             auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
             average_precision[:, column] = precision_sum / num_positives
     return auroc, average_precision
 
 
-def _dot(one: NDArray[Any], other: NDArray[Any]) -> Floats:
-    """[replicate] the sum over levels of the products of two [level, replicate]."""
-    return np.asarray(np.einsum("ld,ld->d", one, other, dtype=np.float64))
+def _dot(first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """Return [replicate], the sum over levels of the product of two arrays [level, replicate]."""
+    return np.asarray(np.einsum("ld,ld->d", first, second, dtype=np.float64))
 
 
 def _sums(
     of_record: NDArray[np.uint16], order: NDArray[np.int64], edges: NDArray[np.int64], kind: np.dtype[Any]
 ) -> NDArray[Any]:
-    """[edge, replicate] how much the first so many records of `order` weigh by their counts; `edges` [edge] ascend."""
+    """Return [edge, replicate], the sum of counts of the first `edge` records of `order`; `edges` [edge] ascend."""
     sums = np.empty((len(edges), of_record.shape[1]), dtype=kind)
     start, before = 0, np.zeros(of_record.shape[1], dtype=kind)
     for row, edge in zip(sums, edges.tolist(), strict=True):
@@ -220,16 +225,17 @@ def summarize(
     design: Design | None = None,
     priors: Priors = NO_PRIORS,
 ) -> Summary:
-    """The row of these runs (one number each): their mean, never that of pooled scores.
+    """Summarize the runs of a row, each with a single metric: the mean of the runs' metrics and its interval.
 
-    `design` says which of the runs are independent, by default all. `priors` are what the other rows of the board tell
-    of the variance between runs (`runs.borrow`).
+    `design` names the independent runs [default: all]. `priors` are priors of the variance between runs, fitted to the
+    other rows of the board (`runs.borrow`).
 
-    Without a variance between runs: the replicates' percentile interval, moved so that their mean is the value. That
-    matters for average precision: the same positive drawn twice ranks above more negatives, so replicates lie above the
-    fold, by a third of the interval's width on task `all`; AUROC does not move. The variance between runs widens that
-    interval about the median of the replicates, by the quantile of a normal error plus one that is t-distributed
-    (`runs.critical_value`). The interval ends where the metric does, at `bounds`.
+    If runs contribute no variance, the interval is the percentile interval of the replicates, shifted so that their
+    mean is the value. The shift matters for average precision: a positive that is drawn twice ranks above more
+    negatives, so replicates lie above the value, by a third of the interval's width on task `all`. AUROC is not
+    shifted. The variance between runs widens the interval around the median of the replicates. It then has the
+    quantile of a sum of a normal and a t-distributed error (`runs.critical_value`). The interval is clipped to
+    `bounds`, the range of the metric.
     """
     design = design or Design.independent(len(runs))
     values = np.array([run.value for run in runs])
@@ -237,7 +243,7 @@ def summarize(
     replicates = replicates + (design.mean(values) - replicates.mean())
     summary = summarize_normal(values, float(replicates.std(ddof=1)), level, design=design, priors=priors)
     low, center, high = np.quantile(replicates, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    z, error = norm.ppf((1 + level) / 2), summary.standard_error
+    z, error = ndtri((1 + level) / 2), summary.standard_error
     wider = (summary.interval.high - summary.interval.value) / (z * error) if error else 1.0
     interval = Interval(
         value=summary.interval.value,
@@ -255,7 +261,10 @@ def summarize_normal(
     design: Design | None = None,
     priors: Priors = NO_PRIORS,
 ) -> Summary:
-    """The row of these runs' `values` [run], where the patients' part of their mean's standard error is known."""
+    """Summarize the `values` [run] of a row; `patient_sd` is the standard error of their mean from patients.
+
+    `design` and `priors` are as in `summarize`.
+    """
     design = design or Design.independent(len(values))
     own = design.variance(values)
     moderated = moderate(own, priors.get(own.kind))

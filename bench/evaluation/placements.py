@@ -1,14 +1,15 @@
-"""Standard errors of macro AUROC from what each patient contributes: over labels too rare to draw, and of differences.
+"""Compute standard errors of macro AUROC without bootstrap: for labels too rare to resample, and for differences.
 
-A record's placement is the share of the other class that it is ranked above (a positive) or below (a negative); a
-label's AUROC is the mean placement of its positives, and of its negatives. The variance of that mean over patients is
-that of DeLong et al. (1988) with patients as clusters (Obuchowski 1997), and needs no replicates.
+The placement of a positive record is the share of negatives that it is ranked above; the placement of a negative record
+is the share of positives that it is ranked below. The AUROC of a label is the mean placement of its positives, and also
+that of its negatives. The variance of this mean is that of DeLong et al. (1988), with patients as clusters (Obuchowski
+1997).
 
-Yet the placements of one or two positives say nothing of how much they vary. So the variance of a rare label's
-positives is borrowed. Placements of mean m vary by at most m (1 - m): the share of that bound which the frequent
-labels' positives reach is taken for the rare ones too, at the rare labels' mean AUROC, over the number of patients
-that have the label. That fails where rare labels differ much from each other or in kind: `bench.boards.simulations`
-measures how often such an interval covers.
+One or two positives do not show how much their placements vary, so the variance of rare labels is borrowed from the
+frequent ones. Placements with mean m have a variance of at most m (1 - m). The frequent labels' positives reach some
+share of this bound. The same share is assumed for rare labels, at the rare labels' mean AUROC, and divided by the
+number of patients that have the label. This assumption fails where rare labels differ much in AUROC from each other or
+in kind from the frequent ones. `bench.boards.simulations` measures how often the resulting interval covers the truth.
 """
 
 from collections.abc import Sequence
@@ -33,11 +34,10 @@ def summarize_all_labels(
     design: Design | None = None,
     priors: Priors = NO_PRIORS,
 ) -> Summary:
-    """Macro AUROC over all defined labels of these runs, y_score [record, label] each, with a normal interval.
+    """Return macro AUROC over all defined labels with a normal interval.
 
-    `design` and `priors` are as in `bootstrap.summarize`.
-
-    NaN bounds where no frequent label is ranked with a fault: there is nothing to borrow from.
+    `runs` are the y_score [record, label] of each run; `design` and `priors` are as in `bootstrap.summarize`. Bounds
+    are NaN if every frequent label has AUROC 1.
     """
     chosen = metrics.defined(y_true)
     y_true, is_rare = np.asarray(y_true).astype(bool)[:, chosen], ~metrics.frequent(y_true)[chosen]
@@ -70,18 +70,19 @@ def difference_p(
     design: Design | None = None,
     priors: Priors = NO_PRIORS,
 ) -> float:
-    """Two-sided p of no difference in macro AUROC over all these labels; 1 if nothing differs, 0 if nothing varies.
+    """Return the two-sided p-value of no difference in macro AUROC over these labels.
 
-    `first` and `second` are the `placements` [record, label] of paired runs; `design` and `priors` are as in
-    `bootstrap.summarize`. The variance holds patients and runs.
-    Where labels have few positives the patients' part is a sum of few large squares and uncertain itself: it has the
-    degrees of freedom that normal variables with the same sum of fourth powers would have (Satterthwaite 1946).
+    `first` and `second` are the `placements` [record, label] of paired runs. `design` and `priors` are as in
+    `bootstrap.summarize`. The variance is the sum of a part from patients and a part from runs. If labels have few
+    positives, the part from patients is a sum of few large squares and so uncertain itself: it gets the degrees of
+    freedom of normal variables with the same sum of fourth powers (Satterthwaite 1946). p is 1 if the difference is 0,
+    and 0 if the variance of a difference is 0.
     """
     y_true = np.asarray(y_true).astype(bool)
     design = design or Design.independent(len(first))
     _, patient_of_record = np.unique(patient_id, return_inverse=True)
     num_positives = y_true.sum(axis=0)
-    of_runs = np.array([one - other for one, other in zip(first, second, strict=True)])  # [run, record, label]
+    of_runs = np.array([a - b for a, b in zip(first, second, strict=True)])  # [run, record, label]
     by_label = np.where(y_true, of_runs, 0).sum(axis=1) / num_positives  # [run, label]
     values = by_label.mean(axis=1)
     deviation = design.mean(of_runs) - design.mean(by_label)
@@ -97,8 +98,11 @@ def difference_p(
 
 
 def _variance_of_rare_positives(y_true: Bools, deviation: Floats, auroc: Floats, is_rare: Bools) -> float:
-    """Of one positive of one rare label. The frequent labels' mean AUROC counts as one rare label's: so a few rare
-    labels that happen to be ranked without a fault do not look certain."""
+    """Return the assumed variance of the placement of a rare label's positive; NaN if every frequent AUROC is 1.
+
+    The frequent labels' mean AUROC is added to the rare labels' AUROCs as if it were one more. Otherwise a few rare
+    labels with AUROC 1 would have no variance.
+    """
     frequent = auroc[~is_rare]
     bound = np.sum(frequent * (1 - frequent))
     if bound == 0:
@@ -110,17 +114,17 @@ def _variance_of_rare_positives(y_true: Bools, deviation: Floats, auroc: Floats,
 
 
 def placements(y_true: Bools, y_score: NDArray[Any]) -> Floats:
-    """[record, label] the share of the other class that a record is ranked on the right side of, ties half."""
-    found = np.empty(y_true.shape)
+    """Return [record, label], the share of the other class that a record is ranked correctly against; a tie is half."""
+    shares = np.empty(y_true.shape)
     for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
         positives, negatives = score[is_positive], score[~is_positive]
-        found[is_positive, column] = num_below(positives, negatives) / len(negatives)
-        found[~is_positive, column] = 1 - num_below(negatives, positives) / len(positives)
-    return found
+        shares[is_positive, column] = num_below(positives, negatives) / len(negatives)
+        shares[~is_positive, column] = 1 - num_below(negatives, positives) / len(positives)
+    return shares
 
 
 def num_below(values: NDArray[Any], others: NDArray[Any]) -> Floats:
-    """How many of `others` lie below each value, ties half."""
+    """Return for each value how many of `others` lie below it; a tie counts half."""
     others = np.sort(others)
     below, not_above = (np.searchsorted(others, values, side=side) for side in ("left", "right"))
     return np.asarray((below + not_above) / 2)

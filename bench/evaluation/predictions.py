@@ -1,4 +1,4 @@
-"""Scores of one fold, keyed by record and label, and how they are joined with the records and labels of a task."""
+"""Join the scores of one fold with the records and labels of a task."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,29 +10,29 @@ from numpy.typing import NDArray
 
 from bench.errors import DataError
 
-NUM_NAMED = 5  # an error names this many culprits and counts the rest
+NUM_NAMED = 5  # an error names at most this many records or labels, and counts all of them
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said about the records of one fold: a score a record and label, whatever their order."""
+    """A model's scores on one fold, one per record and label, in any order of records and labels."""
 
     ecg_id: NDArray[np.int64]  # [record]
     labels: tuple[str, ...]
-    logits: NDArray[np.floating[Any]]  # [record, label]; float32 of our runs, as given of others
+    logits: NDArray[np.floating[Any]]  # [record, label]; float32 from a run, any float type from an import
 
 
 def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.floating[Any]]:
-    """Scores [record, label] in the order of `ecg_id` and `labels`.
+    """Return the scores [record, label] in the order of `ecg_id` and `labels`.
 
-    Raises DataError, in one line, unless the predictions hold each of these records and labels once, nothing else,
-    and finite scores.
+    Raises DataError unless the predictions have exactly these records and labels, each of them once, and every score
+    is finite.
     """
     given, wanted = predictions.ecg_id.tolist(), np.asarray(ecg_id).tolist()
     if predictions.logits.shape != (len(given), len(predictions.labels)):
         raise DataError(
             f"the predictions have scores of shape {predictions.logits.shape} for {len(given)} records and "
-            f"{len(predictions.labels)} labels: one row a record and one column a label are expected"
+            f"{len(predictions.labels)} labels: give one row per record and one column per label"
         )
     faults = [*_faults("record", given, wanted), *_faults("label", predictions.labels, labels)]
     if not faults:
@@ -50,6 +50,7 @@ def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[
 
 
 def _faults(kind: str, given: Sequence[object], wanted: Sequence[object]) -> list[str]:
+    """Return one text for each of missing, duplicate and unknown names, where there are any."""
     count, expected = Counter(given), set(wanted)
     culprits = {
         "missing": [name for name in wanted if name not in count],

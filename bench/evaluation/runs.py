@@ -1,14 +1,16 @@
-"""How much a row's runs vary, and what that leaves uncertain about their mean.
+"""Estimate how much the runs of a row vary, and how uncertain this makes their mean.
 
-Which runs are independent is a matter of design. Runs of one draw (training subset) differ in their random streams.
-Runs of one draw share their training records, so of several draws each draw counts as one. Runs of several draws that
-share their random streams (the same seed, and streams that depend on the seed alone) are crossed: both draws and seeds
-then repeat, and the variance of the mean holds a part of each.
+The design of a row says which runs are independent. A draw is a training subset. If a row has a single draw, its runs
+differ only in their random streams, and each run is independent. If it has several draws, the runs of one draw share
+their training records, and each draw counts once. Runs of several draws can also share random streams: the same seed,
+with streams that depend on the seed alone. Such a design is crossed, and the variance of its mean has a part from draws
+and a part from seeds.
 
-Three runs do not tell how much runs vary: when they happen to agree, their variance looks like 0. So the variance of
-each row, or of each paired difference, is moderated with those of the other rows of a board, by the empirical Bayes
-method of limma (Smyth 2004), and what is still unknown of it enters every p and every interval: the run part of an
-error is t-distributed, the patients' part normal, and their sum is neither (Behrens and Fisher; Patil 1965).
+Three runs do not show how much runs vary: if they happen to agree, their variance is near 0. So the variance of each
+row, or of each paired difference, is moderated with the variances of the other rows of the board, by the empirical
+Bayes method of limma (Smyth 2004). Every p-value and interval accounts for the remaining uncertainty of the variance:
+the error from runs is t-distributed, the error from patients is normal, and their sum has neither distribution (the
+Behrens-Fisher problem; Patil 1965).
 """
 
 from __future__ import annotations
@@ -28,48 +30,49 @@ from bench.evaluation.metrics import Floats
 Place = tuple[int, int]
 """Draw and seed of a run."""
 Streams = Literal["seed", "draw and seed"]
-"""What the random streams of a run depend on; those of draw 0 depend on the seed alone."""
+"""What the random streams of a run depend on; the streams of draw 0 always depend on the seed alone."""
 Kind = Literal["runs", "draws", "crossed"]
-"""What counts as one: each run of a single draw, each of several draws, or each cell of draws x seeds."""
-MIN_RUNS = 3  # a row of fewer independent runs is marked: its variance between runs is hardly known
+"""The independent unit of a design: each run of a single draw, each draw, or both draws and seeds."""
+MIN_RUNS = 3  # a row of fewer independent runs is marked, because its variance between runs is hardly known
 MIN_VARIANCES = 5
-"""Independent variances that a prior needs. By fewer it is known so badly that boards of 3 or 4 rows, whose runs vary
-5 to 10 times as much as patients, had up to 9 % false claims: `bench.boards.simulations`."""
+"""Least number of independent variances to fit a prior. With fewer, boards of 3 or 4 rows whose runs vary 5 to 10 times
+as much as patients had up to 9 % false claims (`bench.boards.simulations`)."""
 CAUTION = 1.0
-"""Standard errors that are added to the spread of log variances before it is taken for how much rows differ. With 0 a
-board of 8 rows of unequal variances had up to 7 % false claims, with 1 up to 5 %: `bench.boards.simulations`."""
+"""Number of standard errors that are added to the estimated spread of log variances between rows. With 0, boards of 8
+rows with unequal variances had up to 7 % false claims; with 1, up to 5 % (`bench.boards.simulations`)."""
 NODES, POWER_NODES = np.linspace(0, 1, 129), np.linspace(0, 1, 97)
 
 
 @dataclass(frozen=True)
 class RunVariance:
-    """The variance of one independent unit of a row, such as a run, and how well it is known; arrays where several."""
+    """Estimated variance of one independent unit of a row, such as a run; arrays [...] hold those of several rows."""
 
     variance: Floats
+    """NaN for a row with a single unit."""
     degrees_of_freedom: Floats
-    """0 where there is a single unit, so that nothing is known; the variance is then NaN."""
+    """0 for a row with a single unit."""
     num_units: float
-    """The variance of the row's mean is `variance` over it."""
+    """The variance of the row's mean is `variance` / `num_units`."""
     kind: Kind
 
     @property
     def of_mean(self) -> Floats:
-        """The variance of the row's mean; 0 where nothing is known."""
+        """Return the variance of the row's mean; 0 where it is unknown."""
         return np.where(np.isnan(self.variance), 0.0, self.variance) / self.num_units
 
 
 @dataclass(frozen=True)
 class Design:
-    """Which runs of a row share their training records, and which their random streams."""
+    """Which runs of a row share their training records, and which share their random streams."""
 
     draw: tuple[int, ...]
-    """[run]"""
+    """[run] Runs with the same draw share their training records."""
     stream: tuple[Place, ...]
-    """[run] runs of equal ones started from the same random streams."""
+    """[run] Runs with the same stream share their random streams."""
 
     @classmethod
     def of(cls, places: Sequence[Place], streams: Sequence[Streams]) -> Design:
-        """The design of runs at these places, in their order."""
+        """Return the design of runs with these draws and seeds; `streams` [run] are in the same order."""
         by_seed = [name == "seed" for name in streams]
         return cls(
             tuple(draw for draw, _ in places),
@@ -78,63 +81,66 @@ class Design:
 
     @classmethod
     def independent(cls, num_runs: int) -> Design:
-        """That many runs of one draw."""
+        """Return the design of `num_runs` independent runs of one draw."""
         return cls((0,) * num_runs, tuple((0, seed) for seed in range(num_runs)))
 
     @property
     def kind(self) -> Kind:
-        """What counts as one."""
+        """Return the independent unit of this design."""
         if self.num_draws < 2:
             return "runs"
         return "crossed" if len(set(zip(self.draw, self.stream, strict=True))) > self.num_streams else "draws"
 
     @property
     def num_draws(self) -> int:
-        """How many training subsets there are."""
+        """Return the number of training subsets."""
         return len(set(self.draw))
 
     @property
     def num_streams(self) -> int:
-        """How many different random streams there are."""
+        """Return the number of different random streams."""
         return len(set(self.stream))
 
     @property
     def num_independent(self) -> int:
-        """Independent runs, or draws where there are several; of a crossed design draws or seeds, the fewer."""
+        """Return the number of independent units; in a crossed design, of draws or of seeds, whichever is smaller."""
         if self.kind == "runs":
             return len(self.draw)
         return self.num_draws if self.kind == "draws" else min(self.num_draws, self.num_streams)
 
     @cached_property
     def weights(self) -> Floats:
-        """[run] their shares of the row's value, which is the mean of its draws' means."""
+        """Return [run], the weight of each run in the row's value, which is the mean of the draws' means."""
         size = Counter(self.draw)
         return np.array([1 / (self.num_draws * size[draw]) for draw in self.draw])
 
     def mean(self, values: ArrayLike) -> Floats:
-        """The row's value: the mean of its draws' means of these values [run, ...]."""
+        """Return the row's value [...]: the mean of the draws' means of `values` [run, ...]."""
         return np.asarray(np.tensordot(self.weights, np.asarray(values), axes=1))
 
     @cached_property
     def draw_matrix(self) -> Floats:
-        """[draw, run] 1 where a run is of a draw."""
+        """Return [draw, run], 1 where a run belongs to a draw."""
         return _indicator(self.draw)
 
     @cached_property
     def stream_matrix(self) -> Floats:
-        """[stream, run] 1 where a run has a stream."""
+        """Return [stream, run], 1 where a run has a stream."""
         return _indicator(self.stream)
 
     def variance(self, values: ArrayLike) -> RunVariance:
-        """How much these values [..., run] vary, each row of them by itself.
+        """Estimate the variance [...] of `values` [..., run].
 
-        Runs or draws by themselves: the variance over n - 1. Crossed: with Vd and Vs the variance of the mean as
-        draws, or seeds, alone give it, and Vc as the residual of draw + seed does, the sum Vd + Vs - Vc, no part of it
-        negative; in a complete design (MSd + MSs - MSe) / (D S). Where cells are missing, Vd and Vs come from sums of
-        weighted deviations by draw and by seed (Cameron, Gelbach and Miller 2011), and Vc from a least-squares fit.
-        The degrees of freedom of the sum are Satterthwaite's (1946), and at most those of the larger of Vd and Vs:
-        where seeds vary most and three of them happen to agree, Satterthwaite's are too many, and 2 rows of 5 draws x
-        3 seeds had 6.5 % false claims (`bench.boards.simulations`).
+        If the unit is a run or a draw, this is the sample variance (n - 1).
+
+        In a crossed design it is Vd + Vs - Vc, without negative parts. Vd is the variance of the mean if draws are the
+        units, Vs if seeds are the units, and Vc by the residuals of the model draw + seed. In a complete design this is
+        (MSd + MSs - MSe) / (D S). If cells are missing, Vd and Vs come from sums of weighted deviations by draw and by
+        seed (Cameron, Gelbach and Miller 2011), and Vc from a least-squares fit.
+
+        The degrees of freedom of the sum are Satterthwaite's (1946), and at most those of the larger of Vd and Vs.
+        Without this limit there are too many of them if seeds vary most and three seeds happen to agree: then 2 rows of
+        5 draws x 3 seeds had 6.5 % false claims (`bench.boards.simulations`).
         """
         values = np.asarray(values, dtype=np.float64)
         deviation = (values - (values @ self.weights)[..., None]) * self.weights
@@ -161,12 +167,12 @@ class Design:
 
 
 def _indicator(groups: Sequence[Any]) -> Floats:
-    """[group, member] 1 where a member is of a group."""
-    return np.array([[float(one == group) for one in groups] for group in sorted(set(groups))])
+    """Return [group, member], 1 where a member belongs to a group."""
+    return np.array([[float(member == group) for member in groups] for group in sorted(set(groups))])
 
 
 def _plain(deviation: Floats, kind: Kind) -> RunVariance:
-    """The variance of units by their deviations [..., unit] from the mean."""
+    """Return the variance [...] of units, from their deviations [..., unit] from the mean."""
     num = deviation.shape[-1]
     squares = np.square(deviation).sum(axis=-1)
     variance = squares / (num - 1) if num > 1 else np.full_like(squares, np.nan)
@@ -174,44 +180,48 @@ def _plain(deviation: Floats, kind: Kind) -> RunVariance:
 
 
 def _of_clusters(deviation: Floats, members: Floats) -> Floats:
-    """The variance of the mean by weighted deviations [..., run] that are summed within clusters [cluster, run]."""
+    """Return the variance of the mean, from weighted deviations [..., run] summed within clusters.
+
+    `members` [cluster, run] is 1 where a run belongs to a cluster.
+    """
     num = len(members)
     return np.asarray(np.square(deviation @ members.T).sum(axis=-1) * num / max(num - 1, 1))
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What a board's rows tell of how much the runs of any of them vary; arrays [...] where there are several boards.
+    """Prior distribution of a row's run variance, fitted to the rows of a board; arrays [...] hold several boards.
 
-    A true variance is `degrees_of_freedom` x `variance` over a chi-squared variable with those degrees of freedom.
+    A true variance is distributed as `degrees_of_freedom` x `variance` / X, where X is a chi-squared variable with
+    `degrees_of_freedom` degrees of freedom.
     """
 
     variance: Floats
     degrees_of_freedom: Floats
-    """Infinite where all rows seem to vary alike."""
+    """Infinite if the variances of all rows seem to be equal."""
     limit: Floats
-    """The most degrees of freedom that a moderated variance has: those of all rows pooled."""
+    """Maximum degrees of freedom of a moderated variance: those of all rows pooled."""
 
 
 Priors = Mapping[Kind, Prior]
-"""What counts as one -> the prior of its variance."""
+"""Independent unit of a design -> the prior of its variance."""
 NO_PRIORS: Priors = {}
 
 
 def fit_prior(variance: ArrayLike, degrees_of_freedom: ArrayLike, num_independent: int) -> Prior | None:
-    """The prior by the mean and the spread of log variances [..., row], as limma's fitFDist has it (Smyth 2004).
+    """Fit the prior to the mean and the spread of log variances [..., row], as fitFDist of limma does (Smyth 2004).
 
-    The spread is raised by CAUTION standard errors, which a number of independent variances leaves: it tells how much
-    a row may be trusted to be like the others, and where it is underestimated, rows that vary more than the others are
-    claimed to differ. `num_independent` are those of the variances, fewer for the differences of all pairs of rows.
+    CAUTION standard errors are added to the spread. If it is underestimated, a row is taken to be more like the others
+    than it is, and rows that vary more than the others are falsely claimed to differ. `num_independent` is the number
+    of independent variances, which is smaller than their number for differences of all pairs of rows.
 
-    None where fewer than MIN_VARIANCES are known.
+    Returns None if there are fewer than MIN_VARIANCES.
     """
     variance = np.asarray(variance, dtype=np.float64)
     known = np.zeros(variance.shape) + np.asarray(degrees_of_freedom, dtype=np.float64)
     if min(variance.shape[-1], num_independent) < MIN_VARIANCES:
         return None
-    least = 1e-5 * np.median(variance, axis=-1, keepdims=True)  # as limma has it: the log of 0 is too far
+    least = 1e-5 * np.median(variance, axis=-1, keepdims=True)  # as in limma, because the log of 0 is infinite
     logs = np.log(np.maximum(variance, least)) - digamma(known / 2) + np.log(known / 2)
     center, expected = logs.mean(axis=-1), polygamma(1, known / 2).mean(axis=-1)
     fourth = polygamma(3, known / 2).mean(axis=-1)
@@ -226,7 +236,7 @@ def fit_prior(variance: ArrayLike, degrees_of_freedom: ArrayLike, num_independen
 
 
 def inverse_trigamma(value: ArrayLike) -> Floats:
-    """x of trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly linear (Smyth 2004)."""
+    """Solve trigamma(x) = value > 0 for x, by Newton's method on 1 / trigamma, which is nearly linear (Smyth 2004)."""
     value = np.asarray(value, dtype=np.float64)
     x = 0.5 + 1 / value
     for _ in range(50):
@@ -239,17 +249,17 @@ def inverse_trigamma(value: ArrayLike) -> Floats:
 
 
 def moderate(own: RunVariance, prior: Prior | None) -> RunVariance:
-    """The variance between its own and the prior's, each weighted by its degrees of freedom, which add up.
+    """Return the mean of a row's own variance and the prior's, weighted by degrees of freedom (Smyth 2004).
 
-    A single run has the prior's alone. Runs that agree to the last bit do not vary, and stay so. Whatever the prior,
-    the degrees of freedom do not exceed those of all rows pooled.
+    The degrees of freedom are the sum of both, and at most those of all rows pooled. A row with a single run gets the
+    variance of the prior. A variance of exactly 0 stays 0. Without a prior, the row's own variance is returned.
     """
     if prior is None:
         return own
-    one = np.maximum(own.degrees_of_freedom, 0.0)
+    own_degrees = np.maximum(own.degrees_of_freedom, 0.0)
     given = np.where(np.isnan(own.variance), 0.0, own.variance)
-    weight = np.where(np.isinf(prior.degrees_of_freedom), 0.0, one / (one + prior.degrees_of_freedom))
-    known = np.minimum(one + prior.degrees_of_freedom, np.maximum(prior.limit, one))
+    weight = np.where(np.isinf(prior.degrees_of_freedom), 0.0, own_degrees / (own_degrees + prior.degrees_of_freedom))
+    known = np.minimum(own_degrees + prior.degrees_of_freedom, np.maximum(prior.limit, own_degrees))
     variance = weight * given + (1 - weight) * prior.variance
     fixed = own.variance == 0
     return replace(
@@ -260,23 +270,27 @@ def moderate(own: RunVariance, prior: Prior | None) -> RunVariance:
 
 
 def borrow(own: Sequence[RunVariance], num_independent: int) -> dict[Kind, Prior]:
-    """The priors of these variances, of each kind by itself, as a draw's mean varies otherwise than a run does."""
+    """Fit a prior to the variances of the rows of a board, for each independent unit separately.
+
+    A draw's mean and a run do not have the same variance. `num_independent` is as in `fit_prior`.
+    """
     priors: dict[Kind, Prior] = {}
-    for kind in dict.fromkeys(one.kind for one in own):
-        alike = [one for one in own if one.kind == kind and np.all(one.degrees_of_freedom > 0)]
-        alike = [one for one in alike if np.all(one.variance > 0)]
+    for kind in dict.fromkeys(row.kind for row in own):
+        alike = [row for row in own if row.kind == kind and np.all(row.degrees_of_freedom > 0)]
+        alike = [row for row in alike if np.all(row.variance > 0)]
         if len(alike) > 1:
-            variance = np.stack([one.variance for one in alike], axis=-1)
-            known = np.stack([one.degrees_of_freedom for one in alike], axis=-1)
+            variance = np.stack([row.variance for row in alike], axis=-1)
+            known = np.stack([row.degrees_of_freedom for row in alike], axis=-1)
             if (prior := fit_prior(variance, known, min(num_independent, len(alike)))) is not None:
                 priors[kind] = prior
     return priors
 
 
 def _mixture(degrees_of_freedom: Floats, nodes: Floats = NODES) -> tuple[Floats, Floats]:
-    """Values [..., node] of chi-squared over its degrees of freedom [...], and their weights, which sum to 1.
+    """Return quadrature nodes and weights, each [..., node], for X / n, with X chi-squared with n degrees of freedom.
 
-    On equal steps of the logarithm, where the density is smooth and the sum as exact as its ends are far.
+    `degrees_of_freedom` [...] are n. The weights sum to 1. The nodes are equidistant in the logarithm: the density is
+    smooth there, and the error of the sum depends only on how far out its ends are.
     """
     known = np.minimum(degrees_of_freedom, 1e4)[..., None]
     low, high = -40 / known - 8 * np.sqrt(2 / known), np.log1p(12 * np.sqrt(2 / known) + 24 / known)
@@ -293,14 +307,15 @@ def two_sided_p(
     degrees_of_freedom: ArrayLike,
     patients_degrees: ArrayLike | None = None,
 ) -> Floats:
-    """The chance of an error as large as `value` [...], whose variance is that of `patients` plus that of `runs`.
+    """Return the two-sided p-value [...] of `value` [...] with a variance of `patients` + `runs`, each [...].
 
-    The runs' variance is known with `degrees_of_freedom`: p is the mean over what the true one may be. The patients'
-    is known, or with `patients_degrees`. Where runs are all the doubt that is Student's t, and where patients are, a
-    normal p. 1 where nothing varies and the value is 0, and 0 where it is not.
+    The variance of runs is an estimate with `degrees_of_freedom`; p is the mean over the distribution of its true
+    value. The variance of patients is known exactly, or is an estimate with `patients_degrees`. If only runs contribute
+    variance, p is Student's; if only patients do and their variance is known, p is normal. If the variance is 0, p is 1
+    for a value of 0 and else 0.
     """
     value, patients, runs, known = np.broadcast_arrays(
-        *(np.asarray(one, dtype=np.float64) for one in (value, patients, runs, degrees_of_freedom))
+        *(np.asarray(array, dtype=np.float64) for array in (value, patients, runs, degrees_of_freedom))
     )
     varies = runs > 0
     chi, weights = _mixture(np.where(varies, np.maximum(known, 1e-3), 1e4))
@@ -317,12 +332,13 @@ def two_sided_p(
 
 
 def critical_value(alpha: ArrayLike, patients: ArrayLike, runs: ArrayLike, degrees_of_freedom: ArrayLike) -> Floats:
-    """The value of which `two_sided_p` is `alpha`, within 1e-10 of itself: half the width of an interval.
+    """Return the value [...] whose `two_sided_p` is `alpha`: half the width of an interval.
 
-    By Newton's method on log p, and by halving or doubling where that leaves what is known to hold the value.
+    The relative error is at most 1e-10. Solved by Newton's method on log p; a step that leaves the bracket is replaced
+    by bisection or doubling.
     """
     alpha, patients, runs, known = np.broadcast_arrays(
-        *(np.asarray(one, dtype=np.float64) for one in (alpha, patients, runs, degrees_of_freedom))
+        *(np.asarray(array, dtype=np.float64) for array in (alpha, patients, runs, degrees_of_freedom))
     )
     chi, weights = _mixture(np.where(runs > 0, np.maximum(known, 1e-3), 1e4))
     scale = np.sqrt(patients + runs)
@@ -345,20 +361,20 @@ def critical_value(alpha: ArrayLike, patients: ArrayLike, runs: ArrayLike, degre
 
 
 def unbiased(runs: ArrayLike, degrees_of_freedom: ArrayLike) -> Floats:
-    """The estimate `runs` [...] of a variance, scaled so that its root has no bias as an estimate of the true one's.
+    """Return the estimated variance `runs` [...], scaled so that its square root is an unbiased standard deviation.
 
-    The root of a variance from few runs is too small in the mean, by 11 % with 2 degrees of freedom (Holtzman 1950).
+    The standard deviation of few runs is too small on average, by 11 % with 2 degrees of freedom (Holtzman 1950).
     """
     half = np.minimum(np.asarray(degrees_of_freedom, dtype=np.float64), 1e6) / 2
     return np.asarray(np.asarray(runs) * half * np.exp(2 * (gammaln(half) - gammaln(half + 0.5))))
 
 
 def resolvable(alpha: float, power: float, patients: ArrayLike, runs: ArrayLike, known: ArrayLike) -> Floats:
-    """The true difference that a test at level `alpha` finds with this power, in studies with these true variances.
+    """Return the true difference [...] for which a test at level `alpha` has this power; `patients`, `runs`: variances.
 
-    Each such study estimates the runs' variance anew, with `known` degrees of freedom.
+    Each study estimates the variance of runs anew, with `known` degrees of freedom.
     """
-    patients, runs, known = np.broadcast_arrays(*(np.asarray(one, dtype=np.float64) for one in (patients, runs, known)))
+    patients, runs, known = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (patients, runs, known)))
     chi, weights = _mixture(np.where(runs > 0, known, 1e4), POWER_NODES)
     critical = critical_value(alpha, patients[..., None], runs[..., None] * chi, known[..., None])
     error = np.sqrt(patients + runs)
@@ -378,10 +394,11 @@ def shared_noise(
     num: int,
     random: np.random.Generator,
 ) -> Floats:
-    """[row, replicate] errors of rows' means from their runs: runs at one place move together in all rows.
+    """Return [row, replicate], random errors of the rows' means from runs, correlated as the rows' runs are.
 
-    Each row's runs, by their `values` [run], get random weights that the rows share, by draw and by stream. The errors
-    of a row have its moderated variance and are t-distributed with its degrees of freedom.
+    `values` [row][run] are the runs' metrics. Each draw and each stream gets a random weight that all rows share, so
+    runs of the same draw and seed vary together. The errors of a row have the variance and the degrees of freedom of
+    `moderated` [row] and are t-distributed.
     """
     draws = {draw: random.normal(size=num) for design in designs for draw in design.draw}
     streams = {stream: random.normal(size=num) for design in designs for stream in design.stream}
@@ -397,19 +414,19 @@ def shared_noise(
         if design.kind != "draws":
             noise += sum(d * streams[stream] for d, stream in zip(deviation, design.stream, strict=True))
         own = np.sqrt(_raw_variance(design, deviation))
-        noise = noise / own if own > 0 else random.normal(size=num)  # a single run: nothing to share
+        noise = noise / own if own > 0 else random.normal(size=num)  # single run: no deviations to share
         errors[row] = noise * np.sqrt(float(variance.of_mean) / _chi(level, float(variance.degrees_of_freedom)))
     return errors
 
 
 def _raw_variance(design: Design, deviation: Floats) -> float:
-    """The variance of `shared_noise` before it is scaled, by the weighted deviations [run]."""
+    """Return the variance of `shared_noise` before it is scaled, from the weighted deviations [run]."""
     of_draws = float(np.square(deviation @ design.draw_matrix.T).sum()) if design.kind != "runs" else 0.0
     of_streams = float(np.square(deviation @ design.stream_matrix.T).sum()) if design.kind != "draws" else 0.0
     return of_draws + of_streams
 
 
 def _chi(level: Floats, degrees_of_freedom: float) -> Floats:
-    """Chi-squared over its degrees of freedom at these levels [replicate]."""
+    """Return [replicate], the upper quantiles of chi-squared / degrees of freedom at the probabilities `level`."""
     known = min(degrees_of_freedom, 1e6)
     return np.asarray(np.maximum(chdtri(known, level), 1e-300) / known)

@@ -22,7 +22,7 @@ from bench.provenance import code_facts, plugin_facts, sections
 from bench.registry.reference import Reference
 from bench.registry.registry import why_it_fails
 from bench.results.failures import Failure
-from bench.results.identity import DRAWN, changes, code_of, planned_identity
+from bench.results.identity import RANDOM, changes, code_of, planned_identity
 from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
 from bench.training.distributed import choose_device
@@ -50,6 +50,8 @@ class Planned:
     state: State
     reason: str = ""
     """Why it failed or was declined, or which code has changed since it was finished."""
+    folder: Path | None = None
+    """Folder of its finished run."""
     seconds: float | None = None
     """Mean seconds of finished cells with the same backbone, method and fraction; None if there are none."""
 
@@ -145,12 +147,12 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             reason = heads[0]["incompatible"] or ""
             stale = all(news)
             state: State = "stale" if stale else "declined" if reason else "done"
-            planned[command] = Planned(cell, state, news[0] if stale else reason)
+            planned[command] = Planned(cell, state, news[0] if stale else reason, heads[0]["folder"])
         else:
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
             seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
-            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds)
+            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds=seconds)
     # estimates, and reasons that are known before anything runs
     left = [planned_cell.cell for planned_cell in planned.values() if planned_cell.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
@@ -167,11 +169,11 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
 
 
 def _finished(options: Options, log: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
-    """Return planned identity -> heads of its results, for every finished run of this stage."""
+    """Return planned identity -> heads of its results and their `folder`, for every finished run of this stage."""
     heads: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for _, head in find_heads(options.runs, log):
+    for folder, head in find_heads(options.runs, log):
         if head["stage"] == options.stage and "backbone" in head:
-            heads[planned_identity(head)].append(head)
+            heads[planned_identity(head)].append({**head, "folder": folder})
     return heads
 
 
@@ -208,8 +210,7 @@ class _Facts:
         return backbone is not None and backbone.checkpoint is not None
 
     def keys(self, cell: Cell, elsewhere: bool) -> list[str]:
-        """Return the possible identities of a cell; none if its backbone or weights cannot be loaded. See
-        `_finished`."""
+        """Return the possible identities of a cell, see `_finished`; none if backbone or weights cannot be loaded."""
         backbone = self._backbone(cell.arch)
         start = self._start(cell, backbone) if backbone is not None else None
         if backbone is None or start is None:
@@ -295,7 +296,7 @@ class _Facts:
         return self._backbone_facts[name]
 
     def _backbone(self, reference: Reference) -> Backbone | None:
-        """Return a new backbone; None if its code fails. Then its cells will fail with the reason; others still run."""
+        """Return a new backbone; None if its code fails. Then its cells fail with the reason, and others still run."""
         if (name := str(reference)) not in self._backbones:
             made: list[Backbone] = []
             why_it_fails(lambda: made.append(make_backbone(reference)))
@@ -303,7 +304,7 @@ class _Facts:
         return self._backbones[name]
 
     def _head(self, cell: Cell, backbone: Backbone) -> dict[str, str]:
-        """The hash of the published head, where the method uses it."""
+        """Return the hash of the published head if the method uses it; else an empty mapping."""
         if self.init_of(cell) == "random" or not make_method(cell.method).uses_published_head:
             return {}
         return {"head_sha256": hash_weights(initialize(backbone, cell.init).head)}
@@ -311,7 +312,7 @@ class _Facts:
     def _start(self, cell: Cell, backbone: Backbone) -> str | None:
         """Return the hash of a cell's initial weights; None if they cannot be loaded."""
         if (init := self.init_of(cell)) == "random":
-            return DRAWN
+            return RANDOM
         if (key := (str(cell.arch), init)) not in self._starts:
             try:
                 self._starts[key] = initialize(backbone, init).sha256

@@ -79,7 +79,7 @@ class CellJob:
             code = 0 if str(error).startswith(Busy.PREFIX) else 2
             reason = str(error)
         except KeyboardInterrupt:
-            # SIGTERM: SLURM needs the node. It requeues jobs that it kills, not those that exit: wait
+            # SIGTERM: SLURM needs the node. It requeues a job that it kills, but not a job that exits. So wait.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
@@ -93,7 +93,7 @@ class CellJob:
         self.failure.unlink(missing_ok=True)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Return what a requeued job runs: the same call, since the state is in the run's checkpoint."""
+        """Return what a requeued job runs: the same call, because the state is in the checkpoint of the run."""
         return submitit.helpers.DelayedSubmission(self)
 
 

@@ -17,12 +17,15 @@ from bench.data.datasets import load_records
 from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError
 from bench.execute import Options
+from bench.launch.foundation import ALL, Foundation, weights_remarks
 from bench.launch.plan import LEFT, SweepPlan, make_plan, spell_bytes
-from bench.launch.workers import default_jobs, run_cells
+from bench.launch.workers import Ended, default_jobs, run_cells
 from bench.registry.reference import Reference, split_list
-from bench.registry.registry import Kind, Plugin, registry
+from bench.registry.registry import Kind, registry
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.launch.slurm import Slurm
 
 T = TypeVar("T")
@@ -42,6 +45,8 @@ class Grid:
     seeds: Sequence[int] = (0,)
     source_rate: int | None = None
     precision: str = "auto"
+    remark: str = ""
+    """Names the backbones that `all-foundation` leaves out, and says why."""
 
     @classmethod
     def parse(
@@ -56,12 +61,21 @@ class Grid:
         seed: str,
         source_rate: int | None,
         precision: str,
+        accept_noncommercial: bool = False,
     ) -> Grid:
-        """Parse the command-line options into a grid."""
+        """Parse the command-line options into a grid.
+
+        `all-foundation` has weights for non-commercial use only with `accept_noncommercial`.
+        """
+        parts = split_list(arch)
+        foundation = Foundation.find(accept_noncommercial) if any(_is(part, ALL) for part in parts) else Foundation()
+        archs = [foundation.names if _is(part, ALL) else names("backbone", part, data) for part in parts]
+        if not any(archs):
+            raise BenchError(f"--arch {arch} names no backbone; {foundation.remark() or 'none has published weights'}")
         return cls(
             data=data,
             tasks=names("task", task, data),
-            archs=[Reference.parse(name) for name in names("backbone", arch, data)],
+            archs=[Reference.parse(name) for name in dict.fromkeys(itertools.chain(*archs))],
             methods=[Reference.parse(name) for name in names("method", method, data)],
             inits=split_list(init) if init else [None],
             fractions=numbers("--fraction", fraction, float),
@@ -69,6 +83,7 @@ class Grid:
             seeds=numbers("--seed", seed, int),
             source_rate=source_rate,
             precision=precision,
+            remark=foundation.remark(),
         )
 
     def cells(self) -> list[Cell]:
@@ -107,17 +122,16 @@ def names(kind: Kind, text: str, data: Path) -> list[str]:
         if part == "*" and kind == "task":
             result += [task.name for task in tasks_of(load_records(data))]
         elif part == "*":
-            result += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
-        elif kind == "task" and part.replace("_", "-") == "all-tasks":
+            result += [plugin.name for plugin in registry().of_kind(kind) if plugin.has_defaults]
+        elif kind == "task" and _is(part, "all-tasks"):
             result += PUBLISHED_TASKS
         else:
             result.append(part)
     return result
 
 
-def _has_defaults(plugin: Plugin) -> bool:
-    """Return whether the plugin can be made without arguments."""
-    return all(parameter.default is not parameter.empty for parameter in plugin.parameters.values())
+def _is(part: str, group: str) -> bool:
+    return part.replace("_", "-") == group
 
 
 def numbers(option: str, text: str, read: Callable[[str], T]) -> list[T]:
@@ -126,6 +140,67 @@ def numbers(option: str, text: str, read: Callable[[str], T]) -> list[T]:
         return [read(part) for part in split_list(text)]
     except ValueError:
         raise BenchError(f"{option} takes numbers with commas between them, got {text!r}") from None
+
+
+@dataclass(frozen=True)
+class SweptCell:
+    """A cell of a sweep, and how it ended."""
+
+    cell: Cell
+    state: str
+    """`done`, `declined`, `stale`, `failed` or `to do`."""
+    folder: Path | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Swept:
+    """The cells of a sweep."""
+
+    cells: Sequence[SweptCell]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a cell failed."""
+        return any(cell.state == "failed" for cell in self.cells)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row for each cell, with the columns of `bench.load_results`; without a result it has no scores."""
+        from bench.boards.frames import results_frame
+        from bench.results.result import load_result
+
+        scored = results_frame(load_result(cell.folder) for cell in self.cells if cell.folder)
+        rest = [
+            {
+                **{key: getattr(cell.cell, key) for key in ("task", "fraction", "draw", "seed")},
+                "backbone": str(cell.cell.arch),
+                "method": str(cell.cell.method),
+                "state": cell.state,
+                "reason": cell.reason,
+                "command": cell.cell.command(),
+            }
+            for cell in self.cells
+            if not cell.folder
+        ]
+        if not rest:
+            return scored
+        left = type(scored)(rest, columns=scored.columns)
+        return left if scored.empty else type(scored)([*scored.to_dict("records"), *left.to_dict("records")])
+
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return as_text(self._main())
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self._main())
+
+    def _main(self) -> pd.DataFrame:
+        columns = ["task", "fraction", "backbone", "method", "seed", "state", "auroc", "auroc_low", "auroc_high"]
+        return self.frame[[*columns, "average_precision", "seconds", "reason"]]
 
 
 def sweep(
@@ -139,16 +214,17 @@ def sweep(
     out: Console,
     err: Console,
     slurm: Slurm | None = None,
-) -> bool:
-    """Print the plan of a grid and run what is left, here or on SLURM. Return False if a cell failed."""
+) -> Swept:
+    """Print the plan of a grid and run what is left, here or on SLURM. Return all cells with their states."""
     jobs = slurm.at_once if slurm else jobs or default_jobs(nproc)
     with err.status("reading what is done"):
         plan = make_plan(grid.cells(), options, elsewhere=slurm is not None)
     out.print(table("plan", plan.rows(jobs)))
-    for line in _remarks(plan, options, jobs, rerun_stale):
+    weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
+    for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
-        return True
+        return Swept([SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells])
     left = [planned.cell for planned in plan.of(*LEFT)]
     again = [planned.cell for planned in plan.of("stale")] if rerun_stale else []
     # separate options, because only stale cells may replace a finished result
@@ -156,7 +232,7 @@ def sweep(
     if slurm:
         for cells, how in ((left, options), (again, fresh)):
             _hand_over(cells, how, slurm, out)
-        return True
+        return Swept([SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells])
     outcomes = run_cells(left, options, jobs=jobs, nproc=nproc, console=err)
     outcomes += run_cells(again, fresh, jobs=jobs, nproc=nproc, console=err)
     failed = [outcome.failure for outcome in outcomes if outcome.failure]
@@ -177,7 +253,15 @@ def sweep(
             markup=False,
             highlight=False,
         )
-    return not failed
+    ended = {outcome.cell.command(): _swept(outcome) for outcome in outcomes}
+    kept = (SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells)
+    return Swept([ended.get(one.cell.command(), one) for one in kept])
+
+
+def _swept(outcome: Ended) -> SweptCell:
+    if outcome.failure:
+        return SweptCell(outcome.cell, "failed", None, outcome.failure.reason)
+    return SweptCell(outcome.cell, "declined" if outcome.incompatible else "done", outcome.folder)
 
 
 def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Console) -> None:
@@ -193,7 +277,7 @@ def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Conso
     array = submit(missing, options, slurm)[0].partition("_")[0]
     message = (
         f"{len(missing):,} cells submitted as job {array}; squeue --job {array} and bench status --runs {options.runs} "
-        f"show how it goes, what they print is in {options.runs / FOLDER}; the same command submits what is missing"
+        f"show their progress; their output is in {options.runs / FOLDER}; the same command submits missing cells"
     )
     out.print(message, markup=False, highlight=False, soft_wrap=True)
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from bench.cell import Cell
 from bench.console.listing import table
@@ -59,7 +58,7 @@ class Tuned:
             "failed": [end.failure.reason for end in self.finals if end.failure],
         }
 
-    def as_table(self) -> Table:
+    def as_table(self) -> RenderableType:
         """Return table rows of the trials; the chosen one is marked with its number of final runs."""
         share = f", {self.cell.fraction:g} of the training records" if self.cell.fraction < 1 else ""
         rows = [

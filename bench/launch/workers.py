@@ -28,7 +28,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
-from bench.processes import end_with_parent, own_modules, require_guard
+from bench.processes import end_with_parent, own_modules
 from bench.results.failures import FAILED, Failure
 from bench.results.result import OF_VAL, Result, load_result
 
@@ -77,9 +77,34 @@ def run_cells(
     """
     if not cells:
         return []
-    require_guard()
+    if names := {name for cell in cells for name in cell.of_notebook}:
+        words = f"{', '.join(sorted(names))}: defined in a notebook or a script, which other processes cannot import"
+        advice = "save it in a file of its own and call bench.load_plugin"
+        if nproc > 1:
+            raise BenchError(f"{words}; {advice}")
+        console.print(f"note: {words}, so cells run one at a time; else {advice}", markup=False, soft_wrap=True)
+        return [_run_here(cell, options, console, ended) for cell in cells]
     with _ending_on_sigterm(), tempfile.TemporaryDirectory() as scratch, CellsView(console, len(cells)) as view:
         return _Pool(cells, options, min(jobs, len(cells)), nproc, Path(scratch), view, ended).run()
+
+
+def _run_here(cell: Cell, options: Options, console: Console, ended: Callable[[Ended], None]) -> Ended:
+    """Run a cell in this process, because others could not import its plugin; a bug keeps its traceback."""
+    from bench.execute import execute
+
+    console.print(words_of(cell), markup=False, highlight=False, soft_wrap=True)
+    path = failure_path(options.runs, cell, options.stage)
+    try:
+        result = execute(cell, replace(options, console=console))
+    except BenchError as error:
+        failure = Failure.now(cell.command(), options.stage, str(error), traceback.format_exc())
+        failure.write(path)
+        outcome = Ended(cell, failure=failure)
+    else:
+        path.unlink(missing_ok=True)
+        outcome = Ended(cell, result.folder, result.incompatible)
+    ended(outcome)
+    return outcome
 
 
 @dataclass(eq=False)
@@ -148,8 +173,7 @@ class _Pool:
         share = share_of(slot, self.jobs, self.nproc)
         plain = replace(self.options, log=None, console=None)  # type: ignore[arg-type]
         context = multiprocessing.get_context("forkserver")
-        # torch imports its compiler with the first optimizer: 1.5 s of CPU time that each cell would pay
-        context.set_forkserver_preload(["bench.execute", "torch._dynamo"])
+        context.set_forkserver_preload(["bench.launch.preload"])
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

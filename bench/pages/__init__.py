@@ -1,1 +1,1 @@
-"""Statements become Markdown and pictures. No torch."""
+"""Write boards and comparisons as Markdown and pictures, without torch."""

@@ -35,11 +35,11 @@ class Calibrated:
     curve: Reliability
     """Frequent labels and runs pooled into a single column."""
     decisions: Decisions | None
-    """[label] at thresholds for the best F1 on fold 9; None where a run has no scores of fold 9."""
+    """[label] With thresholds of the best F1 on fold 9; None if a run has no scores of fold 9."""
 
 
 def calibrate(board: Board, truth: Truth) -> list[Calibrated]:
-    """Return the calibration of each row whose scores are logits or probabilities; empty without the dataset."""
+    """Return the calibration of each row whose scores are logits or probabilities; empty without labels."""
     if board.truth is None or not metrics.frequent(board.truth.y_true).any():
         return []
     return [_calibrate(row, board.truth, truth) for row in board.rows if all(map(_is_probability, row.runs))]
@@ -72,7 +72,7 @@ def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
 
 
 def _decide(row: Row, test: LabelTable, truth: Truth) -> Decisions | None:
-    """Decide on fold 10 at each run's thresholds of fold 9; return the means over runs [label]."""
+    """Return the quality of decisions on fold 10 by each run's thresholds of fold 9: means over runs [label]."""
     val = truth.fold(row.runs[0], VAL_FOLD)
     if val is None or any(VAL_FOLD not in run.predictions for run in row.runs):
         return None
@@ -140,7 +140,7 @@ def _mean(values: Floats) -> str:
 
 
 def _by_label(board: Board, calibrated: Calibrated) -> list[str]:
-    """Return a folded table of a row's decisions, label by label; empty where there are none."""
+    """Return a folded table of a row's decisions for each label; empty if there are none."""
     if calibrated.decisions is None or board.truth is None:
         return []
     rows = []

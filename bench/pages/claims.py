@@ -39,19 +39,19 @@ class Finding:
 
     claim: Mapping[str, str]
     """A row of claims.csv: claim, better, worse, tasks, metric, fraction, than_fraction, gain, gain_low, gain_high,
-    source; gain_low and gain_high in percent, empty where no number was published for this model."""
+    source. gain_low and gain_high are in percent, and empty if no number was published for this model."""
     task: str
     model: tuple[str, str] = MODEL
     """Backbone and init."""
     difference: Summary | None = None
-    """Difference of the metric over frequent labels, better minus worse; None where there is no run."""
+    """Difference of the metric over frequent labels, better minus worse; None if there is no run."""
     relative: float = math.nan
     """The difference divided by the value of the method that should be worse."""
     relative_low: float = math.nan
     relative_high: float = math.nan
     """The bounds of the difference divided by the same value."""
     p: float = math.nan
-    """For AUROC, the pair's only p-value, as on its board. For AP, by the standard error, not corrected."""
+    """p-value. For AUROC, the adjusted one of the pair on its board. For AP, from the standard error, not adjusted."""
     role: str = EXPLORATORY
     """The pair's role on its board."""
     condition: str = ""
@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def status(self) -> str:
-        """Return the verdict in words with its condition; it names few runs, another model and a lack of correction."""
+        """Return the status as text, with its condition and its limits: few runs, another model, no correction."""
         if self.difference is None:
             return self.verdict
         words = self.verdict
@@ -99,7 +99,7 @@ class Finding:
 
     @property
     def resolvable(self) -> float:
-        """Return the true difference that 80 % of studies as noisy as this one claim by the first step of Holm."""
+        """Return the smallest true difference that is significant in 80 % of studies with this much variance."""
         assert self.difference is not None
         return resolvable_difference(self.difference, max(self.family_size, 1))
 
@@ -162,7 +162,7 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def _shares(claim: Mapping[str, str]) -> str:
-    """Return on how many of the training records a claim is; empty where both methods have all."""
+    """Return the share of the training records that a claim is about; empty if both methods use all."""
     better, worse = claim["fraction"], claim["than_fraction"]
     if better == worse:
         return "" if better == "1" else f", {better} of the records"
@@ -182,7 +182,7 @@ def _judge(claim: Mapping[str, str], boards: Sequence[Board]) -> list[Finding]:
 def _finding(
     claim: Mapping[str, str], task: str, better: Row, worse: Row, truth: LabelTable, boards: Sequence[Board]
 ) -> Finding:
-    """Judge a claim by two rows: by their comparison on the board that has both, else by these rows alone."""
+    """Return the finding on a claim from two rows: their comparison on a board with both, or else on their own."""
     metric, on_board = claim["metric"], _on_board(better, worse, boards)
     pair = on_board or compare_pairs({"b": better.scored, "w": worse.scored}, [("b", "w")], 0.0, truth)[0]
     difference = pair.differences[metric]
@@ -204,7 +204,7 @@ def _finding(
 
 
 def _on_board(better: Row, worse: Row, boards: Sequence[Board]) -> Comparison | None:
-    """Return better minus worse on the board that has both rows; None where there is none, or it has no standing."""
+    """Return better minus worse on the board that has both rows; None if no board has both and their comparison."""
     for board in boards:
         if board.standing and better in board.rows and worse in board.rows:
             for pair in board.standing.pairs:
@@ -216,7 +216,7 @@ def _on_board(better: Row, worse: Row, boards: Sequence[Board]) -> Comparison | 
 
 
 def _pairs(claim: Mapping[str, str], task: str, boards: Sequence[Board]) -> Iterator[tuple[Row, Row, LabelTable]]:
-    """Yield rows of both methods at their defaults on one backbone and init that is not random, with a run to pair."""
+    """Yield rows of two methods with default arguments, the same backbone and init (not random), and paired runs."""
     rows: dict[str, list[Row]] = {}
     for fraction in ("fraction", "than_fraction"):
         rows[fraction] = [

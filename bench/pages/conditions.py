@@ -13,21 +13,21 @@ RANDOM = "random"
 
 
 def condition(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
-    """Return on which records and weights a statement about the runs `places` (draw, seed) of these rows rests.
+    """Return the training records and initial weights to which a statement about these rows is limited.
 
-    Empty where nothing limits it: all training records or three draws of them, and random first weights, which each
-    seed draws anew.
+    `places` are the (draw, seed) of the runs. Empty if there is no limit: all training records or three draws, and
+    random initial weights, which differ between seeds.
     """
     return " ".join(filter(None, [_records(rows, places), _weights(rows)]))
 
 
 def condition_of(pair: Comparison, rows: Sequence[Row]) -> str:
-    """Return the condition of a comparison of two of these rows."""
+    """Return the condition of a comparison of two rows."""
     return condition([row for row in rows if row.name in (pair.first, pair.second)], pair.places)
 
 
 def _records(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
-    """Return `on this subset of N records`; empty for all records, and where there are three draws or more."""
+    """Return the text `on this subset of N records`; empty for all records, and for three draws or more."""
     draws = {draw for draw, _ in places}
     runs = [run for row in rows for run in row.runs if _is_subset(run)]
     if not runs or len(draws) >= MIN_RUNS:
@@ -45,7 +45,7 @@ def _is_subset(run: Result) -> bool:
 
 
 def _weights(rows: Sequence[Row]) -> str:
-    """Return `from these weights`, or their number where rows start from several; empty if each seed draws its own."""
+    """Return the text `from these weights`, with their number if there are several; empty for random weights."""
     starts = {row.init for row in rows} - {RANDOM}
     if len(starts) > 1:
         return f"from these {len(starts)} sets of weights"

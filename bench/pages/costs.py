@@ -1,4 +1,4 @@
-"""Write the fold on each row's cost, selection, command and first weights."""
+"""Write the folded section about each row's cost, selection, command and initial weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SELECTIONS = {
 
 
 def cost_lines(board: Board) -> list[str]:
-    """Return a fold with the cost table, its notes, the commands and the origin of weights."""
+    """Return a folded section with the cost table, its notes, the commands and the origin of weights."""
     tuned = any(row.num_trials for row in board.rows)
     head = ["row", "trained parameters", "selection", *(["trials"] if tuned else []), "minutes", "peak MiB"]
     head += ["patient sd", "run sd", "commit", "machine"]
@@ -48,7 +48,7 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
     )
     return [
         str(place),
-        f"{max(phase['trainable_parameters'] for phase in runs[0]['training']):,}",
+        f"{max((phase['trainable_parameters'] for phase in runs[0]['training']), default=0):,}",
         ", ".join(dict.fromkeys(phase["selection"] for phase in runs[0]["training"])),
         *trials,
         _spell_minutes(row),
@@ -60,9 +60,9 @@ def _cost(place: int, row: Row, tuned: bool) -> list[str]:
 
 
 def _peak_memory_mib(run: Mapping[str, Any]) -> float | None:
-    """Return the largest memory of a run in MiB; None where the result does not say how it was measured.
+    """Return the peak memory of a run in MiB; None if the result does not record how it was measured.
 
-    Results without that fact may hold the figure of a larger cell that ran before in the same sweep.
+    A result without this fact may have the peak of a larger cell that ran earlier in the same process.
     """
     cost = run.get("cost", {})
     return cost.get("peak_memory_mib") if cost.get("peak_memory_measured_by") else None
@@ -85,9 +85,9 @@ def _minutes(row: Row) -> list[float]:
 
 
 def leaves_out_features(row: Row) -> bool:
-    """Return whether training time may lack the pass that computed a frozen backbone's features.
+    """Return whether the training time may lack the computation of a frozen backbone's features.
 
-    An earlier run may have left these features. A phase that records `feature_seconds` has counted them.
+    An earlier run may have cached the features. A phase that records `feature_seconds` includes that time.
     """
     phases = [phase for run in row.runs for phase in run.document.get("training", ())]
     return any(phase.get("on_features") and phase.get("feature_seconds") is None for phase in phases)
@@ -132,7 +132,7 @@ def _command(run: Result) -> str:
 
 
 def _origins(board: Board) -> list[str]:
-    """Return where weights come from that are neither random nor published, a paragraph for each start and twins."""
+    """Return the origin of initial weights that are neither random nor published, one paragraph for each."""
     starts: dict[str, Mapping[str, Any]] = {}
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in board.rows:
@@ -163,7 +163,7 @@ def _origin(init: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _twins(names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> str:
-    """Return a paragraph on different weights that the same command left."""
+    """Return a paragraph about different weights that the same command has produced."""
     listed = " and ".join(f"`{name}`" for name in names)
     words = f"{listed} are different weights, though command and digest of the run that left them are the same."
     recipes = {name: dict.fromkeys(recipe(row) for row in rows[name]) for name in names}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.boards.rows import Board
 from bench.boards.truth import Truth
+from bench.errors import BenchError
 from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
 from bench.pages import pictures as plots
@@ -27,6 +28,10 @@ PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
 
 def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
     """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"cannot write to {folder}: {error.strerror}; --out names another folder") from None
     around = Surroundings.load(given or folder)
     pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:
@@ -65,31 +70,31 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
 
 
 def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
-    """Return row as pictures name it -> its reliability curve, for the rows that are drawn."""
+    """Return name of a row in pictures -> its reliability curve, for the rows that are drawn."""
     shown, names = plots.without_constant([each.row for each in rows])[: plots.MAX_LINES], numbered(board)
     return {names[each.row.name]: each.curve for each in rows if each.row in shown}
 
 
 def most_compared(known: Sequence[Board]) -> Board:
-    """Return the board with most rows tested against a baseline; the first board where none is tested."""
+    """Return the board with the most rows tested against a baseline; the first board if no row is tested."""
     return max(known, key=lambda board: len(board.standing.baseline) if board.standing else 0)
 
 
 def not_at_hand(boards: Sequence[Board]) -> str:
-    """Return the tasks whose scores were copied from results, as their labels are not at hand; or an empty string."""
+    """Return the tasks whose scores were copied from results, because their labels are not available; or empty."""
     copied = [board for board in boards if board.rows and not board.recomputed]
     return ", ".join(dict.fromkeys(f"{board.task} on {board.dataset}" for board in copied))
 
 
 def _slug(board: Board, group: Sequence[Board]) -> str:
-    """Return how a board's picture files begin: unique on its page, also for a manifest or a second fingerprint."""
+    """Return the prefix of a board's picture files. It is unique on the page, also with manifests and fingerprints."""
     several = len({one.fingerprint for one in group}) > 1
     listed = f"-{board.manifest[-8:]}" if board.manifest else ""
     return f"{board.task}-{board.fraction:g}{listed}" + (f"-{board.fingerprint[:8]}" if several else "")
 
 
 def _drawn(group: Sequence[Board]) -> list[Board]:
-    """Return the boards of the first fingerprint whose training records no manifest lists."""
+    """Return the boards with the first fingerprint, without those whose training records are from a manifest."""
     return [board for board in group if board.fingerprint == group[0].fingerprint and not board.manifest]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Return the lines of a table; the first `left` columns are words, the others numbers."""
+    """Return the lines of a table; the first `left` columns are text, the others numbers."""
     rule = "|" + "---|" * left + "---:|" * (len(head) - left)
     return [_line(head), rule, *map(_line, rows), ""]
 
@@ -17,7 +17,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def cells_of(line: str) -> list[str]:
-    """Return the cells of a table's line, as `markdown_table` got them."""
+    """Split a line of a table into its cells, the inverse of `markdown_table`."""
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 
@@ -27,5 +27,5 @@ def sentence(text: str | None) -> str:
 
 
 def folded(title: str, lines: Sequence[str]) -> list[str]:
-    """Return lines that a reader opens by a click on the title; the last line is empty."""
+    """Return a folded section, which opens by a click on its title. The last line is empty."""
     return [f"<details><summary>{title}</summary>", "", *lines, "</details>", ""]

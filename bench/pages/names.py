@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 
 from bench.boards.rows import Board, Row
+from bench.registry.source import NOT_INSTALLED
 from bench.results.result import row_name
 
 
@@ -42,10 +43,22 @@ def recipe(row: Row) -> str:
     return "given" if "(" in row.method else "reported"
 
 
-def columns(board: Board) -> tuple[dict[str, list[str]], str]:
-    """Return the columns that name rows, head -> cells [row], and a sentence on the names that all rows share.
+def not_installed(board: Board) -> str:
+    """Return the methods, backbones and tasks of a board that no package holds, with their file; empty if none."""
+    names: dict[str, None] = {}
+    for run in (run for row in board.rows for run in row.runs):
+        for kind in ("task", "backbone", "method"):
+            section = run.document.get(kind) or {}
+            if str(section.get("distribution", "")).endswith(NOT_INSTALLED):
+                place = section["distribution"].removesuffix(NOT_INSTALLED)
+                names[f"{kind} {section['name']} ({place}, SHA-256 {section['code_sha256'][:8] or 'not known'})"] = None
+    return ", ".join(names)
 
-    The recipe has a column where rows of the same method differ in it.
+
+def columns(board: Board) -> tuple[dict[str, list[str]], str]:
+    """Return the columns that name rows, head -> cells [row], and a sentence about the names that all rows share.
+
+    There is a column for the recipe if rows with the same method have different recipes.
     """
     cells_of = {
         "backbone": [row.backbone for row in board.rows],

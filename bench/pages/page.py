@@ -25,7 +25,7 @@ from bench.files import write_whole
 from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines
 from bench.pages.markdown import folded, markdown_table, sentence
-from bench.pages.names import columns, places, short_method, short_name
+from bench.pages.names import columns, not_installed, places, short_method, short_name
 from bench.pages.simulated import simulated_lines
 from bench.results.external import ALL_RECORDS
 
@@ -36,22 +36,22 @@ PROTOCOL = "PROTOCOL.md"
 PTB_XL = "ptb-xl"
 """Beginning of the name of the data set whose published numbers reported.csv and the simulations hold."""
 NUM_INDEXED = 3
-"""Rows of a group that the index names."""
+"""Number of first rows that the index names."""
 RESOLVABLE = (
     "the true difference that 80 % of studies as noisy as this one would claim by the first step of Holm: at 5 % "
     "divided by the number of pairs of that role"
 )
 CLOSE_EFFECT = 2
-"""A claimed difference below so many margins puts the margin in doubt: see `_margin_question`."""
+"""If a claimed difference is smaller than this many margins, the page doubts the margin: see `_margin_question`."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Files of the leaderboards' folder that a page shows besides its results."""
+    """Published numbers, claims and simulated rates, read from CSV files in the leaderboards' folder."""
 
     reported: Sequence[Mapping[str, str]] = ()
-    """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol; quoted, the source
-    that a row repeats; reason, why the value here differs."""
+    """Rows of reported.csv: task, model, setting, macro_auroc, bracket, low, high, source, protocol, quoted (the source
+    that a row repeats) and reason (why the value here differs)."""
     claims: Sequence[Mapping[str, str]] = ()
     """Rows of claims.csv, as `claims.Finding.claim`."""
     simulated: Sequence[Mapping[str, str]] = ()
@@ -59,12 +59,12 @@ class Surroundings:
 
     @classmethod
     def load(cls, folder: Path) -> Surroundings:
-        """Read the three files in `folder`; a missing file has no rows."""
+        """Read the three files in `folder`; a missing file counts as empty."""
         return cls(*(read_rows(folder / name) for name in (REPORTED, CLAIMS, SIMULATIONS)))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file; none where there is no file. Raises DataError for a file that cannot be read."""
+    """Read the rows of a CSV file; empty if there is no file. Raises DataError if the file cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
@@ -75,17 +75,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 Pictures = Mapping[Board, Sequence[tuple[str, str]]]
-"""Board -> (what it shows, file relative to the page) of each picture; the first is shown, the others are folded."""
+"""Board -> (description, file relative to the page) of each picture; the first is shown, the others are folded."""
 
 Links = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
-"""Dataset and task -> (what it is, file) of each side page."""
+"""Dataset and task -> (description, file) of each side page."""
 
 Overviews = Mapping[tuple[str, str], str]
 """Dataset and task -> file of the picture over all fractions."""
 
 
 def plan_in(*folders: Path) -> Callable[[str, str], BoardPlan]:
-    """Return a reader: dataset and task -> plan in <folder>/<dataset>/<task>.toml of the first folder that has it."""
+    """Return a function: dataset and task -> plan, from <folder>/<dataset>/<task>.toml in the first folder with one."""
 
     def plan_of(dataset: str, task: str) -> BoardPlan:
         paths = [folder / dataset / f"{task}.toml" for folder in folders]
@@ -120,7 +120,7 @@ def page(
 
 
 def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
-    """Return the first result's metrics of fold 10, if possible of a board whose labels are at hand."""
+    """Return the metrics of fold 10 of the first result, preferably of a board whose labels are available."""
     judged_first = sorted(boards, key=lambda board: board.truth is None)
     runs = (run for board in judged_first for row in board.rows for run in row.runs)
     return next((run.document["metrics"][f"fold_{TEST_FOLD}"] for run in runs), None)
@@ -153,7 +153,7 @@ def data_lines(boards: Sequence[Board]) -> list[str]:
 
 
 def _how_to_read(boards: Sequence[Board]) -> list[str]:
-    """Return a fold that explains each column, for above the first table."""
+    """Return a folded section that explains each column; it stands above the first table."""
     rows = [row for board in boards for row in board.rows]
     if not rows:
         return []
@@ -225,15 +225,19 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _common(board: Board) -> list[str]:
-    """Return a line on what all rows share: their training records, and names that need no column."""
+    """Return a line on facts that all rows share: the training records, and names that need no column."""
     words = trained_on(board)
     sentences = [f"{words[0].upper()}{words[1:]}."] if words else []
     sentences += [shared] if (shared := columns(board)[1]) else []
+    if any(row.published for row in board.rows):
+        own = [f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1) if not row.published]
+        sentences.append(f"Rows that are not published: {', '.join(own)}.")
+    sentences += [f"Not installed, so others cannot run it: {absent}."] if (absent := not_installed(board)) else []
     return [" ".join(sentences), ""] if sentences else []
 
 
 def trained_on(board: Board) -> str:
-    """Return the number of training records, patients and draws, and the labels without a positive there, in words."""
+    """Return as text the numbers of training records, patients and draws, and the labels without a positive there."""
     by_records = {
         run.thinned: run.document.get("split", {}) for row in board.rows for run in row.runs if not run.external
     }
@@ -261,7 +265,7 @@ def _counted(numbers: Sequence[int]) -> str:
 
 
 def _over_fractions(boards: Sequence[Board], picture: str) -> list[str]:
-    """Return the section with the picture over all fractions, and on which records its rows rest."""
+    """Return the section with the picture over all fractions, and the training records of its rows."""
     tuned = sorted({board.fraction for board in boards for row in board.rows if row.num_trials}, reverse=True)
     draws = {run.cell["draw"] for board in boards if board.fraction < 1 for row in board.rows for run in row.runs}
     subsets = "on a single draw of each share" if len(draws) == 1 else f"on up to {len(draws)} draws of each share"
@@ -317,7 +321,7 @@ def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compare
 
 
 def spell(summary: Summary | Interval) -> str:
-    """Return a value with its bounds in words; a dash where it is undefined."""
+    """Return a value with its bounds as text; a dash if it is undefined."""
     interval = interval_of(summary)
     if math.isnan(interval.value):
         return "–"
@@ -326,23 +330,23 @@ def spell(summary: Summary | Interval) -> str:
 
 
 def spell_difference(summary: Summary) -> str:
-    """Return a difference with its bounds in words, each with its sign."""
+    """Return a difference with its bounds as text, each with its sign."""
     interval = summary.interval
     return f"{interval.value:+.4f} ({interval.low:+.3f} to {interval.high:+.3f})".replace("-", "−")
 
 
 def spell_p(p: float) -> str:
-    """Return a p-value in words, below 0.001 as a bound."""
+    """Return a p-value as text; below 0.001 as `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def spell_role(pair: Comparison) -> str:
-    """Return the p-value of a pair with its role, or with the mark of few runs."""
+    """Return the p-value of a pair as text, with its role or with the mark of few runs."""
     return f"{spell_p(pair.p_adjusted)}*" if pair.few_pairs else f"{spell_p(pair.p_adjusted)} ({pair.role})"
 
 
 def _claims(board: Board) -> list[str]:
-    """Return what the comparisons of a board allow to claim, a sentence or two on each kind."""
+    """Return the claims of a board: sentences on each kind of comparison."""
     standing = board.standing
     if standing is None or len(board.rows) < 2:
         return []
@@ -368,7 +372,7 @@ def _claims(board: Board) -> list[str]:
 
 
 def _about_baseline(board: Board) -> list[str]:
-    """Return what rows are compared with, or why they are not, and the declared rows that are missing."""
+    """Return sentences on the baseline, or why there is none, and on declared rows that are missing."""
     standing, plan, lines = board.standing, board.plan, list[str]()
     assert standing is not None
     if standing.baseline:
@@ -390,7 +394,7 @@ def _about_baseline(board: Board) -> list[str]:
 
 
 def _declared_claims(board: Board, tested: Sequence[Comparison]) -> list[str]:
-    """Return a sentence on the primary contrasts, and one on the declared family: what is significant, and where."""
+    """Return a sentence on the primary contrasts and a sentence on the declared family, with significant pairs."""
     lines = []
     if primary := [_forward(board, pair) for pair in tested if pair.role == PRIMARY]:
         lines.append(
@@ -429,7 +433,7 @@ def _forward(board: Board, pair: Comparison) -> Comparison:
 
 
 def _over_all_records(board: Board) -> list[str]:
-    """Return a sentence for each row that was also scored on fold 10's records without a label; no rank follows."""
+    """Return a sentence for each row that was also scored on all records of fold 10; these scores are not ranked."""
     compat = [(place, run.document.get("compat", {})) for place, row in enumerate(board.rows, 1) for run in row.runs]
     lines = [
         f"- Row {place}, {over_all_records(scored[ALL_RECORDS])}; not ranked."
@@ -440,7 +444,7 @@ def _over_all_records(board: Board) -> list[str]:
 
 
 def over_all_records(scored: Mapping[str, Any]) -> str:
-    """Return macro AUROC and AP over all labels and all records of fold 10, in words."""
+    """Return as text macro AUROC and AP over all labels and all records of fold 10."""
     macro = [spell(recorded_interval(scored["macro"]["all"][metric])) for metric in metrics.RANKING]
     return (
         f"on all {scored['num_records']:,} records of fold 10, those without a label as negatives: macro AUROC over "
@@ -449,7 +453,7 @@ def over_all_records(scored: Mapping[str, Any]) -> str:
 
 
 def _on_conditions(board: Board, pairs: Sequence[Comparison], spelled: Callable[[Board, Comparison], str]) -> str:
-    """Return the pairs, grouped by the condition that they hold on."""
+    """Return the pairs, grouped by their condition."""
     groups: dict[str, list[str]] = defaultdict(list)
     for pair in pairs:
         groups[condition_of(pair, board.rows)].append(spelled(board, pair))
@@ -463,7 +467,7 @@ def _equal(board: Board, pair: Comparison) -> str:
 
 
 def _with_p(board: Board, pair: Comparison) -> str:
-    """Return a pair by rank and method, its difference of macro AUROC and its p-value, in words."""
+    """Return as text the ranks and methods of a pair, its difference in macro AUROC and its p-value."""
     place, rows = places(board), {row.name: row for row in board.rows}
     names = [f"{place[name]} ({_label(rows[name])})" for name in (pair.first, pair.second)]
     verdict = "" if pair.claimed else ", not significant"
@@ -477,7 +481,7 @@ def _enumerated(numbers: Sequence[int]) -> str:
 
 
 def _margin_question(boards: Sequence[Board]) -> list[str]:
-    """Return a sentence that doubts the margin of equality where differences of its size are claimed on the page."""
+    """Return a sentence that doubts the margin if the page claims differences of about its size; else empty."""
     lines = []
     for margin in dict.fromkeys(board.plan.margin for board in boards):
         pairs = [pair for b in boards if b.standing and b.plan.margin == margin for pair in b.standing.pairs]
@@ -602,7 +606,7 @@ def _unlabelled(boards: Sequence[Board]) -> str:
 
 
 def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
-    """Return what † means, with the simulated coverage; nothing where all labels are frequent."""
+    """Return the explanation of †, with the simulated coverage; empty if all labels are frequent."""
     test = _tests(boards)
     if not test or test["macro"]["all"]["num_labels"] == test["macro"]["frequent"]["num_labels"]:
         return []
@@ -622,7 +626,7 @@ def _dagger(boards: Sequence[Board], around: Surroundings) -> list[str]:
 
 
 def _index_entry(board: Board) -> list[str]:
-    """Return the index's cells of a board: training records, first rows, number of rows, range of their scores."""
+    """Return the cells of a board in the index: training records, first rows, number of rows, range of scores."""
     if not board.rows:
         return [board.title, "–", "0", "–", "–"]
     letters = board.standing.letters if board.standing else {}

@@ -55,7 +55,7 @@ STYLE: dict[Any, Any] = {
 }
 HOLLOW = "none"
 MIN_BIN = 20
-"""Scores that a bin needs to be drawn."""
+"""Least number of scores of a bin that is drawn."""
 CHANCE = 0.5
 """The macro AUROC of scores that are the same for every record."""
 MAX_LINES = 8
@@ -86,8 +86,8 @@ def without_constant(rows: Sequence[Row]) -> Sequence[Row]:
 def forest(board: Board, path: Path) -> Path | None:
     """Draw macro AUROC of each row with its interval, highest on top; return the path, or None without rows.
 
-    A baseline is grey and its value a dashed line. A row of fewer than three runs is hollow: its interval holds
-    patients alone.
+    A baseline is grey, and a dashed line marks its value. A row with fewer than three runs is hollow: its interval is
+    over patients only.
     """
     if not board.rows:
         return None
@@ -148,7 +148,7 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
 
 
 def _draws(rows: Iterable[Row]) -> str:
-    """Return the range of the number of draws of the training records that rows have, in words."""
+    """Return as text the range of the number of draws that rows have."""
     counts = sorted({len({run.cell["draw"] for run in row.runs}) for row in rows})
     number = "–".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     return f"{number} draw" + "s" * (number != "1") + " of each share"
@@ -191,9 +191,9 @@ def _known(values: NDArray[np.float64]) -> list[float]:
 
 
 def label_differences(board: Board, path: Path) -> Path | None:
-    """Draw AUROC of the first row with a baseline minus its baseline, label by label, sorted, with n+.
+    """Draw the difference in AUROC of each label, for the first row that has a baseline minus the baseline.
 
-    Return the path, or None where no row has a baseline.
+    Labels are sorted, with their number of positives (n+). Return the path, or None if no row has a baseline.
     """
     rows = {row.name: row for row in board.rows}
     contrasts = board.standing.baseline if board.standing else {}
@@ -224,7 +224,7 @@ def label_differences(board: Board, path: Path) -> Path | None:
 
 
 def cost(board: Board, path: Path) -> Path | None:
-    """Draw macro AUROC against training minutes; a line joins the rows that no cheaper row beats (Pareto front).
+    """Draw macro AUROC against training minutes. A line joins the rows that no cheaper row exceeds (Pareto front).
 
     A row is hollow if its time may lack the pass that computes features; then no front is drawn. Return the path, or
     None for fewer than two trained rows.
@@ -261,7 +261,7 @@ def cost(board: Board, path: Path) -> Path | None:
 
 
 def reliability_curves(curves: Mapping[str, Reliability], path: Path) -> Path | None:
-    """Draw the share of positives against the mean probability of each bin, frequent labels pooled; diagonal: perfect.
+    """Draw the share of positives against the mean probability of each bin, frequent labels pooled.
 
     Return the path, or None without curves.
     """

@@ -1,4 +1,4 @@
-"""Publish results: verify them, copy them beside the boards, and check boards against them by the dataset's tables."""
+"""Publish results: verify and copy them. Check published pages against results and the dataset's tables."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
 from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
 from bench.registry.reference import Reference
+from bench.results.document import is_installed
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import identity
@@ -31,15 +32,15 @@ TOLERANCE = 1e-6
 """Largest difference of a recorded number from the recomputed one: machines add in different orders."""
 
 BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
-"""Endings of the names of folders that hold no finished run to fold 10: `publish` leaves them out."""
+"""Endings of folder names that are not finished runs with scores of fold 10. `publish` leaves them out."""
 
 
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
-    """Copy runs to <target>/<dataset>/results/<task>/<run>; return copies and faults. A fault stops all copying.
+    """Copy runs to <target>/<dataset>/results/<task>/<run>. Return copies and faults. With a fault, nothing is copied.
 
     Unfinished folders beside runs are left out, so that `runs/<task>/*` may be given. The metrics of the copies are
-    recomputed. A run must have had the same values; its intervals may come from an earlier version. Raises BenchError
-    where the dataset is not at hand.
+    recomputed. The recorded values must be equal; recorded intervals may be from an earlier version. Raises BenchError
+    if the dataset is not available.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
@@ -47,7 +48,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
     results, faults = _judged(runs, truth, with_intervals=False)
     if faults:
         return [], faults
-    copied = []
+    copied: list[Path] = []
     for result in results:
         home = target / result.document["dataset"]["name"] / "results" / result.cell["task"]
         place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
@@ -56,10 +57,13 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
             tables = {fold: truth.fold(result, fold) for fold in result.predictions}
             document["metrics"] = {f"fold_{f}": _scored_anew(result, f, table) for f, table in tables.items() if table}
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        with whole_folder(place) as part:
-            write_into(part, RESULT, text + "\n")
-            if result.incompatible is None:
-                write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+        try:
+            with whole_folder(place) as part:
+                write_into(part, RESULT, text + "\n")
+                if result.incompatible is None:
+                    write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+        except OSError as error:
+            raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
     return copied, []
 
@@ -79,7 +83,7 @@ def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = Tru
 
 
 def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
-    """Return why a result must not be published; without the dataset, as far as its files show."""
+    """Return why a result must not be published. Without the dataset, only its files are checked."""
     faults: list[str] = []
     try:
         faults += _faults_of_origin(result)
@@ -97,6 +101,8 @@ def _faults_of_origin(result: Result) -> Iterator[str]:
         yield "its dataset is synthetic"
     if result.document["stage"] != "test":
         yield "it stopped before fold 10"
+    if not is_installed(result.document):
+        yield "its method, backbone or task is from a file that is not installed: put it into a package"
     if not result.external and result.incompatible is None:
         commit = result.document.get("environment", {}).get("git_commit")
         if commit is None:
@@ -106,7 +112,7 @@ def _faults_of_origin(result: Result) -> Iterator[str]:
 
 
 def _faults_of_identity(result: Result) -> Iterator[str]:
-    """Yield faults where the facts of the cell do not give the digest."""
+    """Yield faults if the digest does not follow from the facts of the cell."""
     document, cell = result.document, result.cell
     if result.external:
         digest = external_digest(document, result.predictions)
@@ -126,7 +132,7 @@ def _plain(value: Any) -> Any:
 
 
 def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Iterator[str]:
-    """Yield faults where metrics do not follow from the predictions and the dataset's labels."""
+    """Yield faults if metrics do not follow from the predictions and the dataset's labels."""
     if result.document["stage"] != "test":
         return
     if result.incompatible is not None:
@@ -163,7 +169,7 @@ def _of_other_data(result: Result) -> str:
 
 
 def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
-    """Recompute the metrics of a fold, with intervals where the result has them."""
+    """Recompute the metrics of a fold, with intervals if the result has them."""
     recorded = result.document["metrics"][f"fold_{fold}"]
     y_score = align(result.predictions[fold], table.ecg_id, table.labels)
     if recorded["bootstrap"] is None:
@@ -176,7 +182,7 @@ def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]
 def _differences(
     recorded: Any, computed: Any, where: str, ignored: Sequence[str] = ()
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (key, recorded, computed) where documents differ, numbers by more than TOLERANCE; skip `ignored` keys."""
+    """Yield (key, recorded, computed) for each difference, of numbers if above TOLERANCE; skip `ignored` keys."""
     if isinstance(recorded, Mapping) and isinstance(computed, Mapping):
         for key in sorted({*recorded, *computed} - {*ignored}):
             yield from _differences(recorded.get(key), computed.get(key), f"{where}.{key}", ignored)
@@ -188,9 +194,9 @@ def _differences(
 
 
 def check(folder: Path, truth: Truth) -> list[str]:
-    """Return the faults of published results and their pages, a line each; empty if pages follow from results.
+    """Return the faults of published results and their pages, one line each; empty if there are none.
 
-    Without the dataset, pages are only compared with what the results record.
+    Without the dataset, pages are compared with the recorded numbers only.
     """
     results, faults = _judged(find_runs(folder), truth)
     if not results and not faults:
@@ -234,7 +240,7 @@ def _drawn_by(svg: str) -> str:
 
 
 def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
-    """Return where a page has other rows, mean scores or numbers of runs than the results alone."""
+    """Return the differences between a page and the results in rows, mean scores and numbers of runs."""
     by_page: dict[Path, list[Any]] = {}
     for board in make_boards(results, lambda result: None):
         by_page.setdefault(folder / board.dataset / f"{board.task}.md", []).append(board)
@@ -250,7 +256,7 @@ def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
 
 
 def _rows_in(markdown: str) -> list[dict[str, str]]:
-    """Return the cells that results alone decide: names, mean scores and runs of each table row, and its command."""
+    """Return the cells of a page that need no dataset: each row's names, mean scores, number of runs and command."""
     rows: list[dict[str, str]] = []
     head: list[str] = []
     for line in markdown.splitlines():
@@ -268,5 +274,5 @@ def _rows_in(markdown: str) -> list[dict[str, str]]:
 
 
 def published_results(folder: Path) -> list[Result]:
-    """Return the results beside the boards; empty where nothing is published."""
+    """Return the published results; empty if there are none."""
     return list(find_results(folder)) if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""Sentences on where simulations of the rules miss their goals, for the foot of a board's page."""
+"""Sentences on simulated rates that miss their goals, for the foot of a board's page."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ NORMAL = ("normal", "normal, held out")
 
 
 def simulated_lines(task: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return a fold on the simulations of this task's labels and of the normal model; nothing where there are none.
+    """Return a folded section on the simulations of this task's labels and of the normal model; empty without any.
 
-    `rows` are those of simulations.csv. Coverage over all labels is left out, as it stands at the sign for them.
+    `rows` are those of simulations.csv. Coverage over all labels is left out, because the explanation of † has it.
     """
     by_quantity: dict[tuple[str, str], list[Rate]] = defaultdict(list)
     for rate in read_rates(rows):
@@ -49,7 +49,7 @@ def simulated_lines(task: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _sentence(quantity: str, rates: Sequence[Rate]) -> str:
-    """Return how many settings of a quantity miss its goal, with the lowest and the highest that do."""
+    """Return how many settings of a quantity miss its goal, with the lowest and the highest rate of these."""
     number = f"{len(rates)} setting" + "s" * (len(rates) != 1)
     where = f"{rates[0].task}: {quantity}, {number}"
     misses = sorted(missed(rates), key=lambda rate: rate.percent)
@@ -61,7 +61,7 @@ def _sentence(quantity: str, rates: Sequence[Rate]) -> str:
 
 
 def _over_axes(rates: Sequence[Rate]) -> list[str]:
-    """Return a sentence on the largest mean of false claims over an axis of the declared settings."""
+    """Return a sentence on false claims: the largest mean over all settings that share a value, such as 8 rows."""
     means = pooled(rates)
     if not means:
         return []

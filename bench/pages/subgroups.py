@@ -16,14 +16,14 @@ from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import draw_replicates, resample, summarize
+from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.pages.markdown import markdown_table
 from bench.pages.names import numbered
 from bench.pages.page import data_lines, spell
 
 NUM_REPLICATES = 500
 MIN_RECORDS = 100
-"""Records of fold 10 that a device or site needs to be shown."""
+"""Least number of records in fold 10 of a device or site that is shown."""
 AGES = (0, 40, 60, 80, 1000)
 NUM_ROWS = 3
 
@@ -31,7 +31,7 @@ Mask = NDArray[np.bool_]
 
 
 def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
-    """Yield kind, name and mask [record] of each part, for the columns that the table has."""
+    """Yield kind, name and mask [record] of each part, for columns that exist in the table."""
     if "age" in people:
         age = people["age"].to_numpy(np.float64)
         for low, high in itertools.pairwise(AGES):
@@ -92,7 +92,7 @@ def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
     y_true = part.y_true[:, chosen]
     every = np.ones(y_true.shape[1], dtype=bool)
     try:
-        replicates = draw_replicates(part.patient_id, y_true, NUM_REPLICATES)
+        replicates = make_replicates(part.patient_id, y_true, NUM_REPLICATES)
     except BenchError:
         return [*counts, *["–"] * len(rows)]
     cells = []

@@ -1,1 +1,1 @@
-"""Names become plugins: references, the table of what is installed, their source and whether they keep the contract."""
+"""Plugins: their references, the table of installed ones, their source files, and checks of their contract."""

@@ -1,4 +1,4 @@
-"""What `bench list` prints about each plugin, kept in a cache file.
+"""Facts that `bench list` prints about each plugin, kept in a cache file.
 
 Importing all plugins takes seconds, as it imports torch. Checking that no source file and no installed version has
 changed takes milliseconds.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import bench
 from bench.data.cache import cache_folder
 from bench.files import write_whole
-from bench.registry.registry import Kind, Plugin, registry, why_it_fails
+from bench.registry.registry import OURS, PLUGIN_FILES, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone", "datasets": "dataset"}
@@ -26,48 +28,62 @@ KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "bac
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Facts on each plugin, by kind and sorted by name, and the modules that failed to import."""
+    """Facts about each plugin, by kind and sorted by name, and the modules that failed to import."""
 
     entries: Mapping[str, list[dict[str, Any]]]
     """`tasks`, `methods`, `archs` and `datasets` -> one dict for each plugin."""
     broken: Mapping[str, str]
     """Module -> why its import failed."""
+    shared: Mapping[str, list[str]]
+    """Package of this project -> other distributions that install a package of the same name."""
 
 
 def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
     """Return the catalogue; from the cache file if nothing has changed since it was written.
 
-    A damaged cache file is named in a note, and the catalogue is made anew.
+    If the cache file is damaged, a note names it, and the catalogue is made anew. With plugin files it is not cached.
     """
+    if os.environ.get(PLUGIN_FILES):
+        return _made_anew()
     state = _state()
-    # one file an environment, as several may share a cache
+    # one file per environment, because several may share a cache
     file = cache_folder() / f"catalogue-v3-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}.json"
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"]):
-            raise ValueError("its content is not what was written")
-        if kept["state"] == state:
-            return Catalogue(kept["entries"], kept["broken"])
-    except OSError:
-        pass  # not there, or not to be read
-    except (ValueError, KeyError, TypeError):
-        note(f"{file} is damaged; the list is made anew")
-    # plugins that this process imported before may be older than the files just read: then nothing is kept
+    if (kept := _kept(file, state, note)) is not None:
+        return kept
+    # plugins that were imported earlier may be older than the files on disk: then nothing is cached
     fresh = not registry.cache_info().currsize
-    found = Catalogue(
-        {
-            what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
-            for what, kind in KINDS.items()
-        },
-        registry().broken,
-    )
+    found = _made_anew()
     if fresh:
-        _keep(file, json.dumps({"state": state, "sha256": _hash_of(found.entries, found.broken), **asdict(found)}))
+        sha256 = _hash_of(found.entries, found.broken, found.shared)
+        _keep(file, json.dumps({"state": state, "sha256": sha256, **asdict(found)}))
     return found
 
 
+def _made_anew() -> Catalogue:
+    entries = {
+        what: [_backbone_facts(p) if kind == "backbone" else _facts(p) for p in registry().of_kind(kind)]
+        for what, kind in KINDS.items()
+    }
+    return Catalogue(entries, registry().broken, _shared_packages())
+
+
+def _kept(file: Path, state: str, note: Callable[[str], None]) -> Catalogue | None:
+    """Return the catalogue in a cache file; None if it is missing, of another state, or damaged, which is noted."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["sha256"] != _hash_of(kept["entries"], kept["broken"], kept["shared"]):
+            raise ValueError("its content is not what was written")
+        same = kept["state"] == state
+        return Catalogue(kept["entries"], kept["broken"], kept["shared"]) if same else None
+    except OSError:
+        return None  # missing or unreadable
+    except (ValueError, KeyError, TypeError, RecursionError):
+        note(f"{file} is damaged; the list is made anew")
+        return None
+
+
 def counted_tasks(data: Path) -> list[dict[str, Any]]:
-    """Return the tasks with the number of labels and records that they have in the data set at `data`."""
+    """Return the tasks, each with its number of labels and records in the data set at `data`."""
     from bench.data.datasets import load_records
     from bench.data.info import counts_of
     from bench.data.tasks import tasks_of
@@ -86,6 +102,13 @@ def counted_tasks(data: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _shared_packages() -> dict[str, list[str]]:
+    """Return the other distributions that install a `bench`, `methods` or `baselines` too, as frappe-bench does."""
+    owners = packages_distributions()
+    others = {name: sorted({*owners.get(name, ())} - {OURS}) for name in (bench.__name__, "methods", "baselines")}
+    return {name: named for name, named in others.items() if named}
 
 
 def _state() -> str:
@@ -107,7 +130,7 @@ def _hash_of(*content: object) -> str:
 
 
 def _keep(file: Path, text: str) -> None:
-    """Write it whole or not at all; where the cache cannot be written, the next listing just takes longer."""
+    """Write the catalogue atomically. If the cache cannot be written, it is made anew next time."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text)

@@ -29,7 +29,7 @@ class Reference:
         source = f"f({rest[:-1]})" if parenthesis else "f()"
         try:
             call = ast.parse(source, mode="eval").body
-            # the call must be all there is: no operator, no second call, no comment
+            # the whole text must be a single call: no operator, no second call, no comment
             whole = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
             if not whole or call.end_col_offset != len(source.encode()) or call.end_lineno != 1:
                 raise PluginError(f"expected name or name(key=value, ...), got {text!r}{hint}")

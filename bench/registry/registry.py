@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
 import types
@@ -21,11 +22,13 @@ from typing import Any, Literal, TypeVar
 import bench
 from bench.errors import PluginError
 from bench.registry.reference import Reference, canonical, is_name
-from bench.registry.source import GROUP, code_hash, location
+from bench.registry.source import GROUP, NOT_INSTALLED, NOTEBOOK, code_hash, location, notebook_hash
 
 Kind = Literal["method", "backbone", "task", "dataset"]
 T = TypeVar("T", bound=Callable[..., Any])
 OURS = "ptbxl-bench"
+PLUGIN_FILES = "BENCH_PLUGINS"
+"""Environment variable: plugin files that are not installed, separated as in $PATH; child processes inherit it."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,24 @@ class Plugin:
         return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
 
     @property
+    def has_defaults(self) -> bool:
+        """Whether the plugin can be made without arguments."""
+        return all(parameter.default is not parameter.empty for parameter in self.parameters.values())
+
+    @property
     def code_hash(self) -> str:
-        """SHA-256 over the source files that define the plugin."""
-        return code_hash(self.module)
+        """SHA-256 over the source files that define the plugin; in a notebook over the cell that does."""
+        return code_hash(self.module) or (notebook_hash(self.make) if self.module == NOTEBOOK else "")
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether a package holds it; a file or a notebook is not on other machines."""
+        return not self.distribution.endswith(NOT_INSTALLED)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that `--plugin` named, if it is from one."""
+        return _loaded().get(self.module)
 
 
 class Registry:
@@ -90,9 +108,12 @@ class Registry:
             raise PluginError(
                 f"{kind} {name!r} is already registered by {taken.module}; {module} must choose another name"
             )
-        # ours are imported whenever somebody needs them, also in the middle of a stranger's import
+        if module == NOTEBOOK and self is _REGISTRY:
+            registry()  # first, so that a notebook or a script takes no name of an installed plugin
+            taken = self.plugins.get(key)
+        # a third-party module may import ours, so who imports a module does not say whose plugins it registers
         own = module.partition(".")[0] == bench.__name__
-        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{module}, not installed"
+        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{_place(module)}{NOT_INSTALLED}"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:
@@ -106,6 +127,33 @@ class Registry:
                 for info in pkgutil.iter_modules(getattr(sys.modules[package], "__path__", []), f"{package}."):
                     self._import(info.name, functools.partial(importlib.import_module, info.name))
         self._importing = ""
+        for file in filter(None, os.environ.get(PLUGIN_FILES, "").split(os.pathsep)):
+            self.load_file(Path(file))
+
+    def load_file(self, file: Path) -> None:
+        """Run a plugin file, once. Its errors are raised as they are, because the user is its author.
+
+        The module has the name of the file, such as `my_task.py`, which no import can mean. Raises PluginError where
+        there is no such file, or another one of the same name was loaded.
+        """
+        path = file.resolve()
+        if not path.is_file() or path.suffix != ".py":
+            raise PluginError(f"no plugin at {file}: expected a .py file that registers methods, backbones or tasks")
+        present = sys.modules.get(path.name)
+        if present is not None:
+            if present.__file__ != str(path):
+                raise PluginError(f"{file} and {present.__file__} have the same name; rename one of them")
+            return
+        spec = importlib.util.spec_from_file_location(path.name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[path.name]
+            self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module != path.name}
+            raise
 
     def _import(self, name: str, imported: Callable[[], object]) -> bool:
         reason = why_it_fails(imported)
@@ -113,7 +161,7 @@ class Registry:
             self._claim(name)
             return True
         self.broken[name] = reason
-        # what other modules registered meanwhile stays: they are imported and will not run again
+        # plugins that other modules registered meanwhile stay, because an imported module does not run again
         self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module in sys.modules}
         return False
 
@@ -160,9 +208,49 @@ def registry() -> Registry:
     return _REGISTRY
 
 
+def load_plugin(file: Path | str) -> None:
+    """Load a plugin file that is not installed, here and in the processes that are started from here."""
+    registry().load_file(Path(file))
+    path = str(Path(file).resolve())
+    files = list(filter(None, os.environ.get(PLUGIN_FILES, "").split(os.pathsep)))
+    os.environ[PLUGIN_FILES] = os.pathsep.join([*files, *[path] * (path not in files)])
+
+
+def _loaded() -> dict[str, Path]:
+    """Return module -> file of the plugin files that this process was given."""
+    files = [Path(name) for name in os.environ.get(PLUGIN_FILES, "").split(os.pathsep) if name]
+    return {file.name: file for file in files}
+
+
+def _place(module: str) -> str:
+    """Return where a module that no package holds comes from, in words."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).name if file else "notebook" if module == NOTEBOOK else module
+
+
 def find(kind: Kind, name: str) -> Plugin:
     """Return the plugin of that name; import all plugins only if it is not registered yet."""
     return _REGISTRY.plugins.get((kind, canonical(name))) or registry().find(kind, name)
+
+
+def find_registered(kind: str, name: str) -> Plugin | None:
+    """Return the plugin of that name if it has been imported; import nothing."""
+    return next((p for (k, key), p in _REGISTRY.plugins.items() if (k, key) == (kind, canonical(name))), None)
+
+
+def reference_to(kind: Kind, make: Any) -> Reference:
+    """Return the reference to a registered class or function, or to an object of a dataclass with its settings.
+
+    Raises PluginError where it is not registered.
+    """
+    maker = make if isinstance(make, type) or not is_dataclass(type(make)) else type(make)
+    plugin = next((p for p in _REGISTRY.of_kind(kind) if p.make is maker), None)
+    if plugin is None:
+        raise PluginError(
+            f'{getattr(maker, "__name__", maker)} is no registered {kind}: write @register_{kind}("a-name") before it'
+        )
+    given = {} if maker is make else {name: getattr(make, name) for name in plugin.parameters}
+    return normalize(kind, Reference(plugin.name, given))
 
 
 def register_method(name: str) -> Callable[[T], T]:

@@ -191,8 +191,11 @@ def write_plugin(kind: Literal["method", "backbone", "dataset"], name: str, pare
     if meant or re.search(rf"\b{class_name}\b", template):
         raise BenchError(f"{name!r} has a meaning in Python or in the package to be written; choose another name")
     words = {"name": name, "module": module, "class_name": class_name, "kind": kind}
-    with whole_folder(folder) as part:
-        write_into(part, "pyproject.toml", PYPROJECT.format(**words))
-        write_into(part, f"{module}.py", template.format(**words))
-        write_into(part, f"test_{module}.py", test.format(**words))
+    try:
+        with whole_folder(folder) as part:
+            write_into(part, "pyproject.toml", PYPROJECT.format(**words))
+            write_into(part, f"{module}.py", template.format(**words))
+            write_into(part, f"test_{module}.py", test.format(**words))
+    except OSError as error:
+        raise BenchError(f"cannot write {folder}: {error.strerror}; name another folder") from None
     return folder

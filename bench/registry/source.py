@@ -9,14 +9,21 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import linecache
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 GROUP = "bench.plugins"
+NOTEBOOK = "__main__"
+"""Module of what a notebook or a script defines itself."""
+NOT_INSTALLED = ", not installed"
+"""End of the name of a distribution that is a file or a notebook."""
 
 
 def declared_files() -> list[Path]:
@@ -24,7 +31,7 @@ def declared_files() -> list[Path]:
     files: set[Path] = set()
     for entry_point in entry_points(group=GROUP):
         if entry_point.dist is not None:
-            with contextlib.suppress(FileNotFoundError):  # the registry says so when it is imported
+            with contextlib.suppress(FileNotFoundError):  # the registry reports it when it imports the package
                 file = location(entry_point.dist, entry_point.value)
                 files |= set(file.parent.rglob("*.py") if file.name == "__init__.py" else file.parent.glob("*.py"))
     return sorted(files)
@@ -52,16 +59,30 @@ def location(dist: Distribution, package: str) -> Path:
 def code_hash(module: str, within: Sequence[str] = ()) -> str:
     """Return the SHA-256 over a plugin's module and the modules of the same package that it imports.
 
-    The files are found without importing anything where an entry point names their package. Empty where there are none.
-    `within`: packages and modules whose files alone count, and whose imports alone are followed.
+    If an entry point names the package, its files are located without an import. The hash is empty if there are no
+    files. `within` restricts the files, and the imports that are followed, to these packages and modules.
     """
     digest = hashlib.sha256()
     files = sorted(_source_files(module, within).items())
     for name, file in files:
-        source = file.read_bytes()
+        source, _ = _read(file)
         digest.update(f"{name} {len(source)}\n".encode())
         digest.update(source)
     return digest.hexdigest() if files else ""
+
+
+def _read(file: Path) -> tuple[bytes, ast.Module]:
+    """Return a file's content and its imports as a module; from memory if neither its times nor its size changed."""
+    status = file.stat()
+    return _parsed(file, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(file: Path, *_: int) -> tuple[bytes, ast.Module]:
+    """Read and parse a file: all hashes of a process take 0.3 s if each parses the files of the harness anew."""
+    source = file.read_bytes()
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return source, ast.Module(body=list[ast.stmt](imports), type_ignores=[])
 
 
 def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
@@ -76,7 +97,7 @@ def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
             continue
         found[name] = file
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        for node in _read(file)[1].body:
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -86,7 +107,7 @@ def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def _source_file(module: str) -> Path | None:
-    """Return the file of a module: the imported one, or beside its package, or where an entry point says."""
+    """Return the file of a module: as imported, or in the folder of its package, or as named by an entry point."""
     if (present := _imported_file(module)) is not None:
         return present
     if module in sys.modules:
@@ -112,3 +133,23 @@ def _home(package: str) -> Path | None:
             with contextlib.suppress(FileNotFoundError):
                 return location(entry_point.dist, package)
     return None
+
+
+def can_import(module: str) -> bool:
+    """Return whether another process can import this module: it is neither a notebook, a script nor a plugin file."""
+    return module != NOTEBOOK and not module.endswith(".py")
+
+
+def notebook_hash(make: Callable[..., Any]) -> str:
+    """Return the SHA-256 over the notebook cell that defines a class or function; empty if its source is not known."""
+    source = _notebook_cell(make)
+    return hashlib.sha256(source.encode()).hexdigest() if source else ""
+
+
+def _notebook_cell(make: Callable[..., Any]) -> str:
+    """Return the text of the cell, which Jupyter keeps in `linecache`; a class does not know its own, so search it."""
+    if code := getattr(make, "__code__", None):
+        return "".join(linecache.getlines(code.co_filename))
+    begins = re.compile(rf"^class {make.__name__}\b", re.MULTILINE)
+    cells = ["".join(entry[2]) for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
+    return next((cell for cell in reversed(cells) if begins.search(cell)), "")

@@ -1,4 +1,4 @@
-"""Short runs of a method on a few made-up records: whole, killed and resumed, and by the phases that it declares."""
+"""Short runs of a method on a few synthetic records: uninterrupted, or resumed, and compared with its phases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.training.phase import Phase
 
 NUM_LABELS, NUM_TRAIN, NUM_VAL = 5, 10, 8
 BATCH, EPOCHS = 4, 2
-"""Three steps an epoch; the last batch has two records, of which a third rank gets none."""
+"""Number of records. An epoch has three steps, and the last batch has two records, so that a third rank has none."""
 SEED = 0
 
 
@@ -44,14 +44,16 @@ def made_up_labels(num_records: int) -> Tensor:
 
 
 def start_named(name: str) -> Start:
-    """Return the start of a trial from weights of this kind."""
+    """Return the start of a trial whose init has this name."""
     positives = made_up_labels(NUM_TRAIN + NUM_VAL)[:NUM_TRAIN].sum(0).int().tolist()
     return Start(name, NUM_TRAIN, tuple(positives), tuple("ABCDE"))
 
 
-def prepared_model(make_backbone: Callable[[], Backbone], method: Method, init: str = "random") -> Classifier:
+def prepared_model(
+    make_backbone: Callable[[], Backbone], method: Method, init: str = "random", seed: int = SEED
+) -> Classifier:
     """Return the model that a trial trains, in float64."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     model = Classifier(make_backbone(), NUM_LABELS)
     prepare(model, method, start_named(init))
     return model.double()
@@ -65,27 +67,28 @@ def short_phases(method: Method, model: Classifier) -> list[Phase]:
 
 @dataclass
 class Trial:
-    """What a trial did, as its watcher saw it."""
+    """Callbacks of a trial that compare its training with the declared phases."""
 
     model: Classifier
     phases: Sequence[Phase]
     folder: Path | None = None
-    """Where every step leaves a checkpoint; what a kill would leave after some steps is copied to `<folder>-<step>`."""
+    """Folder of checkpoints. After some steps it is copied to `<folder>-<step>`, as a kill would leave it."""
     steps: int = 0
     phase: Phase | None = None
     fault: str | None = None
-    """The first thing that a phase did other than declared."""
+    """The first difference between training and the declared phase, or None."""
     _before: dict[str, Tensor] = field(default_factory=dict)
     _steps_of_phase: int = 0
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
-        """Remember the parameters that the phase begins with."""
+        """Keep the parameters at the beginning of the phase."""
         (self.phase,) = [phase for phase in self.phases if phase.name == name]
         self._before = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         self._steps_of_phase = steps_done
 
     def step_ends(self) -> None:
-        """Look at what the first step of a phase did."""
+        """Check the step, and that the first of a phase changed its parameters; copy checkpoints after some steps."""
+        self.fault = self.fault or self._of_every_step()
         if self.fault is None and self._steps_of_phase == 0:
             self.fault = self._of_first_step()
         self.steps += 1
@@ -94,7 +97,7 @@ class Trial:
             shutil.copytree(self.folder, f"{self.folder}-{self.steps}", dirs_exist_ok=True)
 
     def moments(self) -> list[int]:
-        """Return three steps after which a kill is tried: the first, one in the middle, the one before the last."""
+        """Return the three steps after which a run is resumed: the first, a middle one, the last but one."""
         epochs = sum(phase.epochs for phase in self.phases if not phase.fitted)
         num_steps = epochs * num_batches(NUM_TRAIN, BATCH)
         return sorted({1, num_steps // 2 + 1, num_steps - 1}) if num_steps else []
@@ -113,8 +116,28 @@ class Trial:
             return "one step of its optimiser moves nothing"
         return None
 
+    def _of_every_step(self) -> str | None:
+        """Compare modes and frozen parts with the declared ones."""
+        assert self.phase is not None
+        if moved := [n for n, p in self.model.named_parameters() if p.requires_grad != (n in self._before)]:
+            return (
+                f"{moved[0]} {'is frozen' if moved[0] in self._before else 'gets gradients'} after a step, other than "
+                f"phase {self.phase.name!r} declares; give its part a learning rate, or none"
+            )
+        modes = {name: module.training for name, module in self.model.named_modules() if name}
+        self.model.train_mode(self.phase.learning_rates)
+        declared = {name: module.training for name, module in self.model.named_modules() if name}
+        for name, module in self.model.named_modules():
+            module.training = modes.get(name, False)
+        if other := [name for name, training in modes.items() if training != declared[name]]:
+            return (
+                f"{other[0]} is in {'train' if modes[other[0]] else 'eval'} mode after a step, other than phase "
+                f"{self.phase.name!r} declares; leave modes alone: a part without a learning rate is in eval mode"
+            )
+        return None
+
     def watch_drop_paths(self) -> None:
-        """Compare the rates in every training pass with the declared ones."""
+        """Compare the rates of stochastic depth in every training pass with the declared rates."""
         for number, path in enumerate(drop_paths(self.model)):
             path.register_forward_hook(partial(self._see_drop_path, number))
 
@@ -133,7 +156,7 @@ class Trial:
 
 
 def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
-    """Train by the trial's phases, from the checkpoint in its folder if there is one; return the final weights."""
+    """Train the phases of a trial, from the checkpoint in its folder if there is one. Return the final weights."""
     model = trial.model
     trial.watch_drop_paths()
     share_batch_norm(model, world)
@@ -157,12 +180,12 @@ def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
 
 
 def fits(model: Classifier, method: Method) -> None:
-    """Raise what would be raised before training."""
+    """Raise the errors that a run raises before training."""
     rehearse(model, declared_phases(method, layer_groups(model.backbone)))
 
 
 def largest_gap(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[float, str]:
-    """Return the largest difference between two state dicts, and where it is; infinite where keys differ."""
+    """Return the largest difference between two state dicts, and its key; infinite if their keys differ."""
     if strange := sorted(one.keys() ^ other.keys()):
         return float("inf"), strange[0]
     gaps = {key: float((one[key].double() - other[key].double()).abs().max()) for key in one if one[key].numel()}

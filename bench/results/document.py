@@ -1,13 +1,18 @@
-"""Check the content of a result.json. It may come from anybody, and pages and paths are built from it."""
+"""Check the content of a result.json, because anybody may have written it and pages and paths are built from it."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import BenchError
+from bench.registry.source import NOT_INSTALLED
 
 NAME = re.compile(r"\w[\w.+-]{0,99}")
 """Valid names of data sets and tasks, which become parts of paths."""
@@ -20,50 +25,243 @@ MARKUP = re.compile(r"[`\t\n]|<[A-Za-z/!?]|\]\(|&#?\w+;", re.IGNORECASE)
 SENTENCES = ("incompatible",)
 """Sections that hold free text, which pages escape."""
 
-WORD, NUMBER, COUNT, FLAG = (str,), (int, float), (int,), (bool,)
-FIELDS: Mapping[str, tuple[type, ...]] = {
-    "digest": WORD,
-    "stage": WORD,
-    "cell.task": WORD,
-    "cell.arch": WORD,
-    "cell.method": WORD,
-    "cell.fraction": NUMBER,
+MOST, LARGEST = 2**53, 1e15
+"""Largest count, which a double still holds exactly, and largest number: beyond them arithmetic and pictures fail."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a field may hold."""
+
+    expected: str
+    """What it is in words, for messages."""
+    holds: Callable[[Any], bool]
+
+    def or_null(self) -> Kind:
+        """Return the kind that accepts null too."""
+        return Kind(f"{self.expected} or null", lambda value: value is None or self.holds(value))
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a finite number of usual size. NaN compares as false."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST
+
+
+def _is_count(value: Any, most: int = MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+TEXT = Kind("text", lambda value: isinstance(value, str))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+NUMBER = Kind("a finite number", _is_number)
+AMOUNT = Kind("a finite number from 0", lambda value: _is_number(value) and value >= 0)
+SHARE = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+COUNT = Kind("a whole number from 0", _is_count)
+REPLICATES = Kind("a whole number from 2 to 100,000", lambda value: _is_count(value, 100_000) and value >= 2)
+SHAPE = Kind(
+    "a list of sizes of 100 million values at most",
+    lambda value: isinstance(value, list) and all(map(_is_count, value)) and math.prod(value) <= 1e8,
+)
+LIST = Kind("a list", lambda value: isinstance(value, list))
+TABLE = Kind("keys with values", lambda value: isinstance(value, dict))
+STREAMS = Kind("seed, or draw and seed", lambda value: value in ("seed", "draw and seed"))
+POSITIVE = Kind("a finite number above 0", lambda value: _is_number(value) and value > 0)
+SECONDS = Kind("a number from 0.1 to 100,000", lambda value: _is_number(value) and 0.1 <= value <= 1e5)
+PRECISION = Kind("float32, bf16 or float64", lambda value: value in ("float32", "bf16", "float64"))
+SCALE = Kind("logit, probability or null", lambda value: value in ("logit", "probability", None))
+
+
+def _of_plugin(section: str) -> dict[str, Kind]:
+    """Return the fields of a section on a method or backbone, with the facts that identify it."""
+    needed = {"name": TEXT, "module": TEXT, "given": TABLE, "resolved": TABLE}
+    facts = {f"{section}.{key}": kind for key, kind in needed.items()}
+    return {f"{section}?": TABLE, **facts, f"{section}.code_sha256?": TEXT, f"{section}.distribution?": TEXT}
+
+
+def _of_macro(section: str) -> dict[str, Kind]:
+    """Return the fields of metrics over two sets of labels."""
+    fields = {f"{section}.macro": TABLE}
+    for chosen in ("all", "frequent"):
+        where = f"{section}.macro.{chosen}"
+        fields |= {where: TABLE, f"{where}.num_labels": COUNT}
+        for metric in ("auroc", "average_precision"):
+            fields |= {f"{where}.{metric}": TABLE, f"{where}.{metric}.value": SHARE.or_null()}
+            fields |= {f"{where}.{metric}.{bound}?": SHARE.or_null() for bound in ("low", "high")}
+    return fields
+
+
+FIELDS: Mapping[str, Kind] = {
+    "digest": TEXT,
+    "stage": TEXT,
+    "incompatible": TEXT.or_null(),
+    "cell": TABLE,
+    "cell.task": TEXT,
+    "cell.arch": TEXT,
+    "cell.method": TEXT,
+    "cell.init?": TEXT.or_null(),
+    "cell.fraction": SHARE,
     "cell.draw": COUNT,
     "cell.seed": COUNT,
-    "cell.source_rate": (int, type(None)),
-    "cell.precision": (str, type(None)),
-    "cell.command": (str, type(None)),
-    "dataset.name": WORD,
+    "cell.streams?": STREAMS,
+    "cell.manifest?": TEXT.or_null(),
+    "cell.source_rate": COUNT.or_null(),
+    "cell.precision": PRECISION.or_null(),
+    "cell.command": TEXT.or_null(),
+    "dataset": TABLE,
+    "dataset.name": TEXT,
     "dataset.synthetic": FLAG,
-    "task.name": WORD,
-    "task.fingerprint": WORD,
-    "task.labels": (list,),
-    "init.name": WORD,
-    "incompatible": (str, type(None)),
+    "dataset.num_records?": COUNT,
+    "dataset.seconds?": SECONDS.or_null(),
+    "task": TABLE,
+    "task.name": TEXT,
+    "task.fingerprint": TEXT,
+    "task.labels": LIST,
+    "task.labels[]": TEXT,
+    "split?": TABLE,
+    "split.sha256?": TEXT.or_null(),
+    "split.train_records?": COUNT,
+    "split.val_records?": COUNT,
+    "split.train_patients?": COUNT,
+    "split.train_positives?": TABLE,
+    "split.train_positives.*": COUNT,
+    "split.labels_without_training_positive?": LIST,
+    "split.labels_without_training_positive[]": TEXT,
+    **_of_plugin("method"),
+    "method.phases": LIST,
+    "method.phases[]": TABLE,
+    **_of_plugin("backbone"),
+    "backbone.parameters?": COUNT,
+    "backbone.feature_dim?": COUNT,
+    "signals?": TABLE,
+    "signals.rate?": COUNT,
+    "signals.scaling?": TABLE,
+    "signals.scaling.mean": NUMBER,
+    "signals.scaling.std": POSITIVE,
+    "signals.scaling.fitted_on": TEXT,
+    "init": TABLE,
+    "init.name": TEXT,
+    "init.sha256?": TEXT.or_null(),
+    "init.source?": TEXT,
+    "init.left_out?": LIST,
+    "init.left_out[]": TEXT,
+    "init.facts?": TABLE,
+    "init.facts.digest?": TEXT.or_null(),
+    "init.facts.trained_on?": TEXT,
+    "init.facts.command?": TEXT,
+    "init.facts.git_commit?": TEXT.or_null(),
+    "init.facts.file_sha256?": TEXT,
+    "init.head?": TABLE,
+    "init.head.*": SHAPE,
+    "init.head_sha256?": TEXT.or_null(),
+    "code?": TABLE,
+    "code.*": TABLE,
+    "code.*.name": TEXT,
+    "code.*.module": TEXT,
+    "code.*.code_sha256?": TEXT,
+    "cost?": TABLE,
+    "cost.seconds?": AMOUNT,
+    "cost.peak_memory_mib?": AMOUNT.or_null(),
+    "cost.peak_memory_measured_by?": TEXT.or_null(),
+    "environment?": TABLE,
+    "environment.git_commit?": TEXT.or_null(),
+    "environment.device?": TEXT,
+    "environment.torch?": TEXT,
+    "training?": LIST,
+    "training[]": TABLE,
+    "training[].name": TEXT,
+    "training[].trainable_parameters": COUNT,
+    "training[].on_features?": FLAG,
+    "training[].selection": TEXT,
+    "training[].val_macro_auroc": LIST,
+    "training[].val_macro_auroc[]": SHARE.or_null(),
+    "training[].seconds": AMOUNT,
+    "training[].feature_seconds?": AMOUNT.or_null(),
+    "search?": TABLE,
+    "search.trials": LIST,
+    "search.trials[]": TABLE,
+    "search.trials[].method": TEXT,
+    "search.trials[].val_macro_auroc?": SHARE.or_null(),
+    "scores?": TABLE,
+    "scores.scale": SCALE,
+    "compat?": TABLE,
+    "compat.all-records?": TABLE,
+    "compat.all-records.num_records": COUNT,
+    **_of_macro("compat.all-records"),
+    "metrics?": TABLE,
+    "metrics.*": TABLE,
+    "metrics.*.num_records": COUNT,
+    "metrics.*.num_patients": COUNT.or_null(),
+    "metrics.*.bootstrap": TABLE.or_null(),
+    "metrics.*.bootstrap.num_draws": REPLICATES,
+    "metrics.*.bootstrap.seed": COUNT,
+    **_of_macro("metrics.*"),
+    "metrics.*.labels": TABLE,
+    "metrics.*.labels.*": TABLE,
+    "metrics.fold_10?": TABLE,
+    "metrics.fold_10.num_patients": COUNT,
 }
-"""Section and key -> accepted types, for all fields that boards read."""
+"""Fields that programs read: path -> what it may hold. `?`: it may be missing; `*`: each key; `[]`: each item."""
+
+
+@dataclass
+class _Field:
+    """A field in the tree of FIELDS."""
+
+    kinds: list[Kind] = dataclasses.field(default_factory=list)
+    needed: bool = False
+    inner: dict[str, _Field] = dataclasses.field(default_factory=dict)
+
+
+def _tree(fields: Mapping[str, Kind]) -> _Field:
+    root = _Field([TABLE])
+    for path, kind in fields.items():
+        at = root
+        for step in path.removesuffix("?").replace("[]", ".[]").split("."):
+            at = at.inner.setdefault(step, _Field())
+        at.kinds.append(kind)
+        at.needed = not path.endswith(("?", "*", "[]"))
+    return root
+
+
+TREE = _tree(FIELDS)
 
 
 def faults(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the faults of a result.json or of its head: missing fields, wrong types, forbidden characters."""
-    missing = []
-    for field, types in FIELDS.items():
-        section, _, key = field.partition(".")
-        held = document.get(section, ...)
-        value = held if not key else held.get(key, ...) if isinstance(held, dict) else ...
-        if value is ...:
-            missing.append(field)
-        elif not isinstance(value, types) or (isinstance(value, bool) and types is not FLAG):
-            yield f"{field} is a {type(value).__name__}, not {' or '.join(map(_spell, types))}"
+    """Yield the faults of a result.json or of its head: missing fields, wrong values, forbidden characters."""
+    missing: list[str] = []
+    yield from _misfits(document, TREE, "", missing)
     if missing:
         yield f"it lacks {', '.join(missing)}"
     for field, text in _texts(document):
         if UNPRINTABLE.search(text) or (MARKUP.search(text) and field.partition(".")[0] not in SENTENCES):
-            yield f"{field} holds characters that no name or number has: {text[:40]!a}"
+            yield f"{field} has characters that are not allowed in names and numbers: {text[:40]!a}"
+
+
+def _misfits(value: Any, field: _Field, where: str, missing: list[str]) -> Iterator[str]:
+    """Yield a sentence for each value that does not fit its field; append the paths of missing fields."""
+    for kind in field.kinds:
+        if not kind.holds(value):
+            yield f"{where} is {_shown(value)}, expected {kind.expected}"
+            return
+    if isinstance(value, list):
+        if (item := field.inner.get("[]")) is not None:
+            for place, inner in enumerate(value):
+                yield from _misfits(inner, item, f"{where}[{place}]", missing)
+    elif isinstance(value, dict):
+        for step, known in field.inner.items():
+            for key in value if step == "*" else (step,):
+                path = f"{where}.{key}" if where else key
+                if key in value:
+                    yield from _misfits(value[key], known, path, missing)
+                elif known.needed:
+                    missing.append(path)
 
 
 def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield unsafe values of a document without `faults`: names unfit for paths, a command other than bench."""
+    """Yield unsafe values of a document without `faults`: names unfit for paths, a command other than bench.
+
+    Also values that do not fit each other.
+    """
     for section, key in (("dataset", "name"), ("cell", "task"), ("task", "name")):
         if not NAME.fullmatch(name := document[section][key]):
             yield f"{section}.{key} is {name[:40]!r}, expected letters, digits and . _ + -"
@@ -75,16 +273,47 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
     if document["stage"] not in ("val", "test"):
         yield f"stage is {document['stage']!r}, not val or test"
     manifest = cell.get("manifest")
-    if manifest is not None and (not isinstance(manifest, str) or "/" in manifest):
+    if manifest is not None and "/" in manifest:
         yield f"cell.manifest is {manifest!r}, not the name of a file"
     if cell["command"] and not is_command(cell["command"]):
-        yield f"cell.command is no command line of bench: {cell['command'][:60]!r}"
+        yield f"cell.command is not a command line of bench: {cell['command'][:60]!r}"
+    yield from (f"it lacks {field}, as {reason}" for field, reason in _lacking(document))
+
+
+def not_finite(value: Any, field: str = "") -> Iterator[str]:
+    """Yield a sentence for each NaN and infinity, which JSON lacks but Python's reader accepts."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from not_finite(inner, f"{field}.{key}" if field else key)
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from not_finite(inner, f"{field}[{place}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{field} is {value}, expected a finite number or null"
+
+
+def _lacking(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the fields that a document without `faults` lacks because of what its other fields hold, with reasons."""
+    init, facts = document["init"], document["init"].get("facts", {})
+    environment = document.get("environment", {})
+    is_scored = document["stage"] == "test" and document["incompatible"] is None
+    if is_scored and "fold_10" not in document.get("metrics", {"fold_10": {}}):
+        yield "metrics.fold_10", "its stage is test"
+    if document["cell"]["method"] == "external" and "scores" not in document:
+        yield "scores", "its method is external"
+    if "command" in facts and "trained_on" not in facts:
+        yield "init.facts.trained_on", "init.facts has a command"
+    if init["name"].startswith("file:") and not {"source", "facts"} <= init.keys():
+        yield "init.source or init.facts", "its weights are of a file"
+    if "device" in environment and "torch" not in environment:
+        yield "environment.torch", "environment has a device"
 
 
 def require_printable(document: Mapping[str, Any]) -> None:
     """Raise BenchError if the result of a run would have faults. Call this before the run."""
     if wrong := [*faults(document)] or [*unsafe(document)]:
-        raise BenchError(f"the result of this run could not be read again: {'; '.join(wrong)}; choose other names")
+        reason = "; ".join(wrong)
+        raise BenchError(f"the result of this run could not be read again: {reason}; choose other names or numbers")
 
 
 def is_command(text: str) -> bool:
@@ -94,6 +323,12 @@ def is_command(text: str) -> bool:
     except ValueError:
         return False
     return arguments[:1] == ["bench"] and text in (" ".join(map(quoted, arguments)), shlex.join(arguments))
+
+
+def is_installed(document: Mapping[str, Any]) -> bool:
+    """Return whether packages hold the method, backbone and task of a result, and no file or notebook does."""
+    sections = (document.get(kind) or {} for kind in ("method", "backbone", "task"))
+    return not any(str(section.get("distribution", "")).endswith(NOT_INSTALLED) for section in sections)
 
 
 def quoted(word: object) -> str:
@@ -116,5 +351,7 @@ def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
         yield field, value
 
 
-def _spell(kind: type) -> str:
-    return {str: "text", type(None): "null", bool: "true or false", list: "a list"}.get(kind, "a number")
+def _shown(value: Any) -> str:
+    """Return the first characters of a value as JSON has it, escaped."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

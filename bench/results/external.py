@@ -27,7 +27,7 @@ import bench
 from bench.data.datasets import load_records
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable, find_task, label_table, task_facts
 from bench.data.text import decode, refuse_pointer
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import NUM_NAMED, Predictions, align
@@ -37,7 +37,7 @@ from bench.results.result import EXTERNAL, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 
 STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
-"""Other protocols whose numbers are computed beside the benchmark's own."""
+"""Protocols of other publications whose numbers are computed in addition to the benchmark's own."""
 NAME = re.compile(r"[\w.+\-(),=' ]+")
 
 
@@ -56,11 +56,11 @@ def score_external(
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """Score a file: fold 10, and fold 9 where the file has it too.
+    """Score the predictions in a file on fold 10, and also on fold 9 if the file has it.
 
-    `scale` is logit or probability, or None where it is not known: then no calibration is computed. `compat` adds the
-    numbers of another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` is told which records and columns
-    are left out. Raises BenchError where other scores of this name, draw and seed exist, unless `overwrite`.
+    `scale` is logit, probability or None (unknown; then no calibration is computed). `compat` adds the numbers of
+    another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` receives a line about records and columns that
+    are left out. Raises BenchError if other scores of this name, draw and seed exist, unless `overwrite`.
     """
     if not NAME.fullmatch(name):
         raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
@@ -112,7 +112,7 @@ def score_external(
             "licence": records.licence,
             "source": records.source,
         },
-        "task": {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)},
+        "task": task_facts(table),
         "init": {"name": EXTERNAL},
         "incompatible": None,
         "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
@@ -132,7 +132,7 @@ def score_external(
         document["compat"] = {compat: _over_all_records(given, records, folds[TEST_FOLD], scale, file)}
     document["digest"] = external_digest(document, predictions)
     require_printable(document)
-    # the name of the folder, and older scores for the same place on the board
+    # the folder is named after the row; `rivals` are older scores of the same row, draw and seed
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     at = f"-{fraction:g}-draw{draw}" if fraction < 1 else ""
     stem = f"{folder}-{EXTERNAL}{at}-seed{seed}-"
@@ -141,7 +141,7 @@ def score_external(
     rivals = [path for path in rivals if _place(load_result(path)) == _place(result)]
     if rivals and not overwrite:
         raise BenchError(
-            f"{rivals[0]} holds other scores of this name and seed; use another --name or --seed, "
+            f"{rivals[0]} has other scores of this name and seed; use another --name or --seed, "
             "or replace those with --overwrite"
         )
     # the new result is complete before old ones are removed
@@ -153,7 +153,7 @@ def score_external(
 
 
 def _left_out(ecg_id: NDArray[np.int64], records: Records, task: str, file: Path) -> str:
-    """Return how many records of a file are not scored, by reason, and how some of them can be."""
+    """Return a message: how many records of a file are not scored, and why; and the option that scores some of them."""
     fold = records.strat_fold[pd.Index(records.ecg_id).get_indexer(pd.Index(ecg_id))]
     counts = {f"fold {TEST_FOLD} without a label of {task}": np.count_nonzero(fold == TEST_FOLD)}
     counts |= {f"fold {VAL_FOLD} without one": np.count_nonzero(fold == VAL_FOLD)}
@@ -166,9 +166,9 @@ def _left_out(ecg_id: NDArray[np.int64], records: Records, task: str, file: Path
 def _over_all_records(
     given: Predictions, records: Records, test: LabelTable, scale: str | None, file: Path
 ) -> dict[str, Any]:
-    """Return the metrics of fold 10 with its records without a label of the task, which are negatives of each label.
+    """Return metrics over all records of fold 10. A record without a label of the task is a negative of every label.
 
-    Some published protocols score so. Boards do not rank by these numbers.
+    Some publications score all records. Boards do not rank by these numbers.
     """
     chosen = records.strat_fold == TEST_FOLD
     ecg_id, patient_id = records.ecg_id[chosen], records.patient_id[chosen]
@@ -185,7 +185,7 @@ def _over_all_records(
 
 
 def _place(result: Result) -> tuple[object, ...]:
-    """Return the board of a result and its place there."""
+    """Return the board, row, draw and seed of a result."""
     return result.board, result.row, result.place
 
 
@@ -224,7 +224,7 @@ def as_logits(scores: np.ndarray[Any, Any], scale: str | None, file: Path) -> np
         return scores
     if scores.min() < 0 or scores.max() > 1:
         raise DataError(
-            f"{file}: scores run from {scores.min():.4g} to {scores.max():.4g}, which are no probabilities; "
+            f"{file}: scores range from {scores.min():.4g} to {scores.max():.4g}, so they are not probabilities; "
             "use --scale logit"
         )
     inside = np.clip(scores, np.nextafter(0, 1), np.nextafter(1, 0))
@@ -238,24 +238,24 @@ def _refuse_not_finite(given: Predictions, rows: np.ndarray[Any, Any], file: Pat
     if len(wrong):
         row, column = wrong[0]
         raise DataError(
-            f"{file}: row {row + 1} (ecg_id {given.ecg_id[row]}), column {given.labels[column]} holds "
+            f"{file}: row {row + 1} (ecg_id {given.ecg_id[row]}), column {given.labels[column]} has "
             f"{given.logits[row, column]}, expected a finite number; {len(wrong):,} such scores in all"
         )
 
 
 HOW_TO_SAVE = "np.savez('scores.npz', ecg_id=ids, labels=np.array(labels, dtype=str), y_score=scores)"
 SAVE_ARRAY = (
-    f"save it by {HOW_TO_SAVE}, where ids names the record of each row and labels the label of each column; "
-    "predictions of fold 10 in the dataset's order have ids = table.ecg_id[table.strat_fold == 10] with "
-    "table = pandas.read_csv('ptbxl_database.csv'), less the records that the authors left out"
+    f"save it by {HOW_TO_SAVE}, where ids has the ecg_id of each row and labels the label of each column; "
+    "if the rows are fold 10 in the dataset's order, ids is table.ecg_id[table.strat_fold == 10] with "
+    "table = pandas.read_csv('ptbxl_database.csv'), without the records that the authors left out"
 )
 
 
 def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
     """Read scores from a CSV file (ecg_id, then a column for each label), its gzip, or an npz of three arrays.
 
-    The first bytes decide which it is. Columns of a CSV file besides these `labels` are left out, and
-    `log` is called with their names. Raises DataError for any other file.
+    The first bytes decide which format it is. Columns of a CSV file that are not in `labels` are left out, and `log`
+    receives their names. Raises DataError for any other file.
     """
     if not path.is_file():
         raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
@@ -297,14 +297,14 @@ def _read_npz(path: Path, content: bytes) -> Predictions:
             arrays = {name: _load(file, name, path) for name in ("ecg_id", "labels", "y_score")}
             labels = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"])
             if np.iscomplexobj(arrays["y_score"]):
-                raise DataError(f"{path}: y_score holds complex numbers, expected real ones")
+                raise DataError(f"{path}: y_score has complex numbers, expected real numbers")
             ecg_id, y_score = _ids(arrays["ecg_id"], path), np.asarray(arrays["y_score"], dtype=np.float64)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable npz file of scores: {str(error).splitlines()[0]}") from None
     if y_score.shape != (len(ecg_id), len(labels)):
         raise DataError(
-            f"{path}: y_score has the shape {y_score.shape}, expected [record, label]: {(len(ecg_id), len(labels))}, "
-            "as ecg_id and labels have it"
+            f"{path}: y_score has the shape {y_score.shape}, expected [record, label] = "
+            f"{(len(ecg_id), len(labels))} by the lengths of ecg_id and labels"
         )
     return Predictions(ecg_id, labels, y_score)
 
@@ -324,17 +324,16 @@ def _load(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
 
 
 def _read_csv(path: Path, text: str, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
-    """The scores in CSV text; a first column without a name is the index that pandas writes, and no label."""
+    """Read scores from CSV text. A first column without a name is skipped: it is the index that pandas writes."""
     try:
         head = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
         if head.count("ecg_id") != 1:
             raise DataError(
-                f"{path} needs one column ecg_id and a column a label, with commas between them; "
+                f"{path} needs one column ecg_id and a column for each label, separated by commas; "
                 f"it has {', '.join(head[:8]) or 'none'}"
             )
-        with warnings.catch_warnings(
-            action="error", category=pd.errors.ParserWarning
-        ):  # else pandas drops extra fields
+        # an error, because pandas would drop extra fields
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             table = pd.read_csv(
                 io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )
@@ -355,7 +354,7 @@ def _read_csv(path: Path, text: str, labels: Sequence[str], log: Callable[[str],
 
 
 def _label_columns(head: Sequence[str], labels: Sequence[str], path: Path, log: Callable[[str], None]) -> list[int]:
-    """Return the places of the labels' columns; raises DataError where a label has none, with what may be its name.
+    """Return the positions of the labels' columns. Raises DataError if a label has none, with columns of similar names.
 
     A first column without a name is the index that pandas writes.
     """
@@ -373,13 +372,17 @@ def _label_columns(head: Sequence[str], labels: Sequence[str], path: Path, log: 
         hint = f": rename {' or '.join(map(repr, near))} to {missing[0]!r}, and so on" if near else ""
         raise DataError(f"{words}. Name each column of scores as its label{hint}")
     if others:
-        log(f"{len(others)} columns of {path} are no labels of the task and are left out: {', '.join(others)}")
+        log(f"{len(others)} columns of {path} are not labels of the task and are left out: {', '.join(others)}")
     return kept
+
+
+LARGEST_ID = 2**53
+"""Whole numbers below it are exact as floating-point numbers."""
 
 
 def _ids(values: np.ndarray[Any, Any], path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
     numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
+    wrong = np.flatnonzero(~(abs(numbers) < LARGEST_ID) | (numbers % 1 != 0))
     if len(wrong):
         raise DataError(f"{path}: ecg_id in row {wrong[0] + 1} is {values[wrong[0]]}, expected a whole number")
     return numbers.astype(np.int64)

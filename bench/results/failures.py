@@ -41,8 +41,14 @@ class Failure:
 
     @classmethod
     def read(cls, path: Path) -> Failure:
-        """Read a file. Fields that a damaged file lacks are empty."""
-        head, _, details = path.read_text(encoding="utf-8", errors="replace").partition("\n\n")
+        """Read a file. Fields that a damaged file lacks are empty. Raises FileNotFoundError if there is none."""
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return cls(f"{path} cannot be read: {error.strerror}", "", "", "")
+        head, _, details = text.partition("\n\n")
         fields = dict(line.partition(": ")[::2] for line in head.splitlines())
         return cls(**{key: fields.get(key, "") for key in HEAD}, details=details)
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.data.splits import TEST_FOLD
-from bench.registry.source import code_hash
+from bench.registry.registry import find_registered
+from bench.registry.source import NOTEBOOK, code_hash
 from bench.results.result import Result, row_name
 
-DRAWN = "random"
+RANDOM = "random"
 """Used in place of a hash for randomly initialised weights."""
 SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
@@ -69,9 +70,9 @@ def _signals(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start(document: Mapping[str, Any]) -> str | None:
-    """Return the hash of the initial weights; `DRAWN` for random ones, which follow from the seed and the code."""
+    """Return the hash of the initial weights; `RANDOM` for random ones, which follow from the seed and the code."""
     init = document["init"]
-    return DRAWN if init["name"] == "random" else init.get("sha256")
+    return RANDOM if init["name"] == "random" else init.get("sha256")
 
 
 def conflict(first: Result, second: Result) -> str:
@@ -95,9 +96,9 @@ def conflict(first: Result, second: Result) -> str:
 
 def _are_repeats(first: Result, second: Result) -> bool:
     values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (first, second)]
-    one_value, other_value = (math.nan if value is None else value for value in values)
-    undefined = math.isnan(one_value) and math.isnan(other_value)
-    return undefined or math.isclose(one_value, other_value, rel_tol=0, abs_tol=TOLERANCE)
+    first_value, second_value = (math.nan if value is None else value for value in values)
+    undefined = math.isnan(first_value) and math.isnan(second_value)
+    return undefined or math.isclose(first_value, second_value, rel_tol=0, abs_tol=TOLERANCE)
 
 
 def _settings(run: Result) -> Any:
@@ -150,7 +151,13 @@ def harness_facts() -> dict[str, str]:
 
 
 def code_at_hand(source: Source) -> str:
-    """Return the hash of the installed version of this code; empty if it is not installed."""
+    """Return the hash of the installed version of this code; empty if it is not installed.
+
+    What a notebook or a script defined is at hand in that notebook or script only.
+    """
+    if source.module == NOTEBOOK:
+        plugin = find_registered(source.kind, source.name)
+        return plugin.code_hash if plugin and plugin.module == NOTEBOOK else ""
     return code_hash(source.module, HARNESS if source.kind == "harness" else ())
 
 

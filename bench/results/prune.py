@@ -90,6 +90,8 @@ def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
             if not (match := NAME.fullmatch(name)):
                 continue
             path, final = parent / name, parent / match["cell"]
+            if path.is_symlink() or (match["ending"] == ".lock" and path.is_dir()):
+                continue  # what a link names lies elsewhere and is not of these runs
             if match["part"]:
                 items[final].append(("left over", path))
             elif match["ending"] == ".unfinished":

@@ -8,18 +8,20 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import bench
+from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
 from bench.files import whole_file, write_whole
-from bench.results.document import UNPRINTABLE, faults, unsafe
+from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
@@ -27,6 +29,8 @@ SCORED = ("metrics", "training", "signals")
 """Further sections of a result, unless the method declined the backbone."""
 METRICS, HEAD = ',\n "metrics": ', 16384
 """First characters of the last section of a result.json, and the usual number of characters before it."""
+MOST_BYTES = 2**31
+"""Largest size of an unpacked predictions file: 100 times that of all records and labels of PTB-XL."""
 HELP = "run its cell again with --overwrite, or remove its folder"
 """Advice for a damaged run."""
 EXTERNAL = "external"
@@ -40,6 +44,8 @@ class Result:
     folder: Path
     document: Mapping[str, Any]
     """Content of result.json."""
+    published: bool = False
+    """True if it came with this package, from its published leaderboards."""
 
     @property
     def digest(self) -> str:
@@ -79,7 +85,7 @@ class Result:
 
     @property
     def streams(self) -> Streams:
-        """What its random streams depend on; in results that do not say so, the seed alone."""
+        """What the random streams of the run depend on; the seed alone in results that do not record it."""
         return self.cell.get("streams", "seed")  # type: ignore[no-any-return]
 
     @property
@@ -110,13 +116,7 @@ class Result:
         path = self.folder / PREDICTIONS
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                labels = tuple(str(label) for label in file["labels"])
-                if str(file["fingerprint"]) != self.fingerprint:
-                    raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
-                if wrong := next(filter(UNPRINTABLE.search, labels), None):
-                    raise DataError(f"{path} has a label that is no text: {wrong[:40]!a}; {HELP}")
-                folds = [int(name.removeprefix("ecg_id_fold")) for name in file.files if name.startswith("ecg_id_")]
-                return {f: Predictions(file[f"ecg_id_fold{f}"], labels, file[f"logits_fold{f}"]) for f in folds}
+                return _predictions_in(file, path, self.fingerprint)
         except FileNotFoundError:
             raise DataError(f"{path} is missing; {HELP}") from None
         except (
@@ -125,11 +125,36 @@ class Result:
             TypeError,
             OSError,
             EOFError,
+            MemoryError,
             RuntimeError,
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
             raise DataError(f"{path} is not a predictions file: {_first_line(error)}; {HELP}") from None
+
+
+def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predictions]:
+    """Return fold -> predictions of an open npz file. Raises DataError if an array is missing or of another kind."""
+    if (size := sum(entry.file_size for entry in file.zip.infolist())) > MOST_BYTES:
+        raise DataError(f"{path} unpacks to {size:,} bytes, expected {MOST_BYTES:,} at most; {HELP}")
+    if str(file["fingerprint"]) != fingerprint:
+        raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
+    labels = tuple(str(label) for label in file["labels"])
+    if wrong := next(filter(UNPRINTABLE.search, labels), None):
+        raise DataError(f"{path} has a label that is no text: {wrong[:40]!a}; {HELP}")
+    folds = [int(name.removeprefix("ecg_id_fold")) for name in file.files if name.startswith("ecg_id_")]
+    if not {*folds} <= {VAL_FOLD, TEST_FOLD}:
+        raise DataError(f"{path} has predictions of folds {folds}, expected {VAL_FOLD} and {TEST_FOLD}; {HELP}")
+    predictions = {}
+    for fold in folds:
+        ecg_id, logits = file[f"ecg_id_fold{fold}"], file[f"logits_fold{fold}"]
+        if ecg_id.dtype.kind not in "iu" or logits.dtype.kind != "f" or logits.shape != (*ecg_id.shape, len(labels)):
+            raise DataError(
+                f"{path}, fold {fold}: ecg_id is {ecg_id.dtype}{[*ecg_id.shape]} and logits {logits.dtype}"
+                f"{[*logits.shape]}, expected whole numbers [record] and real numbers [record, {len(labels)}]; {HELP}"
+            )
+        predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, logits)
+    return predictions
 
 
 def row_name(backbone: str, init: str, method: str) -> str:
@@ -182,13 +207,14 @@ def load_result(folder: Path) -> Result:
         raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
     except OSError as error:
         raise DataError(f"no finished run at {folder}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise DataError(f"{path} is damaged: {_first_line(error)}; {HELP}") from None
     if not isinstance(document, dict) or "schema" not in document:
         raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
     if document["schema"] != SCHEMA:
-        raise DataError(f"{path} has schema {document['schema']}; this version of bench reads schema {SCHEMA}")
-    wrong = list(faults(document)) or list(unsafe(document))
+        other = str(document["schema"])[:40]
+        raise DataError(f"{path} has schema {other}; this version of bench reads schema {SCHEMA}")
+    wrong = [*faults(document)] or [*unsafe(document), *not_finite(document)]
     if document.get("incompatible", "") is None:
         wrong += [f"it lacks {name}" for name in SCORED if name not in document]
     if wrong:
@@ -236,6 +262,20 @@ def find_heads(runs: Path, log: Callable[[str], None] = lambda line: None) -> It
             log(str(error))
         else:
             yield folder, head
+
+
+def published_folder() -> Path:
+    """Return the published leaderboards: those in the wheel, or of the checkout. Raises DataError where neither is."""
+    package = Path(bench.__file__).parent
+    for folder in (package / "published", package.parent / "leaderboards"):
+        if folder.is_dir():
+            return folder
+    raise DataError(f"no published results beside {package}: install bench from its wheel or a checkout")
+
+
+def find_published() -> list[Result]:
+    """Return the results that came with this package, marked as published."""
+    return [replace(result, published=True) for result in find_results(published_folder())]
 
 
 def find_results(runs: Path, log: Callable[[str], None] | None = None) -> Iterator[Result]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,11 +91,15 @@ def lock_of(final: Path) -> Path:
 
 
 def is_locked(lock: Path) -> bool:
-    """Return whether a process holds this lock file. The file may be missing."""
-    if not lock.exists():
+    """Return whether a process holds this lock file. The file may be missing, and the folder read-only."""
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
         return False
     try:
-        with FileLock(lock, blocking=False):
-            return False
-    except Timeout:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +42,10 @@ def survey(runs: Path) -> list[CellState]:
     code_now = functools.cache(code_at_hand)
     cells = [_finished(folder, code_now) for folder in find_runs(runs)]
     done = {(cell.command, _stage(cell.path)) for cell in cells}
-    failed = {(cell.command, stage): cell for cell, stage in _failed(runs) if (cell.command, stage) not in done}
-    for path in _below(runs, UNFINISHED):
+    # a damaged file names no command: then it is a cell of its own
+    listed = [((cell.command or str(cell.path), stage), cell) for cell, stage in _failed(runs)]
+    failed = {key: cell for key, cell in listed if key not in done}
+    for path in filter(Path.is_dir, _below(runs, UNFINISHED)):
         cell = _unfinished(path)
         if cell.state == "running":
             failed.pop((cell.command, _stage(path)), None)
@@ -56,7 +59,7 @@ def _stage(folder: Path) -> str:
 
 
 def _failed(runs: Path) -> Iterator[tuple[CellState, str]]:
-    for path in _below(runs, FAILED):
+    for path in itertools.filterfalse(Path.is_dir, _below(runs, FAILED)):
         with contextlib.suppress(FileNotFoundError):  # the cell has just been run again
             failure = Failure.read(path)
             yield CellState("failed", path, failure.command, failure.reason, failure.at), failure.stage
@@ -106,10 +109,18 @@ def _progress(log: Path) -> tuple[str, str]:
     except OSError:
         return command, where
     for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            event = json.loads(line)
-            if event["event"] == "begins":
-                command = event["command"]
-            elif event["event"] == "epoch":
-                where = f"{event['phase']}, epoch {event['epoch']}"
+        event = _event(line)
+        if event.get("event") == "begins":
+            command = str(event.get("command", ""))
+        elif event.get("event") == "epoch":
+            where = f"{event.get('phase', '')}, epoch {event.get('epoch', '')}"
     return command, where
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Return the event of a line of a log; empty if the line is incomplete or of another program."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.errors import PluginError
 from bench.training.batch import Start
@@ -17,7 +19,7 @@ from bench.training.weights import hash_weights
 
 
 class NoState:
-    """Knows the attributes that a method was made with, and refuses others."""
+    """Knows the attributes that a method and its class were made with, and refuses others."""
 
     def __init__(self, method: Method) -> None:
         self.method, self.before = method, _attributes(method)
@@ -36,18 +38,36 @@ class NoState:
 
 def _attributes(method: Method) -> dict[str, tuple[int, str]]:
     """Return name -> identity of the value, and its text if it is a container that can be changed."""
+    own = type(method).__mro__[: type(method).__mro__.index(Method)]
+    values = {name: value for kind in reversed(own) for name, value in vars(kind).items() if name[:2] != "__"}
     return {
         name: (id(value), repr(value) if isinstance(value, list | dict | set) else "")
-        for name, value in vars(method).items()
+        for name, value in {**values, **vars(method)}.items()
     }
 
 
-def prepare(model: Classifier, method: Method, start: Start) -> None:
-    """Let the method prepare the model; PluginError where it puts in what the harness could not see."""
+def prepare(model: Classifier, method: Method, start: Start) -> bool:
+    """Let the method prepare the model, and return whether the backbone is still the same but for its weights.
+
+    PluginError where it puts in what the harness could not see.
+    """
     state, num_paths, hidden = NoState(method), len(drop_paths(model)), set(_hidden_modules(model))
+    structure, kinds = _structure(model.backbone), _kinds(model)
     method.prepare(model, start)
     state.check("prepare")
     name = type(method).__name__
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(kinds[0])
+    if default != kinds[0]:
+        raise PluginError(
+            f"{name}.prepare() sets torch's default type to {default} for all that follows; say --precision, or give "
+            "dtype= where a tensor is made"
+        )
+    if strange_kinds := set(_kinds(model)) - set(kinds):
+        raise PluginError(
+            f"{name}.prepare() makes weights {strange_kinds.pop()}, which the harness would turn into that of the "
+            "run; say --precision, and leave types alone"
+        )
     if strange := [child for child, _ in model.named_children() if child not in ("backbone", "head")]:
         raise PluginError(
             f"{name}.prepare() puts {strange[0]!r} beside backbone and head, where it would train and drop paths with "
@@ -68,6 +88,45 @@ def prepare(model: Classifier, method: Method, start: Start) -> None:
             f"{name}.prepare() sets rates of stochastic depth, which the phases set anew; declare "
             "drop_path_rate, drop_path_shape, drop_path_unit and drop_path_when of a Phase"
         )
+    return _structure(model.backbone) == structure
+
+
+def _kinds(model: nn.Module) -> list[torch.dtype]:
+    """Return torch's default type, and those of the model's weights that are fractions."""
+    values = [*model.parameters(), *model.buffers()]
+    return [torch.get_default_dtype(), *{v.dtype for v in values if v.is_floating_point()}]
+
+
+def _structure(module: nn.Module) -> dict[str, object]:
+    """Return path -> what a module is made of, such as layers, hooks, numbers, but for the values of its weights.
+
+    Objects stand for themselves, so that none of them is freed and another takes its place.
+    """
+    return {
+        f"{path}.{name}": (
+            [*map(_Same, value), *map(_Same, value.values() if isinstance(value, dict) else ())]
+            if isinstance(value, dict | list | tuple)
+            else _Same(value)
+        )
+        for path, inner in module.named_modules()
+        for name, value in vars(inner).items()
+        if name != "training"
+    }
+
+
+class _Same:
+    """Equals another if both hold the same object, or numbers and texts that are equal."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        plain = isinstance(self.value, str | int | float | bool | None)
+        return isinstance(other, _Same) and (
+            self.value is other.value or (plain and type(self.value) is type(other.value) and self.value == other.value)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _hidden_modules(model: nn.Module) -> Iterator[str]:
@@ -104,6 +163,63 @@ def check_optimizer(
         )
     if len(given) > len(trained):
         raise PluginError(f"{where} takes {len(given) - len(trained)} parameters that the phase does not train")
+    decays = [group["weight_decay"] for group in optimizer.param_groups if "weight_decay" in group]
+    if decays and max(decays) != phase.weight_decay:
+        raise PluginError(
+            f"{where} decays weights by {max(decays):g} and the phase declares {phase.weight_decay:g}, which the "
+            "result records; pass weight_decay=phase.weight_decay (AdamW's own default is 0.01)"
+        )
+
+
+@contextmanager
+def one_step(optimizer: torch.optim.Optimizer, method: Method, phase: Phase) -> Iterator[None]:
+    """Within it the method's `optimizer_step` makes a step: by this optimiser alone, at the rates that it has."""
+    where, stepped = f"{type(method).__name__}.optimizer_step() of phase {phase.name!r}", list[bool]()
+    rates = [group["lr"] for group in optimizer.param_groups]
+
+    def see(stepping: torch.optim.Optimizer, *_: object) -> None:
+        stepped.append(True)
+        if stepping is not optimizer:
+            raise PluginError(
+                f"{where} steps a second optimiser, which the harness neither schedules nor saves; one optimiser takes "
+                "all parameters, in several groups"
+            )
+
+    hook = register_optimizer_step_pre_hook(see)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if not stepped:
+        raise PluginError(
+            f"{where} does not call optimizer.step(), so the phase's rates and schedule mean nothing; let the "
+            "optimiser move the weights, a torch.optim.Optimizer of your own if need be"
+        )
+    if [group["lr"] for group in optimizer.param_groups] != rates:
+        raise PluginError(
+            f"{where} sets learning rates, which the phase's schedule also sets; declare lr_schedule, warmup and "
+            "min_lr_factor of the Phase"
+        )
+
+
+class Untouched:
+    """Knows tensors that a loss may read and not alter, by the number of times that they were altered in place."""
+
+    def __init__(self, tensors: Mapping[str, Iterable[Tensor]]) -> None:
+        self.tensors = {name: list(values) for name, values in tensors.items()}
+        self.before = self._versions()
+
+    def check(self, method: Method) -> None:
+        """Raise PluginError if one of them was altered."""
+        now = self._versions()
+        if changed := [name for name in now if now[name] != self.before[name]]:
+            raise PluginError(
+                f"{type(method).__name__}.loss() alters {changed[0]} in place, and a step may compute its loss more "
+                "than once; work on a copy, alter signals in augment and weights in optimizer_step or finish"
+            )
+
+    def _versions(self) -> dict[str, list[int]]:
+        return {name: [tensor._version for tensor in values] for name, values in self.tensors.items()}
 
 
 class Frozen:

@@ -1,4 +1,4 @@
-"""What a method is handed: the start of a run, a batch to augment, and a batch to compute a loss of."""
+"""The arguments of a method's hooks: the start of a run, a batch to augment, and a batch to compute a loss for."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from bench.training.phase import Phase
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a run starts from."""
+    """The initial weights and training records of a run."""
 
     name: str
     """`random`, `pretrained`, or `own:` and the first 8 digits of the weights' hash."""
     num_records: int
-    """Training records."""
+    """Number of training records."""
     positives: tuple[int, ...]
-    """Training records with each label, [label]."""
+    """[label] Number of training records with the label."""
     labels: tuple[str, ...] = ()
     head: Mapping[str, Tensor] = field(default_factory=dict)
-    """Tensors of the published head, such as `weight`, for a method with `uses_published_head`."""
+    """Tensors of the published head, or of that of the run that left the weights, such as `weight` [label, feature],
+    for a method with `uses_published_head`."""
+    head_labels: tuple[str, ...] = ()
+    """Labels of that head's rows; empty where they are not known."""
 
     @classmethod
     def of(cls, result: Mapping[str, Any], head: Mapping[str, Tensor]) -> Start:
-        """Return the start of the run that a result, or the plan of one, describes."""
+        """Return the start of the run that a result describes; the result need not be finished."""
         positives = result["split"]["train_positives"]
         return cls(
             result["init"]["name"],
@@ -38,11 +41,12 @@ class Start:
             tuple(int(num) for num in positives.values()),
             tuple(positives),
             head,
+            tuple(result["init"].get("facts", {}).get("labels", ())),
         )
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            raise PluginError("prepare() is given an object: compare its name, as in init.name == 'random'")
+            raise PluginError("init is an object, not a text: compare its name, as in init.name == 'random'")
         return self is other
 
     __hash__ = object.__hash__
@@ -50,29 +54,29 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class SignalBatch:
-    """A whole training batch before it is trained on, the same on every rank."""
+    """A whole training batch for `augment`; the same on every rank."""
 
     signals: Tensor
     """[record, lead, time], prepared as the backbone expects: filtered and normalised."""
     labels: Tensor
     """[record, label]"""
     rng: np.random.Generator
-    """The batch's own, the same on every rank and in a resumed run."""
+    """Random generator of this batch; the same on every rank and in a resumed run."""
     phase: Phase
     step: int
-    """Steps of the phase that are done."""
+    """Number of finished steps of the phase."""
     num_steps: int
-    """Steps of the phase."""
+    """Number of all steps of the phase."""
     rate: int
-    """Samples a second."""
+    """Sampling rate in Hz."""
     leads: tuple[str, ...]
     mv_per_unit: float | None
-    """What one unit of the signals is in mV. None where each record was normalised by itself: then a unit is one
-    standard deviation of the record, and its mV are not known any more."""
+    """Millivolts per unit of the signals. None if each record is normalised by itself: then a unit is one standard
+    deviation of the record."""
 
 
 class Passes(Protocol):
-    """How the model of a phase is run on a batch."""
+    """Forward passes of a phase's model on a batch."""
 
     def logits(self, x: Tensor, masks: int) -> Tensor: ...
     def features(self, x: Tensor, masks: int) -> Tensor: ...
@@ -82,32 +86,32 @@ class Passes(Protocol):
 
 @dataclass(eq=False)
 class Batch:
-    """This rank's records of a training batch, and ways to run the model on them.
+    """This rank's records of a training batch, and forward passes of the model on them.
 
-    Where a batch has fewer records than there are ranks, a rank has none: its tensors are empty, and what its loss
-    adds counts nothing.
+    If a batch has fewer records than there are ranks, a rank may have none. Then its tensors are empty, and its loss
+    has weight 0.
     """
 
     passes: Passes
     x: Tensor
-    """Signals or, where a frozen backbone is run once, its features."""
+    """Signals; or features, if the frozen backbone was run once before the phase."""
     labels: Tensor
     """[record, label]"""
     phase: Phase
     step: int
-    """Steps of the phase that are done."""
+    """Number of finished steps of the phase."""
     num_steps: int
-    """Steps of the phase."""
+    """Number of all steps of the phase."""
     num_records: int
-    """Training records."""
+    """Number of training records."""
     positives: Tensor
-    """Training records with each label, [label]."""
+    """[label] Number of training records with the label."""
     parameters: Mapping[str, Tensor]
-    """What the phase trains: path -> parameter."""
+    """Path -> parameter, for the parameters that the phase trains."""
     initial_weights: Mapping[str, Tensor]
-    """The state dict at the beginning of the phase, but for parts that no phase has trained."""
+    """State dict at the beginning of the phase, only for parts that this or an earlier phase trains."""
     state: dict[str, Tensor]
-    """Tensors that a method keeps from step to step of a phase, in every checkpoint; the same on every rank."""
+    """Tensors that a method keeps between the steps of a phase; equal on all ranks, and saved in checkpoints."""
     signals_allowed: bool = True
     calls: list[tuple[str, Tensor, int]] = field(default_factory=list)
 
@@ -118,14 +122,14 @@ class Batch:
         return self.x
 
     def logits(self, masks: int = 0) -> Tensor:
-        """Return the logits [record, label] of the batch, with the masks of this number."""
+        """Return the logits [record, label] of the batch; `masks` is explained in `forward`."""
         return self._once("logits", self.x, masks)
 
     def forward(self, x: Tensor, masks: int = 0) -> Tensor:
         """Return the logits [record, label] of signals [record, lead, time].
 
-        Masks 0, 1, ... are independent draws of stochastic depth and dropout for the whole batch. `x` may be several
-        copies of the batch in a row; then copy j has the masks `masks + j`.
+        `masks` is the number of a set of random masks, of stochastic depth and dropout; different numbers give
+        independent masks. `x` may be several concatenated copies of the batch; then copy j uses `masks + j`.
         """
         self._require_signals("forward(x)")
         return self._once("logits", x, masks)
@@ -136,18 +140,18 @@ class Batch:
         return self._once("features", x, masks)
 
     def initial(self, x: Tensor | None = None) -> Tensor:
-        """Return the logits by the weights at the beginning of the phase, in eval mode, without gradient."""
+        """Return logits [record, label] with the weights at the beginning of the phase, in eval mode, no gradient."""
         return self.passes.initial(self.x if x is None else x)
 
     def average(self, x: Tensor | None = None) -> Tensor:
-        """Return the logits by the averaged weights of `Phase.average`, in eval mode, without gradient."""
+        """Return logits [record, label] with the averaged weights of `Phase.average`, in eval mode, no gradient."""
         return self.passes.average(self.x if x is None else x)
 
     def _once(self, kind: str, x: Tensor, masks: int) -> Tensor:
         if any(kind == before[0] and x is before[1] and masks == before[2] for before in self.calls):
             raise PluginError(
-                f"the loss asks twice for the {kind} of the same records with masks={masks}: both passes drop the same "
-                "and are equal; keep the first, or give the second other masks, as in masks=1"
+                f"the loss computes the {kind} of the same records twice with masks={masks}: both are equal; "
+                "keep the first, or give the second other masks, as in masks=1"
             )
         self.calls.append((kind, x, masks))
         return self.passes.logits(x, masks) if kind == "logits" else self.passes.features(x, masks)
@@ -155,5 +159,5 @@ class Batch:
     def _require_signals(self, what: str) -> None:
         if not self.signals_allowed:
             raise PluginError(
-                f"the loss uses {what} though the method says needs_signals = False; use batch.logits(), or say True"
+                f"the loss uses {what}, but the method has needs_signals = False; use batch.logits(), or set it to True"
             )

@@ -25,7 +25,7 @@ from bench.data.tasks import LabelTable
 Rows = npt.NDArray[np.int64]
 
 Seed = int | tuple[int, int]
-"""The seed of a run of draw 0, or draw and seed: what all its random streams depend on."""
+"""The seed, or draw and seed, on which all random streams of a run depend; for draw 0 the seed alone."""
 
 
 def random_stream(*purpose: object) -> np.random.Generator:
@@ -48,7 +48,7 @@ class Source(Protocol):
 
     @property
     def mv_per_unit(self) -> float | None:
-        """What one unit of the inputs is in mV; None where this is not known, or another for each record."""
+        """Millivolts per unit of the inputs; None if unknown, or if it differs between records."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,10 +49,11 @@ class World:
         return [slice(start, stop) for start, stop in pairwise(starts)]
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over ranks; a parameter without one on all ranks keeps none.
+        """Replace each gradient by its sum over ranks. A parameter without a gradient on every rank keeps none.
 
-        After the backward pass and not in it, as DistributedDataParallel does: so whatever a loss runs of the model, by
-        whatever way, is counted on all ranks, and the order of sums does not depend on the passes before.
+        Call it after the backward pass. DistributedDataParallel sums during the backward pass, and misses what a loss
+        computes without its wrapper. This function counts every use of the model, and the order of its sums does not
+        depend on earlier passes.
         """
         if self.size == 1:
             return
@@ -89,7 +90,7 @@ class World:
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Parameters of one type in a row that take up to 25 MiB together, as DistributedDataParallel's buckets."""
+    """Yield buckets of consecutive parameters of the same dtype, up to 25 MiB each, as in DistributedDataParallel."""
     bucket: list[nn.Parameter] = []
     size = 0
     for parameter in parameters:
@@ -114,7 +115,7 @@ def join() -> Iterator[World]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for reproducible sums
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # it is for debugging, and costs a write for each tensor
+        # filling is for debugging only, and writes every new tensor once more
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.allow_tf32 = False  # float32 is exact on every device; bf16 is the fast precision
     else:
@@ -134,9 +135,10 @@ def join() -> Iterator[World]:
 
 
 def choose_device(local: int, num_local: int, num_gpus: int | None = None) -> torch.device:
-    """The device of process `local` of `num_local` on a machine with `num_gpus` GPUs: one of its own, or the CPU.
+    """Return the device of process `local` of `num_local` on a machine: its own GPU, or the CPU if there are no GPUs.
 
-    Without `num_gpus`, this machine is meant.
+    `num_gpus` is the number of GPUs of that machine [default: of this machine]. Raises BenchError for fewer GPUs than
+    processes.
     """
     if num_gpus is None:
         num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -11,19 +11,19 @@ from bench.training.batches import random_stream
 
 
 class RankDropout(nn.Dropout):
-    """Dropout that drops the same values of a record, independent of its rank.
+    """Dropout whose mask for a record does not depend on the rank that has the record.
 
-    `redraw` before every pass. A tensor may have several rows a record, records first. One of another size gets a mask
-    of this rank's own.
+    Call `redraw` before every pass. A tensor may have several consecutive rows per record. A tensor of another size
+    gets a mask that depends on the rank.
     """
 
     generators: Sequence[torch.Generator] = ()
-    """One a copy of the batch."""
+    """One generator per copy of the batch."""
     num_records = 0
     share = slice(0)
 
     def redraw(self, generators: Sequence[torch.Generator], num_records: int, share: slice) -> None:
-        """From now on draw from these generators for `num_records` records, of which this rank takes its share."""
+        """Set the generators of the next pass over `num_records` records, of which this rank has `share`."""
         self.generators, self.num_records, self.share = generators, num_records, share
 
     def forward(self, input: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class RankDropout(nn.Dropout):
 
 
 class RankAttention(nn.MultiheadAttention):
-    """torch's attention with dropout of its weights by `dropping`, because torch's kernel would use masks per rank."""
+    """torch's attention, whose weights are dropped by `dropping`: the masks of torch's kernel depend on the rank."""
 
     dropping: RankDropout
 
@@ -91,7 +91,7 @@ def _adds_keys(attention: nn.MultiheadAttention) -> bool:
 
 
 def redraw(dropouts: list[RankDropout], num_records: int, share: slice, device: torch.device, *stream: object) -> None:
-    """Give each dropout the generator of this pass."""
+    """Set the generator of each dropout for a pass over a batch."""
     redraw_copies(dropouts, num_records, share, device, [stream])
 
 
@@ -102,14 +102,14 @@ def redraw_copies(
     device: torch.device,
     streams: Sequence[Sequence[object]],
 ) -> None:
-    """Give each dropout the generators of a pass over several copies of a batch, one a stream."""
-    drawn = [random_stream(*stream, "dropout").integers(2**62, size=len(dropouts)) for stream in streams if dropouts]
+    """Set the generators of each dropout for a pass over several copies of a batch, one copy per stream."""
+    seeds_of = [random_stream(*stream, "dropout").integers(2**62, size=len(dropouts)) for stream in streams if dropouts]
     for number, dropout in enumerate(dropouts):
-        generators = [torch.Generator(device).manual_seed(int(seeds[number])) for seeds in drawn]
+        generators = [torch.Generator(device).manual_seed(int(seeds[number])) for seeds in seeds_of]
         dropout.redraw(generators, num_records, share)
 
 
 def rest(dropouts: Sequence[RankDropout]) -> None:
-    """Take the generators away, which cannot be copied with a model."""
+    """Remove the generators, because a module with generators cannot be copied."""
     for dropout in dropouts:
         dropout.generators = ()

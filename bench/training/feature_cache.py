@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -55,6 +56,7 @@ class FeatureCache:
             "signals": signals.entry,
             "backbone": model.made_by,
             "weights": hash_weights(model.backbone.state_dict()),
+            "tokens": model.takes_tokens,
             "precision": precision,
             "code": code_hash("bench.training.features"),
             "torch": torch.__version__,
@@ -66,7 +68,7 @@ class FeatureCache:
     def load(
         self, ecg_id: npt.NDArray[np.int64], note: Callable[[str], None] = lambda text: None
     ) -> tuple[npt.NDArray[np.bool_], Features, Seconds]:
-        """Return which of these records are cached [record], their features [cached record, feature] in the same order,
+        """Return which of these records are cached [record], their features [cached record, ...] in the same order,
         and the seconds [cached record] that each took.
 
         A damaged file is removed, with a note, so that its features are computed again.
@@ -76,9 +78,11 @@ class FeatureCache:
         for part in sorted(self.folder.glob("part-*.npz")):
             try:
                 here, features, seconds = _read_part(part)
+                if rows and features.shape[1] != rows[0].shape[1]:
+                    raise ValueError(f"its features are {features.shape[1]}, those of other files {rows[0].shape[1]}")
             except FileNotFoundError:
                 continue  # another process has removed it to make room
-            except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except DAMAGE as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 note(f"{part} is damaged ({reason}) and is removed; its features are computed again")
                 with contextlib.suppress(OSError):  # a cache that cannot be written must not stop the run
@@ -97,7 +101,7 @@ class FeatureCache:
         return known, np.concatenate(rows)[at[known]], np.concatenate(shares)[at[known]]
 
     def save(self, ecg_id: npt.NDArray[np.int64], features: Features, seconds: float) -> None:
-        """Add features [record, feature] of records that are not cached, and the seconds that computing them took."""
+        """Add features [record, ...] of records that are not cached, and the seconds that computing them took."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"part-{uuid4().hex[:16]}.npz"
         remove_leftovers(self.folder)
@@ -113,15 +117,24 @@ class FeatureCache:
                 del sizes[folder]
 
 
+DAMAGE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError),
+)
+"""Exceptions from reading an npz file that is truncated or changed."""
+
+
 def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
-    """Return ecg_ids [record], features [record, feature] and seconds of a file.
+    """Return ecg_ids [record], features [record, feature] or [record, token, dim], and seconds of a file.
 
     Raises ValueError if these differ in length or features are not finite.
     """
     with part.open("rb") as file, np.load(file) as archive:
         ecg_id, features = archive["ecg_id"], archive["features"]
         seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
-    if features.ndim != 2 or not len(ecg_id) == len(features) > 0 or features.dtype.kind != "f":
+    if features.ndim < 2 or features.dtype.kind != "f" or ecg_id.dtype.kind not in "iu":
+        raise ValueError(f"it holds records of type {ecg_id.dtype} and features {list(features.shape)}")
+    if ecg_id.shape != features.shape[:1] or not len(ecg_id):
         raise ValueError(f"{len(ecg_id)} records and features {list(features.shape)}")
     if not np.isfinite(features).all():
         raise ValueError("it holds NaN or infinite features")

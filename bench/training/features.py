@@ -29,8 +29,8 @@ def run_windows(
 ) -> Tensor:
     """Return outputs [record, window, output] of a module in eval mode, each record exactly once, on all ranks.
 
-    Computes all records, or those in `rows`; then every batch is padded to one size, so that outputs do not depend on
-    the number of rows.
+    Computes all records, or only those in `rows`. With `rows`, every batch is padded to the same size, so that outputs
+    do not depend on the number of rows.
     """
     module.eval()
     chosen = np.arange(len(source.labels)) if rows is None else rows
@@ -67,8 +67,8 @@ def join_windows(logits: Tensor, aggregate: Literal["max", "mean"]) -> Tensor:
 def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
     """Return whether the backbone needs to run only once for the whole phase.
 
-    It must be frozen, see whole records (a random crop differs each epoch), and no hook of the method may look at
-    signals: the loss is the harness's or says `needs_signals = False`.
+    It must be frozen and get whole records, because random crops differ between epochs. No hook of the method may use
+    signals: the method has no loss of its own, or has `needs_signals = False`.
     """
     frozen = all(part == "head" or part.startswith("head.") for part in phase.learning_rates)
     own = overrides(method, "augment") or (overrides(method, "loss") and method.needs_signals is not False)
@@ -80,7 +80,7 @@ def training_features(
 ) -> tuple[Tensor, Tensor]:
     """Return the head's input [sample, feature] and the labels [sample, label] of all records' windows, in order.
 
-    `on_features`: the source has them already.
+    `on_features`: the source has these features already.
     """
     module = nn.Identity() if on_features else model.encoder()
     windows = run_windows(module, source, world, precision)
@@ -137,7 +137,7 @@ def _run_once(
     if cache and isinstance(source, SignalSource):
         ecg_id = source.signals.ecg_id[source.rows]
         here, kept, shares = cache.load(ecg_id, note)
-        # ranks on several machines may have different caches: only features that all of them have are not computed
+        # ranks on several machines may have different caches: only features that all of them have are skipped
         everywhere = world.sum(torch.from_numpy(here).to(world.device, torch.int64)) == world.size
         known = everywhere.cpu().numpy()
         if known.any():

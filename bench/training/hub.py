@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import CheckpointError
-from bench.training.model import PublishedCheckpoint
+from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.0
 """Seconds to wait for a first answer of the hub, name resolution included. $HF_HUB_ETAG_TIMEOUT overrides it."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
+def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
     """Return the path of the published file in the hub's cache, downloaded if necessary, and facts about it.
 
     If the hub cannot be reached, a cached file is used. Raises CheckpointError with the reason and what to do.

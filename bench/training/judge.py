@@ -31,6 +31,7 @@ class Judge:
         """State dict at the beginning of the phase, but for parts that no phase has trained."""
         self.scores: list[float] = []
         """What `score` returned, in order; the result records it."""
+        self._closed = False
         self._model, self._score, self._features, self._recalibrate = model, score, features, recalibrate
 
     def score(self, weights: Mapping[str, Tensor] | None = None) -> float:
@@ -38,6 +39,7 @@ class Judge:
 
         The model is left as it was. At most 32 times a phase, and each is in the result.
         """
+        self._require_open()
         if len(self.scores) == MOST_SCORES:
             raise PluginError(
                 f"finish() of phase {self.phase.name!r} scores more than {MOST_SCORES} weights on fold 9; try fewer"
@@ -56,6 +58,7 @@ class Judge:
         Those of the model as it is, in eval mode, without gradient. A sample is a record, or a window where the
         backbone sees windows; with `model.use_tokens()` the input is [sample, token, dim].
         """
+        self._require_open()
         return self._features()
 
     def recalibrate(self) -> None:
@@ -63,4 +66,16 @@ class Judge:
 
         Weights that were averaged or interpolated need it.
         """
+        self._require_open()
         self._recalibrate()
+
+    def close(self) -> None:
+        """Answer nothing any more: the phase is over."""
+        self._closed = True
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise PluginError(
+                f"the judge of phase {self.phase.name!r} is asked after finish(), where nothing of fold 9 may be "
+                "known; ask in finish() alone"
+            )

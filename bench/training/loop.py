@@ -1,4 +1,4 @@
-"""Phases in order: freeze, modes, optimiser, schedule, precision, and the best epoch on fold 9."""
+"""Train a model through the phases of a method: steps, epochs, validation on fold 9, selection of an epoch."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bench.errors import BenchError, Diverged, PluginError
+from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.audit import Frozen, NoState, check_optimizer, check_state
+from bench.training.audit import Frozen, NoState, Untouched, check_optimizer, check_state, one_step
 from bench.training.averaging import Averaged
 from bench.training.batch import Batch, SignalBatch
 from bench.training.batch_norm import recalibrate
@@ -49,44 +48,11 @@ from bench.training.masks import Masks
 from bench.training.method import Method, overrides
 from bench.training.model import Classifier, HeadAlone, count_parameters, set_drop_path
 from bench.training.passes import PhasePasses
-from bench.training.phase import ONE_DIMENSIONAL, SWA, Phase
+from bench.training.phase import SWA, Phase
 from bench.training.precision import Precision, autocast
+from bench.training.report import PhaseReport, Watcher
 from bench.training.schedule import advance, make_schedule
-
-
-class Watcher(Protocol):
-    """Whoever shows or records how training goes."""
-
-    def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
-    def step_ends(self) -> None: ...
-    def epoch_ends(self, facts: dict[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-@dataclass
-class PhaseReport:
-    """What a phase did, epoch by epoch."""
-
-    name: str
-    trainable_parameters: int
-    on_features: bool
-    selection: str
-    train_loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_macro_auroc: list[float] = field(default_factory=list)
-    """Over all fold-9 labels with a positive and a negative: what `best` selects by."""
-    val_macro_auroc_frequent: list[float | None] = field(default_factory=list)
-    """Over those with at least 10 of each, for the record only; None where no label of fold 9 has so many."""
-    best_epoch: int = 0
-    """Counted from 1; the epoch whose weights left the phase."""
-    seconds: float = 0.0
-    """Spent on what is in the weights, over all attempts; what a kill has undone does not count."""
-    feature_seconds: float = 0.0
-    """Those of them that features took; what an earlier run left counts as if it had been computed anew."""
-    judged: list[float] = field(default_factory=list)
-    """Fold-9 macro AUROCs that the method asked for at the end of the phase, and by which it may have chosen."""
-    finished_val_macro_auroc: float | None = None
-    """Fold-9 macro AUROC of the weights that left the phase, where the method altered them at its end."""
+from bench.training.weight_decay import split_weight_decay
 
 
 def train(
@@ -102,10 +68,10 @@ def train(
     watcher: Watcher,
     checkpoints: Checkpoints,
 ) -> list[PhaseReport]:
-    """Train the model in place through all phases of the method; go on from the newest checkpoint if there is one."""
+    """Train the model in place through all phases, from the newest checkpoint if there is one. Return a report each."""
     check_sources(train_source, val_source)
     reports: list[PhaseReport] = []
-    world.wait()  # for the main rank, which makes the folder
+    world.wait()  # until the main rank has created the folder
     resumed = checkpoints.newest()
     check_same_start(resumed, checkpoints.folder, world)
     if resumed:
@@ -131,41 +97,46 @@ def train(
 
 
 def check_sources(train: Source, val: Source) -> None:
-    """Raise where there is nothing to train on, or no label in fold 9 that an AUROC could be computed of."""
+    """Raise BenchError if fewer than two training records are left, or if no label of fold 9 has an AUROC."""
     if len(train.labels) < 2:
-        raise BenchError("a single training record is left, and batch norm needs two; train on more")
+        raise BenchError("there is a single training record, and batch norm needs two; train on more records")
     labels = val.labels > 0
     if not bool((labels.any(0) & ~labels.all(0)).any()):
         raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
 
 
 def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: World) -> None:
-    """Raise where the ranks found different checkpoints, as they do on folders that are not shared."""
+    """Raise BenchError if the ranks have read different checkpoints, which happens if their folder is not shared."""
     epochs = sum(len(report["train_loss"]) for report in resumed["reports"]) if resumed else 0
     done = [epochs, resumed["step"] if resumed else 0, int(folder.is_dir())]
-    found = world.gather(torch.tensor([done], device=world.device), world.size).tolist()
-    if any(other != found[0] for other in found):
-        said = [f"{epochs} epochs and {step} steps" if there else "no folder" for epochs, step, there in found]
+    states = world.gather(torch.tensor([done], device=world.device), world.size).tolist()
+    if any(state != states[0] for state in states):
+        texts = [f"{epochs} epochs and {step} steps" if exists else "no folder" for epochs, step, exists in states]
         raise BenchError(
-            f"the ranks found different states of {folder}: {', '.join(said)}; "
+            f"the ranks see different states of {folder}: {', '.join(texts)}; "
             "all machines of a run need the same runs folder"
         )
 
 
 def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
-    """Go through the phases without training: raises what a part's name or a missing DropPath would raise later.
+    """Check the phases before training: raise an error for an unknown part, missing DropPaths and a repeated name.
 
-    Two phases of one name are refused: they would draw the same order and masks, and log under one name.
+    Phases with the same name would have the same order of records, the same masks and the same name in the log.
     """
     if twice := [name for name, num in Counter(phase.name for phase in phases).items() if num > 1]:
-        raise PluginError(f"the method has several phases named {twice[0]!r}; give each a name of its own")
+        raise PluginError(f"the method has several phases named {twice[0]!r}; give each phase its own name")
     for phase in phases:
         model.train_parts(phase.learning_rates, fitted=phase.fitted)
-        set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
+        paths = set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
+        if phase.drop_path_rate and not any(path.training and path.drop_prob for path in paths):
+            raise Incompatible(
+                f"phase {phase.name!r} has drop_path_rate {phase.drop_path_rate:g}, and no block that it trains would "
+                f"drop: frozen ones do not, and by drop_path_shape {phase.drop_path_shape!r} rates rise with depth"
+            )
 
 
 class PhaseRun:
-    """One phase under way: the parts trained, their optimiser and schedule, the best weights so far."""
+    """A running phase: its trained parts, optimiser, schedule, and the best weights so far."""
 
     def __init__(
         self,
@@ -179,7 +150,7 @@ class PhaseRun:
     ) -> None:
         self.model, self.method, self.phase = model, method, phase
         self.world, self.precision, self.seed = world, precision, seed
-        self.groups = spare_decay(model.train_parts(phase.learning_rates, fitted=phase.fitted), phase)
+        self.groups = split_weight_decay(model.train_parts(phase.learning_rates, fitted=phase.fitted), phase)
         self.masks = Masks(model, phase, world.device)
         self.changed = changed
         self.parameters = dict(
@@ -189,11 +160,11 @@ class PhaseRun:
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
         self.step = 0
-        """Steps of the epoch that are done."""
+        """Number of finished steps of the present epoch."""
         self.loss_sum: float | Tensor = 0.0
-        """Their losses, summed over the records of all ranks."""
+        """Sum of the losses of these steps over the records of all ranks."""
         self.seconds = 0.0
-        """What they took in attempts before this one."""
+        """Seconds that these steps took in earlier attempts."""
         self.method_state: dict[str, Tensor] = {}
 
     def begin(
@@ -205,9 +176,10 @@ class PhaseRun:
         checkpoints: Checkpoints,
         state: Mapping[str, Any] | None,
     ) -> None:
-        """Choose what is run a step, and set up optimiser and schedule; go on from `state` if there is one.
+        """Set up inputs, optimiser and schedule; then load `state`, if the phase is resumed.
 
-        All that follows from the weights at the beginning of the phase is set up before a state is loaded.
+        A resumed phase holds its initial weights until `state` is loaded last. So everything that depends on the
+        initial weights is the same as in an uninterrupted run.
         """
         self.reports, self.report = reports, reports[-1]
         self.watcher, self.checkpoints = watcher, checkpoints
@@ -216,7 +188,7 @@ class PhaseRun:
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
             (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
-            if not state:  # else they are in the report
+            if not state:  # if the phase is resumed, the seconds are in the report already
                 self.report.feature_seconds = seconds
                 self.report.seconds += seconds
         self.train_source, self.val_source = train, val
@@ -239,13 +211,13 @@ class PhaseRun:
         self.lr_scheduler = make_schedule(self.optimizer, self.phase, self.steps_per_epoch)
 
     def is_done(self) -> bool:
-        """Whether no epoch is left, or none has been better for long."""
+        """Return whether no epoch is left, or the last `patience` epochs were not better."""
         done = len(self.report.train_loss)
         waited = done - self.report.best_epoch if self.report.best_epoch else 0
         return self.phase.fitted or done == self.phase.epochs or waited >= (self.phase.patience or math.inf)
 
     def epoch(self, epoch: int) -> None:
-        """Train on every record once, score fold 9, keep the weights if they are to be kept; save it all."""
+        """Train on every record once, validate on fold 9, keep the weights if they are the best, write a checkpoint."""
         report = self.report
         self.began = time.monotonic() - self.seconds
         loss = self._train_epoch(epoch)
@@ -282,7 +254,7 @@ class PhaseRun:
         self.checkpoints.save(self.state())
 
     def _scored_model(self, epoch: int) -> Classifier:
-        """The model that is validated and may be selected: the averaged one where the phase has an average."""
+        """Return the model to validate: the averaged model if the phase averages weights, else the trained model."""
         if self.averaged is None:
             return self.model
         self.averaged.epoch_ends(epoch, self.phase.epochs)
@@ -291,7 +263,7 @@ class PhaseRun:
         return self.averaged.model
 
     def finish(self) -> None:
-        """The model holds the weights of the selected epoch, or what the method makes of them."""
+        """Load the weights of the selected epoch, and let the method's `finish` change them."""
         began = time.monotonic()
         self.load(self.best)
         self.masks.rest()
@@ -317,8 +289,16 @@ class PhaseRun:
             ),
             recalibrate=partial(self._recalibrate, self.model),
         )
+        keys = list(self.model.state_dict())
+        torch.manual_seed(int(random_stream(self.seed, self.phase.name, "finish").integers(2**62)))
         self.method.finish(self.model, judge)
+        judge.close()
         self.no_state.check("finish")
+        if list(self.model.state_dict()) != keys:
+            raise PluginError(
+                f"{type(self.method).__name__}.finish() puts other modules into the model, which a new model that "
+                "loads these weights would not have; put them in by prepare, and set their values in finish"
+            )
         loss, score, over_frequent = self._validate(self.model, "finish()")
         self.report.judged, self.report.finished_val_macro_auroc = judge.scores, score
         if self.phase.fitted:
@@ -326,11 +306,11 @@ class PhaseRun:
             self.report.val_macro_auroc_frequent = [over_frequent]
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Put weights that an epoch of this phase left back into the model."""
+        """Load weights of this phase into the model; other weights stay."""
         self.model.load_state_dict({**self.model.state_dict(), **weights})
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs beside the initial weights."""
+        """Return everything that a resumed run needs, except the initial weights of the run."""
         check_state(self.method_state)
         return {
             "reports": [asdict(report) for report in self.reports],
@@ -348,7 +328,7 @@ class PhaseRun:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of this phase."""
+        """Load a state of this phase."""
         self.load(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.lr_scheduler:
@@ -361,11 +341,11 @@ class PhaseRun:
         self.seconds = state.get("seconds", 0.0)
 
     def _weights(self, model: Classifier) -> dict[str, Tensor]:
-        """What training has changed since the run began; the rest is as the initial weights have it."""
+        """Return the parameters and buffers that this or an earlier phase trains."""
         return {key: value for key, value in model.state_dict().items() if key in self.changed}
 
     def _train_epoch(self, epoch: int) -> float:
-        """Mean loss over the records of the epoch, of which the first `self.step` steps may be done."""
+        """Train the steps of an epoch after the first `self.step` ones, and return the epoch's mean loss per record."""
         num_records = len(self.train_source.labels)
         stream = (self.seed, self.phase.name, epoch)
         self.model.train_mode(self.phase.learning_rates)
@@ -380,14 +360,14 @@ class PhaseRun:
         return float(self.loss_sum) / num_records
 
     def _train_step(self, rows: Rows, stream: tuple[object, ...], number: int, step: int) -> Tensor:
-        """Make one step on these records and return the sum of their losses before it."""
+        """Train one step on a batch and return the sum of its records' losses before the step."""
         share = self.world.share(len(rows))
         x, labels = self._read(rows, share, stream, number)
         self.masks.begin_step((*stream, step), len(rows), share)
         sums = list[Tensor]()
 
         def closure() -> Tensor:
-            # for what a plugin may draw by itself
+            # a plugin may use torch's global generator
             torch.manual_seed(int(random_stream(*stream, step, self.world.rank, "torch").integers(2**62)))
             buffers = {key: value.clone() for key, value in self.model.named_buffers()} if sums else {}
             sums.append(self._backward(x, labels, number, len(rows)))
@@ -397,9 +377,11 @@ class PhaseRun:
                         buffer.copy_(buffers[key])
             return sums[-1] / len(rows)
 
-        self.method.optimizer_step(self.optimizer, closure)
-        if not sums:
-            raise PluginError(f"{type(self.method).__name__}.optimizer_step() must call its closure, which it does not")
+        with one_step(self.optimizer, self.method, self.phase):
+            self.method.optimizer_step(self.optimizer, closure)
+            if not sums:
+                name = type(self.method).__name__
+                raise PluginError(f"{name}.optimizer_step() must call its closure, which it does not")
         self.no_state.check("loss")
         advance(self.lr_scheduler)
         if self.averaged:
@@ -407,7 +389,11 @@ class PhaseRun:
         return sums[0]
 
     def _read(self, rows: Rows, share: slice, stream: tuple[object, ...], number: int) -> tuple[Tensor, Tensor]:
-        """This rank's part of a batch; a method augments the whole of it, whatever the number of ranks."""
+        """Return inputs and labels of this rank's share of a batch, augmented by the method.
+
+        If the method augments, every rank augments the whole batch, so that results do not depend on the number of
+        ranks.
+        """
         augments = overrides(self.method, "augment")
         chosen = rows if augments else rows[share]
         signals = send(self.train_source.training(chosen, stream), self.world.device)
@@ -435,10 +421,13 @@ class PhaseRun:
                 f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
                 f"expected {list(signals.shape)} and {list(labels.shape)}"
             )
+        # once an epoch, since a GPU would have to be waited for
+        if self.step == 0 and not bool(((changed_labels >= 0) & (changed_labels <= 1)).all()):
+            raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
         return changed[share].to(signals.dtype), changed_labels[share].to(labels.dtype)
 
     def _backward(self, x: Tensor, labels: Tensor, number: int, num_records: int) -> Tensor:
-        """Set the gradients of the batch's mean loss, over all ranks, clipped; return the sum of its losses."""
+        """Compute the clipped gradients of the mean loss over a batch of all ranks. Return the sum of its losses."""
         batch = Batch(
             self.passes,
             x,
@@ -456,29 +445,41 @@ class PhaseRun:
         loss = self._loss(batch)
         for parameter in self.parameters.values():
             parameter.grad = None
-        # a rank's mean counts by its share of the batch
+        # the mean of a rank is weighted by its share of the batch
         (loss * (len(x) / num_records)).backward()  # type: ignore[no-untyped-call]
         parameters = list(self.parameters.values())
         self.world.sum_gradients(parameters)
         if self.phase.gradient_clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.phase.gradient_clip_norm)
-        # summed over ranks at once, so that the rank that writes checkpoints can do so whenever it likes
+        # summed over ranks in every step, because the main rank alone decides when to write a checkpoint
         own = loss.detach().double() * len(x) if len(x) else torch.zeros((), dtype=torch.float64, device=x.device)
         return self.world.sum(own)
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The mean loss over this rank's records; a rank without any takes part in the collectives and adds nothing."""
+        """Return the mean loss over this rank's records.
+
+        A rank without records computes a loss too, because it takes part in collective operations; its weight is 0.
+        """
         empty = not len(batch.x)
-        # SyncBatchNorm sends the statistics of bf16 records in float32, but those of no record in the type of these
+        # SyncBatchNorm sends statistics of bf16 inputs as float32, but those of an empty input in the input's type
         precision = "float32" if empty else self.precision
+        untouched = Untouched(
+            {
+                "the batch": [batch.x, batch.labels],
+                "weights": batch.parameters.values(),
+                "the initial weights": batch.initial_weights.values(),
+            }
+        )
         with autocast(precision, self.world.device):
             loss = self.method.loss(batch)
+        untouched.check(self.method)
         if not isinstance(loss, Tensor) or loss.dim():
-            raise PluginError(f"the loss is {loss}; expected one finite number, the mean over the records")
+            kind = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise PluginError(f"the loss is {kind}; expected one finite number, the mean over the records")
         return loss
 
     def _mean_gradients(self) -> dict[str, Tensor]:
-        """The mean gradient of the logistic loss over all training records, in eval mode: path -> gradient."""
+        """Return path -> mean gradient of the logistic loss over all training records, in eval mode."""
         self.model.eval()
         for rows in epoch_batches(len(self.train_labels), self.phase.batch_size, (self.seed, self.phase.name, "rates")):
             x, labels = self._pass_input(rows)
@@ -487,18 +488,18 @@ class PhaseRun:
             loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
             (loss / labels.shape[1] / len(self.train_labels)).backward()  # type: ignore[no-untyped-call]
         self.world.sum_gradients(list(self.parameters.values()))
-        found = {path: torch.zeros_like(p) if p.grad is None else p.grad.clone() for path, p in self.parameters.items()}
+        means = {path: torch.zeros_like(p) if p.grad is None else p.grad.clone() for path, p in self.parameters.items()}
         self.model.zero_grad(set_to_none=True)
-        return found
+        return means
 
     def _pass_input(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """This rank's part of a batch for a pass that is no training step."""
-        mine = rows[self.world.share(len(rows))]
-        x = self.train_source.training(mine, (self.seed, self.phase.name, "rates"))
-        return send(x, self.world.device), self.train_labels[send(torch.from_numpy(mine), self.world.device)]
+        """Return inputs and labels of this rank's share of a batch, for a pass that is not a training step."""
+        share = rows[self.world.share(len(rows))]
+        x = self.train_source.training(share, (self.seed, self.phase.name, "rates"))
+        return send(x, self.world.device), self.train_labels[send(torch.from_numpy(share), self.world.device)]
 
     def _recalibrate(self, model: Classifier) -> None:
-        """Batch-norm statistics of the trained parts anew, over all training records in batches of the phase."""
+        """Compute the batch-norm statistics of the trained parts anew, over all training records."""
 
         def run() -> None:
             stream = (self.seed, self.phase.name, "rates")
@@ -531,32 +532,8 @@ class PhaseRun:
 
     @torch.no_grad()
     def _require_finite_features(self) -> None:
-        """Raise DataError where the frozen backbone, and not the training of the head, left the finite numbers."""
+        """Raise DataError if the features of the frozen backbone are not finite, so that training is not the cause."""
         for source in (self.train_source, self.val_source):
             if isinstance(source, SignalSource):
                 features = run_windows(self.model.backbone, source, self.world, self.precision)
                 require_finite_features(features.cpu().numpy(), source.signals.ecg_id[source.rows])
-
-
-def spare_decay(groups: list[dict[str, Any]], phase: Phase) -> list[dict[str, Any]]:
-    """Return an optimiser's groups with the parameters that have no weight decay in groups of their own."""
-    if not phase.no_weight_decay:
-        return groups
-    found = []
-    for group in groups:
-        pairs = list(zip(group["param_names"], group["params"], strict=True))
-        spared = [is_spared(name, parameter, phase.no_weight_decay) for name, parameter in pairs]
-        for no_decay in (False, True):
-            own = [pair for pair, spare in zip(pairs, spared, strict=True) if spare == no_decay]
-            if own:
-                names, params = map(list, zip(*own, strict=True))
-                part = {**group, "params": params, "param_names": names}
-                found.append({**part, "weight_decay": 0.0} if no_decay else part)
-    return found
-
-
-def is_spared(name: str, parameter: Tensor, patterns: Sequence[str]) -> bool:
-    """Whether a parameter has no weight decay by these patterns of paths."""
-    return any(
-        parameter.dim() <= 1 if pattern == ONE_DIMENSIONAL else fnmatchcase(name, pattern) for pattern in patterns
-    )

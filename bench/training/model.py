@@ -1,10 +1,9 @@
-"""Backbone + head: the model that is adapted."""
+"""The model that is adapted: a backbone and a head."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -14,64 +13,39 @@ from torch import Tensor, nn
 
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, Incompatible, PluginError
-
-
-@dataclass(frozen=True)
-class PublishedCheckpoint:
-    """Where a backbone's published weights are, and how the file's keys become ours.
-
-    Every key must be the backbone's, the head's or left out, and every parameter and buffer of the backbone there.
-    """
-
-    repo: str
-    """Repository on the Hugging Face hub."""
-    filename: str
-    revision: str
-    """Commit, tag or branch that is asked for by default; the commit that came and the file's hash are recorded."""
-    head_prefix: str | None = None
-    """How keys of the published head begin, such as `fc.`; it is left out, as ours is new. None: the file has none."""
-    head_outputs: int = 0
-    """Outputs of the published head; needed with `first_logits` only."""
-    first_logits: tuple[float, ...] = ()
-    """First outputs of the published model, head included, for `linspace(-1, 1)` over [1, lead, time]."""
-    prefix: str = ""
-    """How the backbone's keys begin in the file, such as `encoder.`; what follows is ours."""
-    left_out: tuple[str, ...] = ()
-    """How other keys begin that are left out, such as `decoder.`; a result names all that were."""
-    state_dict: str = ""
-    """Where in the file the state dict lies, such as `teacher`, dots between several names; needed where more than one
-    of those in the file fits."""
-    sha256: str = ""
-    """Of the file; then `--init PATH` recognises it as the published one."""
+from bench.training.published import PublishedCheckpoint
 
 
 class Backbone(nn.Module):
     """An architecture without a head: signals [record, lead, time] -> features [record, feature_dim].
 
-    It carries the preprocessing that it expects. A parameter whose `requires_grad` the constructor turned off is
-    never trained. Residual blocks put a `DropPath` before the addition.
+    `signal_spec` is the preprocessing that it expects. A parameter whose `requires_grad` is turned off in the
+    constructor is never trained. Residual blocks apply a `DropPath` to their branch before the addition.
     """
 
     signal_spec: SignalSpec
-    """What `forward` is given; set in the class or in `__init__`."""
+    """Preprocessing of the signals that `forward` gets; set in the class or in `__init__`."""
     checkpoint: ClassVar[PublishedCheckpoint | None] = None
-    """Its published weights, which `--init pretrained` loads and which are then the default; None: there are none."""
+    """Published weights, which `--init pretrained` loads; they are the default init. None: there are none."""
     feature_dim: int
-    """Features of a record, the size of what `forward` returns and of the head's input."""
+    """Number of features of a record: the size of the output of `forward` and of the head's input."""
 
     def reset_head(self, head: nn.Linear) -> None:
-        """Initialise a new head on this backbone; PyTorch's default unless the publication says otherwise."""
+        """Initialise a new head by PyTorch's default. Override it if the publication initialises it otherwise."""
         head.reset_parameters()
 
     def tokens(self, signals: Tensor) -> Tensor:
-        """Return what `forward` pools: signals [record, lead, time] -> [record, token, dim]; not every backbone can."""
-        raise Incompatible(f"{type(self).__name__} has no tokens: its features are no pooling over a sequence")
+        """Return the tokens [record, token, dim] of signals [record, lead, time]; `forward` pools over the tokens.
+
+        Raises Incompatible if the backbone has none.
+        """
+        raise Incompatible(f"{type(self).__name__} has no tokens: its features are not pooled over a sequence")
 
     def layer_groups(self) -> list[str]:
-        """Return the paths of the parts of one depth, shallow to deep, each parameter in one of them.
+        """Return the paths of the layer groups, shallow to deep. Each parameter is in exactly one of them.
 
-        By default: parameters of the backbone itself, then its children in the order of `__init__`, and in place of a
-        ModuleList or Sequential its children. Override it where this is not the order of the forward pass.
+        By default, first the backbone's own parameters, then its children in the order of `__init__`; a ModuleList or
+        Sequential is replaced by its children. Override it if this is not the order of the forward pass.
         """
         groups = [name for name, parameter in self.named_parameters(recurse=False) if parameter.requires_grad]
         for name, child in self.named_children():
@@ -88,7 +62,7 @@ def layer_groups(backbone: Backbone) -> tuple[str, ...]:
 
 
 class Tokens(nn.Module):
-    """Runs a backbone up to its tokens."""
+    """A module that computes a backbone's tokens."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -99,11 +73,11 @@ class Tokens(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016), scaled: branch * keep / (1 - drop_prob).
+    """Stochastic depth (Huang et al. 2016) with scaling: branch * keep / (1 - drop_prob).
 
-    In training the loop hands out `keep` [record] in {0, 1}, drawn for the whole batch so that the number of ranks
-    does not matter. A branch with several rows a record, records first, keeps or drops them together. Without `keep`,
-    outside of the loop, the mask is drawn here.
+    The training loop sets `keep` [record], 0 or 1. It samples the mask for the whole batch, so that results do not
+    depend on the number of ranks. A branch may have several consecutive rows per record, which are kept or dropped
+    together. Outside the training loop, `keep` is None and the mask is sampled here.
     """
 
     def __init__(self) -> None:
@@ -137,14 +111,17 @@ def drop_paths(model: nn.Module) -> list[DropPath]:
 
 
 def drop_path_rates(num_paths: int, rate: float, shape: Literal["linear", "constant"] = "linear") -> list[float]:
-    """Return each DropPath's rate, shallow to deep: linspace(0, rate), by which the first never drops, or constant."""
+    """Return the drop rate of each DropPath, shallow to deep: linspace(0, rate), or constant."""
     if shape == "constant":
         return [rate] * num_paths
     return [rate * position / (num_paths - 1) if num_paths > 1 else 0.0 for position in range(num_paths)]
 
 
 def set_drop_path(model: nn.Module, rate: float, shape: Literal["linear", "constant"] = "linear") -> list[DropPath]:
-    """Set the rates of the model's DropPaths and return these in forward order."""
+    """Set the drop rates of the model's DropPaths, and return the DropPaths in forward order.
+
+    Raises Incompatible if the rate is positive and there are fewer than two.
+    """
     paths = drop_paths(model)
     if rate > 0 and len(paths) < 2:
         raise Incompatible(
@@ -156,7 +133,7 @@ def set_drop_path(model: nn.Module, rate: float, shape: Literal["linear", "const
 
 
 class HeadAlone(nn.Module):
-    """The head of a model on features that are at hand."""
+    """A module that applies only the head of a model, to precomputed features."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
@@ -175,26 +152,26 @@ class Classifier(nn.Module):
         head = nn.Linear(backbone.feature_dim, num_labels)
         backbone.reset_head(head)
         self.head: nn.Module = head
-        """Features [record, feature] to logits; tokens [record, token, dim] after `use_tokens`."""
+        """Maps features [record, feature] to logits; after `use_tokens`, tokens [record, token, dim]."""
         self.num_labels = num_labels
         self.made_by = ""
-        """What made the backbone, apart from its weights; features are kept on disk only where it is known."""
+        """Facts that identify the backbone, apart from its weights; empty: unknown, so features are not cached."""
         self.takes_tokens = False
 
     @cached_property
     def never_trained(self) -> frozenset[str]:
-        """Parameters whose `requires_grad` the backbone or a method's `prepare` turned off.
+        """Return the names of parameters whose `requires_grad` the backbone or a method's `prepare` turned off.
 
-        Asked for when parts are trained first, after `prepare`, which may have renamed parameters: from then on the
-        harness sets that flag.
+        Computed once, before the first phase and after `prepare`, which may rename parameters. Later the training loop
+        sets `requires_grad` itself.
         """
         return frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
 
     @torch.no_grad()
     def use_tokens(self) -> int:
-        """Give the head the backbone's tokens in place of its features, and return their dimension.
+        """Use the backbone's tokens as the head's input in place of its features. Return the tokens' dimension.
 
-        `Incompatible` where the backbone has none.
+        Raises Incompatible if the backbone has no tokens.
         """
         spec, modes = self.backbone.signal_spec, {module: module.training for module in self.modules()}
         weight = next(self.parameters())
@@ -206,18 +183,18 @@ class Classifier(nn.Module):
         return dim
 
     def encoder(self) -> nn.Module:
-        """Return what makes the head's input of signals."""
+        """Return the module that computes the head's input from signals."""
         return Tokens(self.backbone) if self.takes_tokens else self.backbone
 
     def encode(self, signals: Tensor) -> Tensor:
-        """Return the head's input: features [record, feature], or tokens [record, token, dim]."""
+        """Compute the head's input from signals: features [record, feature], or tokens [record, token, dim]."""
         encode = self.backbone.tokens if self.takes_tokens else self.backbone
         return encode(signals)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Return the logits of the head's input.
+        """Compute logits [record, label] from the head's input.
 
-        Never in bf16: logits of 8 bits would tie records that a ranking metric must tell apart.
+        Never in bf16: its 8 bits would give different records equal logits, and ranking metrics need their order.
         """
         weight = next(self.head.parameters(), None)
         kind = weight.dtype if weight is not None else torch.promote_types(features.dtype, torch.float32)
@@ -228,10 +205,10 @@ class Classifier(nn.Module):
         return self.classify(self.encode(signals))
 
     def train_parts(self, parts: Mapping[str, float], *, fitted: bool = False) -> list[dict[str, Any]]:
-        """Freeze all but `parts`, which have learning rates, set the modes, and return an optimiser's groups.
+        """Freeze everything except `parts`, set train and eval modes, and return parameter groups for an optimiser.
 
-        A group is a part's: `params`, their `param_names` and `lr`. What a part is, and which of several owns a
-        parameter, is said in `Phase`. A `fitted` part may have buffers alone.
+        `parts` maps a part to its learning rate; see `Phase`. The group of a part has `params`, `param_names` and `lr`.
+        With `fitted`, a part may have buffers only. Raises BenchError for a part without parameters to train.
         """
         never_trained = self.never_trained
         groups: dict[str, dict[str, Any]] = {
@@ -251,43 +228,70 @@ class Classifier(nn.Module):
                 top = [path for path in paths if path.count(".") < 2]
                 raise BenchError(
                     f"a phase trains part {part!r}, which has no parameters to train of its own; a part is the path "
-                    f"of a module or parameter, `*` in it fitting anything, such as "
+                    f"of a module or parameter, in which `*` matches anything, such as "
                     f"{', '.join(dict.fromkeys([*near, *top][:8]))}"
                 )
         self.train_mode(parts)
         return list(groups.values())
 
     def changed_keys(self, parts: Collection[str]) -> set[str]:
-        """Keys of the state dict that training these parts changes: parameters and buffers."""
-        return {key for key in self.state_dict() if _owner(key, parts) is not None}
+        """Return the keys of the state dict, parameters and buffers, that training these parts changes."""
+        enclosed = self._enclosed(parts)
+        return {
+            key for key in self.state_dict() if _owner(key, parts) is not None or key.rpartition(".")[0] in enclosed
+        }
 
     def train_mode(self, parts: Collection[str]) -> None:
-        """Train mode for the modules whose own path fits a part, eval mode for the others."""
+        """Set train mode for modules whose path matches a part or that parts enclose, and eval mode for all others."""
         self.eval()
+        enclosed = self._enclosed(parts)
         for name, module in self.named_modules():
-            if name and _owner(name, parts) is not None:
+            if name and (name in enclosed or _owner(name, parts) is not None):
                 module.training = True
+
+    def _enclosed(self, parts: Collection[str]) -> set[str]:
+        """Return the paths of modules that have no parameters to train, in no part, where parts train all around them.
+
+        Such as the DropPaths of a backbone that keeps them beside its layer groups, when each group has a rate.
+        """
+        trained = {name: _owner(name, parts) is not None for name, _ in self.named_parameters()}
+        of_module: dict[str, list[bool]] = {}
+        for name, is_trained in trained.items():
+            if name not in self.never_trained:
+                for above in _above(name):
+                    of_module.setdefault(above, []).append(is_trained)
+        return {
+            name
+            for name, _ in self.named_modules()
+            if name and name not in of_module and all(next(of_module[a] for a in _above(name) if a in of_module))
+        }
+
+
+def _above(name: str) -> list[str]:
+    """Return the paths of the modules around a path, the nearest first, the model itself, ``, last."""
+    words = name.split(".")
+    return [".".join(words[:depth]) for depth in reversed(range(len(words)))]
 
 
 def _owner(name: str, parts: Collection[str]) -> str | None:
-    """The longest part that fits a path or a module above it; of several as long, the last in the alphabet."""
+    """Return the longest part that matches a path or a module above it; of equally long ones, the last by name."""
     fitting = [part for part in parts if fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")]
     return max(fitting, key=lambda part: (len(part), part), default=None)
 
 
 def _paths(names: Iterable[str]) -> list[str]:
-    """All modules on the way to these parameters, shortest first."""
+    """Return the paths of all modules that contain these parameters, shortest first."""
     parents = {".".join(path[:depth]) for path in (name.split(".") for name in names) for depth in range(1, len(path))}
     return sorted(parents, key=lambda path: (path.count("."), path))
 
 
 def _patterns(names: Iterable[str]) -> list[str]:
-    """`backbone.*.bias`, `*.bias` and the like: patterns for each word that occurs in these parameters' paths."""
+    """Return patterns such as `backbone.*.bias` and `*.bias` for each word in these parameters' paths."""
     split = [name.split(".") for name in names]
     within = {f"{words[0]}.*.{word}" for words in split for word in words[2:] if not word.isdigit()}
     return sorted(within | {f"*.{word}" for words in split for word in words[1:] if not word.isdigit()})
 
 
 def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
-    """Parameters of a module, or those that the phase at hand trains."""
+    """Return the number of parameters of a module; with `trainable`, of those with `requires_grad`."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)

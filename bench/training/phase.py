@@ -68,9 +68,10 @@ class Phase:
     characters, decides. A part without a learning rate is frozen: no gradient, and eval mode, its buffers too.
 
     Modes follow modules, not parameters: a module is in train mode if its own path, or that of one above it, fits a
-    part. So with `backbone.*.bias` alone the backbone stays in eval mode: batch norm learns its bias and normalises by
-    the running statistics it came with, dropout and stochastic depth rest. `backbone.*norm*`, which fits the modules,
-    trains them with their buffers.
+    part, or if it has no parameters and the parts train all parameters of the module around it. So with
+    `backbone.*.bias` alone the backbone stays in eval mode: batch norm learns its bias and normalises by the running
+    statistics it came with, dropout and stochastic depth rest. `backbone.*norm*`, which fits the modules, trains them
+    with their buffers.
     """
 
     name: str

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import pickle
 import re
 import struct
@@ -24,8 +23,9 @@ from torch import Tensor
 
 from bench.errors import CheckpointError
 from bench.files import whole_file
-from bench.training.hub import fetch_checkpoint
-from bench.training.model import Backbone, Classifier, PublishedCheckpoint
+from bench.training.fetch import fetch_checkpoint
+from bench.training.model import Backbone, Classifier
+from bench.training.published import PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
 NO_WEIGHTS = "is not a file of weights, or it is damaged or incomplete"
@@ -51,7 +51,7 @@ class Init:
     """Tensors of the head that was left out, such as `weight`."""
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a result says; the head by shapes and hash, where a method uses it."""
+        """Return plain data for the result; with shapes and hash of the published head, if a method uses it."""
         head = {"head": {key: list(value.shape) for key, value in self.head.items()}} if self.head else {}
         hashed = {"head_sha256": hash_weights(self.head)} if self.head else {}
         plain = {"name": self.name, "sha256": self.sha256, "source": self.source}
@@ -90,7 +90,7 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
 
 def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
     """Load a file strictly: all keys and shapes must fit, and all values must be finite."""
-    states, about = read_state_dicts(path)
+    states, about = read_state_dicts(path, backbone.checkpoint)
     reading = _choose_reading(states, backbone, path)
     _require_finite(reading.weights, backbone.state_dict(), path)
     backbone.load_state_dict(reading.weights)
@@ -116,9 +116,9 @@ def _head_tensors(backbone: Backbone, state: Mapping[str, Tensor], prefix: str) 
 
 def load_published(model: Classifier, path: Path) -> None:
     """Load a published checkpoint strictly, its head included."""
-    states, _ = read_state_dicts(path)
     published = model.backbone.checkpoint
     assert published is not None
+    states, _ = read_state_dicts(path, published)
     reading = _choose_reading(states, model.backbone, path)
     wrapper = reading.prefix.removesuffix(published.prefix)
     named = {f"backbone.{key}": value for key, value in reading.weights.items()}
@@ -175,8 +175,8 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
     # several readings are an error only if their weights differ, as those of `model` and `ema` do
     if any(not _are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
         raise CheckpointError(
-            f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save those that "
-            "you mean to a file of their own, or name them by state_dict and prefix in the backbone's "
+            f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save the right "
+            "ones to a separate file, or name them by state_dict and prefix in the backbone's "
             "PublishedCheckpoint"
         )
     return fitting[0]
@@ -211,7 +211,7 @@ def _beside(state: Mapping[str, Tensor], prefix: str, backbone: Backbone) -> tup
     the others are unknown.
     """
     wanted, published = backbone.state_dict(), backbone.checkpoint
-    declared = tuple(filter(None, (published.head_prefix, *published.left_out))) if published else ()
+    declared = bool(published and (published.head_prefix or published.left_out))
     strict, wrapper = True, prefix
     if published and published.prefix and declared and prefix.endswith(published.prefix):
         wrapper = prefix.removesuffix(published.prefix)
@@ -222,8 +222,9 @@ def _beside(state: Mapping[str, Tensor], prefix: str, backbone: Backbone) -> tup
         if key.startswith(prefix) and key.removeprefix(prefix) in wanted:
             continue
         inside = key.startswith(prefix)
-        heads = (*(f"{wrapper}{start}" for start in declared), f"{prefix}head.")
-        (left_out if key.startswith(heads) or not (inside or strict) else unknown).append(key)
+        of_head = key.startswith(f"{prefix}head.")
+        named = published is not None and key.startswith(wrapper) and published.leaves_out(key.removeprefix(wrapper))
+        (left_out if of_head or named or not (inside or strict) else unknown).append(key)
     return tuple(left_out), tuple(unknown)
 
 
@@ -234,14 +235,14 @@ def _are_equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> b
 def _origin(
     backbone: Backbone, path: Path, about: Mapping[str, Any], reading: _Reading
 ) -> tuple[str, Mapping[str, object]]:
-    """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about it."""
+    """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about the file."""
     if all(isinstance(about.get(fact), str) for fact in ("digest", "trained_on")):
         return "own", about
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     published = backbone.checkpoint
     if published and sha256 == published.sha256:
-        return "pretrained", {"repo": published.repo, "file": published.filename, "file_sha256": sha256}
+        return "pretrained", published.facts(sha256)
     return "file", {"file": path.name, "file_sha256": sha256, "read_as": str(reading)}
 
 
@@ -313,13 +314,22 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return states.get("state_dict") or next(iter(states.values())), about
 
 
-def read_state_dicts(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def read_state_dicts(
+    path: Path, published: PublishedCheckpoint | None = None
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return the state dicts in a checkpoint file (keys joined by dots -> tensors by name), and the facts in `about`.
 
-    Runs no code from the file. Raises CheckpointError if it is missing, damaged, or holds more than plain data.
+    The published checkpoint says which keys are renamed and which classes are inert. Runs no code from the file.
+    Raises CheckpointError if it is missing, damaged, or holds more than plain data and inert classes.
     """
-    document = _read_safetensors(path) if path.suffix == ".safetensors" else _read_document(path)
+    is_safetensors = path.suffix == ".safetensors"
+    document = _read_safetensors(path) if is_safetensors else _read_document(path, published)
     states = dict(_state_dicts(document))
+    if published and published.renames:
+        try:
+            states = {where: published.renamed(state) for where, state in states.items()}
+        except ValueError as error:
+            raise CheckpointError(f"{path} does not fit its PublishedCheckpoint: {error}") from None
     if not states:
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
     about = document.get("about") if isinstance(document, Mapping) else None
@@ -337,18 +347,14 @@ def _state_dicts(document: object, where: str = "", depth: int = 2) -> Iterator[
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     _require_file(path)
     try:
-        package = importlib.import_module("safetensors.torch")
-    except ImportError:
-        raise CheckpointError(
-            f"{path} is read by the package safetensors, which is not installed; pip install safetensors"
-        ) from None
-    try:
-        loaded: dict[str, Tensor] = package.load_file(path)
-    except (importlib.import_module("safetensors").SafetensorError, ValueError):
+        return load_file(path)
+    except (SafetensorError, ValueError):
         raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
-    return loaded
 
 
 def _require_file(path: Path) -> None:
@@ -361,17 +367,30 @@ def _require_file(path: Path) -> None:
         raise CheckpointError(f"{path} is not a file of weights, {error.strerror}") from None
 
 
-def _read_document(path: Path) -> object:
+class _Inert:
+    """Stands for a class that a file names and weights do not need: accepts any content, keeps none, does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _read_document(path: Path, published: PublishedCheckpoint | None = None) -> object:
     """Read a file of torch.save without running code.
 
-    NumPy scalars beside the weights (ECGFounder's file carries one) are allowed; anything else that is not plain data
-    is refused.
+    NumPy scalars beside the weights (ECGFounder's file carries one) are allowed, and classes that the published
+    checkpoint declares as inert; anything else that is not plain data is refused.
     """
     number_types = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     allowed = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *number_types]
     _require_file(path)
     try:
+        if published and published.inert_classes:
+            named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            allowed += [(_Inert, name) for name in published.inert(named)]
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.boards.rows import make_boards
 from bench.data.tasks import LabelTable
-from bench.evaluation.bootstrap import draw_replicates, resample
+from bench.evaluation.bootstrap import make_replicates, resample
 from bench.evaluation.compare import permutation_p
 from bench.evaluation.metrics import macro
 from bench.evaluation.scores import score_fold
@@ -23,7 +23,7 @@ FIRST, SECOND = ((RANDOM.normal(size=Y_TRUE.shape) + Y_TRUE).astype(np.float32) 
 
 
 def test_bootstrap(compare: Any) -> None:
-    replicates = draw_replicates(PATIENTS, Y_TRUE, DRAWS)
+    replicates = make_replicates(PATIENTS, Y_TRUE, DRAWS)
 
     def by_scikit_learn() -> list[list[tuple[float, float]]]:
         return [

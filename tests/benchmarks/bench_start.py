@@ -16,6 +16,20 @@ def test_help(compare: Any) -> None:
     compare("bench --help", lambda: bench("--help"), rounds=5, goal="0.5 s")
 
 
+def python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_import(compare: Any) -> None:
+    compare(
+        "import of bench.execute",
+        lambda: python("import bench.execute"),
+        "import of torch alone",
+        lambda: python("import torch"),
+        goal="0.6 s more",
+    )
+
+
 def test_list(compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_catalogue() -> None:
         monkeypatch.setenv("BENCH_CACHE", "/dev/null")

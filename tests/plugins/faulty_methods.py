@@ -1,15 +1,31 @@
 """Methods that do something else than they say: each must be caught, before training or by `bench check`."""
 
 import copy
+import os
+import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Batch, Classifier, DropPath, Gradients, Judge, Method, Phase, Start, register_method
+from bench.plugin import (
+    EMA,
+    Batch,
+    Classifier,
+    DropPath,
+    Gradients,
+    Judge,
+    Method,
+    Phase,
+    SignalBatch,
+    Start,
+    register_method,
+)
 
 MODULE_LEVEL: dict[str, Any] = {"steps": 0}
 
@@ -309,3 +325,298 @@ class OldInit(Finetune):
 
     def prepare(self, model: Classifier, init: Start) -> None:
         assert init == "random"
+
+
+@register_method("optimizer-in-a-closure")
+@dataclass(frozen=True)
+class OptimizerInAClosure(Finetune):
+    """A second optimiser of the head, which has no state that a resumed run would lack."""
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        super().optimizer_step(optimizer, closure)
+        torch.optim.SGD(optimizer.param_groups[-1]["params"], lr=0.1).step()
+
+
+@register_method("rates-by-hand")
+@dataclass(frozen=True)
+class RatesByHand(Finetune):
+    """Halves the rates after every step, beside the schedule that the phase declares."""
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        super().optimizer_step(optimizer, closure)
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.5
+
+
+@register_method("own-steps")
+@dataclass(frozen=True)
+class OwnSteps(Finetune):
+    """Moves the weights itself: the rates and the schedule of the phase mean nothing."""
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        closure()
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.sub_(0.1 * parameter.grad)
+
+
+@register_method("forgets-weight-decay")
+@dataclass(frozen=True)
+class ForgetsWeightDecay(Finetune):
+    """AdamW decays by 0.01 where nobody says otherwise, and the result records 0."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups)
+
+
+@register_method("counts-in-its-class")
+@dataclass(frozen=True)
+class CountsInItsClass(Finetune):
+    """State in the class and not in the method."""
+
+    needs_signals = False
+    seen = 0
+
+    def loss(self, batch: Batch) -> Tensor:
+        type(self).seen += 1
+        return self.seen * F.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+
+@register_method("keeps-the-judge")
+@dataclass(frozen=True)
+class KeepsTheJudge(Method):
+    """Asks the judge of the probe in every step of fine-tuning."""
+
+    needs_signals = False
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = {"backbone": 1e-3, "head": 1e-3}
+        return [
+            Phase(name="probe", learning_rates={"head": 1e-2}, epochs=1),
+            Phase(name="finetune", learning_rates=parts, epochs=1),
+        ]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        MODULE_LEVEL["judge"] = judge
+
+    def loss(self, batch: Batch) -> Tensor:
+        loss = super().loss(batch)
+        return loss if batch.phase.name == "probe" else loss * MODULE_LEVEL["judge"].score()
+
+
+@register_method("alters-the-batch")
+@dataclass(frozen=True)
+class AltersTheBatch(Finetune):
+    """A step that calls its closure twice, as SAM's, would see signals that were altered twice."""
+
+    needs_signals = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        batch.signals.mul_(0.5)
+        return super().loss(batch)
+
+
+@register_method("moves-weights-in-loss")
+@dataclass(frozen=True)
+class MovesWeightsInLoss(Finetune):
+    """Weight decay of its own."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            for parameter in batch.parameters.values():
+                parameter.mul_(0.99)
+        return super().loss(batch)
+
+
+@register_method("moves-the-start")
+@dataclass(frozen=True)
+class MovesTheStart(Finetune):
+    """Lets the initial weights follow."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        for name, parameter in batch.parameters.items():
+            batch.initial_weights[name].lerp_(parameter.detach(), 0.1)
+        return super().loss(batch)
+
+
+@register_method("rests-in-loss")
+@dataclass(frozen=True)
+class RestsInLoss(Finetune):
+    """Eval mode in training: nothing drops, and batch norm learns nothing."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        batch.passes.model.eval()
+        return super().loss(batch)
+
+
+@register_method("thaws-by-hand")
+@dataclass(frozen=True)
+class ThawsByHand(Method):
+    """Gradients for all of a frozen backbone, which no optimiser has."""
+
+    needs_signals = True
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="probe", learning_rates={"head": 1e-2}, epochs=2)]
+
+    def loss(self, batch: Batch) -> Tensor:
+        batch.passes.model.requires_grad_(True)
+        return super().loss(batch)
+
+
+@register_method("half-precision")
+@dataclass(frozen=True)
+class HalfPrecision(Finetune):
+    """A head in bf16, which the harness makes float32 again."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.head.to(torch.bfloat16)
+
+
+@register_method("double-everywhere")
+@dataclass(frozen=True)
+class DoubleEverywhere(Finetune):
+    """For all cells that follow in this process."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        torch.set_default_dtype(torch.float64)
+
+
+@register_method("by-the-clock")
+@dataclass(frozen=True)
+class ByTheClock(Finetune):
+    """Other phases in the afternoon."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        hour = time.localtime(time.time()).tm_hour
+        return [Phase(name="finetune", learning_rates={"backbone": 1e-3, "head": 1e-3 * (1 + hour // 12)}, epochs=2)]
+
+
+@register_method("by-the-environment")
+@dataclass(frozen=True)
+class ByTheEnvironment(Finetune):
+    """A hyper-parameter that no result records."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        return float(os.environ.get("MY_WEIGHT", "1")) * super().loss(batch)
+
+
+@register_method("reads-a-file")
+@dataclass(frozen=True)
+class ReadsAFile(Finetune):
+    """Such as the labels of folds 9 and 10."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        Path(__file__).read_text()
+
+
+@register_method("draws-elsewhere")
+@dataclass(frozen=True)
+class DrawsElsewhere(Finetune):
+    """By a generator that nobody seeds."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        return random.uniform(0.5, 1.5) * super().loss(batch)
+
+
+@register_method("vector-loss")
+@dataclass(frozen=True)
+class VectorLoss(Finetune):
+    """The loss of each record."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, reduction="none").mean(1)
+
+
+@register_method("nan-for-a-label")
+@dataclass(frozen=True)
+class NaNForALabel(Finetune):
+    """The share of positives of a label that a batch may not have."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        by_label = F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, reduction="none").sum(0)
+        return (by_label / (batch.labels * (batch.labels.sum(0) > 1)).sum(0)).nan_to_num(posinf=float("nan")).mean()
+
+
+@register_method("strange-labels")
+@dataclass(frozen=True)
+class StrangeLabels(Finetune):
+    """Mixup that forgets to weigh the labels."""
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        return (batch.signals + batch.signals.flip(0)) / 2, batch.labels + batch.labels.flip(0)
+
+
+@register_method("another-head-at-the-end")
+@dataclass(frozen=True)
+class AnotherHeadAtTheEnd(Finetune):
+    """Which `bench predict` does not know."""
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        model.head = nn.Sequential(model.head)
+
+
+@register_method("tensor-beside-the-weights")
+@dataclass(frozen=True)
+class TensorBesideTheWeights(Finetune):
+    """A random projection that is neither parameter nor buffer: `bench predict` would draw another one."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.head.projection = torch.randn(model.num_labels)
+        model.head.register_forward_hook(lambda head, inputs, output: output + head.projection)
+
+
+@register_method("hook-with-a-memory")
+@dataclass(frozen=True)
+class HookWithAMemory(Finetune):
+    """A hook that holds a module of this model: the averaged copy would run with the weights of the model itself."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = {"backbone": 1e-3, "head": 1e-3}
+        return [Phase(name="finetune", learning_rates=parts, epochs=2, average=EMA(0.9))]
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        layer = nn.Linear(model.num_labels, model.num_labels)
+        model.head = nn.Sequential(model.head, layer)
+        model.head[0].register_forward_hook(lambda head, inputs, output: output + layer(output))
+
+
+@register_method("half-of-the-batch")
+@dataclass(frozen=True)
+class HalfOfTheBatch(Finetune):
+    """Learns of the first half of the batch alone."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        half = len(logits) // 2
+        logits = torch.cat([logits[:half], logits[half:].detach()])
+        return F.binary_cross_entropy_with_logits(logits, batch.labels)
+
+
+@register_method("noise-in-loss")
+@dataclass(frozen=True)
+class NoiseInLoss(Finetune):
+    """Dropout of its own, by torch's generator in place of masks."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        return F.binary_cross_entropy_with_logits(logits * (torch.rand_like(logits) > 0.1), batch.labels)

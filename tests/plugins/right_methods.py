@@ -1,5 +1,6 @@
 """Methods of all kinds, each written by the contract alone and in at most 30 lines: `bench check` must pass them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bench.plugin import (
     EMA,
@@ -15,10 +17,12 @@ from bench.plugin import (
     Batch,
     Classifier,
     Gradients,
+    Incompatible,
     Judge,
     Method,
     Phase,
     SignalBatch,
+    Start,
     register_method,
 )
 
@@ -93,6 +97,67 @@ class MeanTeacher(Finetune):
         logits = batch.forward(batch.signals)
         goal = batch.average(batch.signals.flip(-1)).sigmoid()
         return F.binary_cross_entropy_with_logits(logits, batch.labels) + (logits.sigmoid() - goal).square().mean()
+
+
+@register_method("mean-teacher-ramp")
+@dataclass(frozen=True)
+class MeanTeacherRamp(Finetune):
+    """A mean teacher whose weight rises over the first part of the steps, by exp(-5 (1 - t)^2), to `weight`."""
+
+    weight: float = 2.0
+    ramp: float = 0.5
+    needs_signals = False
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [self.finetune(average=EMA(0.99), drop_path_rate=0.3)]
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        time = min(1.0, batch.step / max(1.0, self.ramp * batch.num_steps))
+        agreement = (logits.sigmoid() - batch.average().sigmoid()).square().mean()
+        of_labels = F.binary_cross_entropy_with_logits(logits, batch.labels)
+        return of_labels + self.weight * math.exp(-5 * (1 - time) ** 2) * agreement
+
+
+class RandomDirections(nn.Module):
+    """A weight -> weight + diag(b) B diag(d) A; A and B are random, the same for all layers, and never trained."""
+
+    a: Tensor
+    b: Tensor
+
+    def __init__(self, weight: Tensor, a: Tensor, b: Tensor) -> None:
+        super().__init__()
+        rows, columns = weight.flatten(1).shape
+        self.register_buffer("a", a[:, :columns].clone())
+        self.register_buffer("b", b[:rows].clone())
+        self.vera_d = nn.Parameter(torch.full((len(a),), 0.1))
+        self.vera_b = nn.Parameter(torch.zeros(rows))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        update = self.vera_b.unsqueeze(1) * (self.b @ (self.vera_d.unsqueeze(1) * self.a))
+        return weight + update.view_as(weight)
+
+
+@register_method("vera")
+@dataclass(frozen=True)
+class VeRA(Method):
+    """VeRA (Kopiczko et al. 2024): random directions shared by all layers, of which two vectors a layer are trained."""
+
+    rank: int = 16
+    lr: float = 1e-2
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        layers = [m for m in model.backbone.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+        if not layers:
+            raise Incompatible("it adds to linear layers and convolutions, and this backbone has none")
+        rows, columns = (max(m.weight.flatten(1).shape[side] for m in layers) for side in (0, 1))
+        a = nn.init.kaiming_uniform_(torch.empty(self.rank, columns))
+        b = nn.init.kaiming_uniform_(torch.empty(rows, self.rank))
+        for layer in layers:
+            parametrize.register_parametrization(layer, "weight", RandomDirections(layer.weight, a, b))
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="finetune", learning_rates={"head": 1e-3, "backbone.*.vera_*": self.lr}, epochs=2)]
 
 
 @register_method("lbfgs")
@@ -188,6 +253,25 @@ class ClassBalanced(Method):
     def loss(self, batch: Batch) -> Tensor:
         weight = (batch.num_records - batch.positives) / batch.positives.clamp(min=1)
         return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, pos_weight=weight)
+
+
+@register_method("warm-head")
+@dataclass(frozen=True)
+class WarmHead(Finetune):
+    """The head begins with the rows of the earlier head whose labels this task has too; the others are new."""
+
+    uses_published_head = True
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        shared = [label for label in init.labels if label in init.head_labels]
+        if not shared:
+            raise Incompatible(
+                f"it starts from a head that knows some of the labels, and {init.name} weights have none"
+            )
+        rows = [init.labels.index(label) for label in shared]
+        earlier = [init.head_labels.index(label) for label in shared]
+        for name, parameter in model.head.named_parameters():
+            parameter.data[rows] = init.head[name][earlier]
 
 
 @register_method("running-mean")

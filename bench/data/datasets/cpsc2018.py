@@ -138,5 +138,5 @@ def _published_folds(table: pd.DataFrame, path: Path) -> Any:
     if folds.index.has_duplicates or not folds.between(1, 10).all():
         raise DataError(f"{path} must name each record once, with a strat_fold of 1 to 10")
     if missing := [name for name in wanted if name not in folds.index]:
-        raise DataError(f"{path} gives no fold to {len(missing):,} of the records, the first {missing[0]}")
+        raise DataError(f"{path} has no fold for {len(missing):,} of the records, the first {missing[0]}")
     return folds.loc[wanted].to_numpy(np.int64)

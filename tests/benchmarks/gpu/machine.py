@@ -258,8 +258,9 @@ def idle_share(step: Callable[[], object], device: torch.device, steps: int) -> 
         for _ in range(steps):
             step()
         wait(device)
-    on_card = [event for event in profiled.events() if event.device_type == DeviceType.CUDA]
-    covered, whole = union((event.time_range.start, event.time_range.end) for event in on_card)
+    # an optimiser's own annotation covers its kernels and what lies between them
+    on_card = [e for e in profiled.events() if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
+    covered, whole = union((e.time_range.start, e.time_range.end) for e in on_card)
     return 1 - covered / whole if whole else None
 
 
@@ -267,8 +268,12 @@ KINDS = ("float32", "tf32", "bf16")
 
 
 @contextlib.contextmanager
-def arithmetic(kind: str, device: torch.device, *, free: bool = False) -> Iterator[None]:
-    """float32, tf32 or bf16 products; `free` takes off what makes a run repeatable, as published code runs."""
+def arithmetic(kind: str, *, free: bool = False) -> Iterator[None]:
+    """Products of float32 in float32 or tf32; `free` takes off what makes a run repeatable, as published code runs.
+
+    bf16 is each step's own: a step within another autocast would keep its bf16 weights for the next step, and the time
+    of their conversion would be missing.
+    """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, torch.are_deterministic_algorithms_enabled())
     matmul.allow_tf32 = cudnn.allow_tf32 = kind == "tf32"
@@ -276,8 +281,7 @@ def arithmetic(kind: str, device: torch.device, *, free: bool = False) -> Iterat
         cudnn.deterministic = False
         torch.use_deterministic_algorithms(False)
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
-            yield
+        yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, deterministic = before
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -287,5 +291,5 @@ def matrix_rate(kind: str, device: torch.device, side: int) -> float:
     """Operations a second of a product of two random square matrices."""
     random = torch.randn(side, side, device=device)
     left = random.bfloat16() if kind == "bf16" else random
-    with arithmetic("tf32" if kind == "tf32" else "float32", device):
+    with arithmetic(kind):
         return 2 * side**3 / seconds(lambda: left @ left, device, 10, warm_up=3)

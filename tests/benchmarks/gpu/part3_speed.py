@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ def measure(add: Add, arch: str, samples: int, num: int, rates: dict[str, float]
     for name, module in (("here", net), ("published", plain)):
         module.train()
         for kind in KINDS if on_card else ("float32", "bf16"):
-            with arithmetic(kind, device, free=name == "published"):
+            with arithmetic(kind, free=name == "published"):
                 if on_card:
                     torch.cuda.reset_peak_memory_stats()
                 step = training_step(module, num, samples, bf16=kind == "bf16", fused=name == "here", wait=False)
@@ -103,7 +104,7 @@ def measure(add: Add, arch: str, samples: int, num: int, rates: dict[str, float]
 def compare_outputs(add: Add, net: nn.Module, plain: nn.Module, samples: int, device: torch.device) -> None:
     """Both compute the same function."""
     few = torch.randn(4, 12, samples, device=device)
-    with torch.no_grad(), arithmetic("float32", device):
+    with torch.no_grad(), arithmetic("float32"):
         expected = plain.eval()(few)
         error = float((net.eval()(few) - expected).norm() / expected.norm())
     add("here against published: error of logits in float32", error, "", "< 0.001", error < 1e-3)
@@ -113,8 +114,13 @@ def predicting(
     add: Add, what: str, net: nn.Module, plain: nn.Module, flops: int, shape: tuple[int, int], device: torch.device
 ) -> None:
     signals = torch.randn(shape[0], 12, shape[1], device=device)
+
+    def predicted(module: nn.Module, kind: str) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
+            return module(signals)  # type: ignore[no-any-return]
+
     for name, module, kind in (("here", net, "bf16"), ("published", plain, "float32")):
         module.eval()
-        with torch.no_grad(), arithmetic(kind, device, free=name == "published"):
-            took = seconds(lambda module=module: module(signals), device, size(device).repeats)  # type: ignore[misc]
+        with torch.no_grad(), arithmetic(kind, free=name == "published"):
+            took = seconds(functools.partial(predicted, module, kind), device, size(device).repeats)
         add(f"{what}: predictions, {name}, {kind}", 1e3 * took, f"ms, {flops / took / 1e12:.3g} TFLOP/s")

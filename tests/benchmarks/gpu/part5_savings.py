@@ -21,27 +21,26 @@ def run(add: Add, device: torch.device) -> None:
     given, on_card = size(device), device.type == "cuda"
     spec = model(given.arch, torch.device("cpu")).backbone.signal_spec
     samples = 10 * spec.rate if on_card else 250
-    with arithmetic("bf16", device):
-        batches(add, given, spec, device)
-        net = model(given.arch, device)
-        plain = seconds(training_step(net, given.batch, samples, wait=False), device, given.repeats)
-        add(f"{given.arch}: training step in bf16 as it is", 1e3 * plain, "ms")
+    batches(add, given, spec, device)
+    net = model(given.arch, device)
+    plain = seconds(training_step(net, given.batch, samples, wait=False), device, given.repeats)
+    add(f"{given.arch}: training step in bf16 as it is", 1e3 * plain, "ms")
 
-        def against(what: str, step: Callable[[], object]) -> None:
-            took = seconds(step, device, given.repeats)
-            add(f"{given.arch}: {what}", plain / took, "times as fast")
+    def against(what: str, step: Callable[[], object]) -> None:
+        took = seconds(step, device, given.repeats)
+        add(f"{given.arch}: {what}", plain / took, "times as fast")
 
-        against("optimiser not fused", training_step(net, given.batch, samples, fused=False, wait=False))
-        if on_card:
-            torch.backends.cudnn.benchmark = True
-            against("cuDNN tries its algorithms", training_step(net, given.batch, samples, wait=False))
-            torch.backends.cudnn.benchmark = False
-        with arithmetic("bf16", device, free=True):
-            against("repeatability given up", training_step(net, given.batch, samples, wait=False))
-        channels_last(add, given, device)
-        if on_card:
-            against("CUDA graph of the whole step", graphed(model(given.arch, device), given.batch, samples, device))
-        compiling(add, given.arch if on_card else "fcn_wang", given, samples, device)  # last: it may take a minute
+    against("optimiser not fused", training_step(net, given.batch, samples, fused=False, wait=False))
+    if on_card:
+        torch.backends.cudnn.benchmark = True
+        against("cuDNN tries its algorithms", training_step(net, given.batch, samples, wait=False))
+        torch.backends.cudnn.benchmark = False
+    with arithmetic("bf16", free=True):
+        against("repeatability given up", training_step(net, given.batch, samples, wait=False))
+    channels_last(add, given, device)
+    if on_card:
+        against("CUDA graph of the whole step", graphed(model(given.arch, device), given.batch, samples, device))
+    compiling(add, given.arch if on_card else "fcn_wang", given, samples, device)  # last: it may take a minute
 
 
 def batches(add: Add, given: Any, spec: Any, device: torch.device) -> None:

@@ -28,7 +28,7 @@ from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.result import Result
 from bench.training.distributed import World
-from bench.training.model import PublishedCheckpoint
+from bench.training.published import PublishedCheckpoint
 from bench.training.weights import WEIGHTS
 
 

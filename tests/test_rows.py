@@ -13,11 +13,8 @@ from bench.boards import rows as boards
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, as_data, interval_of, make_boards
 from bench.boards.simulations import ALL_LABELS
-from bench.boards.truth import truth_of
 from bench.console.tables import board_table, result_table
-from bench.data.datasets.ptbxl import load_records
-from bench.data.splits import held_out
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import Predictions
@@ -444,26 +441,6 @@ def test_the_console_shows_brackets_as_they_are(write: Write, tmp_path: Path) ->
             console.print(shown)
         assert "net(widths=[8, 16])" in captured.get()
         assert "ft(parts=['head'])" in captured.get()
-
-
-def result_of(fingerprint: str, dataset: str, task: str = "superdiag") -> Result:
-    """As much of a result as the truth is chosen by."""
-    document = {"task": {"fingerprint": fingerprint}, "dataset": {"name": dataset}, "cell": {"task": task}}
-    return Result(Path("somewhere"), document)
-
-
-def test_the_truth_is_the_datasets_own_and_only_if_it_fits(demo_set: Path, tmp_path: Path) -> None:
-    records = load_records(demo_set)
-    table = label_table(records, find_task("superdiag"))
-    truth = truth_of(demo_set)
-    found = truth(result_of(table.fingerprint, records.name))
-
-    assert found is not None
-    assert found.ecg_id.tolist() == held_out(table).ecg_id.tolist()
-    assert truth(result_of("0" * 64, records.name)) is None
-    assert truth(result_of(table.fingerprint, "ptb-xl-1.0.3")) is None
-    assert truth(result_of(table.fingerprint, records.name, task="of-a-plugin-that-is-gone")) is None
-    assert truth_of(tmp_path / "nowhere")(result_of(table.fingerprint, records.name)) is None
 
 
 def test_a_page_says_what_left_the_weights_that_a_row_starts_from(write: Write, tmp_path: Path) -> None:

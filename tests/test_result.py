@@ -25,7 +25,7 @@ from bench.results.run_folder import RunFolder
 
 DOCUMENT: dict[str, Any] = {
     "digest": "d" * 64,
-    "stage": "test",
+    "stage": "val",
     "cell": {
         "task": "form",
         "arch": "net",
@@ -89,9 +89,9 @@ def test_the_row_names_what_is_unusual(written: Path) -> None:
 
 
 def test_what_is_no_number_is_written_as_null(tmp_path: Path) -> None:
-    write_result(tmp_path, {**DOCUMENT, "training": [{"val": (float("nan"), -float("inf"), 0.5)}]}, {})
+    write_result(tmp_path, {**DOCUMENT, "curves": [{"val": (float("nan"), -float("inf"), 0.5)}]}, {})
 
-    assert load_result(tmp_path).document["training"] == [{"val": [None, None, 0.5]}]
+    assert load_result(tmp_path).document["curves"] == [{"val": [None, None, 0.5]}]
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_what_is_no_number_is_written_as_null(tmp_path: Path) -> None:
         ("[1]", "is not a result: it has no schema number"),
         ("{}", "is not a result: it has no schema number"),
         ('{"schema": 2}', "has schema 2; this version of bench reads schema 1"),
-        ('{"schema": 1, "digest": "d"}', "is not a result: it lacks stage, cell"),
+        ('{"schema": 1, "digest": "d"}', "is not a result: it lacks stage, incompatible, cell, dataset, task, init"),
         (json.dumps({"schema": 1, **DOCUMENT, "cell": {"task": "form"}}), "it lacks cell.arch, cell.method"),
-        (json.dumps({"schema": 1, **DOCUMENT, "dataset": "x"}), "it lacks dataset.name"),
+        (json.dumps({"schema": 1, **DOCUMENT, "dataset": "x"}), 'dataset is "x", expected keys with values'),
         (json.dumps({"schema": 1, **{k: v for k, v in DOCUMENT.items() if k != "metrics"}}), "it lacks metrics"),
     ],
 )
@@ -127,7 +127,7 @@ def test_predictions_of_another_task_are_refused(written: Path, tmp_path: Path) 
     other = {**DOCUMENT, "task": {**DOCUMENT["task"], "fingerprint": "0" * 64}}
     (written / RESULT).write_text(json.dumps({"schema": 1, **other}))
 
-    with pytest.raises(DataError, match=r"predictions.npz is of another task or dataset"):
+    with pytest.raises(DataError, match=r"predictions.npz belongs to another task or dataset"):
         _ = load_result(written).predictions
 
 

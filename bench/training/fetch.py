@@ -1,0 +1,206 @@
+"""Fetch the file of a published checkpoint: from the Hugging Face hub, or from an address with a known hash."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from bench.data.cache import cache_folder
+from bench.errors import CheckpointError
+from bench.files import move
+from bench.training.hub import fetch_from_hub
+from bench.training.published import PublishedCheckpoint
+
+ANSWER_S = 2.5
+"""Seconds to wait for a first answer, name resolution included."""
+SILENCE_S = 30.0
+"""Seconds without a byte after which a transfer is taken for broken."""
+ATTEMPTS = 5
+"""Number of connections in a row that may end without a new byte before the download is given up."""
+INSTEAD = "; or download it, and give it with --init PATH; or use --init random"
+
+
+def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
+    """Return the path of the published file, downloaded if necessary, and facts about it.
+
+    `init` is `pretrained` or, for a file of the hub, `pretrained@REVISION`. Raises CheckpointError with what to do.
+    """
+    if checkpoint.repo:
+        return fetch_from_hub(checkpoint, init)
+    if revision := init.partition("@")[2]:
+        raise CheckpointError(f"revision {revision} was asked for, but {checkpoint.where} has no revisions")
+    if checkpoint.url:
+        path = fetch_file(checkpoint.url, checkpoint.filename, checkpoint.sha256)
+        return path, checkpoint.facts(checkpoint.sha256)
+    by_hand = kept_file(checkpoint, init)
+    if by_hand is None:
+        raise CheckpointError(
+            f"{checkpoint.filename or 'the file'} cannot be fetched by a program: {place_by_hand(checkpoint)}, "
+            "or give it with --init PATH; or use --init random"
+        )
+    sha256 = _hash(by_hand)
+    if checkpoint.sha256 not in ("", sha256):
+        raise CheckpointError(
+            f"{by_hand} is not the published file: it has SHA-256 {sha256}, expected {checkpoint.sha256}; download it "
+            f"again from {checkpoint.page}"
+        )
+    return by_hand, checkpoint.facts(sha256)
+
+
+def kept_file(checkpoint: PublishedCheckpoint, init: str) -> Path | None:
+    """Return the published file if it is on this machine. Asks no server, and does not check the file."""
+    if checkpoint.repo:
+        from huggingface_hub import try_to_load_from_cache
+
+        revision = init.partition("@")[2] or checkpoint.revision
+        kept = try_to_load_from_cache(checkpoint.repo, checkpoint.filename, revision=revision)
+        return Path(kept) if isinstance(kept, str) else None
+    target = _target(checkpoint)
+    return target if target and target.is_file() else None
+
+
+def place_by_hand(checkpoint: PublishedCheckpoint) -> str:
+    """Return what a person has to do if no program may fetch the file."""
+    target = _target(checkpoint)
+    return f"download it from {checkpoint.page}" + (f" to {target}" if target else "")
+
+
+def _target(checkpoint: PublishedCheckpoint) -> Path | None:
+    """Return the place of a file that is not on the hub; None if its name is not known."""
+    if not checkpoint.filename:
+        return None
+    return (
+        cache_folder()
+        / "weights"
+        / (checkpoint.sha256 if checkpoint.url else "by-hand")
+        / Path(checkpoint.filename).name
+    )
+
+
+def fetch_file(url: str, name: str, sha256: str) -> Path:
+    """Return the file of this address and hash in the cache. Download it if necessary, going on where that ended.
+
+    Raises CheckpointError if the address cannot be reached or the file has another hash.
+    """
+    target = cache_folder() / "weights" / sha256 / Path(name).name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.parent / ".lock"):
+            if not (target.is_file() and _hash(target) == sha256):
+                part = target.with_name(f"{target.name}.part")
+                _download(url, part)
+                _require_hash(part, url, sha256)
+                move(part, target)
+    except OSError as error:
+        raise CheckpointError(
+            f"could not write {target} ({error.strerror}); set BENCH_CACHE to another folder"
+        ) from None
+    return target
+
+
+def _require_hash(part: Path, url: str, sha256: str) -> None:
+    """Delete the downloaded file and raise CheckpointError if its hash is not the published one."""
+    given = _hash(part)
+    if given != sha256:
+        part.unlink()
+        raise CheckpointError(
+            f"the file at {url} is not the published one: it has SHA-256 {given}, expected {sha256}; it was deleted. "
+            "Try again; if it happens twice, the file was changed, and the backbone's PublishedCheckpoint must follow"
+        )
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str, part: Path) -> None:
+    """Write what is missing of the file; connect again as long as each connection brings something."""
+    import httpx
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    _require_answer(url)
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    timeout = httpx.Timeout(SILENCE_S, connect=ANSWER_S)
+    failures = 0
+    with (
+        Progress(*columns, console=Console(stderr=True)) as progress,
+        httpx.Client(follow_redirects=True, timeout=timeout) as client,
+    ):
+        bar = progress.add_task(part.stem, total=None)
+        while True:
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                return _rest_of_file(client, url, part, progress, bar)
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                raise CheckpointError(f"could not get {url}: it is answered with HTTP {status}{INSTEAD}") from None
+            except httpx.HTTPError as error:
+                after = part.stat().st_size if part.exists() else 0
+                failures = 0 if after > before else failures + 1
+                if failures == ATTEMPTS:
+                    raise CheckpointError(
+                        f"could not get {url}: {_reason(error)}; {after:,} bytes are kept; give the command again to "
+                        f"go on{INSTEAD}"
+                    ) from None
+
+
+def _rest_of_file(client: Any, url: str, part: Path, progress: Any, bar: Any) -> None:
+    """Ask for the bytes that `part` lacks and append them. A server that sends the whole file is listened to anew."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with client.stream("GET", url, headers=headers) as response:
+        if response.status_code == 416:  # nothing is left to send, or the file has become shorter: the hash will tell
+            return
+        response.raise_for_status()
+        if response.status_code != 206:
+            have = 0
+        size = response.headers.get("Content-Length", "")
+        progress.update(bar, completed=have, total=have + int(size) if size.isdecimal() else None)
+        with part.open("ab" if have else "wb") as file:
+            for chunk in response.iter_raw():  # as they come: collected ones would be lost with the connection
+                file.write(chunk)
+                progress.advance(bar, len(chunk))
+
+
+def _require_answer(url: str) -> None:
+    """Raise CheckpointError if the address gives no answer within `ANSWER_S`, whatever takes the time.
+
+    Runs in a thread, because timeouts of connections do not limit name resolution.
+    """
+    import httpx
+
+    answers: queue.SimpleQueue[httpx.HTTPError | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            with httpx.stream("GET", url, timeout=ANSWER_S, follow_redirects=True):
+                answers.put(None)
+        except httpx.HTTPError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        error = answers.get(timeout=ANSWER_S)
+    except queue.Empty:
+        error = httpx.ConnectTimeout("")
+    if error is not None:
+        raise CheckpointError(f"could not get {url}: {_reason(error)}; check the network and HTTPS_PROXY{INSTEAD}")
+
+
+def _reason(error: Exception) -> str:
+    import httpx
+
+    if isinstance(error, httpx.TimeoutException):
+        return (
+            f"no answer within {ANSWER_S:g} s"
+            if isinstance(error, httpx.ConnectTimeout)
+            else "no byte came for a while"
+        )
+    return " ".join(str(error).split())[:150] or type(error).__name__

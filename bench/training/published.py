@@ -1,0 +1,127 @@
+"""What a backbone declares about its published weights: where they are, how their file is read, and what one may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from bench.errors import PluginError
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """Where a backbone's published weights are, and how the keys of their file become the backbone's.
+
+    Every key of the file must be the backbone's, the head's, or left out. Every parameter and buffer of the backbone
+    must be in the file. Give a repository with `filename` and `revision`, or a `url` with `sha256`, or only the `page`
+    where a person finds the file, if no program may fetch it. Patterns are regular expressions, matched at the
+    beginning of a key. Raises PluginError if a declaration cannot be right.
+    """
+
+    repo: str = ""
+    """Repository on the Hugging Face hub."""
+    filename: str = ""
+    revision: str = ""
+    """Commit, tag or branch to fetch by default. A run records the commit it got and the file's hash."""
+    url: str = ""
+    """Address of the file outside the hub."""
+    page: str = ""
+    """Page where a person downloads the file and reads its terms."""
+    sha256: str = ""
+    """Hash of the file, 64 hexadecimal digits. `--init PATH` then recognises the published file."""
+    num_bytes: int = 0
+    """Size of the file; 0 if it is not known."""
+
+    state_dict: str = ""
+    """Name of the state dict within the file, such as `teacher`, with dots between names; needed if several fit."""
+    prefix: str = ""
+    """Beginning of the backbone's keys in the file, such as `encoder.`."""
+    head_prefix: str | None = None
+    """Beginning of the published head's keys, such as `fc.`. The head is left out. None: the file has no head."""
+    left_out: tuple[str, ...] = ()
+    """Patterns of other keys that the backbone does not need, such as `decoder\\.`. A result names all such keys."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Pairs (pattern, replacement), as for `re.sub`, applied to each key of the file in turn, before all else."""
+    inert_classes: tuple[str, ...] = ()
+    """Patterns of classes, such as `clinical_ts\\.config\\.`, whose objects the file holds beside its weights. They are
+    read as objects that hold nothing and do nothing."""
+
+    head_outputs: int = 0
+    """Number of outputs of the published head; needed with `first_logits`."""
+    first_logits: tuple[float, ...] = ()
+    """First outputs of the published model, with its head, for `reference_signals`."""
+    first_features: tuple[float, ...] = ()
+    """First features of the published encoder for `reference_signals`."""
+
+    license: str = "not stated"
+    """Licence of the weights, by its SPDX name if it has one."""
+    noncommercial: bool = False
+    """Whether the licence forbids commercial use."""
+    pretraining_data: str = ""
+    """Names of the data sets that the weights were trained on."""
+    ptbxl_seen: Literal["yes", "no", "unknown"] = "unknown"
+    """Whether records of PTB-XL were among them, with or without labels."""
+    source: str = ""
+    """Where licence and pre-training data are stated."""
+
+    def __post_init__(self) -> None:
+        ways = [bool(self.repo), bool(self.url), bool(self.page) and not (self.repo or self.url)]
+        if sum(ways) != 1:
+            raise PluginError("PublishedCheckpoint needs one of repo, url and page; page may stand beside the others")
+        if self.repo and not (self.filename and self.revision):
+            raise PluginError(f"PublishedCheckpoint of {self.repo} needs filename and revision")
+        if self.url and not (self.sha256 and self.filename):
+            raise PluginError(f"PublishedCheckpoint of {self.url} needs filename, and sha256 of the file")
+        if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise PluginError(f"PublishedCheckpoint.sha256 is 64 hexadecimal digits, got {self.sha256!r}")
+        for pattern in (*self.left_out, *self.inert_classes, *(old for old, _ in self.renames)):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise PluginError(
+                    f"PublishedCheckpoint has the pattern {pattern!r}, which is no regular expression: {error}"
+                ) from None
+
+    def facts(self, file_sha256: str) -> dict[str, Any]:
+        """Return what a result says of a file of these weights."""
+        return {"repo" if self.repo else "from": self.where, "file": self.filename, "file_sha256": file_sha256}
+
+    @property
+    def where(self) -> str:
+        """Repository, address or page of the weights."""
+        return self.repo or self.url or self.page
+
+    def renamed(self, state: Mapping[str, Value]) -> dict[str, Value]:
+        """Return a state dict with the names that `renames` give. Raises ValueError if two keys get one name."""
+        named = {self._renamed(key): value for key, value in state.items()}
+        if len(named) < len(state):
+            raise ValueError("renames give several keys one name")
+        return named
+
+    def _renamed(self, key: str) -> str:
+        for pattern, replacement in self.renames:
+            key = re.sub(f"^(?:{pattern})", replacement, key)
+        return key
+
+    def leaves_out(self, key: str) -> bool:
+        """Return whether a key, after `renames`, is the head's or matches `left_out`."""
+        is_head = self.head_prefix is not None and key.startswith(self.head_prefix)
+        return is_head or any(re.match(pattern, key) for pattern in self.left_out)
+
+    def inert(self, classes: Iterable[str]) -> list[str]:
+        """Return those of the named classes that `inert_classes` declares."""
+        return [name for name in classes if any(re.match(pattern, name) for pattern in self.inert_classes)]
+
+    def terms(self) -> dict[str, Any]:
+        """Return what results and boards say of the weights: licence, pre-training data, whether PTB-XL was seen."""
+        return {
+            "license": self.license,
+            "noncommercial": self.noncommercial,
+            "pretraining_data": self.pretraining_data,
+            "ptbxl_seen": self.ptbxl_seen,
+            "source": self.source,
+        }

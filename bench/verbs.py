@@ -1,0 +1,572 @@
+"""The verbs: what `import bench` offers and the command line calls. Each imports what it needs when it is called.
+
+A method, a backbone or a task is a name with arguments, `lpft-sd(drop_path_rate=0.3)`, or a registered class, function
+or object, which may be defined in a notebook. Where several are possible: a text with commas, or a list.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from bench.errors import ERROR_FILE, BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.boards.comparisons import Compared
+    from bench.boards.frames import RunResult
+    from bench.boards.rows import Board
+    from bench.boards.truth import Truth
+    from bench.cell import Cell
+    from bench.launch.slurm import Slurm
+    from bench.launch.sweep import Grid, Swept
+    from bench.launch.tune import Tuned
+    from bench.registry.registry import Kind
+    from bench.results.result import Result
+
+DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
+SEEDS = "0,1,2"
+"""Seeds of a sweep: with fewer than three runs a row has no interval over runs, and no claim."""
+Named = Any
+"""A reference as text, or a registered class, function or object."""
+Several = Any
+"""One, a sequence of them, or text with commas."""
+Log = Callable[[str], None]
+
+
+def run(
+    method: Named,
+    task: Named,
+    arch: Named = "ecgfounder",
+    *,
+    init: str | Path | None = None,
+    data: str | Path | None = None,
+    fraction: float = 1.0,
+    draw: int = 0,
+    manifest: str | Path | None = None,
+    seed: int = 0,
+    source_rate: int | None = None,
+    precision: str = "auto",
+    stage: Literal["val", "test"] = "test",
+    nproc: int = 1,
+    runs: str | Path = RUNS,
+    overwrite: bool = False,
+    rerun_stale: bool = False,
+    keep_weights: Literal["none", "best"] = "best",
+    checkpoint_minutes: float = 10.0,
+    wandb: Literal["off", "offline", "online"] = "off",
+    console: Console | None = None,
+) -> RunResult:
+    """Adapt a backbone to a task by a method, score it on fold 10, and return the result. A finished run is loaded.
+
+    `console` receives progress: standard error by default, `rich.console.Console(quiet=True)` for silence.
+    """
+    from bench.boards.frames import RunResult
+    from bench.cell import Cell
+    from bench.execute import Options, execute
+    from bench.registry.reference import Reference
+    from bench.results.identity import changes
+
+    console = console or _progress()
+    cell = Cell(
+        data=data_folder(data),
+        task=name_of("task", task),
+        arch=Reference.parse(name_of("backbone", arch)),
+        method=Reference.parse(name_of("method", method)),
+        init=None if init is None else str(init),
+        fraction=fraction,
+        draw=draw,
+        manifest=None if manifest is None else Path(manifest),
+        seed=seed,
+        source_rate=source_rate,
+        precision=precision,
+    )
+    options = Options(
+        runs=Path(runs),
+        stage=stage,
+        overwrite=overwrite,
+        rerun_stale=rerun_stale,
+        wandb=wandb,
+        keep_weights=keep_weights,
+        checkpoint_minutes=checkpoint_minutes,
+        console=console,
+    )
+    if nproc > 1:
+        options = _run_on_ranks(nproc, cell, options)
+    result = execute(cell, options)
+    if is_main() and (news := changes(result.document)):
+        note(console, f"{news} this result; --overwrite runs it again")
+    return RunResult(result)
+
+
+def sweep(
+    method: Several,
+    task: Several,
+    arch: Several = "ecgfounder",
+    *,
+    init: Several = None,
+    data: str | Path | None = None,
+    fraction: Several = 1.0,
+    draw: Several = 0,
+    seed: Several = SEEDS,
+    source_rate: int | None = None,
+    precision: str = "auto",
+    stage: Literal["val", "test"] = "test",
+    jobs: int | None = None,
+    nproc: int = 1,
+    slurm: Slurm | None = None,
+    runs: str | Path = RUNS,
+    rerun_stale: bool = False,
+    keep_weights: Literal["none", "best"] = "none",
+    accept_noncommercial: bool = False,
+    dry_run: bool = False,
+    out: Console | None = None,
+    console: Console | None = None,
+) -> Swept:
+    """Run a grid of cells, and return them with their states; `.frame` is a DataFrame of their results.
+
+    Cells that are done are skipped, and interrupted ones resume. With `accept_noncommercial`, `all-foundation` includes
+    backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
+    progress.
+    """
+    from bench.execute import Options
+    from bench.launch import sweep as launch
+
+    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
+    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights)
+    console = console or _progress()
+    return launch.sweep(
+        grid,
+        options,
+        jobs=jobs,
+        nproc=nproc,
+        rerun_stale=rerun_stale,
+        dry_run=dry_run,
+        out=out or console,
+        err=console,
+        slurm=slurm,
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Tuning:
+    """The outcome of `tune`: for each method the trials on fold 9, the best, and its final runs."""
+
+    methods: Sequence[Tuned]
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row for each trial. Columns: task, backbone, fraction, method, setting, val_auroc, seconds, chosen."""
+        import pandas as pd
+
+        rows = [
+            (
+                *(tuned.cell.task, str(tuned.cell.arch), tuned.cell.fraction, tuned.cell.method.name),
+                *(trial.method, trial.val_macro_auroc, trial.seconds, trial == tuned.best),
+            )
+            for tuned in self.methods
+            for trial in tuned.trials
+        ]
+        columns = ["task", "backbone", "fraction", "method", "setting", "val_auroc", "seconds", "chosen"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The final runs, with the columns of `load_results`."""
+        from bench.boards.frames import results_frame
+
+        return results_frame(end.result() for tuned in self.methods for end in tuned.finals if end.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether each final run has a result."""
+        return all(tuned.finished for tuned in self.methods)
+
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return as_text(self.trials)
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self.trials)
+
+
+def tune(
+    method: Several,
+    task: Several,
+    trials: int,
+    arch: Several = "ecgfounder",
+    *,
+    init: Several = None,
+    data: str | Path | None = None,
+    fraction: Several = 1.0,
+    draw: Several = 0,
+    seed: Several = SEEDS,
+    source_rate: int | None = None,
+    precision: str = "auto",
+    jobs: int | None = None,
+    nproc: int = 1,
+    runs: str | Path = RUNS,
+    keep_weights: Literal["none", "best"] = "none",
+    console: Console | None = None,
+) -> Tuning:
+    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed."""
+    from bench.execute import Options
+    from bench.launch import tune as launch
+    from bench.launch.workers import default_jobs
+
+    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
+    options = Options(runs=Path(runs), keep_weights=keep_weights)
+    console = console or _progress()
+    if grid.remark:
+        note(console, grid.remark)
+    jobs = jobs or default_jobs(nproc)
+    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console)
+    return Tuning(tuned)
+
+
+def plan_trials(
+    method: Several,
+    task: Several,
+    trials: int,
+    arch: Several = "ecgfounder",
+    *,
+    init: Several = None,
+    data: str | Path | None = None,
+    fraction: Several = 1.0,
+    draw: Several = 0,
+    seed: Several = SEEDS,
+    source_rate: int | None = None,
+    precision: str = "auto",
+    runs: str | Path = RUNS,
+) -> list[dict[str, str]]:
+    """Return a row for each trial that `tune` would run, with its state."""
+    from bench.execute import Options
+    from bench.launch import tune as launch
+
+    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
+    return launch.plan_trials(grid.cells(), trials, Options(runs=Path(runs)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Leaderboard:
+    """The boards of runs: each row with its interval, and each pair of rows."""
+
+    boards: Sequence[Board]
+    truth: Truth
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row for each row of each board; bench/README.md documents the columns."""
+        from bench.boards.frames import rows_frame
+
+        return rows_frame(self.boards)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """One row for each pair of rows of each board; bench/README.md documents the columns."""
+        from bench.boards.frames import pairs_frame
+
+        return pairs_frame(self.boards)
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write the boards as pages with pictures, and return the paths."""
+        from bench.pages.leaderboards import write_leaderboards
+
+        return write_leaderboards(list(self.boards), Path(folder), self.truth)
+
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return as_text(self._main())
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self._main())
+
+    def _main(self) -> pd.DataFrame:
+        columns = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]
+        return self.rows[[*columns, "difference", "low", "high", "p", "groups", "runs", "published"]]
+
+
+def leaderboard(
+    runs: str | Path | Iterable[str | Path] = RUNS,
+    *,
+    include_published: bool = False,
+    published: bool = False,
+    data: str | Path | None = None,
+    boards: str | Path | None = None,
+    log: Log | None = None,
+    left_out: Log | None = None,
+) -> Leaderboard:
+    """Return the boards of finished runs. `left_out` receives a line for each damaged one, `log` other notes.
+
+    `include_published` adds the published rows of the same boards. `published`: only the results that lie in the folder
+    `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline and family.
+    """
+    from bench.boards.rows import make_boards
+    from bench.boards.truth import truth_of
+    from bench.pages.leaderboards import not_at_hand
+    from bench.pages.page import plan_in
+    from bench.pages.publish import published_results
+
+    truth, plans = truth_of(data_folder(data)), Path(boards or BOARDS)
+    if published:
+        found: list[Result] = published_results(plans)
+    else:
+        found = _find(runs, include_published, log, left_out)
+    made = make_boards(found, truth, plan_in(plans, BOARDS, *_published_plans()))
+    if include_published:
+        made = [board for board in made if not all(row.published for row in board.rows)]
+    if not made:
+        where = f"published result in {plans}" if published else f"finished run with scores of fold 10 in {runs}"
+        raise BenchError(f"no {where}")
+    if missing := not_at_hand(made):
+        missing = f"no labels of {missing} at {data_folder(data)}"
+        if published:
+            raise BenchError(f"{missing}: published pages are computed from labels; --data names their folder")
+        lacking = "scores are the results' own, without groups, ranks and differences"
+        (log or _log)(f"{missing}: {lacking}; --data names the dataset's folder")
+    return Leaderboard(made, truth)
+
+
+def compare(
+    *rows: str | Path | RunResult,
+    runs: str | Path | Iterable[str | Path] = RUNS,
+    include_published: bool = False,
+    data: str | Path | None = None,
+    task: str | None = None,
+    fraction: float | None = None,
+    boards: str | Path = BOARDS,
+    log: Log | None = None,
+    left_out: Log | None = None,
+) -> Compared:
+    """Compare rows by paired differences and tests: `.differences` and `.labels` are DataFrames.
+
+    A row is a run's folder or result, or the name of a row: in full, or its first words, as long as one row is meant.
+    """
+    from bench.boards.comparisons import compared
+    from bench.boards.selection import select_rows
+    from bench.boards.truth import truth_of
+    from bench.pages.page import plan_in
+
+    truth = truth_of(data_folder(data))
+    names = [str(getattr(row, "folder", row)) for row in rows]
+    chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
+    plan = plan_in(Path(boards), *_published_plans())(chosen.dataset, chosen.task)
+    return compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+
+
+def load_results(
+    runs: str | Path | Iterable[str | Path] = RUNS, *, include_published: bool = False, log: Log | None = None
+) -> pd.DataFrame:
+    """Return a DataFrame with a row for each finished run; bench/README.md documents the columns."""
+    from bench.boards.frames import results_frame
+    from bench.results.result import find_published
+
+    found = _own(runs, log, may_lack=include_published)
+    return results_frame([*found, *(find_published() if include_published else ())])
+
+
+def score(
+    file: str | Path | pd.DataFrame,
+    task: Named,
+    name: str,
+    *,
+    scale: Literal["logit", "probability"] | None = None,
+    compat: Literal["strodthoff2020", "all-records"] | None = None,
+    fraction: float = 1.0,
+    draw: int = 0,
+    seed: int = 0,
+    data: str | Path | None = None,
+    runs: str | Path = RUNS,
+    overwrite: bool = False,
+    log: Log | None = None,
+) -> RunResult:
+    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id."""
+    import tempfile
+
+    from bench.boards.frames import RunResult
+    from bench.results.external import score_external
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = _as_file(file, Path(scratch))
+        result = score_external(
+            path,
+            name_of("task", task),
+            name,
+            data_folder(data),
+            Path(runs),
+            scale=scale,
+            compat=compat,
+            fraction=fraction,
+            draw=draw,
+            seed=seed,
+            overwrite=overwrite,
+            log=log or _log,
+        )
+    return RunResult(result)
+
+
+def load_plugin(file: str | Path) -> None:
+    """Load a file that registers methods, backbones or tasks and is not installed, here and in processes of a sweep."""
+    from bench.registry.registry import load_plugin
+
+    load_plugin(file)
+
+
+def data_folder(data: str | Path | None) -> Path:
+    """Return the data set's folder: as given, else `$BENCH_DATA`, else data/ptb-xl."""
+    return Path(data or os.environ.get("BENCH_DATA") or DATA)
+
+
+def name_of(kind: Kind, named: Named) -> str:
+    """Return a reference as text. A Task that is not registered yet is registered."""
+    from bench.registry.reference import Reference
+
+    if isinstance(named, str | Reference):
+        return str(named)
+    if kind == "task":
+        from bench.data.tasks import Task
+        from bench.registry.registry import register_task
+
+        if not isinstance(named, Task):
+            raise BenchError(f"expected the name of a task or a bench.plugin.Task, got {named!r}")
+        register_task(named)
+        return named.name
+    from bench.registry.registry import reference_to
+
+    return str(reference_to(kind, named))
+
+
+def grid_of(
+    method: Several,
+    task: Several,
+    arch: Several,
+    init: Several,
+    data: str | Path | None,
+    fraction: Several,
+    draw: Several,
+    seed: Several,
+    source_rate: int | None,
+    precision: str,
+    accept_noncommercial: bool = False,
+) -> Grid:
+    """Return the grid of a sweep."""
+    from bench.launch.sweep import Grid
+
+    return Grid.parse(
+        data_folder(data),
+        _joined(task, "task"),
+        _joined(arch, "backbone"),
+        _joined(method, "method"),
+        None if init is None else _joined(init),
+        _joined(fraction),
+        _joined(draw),
+        _joined(seed),
+        source_rate,
+        precision,
+        accept_noncommercial,
+    )
+
+
+def _joined(values: Several, kind: Kind | None = None) -> str:
+    """Return values as text with commas between them."""
+    if isinstance(values, str):
+        return values
+    every = values if isinstance(values, Sequence | range | set) else [values]
+    return ",".join(name_of(kind, each) if kind else str(each) for each in every)
+
+
+def is_main() -> bool:
+    """Return whether this process is the one that reports: not a further rank, and no rank of another command."""
+    return os.environ.get("RANK", "0") == "0" and ERROR_FILE not in os.environ
+
+
+def note(console: Console, line: str) -> None:
+    """Print a note for the user."""
+    console.print(f"note: {line}", markup=False, soft_wrap=True)
+
+
+def _run_on_ranks(nproc: int, cell: Cell, options: Any) -> Any:
+    """Run a cell on several processes, and return the options that load its result."""
+    from bench.launch.torchrun import run_on_ranks
+
+    if names := cell.of_notebook:
+        raise BenchError(
+            f"{', '.join(names)}: defined in a notebook or a script, which {nproc} processes cannot import; "
+            "save it in a file of its own and call bench.load_plugin"
+        )
+    if code := run_on_ranks(nproc, options.arguments(cell)):
+        raise SystemExit(code)
+    return replace(options, overwrite=False, rerun_stale=False)
+
+
+def _progress() -> Console:
+    """Return a console for progress: standard error, which a notebook would show in red, so there standard output.
+
+    In a notebook it prints text, because rich's widgets warn where some are missing.
+    """
+    if "ipykernel" in sys.modules:
+        return Console(force_jupyter=False, force_terminal=False, width=100)
+    return Console(stderr=True)
+
+
+def _log(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)
+
+
+def _as_file(scores: str | Path | pd.DataFrame, scratch: Path) -> Path:
+    """Return the path of a file of scores; a DataFrame is written into `scratch`."""
+    if isinstance(scores, str | Path):
+        return Path(scores)
+    from bench.files import write_into
+
+    table = scores if "ecg_id" in scores else scores.rename_axis("ecg_id").reset_index()
+    write_into(scratch, "scores.csv", table.to_csv(index=False))
+    return scratch / "scores.csv"
+
+
+def _folders(runs: str | Path | Iterable[str | Path]) -> list[Path]:
+    return [Path(runs)] if isinstance(runs, str | Path) else [Path(each) for each in runs]
+
+
+def _own(runs: str | Path | Iterable[str | Path], left_out: Log | None, *, may_lack: bool) -> list[Result]:
+    """Return the finished runs in these folders. With `may_lack`, a folder may be missing."""
+    from bench.results.result import find_results
+
+    log = left_out or (lambda line: _log(f"left out: {line}"))
+    folders = [folder for folder in _folders(runs) if folder.is_dir() or not may_lack]
+    return [result for folder in folders for result in find_results(folder, log)]
+
+
+def _find(
+    runs: str | Path | Iterable[str | Path], include_published: bool, log: Log | None, left_out: Log | None
+) -> list[Result]:
+    """Return the user's finished runs, and the published rows that none of them contradicts."""
+    from bench.boards.rows import beside
+    from bench.results.result import find_published
+
+    own = _own(runs, left_out, may_lack=include_published)
+    return own + (beside(own, find_published(), log or _log) if include_published else [])
+
+
+def _published_plans() -> list[Path]:
+    """Return the folder of the published declarations, if there is one."""
+    from bench.errors import DataError
+    from bench.results.result import published_folder
+
+    try:
+        return [published_folder()]
+    except DataError:
+        return []

@@ -1,0 +1,124 @@
+"""Full fine-tuning as the authors of foundation models do it, for the row "as its authors do".
+
+They fit any backbone. Where the authors select by steps or on the test set, here epochs are selected on fold 9.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from bench.plugin import Batch, Gradients, Incompatible, LogUniform, Method, Phase, register_method
+
+
+@register_method("ft-st-mem")
+@dataclass(frozen=True)
+class FinetuneSTMEM(Method):
+    """ST-MEM's recipe: AdamW at 1e-3 * 16 / 256, 10 epochs of which 3 warm up, a cosine to 0, lowest loss on fold 9.
+
+    Code bakqui/ST-MEM 69ec702, configs/downstream/st_mem.yaml. Deviation: without its RandAugment.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3 * 16 / 256
+    weight_decay: float = 0.05
+    batch_size: int = 16
+    beta2: float = 0.999
+
+    search = {"lr": LogUniform(1e-6, 1e-3)}
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        return [
+            Phase(
+                name="finetune",
+                learning_rates={"backbone": self.lr, "head": self.lr},
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                weight_decay=self.weight_decay,
+                lr_schedule="cosine",
+                warmup=0.3,
+                selection="lowest-loss",
+            )
+        ]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.9, self.beta2), fused=True)
+
+
+@register_method("ft-ecg-jepa")
+@dataclass(frozen=True)
+class FinetuneECGJEPA(FinetuneSTMEM):
+    """The recipe of ECG_JEPA (Kim): that of ST-MEM at 1e-4 * 16 / 256, with 0.95 as AdamW's second beta.
+
+    Code sehunfromdaegu/ECG_JEPA d937ad2, downstream_tasks/finetuning.py. Deviations: no RandAugment, no filter.
+    """
+
+    lr: float = 1e-4 * 16 / 256
+    beta2: float = 0.95
+
+
+@register_method("ft-hubert-ecg")
+@dataclass(frozen=True)
+class FinetuneHuBERTECG(Method):
+    """HuBERT-ECG's recipe: AdamW at 1e-5, positives weighted by negatives / positives, the first layer group frozen.
+
+    Code Edoar-do/HuBERT-ECG affe1f9, finetune.sh for PTB-XL: 70,000 steps of 64 records, 8 % of them warm-up, the best
+    of validations every 500 steps, stopped after 8 without a better one: here in epochs of the whole training set.
+    Deviations: a cosine to 0, where theirs is a line; its layers dropped at 0.1 (base) are branches, scaled by 1 / 0.9.
+    """
+
+    epochs: int = 257
+    lr: float = 1e-5
+    weight_decay: float = 0.01
+    batch_size: int = 64
+    drop_path_rate: float = 0.1
+    patience: int = 15
+    needs_signals = False
+
+    search = {"lr": LogUniform(1e-6, 1e-3)}
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        if len(layer_groups) < 2:
+            raise Incompatible("its first layer group stays frozen, and this backbone has only one")
+        rates = dict.fromkeys(["head", *layer_groups[1:]], self.lr)
+        return [Phase(name="finetune", learning_rates=rates, epochs=self.epochs, **self.rest())]
+
+    def rest(self) -> dict[str, Any]:
+        """Return what the phase declares besides rates and epochs."""
+        shape = {"drop_path_rate": self.drop_path_rate, "drop_path_shape": "constant", "drop_path_unit": "batch"}
+        steps = {"lr_schedule": "cosine", "warmup": 0.08, "patience": self.patience}
+        return {"batch_size": self.batch_size, "weight_decay": self.weight_decay, **shape, **steps}
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.98), fused=True)
+
+    def loss(self, batch: Batch) -> Tensor:
+        positives = batch.positives.clamp(min=1)
+        weight = ((batch.num_records - batch.positives) / positives).to(batch.labels.dtype)
+        return binary_cross_entropy_with_logits(batch.logits(), batch.labels, pos_weight=weight)
+
+
+@register_method("ft-ecg-fm")
+@dataclass(frozen=True)
+class FinetuneECGFM(FinetuneHuBERTECG):
+    """ECG-FM's recipe: Adam at 5e-5, constant, 128 records a step, at most 100 epochs, the first layer group frozen.
+
+    Code Jwoo5/fairseq-signals 6b9e137, examples/w2v_cmsc/.../diagnosis.yaml, which ECG-FM's README starts from (there
+    with a rate of 1e-6, 256 records and 140 epochs on MIMIC-IV-ECG); positives are weighted as in its README.
+    """
+
+    epochs: int = 100
+    lr: float = 5e-5
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    drop_path_rate: float = 0.0
+
+    def rest(self) -> dict[str, Any]:
+        """Return what the phase declares besides rates and epochs."""
+        return {"batch_size": self.batch_size, "patience": self.patience}
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.98), fused=True)

@@ -1,0 +1,40 @@
+"""A claim names the subset and the weights that all its runs share."""
+
+from typing import Any
+
+import pytest
+
+from bench.boards.rows import Row
+from bench.pages.conditions import condition
+from bench.results.result import Result
+
+
+def row(init: str = "random", fraction: float = 1.0, sizes: tuple[int, ...] = (100,), **cell: Any) -> Row:
+    runs = [
+        Result(
+            None,  # type: ignore[arg-type]
+            {
+                "cell": {"fraction": fraction, "draw": draw, "seed": 0, "method": "ft", **cell},
+                "split": {"train_records": size},
+            },
+        )
+        for draw, size in enumerate(sizes)
+    ]
+    return Row("net", init, "ft", tuple(runs), {})
+
+
+@pytest.mark.parametrize(
+    ("rows", "draws", "expected"),
+    [
+        ([row()], 1, ""),
+        ([row(fraction=0.1)], 1, "on this subset of 100 records"),
+        ([row(fraction=0.1, sizes=(1100, 1200))], 2, "on these 2 subsets of 1,100 to 1,200 records"),
+        ([row(fraction=0.1, sizes=(1, 2, 3))], 3, ""),
+        ([row(manifest="list.json")], 1, "on this subset of 100 records"),
+        ([row("own:1"), row("own:1")], 1, "from these weights"),
+        ([row("own:1"), row("pretrained")], 1, "from these 2 sets of weights"),
+        ([row("pretrained", 0.1), row("random", 0.1)], 1, "on this subset of 100 records from these weights"),
+    ],
+)
+def test_a_condition(rows: list[Row], draws: int, expected: str) -> None:
+    assert condition(rows, [(draw, 0) for draw in range(draws)]) == expected

@@ -1,0 +1,35 @@
+"""Files over HTTP: which addresses are accepted, how long a server may ask to wait, and what a file's hash is."""
+
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from bench.data.connection import _retry_after, checked_url, file_sha256
+from bench.errors import DataError
+
+
+@pytest.mark.parametrize("url", ["https://physionet.org/x/", "http://127.0.0.1:8000/", "http://localhost/x"])
+def test_an_address_is_https_or_on_this_machine(url: str) -> None:
+    assert checked_url(url, "--mirror is") == url
+
+
+@pytest.mark.parametrize("url", ["http://physionet.org/", "ftp://x/", "https://", "https://a b/", "https://x:y/", ""])
+def test_another_address_is_refused_with_what_was_expected(url: str) -> None:
+    with pytest.raises(DataError, match=r"^--mirror is the https:// address of a folder, got "):
+        checked_url(url, "--mirror is")
+
+
+def test_a_server_names_seconds_or_a_date() -> None:
+    assert _retry_after("7") == 7
+    assert _retry_after(formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=2)
+    assert _retry_after(None) is None
+    assert _retry_after("soon") is None
+
+
+def test_the_hash_is_over_the_whole_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+
+    # the example of FIPS 180-4
+    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

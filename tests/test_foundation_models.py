@@ -1,0 +1,240 @@
+"""Foundation models load files of their published layout, and compute from them what the official code computed.
+
+`published_keys/` has keys and shapes of each file, as the official code at the commit in the backbone's docstring gave
+them; `encoder.layers.{0..11}.` stands for twelve keys. Tensors of these names are filled by formula (`filled`). The
+numbers of OFFICIAL are features that the official code gave for these weights in float32, with as many layers as said.
+"""
+
+import hashlib
+import math
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from baselines.ecg_cpc import CausalStateSpace
+from baselines.ecg_jepa import positions, same_lead_or_moment
+from bench.execute import make_backbone
+from bench.plugin import Backbone
+from bench.registry.conformance import check_backbone
+from bench.registry.reference import Reference
+from bench.training.weights import load_backbone
+
+KEYS = Path(__file__).parent / "published_keys"
+LAYER = re.compile(r"^(?:encoder\.layers\.|encoder_blocks\.blocks\.|block)(\d+)\.")
+
+PARAMETERS = {
+    # trainable parameters of the encoder, as the official code counts them, less what features do not depend on
+    "merl_resnet18": 3_848_832,
+    "ecg_jepa": 85_067_520,
+    "st_mem": 85_150_614,
+    "ecg_fm": 90_373_248,
+    "hubert_ecg_small": 30_209_152,
+    "hubert_ecg_base": 92_798_080,
+    "ecg_cpc": 2_932_736,
+}
+LEFT_OUT = {
+    "merl_resnet18": {"linear.weight", "linear.bias"},
+    "ecg_jepa": set(),
+    "st_mem": set(),
+    "ecg_fm": {"mask_emb"},
+    "hubert_ecg_small": {"masked_spec_embed", "final_proj.0.weight", "final_proj.0.bias", "label_embedding.0.weight"},
+    "hubert_ecg_base": {"masked_spec_embed", "final_proj.0.weight", "final_proj.0.bias", "label_embedding.0.weight"},
+    "ecg_cpc": {
+        f"ts_encoder.predictor.predictor.s4_layers.{layer}.kernel.kernel.{name}"
+        for layer in range(4)
+        for name in ("omega", "z", "Q")
+    },
+}
+CLEF = "b2fb4f41f37bd1b502983cbd87660bba9a1ad5452878452a71aeadfc8a855c6c"
+"""SHA-256 over the sorted lines `key: [shape]` of the official network of medium size."""
+BESIDE = {
+    # further keys of the published file, which the official encoder alone does not have
+    "ecg_fm": {"quantizer.vars": (1, 640, 128), "project_q.weight": (256, 256), "final_proj.weight": (256, 768)},
+    "ecg_cpc": {"ts_encoder.head_ssl.proj.0.weight": (7168, 512)},
+}
+OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
+    # (name, layers): first features of the second record, mean magnitude of all features; 0 layers: all there are
+    ("merl_resnet18", 0): ((0.0521118, 0.6423702, 0.0318793, 0.1756470), 0.5977018),
+    ("ecg_cpc", 0): ((0.3640326, -0.0159204, -0.7590497, -0.8570238), 0.6434150),
+    ("ecg_jepa", 2): ((-0.2653230, -0.4146065, -0.5617660, 0.2503619), 0.4390512),
+    ("st_mem", 2): ((-0.1108191, -0.8826291, -1.0363729, -0.8358271), 0.8053337),
+    ("ecg_fm", 2): ((-0.0733481, -0.8314490, -1.9289609, 0.1978235), 0.6581787),
+    ("hubert_ecg_small", 2): ((-0.1612601, 0.2660890, -0.0692311, -1.1118575), 0.6638294),
+    ("ecg_jepa", 0): ((0.5850052, 0.6188157, 0.6332292, -0.8393623), 0.6791771),
+    ("st_mem", 0): ((0.6197897, 0.3350248, 0.7347210, 1.6624954), 0.7995803),
+    ("ecg_fm", 0): ((0.3438697, 1.7218106, 1.5668813, 0.5058407), 0.7944751),
+    ("hubert_ecg_small", 0): ((0.2642170, 0.5449711, -0.2358034, -0.5254781), 0.8093076),
+    ("hubert_ecg_base", 0): ((-0.0166101, -0.5461003, -1.0756449, 0.5660385), 0.7899974),
+}
+SMALL = [(name, layers) for name, layers in OFFICIAL if layers or name in ("merl_resnet18", "ecg_cpc")]
+WHOLE = [pair for pair in OFFICIAL if pair not in SMALL]
+
+
+def published_keys(name: str, num_layers: int = 0) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of a file, of its first layers if a number is given."""
+    shapes = {}
+    for line in (KEYS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+        key, shape = line.split(": ")
+        span = re.search(r"\{(\d+)\.\.(\d+)\}", key)
+        numbers = range(int(span[1]), int(span[2]) + 1) if span else [None]
+        for number in numbers:
+            whole = key.replace(span[0], str(number)) if span else key
+            layer = LAYER.match(whole)
+            if not (num_layers and layer and int(layer[1]) >= num_layers):
+                shapes[whole] = tuple(map(int, re.findall(r"\d+", shape)))
+    return shapes
+
+
+def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Tensors by formula, which differ from key to key."""
+    state = {}
+    for number, (key, shape) in enumerate(shapes.items()):
+        wave = rough(math.prod(shape), number).view(shape)
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.zeros(shape, dtype=torch.int64)
+            continue
+        if key.endswith("kernel.w"):
+            wave = torch.stack([-1 - 0.5 * wave[..., 0], 3 * wave[..., 1]], dim=-1)
+        elif key.endswith("kernel.log_dt"):
+            wave = torch.linspace(math.log(1e-3), math.log(1e-1), *shape, dtype=torch.float64)
+        elif key.endswith("running_var"):
+            wave = 1 + 0.5 * wave
+        elif shape[:-1] == (1, 1) or (len(shape) == 1 and key.endswith("weight")):
+            wave = 1 + 0.1 * wave
+        elif len(shape) == 1 or key.endswith("bias"):
+            wave = 0.1 * wave
+        elif ".kernel." not in key:
+            wave *= 1.7 / math.sqrt(wave[0].numel())
+        state[key] = wave.float()
+    for key in state:
+        if key.endswith("kernel.Q"):
+            state[key] = torch.view_as_real(torch.view_as_complex(state[key[:-1] + "P"]).conj().resolve_conj())
+    return state
+
+
+def rough(length: int, number: int) -> Tensor:
+    """Numbers in [-1, 1) without a pattern, by formula, so that they are the same everywhere; float64."""
+    waves = torch.sin(torch.arange(1, length + 1, dtype=torch.float64) * 12.9898 + 78.233 * number) * 43758.5453
+    return 2 * (waves - waves.floor()) - 1
+
+
+def signals_for(backbone: Backbone) -> Tensor:
+    spec = backbone.signal_spec
+    return rough(2 * len(spec.leads) * (spec.window or 10 * spec.rate), -1).view(2, len(spec.leads), -1).float()
+
+
+def backbone_of(name: str, num_layers: int) -> Backbone:
+    return make_backbone(Reference(name, {"depth": num_layers} if num_layers else {}))
+
+
+class FullConfig:
+    """Stands for the configuration that Lightning pickled into ECG-CPC's file."""
+
+
+FullConfig.__module__ = "clinical_ts.config"
+
+
+def write_published(name: str, num_layers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a file as its authors' code writes it."""
+    state = filled({**published_keys(name, num_layers), **BESIDE.get(name, {})})
+    if name.startswith("hubert"):
+        save_file(state, folder / "model.safetensors")
+        return folder / "model.safetensors"
+    document: dict[str, Any] = {
+        "merl_resnet18": state,
+        "ecg_jepa": {"encoder": state, "epoch": 100},
+        "st_mem": {"model": state},
+        "ecg_fm": {"model": state, "optimizer_history": [{"num_updates": 5}]},
+        "ecg_cpc": {"state_dict": state, "epoch": 9, "hyper_parameters": {"hparams": FullConfig()}},
+    }[name]
+    module = types.ModuleType("clinical_ts.config")
+    vars(module)["FullConfig"] = FullConfig
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "clinical_ts", types.ModuleType("clinical_ts"))
+        patch.setitem(sys.modules, "clinical_ts.config", module)
+        torch.save(document, folder / "weights.pth")
+    return folder / "weights.pth"
+
+
+def load_and_compute(name: str, num_layers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = backbone_of(name, num_layers)
+    init = load_backbone(backbone, write_published(name, num_layers, folder, monkeypatch))
+    with torch.no_grad():
+        features = backbone.eval()(signals_for(backbone))
+    first, magnitude = OFFICIAL[name, num_layers]
+
+    assert {re.sub(r"^blocks(\.\d+)", r"ts_encoder.predictor.predictor.s4_layers\1", key) for key in init.left_out} == (
+        LEFT_OUT[name] | BESIDE.get(name, {}).keys()
+    )
+    assert features[1, :4].tolist() == pytest.approx(first, abs=2e-5)
+    assert float(features.abs().mean()) == pytest.approx(magnitude, abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "num_layers"), SMALL)
+def test_loads_its_published_layout_and_computes_what_the_official_code_computes(
+    name: str, num_layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_and_compute(name, num_layers, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "num_layers"), WHOLE)
+def test_loads_and_computes_at_its_published_size(
+    name: str, num_layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_and_compute(name, num_layers, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_has_as_many_parameters_as_published(name: str) -> None:
+    with torch.device("cpu" if name == "ecg_cpc" else "meta"):
+        backbone = backbone_of(name, 0)
+    trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
+
+    assert trained == PARAMETERS[name]
+
+
+def test_clef_is_the_single_lead_net1d() -> None:
+    with torch.device("meta"):
+        state = backbone_of("clef_medium", 0).state_dict()
+    lines = sorted(f"{key}: {list(value.shape)}" for key, value in state.items())
+
+    assert len(lines) == 507
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == CLEF
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "num_layers"), [*SMALL, ("clef_medium", 0)])
+def test_conforms(name: str, num_layers: int) -> None:
+    reference = Reference(name, {"depth": num_layers} if num_layers else {})
+
+    assert [finding for finding in check_backbone(reference, two_processes=False) if finding.fault] == []
+
+
+def test_ecg_jepa_has_its_positions_and_its_mask() -> None:
+    """Numbers of the official get_2d_sincos_pos_embed(768, 8, 50) and of _cross_attention_mask()."""
+    table, allowed = positions(8, 50, 768), same_lead_or_moment(8, 50)
+
+    assert table.shape == (400, 768)
+    assert float(table.double().square().sum()) == pytest.approx(400 * 384, rel=1e-6)
+    assert allowed.sum(1).tolist() == [50 + 8 - 1] * 400
+    assert allowed[0, 49] and allowed[0, 350] and not allowed[0, 51]
+
+
+def test_ecg_cpc_looks_back_only() -> None:
+    torch.manual_seed(0)
+    space = CausalStateSpace()
+    impulse = torch.zeros(1, 512, 300)
+    impulse[..., 100] = 1.0
+    with torch.no_grad():
+        response = space(impulse)[0]
+
+    assert float(response[:, :100].abs().max()) < 1e-5
+    assert torch.allclose(response[:, 101:], space.kernel(300)[0, :, 1:200], atol=1e-5)

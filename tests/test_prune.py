@@ -1,0 +1,85 @@
+"""What is removed is what was asked for: never a result, a running cell or a stranger's file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.errors import DataError
+from bench.results.prune import prune
+from bench.results.result import RESULT
+from bench.results.run_folder import RunFolder, lock_of
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A finished run with weights, an interrupted one, and what kills have left."""
+    home = tmp_path / "superdiag"
+    for name, files in {
+        "net-ft-seed0-00000001": {RESULT: b"{}", "weights.pt": bytes(1000), "checkpoint-0001.pt": bytes(100)},
+        "net-ft-seed0-00000002.unfinished": {"checkpoint-0001.pt": bytes(10)},
+        ".net-ft-seed0-00000003.old": {RESULT: b"{}"},
+        "notes": {"weights.pt": b"mine"},
+    }.items():
+        (home / name).mkdir(parents=True)
+        for file, content in files.items():
+            (home / name / file).write_bytes(content)
+    return tmp_path
+
+
+def left(runs: Path) -> set[str]:
+    return {str(path.relative_to(runs / "superdiag")) for path in runs.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_counts_and_removes_nothing(runs: Path) -> None:
+    before = left(runs)
+    found = {use.name: (use.num, use.size, use.removed) for use in prune(runs, weights=True, dry_run=True)}
+
+    assert found == {"left over": (2, 102, False), "weights": (1, 1000, False), "unfinished": (1, 10, False)}
+    assert left(runs) == before
+
+
+def test_leftovers_go_and_the_only_result_of_a_cell_comes_back(runs: Path) -> None:
+    rows = [use.as_row() for use in prune(runs)]
+
+    assert [(row["name"], row["removed"]) for row in rows] == [
+        ("left over", "yes"),
+        ("weights", "no"),
+        ("unfinished", "no"),
+    ]
+    assert left(runs) == {
+        "net-ft-seed0-00000001/result.json",
+        "net-ft-seed0-00000001/weights.pt",
+        "net-ft-seed0-00000002.unfinished/checkpoint-0001.pt",
+        "net-ft-seed0-00000003/result.json",
+        "notes/weights.pt",
+    }
+
+
+def test_weights_and_unfinished_runs_go_if_asked(runs: Path) -> None:
+    prune(runs, weights=True, unfinished=True)
+
+    assert left(runs) == {
+        "net-ft-seed0-00000001/result.json",
+        "net-ft-seed0-00000003/result.json",
+        "notes/weights.pt",
+    }
+
+
+def test_a_running_cell_keeps_its_files(runs: Path) -> None:
+    with RunFolder(runs / "superdiag" / "net-ft-seed0-00000002", "test", True):
+        found = {use.name: (use.num, use.num_running) for use in prune(runs, unfinished=True)}
+
+    assert found["unfinished"] == (0, 1)
+    assert "net-ft-seed0-00000002.unfinished/checkpoint-0001.pt" in left(runs)
+
+
+def test_free_locks_go(runs: Path) -> None:
+    lock = lock_of(runs / "superdiag" / "net-ft-seed0-00000001")
+    lock.touch()
+    prune(runs)
+
+    assert not lock.exists()
+    with pytest.raises(DataError, match="no runs at"):
+        prune(runs / "nowhere")
+    assert json.loads((runs / "superdiag/net-ft-seed0-00000001" / RESULT).read_text()) == {}
