@@ -75,7 +75,15 @@ def write(tmp_path: Path) -> Write:
             "incompatible": None,
             "signals": {},
             "split": {},
-            "training": [{"name": "finetune", "seconds": 90.0, "trainable_parameters": 1234, "selection": "best", "val_macro_auroc": [0.8]}],
+            "training": [
+                {
+                    "name": "finetune",
+                    "seconds": 90.0,
+                    "trainable_parameters": 1234,
+                    "selection": "best",
+                    "val_macro_auroc": [0.8],
+                }
+            ],
             "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_replicates=50)},
         }
         for key, value in changes.items():
