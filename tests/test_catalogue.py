@@ -101,6 +101,15 @@ def test_says_what_may_be_set_and_what_it_is_otherwise() -> None:
     assert "Takes" not in what["net1d_mini"]
 
 
+def test_published_weights_have_their_terms() -> None:
+    what = {entry["name"]: entry["what"] for entry in catalogue().entries["archs"]}
+
+    assert what["ecgfounder"].endswith(
+        "Weights: PKUDigitalHealth/ECGFounder; licence not stated; PTB-XL seen in pre-training: unknown."
+    )
+    assert "Weights" not in what["net1d_mini"]
+
+
 def test_counts_the_tasks_of_a_dataset(demo_set: Path) -> None:
     rows = {row["name"]: row for row in counted_tasks(demo_set)}
 
