@@ -37,14 +37,15 @@ def terms_lines(board: Board) -> list[str]:
     words: dict[str, None] = {}
     for row in board.rows:
         facts = row.runs[0].document["init"].get("facts", {})
-        terms = facts.get("terms", {})
+        if not (terms := facts.get("terms")):
+            continue
         use = ", non-commercial use only" if terms.get("noncommercial") else ""
         data = f"; pre-trained on {terms['pretraining_data']}" if terms.get("pretraining_data") else ""
         stated = f" ({terms['source']})" if terms.get("source") else ""
         origin = facts.get("repo") or facts.get("from")
         line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {terms.get('license')}{use}{data}; "
         line += f"PTB-XL seen in pre-training: {terms.get('ptbxl_seen')}{stated}."
-        words |= {f"- {sentence(line)}": None} if terms else {}
+        words[f"- {sentence(line)}"] = None
     return [*words, ""] if words else []
 
 
