@@ -570,9 +570,10 @@ def check(
     ] = False,
     plugin: Plugins = [],
 ) -> None:
-    """Check that a backbone, a method or a data set keeps the contract. With --init, check published weights: the file,
-    its hash, its keys, and outputs that are known or can be reported; with all-foundation, those of each backbone.
+    """Check that a backbone, method or data set keeps the contract.
 
+    With --init, check published weights: the file, its hash, its keys, and outputs that are known or can be reported;
+    with all-foundation, those of each backbone.
     Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
     from bench.registry.registry import registry
