@@ -81,7 +81,7 @@ def test_says_what_a_backbone_is() -> None:
 
     assert archs["ecgfounder"]["parameters"] == 30_665_264
     assert archs["ecgfounder"]["init"] == "pretrained, random"
-    assert archs["ecgfounder"]["what"].endswith("Weights: PKUDigitalHealth/ECGFounder.")
+    assert archs["ecgfounder"]["what"].find("Weights: PKUDigitalHealth/ECGFounder; licence not stated;") > 0
     assert archs["fcn_wang"] | {"what": "", "from": ""} == {
         "name": "fcn_wang",
         "parameters": 309_120,
@@ -99,6 +99,15 @@ def test_says_what_may_be_set_and_what_it_is_otherwise() -> None:
 
     assert " Takes probe_epochs=30, probe_lr=" in what["lp"]
     assert "Takes" not in what["net1d_mini"]
+
+
+def test_published_weights_have_their_terms() -> None:
+    what = {entry["name"]: entry["what"] for entry in catalogue().entries["archs"]}
+
+    assert what["ecgfounder"].endswith(
+        "Weights: PKUDigitalHealth/ECGFounder; licence not stated; PTB-XL seen in pre-training: unknown."
+    )
+    assert "Weights" not in what["net1d_mini"]
 
 
 def test_counts_the_tasks_of_a_dataset(demo_set: Path) -> None:

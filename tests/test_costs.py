@@ -1,5 +1,6 @@
 """The fold below a table: minutes that can be compared or are marked, selection by row, and where weights come from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Interval
-from bench.pages.costs import cost_lines, leaves_out_features
+from bench.pages.costs import cost_lines, leaves_out_features, terms_lines
 from bench.pages.markdown import cells_of
 from bench.results.result import Result
 
@@ -123,3 +124,18 @@ def test_memory_is_shown_where_the_result_says_how_it_was_measured() -> None:
     assert [cells["peak MiB"] for cells in table_of(text)] == ["1,234", "–", "–"]
     assert "- Peak MiB: – where a result does not say how its memory was measured." in text
     assert "Peak MiB:" not in text_of(row("ft", {}, cost=measured))
+
+
+def test_terms_of_published_weights_stand_on_the_board_once() -> None:
+    terms = {"license": "CC-BY-NC-4.0", "noncommercial": True, "pretraining_data": "PhysioNet 2021"}
+    terms |= {"ptbxl_seen": "yes", "source": "their <b>README</b>"}
+    init = {"name": "pretrained", "sha256": "0" * 64, "facts": {"repo": "lab/net", "terms": terms}}
+    rows = [row(method, {}, init=init, cell={"arch": "net", "command": "bench run"}) for method in ("ft", "lp")]
+    board = Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", (*rows, row("scratch", {})), (), None, BoardPlan(), None)
+
+    assert terms_lines(board) == [
+        "- Published weights of net: lab/net; licence CC-BY-NC-4.0, non-commercial use only; pre-trained on PhysioNet "
+        "2021; PTB-XL seen in pre-training: yes (their &lt;b>README&lt;/b>).",
+        "",
+    ]
+    assert not terms_lines(replace(board, rows=(row("scratch", {}),)))

@@ -207,7 +207,8 @@ def test_pretrained_comes_from_an_address(server: str, tmp_path: Path, monkeypat
     init, given = initialize(backbone, None), initialize(from_file, str(tmp_path / "tiny.pth"))
 
     assert init.name == given.name == "pretrained"
-    assert init.facts == given.facts == {"from": f"{server}/file", "file": "tiny.pth", "file_sha256": hashed}
+    file = {"from": f"{server}/file", "file": "tiny.pth", "file_sha256": hashed}
+    assert init.facts == given.facts == {**file, "terms": Tiny.checkpoint.terms()}
     assert torch.equal(backbone.layer.weight, layer.weight)
 
 

@@ -127,6 +127,7 @@ def test_pretrained_comes_from_the_hub_once(hub: type[Hub], monkeypatch: pytest.
         "file": "files/tiny.pth",
         "commit": COMMIT,
         "file_sha256": sha256(content).hexdigest(),
+        "terms": Tiny.checkpoint.terms() if Tiny.checkpoint else {},
     }
     assert torch.equal(backbone.layer.weight, published()["layer.weight"])
     json.dumps(init.facts)

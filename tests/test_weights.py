@@ -229,7 +229,9 @@ def test_a_file_says_who_made_it(tmp_path: Path) -> None:
     assert stranger.name == f"file:{stranger.sha256[:8]}"
     assert stranger.facts == {"file": "theirs.pth", "file_sha256": sha256_of_file, "read_as": "keys"}
     assert known.name == "pretrained" and known.sha256 == stranger.sha256
-    assert known.facts == {"repo": "lab/tiny", "file": "tiny.pth", "file_sha256": sha256_of_file}
+    file = {"repo": "lab/tiny", "file": "tiny.pth", "file_sha256": sha256_of_file}
+    unknown = {"license": "not stated", "noncommercial": False, "pretraining_data": "", "ptbxl_seen": "unknown"}
+    assert known.facts == {**file, "terms": {**unknown, "source": ""}}
     assert run.name == f"own:{run.sha256[:8]}" and run.facts["digest"] == "abc"
 
 

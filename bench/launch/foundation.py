@@ -59,7 +59,7 @@ def weights_remarks(cells: Iterable[Cell]) -> Iterator[str]:
     for name, init in wanted:
         checkpoint = getattr(registry().find("backbone", name).make, "checkpoint", None)
         if isinstance(checkpoint, PublishedCheckpoint) and names_published(init):
-            yield f"weights of {name}: {_state(checkpoint, init)}; {_terms(checkpoint)}"
+            yield f"weights of {name}: {_state(checkpoint, init)}; {checkpoint.spelled_terms}"
 
 
 def _state(checkpoint: PublishedCheckpoint, init: str) -> str:
@@ -69,8 +69,3 @@ def _state(checkpoint: PublishedCheckpoint, init: str) -> str:
         size = spell_bytes(checkpoint.num_bytes) if checkpoint.num_bytes else "size not stated"
         return f"to be fetched from {checkpoint.where} ({size})"
     return f"will fail: no program may fetch them; {place_by_hand(checkpoint)}"
-
-
-def _terms(checkpoint: PublishedCheckpoint) -> str:
-    use = ", non-commercial use only" if checkpoint.noncommercial else ""
-    return f"licence {checkpoint.license}{use}; PTB-XL seen in pre-training: {checkpoint.ptbxl_seen}"

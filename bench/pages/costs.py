@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Summary
-from bench.pages.markdown import folded, markdown_table
+from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import recipe
 from bench.results.result import Result
 
@@ -30,6 +30,23 @@ def cost_lines(board: Board) -> list[str]:
     lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
     lines += ["", *(line for words in _origins(board) for line in (words, ""))]
     return folded("Cost, spread, selection, origin and command of each row", lines)
+
+
+def terms_lines(board: Board) -> list[str]:
+    """Return a line on each backbone with published weights: source, licence, and whether PTB-XL was seen."""
+    words: dict[str, None] = {}
+    for row in board.rows:
+        facts = row.runs[0].document["init"].get("facts", {})
+        if not (terms := facts.get("terms")):
+            continue
+        use = ", non-commercial use only" if terms.get("noncommercial") else ""
+        data = f"; pre-trained on {terms['pretraining_data']}" if terms.get("pretraining_data") else ""
+        stated = f" ({terms['source']})" if terms.get("source") else ""
+        origin = facts.get("repo") or facts.get("from")
+        line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {terms.get('license')}{use}{data}; "
+        line += f"PTB-XL seen in pre-training: {terms.get('ptbxl_seen')}{stated}."
+        words[f"- {sentence(line)}"] = None
+    return [*words, ""] if words else []
 
 
 def _cost(place: int, row: Row, tuned: bool) -> list[str]:

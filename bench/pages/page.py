@@ -23,7 +23,7 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.files import write_whole
 from bench.pages.conditions import condition_of
-from bench.pages.costs import cost_lines
+from bench.pages.costs import cost_lines, terms_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, not_installed, places, short_method, short_name
 from bench.pages.simulated import simulated_lines
@@ -216,6 +216,7 @@ def _section(board: Board, pictures: Sequence[tuple[str, str]]) -> list[str]:
         lines += _claims(board)
         lines += _over_all_records(board)
         lines += _shown(pictures)
+        lines += terms_lines(board)
         lines += cost_lines(board)
     if board.declined:
         lines += ["Not run, because the method declined:", ""]

@@ -180,6 +180,6 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
         "window": "all" if spec.window_s is None else f"{spec.window_s:g} s",
         "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
         "init": "pretrained, random" if published else "random",
-        "what": _what(plugin) + (f" Weights: {published.repo}." if published else ""),
+        "what": _what(plugin) + (f" Weights: {published.where}; {published.spelled_terms}." if published else ""),
         "from": plugin.distribution,
     }

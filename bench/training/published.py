@@ -116,6 +116,12 @@ class PublishedCheckpoint:
         """Return those of the named classes that `inert_classes` declares."""
         return [name for name in classes if any(re.match(pattern, name) for pattern in self.inert_classes)]
 
+    @property
+    def spelled_terms(self) -> str:
+        """Licence and exposure as text."""
+        use = ", non-commercial use only" if self.noncommercial else ""
+        return f"licence {self.license}{use}; PTB-XL seen in pre-training: {self.ptbxl_seen}"
+
     def terms(self) -> dict[str, Any]:
         """Return what results and boards say of the weights: licence, pre-training data, whether PTB-XL was seen."""
         return {

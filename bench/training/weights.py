@@ -51,8 +51,8 @@ class Init:
     left_out: tuple[str, ...] = ()
     """Keys of the file that are not used, such as its head."""
     facts: Mapping[str, object] = field(default_factory=dict)
-    """`own:`: the run that left the file; `pretrained`: repository, file and hash; `file:`: name and hash of the file,
-    and `read_as`, how its keys were read."""
+    """`own:`: the run that left the file; `pretrained`: repository, file, hash, and `terms`; `file:`: name and hash of
+    the file, and `read_as`, how its keys were read."""
     head: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     """Tensors of the head that was left out, such as `weight`."""
 
@@ -104,6 +104,8 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
     if not name:
         name, facts = _origin(backbone, path, about, reading)
         name += f":{sha256[:8]}" if name != "pretrained" else ""
+    if name == "pretrained" and backbone.checkpoint:
+        facts = {**facts, "terms": backbone.checkpoint.terms()}
     head = _head_tensors(backbone, states[reading.where], reading.prefix)
     return Init(name, sha256, path.name, reading.left_out, facts, head)
 
