@@ -28,7 +28,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = N
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
-    return scores.softmax(-1).to(value.dtype) @ value
+    mixed: Tensor = scores.softmax(-1).to(value.dtype) @ value
+    return mixed
 
 
 class Attention(nn.Module):
