@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from bench_baselines import in_one_dimension
 from torch import Tensor, nn
 
 from baselines import vit1d, wav2vec2
@@ -32,7 +31,7 @@ def convolve(layer: nn.Module) -> None:
             plain.padding, plain.weight = child.padding, child.weight
             setattr(layer, name, plain)
         elif isinstance(child, nn.BatchNorm2d):
-            setattr(layer, name, in_one_dimension(child))
+            setattr(layer, name, nn.BatchNorm1d(child.num_features))
         else:
             convolve(child)
 
