@@ -202,6 +202,11 @@ FIELDS: Mapping[str, Kind] = {
     **_of_macro("metrics.*"),
     "metrics.*.labels": TABLE,
     "metrics.*.labels.*": TABLE,
+    "metrics.*.labels.*.num_positives": COUNT,
+    "metrics.*.labels.*.auroc": TABLE,
+    "metrics.*.labels.*.auroc.value": SHARE.or_null(),
+    "metrics.*.labels.*.average_precision": TABLE,
+    "metrics.*.labels.*.average_precision.value": SHARE.or_null(),
     "metrics.fold_10?": TABLE,
     "metrics.fold_10.num_patients": COUNT,
 }
