@@ -24,6 +24,7 @@ from bench.training.model import Backbone, Classifier, DropPath, drop_path_rates
 from bench.training.phase import Phase
 
 NUM_LABELS, NUM_TRAIN, NUM_VAL = 5, 10, 8
+ALONE = World(0, 1, torch.device("cpu"))
 BATCH, EPOCHS = 4, 2
 """Number of records. An epoch has three steps, and the last batch has two records, so that a third rank has none."""
 SEED = 0
@@ -182,6 +183,19 @@ def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
 def fits(model: Classifier, method: Method) -> None:
     """Raise the errors that a run raises before training."""
     rehearse(model, declared_phases(method, layer_groups(model.backbone)))
+
+
+def rounding_gap(weights: dict[str, Tensor], trial: Trial, method: Method) -> float:
+    """Return how far from `weights` a trial on one process ends if its start differs by rounding.
+
+    Batch norm over the two records of a last batch gives nearly their signs. It makes 1e-4 of 1e-16 where they are
+    alike, and no other order of sums, such as that of several processes, can then end nearer.
+    """
+    noise = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for parameter in trial.model.parameters():
+            parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=noise, dtype=parameter.dtype))
+    return largest_gap(weights, run_trial(trial, method, ALONE))[0]
 
 
 def largest_gap(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[float, str]:
