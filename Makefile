@@ -5,14 +5,15 @@ VENV := .venv
 BENCH := $(VENV)/bin/bench
 DEMO := runs/demo
 
-.PHONY: help install demo check test test-all bench gpu simulations clean
+.PHONY: help install demo check test test-slow test-all bench gpu simulations clean
 
 help:
 	@echo "make install      set up .venv"
 	@echo "make demo         the whole story on a synthetic PTB-XL"
 	@echo "make check        lint, types, the rules of the house"
 	@echo "make test         make check, and all tests that are not marked slow"
-	@echo "make test-all     all tests, and the published boards recomputed"
+	@echo "make test-slow    the tests that are marked slow, and the published boards recomputed"
+	@echo "make test-all     make test, then make test-slow"
 	@echo "make bench        speed against stated references"
 	@echo "make gpu          the same on a GPU, in parts: PART=3"
 	@echo "make simulations  rates of coverage and false claims, into leaderboards/"
@@ -48,10 +49,12 @@ check: install
 test: check
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
 
-# All tests, with kills, several processes, SLURM and the recomputation of published results, and the published boards.
-test-all: check
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+# Kills, several processes, SLURM, the recomputation of published results; then the published boards.
+test-slow: install
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m slow
 	$(BENCH) leaderboard --check
+
+test-all: test test-slow
 
 # Speed against stated references; prints a table and writes it to build/benchmarks.md.
 bench: install
