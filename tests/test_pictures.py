@@ -68,14 +68,16 @@ def test_sample_efficiency_joins_the_fractions_of_a_row(caught: list[Axes], tmp_
     assert plots.sample_efficiency(boards, tmp_path / "x.svg") is not None
     (axes,) = caught
 
+    left, right = plots.SPREAD**-0.5, plots.SPREAD**0.5  # beside each other, so that both intervals are seen
     assert lines_of(axes) == {
-        "ft on net (random)": ([0.01, 0.1, 1.0], [0.6, 0.7, 0.9]),
-        "lp on net (random)": ([0.1, 1.0], [0.8, 0.88]),
+        "ft on net (random)": (pytest.approx([0.01 * left, 0.1 * left, left]), [0.6, 0.7, 0.9]),
+        "lp on net (random)": (pytest.approx([0.1 * right, right]), [0.8, 0.88]),
     }
-    band = axes.collections[0].get_paths()[0].vertices
-    assert {(round(x, 4), round(y, 4)) for x, y in np.asarray(band)} == {
-        (0.01, 0.58), (0.01, 0.61), (0.1, 0.68), (0.1, 0.71), (1.0, 0.88), (1.0, 0.91)
-    }  # fmt: skip
+    intervals = [np.asarray(path.vertices).tolist() for path in axes.collections[0].get_paths()]
+    assert intervals == [
+        [pytest.approx([share * left, value - 0.02]), pytest.approx([share * left, value + 0.01])]
+        for share, value in ((0.01, 0.6), (0.1, 0.7), (1.0, 0.9))
+    ]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 %", "10 %", "100 %"]
     assert plots.sample_efficiency(boards[:1], tmp_path / "x.svg") is None
