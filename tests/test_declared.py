@@ -96,3 +96,25 @@ def test_a_baseline_may_start_from_any_file_of_a_stranger() -> None:
     assert names_row("ft on net (file)", "ft on net (file:460b68ef)")
     assert not names_row("ft on net (own)", "ft on net (file:460b68ef)")
     assert not names_row("ft on net (file)", "ft on net (own:460b68ef)")
+
+
+def test_labels_are_read_and_those_of_a_command_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "form.toml"
+    path.write_text('[labels]\n"own:389512e4" = "A"\nlp = "linear probe"\n')
+
+    plan = BoardPlan.load(path)
+    assert plan.labels == {"own:389512e4": "A", "lp": "linear probe"}
+    assert with_labels(lambda dataset, task: plan, {"own:389512e4": "B"})("d", "t").labels == {
+        "own:389512e4": "B",
+        "lp": "linear probe",
+    }
+    for text, message in (
+        ("labels = 1", "labels must be names and labels in quotes"),
+        ("[labels]\nlp = 1", "labels must be names and labels in quotes"),
+        ('[labels]\nlp = " "', "the label of 'lp' must be a line of text, got ' '"),
+        ('[labels]\nlp = "a\\nb"', "the label of 'lp' must be a line of text"),
+        ('[labels]\nlp = "A"\nft = "A"', "'lp' and 'ft' have the same label 'A'; give each its own"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BenchError, match=message):
+            BoardPlan.load(path)

@@ -45,6 +45,7 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
+    "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -78,7 +79,7 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), 
 HOLLOW = "none"
 MIN_BIN = 20
 """Least number of scores of a bin that is drawn."""
-AROUND = ((11, 6), (11, -6), (-11, 6), (-11, -6), (0, 12), (0, -12))
+AROUND = ((13, 7), (13, -7), (-13, 7), (-13, -7), (0, 14), (0, -14))
 """Places of the numbers of rows around their points, points: neighbours often have almost the same cost."""
 OTHERS = "other rows, by their number in the table"
 CHANCE = 0.5
@@ -106,22 +107,29 @@ def series() -> Iterator[dict[str, Any]]:
 
 def _narrow(figure: Figure, axes: Axes) -> None:
     """Fit a picture into a column: break texts into lines, name rows on two lines, and leave out crowded ticks."""
-    words = axes.get_title(loc="left").split("\n")
+    words = _wrapped(axes.get_title(loc="left"), 48)
     axes.set_title("", loc="left")
-    figure.suptitle("\n".join(_wrapped(words, 48)), x=0.02, ha="left", fontsize=9)
-    names = [tick.get_text() for tick in axes.get_yticklabels()] if axes.get_ylabel() == "" else []
-    if names:
-        axes.set_yticks(axes.get_yticks(), [name.replace(" on ", "\non ") for name in names], fontsize=8)
+    figure.suptitle("\n".join(words), x=0.02, ha="left", fontsize=9)
+    rows = [] if axes.get_ylabel() else [tick.get_text().replace(" on ", "\non ") for tick in axes.get_yticklabels()]
+    if rows:
+        axes.set_yticks(axes.get_yticks(), rows)
         axes.xaxis.set_major_locator(MaxNLocator(3))
-    axes.set_xlabel("\n".join(_wrapped(axes.get_xlabel().split("\n"), 30 if names else 44)))
-    axes.set_ylabel("\n".join(_wrapped(axes.get_ylabel().split("\n"), 29)))
-    low, high = axes.get_xlim()
-    if axes.get_xscale() == "log" and high > 50 * low:
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    below = _wrapped(axes.get_xlabel(), 24 if rows else 40)
+    axes.set_xlabel("\n".join(below))
+    axes.set_ylabel("\n".join(_wrapped(axes.get_ylabel(), 29)))
+    if axes.get_xscale() == "log" and len(axes.xaxis.get_minorticklocs()):
+        low, high = axes.get_xlim()
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        if high > 50 * low:
+            axes.xaxis.set_minor_formatter(NullFormatter())
+    inside = 0.17 * sum(1.2 + row.count("\n") for row in rows) if rows else 2.3
+    num_lines = len(words) + len(below) + len(axes.get_legend_handles_labels()[0])
+    figure.set_size_inches(COLUMN, inside + 0.3 + 0.17 * num_lines)
 
 
-def _wrapped(lines: Iterable[str], width: int) -> list[str]:
-    return [short for line in lines for short in textwrap.wrap(line, width)]
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text, broken where they have more than `width` characters."""
+    return [short for line in text.split("\n") for short in textwrap.wrap(line, width)]
 
 
 @contextmanager
@@ -129,8 +137,7 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
     ending = path.suffix.removeprefix(".")
     paper = ending != "svg"
     with mpl.rc_context(PAPER if paper else STYLE):
-        size = (COLUMN, 0.85 * height) if paper else (width, height)
-        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.04 if paper else 0.15))
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.04 if paper else 0.15))
         axes = figure.add_subplot()
         if not paper:
             figure.patch.set_alpha(0)
@@ -281,7 +288,7 @@ def label_differences(board: Board, path: Path) -> Path | None:
     differences = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
     positives = dict(zip(board.truth.labels, board.truth.y_true.sum(axis=0).tolist(), strict=True))
     ordered = sorted(differences.items(), key=lambda item: (item[1].interval.value, item[0]))
-    with _drawing(path, 8, 1.2 + 0.26 * len(ordered)) as axes:
+    with _drawing(path, 8, 1.7 + 0.26 * len(ordered)) as axes:
         axes.axvline(0, color=INK, linewidth=1)
         for place, (_, difference) in enumerate(ordered):
             low, high, value = (getattr(difference.interval, name) for name in ("low", "high", "value"))
@@ -331,8 +338,8 @@ def cost(board: Board, path: Path) -> Path | None:
             fill = HOLLOW if hollow[place] else color
             axes.plot(*point, marker, color=color, markersize=7, markerfacecolor=fill, label=label)
             if not known:
-                beside = {"textcoords": "offset points", "fontsize": 8, "va": "center", "ha": "center"}
-                axes.annotate(str(numbers[row.name]), point, AROUND[place % len(AROUND)], **beside)
+                place_of: dict[str, Any] = {"xytext": AROUND[place % len(AROUND)], "textcoords": "offset points"}
+                axes.annotate(str(numbers[row.name]), point, **place_of, fontsize=8, va="center", ha="center")
         axes.set_xscale("log")
         of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
         axes.xaxis.set_minor_locator(LogLocator(subs=of_decade))
