@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.boards.declared import BoardPlan, names_row
+from bench.boards.declared import BoardPlan, names_row, with_labels
 from bench.errors import BenchError
 
 NAMES = [

@@ -33,7 +33,7 @@ def board() -> Board:
     labels = {"own:389512e4": HARD}
     rows = row("lpft-sd(lr=0.1, note='a_b')", 0.91, labels), row("ft", 0.9, labels), row("lp", 0.8, labels, "other")
     difference = Summary(Interval(0.01, -0.002, 0.022), 0.01, 0.01, 1, 0.0, 1.0)
-    pair = Comparison(rows[0].name, rows[1].name, 1, {"auroc": difference}, 0.0004, 0.0004, False)
+    pair = Comparison(rows[0].name, rows[1].name, 1, {"auroc": difference}, 0.0004, 0.0004, False, p_adjusted=0.0004)
     letters = {rows[0].name: "a", rows[1].name: "ab", rows[2].name: ""}
     standing = Standing({one.name: (1, 2) for one in rows}, letters, (pair,), {rows[0].name: pair})
     return Board("ptb-xl_1", False, "mine_too", "f", 0.1, "", rows, (), None, BoardPlan("ft", labels=labels), standing)
