@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers lead_zscore and hubert_ecg)
+from baselines.vit1d import attend
 from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 
@@ -84,7 +85,7 @@ class Layer(nn.Module):
         query, key, value = (
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        mixed = self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        mixed = self.out(attend(query, key, value).transpose(1, 2).flatten(2))
         x = self.attention_norm(x + self.attention_drop_path(mixed))
         return self.norm(x + self.mlp_drop_path(self.down(self.dropout(F.gelu(self.up(x))))))  # type: ignore[no-any-return]
 

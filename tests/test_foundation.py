@@ -92,7 +92,7 @@ def test_all_foundation_is_every_backbone_with_published_weights(demo_set: Path)
     assert {*archs(whole)} - {*archs(free)} == {*Foundation.find(False).noncommercial} >= {"t_barred"}
     assert (
         "t_barred" in free.remark
-        and "--accept-noncommercial of bench sweep adds them" in free.remark
+        and "--accept-noncommercial of sweep and check adds them" in free.remark
         and not whole.remark
     )
 
@@ -113,7 +113,7 @@ def test_nothing_published_is_an_error(demo_set: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setitem(registry().plugins, ("backbone", "b"), Plugin("backbone", "b", Barred, __name__, "tests"))
     with pytest.raises(
-        BenchError, match=r"names no backbone; left out: b: .* --accept-noncommercial of bench sweep adds them"
+        BenchError, match=r"names no backbone; left out: b: .* --accept-noncommercial of sweep and check adds them"
     ):
         grid(demo_set, "all-foundation")
 

@@ -37,7 +37,7 @@ class Foundation:
         if not self.noncommercial:
             return ""
         names = ", ".join(self.noncommercial)
-        return f"left out: {names}: weights for non-commercial use; --accept-noncommercial of bench sweep adds them"
+        return f"left out: {names}: weights for non-commercial use; --accept-noncommercial of sweep and check adds them"
 
 
 def published_checkpoints() -> dict[str, PublishedCheckpoint]:

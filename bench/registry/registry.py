@@ -228,6 +228,12 @@ def _place(module: str) -> str:
     return Path(file).name if file else "notebook" if module == NOTEBOOK else module
 
 
+def find_optional(kind: Kind, name: str) -> Plugin | None:
+    """Return the plugin of that name; None if there is none, as for a task of a data set's own labels."""
+    key = (kind, canonical(name))
+    return _REGISTRY.plugins.get(key) or registry().plugins.get(key)
+
+
 def find(kind: Kind, name: str) -> Plugin:
     """Return the plugin of that name; import all plugins only if it is not registered yet."""
     return _REGISTRY.plugins.get((kind, canonical(name))) or registry().find(kind, name)
