@@ -71,7 +71,7 @@ def test_a_baseline_that_may_be_either_is_refused() -> None:
 
 def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "form.toml"
-    assert BoardPlan.load(path) == BoardPlan(None, None, 0.005)
+    assert BoardPlan.load(path) == BoardPlan("ft", None, 0.005), "nothing is declared: the baseline is ft"
     path.write_text(
         'primary = "lpft minus ft"\nbaseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n'
     )

@@ -49,16 +49,10 @@ def test_a_table_has_intervals_letters_differences_and_notes(board: Board) -> No
     text = table(board)
     lines = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if line.endswith(r" \\")]
 
-    assert lines[0] == ["rank", "backbone", "method", "macro AUROC", "group", r"$\Delta$ baseline", "p, Holm"] + [
-        "macro AP",
-        "runs",
-    ]
-    assert lines[1] == ["1", r"net1d\_mini", r"lpft-sd(\ldots{})", "0.9100 (0.890--0.920)", "a"] + [
-        r"+0.0100 ($-$0.002 to +0.022)",
-        "< 0.001*".replace("<", "$<$"),
-        "0.5000",
-        "1*",
-    ]
+    assert lines[0][:5] == ["rank", "backbone", "method", "macro AUROC", "group"]
+    assert lines[0][5:] == [r"$\Delta$ baseline", "p, Holm", "macro AP", "runs"]
+    assert lines[1][:5] == ["1", r"net1d\_mini", r"lpft-sd(\ldots{})", "0.9100 (0.890--0.920)", "a"]
+    assert lines[1][5:] == ["+0.0100 ($-$0.002 to +0.022)", "$<$ 0.001*", "0.5000", "1*"]
     assert lines[2][4:7] == ["ab", "baseline", ""]
     assert lines[3][4:7] == ["--", "--", ""]
     assert "own:389512e4" in text.partition(r"\parbox")[2], "the hash stays in a note"

@@ -94,8 +94,8 @@ def test_a_label_of_nothing_names_what_is_near() -> None:
     assert len(notes) == 1, "a file declares for all its fractions, so a row may be missing: a note"
     assert "'own:99999999'" in notes[0]
     with pytest.raises(
-        BenchError, match="no backbone, init or method of a row is 'own:389512e5'; there is own:389512e4$"
+        BenchError, match=r"no backbone, init or method of a row is 'own:389512e5'; there is own:389512e4$"
     ):
         check_labels(boards, {"own:389512e5": "A"}, notes.append)
-    with pytest.raises(BenchError, match="is 'zzz'; there is ft, net, own:389512e4$"):
+    with pytest.raises(BenchError, match=r"is 'zzz'; there is ft, net, own:389512e4$"):
         check_labels(boards, {"zzz": "A"}, notes.append)

@@ -162,7 +162,7 @@ def test_pages_show_labels_and_say_what_they_stand_for(runs: Path, data: Path, t
         board.write(tmp_path, ["csv", "html"])
     with pytest.raises(BenchError, match="no kind of picture 'gif'; expected svg, pdf, png"):
         board.write(tmp_path, pictures="gif")
-    with pytest.raises(BenchError, match="no backbone, init or method of a row is 'rendom'; there is random$"):
+    with pytest.raises(BenchError, match=r"no backbone, init or method of a row is 'rendom'; there is random$"):
         bench.leaderboard(runs, data=data, labels={"rendom": "A"})
 
 

@@ -105,17 +105,17 @@ def series() -> Iterator[dict[str, Any]]:
     return ({"color": color, "marker": marker, "linestyle": line} for color, marker, line in every)
 
 
-def _narrow(figure: Figure, axes: Axes) -> None:
-    """Fit a picture into a column: break texts into lines, name rows on two lines, and leave out crowded ticks."""
+def _narrow(figure: Figure, axes: Axes, in_legend: int) -> None:
+    """Fit a picture into a column: break texts into lines, and leave out crowded ticks. `in_legend`: its lines."""
     words = _wrapped(axes.get_title(loc="left"), 48)
     axes.set_title("", loc="left")
     figure.suptitle("\n".join(words), x=0.02, ha="left", fontsize=9)
-    rows = [] if axes.get_ylabel() else [tick.get_text().replace(" on ", "\non ") for tick in axes.get_yticklabels()]
+    rows = [] if axes.get_ylabel() else [_wrapped_name(tick.get_text(), 20) for tick in axes.get_yticklabels()]
     if rows:
         axes.set_yticks(axes.get_yticks(), rows)
         axes.xaxis.set_major_locator(MaxNLocator(3))
-    below = _wrapped(axes.get_xlabel(), 24 if rows else 40)
-    axes.set_xlabel("\n".join(below))
+    below = _wrapped(axes.get_xlabel(), 40)
+    axes.set_xlabel("\n".join(below), loc="right" if rows else "center")  # names leave the axis little room
     axes.set_ylabel("\n".join(_wrapped(axes.get_ylabel(), 29)))
     if axes.get_xscale() == "log" and len(axes.xaxis.get_minorticklocs()):
         low, high = axes.get_xlim()
@@ -123,8 +123,17 @@ def _narrow(figure: Figure, axes: Axes) -> None:
         if high > 50 * low:
             axes.xaxis.set_minor_formatter(NullFormatter())
     inside = 0.17 * sum(1.2 + row.count("\n") for row in rows) if rows else 2.3
-    num_lines = len(words) + len(below) + len(axes.get_legend_handles_labels()[0])
+    num_lines = len(words) + len(below) + in_legend
     figure.set_size_inches(COLUMN, inside + 0.3 + 0.17 * num_lines)
+
+
+def _wrapped_name(name: str, width: int) -> str:
+    """Return the name of a row; if it has more than `width` characters, on lines that break before "on" and at spaces.
+
+    Words stay whole, as readers look names up in the tables.
+    """
+    parts = name.replace(" on ", "\non ").split("\n") if len(name) > width else [name]
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, max(width, 30), break_on_hyphens=False))
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -143,11 +152,13 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
             figure.patch.set_alpha(0)
             axes.patch.set_alpha(0)
         yield axes
+        handles, names = axes.get_legend_handles_labels()
+        names = [_wrapped_name(name, 46) for name in names] if paper else names
         if paper:
-            _narrow(figure, axes)
-        if handles := axes.get_legend_handles_labels()[0]:
+            _narrow(figure, axes, sum(1 + name.count("\n") for name in names))
+        if handles:
             ncols = 1 if paper or len(handles) < 3 else 2
-            figure.legend(loc="outside lower center", ncols=ncols, fontsize=9, handlelength=3)
+            figure.legend(handles, names, loc="outside lower center", ncols=ncols, fontsize=9, handlelength=3)
         picture = io.BytesIO()
         figure.savefig(picture, format=ending, metadata=METADATA[ending])
     path.parent.mkdir(parents=True, exist_ok=True)
