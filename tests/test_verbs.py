@@ -134,7 +134,7 @@ def test_boards_are_written_for_a_paper(runs: Path, data: Path, tmp_path: Path) 
     (table,) = tmp_path.glob("*/superdiag.tex")
     text = table.read_text()
     assert "probe &" in text
-    assert "no pre-training: random." in text
+    assert "Names given here: no pre-training is random; probe is lp" in text
     (document,) = json.loads((tmp_path / "leaderboards.json").read_text())
     assert [row["name"] for row in document["rows"]] == board.rows["row"].tolist()
     pictures = list(table.parent.glob("pictures/*"))
@@ -156,7 +156,9 @@ def test_pages_show_labels_and_say_what_they_stand_for(runs: Path, data: Path, t
     (forest,) = (path.read_text() for path in paths if path.name.endswith("forest.svg"))
 
     assert "| probe |" in page
-    assert f"Names given here: probe is {LP}." in page
+    side = [path.read_text() for path in paths if path.stem.endswith(("-calibration", "-subgroups"))]
+    assert len(side) == 2
+    assert all(f"Names given here: probe is {LP}." in text for text in (page, *side))
     assert "probe on prevalence (random)" in forest
     with pytest.raises(BenchError, match="no format 'html'; expected md, csv, tex, json"):
         board.write(tmp_path, ["csv", "html"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation import metrics
-from bench.pages.names import columns, given_labels
+from bench.pages.names import columns, labels_note
 from bench.pages.page import spell, spell_difference, spell_p, trained_on
 
 ESCAPES = {
@@ -112,7 +112,7 @@ def _caption(board: Board, compared: bool) -> str:
 def _notes(board: Board, shared: str) -> str:
     """Return the notes below a table: what all rows share, names behind labels, arguments, and rows of few runs."""
     words = [shared] if shared else []
-    words += [f"{label}: {name}." for label, name in given_labels(board.rows).items()]
+    words += [note] if (note := labels_note(board.rows)) else []
     words += [f"Row {place}: {row.method}." for place, row in enumerate(board.rows, 1) if _is_short(row)]
     if any(row.few_runs for row in board.rows):
         words.append("* Fewer than three runs: the interval is over patients alone, and p is not corrected.")

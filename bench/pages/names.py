@@ -68,6 +68,12 @@ def numbered(board: Board) -> dict[str, str]:
     return {row.name: f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1)}
 
 
+def labels_note(rows: Iterable[Row]) -> str:
+    """Return a sentence on what the labels of these rows stand for; empty without labels."""
+    given = "; ".join(f"{label} is {name}" for label, name in given_labels(rows).items())
+    return f"Names given here: {given}." if given else ""
+
+
 def check_labels(boards: Sequence[Board], labels: Mapping[str, str], log: Callable[[str], None]) -> None:
     """Raise BenchError if one of `labels` names nothing on any board; `log` gets a line for each in a TOML file."""
     known = {name for board in boards for row in board.rows for name in parts(row)}

@@ -340,6 +340,7 @@ def cost(board: Board, path: Path) -> Path | None:
         if len(front) > 1 and not any(hollow):
             axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
         numbers = places(board)
+        axes.set_xmargin(0.08)  # room for numbers beside the outer points
         for place, (row, point) in enumerate(zip(trained, points, strict=True)):
             known = place < MAX_LINES
             color, marker = (COLORS[place], MARKERS[place]) if known else (INK, "o")
