@@ -55,7 +55,7 @@ def parts(row: Row) -> list[str]:
 
 def given_labels(rows: Iterable[Row]) -> dict[str, str]:
     """Return label -> name in results, for the labels that these rows show."""
-    return {row.labels[name]: name for row in rows for name in parts(row) if name in row.labels}
+    return {row.labels[name]: name for row in rows if row.labels for name in parts(row) if name in row.labels}
 
 
 def places(board: Board) -> dict[str, int]:
