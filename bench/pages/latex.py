@@ -58,6 +58,7 @@ def table(board: Board) -> str:
             r"\centering",
             rf"\caption{{{_caption(board, compared)}}}",
             rf"\label{{tab:{_key(board)}}}",
+            r"\medskip",
             r"\footnotesize",
             r"\setlength{\tabcolsep}{4pt}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # shrinks what is too wide, only

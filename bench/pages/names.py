@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bench.boards.rows import Board, Row
 from bench.errors import BenchError
 from bench.registry.source import NOT_INSTALLED
-from bench.results.result import row_name
+from bench.results.result import EXTERNAL, row_name
 
 
 def short_method(row: Row) -> str:
@@ -21,7 +21,7 @@ def short_method(row: Row) -> str:
 def short_name(row: Row) -> str:
     """Return a row's name without arguments, precision and sampling rate."""
     backbone = _labelled(row.backbone, _short(row.backbone).partition(", ")[0], row.labels)
-    if row.runs[0].external:
+    if row.method == EXTERNAL:
         return row_name(backbone, row.init, row.method)
     return row_name(backbone, shown_init(row), short_method(row))
 
@@ -48,9 +48,10 @@ def _labelled(name: str, shown: str, labels: Mapping[str, str]) -> str:
 
 def parts(row: Row) -> list[str]:
     """Return the names of a row that can have a label: backbone, init and method, with arguments and without."""
-    named = [row.backbone, row.method] if not row.runs[0].external else [row.backbone]
-    every = [*named, *map(_head, named), *([] if row.runs[0].external else [row.init])]
-    return list(dict.fromkeys(every))
+    if row.method == EXTERNAL:
+        return [row.backbone]
+    named = row.backbone, row.method
+    return list(dict.fromkeys([*named, *map(_head, named), row.init]))
 
 
 def given_labels(rows: Iterable[Row]) -> dict[str, str]:
