@@ -368,6 +368,17 @@ def leaderboard(
         bool, typer.Option("--check", help="Write nothing; fail if pages published in --out do not match.")
     ] = False,
     include_published: IncludePublished = False,
+    formats: Annotated[
+        list[str],
+        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json. Several separated by commas."),
+    ] = ["md"],
+    pictures: Annotated[
+        list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
+    ] = [],
+    label: Annotated[
+        list[str],
+        typer.Option(help='A name in tables and pictures, such as own:389512e4="pre-trained A".', show_default=False),
+    ] = [],
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
@@ -380,6 +391,8 @@ def leaderboard(
 
     folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
+        if formats != ["md"] or pictures or label:
+            raise BenchError("--check writes nothing: leave out --format, --pictures and --label")
         _check(folder, data, as_json)
     damaged: list[str] = []
     made = verbs.leaderboard(
@@ -388,18 +401,33 @@ def leaderboard(
         published=published,
         data=data,
         boards=folder,
+        labels=_labels(label),
         log=_note,
         left_out=partial(_leave_out, damaged),
     )
-    written = made.write(folder)
+    written = made.write(folder, formats, pictures)
     if as_json:
         print(json.dumps(as_data(made.boards), indent=1))
     else:
         for board in made.boards:
             out.print(board_table(board))
-        pages = [path for path in written if path.suffix == ".md"]
-        out.print("wrote " + ", ".join(map(str, pages)), markup=False, highlight=False, soft_wrap=True)
+        shown = [str(path) for path in written if path.parent.name != "pictures"]
+        drawn = len(written) - len(shown)
+        out.print(
+            "wrote " + ", ".join([*shown, f"{drawn} pictures"] if drawn else shown),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     raise SystemExit(1 if damaged else 0)
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    """Return name -> label. The last `=` separates them, because arguments of a method have some too."""
+    parts = [text.rpartition("=") for text in given]
+    if wrong := [text for text, (name, _, _) in zip(given, parts, strict=True) if not name]:
+        raise BenchError(f'--label {wrong[0]}: expected NAME="label", such as own:389512e4="pre-trained A"')
+    return {name: label for name, _, label in parts}
 
 
 def _check(folder: Path, data: Path, as_json: bool) -> NoReturn:

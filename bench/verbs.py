@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -278,11 +278,23 @@ class Leaderboard:
 
         return pairs_frame(self.boards)
 
-    def write(self, folder: str | Path) -> list[Path]:
-        """Write the boards as pages with pictures, and return the paths."""
-        from bench.pages.leaderboards import write_leaderboards
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row for each run on the boards, with the columns of `load_results`."""
+        from bench.boards.frames import results_frame
+        from bench.boards.rows import runs_of
 
-        return write_leaderboards(list(self.boards), Path(folder), self.truth)
+        return results_frame(runs_of(self.boards))
+
+    def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
+        """Write the boards, and return the paths.
+
+        `formats`: md (pages with SVG pictures), csv, tex, json. `pictures`: svg, pdf, png.
+        """
+        from bench.pages.leaderboards import ENDINGS, FORMATS, write_formats
+
+        chosen = _choices(formats, FORMATS, "format"), _choices(pictures, ENDINGS, "kind of picture")
+        return write_formats(list(self.boards), Path(folder), self.truth, *chosen)
 
     def __repr__(self) -> str:
         from bench.boards.frames import as_text
@@ -306,17 +318,21 @@ def leaderboard(
     published: bool = False,
     data: str | Path | None = None,
     boards: str | Path | None = None,
+    labels: Mapping[str, str] = {},
     log: Log | None = None,
     left_out: Log | None = None,
 ) -> Leaderboard:
     """Return the boards of finished runs. `left_out` receives a line for each damaged one, `log` other notes.
 
     `include_published` adds the published rows of the same boards. `published`: only the results that lie in the folder
-    `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline and family.
+    `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline, family and
+    labels. `labels`: backbone, init or method -> its name in tables and pictures, also where a file declares another.
     """
+    from bench.boards.declared import with_labels
     from bench.boards.rows import make_boards
     from bench.boards.truth import truth_of
     from bench.pages.leaderboards import not_at_hand
+    from bench.pages.names import check_labels
     from bench.pages.page import plan_in
     from bench.pages.publish import published_results
 
@@ -325,12 +341,14 @@ def leaderboard(
         found: list[Result] = published_results(plans)
     else:
         found = _find(runs, include_published, log, left_out)
-    made = make_boards(found, truth, plan_in(plans, BOARDS, *_published_plans()))
+    plan_of = with_labels(plan_in(plans, BOARDS, *_published_plans()), labels)
+    made = make_boards(found, truth, plan_of)
     if include_published:
         made = [board for board in made if not all(row.published for row in board.rows)]
     if not made:
         where = f"published result in {plans}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
+    check_labels(made, labels, log or _log)
     if missing := not_at_hand(made):
         missing = f"no labels of {missing} at {data_folder(data)}"
         if published:
@@ -486,6 +504,14 @@ def _joined(values: Several, kind: Kind | None = None) -> str:
         return values
     every = values if isinstance(values, Sequence | range | set) else [values]
     return ",".join(name_of(kind, each) if kind else str(each) for each in every)
+
+
+def _choices(values: Several, known: Sequence[str], what: str) -> list[str]:
+    """Return several words, each of which must be known."""
+    chosen = [word for text in ([values] if isinstance(values, str) else values) for word in text.split(",")]
+    if unknown := [word for word in chosen if word not in known]:
+        raise BenchError(f"no {what} {unknown[0]!r}; expected {', '.join(known)}")
+    return list(dict.fromkeys(chosen))
 
 
 def is_main() -> bool:

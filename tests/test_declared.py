@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.boards.declared import BoardPlan, names_row
+from bench.boards.declared import BoardPlan, names_row, with_labels
 from bench.errors import BenchError
 
 NAMES = [
@@ -71,7 +71,7 @@ def test_a_baseline_that_may_be_either_is_refused() -> None:
 
 def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "form.toml"
-    assert BoardPlan.load(path) == BoardPlan(None, None, 0.005)
+    assert BoardPlan.load(path) == BoardPlan("ft", None, 0.005), "nothing is declared: the baseline is ft"
     path.write_text(
         'primary = "lpft minus ft"\nbaseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n'
     )
@@ -96,3 +96,25 @@ def test_a_baseline_may_start_from_any_file_of_a_stranger() -> None:
     assert names_row("ft on net (file)", "ft on net (file:460b68ef)")
     assert not names_row("ft on net (own)", "ft on net (file:460b68ef)")
     assert not names_row("ft on net (file)", "ft on net (own:460b68ef)")
+
+
+def test_labels_are_read_and_those_of_a_command_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "form.toml"
+    path.write_text('[labels]\n"own:389512e4" = "A"\nlp = "linear probe"\n')
+
+    plan = BoardPlan.load(path)
+    assert plan.labels == {"own:389512e4": "A", "lp": "linear probe"}
+    assert with_labels(lambda dataset, task: plan, {"own:389512e4": "B"})("d", "t").labels == {
+        "own:389512e4": "B",
+        "lp": "linear probe",
+    }
+    for text, message in (
+        ("labels = 1", "labels must be names and labels in quotes"),
+        ("[labels]\nlp = 1", "labels must be names and labels in quotes"),
+        ('[labels]\nlp = " "', "the label of 'lp' must be a line of text, got ' '"),
+        ('[labels]\nlp = "a\\nb"', "the label of 'lp' must be a line of text"),
+        ('[labels]\nlp = "A"\nft = "A"', "'lp' and 'ft' have the same label 'A'; give each its own"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BenchError, match=message):
+            BoardPlan.load(path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from bench.boards.comparisons import Comparison, Standing
 from bench.boards.declared import BoardPlan
@@ -68,14 +69,16 @@ def test_sample_efficiency_joins_the_fractions_of_a_row(caught: list[Axes], tmp_
     assert plots.sample_efficiency(boards, tmp_path / "x.svg") is not None
     (axes,) = caught
 
+    left, right = plots.SPREAD**-0.5, plots.SPREAD**0.5  # beside each other, so that both intervals are seen
     assert lines_of(axes) == {
-        "ft on net (random)": ([0.01, 0.1, 1.0], [0.6, 0.7, 0.9]),
-        "lp on net (random)": ([0.1, 1.0], [0.8, 0.88]),
+        "ft on net (random)": (pytest.approx([0.01 * left, 0.1 * left, left]), [0.6, 0.7, 0.9]),
+        "lp on net (random)": (pytest.approx([0.1 * right, right]), [0.8, 0.88]),
     }
-    band = axes.collections[0].get_paths()[0].vertices
-    assert {(round(x, 4), round(y, 4)) for x, y in np.asarray(band)} == {
-        (0.01, 0.58), (0.01, 0.61), (0.1, 0.68), (0.1, 0.71), (1.0, 0.88), (1.0, 0.91)
-    }  # fmt: skip
+    intervals = [np.asarray(path.vertices).tolist() for path in axes.collections[0].get_paths()]
+    assert intervals == [
+        [pytest.approx([share * left, value - 0.02]), pytest.approx([share * left, value + 0.01])]
+        for share, value in ((0.01, 0.6), (0.1, 0.7), (1.0, 0.9))
+    ]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 %", "10 %", "100 %"]
     assert plots.sample_efficiency(boards[:1], tmp_path / "x.svg") is None
@@ -235,6 +238,53 @@ def test_every_colour_is_seen_on_white_and_on_dark(background: str) -> None:
         assert (light + 0.05) / (dark + 0.05) > (4.1 if color == plots.INK else 2.3), color
     assert len(set(plots.COLORS)) == plots.MAX_LINES
     assert not set(itertools.chain(plots.COLORS)) & {plots.INK}
+
+
+def test_series_differ_without_their_colours(caught: list[Axes], tmp_path: Path) -> None:
+    rows = [row(f"m{at}", 0.9 - at / 100) for at in range(10)]
+    plots.sample_efficiency([board(*rows), board(*rows, fraction=0.1)], tmp_path / "x.svg")
+    plots.training_curves(board(*rows), tmp_path / "x.svg")
+    curves = {name: Reliability(*[np.full((2, 1), 50.0)] * 3) for name in "abcdefghij"}
+    plots.reliability_curves(curves, tmp_path / "x.svg")
+
+    for axes in caught:
+        named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        assert len(named) == plots.MAX_LINES == 8
+        assert len({line.get_marker() for line in named}) == 8
+        assert len({str(line._dash_pattern) for line in named}) == 8  # type: ignore[attr-defined]
+
+
+def test_costs_name_every_row(caught: list[Axes], tmp_path: Path) -> None:
+    rows = [row(f"m{at}", 0.9 - at / 100, seconds=60 + at) for at in range(11)]
+    plots.cost(board(*rows), tmp_path / "x.svg")
+    (axes,) = caught
+
+    assert [text.get_text() for text in axes.texts] == ["9", "10", "11"]
+    assert [text.xy for text in axes.texts] == [(minutes(one), one.score) for one in rows[8:]]  # type: ignore[attr-defined]
+    assert len({line.get_marker() for line in axes.lines if "." in str(line.get_label())}) == 8
+    assert plots.OTHERS in lines_of(axes)
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+@pytest.mark.parametrize("name", ["ft", "lpft-sd(lr=1)", "a method with a long name in several words"])
+def test_pictures_of_a_paper_fit_in_a_column(draw: Callable[[Board, Path], Any], name: str, tmp_path: Path) -> None:
+    """Text that runs out of a picture leaves ink on its border; the width is 3.5 inches at 300 dots an inch."""
+    shown = board(*(row(f"{name} {at}", 0.9 - at / 50, seconds=20.0 * (at + 1)) for at in range(3)))
+    pixels = imread(draw(shown, tmp_path / "x.png"))[..., :3]
+
+    assert pixels.shape[1] == 1050
+    assert pixels.min() < 0.3
+    for border in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
+        assert (border == 1).all()
+
+
+def test_a_pdf_is_the_same_bytes_with_fonts_that_journals_take(tmp_path: Path) -> None:
+    first, second = (plots.cost(board(row("ft", 0.9), row("lp", 0.8)), tmp_path / f"{at}.pdf") for at in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.read_bytes() == second.read_bytes()
+    assert b"/Type3" not in first.read_bytes()
+    assert b"/MediaBox [ 0 0 252 " in first.read_bytes()  # 3.5 inches
 
 
 def test_long_names_are_short_and_numbered_by_place(caught: list[Axes], tmp_path: Path) -> None:

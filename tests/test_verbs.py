@@ -15,7 +15,7 @@ from rich.console import Console
 import bench
 from bench.boards.frames import PAIRS, RESULTS, ROWS, RunResult
 from bench.demo.dataset import write_demo
-from bench.errors import PluginError
+from bench.errors import BenchError, PluginError
 from bench.plugin import Method, Phase, register_method
 from bench.registry import registry as registering
 from bench.results.result import find_published
@@ -115,6 +115,71 @@ def test_the_command_line_prints_what_python_returns(runs: Path, data: Path, tmp
     rows = bench.leaderboard(runs, data=data).rows
     (printed,) = json.loads(done.stdout)
     assert [row["name"] for row in printed["rows"]] == rows["row"].tolist()
+
+
+def test_boards_are_written_for_a_paper(runs: Path, data: Path, tmp_path: Path) -> None:
+    words = ["leaderboard", f"--runs={runs}", f"--data={data}", f"--out={tmp_path}", "--format=csv,tex"]
+    words += ["--format", "json", "--pictures=pdf,png", "--label", "random=no pre-training", "--label", f"{LP}=probe"]
+    done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, check=True)
+    board = bench.leaderboard(runs, data=data)
+
+    for name, frame in (("results", board.results), ("rows", board.rows), ("comparisons", board.pairs)):
+        written = pd.read_csv(tmp_path / f"{name}.csv")
+        assert list(written) == list(frame)
+        assert len(written) == len(frame) > 0
+        numbers = frame.select_dtypes("number")
+        assert len(numbers.columns) > 5
+        pd.testing.assert_frame_equal(written[[*numbers]], numbers, check_dtype=False)
+    assert pd.read_csv(tmp_path / "rows.csv")["row"].tolist() == board.rows["row"].tolist()  # the full names
+    (table,) = tmp_path.glob("*/superdiag.tex")
+    text = table.read_text()
+    assert "probe &" in text
+    assert "Names given here: no pre-training is random; probe is lp" in text
+    (document,) = json.loads((tmp_path / "leaderboards.json").read_text())
+    assert [row["name"] for row in document["rows"]] == board.rows["row"].tolist()
+    pictures = list(table.parent.glob("pictures/*"))
+    assert {path.name for path in pictures} == {
+        f"superdiag-1-{name}.{ending}"
+        for name in ("forest", "labels", "curves", "cost", "reliability")
+        for ending in ("pdf", "png")
+    }
+    starts = {".pdf": b"%PDF", ".png": b"\x89PNG"}
+    assert all(path.read_bytes().startswith(starts[path.suffix]) for path in pictures)
+    assert f"{len(pictures)} pictures" in done.stdout
+    assert not list(tmp_path.rglob("*.md")), "pages were not asked for"
+
+
+def test_pages_show_labels_and_say_what_they_stand_for(runs: Path, data: Path, tmp_path: Path) -> None:
+    board = bench.leaderboard(runs, data=data, labels={LP: "probe"})
+    paths = board.write(tmp_path)
+    (page,) = (path.read_text() for path in paths if path.name == "superdiag.md")
+    (forest,) = (path.read_text() for path in paths if path.name.endswith("forest.svg"))
+
+    assert "| probe |" in page
+    side = [path.read_text() for path in paths if path.stem.endswith(("-calibration", "-subgroups"))]
+    assert len(side) == 2
+    assert all(f"Names given here: probe is {LP}." in text for text in (page, *side))
+    assert "probe on prevalence (random)" in forest
+    with pytest.raises(BenchError, match="no format 'html'; expected md, csv, tex, json"):
+        board.write(tmp_path, ["csv", "html"])
+    with pytest.raises(BenchError, match="no kind of picture 'gif'; expected svg, pdf, png"):
+        board.write(tmp_path, pictures="gif")
+    with pytest.raises(BenchError, match=r"no backbone, init or method of a row is 'rendom'; there is random$"):
+        bench.leaderboard(runs, data=data, labels={"rendom": "A"})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--label", "own:389512e4"], 'expected NAME="label"'),
+        (["--check", "--format", "tex"], "--check writes nothing"),
+    ],
+)
+def test_words_of_a_paper_that_mean_nothing_are_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "leaderboard", f"--runs={tmp_path}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 PLUGIN = '''

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError
 
 BASELINE = "ft"
 """The baseline of a board for which nothing is declared, such as that of a user's own task."""
-KEYS = ("primary", "family", "baseline", "margin")
+KEYS = ("primary", "family", "baseline", "margin", "labels")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
 """Roles of a pair of rows. Each pair has one role, and so one adjusted p-value; see `comparisons.adjust`."""
@@ -44,6 +45,8 @@ class BoardPlan:
     """Largest difference of macro AUROC that does not matter in practice."""
     primary: str | None = None
     """The contrast that is tested first, such as `lpft-sd minus ft`; None: there is no primary contrast."""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Backbone, init or method as results name it -> the name that tables and pictures show."""
 
     @classmethod
     def load(cls, path: Path) -> BoardPlan:
@@ -76,7 +79,8 @@ class BoardPlan:
                 f"{path}: family has {bare[0]!r}, but there is no baseline to compare it with; "
                 f'add baseline = "..." or write "{bare[0]} minus ..."'
             )
-        return cls(baseline, None if family is None else tuple(family), float(margin), primary)
+        labels = checked_labels(document.get("labels", {}), f"{path}: labels")
+        return cls(baseline, None if family is None else tuple(family), float(margin), primary, labels)
 
     @property
     def of_same_backbone(self) -> bool:
@@ -125,6 +129,29 @@ class BoardPlan:
                 if is_chosen and len(others) == 1 and others != [name] and not {(name, others[0])} & set(roles):
                     roles[name, others[0]] = Role(role, _study(others[0], tuned))
         return roles
+
+
+def with_labels(plan_of: Callable[[str, str], BoardPlan], labels: Mapping[str, str]) -> Callable[[str, str], BoardPlan]:
+    """Return a function: dataset and task -> plan, whose labels are these and, for other names, those of its file."""
+
+    def labelled(dataset: str, task: str) -> BoardPlan:
+        plan = plan_of(dataset, task)
+        return replace(plan, labels=checked_labels({**plan.labels, **labels}, "labels")) if labels else plan
+
+    return labelled
+
+
+def checked_labels(labels: Any, where: str) -> dict[str, str]:
+    """Return name -> label; raises BenchError if a label is no single line of text, or if two names share a label."""
+    if not isinstance(labels, Mapping) or not all(isinstance(label, str) for label in labels.values()):
+        raise BenchError(f'{where} must be names and labels in quotes, such as "own:389512e4" = "pre-trained A"')
+    names: dict[str, str] = {}
+    for name, label in labels.items():
+        if not label.strip() or not label.isprintable():
+            raise BenchError(f"{where}: the label of {name!r} must be a line of text, got {label!r}")
+        if (other := names.setdefault(label.strip(), name)) != name:
+            raise BenchError(f"{where}: {other!r} and {name!r} have the same label {label!r}; give each its own")
+    return {name: label for label, name in names.items()}
 
 
 def _study(second: str, tuned: Container[str]) -> tuple[object, ...]:

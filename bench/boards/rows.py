@@ -6,7 +6,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates, stand
@@ -40,6 +40,8 @@ class Row:
     """Label set -> metric -> mean and interval; an Interval if there was no dataset, and so nothing was resampled."""
     scored: ScoredRow = field(default_factory=dict)
     """(draw, seed) -> resampled run; empty if there was no dataset."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """As `BoardPlan.labels`."""
 
     @property
     def name(self) -> str:
@@ -66,6 +68,11 @@ class Row:
         """Return macro AUROC over the frequent labels, or over all labels if none is frequent. Boards sort by it."""
         frequent = interval_of(self.summaries["frequent"]["auroc"]).value
         return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
+
+
+def runs_of(boards: Iterable[Board]) -> list[Result]:
+    """Return all runs on boards, the declined ones last of their board."""
+    return [run for board in boards for runs in (*(row.runs for row in board.rows), board.declined) for run in runs]
 
 
 def design_of_runs(runs: Sequence[Result]) -> Design:
@@ -148,6 +155,7 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((table for result in results if (table := truth(result)) is not None), None)
     rows = _rows({key: ordered(runs) for key, runs in by_row.items()}, labels)
+    rows = [replace(row, labels=plan.labels) for row in rows] if plan.labels else rows
     rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
     tuned = {row.name for row in rows if row.num_trials}
     dataset, task, fingerprint, fraction, manifest = results[0].board

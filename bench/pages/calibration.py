@@ -19,8 +19,8 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
-from bench.pages.markdown import folded, markdown_table
-from bench.pages.names import columns, numbered, places
+from bench.pages.markdown import folded, markdown_table, sentence
+from bench.pages.names import columns, labels_note, numbered, places
 from bench.pages.page import data_lines, spell
 from bench.results.result import Result
 
@@ -92,7 +92,8 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
     for board, rows in boards:
         lines += [f"## {board.title}", ""]
         names, shared = columns(board)
-        lines += [shared, ""] if shared else []
+        notes = " ".join(filter(None, [shared, sentence(labels_note(board.rows))]))
+        lines += [notes, ""] if notes else []
         head = ["rank", *names, "Brier", "ECE", "sensitivity", "specificity", "F1"]
         lines += markdown_table(head, [_cells(each, board) for each in rows], left=1 + len(names))
         lines += [f"![Reliability curves]({pictures[board]})", ""] if board in pictures else []

@@ -1,16 +1,22 @@
-"""Write everything beside the results: pages and pictures of each task, side pages, the ledger and the index."""
+"""Write everything beside the results: pages and pictures of each task, side pages, the ledger and the index.
+
+Also what goes into a paper: LaTeX tables, CSV files and pictures as PDF or PNG.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.boards.rows import Board
+from bench.boards.frames import pairs_frame, results_frame, rows_frame
+from bench.boards.rows import Board, as_data, runs_of
 from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
+from bench.pages import latex
 from bench.pages import pictures as plots
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.ledger import ledger
@@ -26,6 +32,60 @@ PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
 )
 
 
+FORMATS, ENDINGS = ("md", "csv", "tex", "json"), ("svg", "pdf", "png")
+"""Forms of boards, and of pictures."""
+
+
+def write_formats(
+    boards: Sequence[Board], folder: Path, truth: Truth, formats: Sequence[str], endings: Sequence[str]
+) -> list[Path]:
+    """Write boards in these of FORMATS, and their pictures with these of ENDINGS; return the paths.
+
+    `md` writes pages and their SVG pictures. `csv`: results.csv, rows.csv and comparisons.csv. `tex`:
+    <dataset>/<task>.tex. `json`: leaderboards.json. Pictures lie in <dataset>/pictures.
+    """
+    written = write_leaderboards(boards, folder, truth) if "md" in formats else []
+    if endings := [ending for ending in endings if ending != "svg" or "md" not in formats]:
+        written += [path for group in by_page(boards).values() for path in _draw(group, folder, truth, endings)]
+    if "csv" in formats:
+        frames = {"results": results_frame(runs_of(boards)), "rows": rows_frame(boards)}
+        frames["comparisons"] = pairs_frame(boards)
+        written += [_write(folder / f"{name}.csv", frame.to_csv(index=False)) for name, frame in frames.items()]
+    if "tex" in formats:
+        pages = by_page(boards).items()
+        written += [_write(folder / dataset / f"{task}.tex", latex.tables(group)) for (dataset, task), group in pages]
+    if "json" in formats:
+        written.append(_write(folder / "leaderboards.json", json.dumps(as_data(boards), indent=1) + "\n"))
+    return written
+
+
+def by_page(boards: Sequence[Board]) -> dict[tuple[str, str], list[Board]]:
+    """Return dataset and task -> boards of their page."""
+    pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
+    for board in boards:
+        pages[board.dataset, board.task].append(board)
+    return pages
+
+
+def _draw(group: Sequence[Board], folder: Path, truth: Truth, endings: Sequence[str]) -> list[Path]:
+    """Draw every picture of a page, once for each ending."""
+    drawn: list[Path | None] = []
+    curves = {
+        board: drawn_curves(board, rows)
+        for board in group
+        if board.truth is not None and board.rows and (rows := calibrate(board, truth))
+    }
+    for ending in endings:
+        home = folder / group[0].dataset / "pictures"
+        for board in group:
+            slug = _slug(board, group)
+            drawn += [draw(board, home / f"{slug}-{name}.{ending}") for name, _, draw in PICTURES]
+            of_board, path = curves.get(board, {}), home / f"{slug}-reliability.{ending}"
+            drawn.append(plots.reliability_curves(of_board, path, plots.title(board)))
+        drawn.append(plots.sample_efficiency(_drawn(group), home / f"{group[0].task}-efficiency.{ending}"))
+    return [path for path in drawn if path is not None]
+
+
 def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
     """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths."""
     try:
@@ -33,14 +93,11 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
     except OSError as error:
         raise BenchError(f"cannot write to {folder}: {error.strerror}; --out names another folder") from None
     around = Surroundings.load(given or folder)
-    pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
-    for board in boards:
-        pages[board.dataset, board.task].append(board)
     pictures: dict[Board, list[tuple[str, str]]] = defaultdict(list)
     links: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     overviews: dict[tuple[str, str], str] = {}
     written: list[Path] = []
-    for (dataset, task), group in pages.items():
+    for (dataset, task), group in by_page(boards).items():
         home = folder / dataset
         slugs = {board: _slug(board, group) for board in group}
         for board in group:
@@ -56,7 +113,7 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
             curves = {}
             for board, rows in judged:
                 path = home / "pictures" / f"{slugs[board]}-reliability.svg"
-                if plots.reliability_curves(drawn_curves(board, rows), path):
+                if plots.reliability_curves(drawn_curves(board, rows), path, plots.title(board)):
                     curves[board] = f"pictures/{path.name}"
                     written.append(path)
             written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))

@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench.boards.rows import Board, Row
+from bench.errors import BenchError
 from bench.registry.source import NOT_INSTALLED
-from bench.results.result import row_name
+from bench.results.result import EXTERNAL, row_name
 
 
 def short_method(row: Row) -> str:
-    """Return a row's method with its arguments as `(…)`."""
-    return _short(row.method)
+    """Return a row's method, or the label that people gave it, with its arguments as `(…)`."""
+    return _labelled(row.method, _short(row.method), row.labels)
 
 
 def short_name(row: Row) -> str:
     """Return a row's name without arguments, precision and sampling rate."""
-    return row_name(_short(row.backbone).partition(", ")[0], row.init, short_method(row))
+    backbone = _labelled(row.backbone, _short(row.backbone).partition(", ")[0], row.labels)
+    if row.method == EXTERNAL:
+        return row_name(backbone, row.init, row.method)
+    return row_name(backbone, shown_init(row), short_method(row))
+
+
+def shown_init(row: Row) -> str:
+    """Return a row's init, or the label that people gave it."""
+    return row.labels.get(row.init, row.init)
 
 
 def _short(name: str) -> str:
     return re.sub(r"\(.*\)", "(…)", name)
+
+
+def _head(name: str) -> str:
+    """Return a method or a backbone without arguments, precision and sampling rate."""
+    return re.split(r"[(,]", name, maxsplit=1)[0]
+
+
+def _labelled(name: str, shown: str, labels: Mapping[str, str]) -> str:
+    """Return the label of the whole name; else `shown`, with the label of its head in place of the head."""
+    head = _head(name)
+    return labels[name] if name in labels else labels.get(head, head) + shown.removeprefix(head)
+
+
+def parts(row: Row) -> list[str]:
+    """Return the names of a row that can have a label: backbone, init and method, with arguments and without."""
+    if row.method == EXTERNAL:
+        return [row.backbone]
+    named = row.backbone, row.method
+    return list(dict.fromkeys([*named, *map(_head, named), row.init]))
+
+
+def given_labels(rows: Iterable[Row]) -> dict[str, str]:
+    """Return label -> name in results, for the labels that these rows show."""
+    return {row.labels[name]: name for row in rows if row.labels for name in parts(row) if name in row.labels}
 
 
 def places(board: Board) -> dict[str, int]:
@@ -32,6 +67,29 @@ def places(board: Board) -> dict[str, int]:
 def numbered(board: Board) -> dict[str, str]:
     """Return row name -> its number in the tables and its short name, as pictures show it."""
     return {row.name: f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1)}
+
+
+def labels_note(rows: Iterable[Row]) -> str:
+    """Return a sentence on what the labels of these rows stand for; empty without labels."""
+    given = "; ".join(f"{label} is {name}" for label, name in given_labels(rows).items())
+    return f"Names given here: {given}." if given else ""
+
+
+def check_labels(boards: Sequence[Board], labels: Mapping[str, str], log: Callable[[str], None]) -> None:
+    """Raise BenchError if one of `labels` names nothing on any board; `log` gets a line for each in a TOML file."""
+    known = {name for board in boards for row in board.rows for name in parts(row)}
+    for name in labels:
+        if name not in known:
+            raise BenchError(f"--label: {_absent(name, known)}")
+    declared = dict.fromkeys(name for board in boards for name in board.plan.labels if name not in known)
+    for name in declared:
+        log(f"labels of a board's TOML file: {_absent(name, known)}")
+
+
+def _absent(name: str, known: Iterable[str]) -> str:
+    lower = {each.lower(): each for each in sorted(known)}
+    near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, 5, cutoff=0.4)] or lower.values()
+    return f"no backbone, init or method of a row is {name!r}; there is {', '.join(near)}"
 
 
 def recipe(row: Row) -> str:
@@ -61,8 +119,8 @@ def columns(board: Board) -> tuple[dict[str, list[str]], str]:
     There is a column for the recipe if rows with the same method have different recipes.
     """
     cells_of = {
-        "backbone": [row.backbone for row in board.rows],
-        "init": ["–" if row.runs[0].external else row.init for row in board.rows],
+        "backbone": [_labelled(row.backbone, row.backbone, row.labels) for row in board.rows],
+        "init": ["–" if row.runs[0].external else shown_init(row) for row in board.rows],
         "method": [short_method(row) for row in board.rows],
     }
     recipes = defaultdict(set)

@@ -25,7 +25,7 @@ from bench.files import write_whole
 from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines, terms_lines
 from bench.pages.markdown import folded, markdown_table, sentence
-from bench.pages.names import columns, not_installed, places, short_method, short_name
+from bench.pages.names import columns, labels_note, not_installed, places, short_method, short_name
 from bench.pages.simulated import simulated_lines
 from bench.results.external import ALL_RECORDS
 
@@ -233,6 +233,7 @@ def _common(board: Board) -> list[str]:
     if any(row.published for row in board.rows):
         own = [f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1) if not row.published]
         sentences.append(f"Rows that are not published: {', '.join(own)}.")
+    sentences += [sentence(note)] if (note := labels_note(board.rows)) else []
     sentences += [f"Not installed, so others cannot run it: {absent}."] if (absent := not_installed(board)) else []
     return [" ".join(sentences), ""] if sentences else []
 
@@ -500,7 +501,7 @@ def _margin_question(boards: Sequence[Board]) -> list[str]:
 
 
 def _label(row: Row) -> str:
-    return row.backbone if row.runs[0].external else short_method(row)
+    return row.labels.get(row.backbone, row.backbone) if row.runs[0].external else short_method(row)
 
 
 def _rows(number: int) -> str:

@@ -1,10 +1,15 @@
-"""Draw boards as SVG that can be read on white and on dark; equal results give equal bytes."""
+"""Draw boards as SVG that can be read on white and on dark, or as PDF and PNG for a paper.
+
+The ending of the path decides. Equal results give equal bytes. Series differ in colour, marker and line style, so that
+they can be distinguished in grey and by colour-blind readers.
+"""
 
 from __future__ import annotations
 
 import io
 import itertools
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from bench.boards.comparisons import label_differences as label_differences_of
@@ -25,7 +30,7 @@ from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
 from bench.pages.costs import leaves_out_features, minutes
-from bench.pages.names import numbered, short_name
+from bench.pages.names import numbered, places, short_name
 
 INK = "#767676"
 """Colour of lines and text: contrast 4.5 to 1 on white, 4.2 to 1 on GitHub's dark."""
@@ -40,6 +45,7 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
+    "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -53,27 +59,108 @@ STYLE: dict[Any, Any] = {
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
 }
+PAPER_INK = "#262626"
+PAPER: dict[Any, Any] = {
+    **STYLE,
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), PAPER_INK
+    ),
+    "legend.labelcolor": PAPER_INK,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "lines.linewidth": 1.4,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # journals refuse type 3 fonts
+}
+COLUMN = 3.5
+"""Width of a column of a journal's page, inches."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 HOLLOW = "none"
 MIN_BIN = 20
 """Least number of scores of a bin that is drawn."""
+AROUND = ((13, 7), (13, -7), (-13, 7), (-13, -7), (0, 14), (0, -14))
+"""Places of the numbers of rows around their points, points: neighbours often have almost the same cost."""
+OTHERS = "other rows, by their number in the table"
 CHANCE = 0.5
 """The macro AUROC of scores that are the same for every record."""
+SPREAD = 1.03
+"""Ratio of the places of neighbouring rows on the logarithmic axis of fractions."""
 MAX_LINES = 8
 """Rows with a colour of their own: the first of a board."""
 
 
+METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+"""What is left out of a file, so that equal results give equal bytes."""
+
+
+def title(board: Board) -> str:
+    """Return the title of a board's pictures: task, data set and training records."""
+    return f"{board.task} on {board.dataset}\n{board.title}"
+
+
+def series() -> Iterator[dict[str, Any]]:
+    """Return color, marker and line style of MAX_LINES series."""
+    every = zip(COLORS, MARKERS, LINES, strict=True)
+    return ({"color": color, "marker": marker, "linestyle": line} for color, marker, line in every)
+
+
+def _narrow(figure: Figure, axes: Axes, in_legend: int) -> None:
+    """Fit a picture into a column: break texts into lines, and leave out crowded ticks. `in_legend`: its lines."""
+    words = _wrapped(axes.get_title(loc="left"), 48)
+    axes.set_title("", loc="left")
+    figure.suptitle("\n".join(words), x=0.02, ha="left", fontsize=9)
+    rows = [] if axes.get_ylabel() else [_wrapped_name(tick.get_text(), 20) for tick in axes.get_yticklabels()]
+    if rows:
+        axes.set_yticks(axes.get_yticks(), rows)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+    below = _wrapped(axes.get_xlabel(), 40)
+    axes.set_xlabel("\n".join(below), loc="right" if rows else "center")  # names leave the axis little room
+    axes.set_ylabel("\n".join(_wrapped(axes.get_ylabel(), 29)))
+    if axes.get_xscale() == "log" and len(axes.xaxis.get_minorticklocs()):
+        low, high = axes.get_xlim()
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        if high > 50 * low:
+            axes.xaxis.set_minor_formatter(NullFormatter())
+    inside = 0.17 * sum(1.2 + row.count("\n") for row in rows) if rows else 2.3
+    num_lines = len(words) + len(below) + in_legend
+    figure.set_size_inches(COLUMN, inside + 0.3 + 0.17 * num_lines)
+
+
+def _wrapped_name(name: str, width: int) -> str:
+    """Return the name of a row; if it has more than `width` characters, on lines that break before "on" and at spaces.
+
+    Words stay whole, as readers look names up in the tables.
+    """
+    parts = name.replace(" on ", "\non ").split("\n") if len(name) > width else [name]
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, max(width, 30), break_on_hyphens=False))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text, broken where they have more than `width` characters."""
+    return [short for line in text.split("\n") for short in textwrap.wrap(line, width)]
+
+
 @contextmanager
 def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.15))
-        figure.patch.set_alpha(0)
+    ending = path.suffix.removeprefix(".")
+    paper = ending != "svg"
+    with mpl.rc_context(PAPER if paper else STYLE):
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.04 if paper else 0.15))
         axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
+        if not paper:
+            figure.patch.set_alpha(0)
+            axes.patch.set_alpha(0)
         yield axes
-        if handles := axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside lower center", ncols=1 if len(handles) < 3 else 2, fontsize=9)
+        handles, names = axes.get_legend_handles_labels()
+        names = [_wrapped_name(name, 46) for name in names] if paper else names
+        if paper:
+            _narrow(figure, axes, sum(1 + name.count("\n") for name in names))
+        if handles:
+            ncols = 1 if paper or len(handles) < 3 else 2
+            figure.legend(handles, names, loc="outside lower center", ncols=ncols, fontsize=9, handlelength=3)
         picture = io.BytesIO()
-        figure.savefig(picture, format="svg", metadata={"Date": None})
+        figure.savefig(picture, format=ending, metadata=METADATA[ending])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, picture.getvalue())
 
@@ -107,14 +194,16 @@ def forest(board: Board, path: Path) -> Path | None:
                 axes.axvline(interval.value, color=color, label=notes.pop("baseline", None), **dashed)
         axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_title(title(board), loc="left")
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("macro AUROC, frequent labels, 95 % interval")
     return path
 
 
 def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
-    """Draw macro AUROC against the training fraction: a line and a band for each row with two fractions or more.
+    """Draw macro AUROC against the training fraction: a line with intervals for each row with two fractions or more.
 
+    Intervals of different rows stand beside each other, so that each can be seen.
     Return the path, or None where there is no such row.
     """
     points: dict[str, list[tuple[float, Row]]] = defaultdict(list)
@@ -128,13 +217,15 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
     short = {name: short_name(lines[name][0][1]) for name in best_first}
     known = list(short.values())
     with _drawing(path, 8, 4.6 + 0.12 * len(best_first)) as axes:
-        for name, color in zip(best_first, COLORS, strict=False):
+        for place, (name, style) in enumerate(zip(best_first, series(), strict=False)):
+            shift = SPREAD ** (place - (len(best_first) - 1) / 2)
             fractions = [fraction for fraction, _ in lines[name]]
             intervals = [interval_of(row.summaries["frequent"]["auroc"]) for _, row in lines[name]]
             label = short[name] if known.count(short[name]) == 1 else name
-            axes.plot(fractions, [i.value for i in intervals], "o-", color=color, label=label, markersize=5)
-            axes.fill_between(
-                fractions, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.15, linewidth=0
+            shifted = [fraction * shift for fraction in fractions]
+            axes.plot(shifted, [i.value for i in intervals], **style, label=label, markersize=5)
+            axes.vlines(
+                shifted, [i.low for i in intervals], [i.high for i in intervals], color=style["color"], linewidth=1
             )
         axes.set_xscale("log")
         ticks = sorted({fraction for name in best_first for fraction, _ in lines[name]})
@@ -143,7 +234,8 @@ def sample_efficiency(boards: Sequence[Board], path: Path) -> Path | None:
         axes.set_xlabel(
             f"share of the training records ({_draws(row for name in best_first for _, row in lines[name])})"
         )
-        axes.set_ylabel("macro AUROC, frequent labels, 95 % band")
+        axes.set_ylabel("macro AUROC, frequent labels, 95 % interval")
+        axes.set_title(f"{boards[0].task} on {boards[0].dataset}", loc="left")
     return path
 
 
@@ -166,23 +258,26 @@ def training_curves(board: Board, path: Path) -> Path | None:
         return None
     names, late, highest = numbered(board), list[float](), 0.0
     with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
-        for row, color in zip(trained, COLORS, strict=False):
+        for row, style in zip(trained, series(), strict=False):
+            color = style["color"]
             phases = [[phase["val_macro_auroc"] for phase in run.document["training"]] for run in row.runs]
             curves = np.array([list(itertools.chain(*run)) for run in phases], dtype=np.float64)  # [run, epoch]
             epochs, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
             for curve in curves if len(curves) > 1 else ():
                 axes.plot(epochs, curve, color=color, linewidth=0.6, alpha=0.45)
-            axes.plot(epochs, mean, color=color, label=names[row.name])
+            every = max(1, len(mean) // 8)
+            axes.plot(epochs, mean, **style, markevery=every, markersize=4, label=names[row.name])
             for end in itertools.accumulate(len(phase) for phase in phases[0][:-1]):
-                axes.plot([end], [mean[end - 1]], "o", color=color, markersize=4)
+                axes.plot([end], [mean[end - 1]], "|", color=color, markersize=14, markeredgewidth=2)
             late += _known(curves[:, len(mean) // 2 :])
             highest = max([highest, *_known(curves)])
         if late and min(late) < highest:
             margin = 0.05 * (highest - min(late))
             axes.set_ylim(min(late) - margin, highest + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch (dot: end of a phase; thin: single runs; low values of the first epochs are cut off)")
+        axes.set_xlabel("epoch (bar: end of a phase; thin: single runs; low values of the first epochs are cut off)")
         axes.set_ylabel("fold-9 macro AUROC, all labels")
+        axes.set_title(title(board), loc="left")
     return path
 
 
@@ -193,7 +288,7 @@ def _known(values: NDArray[np.float64]) -> list[float]:
 def label_differences(board: Board, path: Path) -> Path | None:
     """Draw the difference in AUROC of each label, for the first row that has a baseline minus the baseline.
 
-    Labels are sorted, with their number of positives (n+). Return the path, or None if no row has a baseline.
+    Labels are sorted, with their number of positives. Return the path, or None if no row has a baseline.
     """
     rows = {row.name: row for row in board.rows}
     contrasts = board.standing.baseline if board.standing else {}
@@ -204,30 +299,33 @@ def label_differences(board: Board, path: Path) -> Path | None:
     differences = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
     positives = dict(zip(board.truth.labels, board.truth.y_true.sum(axis=0).tolist(), strict=True))
     ordered = sorted(differences.items(), key=lambda item: (item[1].interval.value, item[0]))
-    with _drawing(path, 8, 1.2 + 0.26 * len(ordered)) as axes:
+    with _drawing(path, 8, 1.7 + 0.26 * len(ordered)) as axes:
         axes.axvline(0, color=INK, linewidth=1)
         for place, (_, difference) in enumerate(ordered):
             low, high, value = (getattr(difference.interval, name) for name in ("low", "high", "value"))
-            color = (COLORS[2] if value > 0 else COLORS[1]) if low > 0 or high < 0 else INK
+            clear = low > 0 or high < 0
+            color = (COLORS[2] if value > 0 else COLORS[1]) if clear else INK
             axes.plot([low, high], [place, place], color=color, solid_capstyle="round")
-            axes.plot([value], [place], "o", color=color, markersize=5)
-        axes.set_yticks(range(len(ordered)), [f"{label}  n+ {positives[label]}" for label, _ in ordered])
+            marker = (">" if value > 0 else "<") if clear else "o"
+            axes.plot([value], [place], marker, color=color, markersize=6, markerfacecolor=color if clear else HOLLOW)
+        axes.set_yticks(range(len(ordered)), [f"{label}, {positives[label]} positives" for label, _ in ordered])
         axes.set_ylim(-0.7, len(ordered) - 0.3)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(
             "difference of AUROC, 95 % interval, not corrected for the number of labels\n"
-            "coloured: the interval excludes 0"
+            "filled: the interval excludes 0"
         )
         names = numbered(board)
-        axes.set_title(f"{names[name]}\nminus {names[baseline]}", fontsize=10, loc="left")
+        axes.set_title(f"{title(board)}\n{names[name]}\nminus {names[baseline]}", loc="left")
     return path
 
 
 def cost(board: Board, path: Path) -> Path | None:
     """Draw macro AUROC against training minutes. A line joins the rows that no cheaper row exceeds (Pareto front).
 
-    A row is hollow if its time may lack the pass that computes features; then no front is drawn. Return the path, or
-    None for fewer than two trained rows.
+    The first MAX_LINES rows are named; beside the others stands their number in the tables. A row is hollow if its time
+    may lack the pass that computes features; then no front is drawn. Return the path, or None for fewer than two
+    trained rows.
     """
     trained = [row for row in without_constant(board.rows) if any(run.document["training"] for run in row.runs)]
     if len(trained) < 2:
@@ -241,14 +339,19 @@ def cost(board: Board, path: Path) -> Path | None:
     with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
         if len(front) > 1 and not any(hollow):
             axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
+        numbers = places(board)
+        axes.set_xmargin(0.08)  # room for numbers beside the outer points
         for place, (row, point) in enumerate(zip(trained, points, strict=True)):
             known = place < MAX_LINES
-            color = COLORS[place] if known else INK
+            color, marker = (COLORS[place], MARKERS[place]) if known else (INK, "o")
             interval = interval_of(row.summaries["frequent"]["auroc"])
             axes.plot([point[0]] * 2, [interval.low, interval.high], color=color, linewidth=1.2, alpha=0.6)
-            label = names[row.name] if known else "other rows" if place == MAX_LINES else None
+            label = names[row.name] if known else OTHERS if place == MAX_LINES else None
             fill = HOLLOW if hollow[place] else color
-            axes.plot(*point, "o", color=color, markersize=7, markerfacecolor=fill, label=label)
+            axes.plot(*point, marker, color=color, markersize=7, markerfacecolor=fill, label=label)
+            if not known:
+                place_of: dict[str, Any] = {"xytext": AROUND[place % len(AROUND)], "textcoords": "offset points"}
+                axes.annotate(str(numbers[row.name]), point, **place_of, fontsize=8, va="center", ha="center")
         axes.set_xscale("log")
         of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
         axes.xaxis.set_minor_locator(LogLocator(subs=of_decade))
@@ -257,25 +360,25 @@ def cost(board: Board, path: Path) -> Path | None:
         without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
         axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
         axes.set_ylabel("macro AUROC, frequent labels, 95 % interval")
+        axes.set_title(title(board), loc="left")
     return path
 
 
-def reliability_curves(curves: Mapping[str, Reliability], path: Path) -> Path | None:
+def reliability_curves(curves: Mapping[str, Reliability], path: Path, words: str = "") -> Path | None:
     """Draw the share of positives against the mean probability of each bin, frequent labels pooled.
 
-    Return the path, or None without curves.
+    `words` is the title. Return the path, or None without curves.
     """
     if not curves:
         return None
     with _drawing(path, 8, 5.4 + 0.12 * len(curves)) as axes:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
-        for (name, curve), color in zip(curves.items(), COLORS, strict=False):
+        for (name, curve), style in zip(curves.items(), series(), strict=False):
             kept = curve.num_records[:, 0] >= MIN_BIN
-            axes.plot(
-                curve.mean_prob[kept, 0], curve.positive_rate[kept, 0], "o-", color=color, label=name, markersize=4
-            )
+            axes.plot(curve.mean_prob[kept, 0], curve.positive_rate[kept, 0], **style, label=name, markersize=5)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel(f"mean predicted probability (bins of at least {MIN_BIN} scores)")
         axes.set_ylabel("share that is positive")
+        axes.set_title(words, loc="left")
     return path

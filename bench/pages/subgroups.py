@@ -17,8 +17,8 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
-from bench.pages.markdown import markdown_table
-from bench.pages.names import numbered
+from bench.pages.markdown import markdown_table, sentence
+from bench.pages.names import labels_note, numbered
 from bench.pages.page import data_lines, spell
 
 NUM_REPLICATES = 500
@@ -65,6 +65,7 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     lines = [f"# Subgroups: {board.task} on {board.dataset}", "", f"[Back to the board]({board.task}.md)", ""]
     lines += data_lines([board])
     lines += [f"{board.title}: the first rows{' and the baseline' if first else ''}, by their rank on the board.", ""]
+    lines += [sentence(note), ""] if (note := labels_note(rows)) else []
     head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
     cells = []
     for kind, name, mask in groups_of(truth.people(board.truth)):
