@@ -32,7 +32,9 @@ def matches(labels: list[str], trained_on: str, records: Records) -> dict[str, t
 
 
 def test_the_folders_own_column_counts() -> None:
-    records = records_of({"flutter": "AFLT", "fib": "AFIB", "fib-fast": "AFIB", "other": ""}, ["fib", "fib-fast", "other"])
+    records = records_of(
+        {"flutter": "AFLT", "fib": "AFIB", "fib-fast": "AFIB", "other": ""}, ["fib", "fib-fast", "other"]
+    )
 
     assert matches(["AFIB", "AFLT", "SR"], HOME, records) == {
         "AFIB": (("fib", "fib-fast"), "labels.csv"),
