@@ -112,6 +112,12 @@ def _scope(result: Result, records: Records, corruptions: Sequence[Corruption]) 
             f"{result.folder} was trained on {home}, and {records.folder} is {records.name}, another version or part "
             f"of it, whose records may have trained the run; expected another data set, or {home} itself with --corrupt"
         )
+    before = str(result.document["init"].get("facts", {}).get("trained_on", ""))
+    if f" of {records.name}, " in before:
+        raise DataError(
+            f"{result.folder} started from weights that were trained on {before}; expected a data set whose records "
+            "had no part in its training"
+        )
     shared = shared_labels(result.document["task"]["labels"], home, records)
     if not shared:
         own, codes = (

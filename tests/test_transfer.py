@@ -113,7 +113,7 @@ def test_a_run_is_scored_on_the_labels_that_both_have(
 
 def test_it_is_kept_beside_the_result_and_ranked_nowhere(runs: list[Result], other_set: Path, home_set: Path) -> None:
     before = {path: path.read_bytes() for path in runs[0].folder.iterdir() if path.is_file()}
-    root = runs[0].folder.parent.parent
+    root = runs[0].folder.parent
     evaluation = evaluate(runs[0].folder, other_set)
 
     assert evaluation.folder.parent == runs[0].folder / "elsewhere"
@@ -211,6 +211,17 @@ def test_what_cannot_be_tested_is_refused(runs: list[Result], other_set: Path, h
     (strange / "labels.csv").write_text("\n".join(line.split(",")[0] for line in lines))
     with pytest.raises(DataError, match=r"has none of the labels of .*: the run knows .*, the data set .*column ptbxl"):
         evaluate(runs[0].folder, strange)
+
+
+def test_weights_that_began_on_the_other_set_are_not_tested_there(
+    runs: list[Result], other_set: Path, home_set: Path
+) -> None:
+    options, arch, method = Options(runs=runs[0].folder.parent.parent / "more"), Reference("net1d_mini"), METHODS[0]
+    first = execute(Cell(data=other_set, task="all", arch=arch, method=Reference.parse(method)), options)
+    second = Cell(data=home_set, task="diag", arch=arch, method=Reference.parse(method), init=str(first.folder))
+
+    with pytest.raises(DataError, match=r"started from weights that were trained on all of other-\w+, folds 1-8"):
+        evaluate(execute(second, options).folder, other_set)
 
 
 def test_a_damaged_evaluation_or_one_of_another_run_is_refused(

@@ -85,7 +85,7 @@ class Evaluation:
         """Patients, labels and logits. Raises DataError if the file is missing or damaged."""
         path = self.folder / SCORES
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 scores = Predictions(file["ecg_id"], tuple(map(str, file["labels"])), file["logits"])
                 truths = Truths(file["patient"], file["y_true"], scores)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
