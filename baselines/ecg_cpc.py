@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.s4 import Block, StateSpace
-from bench.plugin import Backbone, SignalSpec, register_backbone
+from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
 
 WIDTH, STATES, LENGTH = 512, 8, 1200
 """Channels, states of each, tokens that the published state spaces were made for."""
@@ -23,13 +23,13 @@ RENAMES = (
     (r"^ts_encoder\.encoder\.layers\.", "encoder."),
     (r"^ts_encoder\.predictor\.predictor\.s4_layers\.", "blocks."),
     (r"^ts_encoder\.predictor\.predictor\.norms\.(\d+)\.", r"blocks.\1.norm."),
-    (r"\.D$", ".state_space.skip"),
-    (r"\.kernel\.kernel\.C$", ".state_space.output"),
-    (r"\.kernel\.kernel\.log_dt$", ".state_space.log_step"),
-    (r"\.kernel\.kernel\.B$", ".state_space.input_map"),
-    (r"\.kernel\.kernel\.P$", ".state_space.low_rank"),
-    (r"\.kernel\.kernel\.w$", ".state_space.poles"),
-    (r"\.output_linear\.0\.", ".mix."),
+    (r"^(.*)\.D$", r"\1.state_space.skip"),
+    (r"^(.*)\.kernel\.kernel\.C$", r"\1.state_space.output"),
+    (r"^(.*)\.kernel\.kernel\.log_dt$", r"\1.state_space.log_step"),
+    (r"^(.*)\.kernel\.kernel\.B$", r"\1.state_space.input_map"),
+    (r"^(.*)\.kernel\.kernel\.P$", r"\1.state_space.low_rank"),
+    (r"^(.*)\.kernel\.kernel\.w$", r"\1.state_space.poles"),
+    (r"^(.*)\.output_linear\.0\.", r"\1.mix."),
 )
 """How the file's keys become ours, in this order; the state dict is under `state_dict`."""
 
@@ -71,6 +71,19 @@ class CausalBlock(Block):
 class ECGCPC(Backbone):
     """ECG-CPC: four convolutions and four causal S4 layers of 512 channels; 2.9 M parameters, 240 Hz, 2.5 s."""
 
+    checkpoint = PublishedCheckpoint(
+        page="https://figshare.com/articles/dataset/ECG-CPC_Checkpoint_zip/30192604",
+        filename="last_11597276.ckpt",
+        sha256="bc253edc6ac279ce2caec86d3c3a21b740e43735ca03be1dc7c50e630b0ad4cf",
+        state_dict="state_dict",
+        renames=RENAMES,
+        left_out=(r"blocks\.\d+\.kernel\.kernel\.(?:omega|z|Q)$", r"ts_encoder\.head_ssl\."),
+        inert_classes=(r"clinical_ts\.",),
+        license="CC-BY-4.0",
+        pretraining_data="HEEDB",
+        ptbxl_seen="no",
+        source="README and configuration of AI4HealthUOL/ecg-fm-benchmarking; hash, licence: a third party's loader",
+    )
     signal_spec = SignalSpec(240, "none", window_s=2.5, stride_s=2.5, aggregate="mean")
 
     def __init__(self, depth: int = 4) -> None:

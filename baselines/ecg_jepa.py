@@ -1,4 +1,4 @@
-"""ECG_JEPA (Kim 2024, arXiv 2410.13867): a Transformer pre-trained by predicting masked patches in feature space.
+"""ECG_JEPA (Kim 2024, arXiv 2410.08559): a Transformer pre-trained by predicting masked patches in feature space.
 
 Code sehunfromdaegu/ECG_JEPA d937ad2, ecg_jepa.py (MIT; the licence of the weights is not stated), written anew. Not to
 be confused with ECG-JEPA of Weimann & Conrad. Pre-trained on Chapman, Ningbo and CODE-15 according to its README; a
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.vit1d import Block
-from bench.plugin import Backbone, SignalSpec, register_backbone
+from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
 
 LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 PATCHES, SAMPLES, WIDTH = 50, 50, 768
@@ -26,12 +26,12 @@ RENAMES = (
     (r"^pos_embed$", "positions"),
     (r"^W_P\.", "patches."),
     (r"^encoder_blocks\.", ""),
-    (r"\.norm1\.", ".attention.0."),
-    (r"\.attn\.qkv\.", ".attention.1.qkv."),
-    (r"\.attn\.proj\.", ".attention.1.out."),
-    (r"\.norm2\.", ".mlp.0."),
-    (r"\.mlp\.fc1\.", ".mlp.1."),
-    (r"\.mlp\.fc2\.", ".mlp.3."),
+    (r"^(.*)\.norm1\.", r"\1.attention.0."),
+    (r"^(.*)\.attn\.qkv\.", r"\1.attention.1.qkv."),
+    (r"^(.*)\.attn\.proj\.", r"\1.attention.1.out."),
+    (r"^(.*)\.norm2\.", r"\1.mlp.0."),
+    (r"^(.*)\.mlp\.fc1\.", r"\1.mlp.1."),
+    (r"^(.*)\.mlp\.fc2\.", r"\1.mlp.3."),
 )
 """How the file's keys become ours, in this order; the state dict is under `encoder`."""
 
@@ -40,6 +40,14 @@ RENAMES = (
 class ECGJEPA(Backbone):
     """ECG_JEPA of Kim 2024: 12 Transformer blocks of width 768 over 8 leads x 50 patches; 85.4 M parameters, 250 Hz."""
 
+    checkpoint = PublishedCheckpoint(
+        page="https://drive.google.com/file/d/1gMOT4xjQQg0GZkY1iE6NuDzua4ALw00l/view",
+        filename="multiblock_epoch100.pth",
+        state_dict="encoder",
+        renames=RENAMES,
+        pretraining_data="Chapman, Ningbo, CODE-15",
+        source="README of sehunfromdaegu/ECG_JEPA; a wrapper in AI4HealthUOL/ecg-fm-benchmarking names PTB-XL too",
+    )
     signal_spec = SignalSpec(250, "none", leads=LEADS, window_s=10, stride_s=10)
 
     def __init__(self, depth: int = 12) -> None:

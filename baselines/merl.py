@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers merl)
-from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
+from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -51,6 +51,14 @@ class Block(nn.Module):
 class MERLResNet18(Backbone):
     """MERL's ResNet18: 3.8 M parameters, 12 leads at 500 Hz, mean over time."""
 
+    checkpoint = PublishedCheckpoint(
+        page="https://drive.google.com/drive/folders/13wb4DppUciMn-Y_qC2JRWTbZdz3xX0w2",
+        filename="res18_best_encoder.pth",
+        head_prefix="linear.",
+        pretraining_data="MIMIC-IV-ECG",
+        ptbxl_seen="no",
+        source="README of cheliu-computation/MERL-ICML2024",
+    )
     signal_spec = SignalSpec(500, "merl", leads=LEADS)
 
     def __init__(self) -> None:

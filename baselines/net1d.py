@@ -277,6 +277,16 @@ class CLEFMedium(PublishedNet1D):
     Lead II at 500 Hz, as in their evaluation on PTB-XL, with the filter and z-score of their pre-training.
     """
 
+    checkpoint = PublishedCheckpoint(
+        page="https://zenodo.org/records/17572734",
+        filename="clef_medium.ckpt",
+        state_dict="state_dict",
+        prefix="backbone.",
+        pretraining_data="MIMIC-IV-ECG",
+        ptbxl_seen="no",
+        source="README of Nokia-Bell-Labs/ecg-foundation-model, whose code is BSD-3-Clause-Clear",
+    )
+
     def __init__(self) -> None:
         super().__init__(SignalSpec(500, "clef", leads=("II",)))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers st_mem)
 from baselines.vit1d import Block
-from bench.plugin import Backbone, SignalSpec, register_backbone
+from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
 
 LEADS, PATCHES, SAMPLES, WIDTH = 12, 30, 75, 768
 """Leads, patches of a lead, samples of a patch."""
@@ -28,12 +28,12 @@ RENAMES = (
     (r"^sep_embedding$", "separator"),
     (r"^lead_embeddings\.", "leads."),
     (r"^block(\d+)\.", r"blocks.\1."),
-    (r"\.attn\.norm\.", ".attention.0."),
-    (r"\.attn\.fn\.to_qkv\.", ".attention.1.qkv."),
-    (r"\.attn\.fn\.to_out\.0\.", ".attention.1.out."),
-    (r"\.ff\.norm\.", ".mlp.0."),
-    (r"\.ff\.fn\.net\.0\.", ".mlp.1."),
-    (r"\.ff\.fn\.net\.3\.", ".mlp.3."),
+    (r"^(.*)\.attn\.norm\.", r"\1.attention.0."),
+    (r"^(.*)\.attn\.fn\.to_qkv\.", r"\1.attention.1.qkv."),
+    (r"^(.*)\.attn\.fn\.to_out\.0\.", r"\1.attention.1.out."),
+    (r"^(.*)\.ff\.norm\.", r"\1.mlp.0."),
+    (r"^(.*)\.ff\.fn\.net\.0\.", r"\1.mlp.1."),
+    (r"^(.*)\.ff\.fn\.net\.3\.", r"\1.mlp.3."),
 )
 """How the keys of the encoder's file become ours, in this order; the state dict is under `model`."""
 
@@ -42,6 +42,16 @@ RENAMES = (
 class STMEM(Backbone):
     """ST-MEM: 12 Transformer blocks of width 768 over 12 leads x 30 patches; 85.2 M parameters, 250 Hz."""
 
+    checkpoint = PublishedCheckpoint(
+        page="https://drive.google.com/file/d/1E7J-A1HqWa2f08T6Sfk5uWk-_CFJhOYQ/view",
+        filename="st_mem_vit_base_encoder.pth",
+        state_dict="model",
+        renames=RENAMES,
+        noncommercial=True,
+        pretraining_data="Chapman, Ningbo, CODE-15",
+        ptbxl_seen="no",
+        source="paper; LICENSE and README of bakqui/ST-MEM, whose code is CC-BY-NC-4.0",
+    )
     signal_spec = SignalSpec(250, "st_mem", window_s=9, stride_s=0.5, aggregate="mean")
 
     def __init__(self, depth: int = 12) -> None:

@@ -18,6 +18,20 @@ from torch import Tensor, nn
 from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Return softmax(query key^T / sqrt(dim)) value, [record, head, token, dim], over the tokens that are `allowed`.
+
+    In bf16 on a CPU the plain products take half as long as torch's kernel, backward pass included.
+    """
+    if query.dtype != torch.bfloat16 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+    weights: Tensor = scores.softmax(-1).to(value.dtype)
+    return weights @ value
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: [record, patch, width] -> the same.
 
@@ -32,7 +46,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        mixed = attend(query, key, value, allowed)
         return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 

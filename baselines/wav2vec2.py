@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers lead_zscore and hubert_ecg)
-from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
+from baselines.vit1d import attend
+from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 
 class Convolutions(nn.Module):
@@ -84,7 +85,7 @@ class Layer(nn.Module):
         query, key, value = (
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        mixed = self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        mixed = self.out(attend(query, key, value).transpose(1, 2).flatten(2))
         x = self.attention_norm(x + self.attention_drop_path(mixed))
         return self.norm(x + self.mlp_drop_path(self.down(self.dropout(F.gelu(self.up(x))))))  # type: ignore[no-any-return]
 
@@ -120,15 +121,15 @@ class Wav2Vec2(Backbone):
 
 
 SHARED_RENAMES = (
-    (r"\.(?:parametrizations\.weight\.original0|weight_g)$", ".scale"),
-    (r"\.(?:parametrizations\.weight\.original1|weight_v)$", ".direction"),
+    (r"^(.*)\.(?:parametrizations\.weight\.original0|weight_g)$", r"\1.scale"),
+    (r"^(.*)\.(?:parametrizations\.weight\.original1|weight_v)$", r"\1.direction"),
     (r"^encoder\.layer_norm\.", "norm."),
     (r"^encoder\.layers\.", "layers."),
-    (r"\.final_layer_norm\.", ".norm."),
-    (r"\.(?:self_attn|attention)\.q_proj\.", ".query."),
-    (r"\.(?:self_attn|attention)\.k_proj\.", ".key."),
-    (r"\.(?:self_attn|attention)\.v_proj\.", ".value."),
-    (r"\.(?:self_attn|attention)\.out_proj\.", ".out."),
+    (r"^(.*)\.final_layer_norm\.", r"\1.norm."),
+    (r"^(.*)\.(?:self_attn|attention)\.q_proj\.", r"\1.query."),
+    (r"^(.*)\.(?:self_attn|attention)\.k_proj\.", r"\1.key."),
+    (r"^(.*)\.(?:self_attn|attention)\.v_proj\.", r"\1.value."),
+    (r"^(.*)\.(?:self_attn|attention)\.out_proj\.", r"\1.out."),
 )
 ECG_FM_RENAMES = (
     *SHARED_RENAMES,
@@ -137,9 +138,9 @@ ECG_FM_RENAMES = (
     (r"^layer_norm\.", "projection.0."),
     (r"^post_extract_proj\.", "projection.1."),
     (r"^conv_pos\.pos_conv\.0\.", "positions."),
-    (r"\.self_attn_layer_norm\.", ".attention_norm."),
-    (r"\.fc1\.", ".up."),
-    (r"\.fc2\.", ".down."),
+    (r"^(.*)\.self_attn_layer_norm\.", r"\1.attention_norm."),
+    (r"^(.*)\.fc1\.", r"\1.up."),
+    (r"^(.*)\.fc2\.", r"\1.down."),
 )
 """How the file's keys become ours, in this order; the state dict is under `model`."""
 HUBERT_ECG_RENAMES = (
@@ -150,16 +151,42 @@ HUBERT_ECG_RENAMES = (
     (r"^feature_projection\.projection\.", "projection.1."),
     (r"^encoder\.pos_conv_embed\.conv\.", "positions."),
     (r"^(layers\.\d+)\.layer_norm\.", r"\1.attention_norm."),
-    (r"\.feed_forward\.intermediate_dense\.", ".up."),
-    (r"\.feed_forward\.output_dense\.", ".down."),
+    (r"^(.*)\.feed_forward\.intermediate_dense\.", r"\1.up."),
+    (r"^(.*)\.feed_forward\.output_dense\.", r"\1.down."),
 )
 """How the keys of `model.safetensors` become ours, in this order."""
+
+
+def hubert_ecg_checkpoint(size: str) -> PublishedCheckpoint:
+    """Return the published weights of a size, such as `small`."""
+    return PublishedCheckpoint(
+        f"Edoardo-BS/hubert-ecg-{size}",
+        "model.safetensors",
+        revision="main",
+        renames=HUBERT_ECG_RENAMES,
+        left_out=(r"masked_spec_embed$", r"final_proj\.", r"label_embedding\."),
+        license="CC-BY-NC-4.0",
+        noncommercial=True,
+        source="README of Edoar-do/HuBERT-ECG; its pre-training data were not looked up",
+    )
 
 
 @register_backbone("ecg_fm")
 class ECGFM(Wav2Vec2):
     """ECG-FM: 12 layers of width 768; 90.4 M parameters, 12 leads at 500 Hz, windows of 5 s. PTB-XL was seen."""
 
+    checkpoint = PublishedCheckpoint(
+        "wanglab/ecg-fm",
+        "mimic_iv_ecg_physionet_pretrained.pt",
+        revision="main",
+        state_dict="model",
+        renames=ECG_FM_RENAMES,
+        left_out=(r"mask_emb$", r"quantizer\.", r"project_q\.", r"final_proj\."),
+        license="MIT",
+        pretraining_data="MIMIC-IV-ECG, PhysioNet 2021",
+        ptbxl_seen="yes",
+        source="README of bowang-lab/ECG-FM: PhysioNet 2021 holds PTB-XL",
+    )
     signal_spec = SignalSpec(500, "lead_zscore", window_s=5, stride_s=5, aggregate="mean")
 
     def __init__(self, depth: int = 12) -> None:
@@ -185,6 +212,8 @@ class HuBERTECG(Wav2Vec2):
 class HuBERTECGSmall(HuBERTECG):
     """HuBERT-ECG small: 8 layers of width 512; 30.2 M parameters, 100 Hz, windows of 5 s. Non-commercial."""
 
+    checkpoint = hubert_ecg_checkpoint("small")
+
     def __init__(self, depth: int = 8) -> None:
         super().__init__(512, depth)
 
@@ -192,6 +221,8 @@ class HuBERTECGSmall(HuBERTECG):
 @register_backbone("hubert_ecg_base")
 class HuBERTECGBase(HuBERTECG):
     """HuBERT-ECG base: 12 layers of width 768; 92.8 M parameters, 100 Hz, windows of 5 s. Non-commercial."""
+
+    checkpoint = hubert_ecg_checkpoint("base")
 
     def __init__(self, depth: int = 12) -> None:
         super().__init__(768, depth)

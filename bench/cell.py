@@ -9,7 +9,7 @@ from typing import Literal
 from bench.data.datasets import find_task_name
 from bench.errors import BenchError
 from bench.registry.reference import Reference
-from bench.registry.registry import find, normalize
+from bench.registry.registry import Plugin, find, find_optional, normalize
 from bench.registry.source import NOTEBOOK
 from bench.results.document import quoted
 
@@ -72,14 +72,18 @@ class Cell:
     @property
     def plugin_files(self) -> list[Path]:
         """Return the files, not installed, that define its method, backbone or task."""
-        plugins = (find("task", self.task), find("backbone", self.arch.name), find("method", self.method.name))
-        return list(dict.fromkeys(plugin.file for plugin in plugins if plugin.file))
+        return list(dict.fromkeys(plugin.file for plugin in self._plugins if plugin.file))
 
     @property
     def of_notebook(self) -> list[str]:
         """Return the names of its method, backbone and task that a notebook or a script defines."""
-        plugins = (find("task", self.task), find("backbone", self.arch.name), find("method", self.method.name))
-        return [plugin.name for plugin in plugins if plugin.module == NOTEBOOK]
+        return [plugin.name for plugin in self._plugins if plugin.module == NOTEBOOK]
+
+    @property
+    def _plugins(self) -> list[Plugin]:
+        """Its task, unless it is of the data set's own labels, its backbone and its method."""
+        task = find_optional("task", self.task)
+        return [*([task] if task else []), find("backbone", self.arch.name), find("method", self.method.name)]
 
     def folder_name(self, digest: str) -> str:
         """Return the folder name: readable, sortable, unique by the digest's first 8 digits."""

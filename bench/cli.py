@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
 
 import typer
 from rich.console import RenderableType
@@ -22,6 +22,9 @@ from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError
 from bench.files import write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
+
+if TYPE_CHECKING:
+    from bench.registry.conformance import Finding
 
 app = typer.Typer(
     help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",
@@ -43,7 +46,12 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Tasks = Annotated[str, typer.Option("--task", help="Tasks, separated by commas; all-tasks: the six published, *: all.")]
 Methods = Annotated[str, typer.Option("--method", help='Methods, such as "ft,lpft-sd(drop_path_rate=0.3)"; * is all.')]
-Archs = Annotated[str, typer.Option("--arch", help="Backbones, separated by commas; * is all.")]
+Archs = Annotated[
+    str,
+    typer.Option(
+        "--arch", help="Backbones, separated by commas; all-foundation: those with published weights, *: all."
+    ),
+]
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
@@ -162,6 +170,9 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    accept_noncommercial: Annotated[
+        bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
+    ] = False,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
 ) -> None:
@@ -202,6 +213,7 @@ def sweep(
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
         out=out,
         console=err,
@@ -563,19 +575,26 @@ def evaluate(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone, a method, or the folder of a data set.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A backbone, a method, the folder of a data set, or all-foundation: all weights."),
+    ],
     init: Annotated[
         str | None,
-        typer.Option(help="pretrained, or a file with the published keys: compare with the published outputs instead."),
+        typer.Option(help="pretrained, or a file with the published keys: check published weights instead."),
     ] = None,
     arch: Annotated[
         str | None, typer.Option(help="The backbone with which a method is checked. [default: net1d_mini]")
     ] = None,
+    accept_noncommercial: Annotated[
+        bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
+    ] = False,
     plugin: Plugins = [],
 ) -> None:
-    """Check that a backbone, a method or a data set keeps the contract. With --init, check that published weights load
-    correctly.
+    """Check that a backbone, method or data set keeps the contract.
 
+    With --init, check published weights: the file, its hash, its keys, and outputs that are known or can be reported;
+    with all-foundation, those of each backbone.
     Each line begins with ok, FAULT, note, or n/a if the check does not apply, and then gives the reason.
     """
     from bench.registry.registry import registry
@@ -583,22 +602,44 @@ def check(
     # a new plugin's folder has its name
     if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
         _check_dataset(Path(name))
-    from bench.registry.conformance import check_plugin, check_published
+    if name.replace("_", "-") == "all-foundation":
+        _check_foundation(accept_noncommercial)
+    from bench.registry.conformance import check_plugin
+    from bench.registry.published_weights import check_published
     from bench.registry.reference import Reference
 
     if init and arch:
         raise BenchError("--init checks a backbone's published weights and --arch a method; give one of them")
     on = Reference.parse(arch) if arch else None
-    findings = check_published(Reference.parse(name), init) if init else check_plugin(Reference.parse(name), on)
+    published = (finding for _, finding in check_published(Reference.parse(name), init)) if init else None
     passed = True
-    for finding in findings:
+    for finding in published or check_plugin(Reference.parse(name), on):
         passed &= finding.fault is None
-        reason = f": {finding.does_not_apply}" if finding.does_not_apply else ""
-        out.print(f"{finding.verdict:<5} {finding.check}{reason}", markup=False, highlight=False, soft_wrap=True)
-        if finding.fault:
-            out.print(f"      {finding.fault}", markup=False, highlight=False, style="red")
+        _show_finding(finding)
     _tell_broken(registry().broken)
     raise SystemExit(0 if passed else 1)
+
+
+def _check_foundation(accept_noncommercial: bool) -> None:
+    """Check the published weights of all backbones that have some, print a table, and exit with code 1 on a fault."""
+    from bench.console.listing import table
+    from bench.launch.foundation import Foundation
+    from bench.registry.published_weights import check_all
+
+    foundation = Foundation.find(accept_noncommercial)
+    rows = check_all(foundation.names, lambda name, finding: _show_finding(finding, f"{name}: "))
+    out.print(table("published weights", rows))
+    if foundation.remark():
+        _note(foundation.remark())
+    raise SystemExit(1 if any("FAULT" in row.values() for row in rows) else 0)
+
+
+def _show_finding(finding: Finding, start: str = "") -> None:
+    reason = f": {finding.does_not_apply}" if finding.does_not_apply else ""
+    line = f"{finding.verdict:<5} {start}{finding.check}{reason}"
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if finding.fault:
+        out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
 
 
 def _check_dataset(folder: Path) -> None:

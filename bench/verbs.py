@@ -127,19 +127,21 @@ def sweep(
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
+    accept_noncommercial: bool = False,
     dry_run: bool = False,
     out: Console | None = None,
     console: Console | None = None,
 ) -> Swept:
     """Run a grid of cells, and return them with their states; `.frame` is a DataFrame of their results.
 
-    Cells that are done are skipped, and interrupted ones resume. `out` receives the plan and the outcome, `console`
+    Cells that are done are skipped, and interrupted ones resume. With `accept_noncommercial`, `all-foundation` includes
+    backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
     progress.
     """
     from bench.execute import Options
     from bench.launch import sweep as launch
 
-    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
+    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
     options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights)
     console = console or _progress()
     return launch.sweep(
@@ -226,8 +228,11 @@ def tune(
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
     options = Options(runs=Path(runs), keep_weights=keep_weights)
+    console = console or _progress()
+    if grid.remark:
+        note(console, grid.remark)
     jobs = jobs or default_jobs(nproc)
-    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console or _progress())
+    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console)
     return Tuning(tuned)
 
 
@@ -516,6 +521,7 @@ def grid_of(
     seed: Several,
     source_rate: int | None,
     precision: str,
+    accept_noncommercial: bool = False,
 ) -> Grid:
     """Return the grid of a sweep."""
     from bench.launch.sweep import Grid
@@ -531,6 +537,7 @@ def grid_of(
         _joined(seed),
         source_rate,
         precision,
+        accept_noncommercial,
     )
 
 

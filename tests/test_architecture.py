@@ -159,7 +159,9 @@ MAY_WRITE = {
         "open_memmap",
     },  # readers fill the signals, in a folder that is not whole yet
     "bench.launch.workers": {"open"},  # what a worker prints
+    "bench.results.run_folder": {"open"},  # reads a lock that it may not write
     "bench.registry.trials": {"copytree"},  # checkpoints of a trial in a temporary folder
+    "bench.training.fetch": {"open(?)"},  # an interrupted download is resumed
     "bench.training.memory": {"write_text"},  # /proc/self/clear_refs
 }
 """Module -> what it does beside bench.files."""

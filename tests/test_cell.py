@@ -13,9 +13,9 @@ import torch
 import bench.cli
 import bench.execute
 from bench.cell import Cell
-from bench.data.datasets.ptbxl import load_records
+from bench.data.datasets import load_records
 from bench.data.splits import split
-from bench.data.tasks import find_task, label_table
+from bench.data.tasks import find_task, label_table, task_facts
 from bench.errors import BenchError, PluginError
 from bench.plugin import Method, Phase
 from bench.registry.reference import Reference
@@ -212,3 +212,18 @@ def test_the_backbones_own_rate_is_the_default_one(demo_set: Path) -> None:
 def test_the_digest_is_that_of_the_facts_in_any_order() -> None:
     assert digest({"a": 1, "b": (1, 2)}) == digest({"b": [1, 2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 1.5})
+
+
+def test_a_task_of_a_folders_own_labels_has_no_plugin(tmp_path: Path) -> None:
+    """Its name is found in the folder, also where no task of that name is registered."""
+    (tmp_path / "dataset.toml").write_text('name = "mine"\nlicence = "CC0"\nsource = "here"\nrate = 100\n')
+    (tmp_path / "labels.csv").write_text("code,group\nAF,my-rhythms\nSR,my-rhythms\n")
+    rows = [f"{at},{at},{('AF', 'SR')[at % 2]}" for at in range(20)]
+    (tmp_path / "records.csv").write_text("\n".join(["record,patient,labels", *rows]))
+    made = cell(tmp_path, task="my_rhythms")
+
+    assert made.task == "my-rhythms" and "--task my-rhythms " in made.command()
+    assert made.plugin_files == [] and made.of_notebook == []
+    assert (
+        task_facts(label_table(records := load_records(tmp_path), find_task(made.task, records)))["name"] == made.task
+    )

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import BenchError, CheckpointError, PluginError
+from bench.errors import BenchError, PluginError
 from bench.plugin import (
     Backbone,
     Batch,
@@ -25,11 +24,10 @@ from bench.plugin import (
     register_backbone,
     register_method,
 )
-from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin, check_published
+from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, make, registry
 from bench.training.model import Classifier
-from bench.training.weights import load_published
 
 FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base", "hubert_ecg_small", "merl_resnet18"}
 FOUNDATION |= {"st_mem"}
@@ -406,35 +404,3 @@ def test_a_method_is_checked_on_any_backbone(method: str) -> None:
     assert (found[-1].verdict == "n/a") == declines
     with pytest.raises(BenchError, match="--arch names the backbone for a method, and net1d_mini is not a method"):
         next(check_plugin(Reference("net1d_mini"), Reference("prevalence")))
-
-
-def test_published_outputs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file with the published keys: other weights give other outputs; told its own outputs, it agrees."""
-    torch.manual_seed(0)
-    model = Classifier(make("backbone", Reference("ecgfounder")), 150).eval()
-    weights = {("dense." + k[5:] if k.startswith("head.") else k[9:]): v for k, v in model.state_dict().items()}
-    path = tmp_path / "12_lead.pth"
-    torch.save({"state_dict": weights}, path)
-
-    (finding,) = check_published(Reference("ecgfounder"), str(path))
-    assert "published: 8.3751" in str(finding.fault)
-
-    load_published(model, path)
-    with torch.no_grad():
-        outputs = model(torch.linspace(-1, 1, 60_000).view(1, 12, 5000))[0, :10].tolist()
-    published = type(model.backbone).checkpoint
-    monkeypatch.setattr(
-        type(model.backbone), "checkpoint", type(published)(**{**vars(published), "first_logits": tuple(outputs)})
-    )
-    (finding,) = check_published(Reference("ecgfounder"), str(path))
-    assert finding.fault is None
-
-    weights["dense.bias"][:] = torch.nan
-    torch.save({"state_dict": weights}, path)
-    with pytest.raises(CheckpointError, match=r"150 of 150 values of head\.bias are NaN or infinite"):
-        list(check_published(Reference("ecgfounder"), str(path)))
-
-
-def test_no_published_outputs_is_an_answer() -> None:
-    with pytest.raises(CheckpointError, match="net1d_mini has no published outputs"):
-        list(check_published(Reference("net1d_mini"), "pretrained"))

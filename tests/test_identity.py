@@ -108,6 +108,7 @@ class Lab:
         """`bench VERB WORDS`, killed at a training step."""
         given = ["--task", "superdiag", "--arch", "lab_net", "--method", "lab_recipe", "--precision", "float32"]
         given = [*given, "--data", str(self.data)] if verb in ("run", "sweep") else []
+        given += ["--seed", "0"] if verb == "sweep" else []
         paths = [str(self.folder / name) for name in ("tree", "site")]
         return subprocess.run(
             [sys.executable, "-m", "bench", verb, *given, *words, "--runs", str(self.folder / runs)],

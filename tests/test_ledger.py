@@ -11,7 +11,7 @@ import pytest
 from bench.boards.comparisons import ScoredRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
-from bench.data.tasks import LabelTable
+from bench.data.tasks import PUBLISHED_TASKS, LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.evaluation.compare import permutation_p
@@ -182,9 +182,74 @@ def test_only_like_rows_count(tmp_path: Path) -> None:
     text = ledger(unlike, numbers)
 
     assert not table(text, "Numbers")
-    assert [(found["task"], found["published"]) for found in waiting(text, "Numbers")] == [("form", "0.8")]
+    assert [(found["model"], found["form"]) for found in waiting(text, "Numbers")] == [("fcn_wang", "0.8")]
     assert "1 published macro AUROCs over all labels: 0 reproduced, 0 not reproduced, 1 no run here." in text
     assert "## Claims" not in text
+
+
+PUBLISHED = Path(__file__).parents[1] / "leaderboards" / "reported.csv"
+AI4HEALTH = "AI4HealthUOL, arXiv 2509.25095"
+FOUNDATION_MODELS = {"ECGFounder", "ECG-JEPA", "ST-MEM", "MERL", "ECGFM-KED", "HuBERT-ECG", "ECG-FM", "ECG-CPC"}
+
+
+def test_the_published_numbers_of_foundation_models_are_whole() -> None:
+    """Eight models in three settings, S4 and Net1D from scratch, on six tasks, each with its interval."""
+    rows = [row for row in read_rows(PUBLISHED) if row["source"] == AI4HEALTH]
+    settings = ("fine-tuning", "linear probing", "frozen, attention head")
+    wanted = {(model, setting) for model in FOUNDATION_MODELS for setting in settings}
+    wanted |= {("S4", "from scratch"), ("Net1D", "from scratch")}
+
+    assert {(row["model"], row["setting"], row["task"]) for row in rows} == {
+        (*words, task) for words in wanted for task in PUBLISHED_TASKS
+    }
+    assert len(rows) == 156 and all(float(row["low"]) < float(row["macro_auroc"]) < float(row["high"]) for row in rows)
+    values = {(row["model"], row["setting"], row["task"]): row["macro_auroc"] for row in rows}
+    assert values["ECG-CPC", "fine-tuning", "all"] == "0.9493"
+    assert values["ST-MEM", "frozen, attention head", "superdiag"] == "0.9234"
+    assert values["ECG-FM", "linear probing", "rhythm"] == "0.8650"
+
+
+def test_numbers_without_a_run_are_one_line_a_model_and_setting() -> None:
+    rows = read_rows(PUBLISHED)
+    text = ledger([], rows)
+    listed = waiting(text, "Numbers")
+    of_cpc = [found for found in listed if (found["model"], found["source"]) == ("ECG-CPC", AI4HEALTH)]
+
+    assert [found["setting"] for found in of_cpc] == ["fine-tuning", "linear probing", "frozen, attention head"]
+    expected = {"all": "0.9493", "diag": "0.9509", "subdiag": "0.9398", "superdiag": "0.9336", "form": "0.9341"}
+    assert {task: of_cpc[0][task] for task in PUBLISHED_TASKS} == {**expected, "rhythm": "0.9594"}
+    numbers = [value for found in listed for task in PUBLISHED_TASKS for value in found[task].split(", ") if value]
+    assert len(numbers) == sum(not row["quoted"] for row in rows) == 229
+    assert len(listed) < 60
+    assert f"- {AI4HEALTH}: AdamW, batch 64, up to 100 epochs, best by fold 9, learning rate" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "setting", "method"),
+    [
+        ("ECG-CPC", "ecg_cpc", "fine-tuning", "ft"),
+        ("ECG-FM", "ecg_fm", "linear probing", "lp"),
+        ("ST-MEM", "st_mem", "frozen, attention head", "lp-attn"),
+        ("MERL", "merl_resnet18", "fine-tuning", "ft"),
+        ("ECG-JEPA", "ecg_jepa", "linear probing", "lp"),
+        ("HuBERT-ECG", "hubert_ecg_base", "fine-tuning", "ft"),
+    ],
+)
+def test_a_run_of_a_foundation_model_is_judged(
+    model: str, backbone: str, setting: str, method: str, tmp_path: Path
+) -> None:
+    """From its published weights only, by the method of that setting only."""
+    rows = [row(method, 1.2, (backbone, start)) for start in ("pretrained", "random", "file:1234")]
+    rows += [row("lpft", 1.2, (backbone, "pretrained"))]
+    value = float(np.mean([metrics.auroc(Y_TRUE, run.y_score).mean() for run in rows[0].scored.values()]))
+    words = f'form,{model},"{setting}",{{:.6f}},,,,Somebody,theirs'
+
+    (near,) = table(ledger([board("form", *rows)], reported(tmp_path, words.format(value + 0.009))), "Numbers")
+    (far,) = table(ledger([board("form", *rows)], reported(tmp_path, words.format(value + 0.011))), "Numbers")
+
+    assert near["row here"] == f"{method} on {backbone} (pretrained), 3 runs"
+    assert (near["status"], far["status"]) == ("reproduced", "not reproduced")
+    assert not table(ledger([board("form", *rows[1:])], reported(tmp_path, words.format(value))), "Numbers")
 
 
 def test_an_lstm_counts_by_the_recipe_it_was_published_with(tmp_path: Path) -> None:
@@ -359,7 +424,10 @@ def test_what_is_published_can_be_read() -> None:
     assert all(0.5 < float(number["macro_auroc"]) < 1 for number in numbers)
     assert all(not n["low"] or float(n["low"]) < float(n["macro_auroc"]) < float(n["high"]) for n in numbers)
     assert all(set(one["tasks"].split()) <= tasks and one["metric"] in ("auroc", "average_precision") for one in claims)
-    assert len(waiting(text, "Numbers")) == sum(not number["quoted"] for number in numbers)
+    listed = [
+        value for found in waiting(text, "Numbers") for task in PUBLISHED_TASKS for value in [found[task]] if value
+    ]
+    assert len(listed) == sum(not number["quoted"] for number in numbers)
     assert {number["quoted"] for number in numbers} - {""} <= {number["source"] for number in numbers}
     assert all(float(one["gain_low"] or 0) <= float(one["gain_high"] or 0) for one in claims)
     assert len(waiting(text, "Claims")) == sum(len(one["tasks"].split()) for one in claims)

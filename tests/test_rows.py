@@ -75,7 +75,15 @@ def write(tmp_path: Path) -> Write:
             "incompatible": None,
             "signals": {},
             "split": {},
-            "training": [{"name": "finetune", "seconds": 90.0, "trainable_parameters": 1234, "selection": "best"}],
+            "training": [
+                {
+                    "name": "finetune",
+                    "seconds": 90.0,
+                    "trainable_parameters": 1234,
+                    "selection": "best",
+                    "val_macro_auroc": [0.8],
+                }
+            ],
             "metrics": {"fold_10": score_fold(truth.y_true, logits, truth.labels, truth.patient_id, num_replicates=50)},
         }
         for key, value in changes.items():
@@ -464,7 +472,7 @@ def test_every_column_is_defined_above_the_first_table(write: Write, tmp_path: P
     for arch, quality in (("net", 1.0), ("net2", 1.5)):
         write(f"{arch}-ft", quality, arch=arch)
         write(f"{arch}-lp", quality + 0.5, 1, arch=arch, method="lp")
-    record_search(load_result(write("tuned", 3.0, method="lp(lr=0.1)")), {"trials": [{}]})
+    record_search(load_result(write("tuned", 3.0, method="lp(lr=0.1)")), {"trials": [{"method": "lp"}]})
     plan = BoardPlan("ft on net")
     text = page(make_boards(find_results(tmp_path / "runs"), lambda result: TRUTH, lambda dataset, task: plan))
     (head,) = heads(text)

@@ -11,6 +11,7 @@ from bench.boards.selection import matching, select_rows
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import score_fold
 from bench.results.result import EXTERNAL, RESULT, Result, find_results, write_result
 
 RANDOM = np.random.default_rng(0)
@@ -26,6 +27,7 @@ def runs(tmp_path: Path) -> Path:
                 folder = tmp_path / f"{name}-{fraction}-{seed}"
                 folder.mkdir()
                 cell = {"task": "form", "arch": name, "method": EXTERNAL, "fraction": fraction, "draw": 0, "seed": seed}
+                logits = RANDOM.normal(size=(80, 2))
                 document = {
                     "digest": folder.name,
                     "stage": "test",
@@ -34,13 +36,12 @@ def runs(tmp_path: Path) -> Path:
                     "task": {"name": "form", "fingerprint": TRUTH.fingerprint, "labels": ["A", "B"]},
                     "init": {"name": EXTERNAL},
                     "incompatible": None,
-                    "metrics": {},
+                    "metrics": {"fold_10": score_fold(TRUTH.y_true, logits, TRUTH.labels, TRUTH.patient_id, 50)},
+                    "scores": {"scale": "logit"},
                     "training": [],
                     "signals": {},
                 }
-                write_result(
-                    folder, document, {10: Predictions(TRUTH.ecg_id, TRUTH.labels, RANDOM.normal(size=(80, 2)))}
-                )
+                write_result(folder, document, {10: Predictions(TRUTH.ecg_id, TRUTH.labels, logits)})
     return tmp_path
 
 

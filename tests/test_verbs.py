@@ -182,6 +182,7 @@ def test_a_plugin_file_runs_everywhere_and_is_marked(
     )
 
 
+@pytest.mark.slow
 def test_a_plugin_file_is_given_on_the_command_line(demo_set: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     words = ["run", "--plugin", "mine.py", "--method", "brief(lr=0.01)", "--task", "cd", "--arch", "prevalence"]
@@ -246,6 +247,7 @@ print(bench.sweep("{LP}", "superdiag", "prevalence", data="DATA", seed=[1, 2], j
 '''
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_may_define_a_method_and_start_processes(demo_set: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT.replace("DATA", str(demo_set)))
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
@@ -284,6 +286,8 @@ def test_a_notebooks_class_has_the_hash_of_its_cell(own_plugins: None) -> None:
     del linecache.cache["<cell 1>"]
 
 
+@pytest.mark.slow
+@pytest.mark.ptbxl
 def test_scores_of_a_data_frame_stand_among_the_published_rows(ptbxl: Path, tmp_path: Path) -> None:
     theirs = next(one for one in find_published() if one.cell["arch"] == "fcn_wang" and one.cell["task"] == "superdiag")
     frame = RunResult(theirs).predictions.query("fold == 10").drop(columns="fold")

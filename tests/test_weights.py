@@ -415,6 +415,32 @@ def test_a_file_of_ours_loads_whatever_the_published_one_is_like(kind: type[Tiny
     assert hash_weights(backbone.state_dict()) == hash_weights(model.backbone.state_dict())
 
 
+class Renamed(Tiny):
+    """Its published names, without the rename, are names of other parts here."""
+
+    checkpoint = PublishedCheckpoint(
+        "lab/tiny",
+        "tiny.pth",
+        "v1",
+        renames=((r"^(.*)layer\.weight$", r"\1layer.bias"), (r"^(.*)w$", r"\1layer.weight")),
+    )
+
+
+def test_renames_are_of_the_published_file_and_not_of_a_run(tmp_path: Path) -> None:
+    state = published()
+    torch.save({"layer.weight": state["layer.bias"], "w": state["layer.weight"]}, tmp_path / "published.pth")
+    torch.manual_seed(5)
+    model, backbone, again = Classifier(Renamed(), 5), Renamed(), Renamed()
+    save_weights(model, tmp_path / "weights.pt", {})
+
+    initialize(backbone, str(tmp_path / "published.pth"))
+    initialize(again, str(tmp_path))
+
+    assert torch.equal(backbone.layer.weight, state["layer.weight"])
+    assert torch.equal(backbone.layer.bias, state["layer.bias"])
+    assert hash_weights(again.state_dict()) == hash_weights(model.backbone.state_dict())
+
+
 def test_facts_about_a_file_need_not_be_facts(tmp_path: Path) -> None:
     torch.save({"state_dict": published(), "about": "mine"}, tmp_path / "w.pt")
 

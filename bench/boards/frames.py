@@ -160,11 +160,12 @@ def as_html(frame: pd.DataFrame) -> str:
 def spelled(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table to read: each value and its two bounds in one column of text, NaN as an empty cell."""
     shown = {}
-    bounds = {f"{name}_{end}" for name in frame.columns for end in ("low", "high")}
+    bounds = {f"{name.removesuffix('_difference')}_{end}" for name in frame.columns for end in ("low", "high")}
     for name in frame.columns:
         if name in bounds or (name in ("low", "high") and "difference" in frame):
             continue
-        low, high = ("low", "high") if name == "difference" else (f"{name}_low", f"{name}_high")
+        stem = name.removesuffix("_difference")
+        low, high = ("low", "high") if name == "difference" else (f"{stem}_low", f"{stem}_high")
         if low in frame and high in frame:
             every = zip(frame[name], frame[low], frame[high], strict=True)
             shown[name] = [_spell(*numbers, signed=name.endswith("difference")) for numbers in every]

@@ -374,8 +374,8 @@ def _prepare_chunk(
         signals = prepare_record(raw, rate, spec, seconds, str(source.path))
         if signals.shape != values.shape[1:]:
             raise DataError(
-                f"{source} has {raw.shape[1]} samples; the first record's length gives {values.shape[2]} at "
-                f"{spec.rate} Hz, and all records of the dataset must have the same length"
+                f"{source.path}{source.format.endings[-1]} has {raw.shape[1]} samples; the first record's length gives "
+                f"{values.shape[2]} at {spec.rate} Hz, and all records of the dataset must have the same length"
             )
         values[row], scale = quantize(signals)
         # sums in float64, because variances are differences of large numbers

@@ -18,7 +18,7 @@ import bench
 from bench.data.records import Records
 from bench.errors import DataError, PluginError
 from bench.registry.reference import canonical
-from bench.registry.registry import find, register_task, registry
+from bench.registry.registry import find, find_optional, register_task, registry
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ def _labels_of(task: Task, code: str, statement: pd.Series) -> list[str]:
 def task_facts(table: LabelTable) -> dict[str, Any]:
     """Return what a result records of its task; for a task that is not ours also where its rule comes from."""
     facts: dict[str, Any] = {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)}
-    plugin = find("task", table.task)
-    if plugin.module.partition(".")[0] != bench.__name__:
+    plugin = find_optional("task", table.task)
+    if plugin and plugin.module.partition(".")[0] != bench.__name__:
         facts |= {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
     return facts
 

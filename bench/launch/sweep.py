@@ -17,10 +17,11 @@ from bench.data.datasets import load_records
 from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError
 from bench.execute import Options
+from bench.launch.foundation import ALL, Foundation, weights_remarks
 from bench.launch.plan import LEFT, SweepPlan, make_plan, spell_bytes
 from bench.launch.workers import Ended, default_jobs, run_cells
 from bench.registry.reference import Reference, split_list
-from bench.registry.registry import Kind, Plugin, registry
+from bench.registry.registry import Kind, registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,8 @@ class Grid:
     seeds: Sequence[int] = (0,)
     source_rate: int | None = None
     precision: str = "auto"
+    remark: str = ""
+    """Names the backbones that `all-foundation` leaves out, and says why."""
 
     @classmethod
     def parse(
@@ -58,12 +61,21 @@ class Grid:
         seed: str,
         source_rate: int | None,
         precision: str,
+        accept_noncommercial: bool = False,
     ) -> Grid:
-        """Parse the command-line options into a grid."""
+        """Parse the command-line options into a grid.
+
+        `all-foundation` has weights for non-commercial use only with `accept_noncommercial`.
+        """
+        parts = split_list(arch)
+        foundation = Foundation.find(accept_noncommercial) if any(_is(part, ALL) for part in parts) else Foundation()
+        archs = [foundation.names if _is(part, ALL) else names("backbone", part, data) for part in parts]
+        if not any(archs):
+            raise BenchError(f"--arch {arch} names no backbone; {foundation.remark() or 'none has published weights'}")
         return cls(
             data=data,
             tasks=names("task", task, data),
-            archs=[Reference.parse(name) for name in names("backbone", arch, data)],
+            archs=[Reference.parse(name) for name in dict.fromkeys(itertools.chain(*archs))],
             methods=[Reference.parse(name) for name in names("method", method, data)],
             inits=split_list(init) if init else [None],
             fractions=numbers("--fraction", fraction, float),
@@ -71,6 +83,7 @@ class Grid:
             seeds=numbers("--seed", seed, int),
             source_rate=source_rate,
             precision=precision,
+            remark=foundation.remark(),
         )
 
     def cells(self) -> list[Cell]:
@@ -109,17 +122,16 @@ def names(kind: Kind, text: str, data: Path) -> list[str]:
         if part == "*" and kind == "task":
             result += [task.name for task in tasks_of(load_records(data))]
         elif part == "*":
-            result += [plugin.name for plugin in registry().of_kind(kind) if _has_defaults(plugin)]
-        elif kind == "task" and part.replace("_", "-") == "all-tasks":
+            result += [plugin.name for plugin in registry().of_kind(kind) if plugin.has_defaults]
+        elif kind == "task" and _is(part, "all-tasks"):
             result += PUBLISHED_TASKS
         else:
             result.append(part)
     return result
 
 
-def _has_defaults(plugin: Plugin) -> bool:
-    """Return whether the plugin can be made without arguments."""
-    return all(parameter.default is not parameter.empty for parameter in plugin.parameters.values())
+def _is(part: str, group: str) -> bool:
+    return part.replace("_", "-") == group
 
 
 def numbers(option: str, text: str, read: Callable[[str], T]) -> list[T]:
@@ -208,7 +220,8 @@ def sweep(
     with err.status("reading what is done"):
         plan = make_plan(grid.cells(), options, elsewhere=slurm is not None)
     out.print(table("plan", plan.rows(jobs)))
-    for line in _remarks(plan, options, jobs, rerun_stale):
+    weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
+    for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return Swept([SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells])

@@ -10,18 +10,34 @@ import scipy  # imports its parts where they are first used
 from bench.boards.comparisons import ALPHA
 from bench.boards.rows import Board, Row, interval_of
 from bench.data.datasets.ptbxl import KNOWN_CONTENTS
+from bench.data.tasks import PUBLISHED_TASKS
 from bench.pages.claims import NO_RUN, claim_lines
 from bench.pages.markdown import folded, markdown_table
 
 TOLERANCE = 0.01
 ROUNDING = 5e-5
 """Half of the last printed digit."""
-BACKBONES = {"ECGFounder": "ecgfounder", "Net1D": "ecgfounder", "Wavelet+NN": "wavelet_nn"}
-"""Published name -> backbone here. Net1D from scratch is ECGFounder's architecture with random weights."""
+BACKBONES = {
+    "ECGFounder": "ecgfounder",
+    "Net1D": "ecgfounder",
+    "Wavelet+NN": "wavelet_nn",
+    "S4": "s4",
+    "ECG-CPC": "ecg_cpc",
+    "ECG-FM": "ecg_fm",
+    "ECG-JEPA": "ecg_jepa",
+    "HuBERT-ECG": "hubert_ecg_base",
+    "HuBERT-ECG base": "hubert_ecg_base",
+    "HuBERT-ECG small": "hubert_ecg_small",
+    "MERL": "merl_resnet18",
+    "ST-MEM": "st_mem",
+}
+"""Published name -> backbone here. Net1D from scratch is ECGFounder's architecture with random weights. ECG-JEPA is
+Kim's, and HuBERT-ECG without a size is the base model, as AI4HealthUOL took these."""
 SETTINGS = {
     "from scratch": ("random", ("scratch", "ft", "ft-official")),
     "fine-tuning": ("pretrained", ("ft", "ft-official")),
     "linear probing": ("pretrained", ("lp",)),
+    "frozen, attention head": ("pretrained", ("lp-attn",)),
 }
 """Published setting -> init, and methods with their default arguments. The first method with a row is used."""
 LSTM = "scratch(gradient_clip_norm=0.25, lr=0.001)"
@@ -68,18 +84,36 @@ def ledger(
         f"Reproduced: the difference is within the tolerance, which is the published bracket but at most {TOLERANCE}. "
         "The bracket is what the source prints: a standard deviation over runs, the largest one-sided deviation of the "
         f"5 and 95 % quantiles, or the larger side of an interval. Without a bracket the tolerance is {TOLERANCE}. "
-        "Protocols differ in part; each board describes them under “Reported elsewhere”. A number with one run is "
-        "about that trained model.",
+        "Protocols differ in part, as listed below. A number with one run is about that trained model.",
         "",
     ]
     compared = sorted((entry for entry in entries if entry[-1] != STATUSES[2]), key=lambda entry: entry[-1])
     lines += markdown_table(head, compared, left=5) if compared else []
     lines += _together([_difference(row, match) for row, match in zip(counted, matches, strict=True) if match])
     lines += _reasons(counted, entries)
-    waiting = [[*entry[:4], entry[5]] for entry in entries if entry[-1] == STATUSES[2]]
+    waiting = [row for row, match in zip(counted, matches, strict=True) if match is None]
     if waiting:
-        lines += folded(NO_RUN.capitalize(), markdown_table([*head[:4], "published"], waiting, left=4))
+        lines += folded(NO_RUN.capitalize(), _by_model(waiting))
+    lines += _protocols(counted)
     return "\n".join(lines)
+
+
+def _by_model(reported: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a table of published numbers with a row for each model and setting of a source, and a column a task."""
+    known = {row["task"] for row in reported}
+    tasks = [task for task in PUBLISHED_TASKS if task in known] + sorted(known - {*PUBLISHED_TASKS})
+    numbers: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for row in reported:
+        of_task = numbers.setdefault((row["model"], row["setting"], row["source"]), {})
+        of_task.setdefault(row["task"], []).append(row["macro_auroc"])
+    rows = [[*words, *(", ".join(values.get(task, [])) for task in tasks)] for words, values in numbers.items()]
+    return markdown_table(["model", "setting", "source", *tasks], rows, left=3)
+
+
+def _protocols(reported: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a list of the sources with the differences between their protocols and the protocol here."""
+    words = dict.fromkeys(f"- {row['source']}: {row['protocol']}." for row in reported if row["protocol"])
+    return ["Protocols of the sources, as far as they differ from PROTOCOL.md:", "", *words, ""] if words else []
 
 
 def _difference(reported: Mapping[str, str], row: Row) -> float:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from bench.errors import BenchError, CheckpointError, Incompatible
+from bench.errors import BenchError, Incompatible
 from bench.execute import make_backbone, make_method
 from bench.files import whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
 from bench.registry.outside import Outside
 from bench.registry.reference import Reference
-from bench.registry.registry import Kind, find, make, registry
+from bench.registry.registry import Kind, find, registry
 from bench.registry.trials import (
     NUM_LABELS,
     Trial,
@@ -44,14 +44,9 @@ from bench.training.dropout import redraw, share_dropout
 from bench.training.method import Method, declared_phases, overrides
 from bench.training.model import Classifier, layer_groups, set_drop_path
 from bench.training.phase import Phase
-from bench.training.weights import load_published, published_file
 
 BF16_TOLERANCE = 0.05
 """Largest difference between float32 and bf16 features, relative to the largest feature."""
-
-
-PUBLISHED_TOLERANCE = 1e-4
-"""Largest difference from published outputs, which are known to about 1e-5."""
 
 TRIED_ON = Reference("net1d_mini")
 """Default backbone on which methods are checked."""
@@ -91,32 +86,6 @@ def check_plugin(reference: Reference, arch: Reference | None = None) -> Iterato
         yield from check_method(reference, arch or TRIED_ON)
     if "backbone" in kinds:
         yield from check_backbone(reference)
-
-
-def check_published(reference: Reference, init: str) -> Iterator[Finding]:
-    """Compare the published model's first outputs, computed here from `init`, with the known ones.
-
-    The model, its head included, runs on linspace(-1, 1) over [1, lead, 10 s] in float32. `init` is `pretrained`,
-    `pretrained@REVISION` or a file with the published keys.
-    """
-    backbone = make("backbone", reference)
-    published = backbone.checkpoint
-    if published is None or not published.first_logits:
-        raise CheckpointError(f"{reference.name} has no published outputs to check against")
-    path = published_file(published, init)
-    model = Classifier(backbone, published.head_outputs)
-    load_published(model, path)
-    model.eval()
-    num_leads, length = len(backbone.signal_spec.leads), 10 * backbone.signal_spec.rate
-    with torch.no_grad():
-        logits = model(torch.linspace(-1, 1, num_leads * length).view(1, num_leads, length))[0]
-    known = published.first_logits
-    gap = float((logits[: len(known)] - torch.tensor(known)).abs().max())
-    fault = None
-    if not gap <= PUBLISHED_TOLERANCE:  # NaN is neither
-        ours = ", ".join(f"{value:.4f}" for value in logits[: len(known)].tolist())
-        fault = f"ours: {ours}; published: {', '.join(f'{value:.4f}' for value in known)}"
-    yield Finding(f"{path.name} gives the published outputs (largest difference {gap:.1e})", fault)
 
 
 def check_backbone(reference: Reference, *, two_processes: bool = True) -> Iterator[Finding]:
@@ -527,14 +496,15 @@ def _made_anew(reference: Reference, arch: Reference) -> str | None:
     anew.load_state_dict(model.state_dict())
     with torch.no_grad():
         expected = model(signals)
-        if not torch.equal(anew(signals), expected):
+        # not to the bit: attention takes another path where weights have no gradient
+        if not torch.allclose(anew(signals), expected, rtol=1e-8, atol=1e-10):
             return (
                 "a model that is prepared anew and loads its weights, as in bench predict, gives other outputs; "
                 "register what prepare() makes as parameters, buffers or modules"
             )
         for value in [*model.parameters(), *model.buffers()]:
             value.zero_()
-        if not torch.equal(copied(signals), expected):
+        if not torch.allclose(copied(signals), expected, rtol=1e-8, atol=1e-10):
             return (
                 "a copy of the model, as batch.average and batch.initial use, follows the model itself: a hook or "
                 "function of prepare() holds its modules; take them from the hook's first argument, or make a module"

@@ -24,7 +24,7 @@ PASSED_OVER = ("os", "random", "datetime", "collections.abc")
 """Modules of the standard library through which a plugin gets there."""
 BY_ITSELF = ("importlib", "_frozen_importlib", "torch")
 """Modules that open files by themselves, such as those of code."""
-RANDOM = random._inst  # type: ignore[attr-defined]
+RANDOM = random._inst
 """The generator of Python's functions. NumPy's are not seen here; a resumed run differs by them."""
 HOOKS = ("phases", "prepare", "augment", "loss", "optimizer", "optimizer_step", "finish")
 

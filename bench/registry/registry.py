@@ -66,6 +66,11 @@ class Plugin:
         return {name: p for name, p in inspect.signature(self.make).parameters.items() if p.kind in named}
 
     @property
+    def has_defaults(self) -> bool:
+        """Whether the plugin can be made without arguments."""
+        return all(parameter.default is not parameter.empty for parameter in self.parameters.values())
+
+    @property
     def code_hash(self) -> str:
         """SHA-256 over the source files that define the plugin; in a notebook over the cell that does."""
         return code_hash(self.module) or (notebook_hash(self.make) if self.module == NOTEBOOK else "")
@@ -221,6 +226,12 @@ def _place(module: str) -> str:
     """Return where a module that no package holds comes from, in words."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file).name if file else "notebook" if module == NOTEBOOK else module
+
+
+def find_optional(kind: Kind, name: str) -> Plugin | None:
+    """Return the plugin of that name; None if there is none, as for a task of a data set's own labels."""
+    key = (kind, canonical(name))
+    return _REGISTRY.plugins.get(key) or registry().plugins.get(key)
 
 
 def find(kind: Kind, name: str) -> Plugin:

@@ -138,7 +138,7 @@ def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predic
     if (size := sum(entry.file_size for entry in file.zip.infolist())) > MOST_BYTES:
         raise DataError(f"{path} unpacks to {size:,} bytes, expected {MOST_BYTES:,} at most; {HELP}")
     if str(file["fingerprint"]) != fingerprint:
-        raise DataError(f"{path} is of another task or dataset than the {RESULT} beside it")
+        raise DataError(f"{path} belongs to another task or dataset than the {RESULT} beside it")
     labels = tuple(str(label) for label in file["labels"])
     if wrong := next(filter(UNPRINTABLE.search, labels), None):
         raise DataError(f"{path} has a label that is no text: {wrong[:40]!a}; {HELP}")

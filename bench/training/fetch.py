@@ -34,13 +34,52 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
         return fetch_from_hub(checkpoint, init)
     if revision := init.partition("@")[2]:
         raise CheckpointError(f"revision {revision} was asked for, but {checkpoint.where} has no revisions")
-    if not checkpoint.url:
+    if checkpoint.url:
+        path = fetch_file(checkpoint.url, checkpoint.filename, checkpoint.sha256)
+        return path, checkpoint.facts(checkpoint.sha256)
+    by_hand = kept_file(checkpoint, init)
+    if by_hand is None:
         raise CheckpointError(
-            f"{checkpoint.filename or 'the file'} cannot be fetched by a program: download it from {checkpoint.page}, "
-            "and give it with --init PATH; or use --init random"
+            f"{checkpoint.filename or 'the file'} cannot be fetched by a program: {place_by_hand(checkpoint)}, "
+            "or give it with --init PATH; or use --init random"
         )
-    path = fetch_file(checkpoint.url, checkpoint.filename, checkpoint.sha256)
-    return path, checkpoint.facts(checkpoint.sha256)
+    sha256 = _hash(by_hand)
+    if checkpoint.sha256 not in ("", sha256):
+        raise CheckpointError(
+            f"{by_hand} is not the published file: it has SHA-256 {sha256}, expected {checkpoint.sha256}; download it "
+            f"again from {checkpoint.page}"
+        )
+    return by_hand, checkpoint.facts(sha256)
+
+
+def kept_file(checkpoint: PublishedCheckpoint, init: str) -> Path | None:
+    """Return the published file if it is on this machine. Asks no server, and does not check the file."""
+    if checkpoint.repo:
+        from huggingface_hub import try_to_load_from_cache
+
+        revision = init.partition("@")[2] or checkpoint.revision
+        kept = try_to_load_from_cache(checkpoint.repo, checkpoint.filename, revision=revision)
+        return Path(kept) if isinstance(kept, str) else None
+    target = _target(checkpoint)
+    return target if target and target.is_file() else None
+
+
+def place_by_hand(checkpoint: PublishedCheckpoint) -> str:
+    """Return what a person has to do if no program may fetch the file."""
+    target = _target(checkpoint)
+    return f"download it from {checkpoint.page}" + (f" to {target}" if target else "")
+
+
+def _target(checkpoint: PublishedCheckpoint) -> Path | None:
+    """Return the place of a file that is not on the hub; None if its name is not known."""
+    if not checkpoint.filename:
+        return None
+    return (
+        cache_folder()
+        / "weights"
+        / (checkpoint.sha256 if checkpoint.url else "by-hand")
+        / Path(checkpoint.filename).name
+    )
 
 
 def fetch_file(url: str, name: str, sha256: str) -> Path:

@@ -10,6 +10,7 @@ import hashlib
 import pickle
 import re
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ from bench.training.published import PublishedCheckpoint
 WEIGHTS = "weights.pt"
 NO_WEIGHTS = "is not a file of weights, or it is damaged or incomplete"
 """Message for all errors of torch that mean a bad file."""
+FAULTS_OF_FILES = (
+    *(AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, OverflowError),
+    *(RuntimeError, TypeError, ValueError, struct.error),
+)
+"""What torch.load raises for damaged files beside UnpicklingError: it takes what is in the file for what it wrote."""
 
 
 @dataclass(frozen=True)
@@ -325,7 +331,8 @@ def read_state_dicts(
     is_safetensors = path.suffix == ".safetensors"
     document = _read_safetensors(path) if is_safetensors else _read_document(path, published)
     states = dict(_state_dicts(document))
-    if published and published.renames:
+    is_own = isinstance(document, Mapping) and "about" in document  # see save_weights: its keys need no new names
+    if published and published.renames and not is_own:
         try:
             states = {where: published.renamed(state) for where, state in states.items()}
         except ValueError as error:
@@ -391,7 +398,9 @@ def _read_document(path: Path, published: PublishedCheckpoint | None = None) -> 
         if published and published.inert_classes:
             named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             allowed += [(_Inert, name) for name in published.inert(named)]
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            # protocols above 2 are read as far as torch can, and refused below where it cannot
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not (beyond := re.search(r"GLOBAL (\S+)", str(error))):
@@ -399,7 +408,7 @@ def _read_document(path: Path, published: PublishedCheckpoint | None = None) -> 
         raise CheckpointError(
             f"{path} was not loaded: it holds more than weights, {beyond[1]}, and loading that could run code"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error):
+    except FAULTS_OF_FILES:
         raise CheckpointError(f"{path} {NO_WEIGHTS}") from None
 
 

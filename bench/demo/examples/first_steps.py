@@ -102,4 +102,5 @@ found.labels.round(4)
 # %%
 pages = board.write(RUNS / "leaderboards")
 page = next(path for path in pages if path.name == "superdiag.md")
-print(page.read_text().partition("<details>")[0])
+section = page.read_text().partition("\n## ")[2]
+print(section.partition("<details>")[0])

@@ -1,0 +1,83 @@
+"""A training step of foundation models against their published formulation, with the same weights.
+
+Published: convolutions over one dimension (MERL), products and a softmax in place of torch's attention (the others).
+"""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from bench_baselines import in_one_dimension
+from torch import Tensor, nn
+
+from baselines import vit1d, wav2vec2
+from baselines.merl import Conv
+from bench.execute import make_backbone
+from bench.registry.reference import Reference
+from bench.training.model import Classifier
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
+    assert allowed is None
+    weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
+    return weights @ value
+
+
+def convolve(layer: nn.Module) -> None:
+    """Give each convolution and norm of MERL's ResNet its published form."""
+    for name, child in layer.named_children():
+        if isinstance(child, Conv):
+            plain = nn.Conv1d(child.in_channels, child.out_channels, child.kernel_size[0], child.stride[0], bias=False)
+            plain.padding, plain.weight = child.padding, child.weight
+            setattr(layer, name, plain)
+        elif isinstance(child, nn.BatchNorm2d):
+            setattr(layer, name, in_one_dimension(child))
+        else:
+            convolve(child)
+
+
+class OneDimension(nn.Module):
+    """MERL's ResNet18 as published: [record, lead, time] -> [record, 512]."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(backbone)
+        convolve(self.net)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        net, x = self.net, self.net.bn1(self.net.conv1(signals)).relu()
+        features: Tensor = net.layer4(net.layer3(net.layer2(net.layer1(x)))).mean(-1)
+        return features
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize(("name", "num"), [("merl_resnet18", 16), ("st_mem(depth=3)", 2), ("ecg_fm(depth=3)", 4)])
+def test_training_step(
+    compare: Any, stepper: Any, monkeypatch: pytest.MonkeyPatch, name: str, num: int, bf16: bool
+) -> None:
+    torch.manual_seed(0)
+    ours = Classifier(make_backbone(Reference.parse(name)), 5)
+    theirs: Any = copy.deepcopy(ours)
+    if name == "merl_resnet18":
+        theirs.backbone = OneDimension(ours.backbone)
+    samples = ours.backbone.signal_spec.window or 5000
+
+    def as_published(call: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(vit1d, "attend", attend)
+            patch.setattr(wav2vec2, "attend", attend)
+            return call()
+
+    few = torch.randn(2, 12, samples)
+    with torch.no_grad():
+        expected = as_published(lambda: theirs.eval()(few))
+        torch.testing.assert_close(ours.eval()(few), expected, rtol=1e-4, atol=1e-5)
+    reference = stepper(theirs.train(), num, samples, bf16=False)
+    compare(
+        f"{name} training step in {'bf16' if bf16 else 'float32'}, {num} records of 12 x {samples}",
+        stepper(ours.train(), num, samples, bf16=bf16),
+        "the published formulation in float32",
+        lambda: as_published(reference),
+        goal="1",
+    )
