@@ -105,9 +105,9 @@ def folder_of(run: Result, dataset: str, corruptions: list[str], seed: int) -> P
 def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -> Evaluation:
     """Write an evaluation into its run's folder; an earlier one of the same conditions is replaced."""
     final = folder_of(run, document["dataset"]["name"], document["corruptions"], document["seed"])
-    arrays = io.BytesIO()
+    buffer = io.BytesIO()
     np.savez_compressed(
-        arrays,
+        buffer,
         ecg_id=truths.predictions.ecg_id,
         labels=np.array(truths.predictions.labels),
         logits=truths.predictions.logits,
@@ -117,7 +117,7 @@ def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -
     whole = {"schema": SCHEMA, **document}
     try:
         with whole_folder(final) as folder:
-            write_into(folder, SCORES, arrays.getvalue())
+            write_into(folder, SCORES, buffer.getvalue())
             write_into(
                 folder, EVALUATION, json.dumps(finite(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
             )
