@@ -1,18 +1,20 @@
 """Compare post-training methods of ECG foundation models on PTB-XL.
 
-`bench.run`, `sweep`, `tune`, `compare`, `leaderboard`, `load_results`, `score`, `load_plugin`: bench/README.md.
+`bench.run`, `sweep`, `tune`, `compare`, `leaderboard`, `evaluate`, `load_results`, `score`, `load_plugin`:
+bench/README.md.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.errors import BenchError
-    from bench.verbs import compare, leaderboard, load_plugin, load_results, run, score, sweep, tune
+    from bench.verbs import compare, evaluate, leaderboard, load_plugin, load_results, run, score, sweep, tune
 
 __version__ = "0.1.0"
 __all__ = [
     "BenchError",
     "compare",
+    "evaluate",
     "leaderboard",
     "load_plugin",
     "load_results",

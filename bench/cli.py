@@ -581,6 +581,27 @@ def predict(
 
 
 @app.command()
+def evaluate(
+    run: Annotated[list[Path], typer.Argument(help="Folders of finished runs that kept their weights.")],
+    data: Data = DATA,
+    corrupt: Annotated[
+        list[str], typer.Option("--corrupt", help="NAME=STRENGTH, repeatable: mains=5, lead-off=2, short=5, ...")
+    ] = [],
+    seed: Annotated[int, typer.Option(help="Seed of the corruptions' random numbers.")] = 0,
+    source_rate: SourceRate = None,
+    plugin: Plugins = [],
+    as_json: Json = False,
+) -> None:
+    """Test finished runs on another data set's records, or on corrupted ones. Nothing is trained there."""
+    from bench.console.tables import evaluations_table
+
+    tested = verbs.evaluate(
+        *run, data=data, corrupt=corrupt, seed=seed, source_rate=source_rate, log=_note, console=err
+    )
+    _print([dict(each.document) for each in tested.evaluations], evaluations_table(tested.evaluations), as_json)
+
+
+@app.command()
 def check(
     name: Annotated[
         str,

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from bench.training.batch import Start
 from bench.training.batches import cut_windows
 from bench.training.features import join_windows
 from bench.training.model import Backbone, Classifier
-from bench.training.precision import Precision, autocast, dtype
+from bench.training.precision import autocast, dtype
 from bench.training.weights import WEIGHTS, load_classifier
 
 SHORTEST_S = 1.0
@@ -33,12 +34,47 @@ TRAINED_S = 10.0
 """Length in seconds of all records of PTB-XL, and so of the training records of a backbone without windows."""
 
 
-def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> str:
-    """Return CSV text with a row for each record and a column of probabilities for each label.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The model of a finished run, with the weights that it kept, and all that prepares a record for it."""
 
-    `log` receives a line if a record differs from the training records. Raises DataError if any record cannot be read,
-    and CheckpointError if the run has no weights.
-    """
+    result: Result
+    model: Classifier
+    scaling: Scaling
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of its outputs."""
+        return tuple(self.result.document["task"]["labels"])
+
+    @property
+    def spec(self) -> SignalSpec:
+        """What its backbone expects of signals."""
+        return self.model.backbone.signal_spec
+
+    @property
+    def seconds(self) -> float | None:
+        """Length to which the training records were cut or padded; None if all had one length."""
+        return self.result.document["dataset"].get("seconds")  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def logits(self, raw: Signal, rate: int, seconds: float | None, name: str) -> torch.Tensor:
+        """Return logits [label] of a record [lead, time] in mV, computed in the same way as for fold 10.
+
+        `seconds`: cut or pad the record to this length. `name` is for messages.
+        """
+        spec, scaling, precision = self.spec, self.scaling, self.result.cell["precision"]
+        signals = _as_cached(prepare_record(raw, rate, spec, seconds, name))
+        if scaling.fitted_on:
+            signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
+        windows = cut_windows(torch.from_numpy(signals[None]), spec.window, spec.window_starts(signals.shape[1]))[0]
+        with autocast(precision, torch.device("cpu")):
+            logits: torch.Tensor = self.model(windows.to(dtype(precision)))
+        return join_windows(logits[None], spec.aggregate)[0].to(torch.float64)
+
+
+def load_trained(run: Path) -> Trained:
+    """Return the model of a finished run. Raises CheckpointError if it trained nothing or kept no weights."""
     result = load_result(run)
     if result.incompatible:
         raise CheckpointError(f"{run} trained nothing, because its method declined: {result.incompatible}")
@@ -54,24 +90,32 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
     prepare(model, make("method", Reference.parse(result.cell["method"])), Start.of(result.document, head))
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
-    scaling, seconds = _scaling(result, run), result.document["dataset"].get("seconds")
+    return Trained(result, model, _scaling(result, run))
+
+
+def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> str:
+    """Return CSV text with a row for each record and a column of probabilities for each label.
+
+    `log` receives a line if a record differs from the training records. Raises DataError if any record cannot be read,
+    and CheckpointError if the run has no weights.
+    """
+    trained = load_trained(run)
+    spec, seconds = trained.spec, trained.seconds
     # into memory: nothing is printed unless all records can be read
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["record", *labels])
+    writer.writerow(["record", *trained.labels])
     for path in records:
         if path.is_dir() and not Path(f"{path}.hea").is_file():
             raise DataError(f"{path} is a folder; name the records in it")
         path = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
         notes: list[Note] = []
-        raw, rate = read_waveform(path, backbone.signal_spec.leads, notes.append)
+        raw, rate = read_waveform(path, spec.leads, notes.append)
         for note in notes:
             log(f"{path}: {note.text}")
-        for remark in _remarks(path, raw, rate, backbone.signal_spec, seconds):
+        for remark in _remarks(path, raw, rate, spec, seconds):
             log(remark)
-        probabilities = torch.sigmoid(
-            _logits(model, raw, rate, backbone.signal_spec, scaling, precision, seconds, str(path))
-        )
+        probabilities = torch.sigmoid(trained.logits(raw, rate, seconds, str(path)))
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
 
@@ -107,27 +151,6 @@ def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: floa
 
 def _names(spec: SignalSpec, chosen: npt.NDArray[np.bool_]) -> str:
     return ", ".join(np.array(spec.leads)[chosen])
-
-
-@torch.no_grad()
-def _logits(
-    model: Classifier,
-    raw: Signal,
-    rate: int,
-    spec: SignalSpec,
-    scaling: Scaling,
-    precision: Precision,
-    seconds: float | None,
-    name: str,
-) -> torch.Tensor:
-    """Return logits [label] of a record [lead, time] in mV, computed in the same way as for fold 10."""
-    signals = _as_cached(prepare_record(raw, rate, spec, seconds, name))
-    if scaling.fitted_on:
-        signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
-    windows = cut_windows(torch.from_numpy(signals[None]), spec.window, spec.window_starts(signals.shape[1]))[0]
-    with autocast(precision, torch.device("cpu")):
-        logits: torch.Tensor = model(windows.to(dtype(precision)))
-    return join_windows(logits[None], spec.aggregate)[0].to(torch.float64)
 
 
 def _as_cached(signals: Signal) -> Signal:

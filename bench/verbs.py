@@ -19,6 +19,7 @@ from bench.errors import ERROR_FILE, BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.progress import Progress, TaskID
 
     from bench.boards.comparisons import Compared
     from bench.boards.frames import RunResult
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bench.launch.sweep import Grid, Swept
     from bench.launch.tune import Tuned
     from bench.registry.registry import Kind
+    from bench.results.elsewhere import Evaluation
     from bench.results.result import Result
 
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
@@ -434,6 +436,65 @@ def score(
             log=log or _log,
         )
     return RunResult(result)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tested:
+    """Runs tested elsewhere. They are kept beside each run's result, and are not ranked."""
+
+    evaluations: Sequence[Evaluation]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row for each run; macro AUROC over its shared labels with 10 positives there, and recorded on fold 10."""
+        from bench.boards.frames import evaluations_frame
+
+        return evaluations_frame(self.evaluations)
+
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return as_text(self.frame)
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return as_html(self.frame)
+
+
+def evaluate(
+    *run: str | Path | RunResult,
+    data: str | Path | None = None,
+    corrupt: str | Iterable[str] = (),
+    seed: int = 0,
+    source_rate: int | None = None,
+    log: Log | None = None,
+    console: Console | None = None,
+) -> Tested:
+    """Score finished runs, with the weights that they kept, on another data set's records, or on corrupted ones.
+
+    `corrupt` lists corruptions NAME=STRENGTH, applied in this order; `seed` is that of their random numbers. Without
+    `data`, it is the data set of `data_folder`, of which only fold 10 is used if the runs were trained on it.
+    """
+    from bench.console.tracking import progress_bar
+    from bench.data.corruptions import Corruption
+    from bench.transfer import evaluate as test
+
+    names = [corrupt] if isinstance(corrupt, str) else list(corrupt)
+    corruptions = [Corruption.parse(each) for each in names]
+    if not run:
+        raise BenchError("no run is named; name folders of finished runs that kept their weights")
+    tested = []
+    for each in run:
+        folder = Path(str(getattr(each, "folder", each)))
+        with progress_bar(console or _progress(), folder.name) as bar:
+            shown = bar.add_task("records")
+
+            def progress(done: int, total: int, bar: Progress = bar, shown: TaskID = shown) -> None:
+                bar.update(shown, completed=done, total=total)
+
+            tested.append(test(folder, data_folder(data), corruptions, seed, source_rate, log or _log, progress))
+    return Tested(tested)
 
 
 def load_plugin(file: str | Path) -> None:

@@ -19,6 +19,7 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.evaluation.bootstrap import Interval
 from bench.evaluation.metrics import RANKING
 from bench.results.document import is_installed
+from bench.results.elsewhere import Evaluation
 from bench.results.result import Result, row_name
 
 MACRO = {"frequent": "macro, frequent labels", "all": "macro, all labels"}
@@ -42,6 +43,11 @@ PAIRS = (
     *("role", "pairs", "resolvable", "practically_equal"),
 )
 """Columns of `pairs_frame`."""
+EVALUATIONS = (
+    *("row", "draw", "seed", "task", "trained_on", "dataset", "corruptions", "records", "patients", "labels"),
+    *("in_distribution", "auroc", "auroc_low", "auroc_high", "folder"),
+)
+"""Columns of `evaluations_frame`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -228,6 +234,34 @@ def _result_row(result: Result) -> dict[str, Any]:
         "digest": result.digest,
         "folder": str(result.folder),
         "command": cell["command"],
+    }
+
+
+def evaluations_frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """Return a row for each run that was tested elsewhere; EVALUATIONS are the columns.
+
+    `auroc` is macro AUROC over the labels of both data sets with 10 positives there, `in_distribution` that of fold 10.
+    """
+    return pd.DataFrame([_evaluation_row(each) for each in evaluations], columns=list(EVALUATIONS))
+
+
+def _evaluation_row(evaluation: Evaluation) -> dict[str, Any]:
+    document, run = evaluation.document, evaluation.run
+    scores = document["metrics"]
+    return {
+        "row": row_name(*run.row),
+        "draw": run.place[0],
+        "seed": run.place[1],
+        "task": run.cell["task"],
+        "trained_on": run.document["dataset"]["name"],
+        "dataset": document["dataset"]["name"],
+        "corruptions": ", ".join(document["corruptions"]),
+        "records": scores["num_records"],
+        "patients": scores["num_patients"],
+        "labels": ", ".join(evaluation.frequent),
+        "in_distribution": evaluation.home_auroc,
+        **_bounded("auroc", recorded_interval(scores["macro"]["frequent"]["auroc"])),
+        "folder": str(evaluation.folder),
     }
 
 

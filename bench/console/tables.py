@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +15,7 @@ from bench.console.listing import Fitted, add_row, add_stacked_row, new_table
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
 from bench.pages.names import not_installed
 from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
+from bench.results.elsewhere import Evaluation
 from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result
 
@@ -35,6 +39,22 @@ def result_table(result: Result) -> Table:
             scores = [spell(recorded_interval(macro[metric])) for metric in RANKING]
             add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
     shown.caption = Text(str(result.folder))
+    return shown
+
+
+def evaluations_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Return a table of runs tested elsewhere, on the labels of both data sets with 10 positives there."""
+    document = evaluations[0].document
+    name = ", ".join([document["dataset"]["name"], *document["corruptions"]])
+    shown = new_table(f"tested on {name}: {document['metrics']['num_records']:,} records")
+    for head in ("run", "labels", "macro AUROC on fold 10", "macro AUROC there"):
+        shown.add_column(head, overflow="fold")
+    for each in evaluations:
+        home = "–" if math.isnan(each.home_auroc) else f"{each.home_auroc:.4f}"
+        away = spell(recorded_interval(each.document["metrics"]["macro"]["frequent"]["auroc"]))
+        where = f"{each.document['run']['row']}, draw {each.run.place[0]}, seed {each.run.place[1]}"
+        add_row(shown, [where, ", ".join(each.frequent) or "none has 10 positives", home, away])
+    shown.caption = Text(f"{document['scored_on']}; not ranked; `bench leaderboard` writes the page")
     return shown
 
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.boards.elsewhere import boards_elsewhere
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
 from bench.boards.rows import Board, as_data, runs_of
 from bench.boards.truth import Truth
@@ -19,6 +20,7 @@ from bench.files import write_whole
 from bench.pages import latex
 from bench.pages import pictures as plots
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
+from bench.pages.elsewhere import elsewhere_page
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
 from bench.pages.page import Surroundings, write_pages
@@ -121,6 +123,15 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
         if known:
             written.append(_write(home / f"{task}-subgroups.md", subgroup_page(most_compared(known), truth)))
             links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
+        if tested := [each for board in group for each in boards_elsewhere(board)]:
+            drawn = {}
+            for number, each in enumerate(tested, 1):
+                path = home / "pictures" / f"{slugs[each.board]}-elsewhere-{number}.svg"
+                if plots.elsewhere(each, path):
+                    drawn[each] = f"pictures/{path.name}"
+                    written.append(path)
+            written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(tested, drawn)))
+            links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from bench.boards.comparisons import label_differences as label_differences_of
 from bench.boards.comparisons import paired_runs
+from bench.boards.elsewhere import BoardElsewhere
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
@@ -361,6 +362,29 @@ def cost(board: Board, path: Path) -> Path | None:
         axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
         axes.set_ylabel("macro AUROC, frequent labels, 95 % interval")
         axes.set_title(title(board), loc="left")
+    return path
+
+
+def elsewhere(tested: BoardElsewhere, path: Path) -> Path | None:
+    """Draw macro AUROC elsewhere against fold 10, each row with both intervals; the dashed line is equality.
+
+    Return the path, or None without rows.
+    """
+    if not tested.rows:
+        return None
+    names = numbered(tested.board)
+    with _drawing(path, 6, 5 + 0.12 * min(len(tested.rows), MAX_LINES)) as axes:
+        for place, each in enumerate(tested.rows):
+            color, marker = (COLORS[place], MARKERS[place]) if place < MAX_LINES else (INK, "o")
+            label = names[each.row.name] if place < MAX_LINES else OTHERS if place == MAX_LINES else None
+            home, away = each.home.interval, each.away.interval
+            axes.plot([home.low, home.high], [away.value] * 2, color=color, linewidth=1.2, alpha=0.6)
+            axes.plot([home.value] * 2, [away.low, away.high], color=color, linewidth=1.2, alpha=0.6)
+            fill = HOLLOW if each.away.few_runs else color
+            axes.plot(home.value, away.value, marker, color=color, markersize=7, markerfacecolor=fill, label=label)
+        axes.axline((CHANCE, CHANCE), slope=1, color=INK, linewidth=1, linestyle="--", zorder=0)
+        axes.set_xlabel("macro AUROC on fold 10, 95 % interval; hollow: fewer than three runs")
+        axes.set_ylabel(f"macro AUROC on {tested.title}")
     return path
 
 

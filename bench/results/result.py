@@ -178,7 +178,7 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
 
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
-    text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n", fsync=True)  # else a power cut could leave a renamed folder with empty files
 
 
@@ -189,12 +189,12 @@ def record_search(result: Result, search: Mapping[str, Any]) -> None:
     _write_document(result.folder / RESULT, whole)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return plain data with None in place of NaN and infinities, which JSON lacks."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

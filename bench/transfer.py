@@ -1,0 +1,164 @@
+"""Test finished runs elsewhere: on another data set's records, or on fold 10 after corruption. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.corruptions import Corruption
+from bench.data.datasets import load_records
+from bench.data.formats import read_signals
+from bench.data.prepared import choose_source_rate
+from bench.data.records import Records
+from bench.data.shared_labels import SharedLabel, shared_labels, truth_of_shared
+from bench.data.splits import TEST_FOLD
+from bench.data.tasks import find_task, label_table
+from bench.errors import BenchError, DataError
+from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import score_fold
+from bench.inference import TRAINED_S, Trained, load_trained
+from bench.results.elsewhere import Evaluation, Truths, write_evaluation
+from bench.results.result import Result, row_name
+from bench.training.weights import hash_weights
+
+Progress = Callable[[int, int], None]
+"""Callback with the number of records done and the number of all records."""
+WHOLE_SET = "all records; no folds, nothing trained or selected on them"
+"""How records of another data set are used."""
+OF_FOLD = f"fold {TEST_FOLD} of the data set of its training; nothing trained or selected on it"
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """Which records and labels of a data set test a run."""
+
+    shared: tuple[SharedLabel, ...]
+    rows: npt.NDArray[np.int64]
+    """[record], positions in the data set's records"""
+    y_true: npt.NDArray[np.bool_]
+    """[record, label]"""
+    words: str
+    """WHOLE_SET or OF_FOLD."""
+
+
+def evaluate(
+    run: Path,
+    data: Path,
+    corruptions: Sequence[Corruption] = (),
+    seed: int = 0,
+    source_rate: int | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Score a finished run, with the weights that it kept, on the records in `data`, and keep this beside its result.
+
+    The labels are those that both data sets have. On the data set of its training only fold 10 is used, and only with a
+    corruption. Raises CheckpointError if the run kept no weights, and DataError without a common label.
+    """
+    trained, records = load_trained(run), load_records(data)
+    scope = _scope(trained.result, records, corruptions)
+    rate = choose_source_rate(records, trained.spec, source_rate)
+    logits = _logits(trained, records, scope, rate, corruptions, seed, progress)
+    labels = [each.label for each in scope.shared]
+    patients = np.unique(records.patient_id[scope.rows], return_inverse=True)[1]
+    metrics = score_fold(scope.y_true, logits, labels, patients)
+    if metrics["excluded_labels"]:
+        log(f"without a positive or a negative in {records.name}: {', '.join(metrics['excluded_labels'])}")
+    document = {
+        "run": {
+            "digest": trained.result.digest,
+            "row": row_name(*trained.result.row),
+            "place": trained.result.place,
+            "trained_on": trained.result.document["dataset"]["name"],
+            "weights_sha256": hash_weights(trained.model.state_dict()),
+            "command": trained.result.cell["command"],
+        },
+        "dataset": {
+            "name": records.name,
+            "content": records.content,
+            "licence": records.licence,
+            "source": records.source,
+            "rate": rate,
+        },
+        "scored_on": scope.words,
+        "corruptions": [str(corruption) for corruption in corruptions],
+        "seed": seed,
+        "labels": {each.label: {"codes": list(each.codes), "by": each.by} for each in scope.shared},
+        "not_shared": [label for label in trained.labels if label not in labels],
+        "metrics": metrics,
+    }
+    predictions = Predictions(records.ecg_id[scope.rows], tuple(labels), logits.astype(np.float32))
+    return write_evaluation(trained.result, document, Truths(patients.astype(np.int64), scope.y_true, predictions))
+
+
+def _scope(result: Result, records: Records, corruptions: Sequence[Corruption]) -> Scope:
+    """Return what of these records may test a run. Raises BenchError if nothing may."""
+    home = result.document["dataset"]["name"]
+    if f"fold_{TEST_FOLD}" not in result.document["metrics"]:
+        raise BenchError(f"{result.folder} ended at stage val; run its cell with --stage test before it is tested here")
+    if records.name == home:
+        if not corruptions:
+            raise BenchError(
+                f"{result.folder} was trained on {home}, and its scores on fold {TEST_FOLD} are in its result; "
+                "name another data set with --data, or add --corrupt NAME=STRENGTH"
+            )
+        return _fold_10(result, records)
+    if not records.synthetic and home.startswith(f"{records.dataset}-"):
+        raise DataError(
+            f"{result.folder} was trained on {home}, and {records.folder} is {records.name}, another version or part "
+            f"of it, whose records may have trained the run; expected another data set, or {home} itself with --corrupt"
+        )
+    before = str(result.document["init"].get("facts", {}).get("trained_on", ""))
+    if f" of {records.name}, " in before:
+        raise DataError(
+            f"{result.folder} started from weights that were trained on {before}; expected a data set whose records "
+            "had no part in its training"
+        )
+    shared = shared_labels(result.document["task"]["labels"], home, records)
+    if not shared:
+        own, codes = (
+            ", ".join(map(str, list(each)[:8]))
+            for each in (result.document["task"]["labels"], records.statements.index)
+        )
+        raise DataError(
+            f"{records.name} has none of the labels of {result.folder}: the run knows {own}, the data set {codes}; "
+            "state equal ones in column ptbxl of labels.csv, or take a run of another task, such as all or rhythm"
+        )
+    return Scope(shared, np.arange(len(records)), truth_of_shared(shared, records), WHOLE_SET)
+
+
+def _fold_10(result: Result, records: Records) -> Scope:
+    """Return fold 10 of the run's own data set, with its task's labels."""
+    table = label_table(records, find_task(result.cell["task"], records))
+    if table.fingerprint != result.fingerprint:
+        raise DataError(f"the labels of {records.folder} differ from those of {result.folder}; expected the same task")
+    fold = table.select(table.strat_fold == TEST_FOLD)
+    shared = tuple(SharedLabel(label, (label,), "the same task") for label in table.labels)
+    return Scope(shared, np.searchsorted(records.ecg_id, fold.ecg_id), fold.y_true, OF_FOLD)
+
+
+def _logits(
+    trained: Trained,
+    records: Records,
+    scope: Scope,
+    rate: int,
+    corruptions: Sequence[Corruption],
+    seed: int,
+    progress: Progress,
+) -> npt.NDArray[np.float64]:
+    """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's."""
+    columns = [trained.labels.index(each.label) for each in scope.shared]
+    files, ecg_ids, leads = records.signal_files(rate), records.ecg_id.tolist(), trained.spec.leads
+    seconds = trained.seconds or TRAINED_S
+    logits = np.empty((len(scope.rows), len(columns)))
+    for done, row in enumerate(scope.rows.tolist()):
+        raw, own_rate = read_signals(files[row], leads)
+        for corruption in corruptions:
+            raw = corruption.apply(raw, own_rate, leads, ecg_ids[row], seed)
+        logits[done] = trained.logits(raw, own_rate, seconds, str(files[row]))[columns].numpy()
+        progress(done + 1, len(scope.rows))
+    return logits

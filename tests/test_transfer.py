@@ -1,0 +1,242 @@
+"""Finished runs on records of another data set, and on corrupted ones: right scores, kept apart from results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import bench
+from bench.boards.elsewhere import boards_elsewhere
+from bench.boards.rows import make_boards
+from bench.boards.truth import truth_of
+from bench.cell import Cell
+from bench.data.corruptions import Corruption
+from bench.data.datasets import load_records
+from bench.demo.dataset import write_demo
+from bench.errors import BenchError, CheckpointError, DataError
+from bench.execute import Options, execute
+from bench.inference import predict_records
+from bench.pages.leaderboards import write_leaderboards
+from bench.registry.reference import Reference
+from bench.results.elsewhere import EVALUATION, SCORES, Evaluation, find_evaluations, load_evaluation
+from bench.results.prune import prune
+from bench.results.result import Result, find_results
+from bench.results.status import survey
+from bench.transfer import evaluate
+
+pytestmark = pytest.mark.slow
+NUM_HOME, NUM_ELSEWHERE = 300, 60
+SHARED = ("ASMI", "CLBBB", "NORM", "LVH")
+"""Codes that labels.csv of the other set declares equal."""
+METHODS = ("lp(probe_epochs=2)", "lp(probe_epochs=3)")
+
+
+@pytest.fixture(scope="module")
+def home_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic PTB-XL whose fold 10 has 10 records with NORM, and 10 without."""
+    folder = tmp_path_factory.mktemp("data") / "home"
+    write_demo(folder, NUM_HOME, seed=1, rates=(100,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(home_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    """Two rows of one run each on task diag of the home set."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = Options(runs=folder)
+    cells = [
+        Cell(data=home_set, task="diag", arch=Reference("net1d_mini"), method=Reference.parse(method))
+        for method in METHODS
+    ]
+    return [execute(cell, options) for cell in cells]
+
+
+@pytest.fixture(scope="module")
+def other_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain folder of other people, whose labels have other codes: `my-NORM` equals NORM by its column."""
+    folder = tmp_path_factory.mktemp("data") / "other"
+    write_demo(folder, NUM_ELSEWHERE, seed=2, rates=(100,))
+    theirs = load_records(folder)
+    codes = sorted({code for each in theirs.scp_codes for code in each})
+    (folder / "dataset.toml").write_text('name = "other"\nlicence = "CC0"\nsource = "here"\nrate = 100\n')
+    labels = [f"my-{code},{code if code in SHARED else ''}" for code in codes]
+    (folder / "labels.csv").write_text("\n".join(["code,ptbxl", *labels]))
+    rows = [
+        f"{ecg_id},{patient},{';'.join(f'my-{code}' for code in of_record)},{file}"
+        for ecg_id, patient, of_record, file in zip(
+            theirs.ecg_id, theirs.patient_id, theirs.scp_codes, theirs.names(100), strict=True
+        )
+    ]
+    (folder / "records.csv").write_text("\n".join(["record,patient,labels,file", *rows]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluations(runs: list[Result], other_set: Path) -> list[Evaluation]:
+    """Both runs on the other set."""
+    return [evaluate(run.folder, other_set) for run in runs]
+
+
+def test_a_run_is_scored_on_the_labels_that_both_have(
+    runs: list[Result], other_set: Path, evaluations: list[Evaluation]
+) -> None:
+    evaluation = evaluations[0]
+    records = load_records(other_set)
+
+    assert evaluation.document["scored_on"] == "all records; no folds, nothing trained or selected on them"
+    assert "IMI" in evaluation.document["not_shared"], "its column in labels.csv is empty"
+    assert evaluation.document["labels"]["NORM"] == {"codes": ["my-NORM"], "by": "labels.csv"}
+    truths = evaluation.truths
+    np.testing.assert_array_equal(truths.predictions.ecg_id, records.ecg_id)
+    # the same scores as `bench predict` gives, and the AUROC of scikit-learn on labels taken from the file
+    rows = list(csv.DictReader(io.StringIO(predict_records(runs[0].folder, records.paths(100)))))
+    for label in evaluation.frequent:
+        column = evaluation.labels.index(label)
+        probability = 1 / (1 + np.exp(-truths.predictions.logits[:, column].astype(float)))
+        np.testing.assert_allclose(probability, [float(row[label]) for row in rows], atol=2e-6)
+        positive = [f"my-{label}" in codes for codes in records.scp_codes]
+        expected = roc_auc_score(positive, truths.predictions.logits[:, column])
+        found = evaluation.document["metrics"]["labels"][label]["auroc"]
+        assert found["value"] == pytest.approx(expected)
+        assert found["low"] < found["value"] < found["high"]
+    assert "NORM" in evaluation.frequent
+    assert evaluation.document["metrics"]["num_patients"] == len(np.unique(records.patient_id))
+
+
+def test_it_is_kept_beside_the_result_and_ranked_nowhere(runs: list[Result], other_set: Path, home_set: Path) -> None:
+    before = {path: path.read_bytes() for path in runs[0].folder.iterdir() if path.is_file()}
+    root = runs[0].folder.parent
+    evaluation = evaluate(runs[0].folder, other_set)
+
+    assert evaluation.folder.parent == runs[0].folder / "elsewhere"
+    assert {path: path.read_bytes() for path in before} == before
+    assert [result.folder for result in find_results(root)] == sorted(run.folder for run in runs)
+    assert len(survey(root)) == len(runs)
+    prune(root)
+    assert (evaluation.folder / EVALUATION).is_file()
+    (board,) = make_boards(list(find_results(root)), truth_of(home_set))
+    assert board.dataset != "other" and len(board.rows) == len(runs)
+    again = evaluate(runs[0].folder, other_set)
+    assert (again.folder, again.document) == (evaluation.folder, evaluation.document), "it can be repeated"
+
+
+def test_corruptions_test_fold_10_of_the_set_of_training(runs: list[Result], home_set: Path) -> None:
+    same = evaluate(runs[0].folder, home_set, [Corruption.parse("gain=1")])
+    stored = runs[0].predictions[10]
+
+    assert "fold 10" in same.document["scored_on"]
+    assert same.labels == stored.labels
+    np.testing.assert_array_equal(same.truths.predictions.ecg_id, stored.ecg_id)
+    np.testing.assert_allclose(same.truths.predictions.logits, stored.logits, atol=1e-4)
+    recorded = runs[0].document["metrics"]["fold_10"]["macro"]["all"]["auroc"]["value"]
+    assert same.document["metrics"]["macro"]["all"]["auroc"]["value"] == pytest.approx(recorded, abs=1e-3)
+    noisy = evaluate(runs[0].folder, home_set, [Corruption.parse("muscle-noise=-20"), Corruption.parse("short=5")])
+    assert noisy.folder != same.folder
+    assert np.abs(noisy.truths.predictions.logits - stored.logits).max() > 0.01
+    assert noisy.document["corruptions"] == ["muscle-noise=-20", "short=5"]
+
+
+def test_the_page_has_both_sides_of_each_row_and_difference(
+    runs: list[Result], evaluations: list[Evaluation], home_set: Path, tmp_path: Path
+) -> None:
+    truth = truth_of(home_set)
+    (board,) = make_boards(runs, truth)
+    (tested,) = [each for each in boards_elsewhere(board) if each.title.startswith("other-")]
+
+    first, second = ({each.row.name: each for each in tested.rows}[row.name] for row in board.rows)
+    (pair,) = tested.pairs
+    assert (pair.first, pair.second) == (first.row.name, second.row.name)
+    assert pair.away.interval.value == pytest.approx(first.away.interval.value - second.away.interval.value)
+    assert pair.home.interval.value == pytest.approx(first.home.interval.value - second.home.interval.value)
+    assert pair.away.interval.low <= pair.away.interval.value <= pair.away.interval.high
+    of_first = next(each for each in evaluations if each.run.folder == first.row.runs[0].folder)
+    values = [of_first.document["metrics"]["labels"][label]["auroc"]["value"] for label in tested.labels]
+    assert first.away.interval.value == pytest.approx(np.mean(values))
+    at_home = [
+        first.row.runs[0].document["metrics"]["fold_10"]["labels"][label]["auroc"]["value"] for label in tested.labels
+    ]
+    assert first.home.interval.value == pytest.approx(np.mean(at_home))
+
+    written = write_leaderboards([board], tmp_path, truth)
+    page = tmp_path / board.dataset / "diag-elsewhere.md"
+    assert page in written
+    text = page.read_text(encoding="utf-8")
+    assert "other-" in text and "Licence: CC0; source: here" in text and "my-NORM (labels.csv)" in text
+    assert f"{first.away.interval.value:.3f} [" in text
+    assert "(diag-elsewhere.md)" in (tmp_path / board.dataset / "diag.md").read_text(encoding="utf-8")
+    pictures = [path for path in written if path.name.endswith(".svg") and "elsewhere" in path.name]
+    assert pictures and all(path.read_text().startswith("<?xml") for path in pictures)
+
+
+def test_python_and_the_command_line_say_the_same(
+    runs: list[Result], other_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from bench.cli import app
+
+    frame = bench.evaluate(runs[0].folder, data=other_set, corrupt="lead-off=2").frame
+    done = CliRunner().invoke(
+        app, ["evaluate", str(runs[0].folder), "--data", str(other_set), "--corrupt", "lead-off=2", "--json"]
+    )
+
+    assert done.exit_code == 0, done.output
+    (document,) = json.loads(done.stdout[done.stdout.index("[") :])
+    assert frame["auroc"][0] == document["metrics"]["macro"]["frequent"]["auroc"]["value"]
+    assert frame["corruptions"][0] == "lead-off=2"
+    assert pd.notna(frame["in_distribution"][0])
+
+
+def test_what_cannot_be_tested_is_refused(runs: list[Result], other_set: Path, home_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="its scores on fold 10 are in its result; name another data set"):
+        evaluate(runs[0].folder, home_set)
+    without = tmp_path / "without"
+    shutil.copytree(runs[0].folder, without)
+    (without / "weights.pt").unlink()
+    with pytest.raises(CheckpointError, match="kept no weights; run its cell again with --keep-weights best"):
+        evaluate(without, other_set)
+    strange = tmp_path / "strange"
+    shutil.copytree(other_set, strange)
+    for name in ("labels.csv", "records.csv"):
+        (strange / name).write_text((strange / name).read_text().replace("my-", "x"))
+    lines = (strange / "labels.csv").read_text().splitlines()
+    (strange / "labels.csv").write_text("\n".join(line.split(",")[0] for line in lines))
+    with pytest.raises(DataError, match=r"has none of the labels of .*: the run knows .*, the data set .*column ptbxl"):
+        evaluate(runs[0].folder, strange)
+
+
+def test_weights_that_began_on_the_other_set_are_not_tested_there(
+    runs: list[Result], other_set: Path, home_set: Path
+) -> None:
+    options, arch, method = Options(runs=runs[0].folder.parent.parent / "more"), Reference("net1d_mini"), METHODS[0]
+    first = execute(Cell(data=other_set, task="all", arch=arch, method=Reference.parse(method)), options)
+    second = Cell(data=home_set, task="diag", arch=arch, method=Reference.parse(method), init=str(first.folder))
+
+    with pytest.raises(DataError, match=r"started from weights that were trained on all of other-\w+, folds 1-8"):
+        evaluate(execute(second, options).folder, other_set)
+
+
+def test_a_damaged_evaluation_or_one_of_another_run_is_refused(
+    runs: list[Result], evaluations: list[Evaluation], tmp_path: Path
+) -> None:
+    evaluation = evaluations[0]
+    copied = tmp_path / "copied"
+    shutil.copytree(evaluation.folder, copied)
+
+    with pytest.raises(DataError, match="is of another run than the result in"):
+        load_evaluation(copied, runs[1])
+    (copied / SCORES).write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match=r"scores\.npz is missing or damaged"):
+        _ = load_evaluation(copied, runs[0]).truths
+    (copied / EVALUATION).write_text("{}")
+    with pytest.raises(DataError, match="no evaluation of schema 1"):
+        load_evaluation(copied, runs[0])
+    assert all(each.run is runs[0] for each in find_evaluations(runs[0]))
