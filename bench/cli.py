@@ -564,7 +564,7 @@ def evaluate(
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
-    """Test finished runs on another data set, or on corrupted records.
+    """Test runs on another data set or on corrupted records.
 
     Nothing is trained or selected there. The result is kept in the run's folder and never ranked.
     """
