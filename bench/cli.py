@@ -592,7 +592,10 @@ def evaluate(
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
-    """Test finished runs on another data set's records, or on corrupted ones. Nothing is trained there."""
+    """Test runs on another data set or on corrupted records.
+
+    Nothing is trained or selected there. The result is kept in the run's folder and never ranked.
+    """
     from bench.console.tables import evaluations_table
 
     tested = verbs.evaluate(
