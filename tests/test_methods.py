@@ -84,7 +84,7 @@ def test_each_method_is_short_and_says_where_it_is_from_and_what_can_be_tuned(na
     assert len(code) <= 25, f"{len(code)} lines of code"
     about = (inspect.getdoc(kind) or "") + (inspect.getdoc(inspect.getmodule(kind)) or "")
     about += "".join(inspect.getdoc(base) or "" for base in kind.__mro__ if base.__module__.startswith("methods."))
-    assert re.search(r"\b(19|20)\d\d\b|arXiv|et al\.|notebook", about)
+    assert re.search(r"\b(19|20)\d\d\b|arXiv|et al\.|notebook|Code \S+/\S+", about)
     assert kind.search or name == "prototype", "prototypes have no hyper-parameters"
 
 
