@@ -73,7 +73,20 @@ def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
     assert plain["computes features"] == residual["drops paths at the set rate"] == ("ok", None)
     declined = {check for check in plain if check.startswith("is declined by")}
     names = [
-        *("adapter", "auto-rgn", "bitfit", "dora", "ft-disc", "ft-dropout", "ft-sd", "lora", "lp-attn", "lpft-sd"),
+        *(
+            "adapter",
+            "auto-rgn",
+            "bitfit",
+            "dora",
+            "ft-disc",
+            "ft-dropout",
+            "ft-ecg-fm",
+            "ft-hubert-ecg",
+            "ft-sd",
+            "lora",
+            "lp-attn",
+            "lpft-sd",
+        ),
         *("r-drop", "surgical"),
     ]
     assert declined == {f"is declined by {name} with --init random" for name in names}
