@@ -33,7 +33,8 @@ FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base",
 FOUNDATION |= {"st_mem"}
 """Large backbones, which test_foundation_models.py checks, and which in part take no other rate than their own."""
 BACKBONES = [plugin.name for plugin in registry().of_kind("backbone") if plugin.name not in FOUNDATION]
-METHODS = [plugin.name for plugin in registry().of_kind("method")]
+METHODS = ["lp", "lp-lbfgs", "knn", "ft", "ft-ema", "surgical", "lora", "lpft-sd", "l2-sp", "ft-mixup"]
+"""One or two of each family; test_door.py checks all of them on four backbones."""
 
 
 def faults(findings: Iterator[Any]) -> dict[str, str]:

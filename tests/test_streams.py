@@ -131,6 +131,7 @@ def test_seeds_agree_no_more_over_draws_than_other_runs_do(results: list[Result]
     assert ratio < scipy.stats.f.isf(0.01, 2, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.ptbxl
 def test_the_verbs_claim_no_difference_among_them(
     ptbxl: Path, results: list[Result], truth: LabelTable, tmp_path: Path

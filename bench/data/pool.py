@@ -38,11 +38,11 @@ def over_cores(
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, but only this one should handle it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            with own_modules():
-                futures = {pool.submit(examine, chunk): chunk for chunk in chunks}
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        try:
+            try:
+                with own_modules():
+                    futures = {pool.submit(examine, chunk): chunk for chunk in chunks}
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:
