@@ -129,9 +129,10 @@ def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
         model.train_parts(phase.learning_rates, fitted=phase.fitted)
         paths = set_drop_path(model, phase.drop_path_rate, phase.drop_path_shape)
         if phase.drop_path_rate and not any(path.training and path.drop_prob for path in paths):
+            first = ", and the first block has rate 0 if drop_path_shape is 'linear'"
             raise Incompatible(
                 f"phase {phase.name!r} has drop_path_rate {phase.drop_path_rate:g}, and no block that it trains would "
-                f"drop: frozen ones do not, and by drop_path_shape {phase.drop_path_shape!r} rates rise with depth"
+                f"drop: frozen blocks do not{first * (phase.drop_path_shape == 'linear')}"
             )
 
 

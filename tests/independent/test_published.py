@@ -470,7 +470,7 @@ def check_pairs(
     for pair, (of_runs, freedom) in resolved.values():  # a pair of each role
         level = 0.05 / pair["family_size"]
         share = power(level, pair["auroc"]["patient_sd"] ** 2, of_runs, freedom, pair["resolvable"])
-        close(share, 0.8, 0.025, f"{pair['first']} minus {pair['second']}, power at the resolvable difference")
+        close(share, 0.8, 0.05, f"{pair['first']} minus {pair['second']}, power at the resolvable difference")
 
 
 def difference_of(
@@ -777,10 +777,11 @@ compare.practically_equal = lambda difference, margin: narrow(difference, 10 * m
 def test_a_broken_rule_is_seen(ptbxl: Path, tmp_path: Path, mutant: str) -> None:
     """On a board of five methods in one study; a label with 10 positives is of another task.
 
-    Pairs of five rows have no prior (sentence 33): moderation shows on the nine rows from random weights.
+    Pairs of five rows have no prior (sentence 33), and their primary contrast is significant: moderation and the gate
+    show on the nine rows from random weights.
     """
     task, init = ("subdiag", "") if "frequent" in mutant else ("superdiag", "own:389512e4")
-    init = "random" if "moderated" in mutant else init
+    init = "random" if "moderated" in mutant or "gate" in mutant else init
     boards = product(ptbxl, tmp_path, task, 0.1, init, MUTANTS[mutant])
     with pytest.raises(AssertionError):
         check_task(boards, tmp_path, ptbxl, task)

@@ -27,7 +27,8 @@ class PublishedAttention(nn.Module):
         super().__init__()
         self.num_heads, self.qkv, self.out = fast.num_heads, fast.qkv, fast.out
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
+        assert allowed is None, "ViT1d masks nothing"
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
         return self.out((weights @ value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
