@@ -275,7 +275,7 @@ def test_the_number_of_ranks_does_not_matter_on_any_family(arch: str, tmp_path: 
     least = {name: rounding_gap(alone[name], *trial_of(name, arch)) for name in {name for name, _ in beyond}}
 
     assert len(gaps) >= 2 * (len(SHIPPED) - 4), "at most the four with stochastic depth decline"
-    assert {case: (found, least[case[0]]) for case, found in beyond.items() if found[0] > 3 * least[case[0]]} == {}
+    assert {case: (found, least[case[0]]) for case, found in beyond.items() if found[0] > 10 * least[case[0]]} == {}
     assert len(least) <= 3, "rounding explains little"
 
 
