@@ -261,9 +261,9 @@ def test_a_full_disk(runner: Runner, whole: Undisturbed, small_disk: Path | None
     weights = (whole.result.folder / "weights.pt").stat().st_size
     runs = (small_disk or tmp_path) / "runs"
     Path(f"{runs}-cache").symlink_to(f"{whole.result.folder.parents[1]}-cache")
-    # a fine-tuning checkpoint is four times the weights: too little for a folder, the log, the first checkpoint, the
-    # second, the weights beside it, and the result
-    too_little = [0, 5_000, weights, 6 * weights, 4 * weights + weights // 2, weights + 6_000]
+    # a fine-tuning checkpoint is five times the weights, the initial ones among them: too little for a folder, the log,
+    # the first checkpoint, the second, the weights beside it, and the result
+    too_little = [0, 5_000, weights, 7 * weights, 5 * weights + weights // 2, weights + 6_000]
     faults = []
     for size in too_little if small_disk else [100, weights // 2, 2 * weights]:
         said = len(runner.said.read_text())
