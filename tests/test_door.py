@@ -274,7 +274,7 @@ def test_the_number_of_ranks_does_not_matter_on_any_family(arch: str, tmp_path: 
     beyond = {case: found for case, found in gaps.items() if not found[0] <= 1e-8}
     least = {name: rounding_gap(alone[name], *trial_of(name, arch)) for name in {name for name, _ in beyond}}
 
-    assert len(gaps) >= 2 * (len(SHIPPED) - 4), "at most the four with stochastic depth decline"
+    assert len(gaps) >= 2 * (len(SHIPPED) - 6), "at most four need blocks, and two freeze the first of several groups"
     assert {case: (found, least[case[0]]) for case, found in beyond.items() if found[0] > 10 * least[case[0]]} == {}
     assert len(least) <= 3, "rounding explains little"
 
