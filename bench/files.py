@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -21,6 +22,12 @@ PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Temporary names of files and folders that are not complete."""
 MOST_BYTES = 200
 """Maximum number of bytes of a file's name within its temporary name; file systems allow 255 in total."""
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, content: bytes | str, *, fsync: bool = False) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from bench.boards.shown import ShownAsTable
 from bench.errors import ERROR_FILE, BenchError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def sweep(
 
 
 @dataclass(frozen=True, repr=False)
-class Tuning:
+class Tuning(ShownAsTable):
     """The outcome of `tune`: for each method the trials on fold 9, the best, and its final runs."""
 
     methods: Sequence[Tuned]
@@ -191,15 +192,8 @@ class Tuning:
         """Whether each final run has a result."""
         return all(tuned.finished for tuned in self.methods)
 
-    def __repr__(self) -> str:
-        from bench.boards.frames import as_text
-
-        return as_text(self.trials)
-
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import as_html
-
-        return as_html(self.trials)
+    def shown(self) -> pd.DataFrame:
+        return self.trials
 
 
 def tune(
@@ -260,7 +254,7 @@ def plan_trials(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Leaderboard:
+class Leaderboard(ShownAsTable):
     """The boards of runs: each row with its interval, and each pair of rows."""
 
     boards: Sequence[Board]
@@ -298,17 +292,7 @@ class Leaderboard:
         chosen = _choices(formats, FORMATS, "format"), _choices(pictures, ENDINGS, "kind of picture")
         return write_formats(list(self.boards), Path(folder), self.truth, *chosen)
 
-    def __repr__(self) -> str:
-        from bench.boards.frames import as_text
-
-        return as_text(self._main())
-
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import as_html
-
-        return as_html(self._main())
-
-    def _main(self) -> pd.DataFrame:
+    def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]
         return self.rows[[*columns, "difference", "low", "high", "p", "groups", "runs", "published"]]
 
@@ -439,7 +423,7 @@ def score(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Tested:
+class Tested(ShownAsTable):
     """Runs tested elsewhere. They are kept beside each run's result, and are not ranked."""
 
     evaluations: Sequence[Evaluation]
@@ -451,15 +435,8 @@ class Tested:
 
         return evaluations_frame(self.evaluations)
 
-    def __repr__(self) -> str:
-        from bench.boards.frames import as_text
-
-        return as_text(self.frame)
-
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import as_html
-
-        return as_html(self.frame)
+    def shown(self) -> pd.DataFrame:
+        return self.frame
 
 
 def evaluate(

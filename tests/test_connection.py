@@ -2,11 +2,10 @@
 
 import time
 from email.utils import formatdate
-from pathlib import Path
 
 import pytest
 
-from bench.data.connection import _retry_after, checked_url, file_sha256
+from bench.data.connection import _retry_after, checked_url
 from bench.errors import DataError
 
 
@@ -26,10 +25,3 @@ def test_a_server_names_seconds_or_a_date() -> None:
     assert _retry_after(formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=2)
     assert _retry_after(None) is None
     assert _retry_after("soon") is None
-
-
-def test_the_hash_is_over_the_whole_file(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abc")
-
-    # the example of FIPS 180-4
-    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.files import PART, remove_leftovers, replace_folder, whole_file, whole_folder, write_into, write_whole
+from bench.files import (
+    PART,
+    file_sha256,
+    remove_leftovers,
+    replace_folder,
+    whole_file,
+    whole_folder,
+    write_into,
+    write_whole,
+)
 
 WRITE = """
 import resource, signal, sys
@@ -255,3 +264,10 @@ def test_every_writer_leaves_nothing_half_written(tmp_path: Path, writer: str) -
     code = "import sys\nfrom pathlib import Path\ntarget = Path(sys.argv[1])\n" + WRITERS[writer]
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert not [name for name in names(tmp_path) if PART.fullmatch(name)]
+
+
+def test_the_hash_is_over_the_whole_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+
+    # the example of FIPS 180-4
+    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import email.utils
 import errno
-import hashlib
 import http.client
 import itertools
 import random
@@ -22,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import bench
 from bench.errors import DataError
-from bench.files import move
+from bench.files import file_sha256, move
 
 T = TypeVar("T")
 TRIES = 6
@@ -76,12 +75,6 @@ def checked_url(url: str, what: str) -> str:
     if not good or not url.isascii() or not url.isprintable() or " " in url:
         raise DataError(f"{what} the https:// address of a folder, got {url!r}")
     return url
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Connection:

@@ -26,11 +26,10 @@ from bench.data.connection import (
     Connection,
     Tally,
     checked_url,
-    file_sha256,
 )
 from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE
 from bench.errors import DataError
-from bench.files import write_whole
+from bench.files import file_sha256, write_whole
 
 MIRRORS = {
     "physionet": "https://physionet.org/files/ptb-xl/{version}/",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
+from bench.boards.shown import ShownAsTable
 from bench.cell import Cell
 from bench.console.listing import table
 from bench.data.datasets import load_records
@@ -154,7 +155,7 @@ class SweptCell:
 
 
 @dataclass(frozen=True, repr=False)
-class Swept:
+class Swept(ShownAsTable):
     """The cells of a sweep."""
 
     cells: Sequence[SweptCell]
@@ -188,17 +189,7 @@ class Swept:
         left = type(scored)(rest, columns=scored.columns)
         return left if scored.empty else type(scored)([*scored.to_dict("records"), *left.to_dict("records")])
 
-    def __repr__(self) -> str:
-        from bench.boards.frames import as_text
-
-        return as_text(self._main())
-
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import as_html
-
-        return as_html(self._main())
-
-    def _main(self) -> pd.DataFrame:
+    def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "backbone", "method", "seed", "state", "auroc", "auroc_low", "auroc_high"]
         return self.frame[[*columns, "average_precision", "seconds", "reason"]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
 from bench.execute import make_backbone
+from bench.files import file_sha256
 from bench.registry.conformance import Finding
 from bench.registry.reference import Reference
 from bench.training.model import Backbone, Classifier
@@ -76,8 +76,7 @@ def check_all(names: Sequence[str], show: Callable[[str, Finding], None]) -> lis
 
 def _size_and_hash(path: Path) -> tuple[int, str]:
     try:
-        with path.open("rb") as file:
-            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        return path.stat().st_size, file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import queue
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,8 @@ from filelock import FileLock
 
 from bench.data.cache import cache_folder
 from bench.errors import CheckpointError
-from bench.files import move
-from bench.training.hub import fetch_from_hub
+from bench.files import file_sha256, move
+from bench.training.hub import answer_within, fetch_from_hub
 from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.5
@@ -43,7 +40,7 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
             f"{checkpoint.filename or 'the file'} cannot be fetched by a program: {place_by_hand(checkpoint)}, "
             "or give it with --init PATH; or use --init random"
         )
-    sha256 = _hash(by_hand)
+    sha256 = file_sha256(by_hand)
     if checkpoint.sha256 not in ("", sha256):
         raise CheckpointError(
             f"{by_hand} is not the published file: it has SHA-256 {sha256}, expected {checkpoint.sha256}; download it "
@@ -74,12 +71,11 @@ def _target(checkpoint: PublishedCheckpoint) -> Path | None:
     """Return the place of a file that is not on the hub; None if its name is not known."""
     if not checkpoint.filename:
         return None
-    return (
-        cache_folder()
-        / "weights"
-        / (checkpoint.sha256 if checkpoint.url else "by-hand")
-        / Path(checkpoint.filename).name
-    )
+    return _place(checkpoint.sha256 if checkpoint.url else "by-hand", checkpoint.filename)
+
+
+def _place(folder: str, name: str) -> Path:
+    return cache_folder() / "weights" / folder / Path(name).name
 
 
 def fetch_file(url: str, name: str, sha256: str) -> Path:
@@ -87,11 +83,11 @@ def fetch_file(url: str, name: str, sha256: str) -> Path:
 
     Raises CheckpointError if the address cannot be reached or the file has another hash.
     """
-    target = cache_folder() / "weights" / sha256 / Path(name).name
+    target = _place(sha256, name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".lock"):
-            if not (target.is_file() and _hash(target) == sha256):
+            if not (target.is_file() and file_sha256(target) == sha256):
                 part = target.with_name(f"{target.name}.part")
                 _download(url, part)
                 _require_hash(part, url, sha256)
@@ -105,7 +101,7 @@ def fetch_file(url: str, name: str, sha256: str) -> Path:
 
 def _require_hash(part: Path, url: str, sha256: str) -> None:
     """Delete the downloaded file and raise CheckpointError if its hash is not the published one."""
-    given = _hash(part)
+    given = file_sha256(part)
     if given != sha256:
         part.unlink()
         raise CheckpointError(
@@ -114,13 +110,8 @@ def _require_hash(part: Path, url: str, sha256: str) -> None:
         )
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _download(url: str, part: Path) -> None:
-    """Write what is missing of the file; connect again as long as each connection brings something."""
+    """Download the bytes that `part` lacks. Reconnect until `ATTEMPTS` connections in a row brought none."""
     import httpx
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -152,7 +143,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def _rest_of_file(client: Any, url: str, part: Path, progress: Any, bar: Any) -> None:
-    """Ask for the bytes that `part` lacks and append them. A server that sends the whole file is listened to anew."""
+    """Request the bytes that `part` lacks and append them. If the server sends the whole file, write `part` anew."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with client.stream("GET", url, headers=headers) as response:
@@ -170,26 +161,14 @@ def _rest_of_file(client: Any, url: str, part: Path, progress: Any, bar: Any) ->
 
 
 def _require_answer(url: str) -> None:
-    """Raise CheckpointError if the address gives no answer within `ANSWER_S`, whatever takes the time.
-
-    Runs in a thread, because timeouts of connections do not limit name resolution.
-    """
+    """Raise CheckpointError if the address gives no answer within `ANSWER_S`, whatever takes the time."""
     import httpx
 
-    answers: queue.SimpleQueue[httpx.HTTPError | None] = queue.SimpleQueue()
-
     def ask() -> None:
-        try:
-            with httpx.stream("GET", url, timeout=ANSWER_S, follow_redirects=True):
-                answers.put(None)
-        except httpx.HTTPError as error:
-            answers.put(error)
+        with httpx.stream("GET", url, timeout=ANSWER_S, follow_redirects=True):
+            pass
 
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        error = answers.get(timeout=ANSWER_S)
-    except queue.Empty:
-        error = httpx.ConnectTimeout("")
+    error = answer_within(ANSWER_S, ask, (httpx.HTTPError,))
     if error is not None:
         raise CheckpointError(f"could not get {url}: {_reason(error)}; check the network and HTTPS_PROXY{INSTEAD}")
 
@@ -197,10 +176,8 @@ def _require_answer(url: str) -> None:
 def _reason(error: Exception) -> str:
     import httpx
 
+    if isinstance(error, TimeoutError | httpx.ConnectTimeout):
+        return f"no answer within {ANSWER_S:g} s"
     if isinstance(error, httpx.TimeoutException):
-        return (
-            f"no answer within {ANSWER_S:g} s"
-            if isinstance(error, httpx.ConnectTimeout)
-            else "no byte came for a while"
-        )
+        return "no byte came for a while"
     return " ".join(str(error).split())[:150] or type(error).__name__

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import queue
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.errors import CheckpointError
+from bench.files import file_sha256
 from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.0
@@ -38,8 +38,7 @@ def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, di
             f"could not get {checkpoint.filename} of {checkpoint.repo} at revision {revision} from the Hugging Face "
             f"hub: {_explain(error, checkpoint.repo)}; or give a downloaded file with --init PATH, or use --init random"
         ) from None
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     return path, {
         "repo": checkpoint.repo,
         "file": checkpoint.filename,
@@ -67,25 +66,34 @@ def _download(checkpoint: PublishedCheckpoint, revision: str) -> Path:
 
 
 def _why_out_of_reach(checkpoint: PublishedCheckpoint, revision: str) -> Exception | None:
-    """Request the file's size and hash from the hub, without retries. Return the error, or None if the hub answers.
-
-    Runs in a thread, because timeouts of connections do not limit name resolution.
-    """
+    """Request the file's size and hash from the hub, without retries. Return the error, or None if the hub answers."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     seconds = _answer_s()
-    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def ask() -> None:
+        url = hf_hub_url(checkpoint.repo, checkpoint.filename, revision=revision)
+        get_hf_file_metadata(url, timeout=seconds)
+
+    return answer_within(seconds, ask, (errors.HTTPError, OSError, ValueError))  # type: ignore[attr-defined]
+
+
+def answer_within(seconds: float, ask: Callable[[], None], kinds: tuple[type[Exception], ...]) -> Exception | None:
+    """Return the error of these kinds that `ask` raises, TimeoutError if it takes longer, or None if it succeeds.
+
+    `ask` runs in a thread, because timeouts of connections do not limit name resolution.
+    """
+    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
         try:
-            url = hf_hub_url(checkpoint.repo, checkpoint.filename, revision=revision)
-            get_hf_file_metadata(url, timeout=seconds)
-        except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
+            ask()
+        except kinds as error:
             answers.put(error)
         else:
             answers.put(None)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     try:
         return answers.get(timeout=seconds)
     except queue.Empty:

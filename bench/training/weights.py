@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import CheckpointError
-from bench.files import whole_file
+from bench.files import file_sha256, whole_file
 from bench.training.fetch import fetch_checkpoint
 from bench.training.model import Backbone, Classifier
 from bench.training.published import PublishedCheckpoint
@@ -246,8 +246,7 @@ def _origin(
     """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about the file."""
     if all(isinstance(about.get(fact), str) for fact in ("digest", "trained_on")):
         return "own", about
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     published = backbone.checkpoint
     if published and sha256 == published.sha256:
         return "pretrained", published.facts(sha256)
