@@ -15,7 +15,8 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
+from bench.boards.resampling import NUM_REPLICATES
+from bench.boards.rows import Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.boards.rows import NUM_REPLICATES, SEED, make_boards, replicates_of
+from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
+from bench.boards.rows import make_boards
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable

@@ -20,7 +20,7 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
-from bench.files import whole_file, write_whole
+from bench.files import file_sha256, whole_file, write_whole
 from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
 
 SCHEMA = 1
@@ -109,6 +109,14 @@ class Result:
     def external(self) -> bool:
         """True if the scores are from another program."""
         return bool(self.cell["method"] == EXTERNAL)
+
+    @cached_property
+    def scores_sha256(self) -> str:
+        """SHA-256 of the predictions file. Raises DataError if there is none."""
+        try:
+            return file_sha256(self.folder / PREDICTIONS)
+        except OSError as error:
+            raise DataError(f"{self.folder / PREDICTIONS} cannot be read: {error.strerror}; {HELP}") from None
 
     @cached_property
     def predictions(self) -> dict[int, Predictions]:
