@@ -106,6 +106,14 @@ class BoardRun(ScoredRun):
         return metrics.macro(self.known.values[metric], labels)
 
 
+def values_of(run: ScoredRun, metric: str) -> Floats:
+    """Return [label], the metric of a run on the fold."""
+    if isinstance(run, BoardRun):
+        return run.known.values[metric]
+    estimate: Estimate = getattr(run.resampled, metric)
+    return estimate.value
+
+
 def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
     """Read the scores [record, label] of fold 10. They are not kept, because those of 1,000 runs would fill memory."""
     return align(Result(run.folder, run.document).predictions[TEST_FOLD], truth.ecg_id, truth.labels)

@@ -11,6 +11,7 @@ from typing import Any
 from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates
 from bench.boards.comparisons import as_data as comparison_data
 from bench.boards.declared import BoardPlan
+from bench.boards.kept import Numbers, keep_numbers, key_of_board, recall_numbers
 from bench.boards.resampling import BoardRun, board_runs
 from bench.boards.standing import stand
 from bench.data.splits import TEST_FOLD
@@ -160,10 +161,8 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan, anew: bo
             by_row[result.row].append(result)
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((table for result in results if (table := truth(result)) is not None), None)
-    rows = _rows({key: ordered(runs) for key, runs in by_row.items()}, labels, anew)
-    rows = [replace(row, labels=plan.labels) for row in rows] if plan.labels else rows
-    rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
-    tuned = {row.name for row in rows if row.num_trials}
+    runs_of = {key: ordered(runs) for key, runs in by_row.items()}
+    rows, standing = _compared(runs_of, labels, plan, anew) if labels else (_in_order(_copied(runs_of), plan), None)
     dataset, task, fingerprint, fraction, manifest = results[0].board
     return Board(
         dataset,
@@ -176,7 +175,7 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan, anew: bo
         tuple(declined[reason] for reason in sorted(declined)),
         labels,
         plan,
-        None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels, tuned),
+        standing,
     )
 
 
@@ -232,15 +231,42 @@ def beside(
     return [result for result in kept if (*result.board, result.row) not in refused]
 
 
-def _rows(
-    runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: LabelTable | None, anew: bool
-) -> list[Row]:
-    """Return the rows of a board. With `labels`, the variances between runs are moderated over all rows."""
-    if labels is None:
-        return [
-            Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
-            for key, runs in runs_of.items()
-        ]
+RowKey = tuple[str, str, str]
+RunsOf = Mapping[RowKey, tuple[Result, ...]]
+"""Backbone, init and method -> runs of their row."""
+
+
+def _in_order(rows: Iterable[Row], plan: BoardPlan) -> list[Row]:
+    """Return the rows in board order, with the declared labels."""
+    ordered = sorted(rows, key=lambda row: (-row.score, row.backbone, row.init, row.method))
+    return [replace(row, labels=plan.labels) for row in ordered] if plan.labels else ordered
+
+
+def _copied(runs_of: RunsOf) -> list[Row]:
+    """Return the rows of a board whose labels are not available, with the recorded numbers."""
+    return [
+        Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
+        for key, runs in runs_of.items()
+    ]
+
+
+def _compared(runs_of: RunsOf, labels: LabelTable, plan: BoardPlan, anew: bool) -> tuple[list[Row], Standing | None]:
+    """Return the rows of a board, recomputed from predictions or remembered, and their comparisons."""
+    key = key_of_board(runs_of, labels, plan, [num_trials(runs) for runs in runs_of.values()])
+    if not anew and (numbers := recall_numbers(key)):
+        scored = {row: {run.place: BoardRun(run, labels) for run in runs} for row, runs in runs_of.items()}
+        rows = [Row(*row, runs, numbers.summaries[row], scored[row]) for row, runs in runs_of.items()]
+        return _in_order(rows, plan), numbers.standing
+    rows = _in_order(_rows(runs_of, labels, anew), plan)
+    tuned = {row.name for row in rows if row.num_trials}
+    standing = stand({row.name: row.scored for row in rows}, plan, labels, tuned)
+    if not anew:
+        keep_numbers(key, Numbers({(row.backbone, row.init, row.method): row.summaries for row in rows}, standing))
+    return rows, standing
+
+
+def _rows(runs_of: RunsOf, labels: LabelTable, anew: bool) -> list[Row]:
+    """Return the rows of a board. The variances between runs are moderated over all rows."""
     every = board_runs([run for runs in runs_of.values() for run in runs], labels, anew=anew)
     of_run = {scored.run: scored for scored in every}
     scored = {key: {run.place: of_run[run] for run in runs} for key, runs in runs_of.items()}

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from bench.boards import comparisons
 from bench.boards.comparisons import (
-    NUM_PERMUTATIONS,
     Comparison,
     ScoredRow,
     Standing,
@@ -95,13 +94,39 @@ def compare_pairs(
 def permutation_ps(effects: Floats) -> Floats:
     """Return [pair], the p-values of `compare.permutation_ps`; `effects` [patient, pair] are sums over records."""
     num_pairs, random = effects.shape[1], np.random.default_rng(0)
-    num_as_large = compare._num_as_large(effects, NUM_PERMUTATIONS, random)
-    num = np.full(num_pairs, NUM_PERMUTATIONS)
-    if (more := compare.PER_TEST * num_pairs - NUM_PERMUTATIONS) > 0:
+    num_as_large = compare._num_as_large(effects, comparisons.NUM_PERMUTATIONS, random)
+    num = np.full(num_pairs, comparisons.NUM_PERMUTATIONS)
+    if (more := compare.PER_TEST * num_pairs - comparisons.NUM_PERMUTATIONS) > 0:
         few = num_as_large < compare.FEW
-        num_as_large[few] += compare._num_as_large(effects[:, few], more, random)
+        num_as_large[few] += _num_as_large(effects[:, few], more, random)
         num[few] += more
     return np.asarray((1 + num_as_large) / (1 + num))
+
+
+def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return [pair], as `compare._num_as_large`, for pairs of which few permuted differences are large.
+
+    float32 products find the differences that may be large; only these are computed in float64. A float32 sum of n
+    terms is off by at most about n x 2**-24 times the sum of their magnitudes (Higham 2002, section 4.2); twice that is
+    taken.
+    """
+    total, rough = effects.sum(axis=0), (-2 * effects).astype(np.float32)
+    limit = abs(total) - 1e-12  # as there: sums of equal terms differ by rounding
+    surely_smaller = (limit - 4 * (len(effects) + 8) * 2.0**-24 * abs(effects).sum(axis=0)).astype(np.float32)
+    count = np.zeros(effects.shape[1], dtype=np.int64)
+    for start in range(0, num_permutations, compare.CHUNK):
+        num = min(compare.CHUNK, num_permutations - start)
+        swapped = random.integers(2, size=(num, len(effects)), dtype=np.int8)
+        permuted = swapped.astype(np.float32) @ rough
+        permuted += total.astype(np.float32)
+        np.abs(permuted, out=permuted)
+        at, pair = np.nonzero(permuted > surely_smaller)
+        for places in np.array_split(np.arange(len(at)), len(at) // 10_000 + 1):
+            of_pair = pair[places]
+            sums = np.einsum("np,pn->n", swapped[at[places]].astype(np.float64), effects[:, of_pair])
+            large = abs(total[of_pair] - 2 * sums) >= limit[of_pair]
+            count += np.bincount(of_pair[large], minlength=len(count))
+    return count
 
 
 @dataclass(frozen=True)

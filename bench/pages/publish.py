@@ -212,7 +212,8 @@ def check(folder: Path, truth: Truth) -> list[str]:
         if rules.is_file():
             write_whole(anew / PROTOCOL, rules.read_bytes())
         try:
-            written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
+            boards = make_boards(results, truth, plan_in(folder), anew=True)
+            written = write_leaderboards(boards, anew, truth, given=folder, anew=True)
         except BenchError as error:
             return [str(error)]
         names = {path.relative_to(anew) for path in written}
