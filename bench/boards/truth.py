@@ -21,6 +21,7 @@ class Truth:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._records = load_records(folder) if folder.is_dir() else None
 
     @property
