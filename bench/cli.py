@@ -132,10 +132,10 @@ def run(
         "rerun_stale": rerun_stale,
         "console": err,
     }
-    if found := verbs.finished(**cell):
+    if finished := verbs.finished(**cell):
         from bench.console.listing import plain_table
 
-        _print(dict(found.document), plain_table(found.table), as_json)
+        _print(dict(finished.document), plain_table(finished.table), as_json)
         return
     from bench.console.tables import result_table
 

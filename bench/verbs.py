@@ -145,12 +145,12 @@ def finished(
     if overwrite:
         return None
     named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
-    found = recognise(_key_of_run(named, data, init, manifest))
-    if found and found.changed:
+    recognised = recognise(_key_of_run(named, data, init, manifest))
+    if recognised and recognised.changed:
         if rerun_stale:
             return None
-        note(console, f"{found.changed} this result; --overwrite runs it again")
-    return found
+        note(console, f"{recognised.changed} this result; --overwrite runs it again")
+    return recognised
 
 
 def _key_of_run(

@@ -91,8 +91,8 @@ def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = Tru
     chunks = [tuple(results[at : at + CHUNK]) for at in range(0, len(results), CHUNK)]
     few = len(chunks) <= FEW  # then in this process, with the labels that it has read
     judge = partial(_faults_of_each, truth if few else truth.folder, with_intervals)
-    for chunk, found in over_cores(judge, chunks):
-        faults |= {result.folder: of_result for result, of_result in zip(chunk, found, strict=True)}
+    for chunk, judged in over_cores(judge, chunks):
+        faults |= {result.folder: of_result for result, of_result in zip(chunk, judged, strict=True)}
     return results, [fault for of_folder in faults.values() for fault in of_folder]
 
 
