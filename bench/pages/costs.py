@@ -23,9 +23,9 @@ SELECTIONS = {
 def cost_lines(board: Board) -> list[str]:
     """Return a folded section with the cost table, its notes, the commands and the origin of weights."""
     tuned = any(row.num_trials for row in board.rows)
-    head = ["row", "trained parameters", "selection", *(["trials"] if tuned else []), "minutes", "peak MiB"]
-    head += ["patient sd", "run sd", "commit", "machine"]
-    lines = markdown_table(head, [_cost(place, row, tuned) for place, row in enumerate(board.rows, 1)])
+    head = ["row", *costs(board.rows[0], tuned)]
+    rows = [[str(place), *costs(row, tuned).values()] for place, row in enumerate(board.rows, 1)]
+    lines = markdown_table(head, rows)
     lines += [*_notes(board), ""]
     lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
     lines += ["", *(line for words in _origins(board) for line in (words, ""))]
@@ -49,31 +49,31 @@ def terms_lines(board: Board) -> list[str]:
     return [*words, ""] if words else []
 
 
-def _cost(place: int, row: Row, tuned: bool) -> list[str]:
+def costs(row: Row, tuned: bool) -> dict[str, str]:
+    """Return head -> cell of the cost table of a row; `tuned`: with the number of trials."""
     summary = row.summaries["frequent"]["auroc"]
     spread = [summary.patient_sd, summary.run_sd] if isinstance(summary, Summary) else [math.nan, math.nan]
     sds = ["–" if math.isnan(sd) else f"{sd:.4f}" for sd in spread]
-    trials = [str(row.num_trials or "–")] if tuned else []
-    if row.runs[0].external:
-        return [str(place), "–", "–", *trials, "–", "–", *sds, "–", "–"]
-    runs = [run.document for run in row.runs]
+    runs = [] if row.runs[0].external else [run.document for run in row.runs]
     peaks = [peak for run in runs if (peak := _peak_memory_mib(run)) is not None]
     versions = [run.get("environment", {}) for run in runs]
     commits = dict.fromkeys(_short(version["git_commit"]) for version in versions if "git_commit" in version)
     machines = dict.fromkeys(
         f"{version['device']}, torch {version['torch']}" for version in versions if "device" in version
     )
-    return [
-        str(place),
-        f"{max((phase['trainable_parameters'] for phase in runs[0]['training']), default=0):,}",
-        ", ".join(dict.fromkeys(phase["selection"] for phase in runs[0]["training"])),
-        *trials,
-        _spell_minutes(row),
-        f"{max(peaks):,.0f}" if peaks else "–",
-        *sds,
-        ", ".join(commits) or "–",
-        "; ".join(machines) or "–",
-    ]
+    phases = runs[0]["training"] if runs else []
+    trained = f"{max((phase['trainable_parameters'] for phase in phases), default=0):,}"
+    return {
+        "trained parameters": trained if runs else "–",
+        "selection": ", ".join(dict.fromkeys(phase["selection"] for phase in phases)) if runs else "–",
+        **({"trials": str(row.num_trials or "–")} if tuned else {}),
+        "minutes": _spell_minutes(row) if runs else "–",
+        "peak MiB": f"{max(peaks):,.0f}" if peaks else "–",
+        "patient sd": sds[0],
+        "run sd": sds[1],
+        "commit": ", ".join(commits) or "–",
+        "machine": "; ".join(machines) or "–",
+    }
 
 
 def _peak_memory_mib(run: Mapping[str, Any]) -> float | None:

@@ -48,6 +48,13 @@ def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
                 yield column, str(name), np.asarray(names == name)
 
 
+def shown_groups(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
+    """Yield the parts of `groups_of` without devices and sites of fewer than MIN_RECORDS records."""
+    for kind, name, mask in groups_of(people):
+        if kind in ("age", "sex") or mask.sum() >= MIN_RECORDS:
+            yield kind, name, mask
+
+
 def _name(value: object) -> str:
     if pd.isna(value):  # type: ignore[call-overload]
         return ""
@@ -68,9 +75,8 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     lines += [sentence(note), ""] if (note := labels_note(rows)) else []
     head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
     cells = []
-    for kind, name, mask in groups_of(truth.people(board.truth)):
-        if kind in ("age", "sex") or mask.sum() >= MIN_RECORDS:
-            cells.append([kind, name, *_cells(board.truth, mask, rows)])
+    for kind, name, mask in shown_groups(truth.people(board.truth)):
+        cells.append([kind, name, *_cells(board.truth, mask, rows)])
     lines += markdown_table(head, cells, left=2)
     lines += [
         "---",
