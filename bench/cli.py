@@ -370,8 +370,11 @@ def leaderboard(
     include_published: IncludePublished = False,
     formats: Annotated[
         list[str],
-        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json. Several separated by commas."),
+        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json, html. Several by commas."),
     ] = ["md"],
+    html: Annotated[
+        bool, typer.Option("--html", help="Also one HTML file a board: filter, sort, compare two rows.")
+    ] = False,
     pictures: Annotated[
         list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
     ] = [],
@@ -388,12 +391,16 @@ def leaderboard(
     """
     from bench.boards.rows import as_data
     from bench.console.tables import board_table
+    from bench.pages.html import table_library
 
     folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if formats != ["md"] or pictures or label:
-            raise BenchError("--check writes nothing: leave out --format, --pictures and --label")
+        if formats != ["md"] or html or pictures or label:
+            raise BenchError("--check writes nothing: leave out --format, --html, --pictures and --label")
         _check(folder, data, as_json)
+    formats = [*formats, "html"] if html else formats
+    if any("html" in each.split(",") for each in formats):
+        table_library()  # raises before boards are computed if it is missing
     damaged: list[str] = []
     made = verbs.leaderboard(
         runs,

@@ -285,7 +285,8 @@ class Leaderboard(ShownAsTable):
     def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
         """Write the boards, and return the paths.
 
-        `formats`: md (pages with SVG pictures), csv, tex, json. `pictures`: svg, pdf, png.
+        `formats`: md (pages with SVG pictures), csv, tex, json, html (a file a board to play with). `pictures`: svg,
+        pdf, png.
         """
         from bench.pages.leaderboards import ENDINGS, FORMATS, write_formats
 

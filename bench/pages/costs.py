@@ -33,20 +33,26 @@ def cost_lines(board: Board) -> list[str]:
 
 
 def terms_lines(board: Board) -> list[str]:
-    """Return a line on each backbone with published weights: source, licence, and whether PTB-XL was seen."""
+    """Return the terms of a board's published weights as a list in Markdown."""
+    lines = [f"- {sentence(line)}" for line in terms(board)]
+    return [*lines, ""] if lines else []
+
+
+def terms(board: Board) -> list[str]:
+    """Return a sentence on each backbone with published weights: source, licence, and whether PTB-XL was seen."""
     words: dict[str, None] = {}
     for row in board.rows:
         facts = row.runs[0].document["init"].get("facts", {})
-        if not (terms := facts.get("terms")):
+        if not (given := facts.get("terms")):
             continue
-        use = ", non-commercial use only" if terms.get("noncommercial") else ""
-        data = f"; pre-trained on {terms['pretraining_data']}" if terms.get("pretraining_data") else ""
-        stated = f" ({terms['source']})" if terms.get("source") else ""
+        use = ", non-commercial use only" if given.get("noncommercial") else ""
+        data = f"; pre-trained on {given['pretraining_data']}" if given.get("pretraining_data") else ""
+        stated = f" ({given['source']})" if given.get("source") else ""
         origin = facts.get("repo") or facts.get("from")
-        line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {terms.get('license')}{use}{data}; "
-        line += f"PTB-XL seen in pre-training: {terms.get('ptbxl_seen')}{stated}."
-        words[f"- {sentence(line)}"] = None
-    return [*words, ""] if words else []
+        line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {given.get('license')}{use}{data}; "
+        line += f"PTB-XL seen in pre-training: {given.get('ptbxl_seen')}{stated}."
+        words[line] = None
+    return list(words)
 
 
 def costs(row: Row, tuned: bool) -> dict[str, str]:

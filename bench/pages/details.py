@@ -157,5 +157,6 @@ def _scored(truth: LabelTable, y_score: NDArray[Any]) -> _Scored:
     auroc = np.where(y_true, placed, 0).sum(axis=0) / num_positives
     size = np.where(y_true, num_positives, len(y_true) - num_positives)
     _, patient_of_record = np.unique(truth.patient_id, return_inverse=True)
-    influence = np.bincount(patient_of_record, ((placed - auroc) / np.sqrt(size * (size - 1.0))).mean(axis=1))
+    of_record = ((placed - auroc) / np.sqrt(size * (size - 1.0))).mean(axis=1)
+    influence = np.asarray(np.bincount(patient_of_record, of_record), dtype=np.float64)
     return _Scored(float(auroc.mean()), influence)

@@ -24,9 +24,11 @@ function make(name, attributes = {}, ...content) {
 const say = (text) => { $("status").textContent = text; };
 
 // ---- theme -----------------------------------------------------------------------------------------------------
-const THEMES = { "": "as the system", light: "light", dark: "dark" };
+const THEMES = { "": ["◐", "theme of the system"], light: ["☀", "light theme"], dark: ["☾", "dark theme"] };
 function showTheme() {
-  $("theme").textContent = `Theme: ${THEMES[document.documentElement.dataset.theme ?? ""]}`;
+  const [sign, words] = THEMES[document.documentElement.dataset.theme ?? ""];
+  $("theme").replaceChildren(sign, make("span", {}, ` ${words}`));
+  $("theme").setAttribute("aria-label", `${words}; press for the next`);
 }
 $("theme").addEventListener("click", () => {
   const names = Object.keys(THEMES), root = document.documentElement.dataset;
@@ -53,7 +55,7 @@ const FILTERS = {
 for (const [name, of] of Object.entries(FILTERS)) {
   const values = [...new Set([...rows.values()].map(of))], list = $(`filter-${name}`);
   list.closest("label").hidden = values.length < 2;
-  list.append(make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value: `=${value}` }, value)));
+  list.append(make("option", { value: "" }, "any"), ...values.map((value) => make("option", { value: `=${value}` }, value)));
   list.addEventListener("change", filter);
 }
 function filter() {
@@ -80,10 +82,11 @@ $("reset").addEventListener("click", () => {
   table.order([]);
   filter();
 });
+$("sort").append(make("option", { value: "" }, "share and rank"));
 titles.forEach((title, at) => { if (at) $("sort").append(make("option", { value: at }, title)); });
 $("sort").addEventListener("change", (event) => {
   const at = Number(event.target.value), upwards = /of-(rank|method|backbone|task)/.test(heads[at].className);
-  table.order([[at, upwards ? "asc" : "desc"]]).draw();
+  table.order(event.target.value === "" ? [] : [[at, upwards ? "asc" : "desc"]]).draw();
 });
 
 /** Set the scale of the marks in the table to the shown rows. */
@@ -123,17 +126,20 @@ function command(text) {
 
 // ---- picture ---------------------------------------------------------------------------------------------------
 const VIEWS = {
-  cost: { words: "Training time", axis: "training, minutes a run (on shared machines)", x: (row) => row.minutes,
+  cost: { words: "Training time", title: "Macro AUROC and training time", axis: "training, minutes a run (on shared machines)", x: (row) => row.minutes,
     tick: (value) => String(value) },
-  share: { words: "Training records", axis: "share of the training records", x: (row) => row.board.fraction,
+  share: { words: "Training records", title: "Macro AUROC and training records", axis: "share of the training records", x: (row) => row.board.fraction,
     tick: (value) => `${+(100 * value).toPrecision(3)} %` },
 };
 const shares = new Set(boards.map((board) => board.fraction));
 const views = Object.keys(VIEWS).filter((name) => name === "share" ? shares.size > 1
   : [...rows.values()].filter((row) => row.minutes !== null).length > 1);
 for (const name of views) {
-  $("views").append(make("button", { type: "button", "data-view": name, onclick: () => { state.view = name; draw(); } },
-    VIEWS[name].words));
+  $("views").append(make("button", { type: "button", "data-view": name, onclick: () => {
+    state.view = name;
+    if (name === "share") $("filter-share").value = ""; // a single share would be a single column
+    filter();
+  } }, VIEWS[name].words));
 }
 state.view = views[0] ?? "";
 $("picture").hidden = !views.length;
@@ -169,7 +175,7 @@ function ticks(low, high, log) {
   if (log) {
     const found = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-      for (const step of high / low > 300 ? [1] : [1, 2, 5]) found.push(+(step * 10 ** power).toPrecision(1));
+      for (const step of high / low > 300 ? [1] : high / low > 8 ? [1, 2, 5] : [1, 2, 3, 4, 5, 6, 8]) found.push(+(step * 10 ** power).toPrecision(1));
     }
     return found.filter((value) => value >= low && value <= high);
   }
@@ -184,6 +190,7 @@ function draw() {
   const view = VIEWS[state.view], plot = $("chart");
   if (!view) return;
   for (const button of $("views").children) button.setAttribute("aria-pressed", button.dataset.view === state.view);
+  $("picture-title").textContent = view.title;
   const kept = drawn(state.shown).filter((row) => view.x(row) !== null && row.auroc[0] !== null);
   const missing = state.shown.length - kept.length;
   $("chart-note").textContent = (kept.length ? "" : "No row to draw. ")
@@ -192,7 +199,7 @@ function draw() {
     + (state.view === "cost" && kept.some((row) => row.partial) ? " Dashed: the time may lack the pass that computes features." : "")
     + (missing && kept.length ? ` Not drawn: ${missing} without a recorded time or with constant scores.` : "");
   const width = Math.max(300, plot.clientWidth || 900), height = width < 600 ? 300 : 380;
-  const edge = { left: 52, right: 18, top: 14, bottom: 46 };
+  const edge = { left: 46, right: 30, top: 24, bottom: 46 };
   if (!kept.length) return void plot.replaceChildren();
   const values = kept.flatMap((row) => row.auroc.filter((value) => value !== null)), xs = kept.map(view.x);
   const gap = (Math.max(...values) - Math.min(...values) || 0.01) * 0.06;
@@ -213,7 +220,7 @@ function draw() {
       make("text", { x: x(value), y: height - edge.bottom + 19, "text-anchor": "middle" }, view.tick(value)));
   }
   svg.append(make("text", { x: (edge.left + width) / 2, y: height - 6, "text-anchor": "middle" }, view.axis),
-    make("text", { x: edge.left, y: 8, "text-anchor": "start" }, "macro AUROC, frequent labels"));
+    make("text", { x: 0, y: 8, "text-anchor": "start" }, "macro AUROC, frequent labels"));
 
   // rows of one name stand beside each other at a share, so that their intervals can be seen
   const series = Map.groupBy(kept, (row) => `${row.board.dataset}|${row.board.task}|${row.series}`);
@@ -227,7 +234,7 @@ function draw() {
   }
   const placed = aside(kept.map((row) => [row, place(row), y(row.auroc[0])]));
   const points = placed.toReversed().map(([row, ...at]) => {
-    few = (row.few ? " few" : "") + (row.partial && state.view === "cost" ? " partial" : "");
+    const few = (row.few ? " few" : "") + (row.partial && state.view === "cost" ? " partial" : "");
     const point = make("g", { class: `point${few}${state.picked.includes(row.key) ? " picked" : ""}`, role: "button", tabindex: -1,
       "data-key": row.key, "aria-label": `${row.name}, trained on ${where(row)}: ${describe(row)}`, "aria-describedby": "tip" },
       make("line", { x1: at[0], x2: at[0], y1: y(row.auroc[1] ?? row.auroc[0]), y2: y(row.auroc[2] ?? row.auroc[0]),
@@ -301,6 +308,8 @@ function choose(picked, remember = true) {
     line.querySelector(".pick input").checked = on;
   }
   for (const point of document.querySelectorAll("#chart .point")) point.classList.toggle("picked", picked.includes(point.dataset.key));
+  $("brief").hidden = true;
+  if (remember) showBrief(...picked.map((key) => rows.get(key)));
   if (remember) history.replaceState(null, "", picked.length ? `#${picked.join("-")}` : location.pathname + location.search);
   showPair();
 }
@@ -345,7 +354,6 @@ function showPair() {
     return;
   }
   const [a, b] = state.picked.map((key) => rows.get(key));
-  showBrief(a, b);
   const first = make("select", { id: "first" }, make("option", { value: "" }, "choose a row"), ...options(comparable, a?.key));
   const others = a ? a.board.rows.filter((row) => row !== a) : [];
   const second = make("select", { id: "second", disabled: !a }, make("option", { value: "" }, "choose a row"), ...options(others, b?.key));
@@ -383,7 +391,7 @@ function answer(a, b) {
     make("div", { class: "scale", "aria-hidden": true }, make("span", {}, `${signed(-bound, 3)} second row better`),
       make("span", {}, `first row better ${signed(bound, 3)}`)),
     make("p", { class: "note" }, `Grey band: ±${a.board.margin}, the margin of practical equality. Macro AP ${difference(found.ap)}. `
-      + `${found.num} pairs of runs; resolvable difference ${found.resolvable.toFixed(4)}. * not corrected.`),
+      + `${found.num} pair${found.num > 1 ? "s" : ""} of runs; resolvable difference ${found.resolvable.toFixed(4)}. * not corrected.`),
     ...a.board.page ? [make("p", {}, make("a", { href: `${a.board.page}#${a.key}-${b.key}` }, "By label and by part of fold 10"))] : [],
     ...parts(a, b, found, 0, "By label", "Difference of AUROC, 95 % intervals. They are not corrected for the number of labels."),
     ...parts(a, b, found, 1, "By part of fold 10", "Difference of macro AUROC over the labels with at least 10 positives and 10 negatives in "
@@ -414,10 +422,11 @@ function mark([value, low, high], bound) {
 
 // ---- start -----------------------------------------------------------------------------------------------------
 showTheme();
-if (new Set(boards.map((board) => board.task)).size > 1) $("filter-task").value = `=${boards[0].task}`;
-const many = boards.toSorted((a, b) => b.rows.length - a.rows.length)[0];
 const named = location.hash.slice(1).split("-").filter((key) => rows.has(key));
-if ($("filter-task").value === "") $("filter-share").value = boards.length > 1 ? `=${(rows.get(named[0])?.board ?? many).share}` : "";
+const start = rows.get(named[0])?.board ?? boards.toSorted((a, b) => b.rows.length - a.rows.length)[0];
+for (const name of ["task", "dataset", "share"]) {
+  if (!$(`filter-${name}`).closest("label").hidden) $(`filter-${name}`).value = `=${start[name]}`;
+}
 filter();
 const alike = named.length === 2 && rows.get(named[0]).board === rows.get(named[1]).board;
 const shown = boards.find((board) => board.pairs.length && state.shown.some((row) => row.board === board));

@@ -21,6 +21,7 @@ from bench.pages import latex
 from bench.pages import pictures as plots
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.elsewhere import elsewhere_page
+from bench.pages.html import write_html
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
 from bench.pages.page import Surroundings, write_pages
@@ -34,7 +35,7 @@ PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
 )
 
 
-FORMATS, ENDINGS = ("md", "csv", "tex", "json"), ("svg", "pdf", "png")
+FORMATS, ENDINGS = ("md", "csv", "tex", "json", "html"), ("svg", "pdf", "png")
 """Forms of boards, and of pictures."""
 
 
@@ -44,7 +45,8 @@ def write_formats(
     """Write boards in these of FORMATS, and their pictures with these of ENDINGS; return the paths.
 
     `md` writes pages and their SVG pictures. `csv`: results.csv, rows.csv and comparisons.csv. `tex`:
-    <dataset>/<task>.tex. `json`: leaderboards.json. Pictures lie in <dataset>/pictures.
+    <dataset>/<task>.tex. `json`: leaderboards.json. `html`: index.html and <dataset>/<task>.html. Pictures lie in
+    <dataset>/pictures.
     """
     written = write_leaderboards(boards, folder, truth) if "md" in formats else []
     if endings := [ending for ending in endings if ending != "svg" or "md" not in formats]:
@@ -56,6 +58,8 @@ def write_formats(
     if "tex" in formats:
         pages = by_page(boards).items()
         written += [_write(folder / dataset / f"{task}.tex", latex.tables(group)) for (dataset, task), group in pages]
+    if "html" in formats:
+        written += write_html(by_page(boards), folder, truth)
     if "json" in formats:
         written.append(_write(folder / "leaderboards.json", json.dumps(as_data(boards), indent=1) + "\n"))
     return written
