@@ -45,13 +45,14 @@ class Details:
 
 
 def some_pairs(board: Board, most: int) -> list[Comparison]:
-    """Return all pairs of a board; of more than `most` pairs only declared ones and those with a baseline."""
+    """Return all pairs of a board; of more than `most` pairs those declared, and then those with a baseline."""
     assert board.standing is not None
     pairs = list(board.standing.pairs)
     if len(pairs) <= most:
         return pairs
     baselines = board.standing.baselines
-    return [pair for pair in pairs if pair.role != EXPLORATORY or {pair.first, pair.second} & baselines][:most]
+    kept = [pair for pair in pairs if pair.role != EXPLORATORY or {pair.first, pair.second} & baselines]
+    return sorted(kept, key=lambda pair: pair.role == EXPLORATORY)[:most]
 
 
 def details(board: Board, people: pd.DataFrame, most: int) -> Details:

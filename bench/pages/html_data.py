@@ -23,7 +23,7 @@ from bench.pages.pictures import CHANCE
 
 MAX_INTERVALS = 40_000
 """Number of differences by label and part on a page: about 1 MB. Beyond, only declared pairs have them."""
-MAX_PAIRS = 12_000
+MAX_PAIRS = 8_000
 """Number of pairs on a page. Beyond, only declared pairs and those with a baseline are there."""
 
 
