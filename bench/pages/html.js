@@ -82,7 +82,7 @@ $("reset").addEventListener("click", () => {
   table.order([]);
   filter();
 });
-$("sort").append(make("option", { value: "" }, "share and rank"));
+$("sort").append(make("option", { value: "" }, "as listed"));
 titles.forEach((title, at) => { if (at) $("sort").append(make("option", { value: at }, title)); });
 $("sort").addEventListener("change", (event) => {
   const at = Number(event.target.value), upwards = /of-(rank|method|backbone|task)/.test(heads[at].className);

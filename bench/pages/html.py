@@ -165,7 +165,7 @@ def _header(boards: Sequence[Board], title: str, lines: Iterable[str], nav: Html
     if any(board.synthetic for board in boards):
         words = "Synthetic data: these numbers say that the machinery runs, and nothing about ECGs."
         paragraphs.insert(0, element("p", words, class_="warning"))
-    return element("header", element("div", nav, theme, class_="top"), element("h1", title), *paragraphs)
+    return element("header", nav, element("div", element("h1", title), theme, class_="top"), *paragraphs)
 
 
 def _main(boards: Sequence[Board], notes: Iterable[str], sections: Iterable[Section] = ()) -> Html:
