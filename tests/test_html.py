@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -31,6 +32,7 @@ from bench.pages.leaderboards import by_page
 from bench.pages.markdown import cells_of
 from bench.pages.page import page, spell_difference
 from bench.results.result import Result, write_result
+from bench.verbs import Leaderboard, leaderboard
 
 HARD = '</script><img src=x onerror="window.hacked=1">\'&amp;<!--'
 """A name that becomes code where it is not escaped."""
@@ -303,6 +305,39 @@ def test_another_form_of_the_library_is_noticed(monkeypatch: pytest.MonkeyPatch,
         table_library()
     (tmp_path / "itables" / LIBRARY).write_text("var a='</script><!--';export{a as default,b}")
     assert table_library() == 'var a=\'<\\/script><\\!--\';window.tables={"default":a,"b":b}'
+
+
+def test_the_command_says_what_is_missing_before_it_computes(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['itables'] = None; from bench.cli import main; main()"
+    words = ["leaderboard", "--runs", str(tmp_path / "none"), "--html"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "needs the package itables" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_formats_name_html_as_well(made: list[Board], site: Path, tmp_path: Path) -> None:
+    written = Leaderboard(made, Truth()).write(tmp_path, "html")  # type: ignore[arg-type]
+
+    assert [path.relative_to(tmp_path).as_posix() for path in written] == ["index.html", "ptb-xl-1.0.3/superdiag.html"]
+    assert written[0].read_bytes() == (site / "index.html").read_bytes(), "equal boards give equal bytes"
+
+
+@pytest.mark.slow
+@pytest.mark.ptbxl
+def test_published_boards_fit_and_have_the_numbers_of_their_pages(ptbxl: Path, tmp_path: Path) -> None:
+    folder = Path(__file__).parent.parent / "leaderboards"
+    written = leaderboard(published=True, data=ptbxl, boards=folder).write(tmp_path, "html")
+    assert len(written) > 3
+    for path in written:
+        assert path.stat().st_size < MAX_BYTES
+        if path.name != "index.html":
+            markdown = (folder / path.relative_to(tmp_path).with_suffix(".md")).read_text(encoding="utf-8")
+            shown = path.read_text(encoding="utf-8")
+            differences = re.findall(r"[+−]0\.\d{4} \([+−]0\.\d{3} to [+−]0\.\d{3}\)", shown[: shown.index("</tbody>")])
+            assert all(difference in markdown for difference in differences)
+            assert len(differences) == len(re.findall(r"\| [+−]0\.\d{4} \(", markdown))
 
 
 def test_the_hint_names_the_version_that_is_tested() -> None:
