@@ -77,7 +77,7 @@ def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Se
         run_id=node.run_id,
         rdzv_backend="c10d",
         rdzv_endpoint=node.endpoint,
-        rdzv_configs={"is_host": node.number == 0, "timeout": NODE_TIMEOUT},
+        rdzv_configs={"is_host": node.number == 0, "join_timeout": NODE_TIMEOUT},
         max_restarts=0,
     )
     with own_modules():

@@ -160,7 +160,7 @@ def not_at_hand(boards: Sequence[Board]) -> str:
 
 def _slug(board: Board, group: Sequence[Board]) -> str:
     """Return the prefix of a board's picture files. It is unique on the page, also with manifests and fingerprints."""
-    several = len({one.fingerprint for one in group}) > 1
+    several = len({other.fingerprint for other in group}) > 1
     listed = f"-{board.manifest[-8:]}" if board.manifest else ""
     return f"{board.task}-{board.fraction:g}{listed}" + (f"-{board.fingerprint[:8]}" if several else "")
 

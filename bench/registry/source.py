@@ -88,14 +88,14 @@ def _parsed(file: Path, *_: int) -> tuple[bytes, ast.Module]:
 def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
     """Return name -> file of a module and, recursively, of its imports from the same top-level package."""
     rooms = tuple(within) or (module.partition(".")[0],)
-    found, waiting = dict[str, Path](), [module]
+    files, waiting = dict[str, Path](), [module]
     while waiting:
         name = waiting.pop()
         inside = any(name == room or name.startswith(f"{room}.") for room in rooms)
-        file = _source_file(name) if inside and name not in found else None
+        file = _source_file(name) if inside and name not in files else None
         if file is None:
             continue
-        found[name] = file
+        files[name] = file
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         for node in _read(file)[1].body:
             if isinstance(node, ast.Import):
@@ -103,7 +103,7 @@ def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
             elif isinstance(node, ast.ImportFrom):
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
                 waiting += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return found
+    return files
 
 
 def _source_file(module: str) -> Path | None:
