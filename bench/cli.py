@@ -481,6 +481,49 @@ def compare(
 
 
 @app.command()
+def misses(
+    run: Annotated[str, typer.Argument(help="A run's folder, or the name of a row: its first run.")],
+    label: Annotated[str | None, typer.Option(help="Its missed positives and false alarms. [default: by loss]")] = None,
+    num: Annotated[int, typer.Option("--n", min=1, help="Number of records of each kind.")] = 12,
+    fold: Annotated[Literal["9", "10"] | None, typer.Option(help="[default: 10, or 9 if the run ended there]")] = None,
+    files: Annotated[
+        list[Path],
+        typer.Option("--out", help="Contact sheet (.png, .pdf, .svg) or table (.csv); repeatable.", show_default=False),
+    ] = [],
+    data: Data = DATA,
+    runs: Runs = RUNS,
+    include_published: IncludePublished = False,
+    task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
+    plugin: Plugins = [],
+    as_json: Json = False,
+) -> None:
+    """Show the records that a run gets most wrong: a table, and the ECGs as a contact sheet."""
+    from bench.console.tables import misses_table
+
+    frame = verbs.misses(
+        run,
+        label,
+        n=num,
+        fold=int(fold) if fold else None,
+        data=data,
+        runs=runs,
+        include_published=include_published,
+        task=task,
+        fraction=fraction,
+        out=files,
+        log=_note,
+        console=err,
+    )
+    if as_json:
+        print(json.dumps({**frame.attrs, "records": json.loads(frame.to_json(orient="records"))}, indent=1))
+        return
+    out.print(misses_table(frame))
+    if files:
+        out.print("wrote " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="CSV: ecg_id and a column per label; or npz: ecg_id, labels, y_score.")],
     task: Annotated[str, typer.Option(help="The task whose labels were predicted.")],

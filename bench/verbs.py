@@ -371,6 +371,48 @@ def compare(
     return compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
 
 
+def misses(
+    run: str | Path | RunResult,
+    label: str | None = None,
+    *,
+    n: int = 12,
+    fold: int | None = None,
+    data: str | Path | None = None,
+    runs: str | Path | Iterable[str | Path] = RUNS,
+    include_published: bool = False,
+    task: str | None = None,
+    fraction: float | None = None,
+    out: str | Path | Iterable[str | Path] = (),
+    log: Log | None = None,
+    console: Console | None = None,
+) -> pd.DataFrame:
+    """Return the records that a run gets most wrong, worst first; bench/README.md documents the columns.
+
+    Without a label the `n` records with the largest loss; with one its `n` most clearly missed positives and `n` false
+    alarms. `run` is a folder, a result, or the name of a row, of which the first run is taken. `out` names files to
+    write: .png, .pdf or .svg is a contact sheet of the ECGs, .csv the table. `frame.attrs["title"]` says what it shows.
+    """
+    from bench.boards.misses import find_misses
+    from bench.boards.selection import select_run
+    from bench.boards.truth import truth_of
+    from bench.console.tracking import progress_bar
+    from bench.data.datasets import load_records
+    from bench.pages.contact_sheet import check_ending, write_misses
+
+    files = [Path(out)] if isinstance(out, str | Path) else [Path(each) for each in out]
+    for file in files:
+        check_ending(file)
+    folder, name = data_folder(data), str(getattr(run, "folder", run))
+    chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
+    records = load_records(folder)
+    found = find_misses(chosen, records, label, n, fold)
+    with progress_bar(console or _progress(), "drawing records") as bar:
+        shown = bar.add_task("", total=None)
+        for file in files:
+            write_misses(found, records, file, lambda done, num: bar.update(shown, completed=done, total=num))
+    return found.frame
+
+
 def load_results(
     runs: str | Path | Iterable[str | Path] = RUNS, *, include_published: bool = False, log: Log | None = None
 ) -> pd.DataFrame:

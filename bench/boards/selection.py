@@ -84,6 +84,20 @@ def select_rows(
     return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned, others)
 
 
+def select_run(
+    name: str,
+    find: Callable[[], Iterable[Result]],
+    truth: LabelsOf,
+    task: str | None = None,
+    fraction: float | None = None,
+) -> Result:
+    """Return the run in a folder, or the first run, by draw and seed, of the row of this name: see `matching`."""
+    if (Path(name) / RESULT).is_file():
+        return load_result(Path(name))
+    of_board, full = _by_name([name], [], find(), truth, task, fraction)
+    return ordered(of_board[full[name]])[0]
+
+
 Place = tuple[str, str, str, float, str]
 """As `Result.board`."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from bench.boards.comparisons import Compared
 from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, recorded_interval
-from bench.console.listing import Fitted, add_row, add_stacked_row, new_table
+from bench.console.listing import Fitted, add_row, add_stacked_row, new_table, table
+from bench.data.show import person
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
 from bench.pages.names import not_installed
 from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
@@ -56,6 +58,18 @@ def evaluations_table(evaluations: Sequence[Evaluation]) -> Table:
         add_row(shown, [where, ", ".join(each.frequent) or "none has 10 positives", home, away])
     shown.caption = Text(f"{document['scored_on']}; not ranked; `bench leaderboard` writes the page")
     return shown
+
+
+def misses_table(frame: pd.DataFrame) -> Table | Fitted:
+    """Return a table of the records that a run gets most wrong, from a frame of bench.boards.misses."""
+    of_label = not frame["score"].isna().all()
+    rows = []
+    for row in frame.to_dict("records"):
+        facts = {"why": row["why"], "score": f"{row['score']:.3g}"} if of_label else {"loss": f"{row['loss']:.2f}"}
+        who = f"{row['ecg_id']}" + (f" ({row['record']})" if row["record"] != str(row["ecg_id"]) else "")
+        facts |= {"patient": person(row), "true": row["true"] or "–", "predicted": row["predicted"] or "–"}
+        rows.append({"ecg_id": who, **facts, "statements": row["statements"]})
+    return table(frame.attrs["title"], rows)
 
 
 MINE = "→"
