@@ -450,6 +450,9 @@ def compare(
     task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
+    by: Annotated[
+        str, typer.Option("--by", help="Also in subgroups: age, sex, device, site; several separated by commas.")
+    ] = "",
     include_published: IncludePublished = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -469,6 +472,7 @@ def compare(
         task=task,
         fraction=fraction,
         boards=boards,
+        by=by or (),
         log=_note,
         left_out=partial(_leave_out, damaged),
     )

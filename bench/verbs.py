@@ -282,6 +282,13 @@ class Leaderboard(ShownAsTable):
 
         return results_frame(runs_of(self.boards))
 
+    @property
+    def subgroups(self) -> pd.DataFrame:
+        """One row for each row of each board in each part of fold 10: an age band, a sex, a device, a site."""
+        from bench.boards.subgroups import subgroups_frame
+
+        return subgroups_frame(self.boards, self.truth)
+
     def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
         """Write the boards, and return the paths.
 
@@ -352,23 +359,30 @@ def compare(
     task: str | None = None,
     fraction: float | None = None,
     boards: str | Path = BOARDS,
+    by: Several = (),
     log: Log | None = None,
     left_out: Log | None = None,
 ) -> Compared:
     """Compare rows by paired differences and tests: `.differences` and `.labels` are DataFrames.
 
     A row is a run's folder or result, or the name of a row: in full, or its first words, as long as one row is meant.
+    `by` names columns of the data set, of age, sex, device and site: then `.subgroups` is a DataFrame too.
     """
     from bench.boards.comparisons import compared
     from bench.boards.selection import select_rows
+    from bench.boards.subgroups import KINDS, check_kinds, compare_within
     from bench.boards.truth import truth_of
     from bench.pages.page import plan_in
 
     truth = truth_of(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]
+    kinds = _choices(by, KINDS, "subgroups by")
     chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
     plan = plan_in(Path(boards), *_published_plans())(chosen.dataset, chosen.task)
-    return compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    people = truth.people(chosen.truth)
+    check_kinds(kinds, people)
+    found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    return compare_within(found, chosen.rows, chosen.truth, people, kinds, chosen.others) if kinds else found
 
 
 def misses(
