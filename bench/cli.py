@@ -547,6 +547,9 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Seed; several seeds of a name become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Records may be missing: for bench compare, on no board.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -563,6 +566,7 @@ def score(
         fraction=fraction,
         draw=draw,
         seed=seed,
+        partial=partial,
         data=data,
         runs=runs,
         overwrite=overwrite,

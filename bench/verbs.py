@@ -334,6 +334,9 @@ def leaderboard(
         found: list[Result] = published_results(plans)
     else:
         found = _find(runs, include_published, log, left_out)
+    for each in found:
+        if each.partial:
+            (log or _log)(f"not on a board: {each.folder} has scores of a part of fold 10; `bench compare` takes it")
     plan_of = with_labels(plan_in(plans, BOARDS, *_published_plans()), labels)
     made = make_boards(found, truth, plan_of)
     if include_published:
@@ -369,6 +372,7 @@ def compare(
     `by` names columns of the data set, of age, sex, device and site: then `.subgroups` is a DataFrame too.
     """
     from bench.boards.comparisons import compared
+    from bench.boards.declared import BoardPlan
     from bench.boards.selection import select_rows
     from bench.boards.subgroups import KINDS, check_kinds, compare_within
     from bench.boards.truth import truth_of
@@ -379,6 +383,10 @@ def compare(
     kinds = _choices(by, KINDS, "subgroups by")
     chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
     plan = plan_in(Path(boards), *_published_plans())(chosen.dataset, chosen.task)
+    if chosen.out_of:
+        plan = BoardPlan(margin=plan.margin)  # what was declared is about whole folds
+        number = f"{len(chosen.truth):,} of {chosen.out_of:,}"
+        (log or _log)(f"compared on {number} records of fold 10, those that all of these rows have: on no board")
     people = truth.people(chosen.truth)
     check_kinds(kinds, people)
     found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
@@ -448,12 +456,16 @@ def score(
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
+    partial: bool = False,
     data: str | Path | None = None,
     runs: str | Path = RUNS,
     overwrite: bool = False,
     log: Log | None = None,
 ) -> RunResult:
-    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id."""
+    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id.
+
+    With `partial`, records may be missing: the scores can be compared on those that there are, and stand on no board.
+    """
     import tempfile
 
     from bench.boards.frames import RunResult
@@ -472,6 +484,7 @@ def score(
             fraction=fraction,
             draw=draw,
             seed=seed,
+            partial=partial,
             overwrite=overwrite,
             log=log or _log,
         )

@@ -122,6 +122,8 @@ def _scored(run: Result, records: Records, fold: int | None) -> Scored:
         known = " and ".join(map(str, sorted(run.predictions)))
         raise BenchError(f"{run.folder} has predictions of fold {known}, not of fold {fold}")
     folds = {at: table.select(table.strat_fold == at) for at in run.predictions}
+    if run.partial:
+        folds = {at: truth.select(np.isin(truth.ecg_id, run.predictions[at].ecg_id)) for at, truth in folds.items()}
     truth, logits = folds[fold], _logits(run, folds[fold], fold)
     known_scale = not run.external or run.document["scores"]["scale"] is not None
     if VAL_FOLD in run.predictions:
