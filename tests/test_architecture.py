@@ -249,3 +249,21 @@ def test_every_package_is_in_the_wheel() -> None:
     there = {name_of(file) for file in FILES if file.name == "__init__.py"}
 
     assert set(listed) == there | {"bench.published"}  # leaderboards/ under another name
+
+
+def test_every_file_beside_the_code_is_in_the_wheel() -> None:
+    import tomllib
+
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    tracked = subprocess.run(["git", "ls-files", "bench"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    packages = {file.parent for file in FILES if file.name == "__init__.py"}
+    beside = [ROOT / name for name in tracked.split() if Path(name).suffix not in (".py", ".md")]
+    lacking = [
+        file.name
+        for file in beside
+        if file.parent in packages
+        and not any(file.match(pattern) for pattern in data.get(".".join(file.parent.relative_to(ROOT).parts), ()))
+    ]
+
+    assert {"html.css", "html.js"} <= {file.name for file in beside}
+    assert lacking == []

@@ -107,7 +107,7 @@ def page(
     lines = [f"# {first.task} on {first.dataset}", ""]
     if first.synthetic:
         lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
-    lines += _about(boards) + data_lines(boards)
+    lines += about(boards) + data_lines(boards)
     lines += ["See also: " + ", ".join(f"[{words}]({file})" for words, file in links) + ".", ""] if links else []
     lines += _how_to_read(boards)
     for board in boards:
@@ -126,7 +126,8 @@ def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
     return next((run.document["metrics"][f"fold_{TEST_FOLD}"] for run in runs), None)
 
 
-def _about(boards: Sequence[Board]) -> list[str]:
+def about(boards: Sequence[Board]) -> list[str]:
+    """Return a sentence on the records, patients and labels of fold 10; nothing without rows."""
     test = _tests(boards)
     if not test:
         return []
@@ -193,7 +194,7 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
             "section 8). \\* fewer than three pairs of runs: the p is about these trained models and is not "
             "corrected.",
         ]
-    if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
+    if any(num_labels(row, "all") != num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
     words.append(
         "**runs**: seeds and draws of the training records. With several draws, all seeds of a draw count as one run."
@@ -290,7 +291,7 @@ def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _scores(board: Board) -> list[str]:
-    narrow = any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in board.rows)
+    narrow = any(num_labels(row, "all") != num_labels(row, "frequent") for row in board.rows)
     compared = board.standing is not None and bool(board.standing.baseline)
     names, _ = columns(board)
     head = ["rank", "group", *names, AUROC, *(["Δ baseline", "p, Holm"] if compared else [])]
@@ -302,7 +303,8 @@ def _scores(board: Board) -> list[str]:
     return markdown_table(head, rows, left=2 + len(names))
 
 
-def _num_labels(row: Row, chosen: str) -> int:
+def num_labels(row: Row, chosen: str) -> int:
+    """Return the number of labels of a row's macro averages; `chosen` is `all` or `frequent`."""
     return int(row.runs[0].document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen]["num_labels"])
 
 

@@ -99,7 +99,9 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
 def _faults_of_origin(result: Result) -> Iterator[str]:
     if result.document["dataset"]["synthetic"]:
         yield "its dataset is synthetic"
-    if result.document["stage"] != "test":
+    if result.partial:
+        yield "it has scores of a part of fold 10: published results are of all its records"
+    elif result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not is_installed(result.document):
         yield "its method, backbone or task is from a file that is not installed: put it into a package"

@@ -33,6 +33,8 @@ MOST_BYTES = 2**31
 """Largest size of an unpacked predictions file: 100 times that of all records and labels of PTB-XL."""
 HELP = "run its cell again with --overwrite, or remove its folder"
 """Advice for a damaged run."""
+PART = "part"
+"""Stage of scores of some records of fold 10 only: they can be compared on these records, and stand on no board."""
 EXTERNAL = "external"
 """Method name of scores from other programs, whose training and code are unknown."""
 
@@ -104,6 +106,11 @@ class Result:
         """Data set, task, fingerprint, fraction and manifest: the key of the board to which it belongs."""
         cell = self.cell
         return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
+
+    @property
+    def partial(self) -> bool:
+        """True if it has scores of some records of fold 10 only."""
+        return bool(self.document["stage"] == PART)
 
     @property
     def external(self) -> bool:
