@@ -37,7 +37,7 @@ def _section(tested: BoardElsewhere, picture: str | None) -> list[str]:
     dataset, scores = document["dataset"], document["metrics"]
     share = f"{tested.board.fraction:.3g}" if not tested.board.manifest else f"manifest {tested.board.manifest}"
     lines = [
-        f"## {tested.title}, fraction {share}",
+        f"## {sentence(tested.title)}, fraction {share}",
         "",
         f"{scores['num_records']:,} records of {scores['num_patients']:,} patients at {dataset['rate']} Hz "
         f"({sentence(document['scored_on'])}). Licence: {sentence(dataset['licence']) or 'not stated'}; source: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections import defaultdict
@@ -21,7 +22,7 @@ from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 from bench.pages.conditions import condition_of
 from bench.pages.costs import cost_lines, terms_lines
 from bench.pages.markdown import folded, markdown_table, sentence
@@ -66,8 +67,7 @@ class Surroundings:
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Read the rows of a CSV file; empty if there is no file. Raises DataError if the file cannot be read."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+        return list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline="")))
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -17,7 +17,7 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import score_fold
-from bench.files import whole_folder, write_into, write_whole
+from bench.files import read_bytes, whole_folder, write_into, write_whole
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
 from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
@@ -61,7 +61,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
             with whole_folder(place) as part:
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
-                    write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+                    write_into(part, PREDICTIONS, read_bytes(result.folder / PREDICTIONS))
         except OSError as error:
             raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
@@ -211,7 +211,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
         anew = Path(scratch)
         rules = folder / PROTOCOL  # written by hand; the index links it
         if rules.is_file():
-            write_whole(anew / PROTOCOL, rules.read_bytes())
+            write_whole(anew / PROTOCOL, read_bytes(rules))
         try:
             written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
         except BenchError as error:
@@ -227,7 +227,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
 
 def _faults_of_page(path: Path, anew: Path) -> list[str]:
     try:
-        old, new = path.read_text(encoding="utf-8"), anew.read_text(encoding="utf-8")
+        old, new = read_bytes(path).decode(errors="replace"), read_bytes(anew).decode()
     except OSError:
         return [f"{path} is missing; `bench leaderboard --published` writes it"]
     if old == new or (path.suffix == ".svg" and _drawn_by(old) != _drawn_by(new)):
@@ -249,7 +249,7 @@ def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
     faults = []
     for path, boards in by_page.items():
         try:
-            same = _rows_in(path.read_text(encoding="utf-8")) == _rows_in(page(boards))
+            same = _rows_in(read_bytes(path).decode(errors="replace")) == _rows_in(page(boards))
         except OSError:
             faults.append(f"{path} is missing; `bench leaderboard --published` writes it")
             continue
