@@ -23,6 +23,8 @@ from bench.evaluation.scores import score_fold
 from bench.inference import TRAINED_S, Trained, load_trained
 from bench.results.elsewhere import Evaluation, Truths, write_evaluation
 from bench.results.result import Result, row_name
+from bench.training.distributed import choose_device
+from bench.training.features import EVALUATION_BATCH
 from bench.training.weights import hash_weights
 
 Progress = Callable[[int, int], None]
@@ -62,6 +64,7 @@ def evaluate(
     trained, records = load_trained(run), load_records(data)
     scope = _scope(trained.result, records, corruptions)
     rate = choose_source_rate(records, trained.spec, source_rate)
+    trained.model.to(choose_device(0, 1))
     logits = _logits(trained, records, scope, rate, corruptions, seed, progress)
     labels = [each.label for each in scope.shared]
     patients = np.unique(records.patient_id[scope.rows], return_inverse=True)[1]
@@ -150,15 +153,24 @@ def _logits(
     seed: int,
     progress: Progress,
 ) -> npt.NDArray[np.float64]:
-    """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's."""
+    """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's.
+
+    Records are read and predicted in batches, so memory does not grow with their number. The last batch is filled up
+    with its last record: all have one size, because a library may compute batches of other sizes in another order.
+    """
     columns = [trained.labels.index(each.label) for each in scope.shared]
     files, ecg_ids, leads = records.signal_files(rate), records.ecg_id.tolist(), trained.spec.leads
     seconds = trained.seconds or TRAINED_S
     logits = np.empty((len(scope.rows), len(columns)))
-    for done, row in enumerate(scope.rows.tolist()):
-        raw, own_rate = read_signals(files[row], leads)
-        for corruption in corruptions:
-            raw = corruption.apply(raw, own_rate, leads, ecg_ids[row], seed)
-        logits[done] = trained.logits(raw, own_rate, seconds, str(files[row]))[columns].numpy()
-        progress(done + 1, len(scope.rows))
+    for start in range(0, len(scope.rows), EVALUATION_BATCH):
+        batch = []
+        for row in scope.rows[start : start + EVALUATION_BATCH].tolist():
+            raw, own_rate = read_signals(files[row], leads)
+            for corruption in corruptions:
+                raw = corruption.apply(raw, own_rate, leads, ecg_ids[row], seed)
+            batch.append(trained.prepare(raw, own_rate, seconds, str(files[row])))
+        num = len(batch)
+        batch += [batch[-1]] * (EVALUATION_BATCH - num)
+        logits[start : start + num] = trained.logits(np.stack(batch))[:num, columns].numpy()
+        progress(start + num, len(scope.rows))
     return logits

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -23,14 +25,15 @@ from bench.data.datasets import load_records
 from bench.demo.dataset import write_demo
 from bench.errors import BenchError, CheckpointError, DataError
 from bench.execute import Options, execute
-from bench.inference import predict_records
+from bench.inference import load_trained, predict_records
 from bench.pages.leaderboards import write_leaderboards
 from bench.registry.reference import Reference
 from bench.results.elsewhere import EVALUATION, SCORES, Evaluation, find_evaluations, load_evaluation
 from bench.results.prune import prune
 from bench.results.result import Result, find_results
 from bench.results.status import survey
-from bench.transfer import evaluate
+from bench.training.features import EVALUATION_BATCH
+from bench.transfer import Scope, _logits, _scope, evaluate
 
 pytestmark = pytest.mark.slow
 NUM_HOME, NUM_ELSEWHERE = 300, 60
@@ -142,6 +145,26 @@ def test_corruptions_test_fold_10_of_the_set_of_training(runs: list[Result], hom
     assert noisy.folder != same.folder
     assert np.abs(noisy.truths.predictions.logits - stored.logits).max() > 0.01
     assert noisy.document["corruptions"] == ["muscle-noise=-20", "short=5"]
+
+
+def test_a_record_gets_the_same_logits_in_any_order_and_batch(
+    runs: list[Result], home_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, records = load_trained(runs[0].folder), load_records(home_set)
+    corruptions = [Corruption.parse("muscle-noise=10")]
+    scope = _scope(trained.result, records, corruptions)
+    scope = replace(scope, rows=np.arange(EVALUATION_BATCH + 21))
+    mixed = np.random.default_rng(0).permutation(len(scope.rows))
+    done: list[tuple[int, int]] = []
+
+    def logits(scope: Scope) -> npt.NDArray[np.float64]:
+        return _logits(trained, records, scope, 100, corruptions, 0, lambda *counts: done.append(counts))
+
+    in_order = logits(scope)
+    np.testing.assert_array_equal(logits(replace(scope, rows=scope.rows[mixed])), in_order[mixed])
+    assert done[:2] == [(EVALUATION_BATCH, len(in_order)), (len(in_order), len(in_order))], "a batch at a time"
+    monkeypatch.setattr("bench.transfer.EVALUATION_BATCH", 1)
+    np.testing.assert_allclose(logits(scope), in_order, rtol=1e-4, atol=1e-5)
 
 
 def test_the_page_has_both_sides_of_each_row_and_difference(
