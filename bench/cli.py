@@ -775,7 +775,7 @@ def download_(
 @data_app.command("import")
 def import_(
     table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
-    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5, .mat).")],
     patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
     name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
@@ -792,7 +792,7 @@ def import_(
     rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
     unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
     leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
-    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    array: Annotated[str, typer.Option(help="HDF5, MATLAB: name of the array. [default: the only one]")] = "",
     seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
     licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
     source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",

@@ -58,7 +58,7 @@ class Trained:
         return self.result.document["dataset"].get("seconds")  # type: ignore[no-any-return]
 
     def prepare(self, raw: Signal, rate: int, seconds: float | None, name: str) -> Signal:
-        """Return a record [lead, time] in mV as the model takes it [lead, time], rounded and standardised as in fold 10.
+        """Return a record [lead, time] in mV as the model takes it, rounded and standardised as in fold 10.
 
         `seconds`: cut or pad the record to this length. `name` is for messages.
         """
@@ -75,7 +75,7 @@ class Trained:
         windows = cut_windows(torch.from_numpy(signals), spec.window, spec.window_starts(signals.shape[-1]))
         with autocast(precision, device):
             flat: torch.Tensor = self.model(windows.flatten(0, 1).to(device, dtype(precision)))
-        logits = flat.unflatten(0, windows.shape[:2]).to(dtype(precision))
+        logits = flat.to(dtype(precision)).reshape(*windows.shape[:2], -1)
         return join_windows(logits, spec.aggregate).to("cpu", torch.float64)
 
 

@@ -222,8 +222,8 @@ ENDINGS = {".hea": "wfdb", ".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".edf"
 STATED = ("npy", "hdf5")
 """Formats whose files state neither rate nor leads nor unit."""
 CONVERTERS = {
-    ".mat": "in Python: numpy.save('NAME.npy', scipy.io.loadmat('NAME.mat')['VARIABLE']); MATLAB 7.3 files are HDF5: "
-    "rename them to .h5",
+    ".mat": "one .mat file with an array of all records is imported as it is; a file a record, in Python: "
+    "numpy.save('NAME.npy', scipy.io.loadmat('NAME.mat')['VARIABLE']), and MATLAB 7.3 files are HDF5: rename to .h5",
     ".npz": "in Python: numpy.save('NAME.npy', numpy.load('NAME.npz')['ARRAY'])",
     ".csv": "in Python: numpy.save('NAME.npy', numpy.loadtxt('NAME.csv', delimiter=',', skiprows=1).T)",
     ".xml": "read the leads with Python's xml.etree (GE Muse, Philips and aECG differ) and save them with numpy.save",
