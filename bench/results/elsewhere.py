@@ -86,7 +86,8 @@ class Evaluation:
         path = self.folder / SCORES
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                scores = Predictions(file["ecg_id"], tuple(map(str, file["labels"])), file["logits"])
+                logits = file["logits"].astype(np.float32)  # published ones are float16
+                scores = Predictions(file["ecg_id"], tuple(map(str, file["labels"])), logits)
                 truths = Truths(file["patient"], file["y_true"], scores)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is missing or damaged ({type(error).__name__}); {HELP}") from None
@@ -105,6 +106,17 @@ def folder_of(run: Result, dataset: str, corruptions: list[str], seed: int) -> P
 def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -> Evaluation:
     """Write an evaluation into its run's folder; an earlier one of the same conditions is replaced."""
     final = folder_of(run, document["dataset"]["name"], document["corruptions"], document["seed"])
+    whole = {"schema": SCHEMA, **document}
+    try:
+        with whole_folder(final) as folder:
+            write_files(folder, whole, truths)
+    except OSError as error:
+        raise BenchError(f"cannot write to {final}: {error.strerror}; make room or give write permission") from None
+    return Evaluation(final, run, whole)
+
+
+def write_files(folder: Path, document: Mapping[str, Any], truths: Truths) -> None:
+    """Write the two files of an evaluation into a folder."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -114,16 +126,10 @@ def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -
         patient=truths.patient,
         y_true=truths.y_true,
     )
-    whole = {"schema": SCHEMA, **document}
-    try:
-        with whole_folder(final) as folder:
-            write_into(folder, SCORES, buffer.getvalue())
-            write_into(
-                folder, EVALUATION, json.dumps(finite(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-            )
-    except OSError as error:
-        raise BenchError(f"cannot write to {final}: {error.strerror}; make room or give write permission") from None
-    return Evaluation(final, run, whole)
+    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_into(folder, SCORES, buffer.getvalue())
+    write_into(folder, EVALUATION, text + "\n")
 
 
 def find_evaluations(run: Result, log: Callable[[str], None] | None = None) -> Iterator[Evaluation]:
