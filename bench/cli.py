@@ -55,6 +55,9 @@ Archs = Annotated[
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
+AlsoOn = Annotated[
+    list[Path], typer.Option("--also-on", help="Folder of another data set to test on, with the weights; repeatable.")
+]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
 
@@ -108,6 +111,7 @@ def run(
         bool, typer.Option("--rerun-stale", help="Run a finished cell again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
+    also_on: AlsoOn = [],
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
     plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
@@ -134,6 +138,7 @@ def run(
         overwrite=overwrite,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         checkpoint_minutes=checkpoint_minutes,
         wandb=wandb,
         console=err,
@@ -170,6 +175,7 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    also_on: AlsoOn = [],
     accept_noncommercial: Annotated[
         bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
     ] = False,
@@ -213,6 +219,7 @@ def sweep(
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
         out=out,

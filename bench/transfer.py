@@ -21,8 +21,8 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.inference import TRAINED_S, Trained, load_trained
-from bench.results.elsewhere import Evaluation, Truths, write_evaluation
-from bench.results.result import Result, row_name
+from bench.results.elsewhere import EVALUATION, Evaluation, Truths, folder_of, write_evaluation
+from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device
 from bench.training.features import EVALUATION_BATCH
 from bench.training.weights import hash_weights
@@ -121,17 +121,43 @@ def _scope(result: Result, records: Records, corruptions: Sequence[Corruption]) 
             f"{result.folder} started from weights that were trained on {before}; expected a data set whose records "
             "had no part in its training"
         )
-    shared = shared_labels(result.document["task"]["labels"], home, records)
-    if not shared:
-        own, codes = (
-            ", ".join(map(str, list(each)[:8]))
-            for each in (result.document["task"]["labels"], records.statements.index)
-        )
-        raise DataError(
-            f"{records.name} has none of the labels of {result.folder}: the run knows {own}, the data set {codes}; "
-            "state equal ones in column ptbxl of labels.csv, or take a run of another task, such as all or rhythm"
-        )
+    shared = _shared(result.document["task"]["labels"], home, records, str(result.folder))
     return Scope(shared, np.arange(len(records)), truth_of_shared(shared, records), WHOLE_SET)
+
+
+def _shared(labels: Sequence[str], home: str, records: Records, who: str) -> tuple[SharedLabel, ...]:
+    """Return the labels that both data sets have. `who` has learnt `labels` on `home`. Raises DataError without any."""
+    if shared := shared_labels(labels, home, records):
+        return shared
+    own, codes = (", ".join(map(str, list(each)[:8])) for each in (labels, records.statements.index))
+    raise DataError(
+        f"{records.name} has none of the labels of {who}: the run knows {own}, the data set {codes}; "
+        "state equal ones in column ptbxl of labels.csv, or take a run of another task, such as all or rhythm"
+    )
+
+
+def require_shared(labels: Sequence[str], home: str, folders: Sequence[Path], stage: str) -> None:
+    """Raise BenchError, before a cell is trained, if it cannot be tested on the data sets in these folders."""
+    if folders and stage != "test":
+        raise BenchError("--also-on tests what ends with fold 10; leave it out, or leave out --stage val")
+    for records in map(load_records, folders):
+        if records.name == home:
+            raise BenchError(
+                f"--also-on {records.folder} is {home}, on which the cell is trained; name another data set"
+            )
+        _shared(labels, home, records, "this cell")
+
+
+def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> None:
+    """Test a run on the data sets in these folders, unless it has been tested there.
+
+    Raises CheckpointError if it has not, and kept no weights.
+    """
+    for folder in folders:
+        result, name = load_result(run), load_records(folder).name
+        if not result.incompatible and not (folder_of(result, name, [], 0) / EVALUATION).is_file():
+            log(f"testing on {name}")
+            evaluate(run, folder, log=log)
 
 
 def _fold_10(result: Result, records: Records) -> Scope:
