@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 import wfdb
@@ -353,3 +354,18 @@ def test_the_commands_of_the_readme_lead_from_a_table_to_a_board(tmp_path: Path)
     assert "Records without a label of the task are kept, as negatives" in page
     assert "ptb-xl" not in page.lower()
     assert (tmp_path / "ecg-1.svg").is_file()
+
+
+def test_a_label_that_nobody_has_and_a_rate_that_makes_records_short_get_a_line(made: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(made / "table.csv", keep_default_na=False).assign(Nobody=0)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    message = refusal(
+        lambda: import_table(tmp_path / "table.csv", tmp_path / "a", choices(made, "npy", labels="Nobody"))
+    )
+    assert message.endswith("no record has label Nobody, its cells are 0; leave it out of --labels")
+    lines: list[str] = []
+    import_table(made / "table.csv", tmp_path / "b", choices(made, "npy", rate=500), lines.append)
+    assert any(
+        "1,000 samples a lead, 2 s at 500 Hz, less than the 10 s to which it is padded: is the rate right?" in line
+        for line in lines
+    )

@@ -328,11 +328,16 @@ def test_a_cell_whose_test_fails_goes_on_where_it_stopped(
 def test_what_cannot_be_tested_elsewhere_is_refused_before_training(
     home_set: Path, other_set: Path, tmp_path: Path
 ) -> None:
+    shutil.copytree(other_set, strange := tmp_path / "strange")
+    for name in ("labels.csv", "records.csv"):
+        (strange / name).write_text((strange / name).read_text().replace("my-", "x"))
+    lines = (strange / "labels.csv").read_text().splitlines()
+    (strange / "labels.csv").write_text("\n".join(line.split(",")[0] for line in lines))
     arch, method = Reference("net1d_mini"), Reference.parse(METHODS[0])
     cell = Cell(data=home_set, task="superdiag", arch=arch, method=method)
     for options, words in (
         (Options(runs=tmp_path / "runs", also_on=(home_set,)), "on which the cell is trained; name another data set"),
-        (Options(runs=tmp_path / "runs", also_on=(other_set,)), "has none of the labels of this cell"),
+        (Options(runs=tmp_path / "runs", also_on=(strange,)), "has none of the labels of this cell"),
         (Options(runs=tmp_path / "runs", also_on=(other_set,), stage="val"), "leave out --stage val"),
     ):
         with pytest.raises(BenchError, match=words):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import struct
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator
@@ -190,6 +191,13 @@ def read_edf(source: SignalFile) -> Stored:
         raise DataError(f"{source.file} cannot be read as EDF: {str(error).splitlines()[0][:120]}") from None
 
 
+DICOM_DAMAGE = (
+    *(AttributeError, IndexError, KeyError, ValueError, TypeError, NotImplementedError),
+    *(MemoryError, OverflowError, EOFError, RecursionError, struct.error),
+)
+"""Exceptions of pydicom for a file that is damaged or lacks a waveform; a damaged length may ask for 4 GB."""
+
+
 def read_dicom(source: SignalFile) -> Stored:
     """Read the first waveform of a DICOM ECG. Needs pydicom. Units are UCUM codes: mV, uV."""
     pydicom = library("pydicom", "dicom")
@@ -201,7 +209,7 @@ def read_dicom(source: SignalFile) -> Stored:
         units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
         values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
         rate = float(group.SamplingFrequency)
-    except (pydicom.errors.InvalidDicomError, AttributeError, IndexError, KeyError, ValueError, TypeError) as error:
+    except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *DICOM_DAMAGE) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DataError(f"{source.file} cannot be read as a DICOM waveform: {reason}") from None
     if len(units) != 1:

@@ -202,6 +202,8 @@ def _labels(
     rows: dict[str, tuple[str, str, str, str]] = {}
     for column in columns:
         cells = given.column(column)
+        if any(cells) and not any(INDICATORS.get(cell.lower(), True) for cell in cells):
+            raise DataError(f"{given.path}: no record has label {column}, its cells are 0; leave it out of --labels")
         if _is_indicator(cells):
             of_record = [[column] if INDICATORS[cell.lower()] else [] for cell in cells]
             group = ""
@@ -437,7 +439,9 @@ def _read_first(records: Records, rate: int, log: Log) -> None:
     source = records.signal_files(rate)[0]
     signals, _ = read_signals(source, LEADS, notes.append)
     length = signals.shape[1]
-    log(f"record {records.table['record'].iloc[0]} has {length:,} samples a lead, {length / rate:g} s at {rate} Hz")
+    lasts, expected = length / rate, records.seconds or plain.SECONDS
+    doubt = f", less than the {expected:g} s to which it is padded: is the rate right?" if lasts < expected else ""
+    log(f"record {records.table['record'].iloc[0]} has {length:,} samples a lead, {lasts:g} s at {rate} Hz{doubt}")
     for note in notes:
         if note.kind in ("large", "offset", "small"):
             raise DataError(f"{source}: {note.text}")
