@@ -202,13 +202,15 @@ def read_dicom(source: SignalFile) -> Stored:
     """Read the first waveform of a DICOM ECG. Needs pydicom. Units are UCUM codes: mV, uV."""
     pydicom = library("pydicom", "dicom")
     try:
-        record = pydicom.dcmread(source.file)
-        group = record.WaveformSequence[0]
-        channels = group.ChannelDefinitionSequence
-        leads = tuple(str(c.ChannelSourceSequence[0].CodeMeaning).removesuffix(" (Einthoven)") for c in channels)
-        units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
-        values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
-        rate = float(group.SamplingFrequency)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on tags that break a rule and can be read
+            record = pydicom.dcmread(source.file)
+            group = record.WaveformSequence[0]
+            channels = group.ChannelDefinitionSequence
+            leads = tuple(str(c.ChannelSourceSequence[0].CodeMeaning).removesuffix(" (Einthoven)") for c in channels)
+            units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
+            values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
+            rate = float(group.SamplingFrequency)
     except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *DICOM_DAMAGE) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DataError(f"{source.file} cannot be read as a DICOM waveform: {reason}") from None
