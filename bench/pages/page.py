@@ -18,6 +18,7 @@ from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
 from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
+from bench.data.datasets import origin_of
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
@@ -143,14 +144,16 @@ def about(boards: Sequence[Board]) -> list[str]:
 
 
 def data_lines(boards: Sequence[Board]) -> list[str]:
-    """Return the licence and source of the data set, as the results record them; nothing where none records them."""
-    runs = (run for board in boards for row in board.rows for run in row.runs)
-    sections = (run.document.get("dataset", {}) for run in runs)
-    facts = next((section for section in sections if section.get("licence")), None)
-    if facts is None:
+    """Return the licence and source of the data set, as its reader states them, or else as the results record them."""
+    runs = [run for board in boards for row in board.rows for run in row.runs]
+    sections = [run.document["dataset"] for run in runs]
+    recorded = ((section["licence"], section.get("source", "")) for section in sections if section.get("licence"))
+    origin = origin_of(boards[0].dataset) or next(recorded, None)
+    if not sections or not origin:
         return []
-    licence, source = " ".join(facts["licence"].split()), " ".join(str(facts.get("source", "")).split())
-    return [f"Data: {boards[0].dataset}, {facts['num_records']:,} records, licence: {licence}, source: {source}.", ""]
+    licence, source = (" ".join(str(text).split()) for text in origin)
+    num = sections[0]["num_records"]
+    return [f"Data: {boards[0].dataset}, {num:,} records, licence: {licence}, source: {source}.", ""]
 
 
 def _how_to_read(boards: Sequence[Board]) -> list[str]:
