@@ -24,12 +24,12 @@ from bench.plugin import Method, Phase, register_method
 
 
 @register_method("own-probe")
-@dataclass
+@dataclass(frozen=True)
 class OwnProbe(Method):
     \"\"\"A probe of one epoch.\"\"\"
 
     def phases(self, layer_groups):
-        return [Phase("probe", {"head": 0.01}, epochs=1)]
+        return [Phase(name="probe", learning_rates={"head": 0.01}, epochs=1)]
 """
 
 
@@ -58,7 +58,14 @@ CELL: dict[str, Any] = {"method": "lp(probe_epochs=1)", "task": "superdiag", "ar
 def ask(data: Path, runs: Path, **changes: Any) -> finished.Finished | None:
     """What is recognised of the command, as the command line asks it."""
     options: dict[str, Any] = {"init": None, "fraction": 1.0, "draw": 0, "manifest": None, "seed": 0}
-    options |= {"source_rate": None, "precision": "auto", "stage": "test", "overwrite": False, "rerun_stale": False}
+    options |= {
+        "source_rate": None,
+        "precision": "auto",
+        "stage": "test",
+        "overwrite": False,
+        "rerun_stale": False,
+        "also_on": (),
+    }
     console = Console(file=io.StringIO())
     return verbs.finished(**{**CELL, **options, "data": data, "runs": runs, "console": console, **changes})
 
@@ -92,8 +99,9 @@ def test_the_same_command_is_recognised_and_another_is_not(data: Path, runs: Pat
     assert (recognised.folder, recognised.changed) == (folder, "")
     for changes in ({"seed": 1}, {"method": "lp"}, {"arch": "xresnet1d101"}, {"task": "rhythm"}, {"fraction": 0.5}):
         assert ask(data, runs, **changes) is None
-    for changes in ({"stage": "val"}, {"precision": "float64"}, {"overwrite": True}, {"init": "random"}):
+    for changes in ({"stage": "val"}, {"precision": "float64"}, {"overwrite": True}, {"also_on": (data,)}):
         assert ask(data, runs, **changes) is None
+    assert ask(data, runs, init="random") is None
     assert ask(data, tmp_path) is None
 
 
