@@ -241,7 +241,7 @@ def _require_predictions(result: Result) -> None:
     """Raise DataError if the predictions of a result cannot be read. They are not kept in memory."""
     key = key_of("whole predictions", result.scores_sha256, result.fingerprint)
     if recall(key) is None:
-        _ = replace(result).predictions
+        _ = Result(result.folder, result.document).predictions  # a copy, which is forgotten with what it has read
         keep(key, b"")
 
 
