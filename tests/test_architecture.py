@@ -229,6 +229,7 @@ MAY_READ = {
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file
     "bench.provenance": {"read_text"},  # /proc
     "bench.registry.source": {"read_bytes"},  # imported code
+    "bench.results.finished": {"read_text"},  # /proc
     "bench.training.memory": {"read_text"},  # /proc
 }
 """Module -> what it reads beside bench.files."""

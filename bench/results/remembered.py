@@ -18,7 +18,7 @@ from pathlib import Path
 
 import bench
 from bench.data.cache import cache_folder
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 
 LIMIT_BYTES = 2**30
 """Maximum size of all entries in bytes. Beyond it, those that were not used for longest are removed."""
@@ -35,7 +35,7 @@ def _code() -> list[str]:
     """Return what every value follows from: a hash of the source of `bench`, versions, and the kind of processor."""
     digest, root = hashlib.sha256(), Path(bench.__file__).parent
     for file in sorted(root.rglob("*.py")):
-        content = file.read_bytes()
+        content = read_bytes(file)
         digest.update(f"{file.relative_to(root)} {len(content)}\n".encode())
         digest.update(content)
     return [digest.hexdigest(), version("numpy"), version("scipy"), platform.machine()]
@@ -45,7 +45,7 @@ def recall(key: str) -> bytes | None:
     """Return the content that was kept under a key; None if there is none, or if it is damaged."""
     path = _path(key)
     try:
-        entry = path.read_bytes()
+        entry = read_bytes(path)
         os.utime(path)  # time of last use, which decides what is removed
     except OSError:
         return None
