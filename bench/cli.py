@@ -55,6 +55,9 @@ Archs = Annotated[
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
+AlsoOn = Annotated[
+    list[Path], typer.Option("--also-on", help="Folder of another data set to test on, with the weights; repeatable.")
+]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
 
@@ -108,6 +111,7 @@ def run(
         bool, typer.Option("--rerun-stale", help="Run a finished cell again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
+    also_on: AlsoOn = [],
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
     plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
@@ -134,6 +138,7 @@ def run(
         overwrite=overwrite,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         checkpoint_minutes=checkpoint_minutes,
         wandb=wandb,
         console=err,
@@ -170,6 +175,7 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    also_on: AlsoOn = [],
     accept_noncommercial: Annotated[
         bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
     ] = False,
@@ -213,6 +219,7 @@ def sweep(
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
         out=out,
@@ -833,7 +840,7 @@ def download_(
 @data_app.command("import")
 def import_(
     table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
-    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5, .mat).")],
     patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
     name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
@@ -850,7 +857,7 @@ def import_(
     rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
     unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
     leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
-    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    array: Annotated[str, typer.Option(help="HDF5, MATLAB: name of the array. [default: the only one]")] = "",
     seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
     licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
     source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",

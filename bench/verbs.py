@@ -63,12 +63,14 @@ def run(
     overwrite: bool = False,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "best",
+    also_on: Iterable[str | Path] = (),
     checkpoint_minutes: float = 10.0,
     wandb: Literal["off", "offline", "online"] = "off",
     console: Console | None = None,
 ) -> RunResult:
     """Adapt a backbone to a task by a method, score it on fold 10, and return the result. A finished run is loaded.
 
+    `also_on` lists folders of other data sets, on which it is tested too (see `evaluate`).
     `console` receives progress: standard error by default, `rich.console.Console(quiet=True)` for silence.
     """
     from bench.boards.frames import RunResult
@@ -98,6 +100,7 @@ def run(
         rerun_stale=rerun_stale,
         wandb=wandb,
         keep_weights=keep_weights,
+        also_on=tuple(map(Path, also_on)),
         checkpoint_minutes=checkpoint_minutes,
         console=console,
     )
@@ -128,6 +131,7 @@ def sweep(
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
+    also_on: Iterable[str | Path] = (),
     accept_noncommercial: bool = False,
     dry_run: bool = False,
     out: Console | None = None,
@@ -135,7 +139,8 @@ def sweep(
 ) -> Swept:
     """Run a grid of cells, and return them with their states; `.frame` is a DataFrame of their results.
 
-    Cells that are done are skipped, and interrupted ones resume. With `accept_noncommercial`, `all-foundation` includes
+    Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
+    each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
     backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
     progress.
     """
@@ -143,7 +148,8 @@ def sweep(
     from bench.launch import sweep as launch
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
-    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights)
+    others = tuple(map(Path, also_on))
+    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
     console = console or _progress()
     return launch.sweep(
         grid,

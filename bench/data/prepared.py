@@ -34,7 +34,7 @@ from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError
-from bench.files import whole_folder, write_into
+from bench.files import NotAFile, read_bytes, require_file, whole_folder, write_into
 from bench.registry.source import can_import
 
 FORMAT = 2
@@ -161,7 +161,7 @@ def prepare_signals(
 
 
 DAMAGE = (
-    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, KeyError, TypeError),
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFile, EOFError, ValueError, KeyError, TypeError),
     *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
 )
 """Exceptions from reading a cache entry whose files are missing, truncated or changed."""
@@ -169,7 +169,9 @@ DAMAGE = (
 
 def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> PreparedSignals:
     """Return the signals of an entry, memory-mapped. Raises one of DAMAGE if its files are not complete."""
-    about = json.loads((entry / "about.json").read_text())
+    about = json.loads(read_bytes(entry / "about.json"))
+    for name in ("ecg_id.npy", "signals.npy", "scale.npy"):
+        require_file(entry / name)
     signals = PreparedSignals(
         spec,
         rate,
@@ -211,7 +213,7 @@ def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
         while not lock.is_locked:
             with contextlib.suppress(OSError, ValueError):  # PROGRESS is missing or half written
                 (written,) = entry.parent.glob(f".{entry.name}.*.part/{PROGRESS}")
-                done, total = map(int, written.read_text().split())
+                done, total = map(int, read_bytes(written).split())
                 if done != shown:
                     progress(done, total)
                     shown = done

@@ -16,13 +16,14 @@ from bench.cell import Cell
 from bench.console.listing import table
 from bench.data.datasets import load_records
 from bench.data.tasks import PUBLISHED_TASKS, tasks_of
-from bench.errors import BenchError
+from bench.errors import BenchError, CheckpointError
 from bench.execute import Options
 from bench.launch.foundation import ALL, Foundation, weights_remarks
 from bench.launch.plan import LEFT, SweepPlan, make_plan, spell_bytes
 from bench.launch.workers import Ended, default_jobs, run_cells
 from bench.registry.reference import Reference, split_list
 from bench.registry.registry import Kind, registry
+from bench.transfer import evaluate_also
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,9 +245,27 @@ def sweep(
             markup=False,
             highlight=False,
         )
+    for line in _tested_also(plan, options):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     ended = {outcome.cell.command(): _swept(outcome) for outcome in outcomes}
     kept = (SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells)
     return Swept([ended.get(one.cell.command(), one) for one in kept])
+
+
+def _tested_also(plan: SweepPlan, options: Options) -> Iterator[str]:
+    """Test cells that were finished before on the data sets of `options.also_on`. Yield why some could not be."""
+    left: list[str] = []
+    for planned in plan.of("done", "stale") if options.also_on else ():
+        assert planned.folder is not None
+        try:
+            evaluate_also(planned.folder, options.also_on)
+        except CheckpointError:
+            left.append(planned.cell.command())
+    if left:
+        yield (
+            f"not tested on the other data sets: {len(left):,} cells that were finished before and kept no weights; to "
+            f"test them, train them again: {left[0]} --overwrite, with --also-on, --data and --runs as here"
+        )
 
 
 def _swept(outcome: Ended) -> SweptCell:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.boards.elsewhere import boards_elsewhere
+from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
 from bench.boards.rows import Board, as_data, runs_of
 from bench.boards.subgroups import subgroups_frame
@@ -26,6 +26,7 @@ from bench.pages.html import write_html
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
 from bench.pages.page import Surroundings, write_pages
+from bench.pages.robustness import draw_robustness
 from bench.pages.subgroups import subgroup_page
 
 PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
@@ -129,13 +130,18 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
             written.append(_write(home / f"{task}-subgroups.md", subgroup_page(most_compared(known), truth)))
             links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
         if tested := [each for board in group for each in boards_elsewhere(board)]:
-            drawn = {}
-            for number, each in enumerate(tested, 1):
+            corrupted, others = robustness_of(tested)
+            drawn: dict[BoardElsewhere | Robustness, str] = {}
+            for number, each in enumerate(others, 1):
                 path = home / "pictures" / f"{slugs[each.board]}-elsewhere-{number}.svg"
                 if plots.elsewhere(each, path):
                     drawn[each] = f"pictures/{path.name}"
-                    written.append(path)
-            written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(tested, drawn)))
+            for number, all_strengths in enumerate(corrupted, 1):
+                path = home / "pictures" / f"{slugs[all_strengths.board]}-robustness-{number}.svg"
+                draw_robustness(all_strengths, path)
+                drawn[all_strengths] = f"pictures/{path.name}"
+            written += [home / name for name in drawn.values()]
+            written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))

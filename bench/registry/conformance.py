@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from bench.errors import BenchError, Incompatible
 from bench.execute import make_backbone, make_method
-from bench.files import whole_file, write_whole
+from bench.files import read_bytes, whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
 from bench.registry.outside import Outside
 from bench.registry.reference import Reference
@@ -406,7 +406,7 @@ def _from_two_processes(kind: Kind, *references: str) -> dict[str, Tensor] | str
         try:
             launch_ranks(2, _rank, (kind, references, target, fault), Node())
         except ChildFailedError:
-            return fault.read_text(encoding="utf-8") if fault.exists() else "a process of the two died"
+            return read_bytes(fault).decode() if fault.exists() else "a process of the two died"
         tensors: dict[str, Tensor] = torch.load(target)
         return tensors
 
