@@ -435,6 +435,8 @@ def misses(
     chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
     records = load_records(folder)
     found = find_misses(chosen, records, label, n, fold)
+    if not files:
+        return found.frame
     with progress_bar(console or _progress(), "drawing records") as bar:
         shown = bar.add_task("", total=None)
         for file in files:
