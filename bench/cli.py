@@ -1028,7 +1028,12 @@ def _is_own(path: object) -> bool:
     given = [word for argument in sys.argv[1:] for word in (argument, argument.partition("=")[2]) if word]
     places = [*given, DATA, RUNS, BOARDS, os.environ.get("BENCH_DATA") or DATA, cache_folder()]
     named = Path(os.fsdecode(path)).absolute()
-    return any(named.is_relative_to(place) or place.is_relative_to(named) for place in map(_absolute, places))
+    return any(
+        named.is_relative_to(place)
+        or place.is_relative_to(named)
+        or str(named).startswith(f"{place}.")  # a record is named without its ending
+        for place in map(_absolute, places)
+    )
 
 
 def _absolute(path: str | Path) -> Path:
