@@ -377,8 +377,11 @@ def leaderboard(
     include_published: IncludePublished = False,
     formats: Annotated[
         list[str],
-        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json. Several separated by commas."),
+        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json, html. Several by commas."),
     ] = ["md"],
+    html: Annotated[
+        bool, typer.Option("--html", help="Also one HTML file a board: filter, sort, compare two rows.")
+    ] = False,
     pictures: Annotated[
         list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
     ] = [],
@@ -395,12 +398,16 @@ def leaderboard(
     """
     from bench.boards.rows import as_data
     from bench.console.tables import board_table
+    from bench.pages.html import table_library
 
     folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if formats != ["md"] or pictures or label:
-            raise BenchError("--check writes nothing: leave out --format, --pictures and --label")
+        if formats != ["md"] or html or pictures or label:
+            raise BenchError("--check writes nothing: leave out --format, --html, --pictures and --label")
         _check(folder, data, as_json)
+    formats = [*formats, "html"] if html else formats
+    if any("html" in each.split(",") for each in formats):
+        table_library()  # raises before boards are computed if it is missing
     damaged: list[str] = []
     made = verbs.leaderboard(
         runs,
@@ -457,6 +464,9 @@ def compare(
     task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
+    by: Annotated[
+        str, typer.Option("--by", help="Also in subgroups: age, sex, device, site; several separated by commas.")
+    ] = "",
     include_published: IncludePublished = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -476,6 +486,7 @@ def compare(
         task=task,
         fraction=fraction,
         boards=boards,
+        by=by or (),
         log=_note,
         left_out=partial(_leave_out, damaged),
     )
@@ -485,6 +496,49 @@ def compare(
         for shown in comparison_tables(comparison):
             out.print(shown)
     raise SystemExit(1 if damaged else 0)
+
+
+@app.command()
+def misses(
+    run: Annotated[str, typer.Argument(help="A run's folder, or the name of a row: its first run.")],
+    label: Annotated[str | None, typer.Option(help="Its missed positives and false alarms. [default: by loss]")] = None,
+    num: Annotated[int, typer.Option("--n", min=1, help="Number of records of each kind.")] = 12,
+    fold: Annotated[Literal["9", "10"] | None, typer.Option(help="[default: 10, or 9 if the run ended there]")] = None,
+    files: Annotated[
+        list[Path],
+        typer.Option("--out", help="Contact sheet (.png, .pdf, .svg) or table (.csv); repeatable.", show_default=False),
+    ] = [],
+    data: Data = DATA,
+    runs: Runs = RUNS,
+    include_published: IncludePublished = False,
+    task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
+    plugin: Plugins = [],
+    as_json: Json = False,
+) -> None:
+    """Show the records that a run gets most wrong: a table, and the ECGs as a contact sheet."""
+    from bench.console.tables import misses_table
+
+    frame = verbs.misses(
+        run,
+        label,
+        n=num,
+        fold=int(fold) if fold else None,
+        data=data,
+        runs=runs,
+        include_published=include_published,
+        task=task,
+        fraction=fraction,
+        out=files,
+        log=_note,
+        console=err,
+    )
+    if as_json:
+        print(json.dumps({**frame.attrs, "records": json.loads(frame.to_json(orient="records"))}, indent=1))
+        return
+    out.print(misses_table(frame))
+    if files:
+        out.print("wrote " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -507,6 +561,9 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Seed; several seeds of a name become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Records may be missing: for bench compare, on no board.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -523,6 +580,7 @@ def score(
         fraction=fraction,
         draw=draw,
         seed=seed,
+        partial=partial,
         data=data,
         runs=runs,
         overwrite=overwrite,

@@ -121,8 +121,8 @@ def execute(cell: Cell, options: Options) -> Result:
             signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
             if unused := unused_accelerator(accelerator_kind()):
                 watcher.note(unused)
-            for what, found in signals.findings.items():
-                watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
+            for what, record_ids in signals.findings.items():
+                watcher.note(f"{what}: {len(record_ids):,}, the first {record_ids[0]}")
             # measure cost from here, because weights are downloaded and signals prepared once for many cells
             code = {kind: source.sha256 for kind, source in code_of(plan).items()}
             differs = partial(other_code, now=code)

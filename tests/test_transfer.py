@@ -258,7 +258,7 @@ def test_a_damaged_evaluation_or_one_of_another_run_is_refused(
     with pytest.raises(DataError, match="is of another run than the result in"):
         load_evaluation(copied, runs[1])
     (copied / SCORES).write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match=r"scores\.npz is missing or damaged"):
+    with pytest.raises(DataError, match=r"scores\.npz is not a file of scores"):
         _ = load_evaluation(copied, runs[0]).truths
     (copied / EVALUATION).write_text("{}")
     with pytest.raises(DataError, match="no evaluation of schema 1"):

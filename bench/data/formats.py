@@ -24,6 +24,7 @@ import numpy.typing as npt
 from bench.data.leads import LEADS, choose_leads
 from bench.data.waveforms import MAX_RATE, MILLIVOLTS, Note, check_amplitude, read_waveform
 from bench.errors import DataError
+from bench.files import require_file
 
 MAX_SAMPLES = 10_000_000
 """Maximum number of samples of a record in all leads: 12 leads of 14 minutes at 1,000 Hz."""
@@ -132,7 +133,7 @@ NPY_DAMAGE = (
 
 def _open_npy(source: SignalFile) -> npt.NDArray[Any]:
     """Return the array of a .npy file, memory-mapped."""
-    source.file.stat()  # raises FileNotFoundError with the path
+    require_file(source.file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on headers as Python 2 wrote them
@@ -158,7 +159,7 @@ def read_hdf5(source: SignalFile) -> Stored:
 def open_hdf5(source: SignalFile) -> Iterator[Any]:
     """Yield the array of an HDF5 file: the one that the format names, or the only one."""
     h5py = library("h5py", "hdf5")
-    source.file.stat()  # raises FileNotFoundError with the path
+    require_file(source.file)
     try:
         with h5py.File(source.file, "r") as file:
             names: list[str] = []
@@ -177,7 +178,7 @@ def open_hdf5(source: SignalFile) -> Iterator[Any]:
 def read_edf(source: SignalFile) -> Stored:
     """Read a record from an EDF or EDF+ file whose leads share one rate. Needs pyedflib."""
     pyedflib = library("pyedflib", "edf")
-    source.file.stat()
+    require_file(source.file)
     try:
         with pyedflib.EdfReader(str(source.file)) as file:
             known = [n for n, label in enumerate(file.getSignalLabels()) if "annotation" not in label.lower()]
@@ -201,6 +202,7 @@ DICOM_DAMAGE = (
 def read_dicom(source: SignalFile) -> Stored:
     """Read the first waveform of a DICOM ECG. Needs pydicom. Units are UCUM codes: mV, uV."""
     pydicom = library("pydicom", "dicom")
+    require_file(source.file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on tags that break a rule and can be read

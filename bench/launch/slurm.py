@@ -20,7 +20,7 @@ from submitit.core.utils import FailedJobError
 from bench.cell import Cell
 from bench.errors import BenchError, Busy
 from bench.execute import Options
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 from bench.launch.torchrun import Node, run_on_ranks
 from bench.launch.workers import failure_path
 from bench.results.failures import Failure
@@ -152,9 +152,20 @@ def is_queued(options: Options) -> Callable[[Cell], bool]:
     """Return a test whether SLURM has a waiting or running job for a cell of this runs folder."""
     alive = queued()
     files = (options.runs / FOLDER).glob("*.json")
-    jobs = {job: failure for file in files for job, failure in json.loads(file.read_text(encoding="utf-8")).items()}
+    jobs = {job: failure for file in files for job, failure in _jobs_in(file).items()}
     taken = {jobs[job] for job in alive if job in jobs}
     return lambda cell: str(failure_path(Path(), cell, options.stage)) in taken
+
+
+def _jobs_in(file: Path) -> dict[str, str]:
+    """Return job id -> failure file from a file that `submit` has written. Raises BenchError if it is damaged."""
+    try:
+        jobs = json.loads(read_bytes(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BenchError(f"{file} cannot be read: {str(error)[:200]}; remove it once its jobs have ended") from None
+    if not isinstance(jobs, dict) or not all(isinstance(failure, str) for failure in jobs.values()):
+        raise BenchError(f"{file} is no list of jobs; remove it once its jobs have ended")
+    return jobs
 
 
 def queued() -> dict[str, str]:

@@ -51,7 +51,7 @@ def _section(tested: BoardElsewhere, picture: str | None) -> list[str]:
     document = tested.first.document
     dataset, scores = document["dataset"], document["metrics"]
     lines = [
-        f"## {tested.title}, {_share(tested.board)}",
+        f"## {sentence(tested.title)}, {_share(tested.board)}",
         "",
         f"{scores['num_records']:,} records of {scores['num_patients']:,} patients at {dataset['rate']} Hz "
         f"({sentence(document['scored_on'])}). Licence: {sentence(dataset['licence']) or 'not stated'}; source: "

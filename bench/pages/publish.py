@@ -20,7 +20,7 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import score_fold
-from bench.files import whole_folder, write_into, write_whole
+from bench.files import read_bytes, whole_folder, write_into, write_whole
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
 from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
@@ -66,7 +66,7 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
             with whole_folder(place) as part:
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
-                    write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+                    write_into(part, PREDICTIONS, read_bytes(result.folder / PREDICTIONS))
                 for evaluation in find_evaluations(result):
                     write_files(part / ELSEWHERE / evaluation.folder.name, *published_form(evaluation))
         except OSError as error:
@@ -108,7 +108,9 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
 def _faults_of_origin(result: Result) -> Iterator[str]:
     if result.document["dataset"]["synthetic"]:
         yield "its dataset is synthetic"
-    if result.document["stage"] != "test":
+    if result.partial:
+        yield "it has scores of a part of fold 10: published results are of all its records"
+    elif result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not is_installed(result.document):
         yield "its method, backbone or task is from a file that is not installed: put it into a package"
@@ -262,7 +264,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
         anew = Path(scratch)
         rules = folder / PROTOCOL  # written by hand; the index links it
         if rules.is_file():
-            write_whole(anew / PROTOCOL, rules.read_bytes())
+            write_whole(anew / PROTOCOL, read_bytes(rules))
         try:
             written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
         except BenchError as error:
@@ -278,7 +280,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
 
 def _faults_of_page(path: Path, anew: Path) -> list[str]:
     try:
-        old, new = path.read_text(encoding="utf-8"), anew.read_text(encoding="utf-8")
+        old, new = read_bytes(path).decode(errors="replace"), read_bytes(anew).decode()
     except OSError:
         return [f"{path} is missing; `bench leaderboard --published` writes it"]
     if old == new or (path.suffix == ".svg" and _drawn_by(old) != _drawn_by(new)):
@@ -300,7 +302,7 @@ def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
     faults = []
     for path, boards in by_page.items():
         try:
-            same = _rows_in(path.read_text(encoding="utf-8")) == _rows_in(page(boards))
+            same = _rows_in(read_bytes(path).decode(errors="replace")) == _rows_in(page(boards))
         except OSError:
             faults.append(f"{path} is missing; `bench leaderboard --published` writes it")
             continue

@@ -102,7 +102,7 @@ def lock_of(final: Path) -> Path:
 def is_locked(lock: Path) -> bool:
     """Return whether a process holds this lock file. The file may be missing, and the folder read-only."""
     try:
-        handle = os.open(lock, os.O_RDONLY)
+        handle = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # anybody may have made a pipe of this name
     except FileNotFoundError:
         return False
     try:
