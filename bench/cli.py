@@ -118,31 +118,34 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
+    cell: dict[str, Any] = {
+        "method": method,
+        "task": task,
+        "arch": arch,
+        "init": init,
+        "data": data,
+        "fraction": fraction,
+        "draw": draw,
+        "manifest": manifest_,
+        "seed": seed,
+        "source_rate": source_rate,
+        "precision": precision,
+        "stage": stage,
+        "runs": runs,
+        "overwrite": overwrite,
+        "rerun_stale": rerun_stale,
+        "also_on": also_on,
+        "console": err,
+    }
+    if finished := verbs.finished(**cell):
+        from bench.console.listing import plain_table
+
+        _print(dict(finished.document), plain_table(finished.table), as_json)
+        return
     from bench.console.tables import result_table
 
-    result = verbs.run(
-        method,
-        task,
-        arch,
-        init=init,
-        data=data,
-        fraction=fraction,
-        draw=draw,
-        manifest=manifest_,
-        seed=seed,
-        source_rate=source_rate,
-        precision=precision,
-        stage=stage,
-        nproc=nproc,
-        runs=runs,
-        overwrite=overwrite,
-        rerun_stale=rerun_stale,
-        keep_weights=keep_weights,
-        also_on=also_on,
-        checkpoint_minutes=checkpoint_minutes,
-        wandb=wandb,
-        console=err,
-    )
+    how: dict[str, Any] = {"keep_weights": keep_weights, "checkpoint_minutes": checkpoint_minutes, "wandb": wandb}
+    result = verbs.run(**cell, nproc=nproc, **how)
     if verbs.is_main():
         _print(dict(result.document), result_table(result.result), as_json)
 

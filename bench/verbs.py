@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.launch.tune import Tuned
     from bench.registry.registry import Kind
     from bench.results.elsewhere import Evaluation
+    from bench.results.finished import Finished
     from bench.results.result import Result
 
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
@@ -75,8 +76,10 @@ def run(
     """
     from bench.boards.frames import RunResult
     from bench.cell import Cell
+    from bench.console.tables import result_cells
     from bench.execute import Options, execute
     from bench.registry.reference import Reference
+    from bench.results.finished import remember
     from bench.results.identity import changes
 
     console = console or _progress()
@@ -107,9 +110,63 @@ def run(
     if nproc > 1:
         options = _run_on_ranks(nproc, cell, options)
     result = execute(cell, options)
-    if is_main() and (news := changes(result.document)):
-        note(console, f"{news} this result; --overwrite runs it again")
+    if is_main():
+        if news := changes(result.document):
+            note(console, f"{news} this result; --overwrite runs it again")
+        if not cell.of_notebook:
+            named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+            key = _key_of_run(named, data, init, manifest)
+            remember(key, result.folder, result.document, news, result_cells(result))
     return RunResult(result)
+
+
+def finished(
+    method: str,
+    task: str,
+    arch: str,
+    *,
+    init: str | None,
+    data: Path,
+    fraction: float,
+    draw: int,
+    manifest: Path | None,
+    seed: int,
+    source_rate: int | None,
+    precision: str,
+    stage: str,
+    runs: Path,
+    overwrite: bool,
+    rerun_stale: bool,
+    also_on: Sequence[Path],
+    console: Console,
+) -> Finished | None:
+    """Return the finished run that a command names if hashes of files tell, in half a second, else None.
+
+    None does not mean that there is no such run: `run` knows. A note on changed code is printed as `run` does.
+    """
+    from bench.results.finished import recognise
+
+    if overwrite or also_on:
+        return None
+    named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+    recognised = recognise(_key_of_run(named, data, init, manifest))
+    if recognised and recognised.changed:
+        if rerun_stale:
+            return None
+        note(console, f"{recognised.changed} this result; --overwrite runs it again")
+    return recognised
+
+
+def _key_of_run(
+    named: Sequence[Any], data: str | Path | None, init: str | Path | None, manifest: str | Path | None
+) -> str:
+    """Return the key under which a finished run is remembered; empty if it is not, as with classes of a notebook."""
+    from bench.results.finished import key_of_command
+
+    if not all(isinstance(word, str) for word in named[:3]):
+        return ""
+    start = None if init is None else str(init)
+    return key_of_command(named, data_folder(data), start, None if manifest is None else Path(manifest))
 
 
 def sweep(

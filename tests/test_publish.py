@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.boards import rows as boards
+from bench.boards.resampling import replicates_of
 from bench.boards.rows import make_boards
 from bench.boards.truth import Truth, truth_of
 from bench.data.datasets.ptbxl import load_records
@@ -376,7 +376,7 @@ def test_boards_are_drawn_once(truth: Truth, runs: list[Path]) -> None:
     table = truth(load_result(runs[0]))
     assert table is truth(load_result(runs[1]))
     assert table is not None
-    assert boards.replicates_of(table) is boards.replicates_of(table)
+    assert replicates_of(table) is replicates_of(table)
 
 
 def evaluated(run: Path, truth: Truth, corruption: str = "", licence: str = "ODC-By-1.0", noise: float = 1) -> Path:

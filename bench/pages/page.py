@@ -16,7 +16,8 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
+from bench.boards.resampling import NUM_REPLICATES, values_of
+from bench.boards.rows import Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.datasets import origin_of
 from bench.data.splits import TEST_FOLD
@@ -540,7 +541,7 @@ def _labels(boards: Sequence[Board]) -> list[str]:
 
 
 def _label_auroc(row: Row, column: int) -> str:
-    value = float(np.mean([run.resampled.auroc.value[column] for run in row.scored.values()]))
+    value = float(np.mean([values_of(run, "auroc")[column] for run in row.scored.values()]))
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 

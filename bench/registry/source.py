@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 GROUP = "bench.plugins"
 NOTEBOOK = "__main__"
@@ -39,6 +37,9 @@ def declared_files() -> list[Path]:
 
 def location(dist: Distribution, package: str) -> Path:
     """Return the file of a distribution's package or module, from a wheel or an editable install (PEP 610)."""
+    from urllib.parse import urlparse  # late, because it brings much that few commands need
+    from urllib.request import url2pathname
+
     origin = json.loads(dist.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         project = Path(url2pathname(urlparse(origin["url"]).path))
