@@ -22,7 +22,7 @@ from bench.cell import Cell
 from bench.errors import BenchError
 from bench.execute import Options, execute
 from bench.launch.slurm import FOLDER, Slurm, minutes, others, queued, submit
-from bench.launch.workers import failure_path
+from bench.launch.outcomes import failure_path
 from bench.registry.reference import Reference
 from bench.results.failures import Failure
 from bench.results.result import Result, find_results

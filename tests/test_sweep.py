@@ -28,7 +28,8 @@ from bench.execute import Options, execute
 from bench.launch import plan as planning
 from bench.launch.plan import make_plan
 from bench.launch.sweep import Grid, _remarks, names, numbers
-from bench.launch.workers import Ended, run_cells, share_of
+from bench.launch.outcomes import Ended
+from bench.launch.workers import run_cells, share_of
 from bench.registry.reference import Reference
 from bench.registry.registry import registry
 from bench.results.failures import Failure
