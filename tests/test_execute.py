@@ -20,10 +20,10 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.tracking import Tracker
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
-from bench.data.prepared import PreparedSignals
+from bench.data.prepared import PreparedSignals, prepare_signals
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
-from bench.execute import Options, execute, prepare_signals
+from bench.execute import Options, execute
 from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.result import Result

@@ -21,14 +21,16 @@ import torch
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.execute import Options, execute
-from bench.launch.slurm import FOLDER, Slurm, minutes, others, queued, submit
 from bench.launch.outcomes import failure_path
+from bench.launch.plan_folder import Entry, PlanFolder
+from bench.launch.slurm import FOLDER, Slurm, minutes, most_submitted, others, queued, submit
 from bench.registry.reference import Reference
 from bench.results.failures import Failure
 from bench.results.result import Result, find_results
 from bench.training.weights import WEIGHTS
 
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+MOST_IN_ARRAY = 20
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CONFIGURATION = """
 ClusterName=test
@@ -50,6 +52,8 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
+MaxArraySize={array}
+SlurmdTimeout=10
 KillWait=5
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
@@ -73,7 +77,8 @@ def slurm() -> Iterator[Path]:
         (folder / name).mkdir(mode=0o755)
     (folder / "munge" / "key").write_bytes(os.urandom(128))
     (folder / "munge" / "key").chmod(0o400)
-    text = CONFIGURATION.format(host=socket.gethostname().split(".")[0], folder=folder, ports=free_ports(3))
+    host = socket.gethostname().split(".")[0]
+    text = CONFIGURATION.format(host=host, folder=folder, ports=free_ports(3), array=MOST_IN_ARRAY)
     (folder / "slurm.conf").write_text(text)
     cores = os.sched_getaffinity(0)
     with pytest.MonkeyPatch.context() as patch:
@@ -175,8 +180,8 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
         said(sys.executable, "-m", "bench", "sweep", *grid, *settings, f"--runs={named}")
         for named in (runs, runs.resolve())
     )
-    assert "2 cells submitted as job 1;" in first
-    assert "2 cells are in SLURM's queue already" in again and "submitted" not in again
+    assert "2 workers submitted as job 1 for 2 cells;" in first
+    assert "2 workers for these cells are in SLURM's queue already" in again and "submitted" not in again
     expected = [alone(small(demo_set, "lp(probe_epochs=2)", seed), tmp_path / "alone") for seed in (0, 1)]
     wait_until(lambda: not queued(), 180, logs)
 
@@ -192,11 +197,9 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
 def test_a_cell_that_fails_says_why(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
     cell, options = small(tmp_path / "nowhere", "lp"), Options(runs=tmp_path)
 
-    (job,) = submit([cell], options, Slurm(minutes=5))
+    (job,) = submitted([cell], options, Slurm(minutes=5))
     wait_until(lambda: job not in queued(), 120, tmp_path / FOLDER)
 
-    state = said("scontrol", "show", "job", job, "--oneliner")
-    assert "JobState=FAILED" in state and "ExitCode=2:0" in state
     failure = Failure.read(failure_path(options.runs, cell, "test"))
     assert failure.reason.startswith("no dataset at") and failure.command == cell.command()
 
@@ -207,7 +210,7 @@ def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_
     cell, runs = small(demo_set, "ft(finetune_epochs=12)"), tmp_path / "runs"
     num_seen = 0
 
-    (job,) = submit([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=5))
+    (job,) = submitted([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=5))
     preempt = ["sbatch", "--partition=first", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
     for stop in (["scancel", "--signal=USR2", job], preempt):  # as SLURM does near the time limit; another job's claim
         wait_until(lambda seen=num_seen: newest(runs) > seen, 120, runs / FOLDER)
@@ -225,6 +228,12 @@ def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_
     assert "Restarts=2" in said("scontrol", "show", "job", job, "--oneliner")
 
 
+def submitted(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str]:
+    """The jobs of workers for these cells, one a cell."""
+    plan = PlanFolder.open([Entry.of(cell, options) for cell in cells], cells, options)
+    return submit(plan, settings, len(cells))
+
+
 def newest(runs: Path) -> int:
     """The number of the newest checkpoint, of which there is one a step."""
     return max((int(path.stem.rpartition("-")[2]) for path in runs.rglob("checkpoint-*.pt")), default=0)
@@ -235,7 +244,7 @@ def newest(runs: Path) -> int:
 def test_a_cell_on_two_nodes_equals_that_of_one_process(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
     cell, runs = small(demo_set, "lpft(probe_epochs=2, finetune_epochs=3)", precision="float64"), tmp_path / "runs"
 
-    (job,) = submit([cell], Options(runs=runs), Slurm(minutes=5, nodes=2))
+    (job,) = submitted([cell], Options(runs=runs), Slurm(minutes=5, nodes=2))
     expected = alone(cell, tmp_path / "alone")
     wait_until(lambda: job not in queued(), 180, runs / FOLDER)
 
@@ -250,7 +259,7 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(BenchError, match="no SLURM on this machine"):
-        submit([], Options(runs=tmp_path), Slurm(minutes=1))
+        most_submitted()
     with pytest.raises(BenchError, match="no SLURM on this machine"):
         queued()
 

@@ -96,7 +96,10 @@ class Claims:
                 touched, text = os.fstat(file.fileno()).st_mtime, file.read()
         except FileNotFoundError:
             return False
-        owner = json.loads(text) if text else {}
+        try:
+            owner = json.loads(text)
+        except ValueError:
+            owner = {}  # its process has not written it to the end
         if owner.get("place") == _place() != "":
             return bool(_birth(owner["pid"]) != owner["birth"])
         return self._now() - touched > self._lease

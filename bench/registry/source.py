@@ -88,11 +88,12 @@ def _parsed(file: Path, *_: int) -> tuple[bytes, ast.Module]:
 def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
     """Return name -> file of a module and, recursively, of its imports from the same top-level package."""
     rooms = tuple(within) or (module.partition(".")[0],)
-    found, waiting = dict[str, Path](), [module]
+    found, waiting, seen = dict[str, Path](), [module], set[str]()
     while waiting:
         name = waiting.pop()
         inside = any(name == room or name.startswith(f"{room}.") for room in rooms)
-        file = _source_file(name) if inside and name not in found else None
+        file = _source_file(name) if inside and name not in seen else None
+        seen.add(name)  # most are names in a module and no modules: each would be searched for at every import
         if file is None:
             continue
         found[name] = file
