@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -237,6 +238,89 @@ def submitted(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[
 def newest(runs: Path) -> int:
     """The number of the newest checkpoint, of which there is one a step."""
     return max((int(path.stem.rpartition("-")[2]) for path in runs.rglob("checkpoint-*.pt")), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_many_cells_run_once_each_whatever_becomes_of_workers(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
+    """NUM_CELLS=3000 in the environment runs so many; -s prints how long they took."""
+    num, runs, began = int(os.environ.get("NUM_CELLS", "150")), tmp_path / "runs", time.monotonic()
+    grid = ["--task=superdiag", "--arch=prevalence", "--method=lp(probe_epochs=1)", f"--seed={numbers(range(num))}"]
+    command = ["-m", "bench", "sweep", *grid, f"--data={demo_set}", f"--runs={runs}", "--launcher=slurm", "--time=1h"]
+    first = said(sys.executable, *command, "--precision=float32", "--jobs=30")
+    submitted_s = time.monotonic() - began
+
+    assert "20 workers submitted as job" in first and "(30 were wanted: the site's limit)" in first
+    for reached, harm in ((num // 10, kill_worker), (num // 5, requeue_worker), (num // 3, lose_node)):
+        wait_until(lambda reached=reached: num_done(runs) >= reached, 600, runs / FOLDER)  # type: ignore[misc]
+        harm(slurm)
+    wait_until(lambda: num_done(runs) == num, 7200, runs / FOLDER)
+    took = time.monotonic() - began
+    wait_until(lambda: not queued(), 300, runs / FOLDER)
+
+    events = [
+        [json.loads(line)["event"] for line in (result.folder / "log.jsonl").read_text().splitlines()]
+        for result in results(runs)
+    ]
+    assert len(events) == num
+    assert all(of_cell.count("finished") == 1 for of_cell in events)
+    assert sum(of_cell.count("begins") > 1 for of_cell in events) <= 3, "the cells of three workers that were killed"
+    assert not list(runs.rglob("*.failed"))
+    assert not list((runs / ".plans/claims").iterdir())
+    print(f"{num} cells in {took:.0f} s, planned and submitted in {submitted_s:.0f} s")
+
+
+def numbers(values: range) -> str:
+    return ",".join(map(str, values))
+
+
+def num_done(runs: Path) -> int:
+    return len(list(runs.glob(".plans/*/superdiag-*.json")))
+
+
+def running(*where: str) -> str:
+    """A job that runs now."""
+    deadline = time.monotonic() + 60
+    while not (listed := said("squeue", "--noheader", "--states=R", "--format=%i", *where).split()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return listed[0]
+
+
+def kill_worker(slurm: Path) -> None:
+    """Kill all processes of a job: it is over, and not requeued."""
+    subprocess.run(["scancel", "--signal=KILL", "--full", running()], check=True)
+
+
+def requeue_worker(slurm: Path) -> None:
+    subprocess.run(["scontrol", "requeue", running()], check=True)
+
+
+def lose_node(slurm: Path) -> None:
+    """Kill all that runs on a node, as a power cut does. SLURM gives its job to another node. Then it is back."""
+    running("--nodelist=n2")
+    tasks = [pid for pid in Path("/proc").glob("[0-9]*") if b"\0SLURMD_NODENAME=n2\0" in read(pid / "environ")]
+    parents = {
+        Path("/proc") / read(pid / "stat").rpartition(b")")[2].split()[1].decode()
+        for pid in tasks
+        if read(pid / "stat")
+    }
+    steps = [pid for pid in parents if b"slurmstepd" in read(pid / "cmdline")]
+    daemon = Path("/proc") / (slurm / "slurmd-n2.pid").read_text().strip()
+    for pid in (daemon, *steps, *tasks):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.name), signal.SIGKILL)
+    node = ("sinfo", "--noheader", "--nodes=n2", "--partition=test", "--format=%t")
+    wait_until(lambda: said(*node).startswith("down"), 120, slurm)
+    start("slurmd", "-N", "n2")
+    subprocess.run(["scontrol", "update", "nodename=n2", "state=resume"], check=True)
+
+
+def read(path: Path) -> bytes:
+    try:
+        return b"\0" + path.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.slow

@@ -14,17 +14,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
 from rich.console import Console
 from submitit.core.utils import FailedJobError
 
 from bench.errors import BenchError
-from bench.execute import Options
 from bench.files import write_whole
 from bench.launch.plan_folder import PlanFolder
-from bench.launch.torchrun import Node, Ranks, run_on_ranks
-from bench.launch.workers import GRACE, Crew, default_jobs, drain
+from bench.launch.workers import GRACE, Crew, RunRanks, default_jobs, drain
+
+if TYPE_CHECKING:
+    from bench.launch.torchrun import Node
 
 FOLDER = ".slurm"
 """Folder below the runs folder for submitted scripts and the jobs' output."""
@@ -77,34 +79,42 @@ class WorkerJob:
     """Processes per node."""
 
     def __call__(self) -> None:
-        node = this_node()
-        rounds = self.plan / f"job-{node.run_id}"
+        plan = PlanFolder(self.plan)
+        if len(plan.outcomes()) == len(plan.entries):
+            return  # before torch is imported: workers that waited in the queue until all was done
+        until = time.monotonic() + self.seconds()
         try:
-            if node.number:
-                follow(node, self.ranks, rounds)
-                return
-            plan = PlanFolder(self.plan)
-            plan.load_plugins()
-            together = self.nodes * self.ranks > 1
-            run_ranks = Lead(node, self.ranks, rounds) if self.nodes > 1 else Ranks(self.ranks) if together else None
-            until = time.monotonic() + (seconds := self.seconds())
-            crew = Crew(
-                jobs=1 if together else default_jobs(1),
-                nproc=self.ranks,
-                run_ranks=run_ranks,
-                seconds=seconds,
-                stays=False,
-            )
-            drain(plan, list(plan.entries), Options(), crew, Console(force_terminal=False, width=200))
-            if self.nodes > 1:
-                write_whole(rounds / next_round(rounds), "[]")
+            self._work(plan)
         except KeyboardInterrupt:
             # SIGTERM: SLURM needs the node. It requeues a job that it kills, but not a job that exits. So wait.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
-        if len(plan.outcomes()) < len(plan.entries) and (time.monotonic() >= until):
+        if len(plan.outcomes()) < len(plan.entries) and time.monotonic() >= until:
             os.kill(os.getpid(), signal.SIGUSR2)  # submitit requeues this job, as when SLURM sends it near the limit
+
+    def _work(self, plan: PlanFolder) -> None:
+        from bench.execute import Options
+
+        node = this_node()
+        rounds = plan.folder / f"job-{node.run_id}"
+        if node.number:
+            follow(node, self.ranks, rounds)
+            return
+        plan.load_plugins()
+        run_ranks = self._run_ranks(node, rounds)
+        jobs = 1 if run_ranks else default_jobs(1)
+        crew = Crew(jobs=jobs, nproc=self.ranks, run_ranks=run_ranks, seconds=self.seconds(), stays=False)
+        drain(plan, list(plan.entries), Options(), crew, Console(force_terminal=False, width=200))
+        if self.nodes > 1:
+            write_whole(rounds / next_round(rounds), "[]")
+
+    def _run_ranks(self, node: Node, rounds: Path) -> RunRanks | None:
+        from bench.launch.torchrun import Ranks
+
+        if self.nodes > 1:
+            return Lead(node, self.ranks, rounds)
+        return Ranks(self.ranks) if self.ranks > 1 else None
 
     def seconds(self) -> float:
         """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
@@ -126,6 +136,8 @@ class Lead:
     """Folder of files that tell the other nodes what to run: one for each cell."""
 
     def __call__(self, arguments: Sequence[str]) -> int:
+        from bench.launch.torchrun import run_on_ranks
+
         name = next_round(self.rounds)
         write_whole(self.rounds / name, json.dumps(list(arguments)))
         return run_on_ranks(self.ranks, arguments, self.node.in_round(name))
@@ -133,6 +145,8 @@ class Lead:
 
 def follow(node: Node, ranks: int, rounds: Path) -> None:
     """Run the cells that the first node of this job runs."""
+    from bench.launch.torchrun import run_on_ranks
+
     number = 0
     while True:
         path = rounds / f"round-{number}"
@@ -158,6 +172,8 @@ def warning(minutes: int) -> int:
 
 def this_node() -> Node:
     """Return this machine's place among the nodes of the SLURM job that runs this process."""
+    from bench.launch.torchrun import Node
+
     job, restarts = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
     size = int(os.environ["SLURM_JOB_NUM_NODES"])
     host = os.environ["SLURM_LAUNCH_NODE_IPADDR"] if size > 1 else "localhost"
