@@ -299,12 +299,11 @@ def requeue_worker(slurm: Path) -> None:
 def lose_node(slurm: Path) -> None:
     """Kill all that runs on a node, as a power cut does. SLURM gives its job to another node. Then it is back."""
     running("--nodelist=n2")
-    tasks = [pid for pid in Path("/proc").glob("[0-9]*") if b"\0SLURMD_NODENAME=n2\0" in read(pid / "environ")]
-    parents = {
-        Path("/proc") / read(pid / "stat").rpartition(b")")[2].split()[1].decode()
-        for pid in tasks
-        if read(pid / "stat")
-    }
+    here = (b"\0SLURMD_NODENAME=n2\0", f"\0SLURM_CONF={slurm}/slurm.conf\0".encode())
+    environments = {pid: read(pid / "environ") for pid in Path("/proc").glob("[0-9]*")}
+    tasks = [pid for pid, words in environments.items() if all(word in words for word in here)]
+    fields = [read(pid / "stat").rpartition(b")")[2].split() for pid in tasks]
+    parents = {Path("/proc") / field[1].decode() for field in fields if field}
     steps = [pid for pid in parents if b"slurmstepd" in read(pid / "cmdline")]
     daemon = Path("/proc") / (slurm / "slurmd-n2.pid").read_text().strip()
     for pid in (daemon, *steps, *tasks):
