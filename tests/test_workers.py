@@ -22,6 +22,7 @@ from bench.launch.outcomes import Ended
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.workers import Crew, drain, run_cells
 from bench.registry.reference import Reference
+from bench.results.prune import prune
 from bench.results.result import Result, find_results
 from bench.results.status import survey
 
@@ -162,6 +163,11 @@ def test_an_outcome_of_another_worker_counts(demo_set: Path, tmp_path: Path) -> 
     plan.write(entry, Ended(cell, result.folder))
 
     assert drain(plan, list(plan.entries), options, Crew(), QUIET) == {entry.id: Ended(cell, result.folder)}
+
+    PlanFolder.open([Entry.of(probe(demo_set, seed=1), options)], [probe(demo_set, seed=1)], options)
+    (counted,) = [use for use in prune(tmp_path) if use.name == "plans"]
+    assert (counted.num, counted.removed, plan.folder.exists()) == (1, True, False)
+    assert len(list(tmp_path.glob(".plans/*/plan.json"))) == 1, "a plan with a cell left stays"
 
 
 def test_finals_wait_for_their_trials_and_none_runs_if_one_failed(demo_set: Path, tmp_path: Path) -> None:
