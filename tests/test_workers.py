@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,3 +218,53 @@ def test_a_cell_of_a_cut_off_machine_is_stopped(
 
 def quick_claims(runs: Path) -> "working.Claims":
     return working.Claims(runs / ".plans/claims", beat=0.1, lease=60)
+
+
+@pytest.fixture
+def no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose file system seems to have no locks, no links and no renames over a file."""
+    compiler = shutil.which("cc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler")
+    library = tmp_path / "no_locks.so"
+    source = Path(__file__).with_name("no_locks.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    folder = tmp_path / "without"
+    folder.mkdir()
+    monkeypatch.setenv("WITHOUT", str(folder))
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    return folder
+
+
+TRIES = """
+import fcntl, os, sys
+os.chdir(sys.argv[1])
+for name in ("a", "b"):
+    open(name, "w").close()
+for what in (lambda: fcntl.flock(open("a"), fcntl.LOCK_EX), lambda: os.link("a", "c"), lambda: os.rename("a", "b")):
+    try:
+        what()
+    except OSError:
+        print("refused")
+"""
+
+
+@pytest.mark.slow
+def test_sweeps_share_a_folder_without_locks_links_and_renames_over_a_file(demo_set: Path, no_locks: Path) -> None:
+    tried = subprocess.run([sys.executable, "-c", TRIES, no_locks], capture_output=True, text=True, check=True)
+    assert tried.stdout.split() == ["refused"] * 3
+    runs, method = no_locks / "runs", "lp(probe_epochs=40)"
+    killed = bench("sweep", demo_set, runs, method, "--seed=0,1,2,3")
+    until(lambda: claimed_by(killed.pid, runs))
+    both = [bench("sweep", demo_set, runs, method, "--seed=0,1,2,3") for _ in range(2)]
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    said = [process.communicate(timeout=500)[0] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert all("4 cells: 4 done" in text for text in said)
+    found = list(find_results(runs))
+    assert len(found) == 4
+    assert [events(result).count("finished") for result in found] == [1] * 4
+    assert sum(events(result).count("begins") > 1 for result in found) <= 1
+    assert not list(runs.glob(".plans/claims/*"))

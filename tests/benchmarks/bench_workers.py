@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+import bench.launch.preload  # noqa: F401  as in a worker
 from bench.cell import Cell
 from bench.data.opened import OpenData
 from bench.demo.dataset import write_demo
