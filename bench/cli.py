@@ -56,6 +56,9 @@ Archs = Annotated[
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
+AlsoOn = Annotated[
+    list[Path], typer.Option("--also-on", help="Folder of another data set to test on, with the weights; repeatable.")
+]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
 
@@ -119,6 +122,7 @@ def run(
         bool, typer.Option("--rerun-stale", help="Run a finished cell again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
+    also_on: AlsoOn = [],
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
     plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
@@ -145,6 +149,7 @@ def run(
         overwrite=overwrite,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         checkpoint_minutes=checkpoint_minutes,
         wandb=wandb,
         console=err,
@@ -185,6 +190,7 @@ def sweep(
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    also_on: AlsoOn = [],
     accept_noncommercial: Annotated[
         bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
     ] = False,
@@ -213,6 +219,7 @@ def sweep(
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
         out=Terminal(quiet=True) if as_json else out,
@@ -418,8 +425,11 @@ def leaderboard(
     include_published: IncludePublished = False,
     formats: Annotated[
         list[str],
-        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json. Several separated by commas."),
+        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json, html. Several by commas."),
     ] = ["md"],
+    html: Annotated[
+        bool, typer.Option("--html", help="Also one HTML file a board: filter, sort, compare two rows.")
+    ] = False,
     pictures: Annotated[
         list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
     ] = [],
@@ -436,12 +446,16 @@ def leaderboard(
     """
     from bench.boards.rows import as_data
     from bench.console.tables import board_table
+    from bench.pages.html import table_library
 
     folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if formats != ["md"] or pictures or label:
-            raise BenchError("--check writes nothing: leave out --format, --pictures and --label")
+        if formats != ["md"] or html or pictures or label:
+            raise BenchError("--check writes nothing: leave out --format, --html, --pictures and --label")
         _check(folder, data, as_json)
+    formats = [*formats, "html"] if html else formats
+    if any("html" in each.split(",") for each in formats):
+        table_library()  # raises before boards are computed if it is missing
     damaged: list[str] = []
     made = verbs.leaderboard(
         runs,
@@ -498,6 +512,9 @@ def compare(
     task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
+    by: Annotated[
+        str, typer.Option("--by", help="Also in subgroups: age, sex, device, site; several separated by commas.")
+    ] = "",
     include_published: IncludePublished = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -517,6 +534,7 @@ def compare(
         task=task,
         fraction=fraction,
         boards=boards,
+        by=by or (),
         log=_note,
         left_out=partial(_leave_out, damaged),
     )
@@ -526,6 +544,49 @@ def compare(
         for shown in comparison_tables(comparison):
             out.print(shown)
     raise SystemExit(1 if damaged else 0)
+
+
+@app.command()
+def misses(
+    run: Annotated[str, typer.Argument(help="A run's folder, or the name of a row: its first run.")],
+    label: Annotated[str | None, typer.Option(help="Its missed positives and false alarms. [default: by loss]")] = None,
+    num: Annotated[int, typer.Option("--n", min=1, help="Number of records of each kind.")] = 12,
+    fold: Annotated[Literal["9", "10"] | None, typer.Option(help="[default: 10, or 9 if the run ended there]")] = None,
+    files: Annotated[
+        list[Path],
+        typer.Option("--out", help="Contact sheet (.png, .pdf, .svg) or table (.csv); repeatable.", show_default=False),
+    ] = [],
+    data: Data = DATA,
+    runs: Runs = RUNS,
+    include_published: IncludePublished = False,
+    task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
+    plugin: Plugins = [],
+    as_json: Json = False,
+) -> None:
+    """Show the records that a run gets most wrong: a table, and the ECGs as a contact sheet."""
+    from bench.console.tables import misses_table
+
+    frame = verbs.misses(
+        run,
+        label,
+        n=num,
+        fold=int(fold) if fold else None,
+        data=data,
+        runs=runs,
+        include_published=include_published,
+        task=task,
+        fraction=fraction,
+        out=files,
+        log=_note,
+        console=err,
+    )
+    if as_json:
+        print(json.dumps({**frame.attrs, "records": json.loads(frame.to_json(orient="records"))}, indent=1))
+        return
+    out.print(misses_table(frame))
+    if files:
+        out.print("wrote " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -548,6 +609,9 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Seed; several seeds of a name become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Records may be missing: for bench compare, on no board.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -564,6 +628,7 @@ def score(
         fraction=fraction,
         draw=draw,
         seed=seed,
+        partial=partial,
         data=data,
         runs=runs,
         overwrite=overwrite,
@@ -823,7 +888,7 @@ def download_(
 @data_app.command("import")
 def import_(
     table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
-    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5, .mat).")],
     patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
     name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
@@ -840,7 +905,7 @@ def import_(
     rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
     unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
     leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
-    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    array: Annotated[str, typer.Option(help="HDF5, MATLAB: name of the array. [default: the only one]")] = "",
     seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
     licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
     source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",

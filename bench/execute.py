@@ -43,6 +43,7 @@ from bench.training.method import Method, declared_phases
 from bench.training.model import Backbone, Classifier, HeadAlone, layer_groups
 from bench.training.precision import Precision, dtype, resolve_precision
 from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
+from bench.transfer import evaluate_also, require_shared
 
 KeepWeights = Literal["none", "best"]
 
@@ -61,6 +62,8 @@ class Options:
     wandb: Wandb = "off"
     keep_weights: KeepWeights = "best"
     """`best`: keep the weights of the selected epoch, which made the predictions."""
+    also_on: tuple[Path, ...] = ()
+    """Folders of other data sets on which each cell is tested before its weights are removed."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints within an epoch: the most work that a killed run repeats."""
     console: Console = field(default_factory=lambda: Terminal(stderr=True))
@@ -71,7 +74,7 @@ class Options:
         """Return the arguments after `bench` that run a cell with these options in another process."""
         arguments = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
         arguments += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
-        arguments += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
+        arguments += [f"--checkpoint-minutes={self.checkpoint_minutes}", *(f"--also-on={at}" for at in self.also_on)]
         return arguments + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
@@ -102,7 +105,9 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
         folder = RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
         finished = None if options.overwrite else folder.finished()
         if finished and not (options.rerun_stale and changes(finished.document)):
+            evaluate_also(finished.folder, options.also_on, options.log)
             return finished
+        require_shared(table.labels, records.name, options.also_on, options.stage)
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
                 same_backbone = prepare(model, method, Start.of(plan, init.head))
@@ -115,8 +120,8 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             signals = data.signals(spec, cell.source_rate, watcher.prepared, watcher.note)
             if unused := unused_accelerator(accelerator_kind()):
                 watcher.note(unused)
-            for what, found in signals.findings.items():
-                watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
+            for what, record_ids in signals.findings.items():
+                watcher.note(f"{what}: {len(record_ids):,}, the first {record_ids[0]}")
             # measure cost from here, because weights are downloaded and signals prepared once for many cells
             code = {kind: source.sha256 for kind, source in code_of(plan).items()}
             differs = partial(other_code, now=code)
@@ -149,7 +154,8 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             costs = cost(checkpoints.run_seconds(), memory)
             document = {**plan, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
-            return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])
+            keep = [WEIGHTS] if options.keep_weights == "best" else []
+            return folder.finish(document, predictions, keep, partial(evaluate_also, folders=options.also_on))
 
 
 def make_method(reference: Reference) -> Method:

@@ -63,12 +63,14 @@ def run(
     overwrite: bool = False,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "best",
+    also_on: Iterable[str | Path] = (),
     checkpoint_minutes: float = 10.0,
     wandb: Literal["off", "offline", "online"] = "off",
     console: Console | None = None,
 ) -> RunResult:
     """Adapt a backbone to a task by a method, score it on fold 10, and return the result. A finished run is loaded.
 
+    `also_on` lists folders of other data sets, on which it is tested too (see `evaluate`).
     `console` receives progress: standard error by default, `rich.console.Console(quiet=True)` for silence.
     """
     from bench.boards.frames import RunResult
@@ -98,6 +100,7 @@ def run(
         rerun_stale=rerun_stale,
         wandb=wandb,
         keep_weights=keep_weights,
+        also_on=tuple(map(Path, also_on)),
         checkpoint_minutes=checkpoint_minutes,
         console=console,
     )
@@ -130,6 +133,7 @@ def sweep(
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
+    also_on: Iterable[str | Path] = (),
     accept_noncommercial: bool = False,
     dry_run: bool = False,
     out: Console | None = None,
@@ -137,7 +141,8 @@ def sweep(
 ) -> Swept:
     """Run a grid of cells, and return them with their states; `.frame` is a DataFrame of their results.
 
-    Cells that are done are skipped, and interrupted ones resume. With `accept_noncommercial`, `all-foundation` includes
+    Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
+    each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
     backbones whose weights are for non-commercial use only. `shard` is the part of a machine that sees no files of
     others, such as `0/4`. After `minutes`, what is left stays for the next time. `out` receives the plan and the
     outcome, `console` progress.
@@ -147,7 +152,8 @@ def sweep(
     from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
-    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights)
+    others = tuple(map(Path, also_on))
+    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
     console = console or _progress()
     return launch.sweep(
         grid,
@@ -291,10 +297,18 @@ class Leaderboard(ShownAsTable):
 
         return results_frame(runs_of(self.boards))
 
+    @property
+    def subgroups(self) -> pd.DataFrame:
+        """One row for each row of each board in each part of fold 10: an age band, a sex, a device, a site."""
+        from bench.boards.subgroups import subgroups_frame
+
+        return subgroups_frame(self.boards, self.truth)
+
     def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
         """Write the boards, and return the paths.
 
-        `formats`: md (pages with SVG pictures), csv, tex, json. `pictures`: svg, pdf, png.
+        `formats`: md (pages with SVG pictures), csv, tex, json, html (a file a board to play with). `pictures`: svg,
+        pdf, png.
         """
         from bench.pages.leaderboards import ENDINGS, FORMATS, write_formats
 
@@ -336,6 +350,9 @@ def leaderboard(
         found: list[Result] = published_results(plans)
     else:
         found = _find(runs, include_published, log, left_out)
+    for each in found:
+        if each.partial:
+            (log or _log)(f"not on a board: {each.folder} has scores of a part of fold 10; `bench compare` takes it")
     plan_of = with_labels(plan_in(plans, BOARDS, *_published_plans()), labels)
     made = make_boards(found, truth, plan_of)
     if include_published:
@@ -361,23 +378,77 @@ def compare(
     task: str | None = None,
     fraction: float | None = None,
     boards: str | Path = BOARDS,
+    by: Several = (),
     log: Log | None = None,
     left_out: Log | None = None,
 ) -> Compared:
     """Compare rows by paired differences and tests: `.differences` and `.labels` are DataFrames.
 
     A row is a run's folder or result, or the name of a row: in full, or its first words, as long as one row is meant.
+    `by` names columns of the data set, of age, sex, device and site: then `.subgroups` is a DataFrame too.
     """
     from bench.boards.comparisons import compared
+    from bench.boards.declared import BoardPlan
     from bench.boards.selection import select_rows
+    from bench.boards.subgroups import KINDS, check_kinds, compare_within
     from bench.boards.truth import truth_of
     from bench.pages.page import plan_in
 
     truth = truth_of(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]
+    kinds = _choices(by, KINDS, "subgroups by")
     chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
     plan = plan_in(Path(boards), *_published_plans())(chosen.dataset, chosen.task)
-    return compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    if chosen.out_of:
+        plan = BoardPlan(margin=plan.margin)  # what was declared is about whole folds
+        number = f"{len(chosen.truth):,} of {chosen.out_of:,}"
+        (log or _log)(f"compared on {number} records of fold 10, those that all of these rows have: on no board")
+    people = truth.people(chosen.truth)
+    check_kinds(kinds, people)
+    found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    return compare_within(found, chosen.rows, chosen.truth, people, kinds, chosen.others) if kinds else found
+
+
+def misses(
+    run: str | Path | RunResult,
+    label: str | None = None,
+    *,
+    n: int = 12,
+    fold: int | None = None,
+    data: str | Path | None = None,
+    runs: str | Path | Iterable[str | Path] = RUNS,
+    include_published: bool = False,
+    task: str | None = None,
+    fraction: float | None = None,
+    out: str | Path | Iterable[str | Path] = (),
+    log: Log | None = None,
+    console: Console | None = None,
+) -> pd.DataFrame:
+    """Return the records that a run gets most wrong, worst first; bench/README.md documents the columns.
+
+    Without a label the `n` records with the largest loss; with one its `n` most clearly missed positives and `n` false
+    alarms. `run` is a folder, a result, or the name of a row, of which the first run is taken. `out` names files to
+    write: .png, .pdf or .svg is a contact sheet of the ECGs, .csv the table. `frame.attrs["title"]` says what it shows.
+    """
+    from bench.boards.misses import find_misses
+    from bench.boards.selection import select_run
+    from bench.boards.truth import truth_of
+    from bench.console.tracking import progress_bar
+    from bench.data.datasets import load_records
+    from bench.pages.contact_sheet import check_ending, write_misses
+
+    files = [Path(out)] if isinstance(out, str | Path) else [Path(each) for each in out]
+    for file in files:
+        check_ending(file)
+    folder, name = data_folder(data), str(getattr(run, "folder", run))
+    chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
+    records = load_records(folder)
+    found = find_misses(chosen, records, label, n, fold)
+    with progress_bar(console or _progress(), "drawing records") as bar:
+        shown = bar.add_task("", total=None)
+        for file in files:
+            write_misses(found, records, file, lambda done, num: bar.update(shown, completed=done, total=num))
+    return found.frame
 
 
 def load_results(
@@ -401,12 +472,16 @@ def score(
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
+    partial: bool = False,
     data: str | Path | None = None,
     runs: str | Path = RUNS,
     overwrite: bool = False,
     log: Log | None = None,
 ) -> RunResult:
-    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id."""
+    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id.
+
+    With `partial`, records may be missing: the scores can be compared on those that there are, and stand on no board.
+    """
     import tempfile
 
     from bench.boards.frames import RunResult
@@ -425,6 +500,7 @@ def score(
             fraction=fraction,
             draw=draw,
             seed=seed,
+            partial=partial,
             overwrite=overwrite,
             log=log or _log,
         )

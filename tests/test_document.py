@@ -254,7 +254,7 @@ def test_predictions_of_another_fold_or_of_many_bytes_are_refused(
     np.savez(run / "predictions.npz", **arrays, ecg_id_fold11=arrays["ecg_id_fold10"])
     with pytest.raises(DataError, match=r"folds \[9, 10, 11\]"):
         _ = load_result(run).predictions
-    monkeypatch.setattr("bench.results.result.MOST_BYTES", 2**20)
+    monkeypatch.setattr("bench.results.arrays.MOST_BYTES", 2**20)
     np.savez_compressed(run / "predictions.npz", **arrays, more=np.zeros(2**18))
     with pytest.raises(DataError, match=r"unpacks to 2,\d{3},\d{3} bytes, expected 1,048,576 at most"):
         _ = load_result(run).predictions

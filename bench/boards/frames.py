@@ -223,7 +223,7 @@ def _result_row(result: Result) -> dict[str, Any]:
         "method": method,
         "draw": cell["draw"],
         "seed": cell["seed"],
-        "state": "declined" if result.incompatible else "done",
+        "state": "declined" if result.incompatible else "partial" if result.partial else "done",
         **(_recorded(test["macro"]["frequent"]) if test else {}),
         "auroc_all": recorded_interval(test["macro"]["all"]["auroc"]).value if test else math.nan,
         "val_auroc": recorded_interval(val["macro"]["frequent"]["auroc"]).value if val else math.nan,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
 from bench.errors import BenchError, DataError
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 from bench.launch.claims import Claims
 from bench.launch.outcomes import Ended, Trial, best_of, cell_id, failure_path, read_trial, search_record
 from bench.registry.reference import Reference
@@ -68,7 +68,7 @@ class PlanFolder:
     def __init__(self, folder: Path) -> None:
         """Read the plan in a folder. Raises DataError if it cannot be read."""
         try:
-            content = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            content = json.loads(read_bytes(folder / PLAN))
         except (OSError, ValueError) as error:
             raise DataError(f"{folder / PLAN} cannot be read: {error}; the same command writes a new plan") from None
         self.folder, self.runs = folder, folder.parent.parent
@@ -86,7 +86,8 @@ class PlanFolder:
         `cells` are the cells of the entries. `plain`: folders of runs that were finished before without a search.
         """
         data = str(cells[0].data.absolute())
-        settings = {"data": data, "checkpoint_minutes": options.checkpoint_minutes}
+        also_on = [str(folder.absolute()) for folder in options.also_on]
+        settings = {"data": data, "also_on": also_on, "checkpoint_minutes": options.checkpoint_minutes}
         wanted = {_what(entry) for entry in entries}
         for plan in plans(options.runs):
             there = {_what(entry): entry.id for entry in plan.entries.values()}
@@ -170,6 +171,7 @@ class PlanFolder:
             stage=entry.stage,  # type: ignore[arg-type]
             keep_weights=entry.keep_weights,  # type: ignore[arg-type]
             rerun_stale=entry.rerun_stale,
+            also_on=tuple(map(Path, self._settings["also_on"])),
             checkpoint_minutes=self._settings["checkpoint_minutes"],
         )
 
@@ -191,7 +193,7 @@ class PlanFolder:
     def ended(self, id: str) -> Ended:
         """Read how a cell ended."""
         entry = self.entries[id]
-        facts = json.loads((self.folder / f"{id}.json").read_text(encoding="utf-8"))
+        facts = json.loads(read_bytes(self.folder / f"{id}.json"))
         failure = Failure(**facts["failure"]) if facts["failure"] else None
         folder = self.runs / facts["folder"] if facts["folder"] else None
         return Ended(self._with(entry, facts["method"]), folder, facts["incompatible"], failure)

@@ -21,7 +21,7 @@ from rich.console import Console
 from submitit.core.utils import FailedJobError
 
 from bench.errors import BenchError
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 from bench.launch.plan_folder import PlanFolder
 from bench.launch.workers import GRACE, Crew, RunRanks, default_jobs, drain
 
@@ -152,7 +152,7 @@ def follow(node: Node, ranks: int, rounds: Path) -> None:
         path = rounds / f"round-{number}"
         while not path.exists():
             time.sleep(LOOK_S)
-        if not (arguments := json.loads(path.read_text(encoding="utf-8"))):
+        if not (arguments := json.loads(read_bytes(path))):
             return
         with contextlib.suppress(BenchError):  # the first node has the same, and records it
             run_on_ranks(ranks, arguments, node.in_round(path.name))
@@ -184,7 +184,7 @@ def this_node() -> Node:
 
 def hand_over(plan: PlanFolder, ids: Sequence[str], settings: Slurm, out: Console) -> None:
     """Submit workers for these cells of a plan, unless enough are queued, and print how to watch them."""
-    jobs = [job for file in plan.folder.glob("jobs-*.json") for job in json.loads(file.read_text(encoding="utf-8"))]
+    jobs = [job for file in plan.folder.glob("jobs-*.json") for job in _jobs_in(file)]
     alive = [job for job, state in queued().items() if job in jobs]
     wanted = min(len(ids), settings.most_jobs)
     if alive:
@@ -252,6 +252,17 @@ def submit(plan: PlanFolder, settings: Slurm, num: int) -> list[str]:
     ids = [job.job_id for job in jobs]
     write_whole(plan.folder / f"jobs-{ids[0].partition('_')[0]}.json", json.dumps(ids))
     return ids
+
+
+def _jobs_in(file: Path) -> list[str]:
+    """Return the ids in a file that `submit` has written. Raises BenchError if it is damaged."""
+    try:
+        jobs = json.loads(read_bytes(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BenchError(f"{file} cannot be read: {str(error)[:200]}; remove it once its jobs have ended") from None
+    if not isinstance(jobs, list) or not all(isinstance(job, str) for job in jobs):
+        raise BenchError(f"{file} is no list of jobs; remove it once its jobs have ended")
+    return jobs
 
 
 def queued() -> dict[str, str]:

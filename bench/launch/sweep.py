@@ -19,7 +19,7 @@ from bench.cell import Cell
 from bench.console.listing import table
 from bench.data.datasets import load_records
 from bench.data.tasks import PUBLISHED_TASKS, tasks_of
-from bench.errors import BenchError
+from bench.errors import BenchError, CheckpointError
 from bench.execute import Options
 from bench.launch.foundation import ALL, Foundation, weights_remarks
 from bench.launch.outcomes import Ended, cell_id
@@ -28,6 +28,7 @@ from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.workers import Crew, drain
 from bench.registry.reference import Reference, split_list
 from bench.registry.registry import Kind, registry
+from bench.transfer import evaluate_also
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,6 +262,8 @@ def sweep(
     swept = [_swept(each, ended.get(cell_id(each.cell, options.stage)), options.stage) for each in plan.cells]
     if not dry_run and not slurm:
         _report(swept, out)
+        for line in _tested_also(plan, options):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     return Swept(swept)
 
 
@@ -284,6 +287,22 @@ def _run(
         return {}
     folder.forget(ids)
     return drain(folder, ids, options, crew, err)
+
+
+def _tested_also(plan: SweepPlan, options: Options) -> Iterator[str]:
+    """Test cells that were finished before on the data sets of `options.also_on`. Yield why some could not be."""
+    left: list[str] = []
+    for planned in plan.of("done", "stale") if options.also_on else ():
+        assert planned.folder is not None
+        try:
+            evaluate_also(planned.folder, options.also_on)
+        except CheckpointError:
+            left.append(planned.cell.command())
+    if left:
+        yield (
+            f"not tested on the other data sets: {len(left):,} cells that were finished before and kept no weights; to "
+            f"test them, train them again: {left[0]} --overwrite, with --also-on, --data and --runs as here"
+        )
 
 
 def _swept(planned: Planned, end: Ended | None, stage: str) -> SweptCell:

@@ -17,6 +17,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bench.errors import ERROR_FILE, BenchError
+from bench.files import read_bytes
 from bench.processes import own_modules
 
 NODE_TIMEOUT = 600
@@ -64,7 +65,7 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
             launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node)
         except ChildFailedError:
             if error_file.exists():
-                raise BenchError(error_file.read_text(encoding="utf-8")) from None
+                raise BenchError(read_bytes(error_file).decode()) from None
             return 1
         except RendezvousError as error:
             raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
@@ -91,7 +92,7 @@ def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Se
         run_id=node.run_id,
         rdzv_backend="c10d",
         rdzv_endpoint=node.endpoint,
-        rdzv_configs={"is_host": node.number == 0, "timeout": NODE_TIMEOUT},
+        rdzv_configs={"is_host": node.number == 0, "join_timeout": NODE_TIMEOUT},
         max_restarts=0,
     )
     with own_modules():

@@ -28,6 +28,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
+from bench.files import read_bytes
 from bench.launch.claims import Claims
 from bench.launch.outcomes import Ended, cell_id
 from bench.launch.plan_folder import Entry, PlanFolder
@@ -376,7 +377,7 @@ def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
     ended = f"its process ended with exit code {code}"
     if not printed.exists():
         raise BenchError(f"a worker ended before it began with its cell: {ended}")
-    details = printed.read_text(errors="replace")[-SAID:]
+    details = read_bytes(printed).decode(errors="replace")[-SAID:]
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}", details
     return next((line for line in reversed(details.splitlines()) if line.strip()), ended), details

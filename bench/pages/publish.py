@@ -7,8 +7,11 @@ import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench.boards.rows import NUM_REPLICATES, SEED, make_boards, replicates_of
 from bench.boards.truth import Truth
@@ -17,12 +20,13 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import align
 from bench.evaluation.scores import score_fold
-from bench.files import whole_folder, write_into, write_whole
+from bench.files import read_bytes, whole_folder, write_into, write_whole
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
 from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
 from bench.registry.reference import Reference
 from bench.results.document import is_installed
+from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluations, write_files
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import identity
@@ -38,6 +42,7 @@ BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
     """Copy runs to <target>/<dataset>/results/<task>/<run>. Return copies and faults. With a fault, nothing is copied.
 
+    Evaluations elsewhere are copied with their runs, with logits as float16.
     Unfinished folders beside runs are left out, so that `runs/<task>/*` may be given. The metrics of the copies are
     recomputed. The recorded values must be equal; recorded intervals may be from an earlier version. Raises BenchError
     if the dataset is not available.
@@ -61,7 +66,9 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
             with whole_folder(place) as part:
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
-                    write_into(part, PREDICTIONS, (result.folder / PREDICTIONS).read_bytes())
+                    write_into(part, PREDICTIONS, read_bytes(result.folder / PREDICTIONS))
+                for evaluation in find_evaluations(result):
+                    write_files(part / ELSEWHERE / evaluation.folder.name, *published_form(evaluation))
         except OSError as error:
             raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
@@ -89,6 +96,8 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
         faults += _faults_of_origin(result)
         faults += _faults_of_identity(result)
         faults += _faults_of_scores(result, truth, with_intervals)
+        for evaluation in find_evaluations(result):
+            faults += [f"{evaluation.folder.name}: {fault}" for fault in _faults_of_evaluation(evaluation, truth)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         faults.append(f"result.json was changed after it was written: {type(error).__name__} {error}")
     except BenchError as error:
@@ -99,7 +108,9 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
 def _faults_of_origin(result: Result) -> Iterator[str]:
     if result.document["dataset"]["synthetic"]:
         yield "its dataset is synthetic"
-    if result.document["stage"] != "test":
+    if result.partial:
+        yield "it has scores of a part of fold 10: published results are of all its records"
+    elif result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not is_installed(result.document):
         yield "its method, backbone or task is from a file that is not installed: put it into a package"
@@ -161,6 +172,50 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
             break
 
 
+def published_form(evaluation: Evaluation) -> tuple[dict[str, Any], Truths]:
+    """Return document and scores as they are published: logits as float16, and their metrics without intervals.
+
+    Pages compute intervals from the scores.
+    """
+    truths = evaluation.truths
+    rounded = replace(truths.predictions, logits=truths.predictions.logits.astype(np.float16))
+    published = replace(truths, predictions=rounded, patient=truths.patient.astype(np.int32))
+    return {**evaluation.document, "metrics": _metrics_of(published)}, published
+
+
+def _metrics_of(truths: Truths) -> dict[str, Any]:
+    scores = score_fold(truths.y_true, truths.predictions.logits.astype(np.float64), truths.predictions.labels)
+    return scores | {"num_patients": len(np.unique(truths.patient))}
+
+
+def _faults_of_evaluation(evaluation: Evaluation, truth: Truth) -> Iterator[str]:
+    """Yield why an evaluation elsewhere must not be published.
+
+    Its labels are compared with the data set's where that is at hand: on fold 10 of the run's own.
+    """
+    dataset, truths = evaluation.document["dataset"], evaluation.truths
+    if dataset["name"].startswith("synthetic-"):
+        yield "its dataset is synthetic"
+    if dataset["licence"] in ("", "unknown"):
+        yield "its data set states no licence: write it into dataset.toml and test the run again, or remove this folder"
+    computed = _plain(_metrics_of(truths))
+    recorded = _plain(evaluation.document["metrics"])
+    for where, before, after in _differences(recorded, computed, "metrics", ("low", "high", "bootstrap")):
+        yield f"{where} is recorded as {before}, but the scores give {after}"
+        break
+    table = truth(evaluation.run)
+    if table is None or dataset["name"] != evaluation.run.document["dataset"]["name"]:
+        return
+    same = (
+        np.array_equal(truths.predictions.ecg_id, table.ecg_id)
+        and truths.predictions.labels == table.labels
+        and np.array_equal(truths.y_true, table.y_true)
+        and np.array_equal(truths.patient, np.unique(table.patient_id, return_inverse=True)[1])
+    )
+    if not same:
+        yield f"its records, labels or patients are not those of fold {TEST_FOLD} of {dataset['name']}"
+
+
 def _of_other_data(result: Result) -> str:
     return (
         f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
@@ -209,7 +264,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
         anew = Path(scratch)
         rules = folder / PROTOCOL  # written by hand; the index links it
         if rules.is_file():
-            write_whole(anew / PROTOCOL, rules.read_bytes())
+            write_whole(anew / PROTOCOL, read_bytes(rules))
         try:
             written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
         except BenchError as error:
@@ -225,7 +280,7 @@ def check(folder: Path, truth: Truth) -> list[str]:
 
 def _faults_of_page(path: Path, anew: Path) -> list[str]:
     try:
-        old, new = path.read_text(encoding="utf-8"), anew.read_text(encoding="utf-8")
+        old, new = read_bytes(path).decode(errors="replace"), read_bytes(anew).decode()
     except OSError:
         return [f"{path} is missing; `bench leaderboard --published` writes it"]
     if old == new or (path.suffix == ".svg" and _drawn_by(old) != _drawn_by(new)):
@@ -247,7 +302,7 @@ def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
     faults = []
     for path, boards in by_page.items():
         try:
-            same = _rows_in(path.read_text(encoding="utf-8")) == _rows_in(page(boards))
+            same = _rows_in(read_bytes(path).decode(errors="replace")) == _rows_in(page(boards))
         except OSError:
             faults.append(f"{path} is missing; `bench leaderboard --published` writes it")
             continue

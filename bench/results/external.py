@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import warnings
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -32,8 +31,10 @@ from bench.data.text import decode, refuse_pointer
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import NUM_NAMED, Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
+from bench.files import read_bytes
+from bench.results.arrays import MOST_BYTES, open_arrays
 from bench.results.document import require_printable
-from bench.results.result import EXTERNAL, Result, find_runs, load_result
+from bench.results.result import EXTERNAL, PART, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 
 STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
@@ -53,10 +54,13 @@ def score_external(
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
+    partial: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Score the predictions in a file on fold 10, and also on fold 9 if the file has it.
+
+    With `partial` the file may lack records of a fold; then the stage is PART, unless it lacks none.
 
     `scale` is logit, probability or None (unknown; then no calibration is computed). `compat` adds the numbers of
     another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` receives a line about records and columns that
@@ -68,10 +72,25 @@ def score_external(
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
+    if partial and compat:
+        raise BenchError(f"--partial and --compat {compat} exclude each other: {compat} needs the whole fold")
     records = load_records(data)
     table = label_table(records, find_task(task, records))
-    given = read_scores(file, table.labels, log)
+    content = _content(file)
+    given = read_scores(file, content, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
+    whole = len(folds[TEST_FOLD])
+    if partial:
+        folds = {fold: truth.select(np.isin(truth.ecg_id, given.ecg_id)) for fold, truth in folds.items()}
+        if not len(folds[TEST_FOLD]):
+            raise DataError(f"{file} has no record of fold {TEST_FOLD} of {task}, expected some of its {whole:,}")
+        partial = len(folds[TEST_FOLD]) < whole
+        log(
+            f"scored on {len(folds[TEST_FOLD]):,} of {whole:,} records of fold {TEST_FOLD}: for comparisons on these "
+            "records, and on no board"
+            if partial
+            else f"{file} has all {whole:,} records of fold {TEST_FOLD}: --partial is not needed"
+        )
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
     unused = np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id])
     others = np.isin(given.ecg_id, unused)
@@ -86,7 +105,8 @@ def score_external(
         try:
             scores = align(part, folds[fold].ecg_id, table.labels)
         except DataError as error:
-            raise DataError(f"{file}, fold {fold} of {task}: {error}") from None
+            hint = "; --partial scores a part of it, for comparisons only" if "missing record" in str(error) else ""
+            raise DataError(f"{file}, fold {fold} of {task}: {error}{hint}") from None
         predictions[fold] = Predictions(folds[fold].ecg_id, table.labels, as_logits(scores, scale, file))
     # a cell without training: no init, source rate and precision
     cell: dict[str, Any] = {
@@ -100,10 +120,10 @@ def score_external(
         "source_rate": None,
         "precision": None,
     }
-    cell["command"] = _command(file, cell, scale)
+    cell["command"] = _command(file, cell, scale) + " --partial" * partial
     # the document has the sections that boards read of any result
     document: dict[str, Any] = {
-        "stage": "test",
+        "stage": PART if partial else "test",
         "cell": cell,
         "dataset": {
             "name": records.name,
@@ -115,7 +135,7 @@ def score_external(
         "task": task_facts(table),
         "init": {"name": EXTERNAL},
         "incompatible": None,
-        "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(content).hexdigest()},
         "signals": {},
         "training": [],
         "metrics": {f"fold_{fold}": _scored(predictions[fold], folds[fold], fold) for fold in predictions},
@@ -251,18 +271,25 @@ SAVE_ARRAY = (
 )
 
 
-def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
-    """Read scores from a CSV file (ecg_id, then a column for each label), its gzip, or an npz of three arrays.
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file of scores, or of a program's output, which can be read only once."""
+    try:
+        return read_bytes(path, may_be_pipe=True)
+    except FileNotFoundError:
+        raise DataError(f"no file at {path}: expected a CSV or npz file of scores") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_scores(path: Path, content: bytes, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
+    """Parse scores: CSV text (ecg_id, then a column for each label), its gzip, or an npz file of three arrays.
 
     The first bytes decide which format it is. Columns of a CSV file that are not in `labels` are left out, and `log`
-    receives their names. Raises DataError for any other file.
+    receives their names. Raises DataError with `path` for any other content.
     """
-    if not path.is_file():
-        raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
     try:
-        content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            content = _unpacked(content, path)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if content.startswith(b"\x93NUMPY"):
@@ -272,6 +299,15 @@ def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -
     if path.suffix in NO_TABLES:
         raise DataError(f"{path} is a {path.suffix} file, expected a CSV file, or an npz file by {HOW_TO_SAVE}")
     return _read_csv(path, decode(content, path), labels, log)
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    """Unpack gzip. Raises DataError for more than MOST_BYTES, of which a small file can hold any number."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        unpacked = file.read(MOST_BYTES + 1)
+    if len(unpacked) > MOST_BYTES:
+        raise DataError(f"{path} unpacks to more than {MOST_BYTES:,} bytes, which no table of scores has")
+    return unpacked
 
 
 def _shape(content: bytes) -> str:
@@ -287,20 +323,16 @@ NO_TABLES = (".pkl", ".pickle", ".parquet", ".feather", ".json", ".h5", ".hdf5",
 
 def _read_npz(path: Path, content: bytes) -> Predictions:
     refuse_pointer(path, content[:64] if not content.startswith(b"PK") else b"")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            missing = [name for name in ("ecg_id", "labels", "y_score") if name not in file.files]
-            if missing:
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}; save it by {HOW_TO_SAVE}"
-                )
-            arrays = {name: _load(file, name, path) for name in ("ecg_id", "labels", "y_score")}
-            labels = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"])
-            if np.iscomplexobj(arrays["y_score"]):
-                raise DataError(f"{path}: y_score has complex numbers, expected real numbers")
-            ecg_id, y_score = _ids(arrays["ecg_id"], path), np.asarray(arrays["y_score"], dtype=np.float64)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a readable npz file of scores: {str(error).splitlines()[0]}") from None
+    advice = f"save it by {HOW_TO_SAVE}"
+    with open_arrays(io.BytesIO(content), path, "a readable npz file of scores", advice) as file:
+        missing = [name for name in ("ecg_id", "labels", "y_score") if name not in file.files]
+        if missing:
+            raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}; {advice}")
+        arrays = {name: _load(file, name, path) for name in ("ecg_id", "labels", "y_score")}
+        labels = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"])
+        if np.iscomplexobj(arrays["y_score"]):
+            raise DataError(f"{path}: y_score has complex numbers, expected real numbers")
+        ecg_id, y_score = _ids(arrays["ecg_id"], path), np.asarray(arrays["y_score"], dtype=np.float64)
     if y_score.shape != (len(ecg_id), len(labels)):
         raise DataError(
             f"{path}: y_score has the shape {y_score.shape}, expected [record, label] = "

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DataError
-from bench.files import PART, move
+from bench.files import PART, move, read_bytes
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
 
@@ -96,7 +96,7 @@ def _ended_plans(runs: Path) -> Iterator[Path]:
     """Yield the folders of plans of which each cell has an outcome. Workers have nothing to do there."""
     for file in sorted(runs.glob(".plans/*/plan.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            names = [each["id"] for each in json.loads(file.read_text(encoding="utf-8"))["cells"]]
+            names = [each["id"] for each in json.loads(read_bytes(file))["cells"]]
             if all((file.parent / f"{name}.json").is_file() for name in names):
                 yield file.parent
 

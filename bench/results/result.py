@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,19 +18,20 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
-from bench.files import whole_file, write_whole
+from bench.files import open_file, read_bytes, whole_file, write_whole
+from bench.results.arrays import open_arrays
 from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
 SCORED = ("metrics", "training", "signals")
 """Further sections of a result, unless the method declined the backbone."""
-METRICS, HEAD = ',\n "metrics": ', 16384
-"""First characters of the last section of a result.json, and the usual number of characters before it."""
-MOST_BYTES = 2**31
-"""Largest size of an unpacked predictions file: 100 times that of all records and labels of PTB-XL."""
+METRICS, HEAD = b',\n "metrics": ', 16384
+"""First bytes of the last section of a result.json, and the usual number of bytes before it."""
 HELP = "run its cell again with --overwrite, or remove its folder"
 """Advice for a damaged run."""
+PART = "part"
+"""Stage of scores of some records of fold 10 only: they can be compared on these records, and stand on no board."""
 EXTERNAL = "external"
 """Method name of scores from other programs, whose training and code are unknown."""
 
@@ -106,6 +105,11 @@ class Result:
         return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
 
     @property
+    def partial(self) -> bool:
+        """True if it has scores of some records of fold 10 only."""
+        return bool(self.document["stage"] == PART)
+
+    @property
     def external(self) -> bool:
         """True if the scores are from another program."""
         return bool(self.cell["method"] == EXTERNAL)
@@ -115,28 +119,16 @@ class Result:
         """Fold -> predictions for the records of that fold."""
         path = self.folder / PREDICTIONS
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with open_file(path) as stream, open_arrays(stream, path, "a predictions file", HELP) as file:
                 return _predictions_in(file, path, self.fingerprint)
         except FileNotFoundError:
             raise DataError(f"{path} is missing; {HELP}") from None
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            OSError,
-            EOFError,
-            MemoryError,
-            RuntimeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            raise DataError(f"{path} is not a predictions file: {_first_line(error)}; {HELP}") from None
+        except OSError as error:
+            raise DataError(f"{path} is not a predictions file: {error.strerror}; {HELP}") from None
 
 
 def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predictions]:
     """Return fold -> predictions of an open npz file. Raises DataError if an array is missing or of another kind."""
-    if (size := sum(entry.file_size for entry in file.zip.infolist())) > MOST_BYTES:
-        raise DataError(f"{path} unpacks to {size:,} bytes, expected {MOST_BYTES:,} at most; {HELP}")
     if str(file["fingerprint"]) != fingerprint:
         raise DataError(f"{path} belongs to another task or dataset than the {RESULT} beside it")
     labels = tuple(str(label) for label in file["labels"])
@@ -202,11 +194,11 @@ def load_result(folder: Path) -> Result:
     """Read the result in a run's folder. Raises DataError if it is missing or damaged."""
     path = folder / RESULT
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_bytes(path).decode())
     except FileNotFoundError:
         raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
     except OSError as error:
-        raise DataError(f"no finished run at {folder}: {error.strerror}") from None
+        raise DataError(f"no finished run at {folder}: {RESULT} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise DataError(f"{path} is damaged: {_first_line(error)}; {HELP}") from None
     if not isinstance(document, dict) or "schema" not in document:
@@ -229,12 +221,12 @@ def _first_line(error: BaseException) -> str:
 def load_head(folder: Path) -> dict[str, Any]:
     """Read a result without its metrics, which are most of the file: 10,000 results take about 2 s."""
     try:
-        with (folder / RESULT).open(encoding="utf-8") as file:
+        with open_file(folder / RESULT) as file:
             text = file.read(HEAD)
             head, metrics, _ = text.partition(METRICS)
             if not metrics:
                 head, metrics, _ = (text + file.read()).partition(METRICS)
-        document: dict[str, Any] = json.loads(head + "}" if metrics else head)
+        document: dict[str, Any] = json.loads((head + b"}" if metrics else head).decode())
         if document["schema"] == SCHEMA and not any(faults(document)) and not any(unsafe(document)):
             return document
     except (OSError, ValueError, RecursionError, KeyError, TypeError):

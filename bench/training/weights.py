@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import CheckpointError
-from bench.files import file_sha256, whole_file
+from bench.files import file_sha256, open_file, whole_file
 from bench.training.fetch import fetch_checkpoint
 from bench.training.model import Backbone, Classifier
 from bench.training.published import PublishedCheckpoint
@@ -367,7 +367,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _require_file(path: Path) -> None:
     try:
-        with path.open("rb"):
+        with open_file(path):
             pass
     except FileNotFoundError:
         raise CheckpointError(f"no file of weights at {path}") from None

@@ -48,7 +48,7 @@ KEYS = {
 
 def load_records(folder: Path) -> Records | None:
     """Read and check the three files of a plain folder. Reads no signals. Return None if it has no dataset.toml."""
-    if not (folder / ABOUT).is_file():
+    if not (folder / ABOUT).exists():
         return None
     about = _read_about(folder / ABOUT)
     signals = about.get("signals", {})
