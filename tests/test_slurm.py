@@ -231,7 +231,7 @@ def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_
 
 def submitted(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str]:
     """The jobs of workers for these cells, one a cell."""
-    plan = PlanFolder.open([Entry.of(cell, options) for cell in cells], cells, options)
+    plan = PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options)
     return submit(plan, settings, len(cells))
 
 

@@ -679,17 +679,17 @@ def test_a_plan_on_disk_gives_back_its_cells(demo_set: Path, tmp_path: Path) -> 
         probe(demo_set, init="random", manifest=file),
     ]
     options = Options(runs=tmp_path, stage="val", keep_weights="best", checkpoint_minutes=3)
-    plan = PlanFolder(PlanFolder.open([Entry.of(cell, options) for cell in cells], cells, options).folder)
+    plan = PlanFolder(PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options).folder)
 
     entries = list(plan.entries.values())
     assert [plan.cell(entry) for entry in entries] == cells
     read = plan.options(entries[0], Options())
     assert (read.stage, read.keep_weights, read.checkpoint_minutes, read.runs) == ("val", "best", 3, tmp_path)
-    again = PlanFolder.open([Entry.of(cells[1], options)], cells[1:], options)
+    again = PlanFolder.of([Entry.of(cells[1], options)], cells[1:], options)
     assert again.folder != plan.folder, "the first cell of that plan was not asked for"
     plan.write(entries[0], Ended(cells[0], tmp_path / "superdiag/a"))
     assert plan.ended(entries[0].id) == Ended(cells[0], tmp_path / "superdiag/a")
-    assert PlanFolder.open([Entry.of(cells[1], options)], cells[1:], options).folder in (plan.folder, again.folder)
+    assert PlanFolder.of([Entry.of(cells[1], options)], cells[1:], options).folder in (plan.folder, again.folder)
     with pytest.raises(DataError, match=r"plan\.json cannot be read"):
         PlanFolder(tmp_path)
 

@@ -134,7 +134,7 @@ def test_a_worker_begins_no_cell_that_does_not_fit(demo_set: Path, tmp_path: Pat
     options = Options(runs=tmp_path)
     cells = [probe(demo_set, seed=seed) for seed in range(3)]
     entries = [Entry.of(cell, options, seconds) for cell, seconds in zip(cells, (5000.0, 60.0, None), strict=True)]
-    plan = PlanFolder.open(entries, cells, options)
+    plan = PlanFolder.of(entries, cells, options)
     with plan.claims() as claims:
         pool = working._Pool(
             plan,
@@ -159,13 +159,13 @@ def test_a_worker_begins_no_cell_that_does_not_fit(demo_set: Path, tmp_path: Pat
 def test_an_outcome_of_another_worker_counts(demo_set: Path, tmp_path: Path) -> None:
     options, cell = Options(runs=tmp_path), probe(demo_set)
     result = execute(cell, replace(options, console=QUIET))
-    plan = PlanFolder.open([Entry.of(cell, options)], [cell], options)
+    plan = PlanFolder.of([Entry.of(cell, options)], [cell], options)
     (entry,) = plan.entries.values()
     plan.write(entry, Ended(cell, result.folder))
 
     assert drain(plan, list(plan.entries), options, Crew(), QUIET) == {entry.id: Ended(cell, result.folder)}
 
-    PlanFolder.open([Entry.of(probe(demo_set, seed=1), options)], [probe(demo_set, seed=1)], options)
+    PlanFolder.of([Entry.of(probe(demo_set, seed=1), options)], [probe(demo_set, seed=1)], options)
     (counted,) = [use for use in prune(tmp_path) if use.name == "plans"]
     assert (counted.num, counted.removed, plan.folder.exists()) == (1, True, False)
     assert len(list(tmp_path.glob(".plans/*/plan.json"))) == 1, "a plan with a cell left stays"
@@ -176,7 +176,7 @@ def test_finals_wait_for_their_trials_and_none_runs_if_one_failed(demo_set: Path
     trials, final = [probe(demo_set, epochs) for epochs in (1, 2)], probe(demo_set)
     tries = [Entry.of(cell, trying) for cell in trials]
     entries = [*tries, Entry.of(final, options, best_of=[entry.id for entry in tries])]
-    plan = PlanFolder.open(entries, [*trials, final], options)
+    plan = PlanFolder.of(entries, [*trials, final], options)
     plan.write(tries[0], Ended(trials[0], failure=failure(trials[0], "training diverged in phase probe")))
     plan.write(tries[1], Ended(trials[1], failure=failure(trials[1], "ZeroDivisionError")))
 

@@ -78,7 +78,7 @@ class PlanFolder:
         self._trials: dict[tuple[str, ...], list[Trial]] = {}
 
     @classmethod
-    def open(
+    def of(
         cls, entries: Sequence[Entry], cells: Sequence[Cell], options: Options, plain: Sequence[str] = ()
     ) -> PlanFolder:
         """Return the plan with these entries: one that is there, whose other cells have ended, else a new one.

@@ -278,7 +278,7 @@ def _run(
     entries = [
         Entry.of(each.cell, replace(options, rerun_stale=each.state == "stale"), seconds) for each, seconds in chosen
     ]
-    folder = PlanFolder.open(entries, [each.cell for each, _ in chosen], options)
+    folder = PlanFolder.of(entries, [each.cell for each, _ in chosen], options)
     ids = [entry.id for entry in entries]
     if slurm:
         from bench.launch.slurm import hand_over

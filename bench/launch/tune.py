@@ -113,7 +113,7 @@ def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Opti
     finals = [(cell, tries) for group, tries in zip(groups, asked, strict=True) for cell in group]
     entries += [Entry.of(cell, options, best_of=[cell_id(each, "val") for each in tries]) for cell, tries in finals]
     plain = [str(folder.relative_to(options.runs)) for folder, head in find_heads(options.runs) if "search" not in head]
-    plan = PlanFolder.open(entries, [*ranked, *(cell for cell, _ in finals)], options, plain)
+    plan = PlanFolder.of(entries, [*ranked, *(cell for cell, _ in finals)], options, plain)
     plan.forget(cell_id(each.cell, "val") for each in planned.of(*LEFT))
     chosen = {
         entry.id: plan.cell(entry) for entry in entries if entry.best_of and all(map(plan.has_ended, entry.best_of))

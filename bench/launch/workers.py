@@ -93,7 +93,7 @@ def run_cells(
     """
     if not cells:
         return []
-    plan = PlanFolder.open([Entry.of(cell, options) for cell in cells], cells, options)
+    plan = PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options)
     ids = [cell_id(cell, options.stage) for cell in cells]
     plan.forget(ids)
     ended = drain(plan, ids, options, Crew.of(jobs, nproc, seconds), console)
