@@ -185,6 +185,8 @@ def sweep(
     jobs: int | None = None,
     nproc: int = 1,
     slurm: Slurm | None = None,
+    minutes: float | None = None,
+    shard: str | None = None,
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
@@ -198,11 +200,13 @@ def sweep(
 
     Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
     each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
-    backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
-    progress.
+    backbones whose weights are for non-commercial use only. `shard` is the part of a machine that sees no files of
+    others, such as `0/4`. After `minutes`, what is left stays for the next time. `out` receives the plan and the
+    outcome, `console` progress.
     """
     from bench.execute import Options
     from bench.launch import sweep as launch
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
     others = tuple(map(Path, also_on))
@@ -211,13 +215,13 @@ def sweep(
     return launch.sweep(
         grid,
         options,
-        jobs=jobs,
-        nproc=nproc,
+        crew=Crew.of(jobs, nproc, 60 * minutes if minutes else None),
         rerun_stale=rerun_stale,
         dry_run=dry_run,
         out=out or console,
         err=console,
         slurm=slurm,
+        shard=launch.Shard.parse(shard) if shard else None,
     )
 
 
@@ -274,22 +278,27 @@ def tune(
     precision: str = "auto",
     jobs: int | None = None,
     nproc: int = 1,
+    slurm: Slurm | None = None,
+    minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
     console: Console | None = None,
 ) -> Tuning:
-    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed."""
+    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed.
+
+    On SLURM the outcome is empty until the workers have ended and the same call is made again.
+    """
     from bench.execute import Options
     from bench.launch import tune as launch
-    from bench.launch.workers import default_jobs
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
     options = Options(runs=Path(runs), keep_weights=keep_weights)
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
-    jobs = jobs or default_jobs(nproc)
-    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console)
+    crew = Crew.of(jobs, nproc, 60 * minutes if minutes else None)
+    tuned = launch.tune(grid.cells(), trials, options, crew=crew, console=console, slurm=slurm)
     return Tuning(tuned)
 
 
@@ -492,6 +501,8 @@ def misses(
     chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
     records = load_records(folder)
     found = find_misses(chosen, records, label, n, fold)
+    if not files:
+        return found.frame
     with progress_bar(console or _progress(), "drawing records") as bar:
         shown = bar.add_task("", total=None)
         for file in files:

@@ -392,12 +392,13 @@ def evaluated(run: Path, truth: Truth, corruption: str = "", licence: str = "ODC
     logits = y_true + np.random.default_rng(3).normal(0, noise, y_true.shape)
     truths = Truths(patients, y_true, Predictions(ecg_id, table.labels, logits.astype(np.float32)))
     document = {
-        "run": {"digest": result.digest},
+        "run": {"digest": result.digest, "row": "a row", "trained_on": home, "command": "bench run"},
         "dataset": {"name": home if corruption else "other-1.0", "content": "c", "rate": 100, "licence": licence},
         "scored_on": "fold 10" if corruption else "all records",
         "corruptions": [corruption] if corruption else [],
         "seed": 0,
         "labels": {label: {"codes": [label], "by": "hand"} for label in table.labels},
+        "not_shared": [],
         "metrics": score_fold(y_true, logits.astype(np.float32), table.labels, patients, num_replicates=20),
     }
     document["dataset"]["source"] = "https://example.org"

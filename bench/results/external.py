@@ -39,7 +39,7 @@ from bench.results.run_folder import RunFolder
 
 STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
 """Protocols of other publications whose numbers are computed in addition to the benchmark's own."""
-NAME = re.compile(r"[\w.+\-(),=' ]+")
+NAME = re.compile(r"\w[\w.+\-(),=' ]{0,99}")
 
 
 def score_external(
@@ -67,7 +67,9 @@ def score_external(
     are left out. Raises BenchError if other scores of this name, draw and seed exist, unless `overwrite`.
     """
     if not NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
+        raise BenchError(
+            f"--name {name!r}: expected a letter or digit, then up to 99 of letters, digits, spaces and . + - ( ) , = '"
+        )
     if not 0 < fraction <= 1:
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:

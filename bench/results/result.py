@@ -159,6 +159,9 @@ def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predic
                 f"{path}, fold {fold}: ecg_id is {ecg_id.dtype}{[*ecg_id.shape]} and logits {logits.dtype}"
                 f"{[*logits.shape]}, expected whole numbers [record] and real numbers [record, {len(labels)}]; {HELP}"
             )
+        if not np.isfinite(logits).all():
+            record = ecg_id[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]]
+            raise DataError(f"{path}, fold {fold}: record {record} has a NaN or infinite score; {HELP}")
         predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, logits)
     return predictions
 
