@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.boards.rows import Board, runs_of
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 from bench.results.remembered import keep, key_of, recall
 
 
@@ -51,6 +51,6 @@ def remembered(
             write_whole(folder / name, text)
         return [folder / name for name in texts]
     written = list(write())
-    texts = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
+    texts = {path.relative_to(folder).as_posix(): read_bytes(path).decode() for path in written}
     keep(key, json.dumps(texts).encode())
     return written

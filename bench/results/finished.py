@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.files import file_sha256
+from bench.files import file_sha256, read_bytes
 from bench.registry.source import declared_files
 from bench.results.remembered import keep, key_of, recall
 
@@ -89,7 +89,7 @@ def recognise(key: str) -> Finished | None:
     entry = json.loads(content)
     folder = Path(entry["folder"])
     try:
-        text = (folder / RESULT).read_bytes()
+        text = read_bytes(folder / RESULT)
     except OSError:
         return None
     if hashlib.sha256(text).hexdigest() != entry["sha256"]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import bench
 from bench.data.cache import cache_folder
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 
 LIMIT_BYTES = 2**30
 """Maximum size of all entries in bytes. Beyond it, those that were not used for longest are removed."""
@@ -45,7 +45,7 @@ def recall(key: str) -> bytes | None:
     """Return the content that was kept under a key; None if there is none, or if it is damaged."""
     path = _path(key)
     try:
-        entry = path.read_bytes()
+        entry = read_bytes(path)
         os.utime(path)  # time of last use, which decides what is removed
     except OSError:
         return None
