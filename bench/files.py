@@ -1,4 +1,6 @@
-"""Write files and folders atomically: complete or not at all. All other modules write and rename by this module.
+"""Write files and folders atomically: complete or not at all. Read regular files only.
+
+All other modules read, write and rename by this module.
 
 A file is written under a temporary name in the same folder, `.NAME.xxxxxxxx.part`, and renamed. Its writer holds a lock
 on it, which the kernel releases when the process dies. A temporary file that is not locked is therefore a leftover.
@@ -7,6 +9,7 @@ on it, which the kernel releases when the process dies. A temporary file that is
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,6 +17,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -24,9 +28,41 @@ MOST_BYTES = 200
 """Maximum number of bytes of a file's name within its temporary name; file systems allow 255 in total."""
 
 
+class NotAFile(OSError):
+    """A path names a pipe, socket or device, where a regular file was expected."""
+
+
+def require_file(path: Path | str) -> os.stat_result:
+    """Return the status of a regular file. Raises NotAFile, or another OSError, for anything else.
+
+    Reading a pipe, socket or device waits for ever or never ends. Call this before a library opens the path.
+    """
+    status = os.stat(path)  # noqa: PTH116 (readers of many records have plain strings)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFile(errno.EINVAL, "it is a pipe, socket or device, expected a regular file", str(path))
+    return status
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a regular file for reading. Raises OSError for anything else, see `require_file`."""
+    require_file(path)
+    return path.open("rb")
+
+
+def read_bytes(path: Path, *, may_be_pipe: bool = False) -> bytes:
+    """Return the content of a regular file. Raises OSError for anything else, see `require_file`.
+
+    `may_be_pipe`: a user named this path to be read once, so it may also be the output of another program.
+    """
+    with path.open("rb") if may_be_pipe and path.is_fifo() else open_file(path) as file:
+        return file.read()
+
+
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a regular file in hexadecimal digits."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -172,3 +208,17 @@ def _locked(path: Path) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+def create_file(path: Path, content: str) -> bool:
+    """Create a file that does not exist yet, with this text. Return False if it exists: of many processes, one creates.
+
+    O_EXCL is exclusive on local disks and on NFS of version 3 and later. A reader may see the file before its text.
+    """
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(content)
+    return True

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.launch.tune import Tuned
     from bench.registry.registry import Kind
     from bench.results.elsewhere import Evaluation
+    from bench.results.finished import Finished
     from bench.results.result import Result
 
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
@@ -65,18 +66,22 @@ def run(
     overwrite: bool = False,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "best",
+    also_on: Iterable[str | Path] = (),
     checkpoint_minutes: float = 10.0,
     wandb: Literal["off", "offline", "online"] = "off",
     console: Console | None = None,
 ) -> RunResult:
     """Adapt a backbone to a task by a method, score it on fold 10, and return the result. A finished run is loaded.
 
+    `also_on` lists folders of other data sets, on which it is tested too (see `evaluate`).
     `console` receives progress: standard error by default, `rich.console.Console(quiet=True)` for silence.
     """
     from bench.boards.frames import RunResult
     from bench.cell import Cell
+    from bench.console.tables import result_cells
     from bench.execute import Options, execute
     from bench.registry.reference import Reference
+    from bench.results.finished import remember
     from bench.results.identity import changes
 
     console = console or _progress()
@@ -100,15 +105,70 @@ def run(
         rerun_stale=rerun_stale,
         wandb=wandb,
         keep_weights=keep_weights,
+        also_on=tuple(map(Path, also_on)),
         checkpoint_minutes=checkpoint_minutes,
         console=console,
     )
     if nproc > 1:
         options = _run_on_ranks(nproc, cell, options)
     result = execute(cell, options)
-    if is_main() and (news := changes(result.document)):
-        note(console, f"{news} this result; --overwrite runs it again")
+    if is_main():
+        if news := changes(result.document):
+            note(console, f"{news} this result; --overwrite runs it again")
+        if not cell.of_notebook:
+            named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+            key = _key_of_run(named, data, init, manifest)
+            remember(key, result.folder, result.document, news, result_cells(result))
     return RunResult(result)
+
+
+def finished(
+    method: str,
+    task: str,
+    arch: str,
+    *,
+    init: str | None,
+    data: Path,
+    fraction: float,
+    draw: int,
+    manifest: Path | None,
+    seed: int,
+    source_rate: int | None,
+    precision: str,
+    stage: str,
+    runs: Path,
+    overwrite: bool,
+    rerun_stale: bool,
+    also_on: Sequence[Path],
+    console: Console,
+) -> Finished | None:
+    """Return the finished run that a command names if hashes of files tell, in half a second, else None.
+
+    None does not mean that there is no such run: `run` knows. A note on changed code is printed as `run` does.
+    """
+    from bench.results.finished import recognise
+
+    if overwrite or also_on:
+        return None
+    named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+    recognised = recognise(_key_of_run(named, data, init, manifest))
+    if recognised and recognised.changed:
+        if rerun_stale:
+            return None
+        note(console, f"{recognised.changed} this result; --overwrite runs it again")
+    return recognised
+
+
+def _key_of_run(
+    named: Sequence[Any], data: str | Path | None, init: str | Path | None, manifest: str | Path | None
+) -> str:
+    """Return the key under which a finished run is remembered; empty if it is not, as with classes of a notebook."""
+    from bench.results.finished import key_of_command
+
+    if not all(isinstance(word, str) for word in named[:3]):
+        return ""
+    start = None if init is None else str(init)
+    return key_of_command(named, data_folder(data), start, None if manifest is None else Path(manifest))
 
 
 def sweep(
@@ -127,9 +187,12 @@ def sweep(
     jobs: int | None = None,
     nproc: int = 1,
     slurm: Slurm | None = None,
+    minutes: float | None = None,
+    shard: str | None = None,
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
+    also_on: Iterable[str | Path] = (),
     accept_noncommercial: bool = False,
     dry_run: bool = False,
     out: Console | None = None,
@@ -137,15 +200,19 @@ def sweep(
 ) -> Swept:
     """Run a grid of cells, and return them with their states; `.frame` is a DataFrame of their results.
 
-    Cells that are done are skipped, and interrupted ones resume. With `accept_noncommercial`, `all-foundation` includes
-    backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
-    progress.
+    Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
+    each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
+    backbones whose weights are for non-commercial use only. `shard` is the part of a machine that sees no files of
+    others, such as `0/4`. After `minutes`, what is left stays for the next time. `out` receives the plan and the
+    outcome, `console` progress.
     """
     from bench.execute import Options
     from bench.launch import sweep as launch
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
-    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights)
+    others = tuple(map(Path, also_on))
+    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
     console = console or _progress()
     if slurm and (names := {name for cell in grid.cells() for name in cell.of_notebook}):
         raise BenchError(
@@ -155,13 +222,13 @@ def sweep(
     return launch.sweep(
         grid,
         options,
-        jobs=jobs,
-        nproc=nproc,
+        crew=Crew.of(jobs, nproc, 60 * minutes if minutes else None),
         rerun_stale=rerun_stale,
         dry_run=dry_run,
         out=out or console,
         err=console,
         slurm=slurm,
+        shard=launch.Shard.parse(shard) if shard else None,
     )
 
 
@@ -218,22 +285,27 @@ def tune(
     precision: str = "auto",
     jobs: int | None = None,
     nproc: int = 1,
+    slurm: Slurm | None = None,
+    minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
     console: Console | None = None,
 ) -> Tuning:
-    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed."""
+    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed.
+
+    On SLURM the outcome is empty until the workers have ended and the same call is made again.
+    """
     from bench.execute import Options
     from bench.launch import tune as launch
-    from bench.launch.workers import default_jobs
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
     options = Options(runs=Path(runs), keep_weights=keep_weights)
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
-    jobs = jobs or default_jobs(nproc)
-    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console)
+    crew = Crew.of(jobs, nproc, 60 * minutes if minutes else None)
+    tuned = launch.tune(grid.cells(), trials, options, crew=crew, console=console, slurm=slurm)
     return Tuning(tuned)
 
 
@@ -299,7 +371,8 @@ class Leaderboard(ShownAsTable):
     def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
         """Write the boards, and return the paths.
 
-        `formats`: md (pages with SVG pictures), csv, tex, json. `pictures`: svg, pdf, png.
+        `formats`: md (pages with SVG pictures), csv, tex, json, html (a file a board to play with). `pictures`: svg,
+        pdf, png.
         """
         from bench.pages.leaderboards import ENDINGS, FORMATS, write_formats
 

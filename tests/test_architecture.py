@@ -155,6 +155,7 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
 MAY_WRITE = {
     "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
     "bench.data.connection": {"open(?)"},  # an interrupted download is resumed
+    "bench.data.matlab": {'open("wb")', "open_memmap"},  # part by part, into a folder that is not whole yet
     "bench.data.prepared": {
         'open("r+b")',
         "open_memmap",
@@ -221,6 +222,57 @@ def test_writing_is_noticed(tmp_path: Path) -> None:
         assert not list(writes(tmp_path / "a.py")), line
 
 
+MAY_READ = {
+    "bench.boards.simulations": {"read_text", "open"},  # its own files; published simulations bear its hash
+    "bench.data.label_codes": {"open"},  # a table of this package
+    "bench.data.prepared": {"open"},  # a file that this process has just created
+    "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file
+    "bench.launch.claims": {"read_text", "open"},  # /proc, and claims
+    "bench.pages.html": {"read_text"},  # files of this package and of itables
+    "bench.provenance": {"read_text"},  # /proc
+    "bench.registry.source": {"read_bytes"},  # imported code
+    "bench.results.finished": {"read_text"},  # /proc
+    "bench.results.remembered": {"read_bytes"},  # the code of bench
+    "bench.training.memory": {"read_text"},  # /proc
+}
+"""Module -> what it reads beside bench.files."""
+
+
+def reads(file: Path) -> Iterator[str]:
+    """The calls of a file that open a path for reading and would wait for ever if it is a pipe."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+            continue
+        of = node.func.value if isinstance(node.func, ast.Attribute) else None
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        module = of.id if isinstance(of, ast.Name) else ""
+        if (name == "read_bytes" and of) or (name == "read_text" and of and not node.args):
+            yield name
+        elif name == "open" and module not in ("wave", "Image", "os", "tarfile"):
+            mode = [*node.args[0 if of else 1 :], *(word.value for word in node.keywords if word.arg == "mode")]
+            if not mode or (isinstance(mode[0], ast.Constant) and not set(str(mode[0].value)) & set("wax+")):
+                yield name
+        elif name == "fromfile":
+            yield name
+
+
+def test_files_are_opened_for_reading_in_one_place() -> None:
+    """bench.files refuses pipes and devices, which a stranger may have named result.json."""
+    found = {name_of(file): set(reads(file)) for file in BENCH if name_of(file) != "bench.files"}
+
+    assert {name: kinds for name, kinds in found.items() if kinds} == MAY_READ
+
+
+def test_reading_is_noticed(tmp_path: Path) -> None:
+    lines = ["path.read_text()", "path.read_bytes()", "open(path)", 'path.open("rb")', "path.open(encoding='utf-8')"]
+    for line in lines:
+        (tmp_path / "a.py").write_text(line)
+        assert list(reads(tmp_path / "a.py")), line
+    for line in ("read_bytes(path)", 'path.open("wb")', "os.open(path, flags)", 'metadata.read_text("METADATA")'):
+        (tmp_path / "a.py").write_text(line)
+        assert not list(reads(tmp_path / "a.py")), line
+
+
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_no_module_is_a_junk_room(file: Path) -> None:
     words = set(file.stem.split("_")) | set(file.relative_to(ROOT).parts)
@@ -249,3 +301,21 @@ def test_every_package_is_in_the_wheel() -> None:
     there = {name_of(file) for file in FILES if file.name == "__init__.py"}
 
     assert set(listed) == there | {"bench.published"}  # leaderboards/ under another name
+
+
+def test_every_file_beside_the_code_is_in_the_wheel() -> None:
+    import tomllib
+
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    tracked = subprocess.run(["git", "ls-files", "bench"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    packages = {file.parent for file in FILES if file.name == "__init__.py"}
+    beside = [ROOT / name for name in tracked.split() if Path(name).suffix not in (".py", ".md")]
+    lacking = [
+        file.name
+        for file in beside
+        if file.parent in packages
+        and not any(file.match(pattern) for pattern in data.get(".".join(file.parent.relative_to(ROOT).parts), ()))
+    ]
+
+    assert {"html.css", "html.js"} <= {file.name for file in beside}
+    assert lacking == []

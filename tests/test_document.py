@@ -254,7 +254,7 @@ def test_predictions_of_another_fold_or_of_many_bytes_are_refused(
     np.savez(run / "predictions.npz", **arrays, ecg_id_fold11=arrays["ecg_id_fold10"])
     with pytest.raises(DataError, match=r"folds \[9, 10, 11\]"):
         _ = load_result(run).predictions
-    monkeypatch.setattr("bench.results.result.MOST_BYTES", 2**20)
+    monkeypatch.setattr("bench.results.arrays.MOST_BYTES", 2**20)
     np.savez_compressed(run / "predictions.npz", **arrays, more=np.zeros(2**18))
     with pytest.raises(DataError, match=r"unpacks to 2,\d{3},\d{3} bytes, expected 1,048,576 at most"):
         _ = load_result(run).predictions
@@ -370,6 +370,28 @@ def test_a_result_that_could_not_be_read_is_refused_before_the_work() -> None:
     require_printable(DOCUMENT)
     with pytest.raises(BenchError, match=r"task\.labels"):
         require_printable(changed(DOCUMENT, ("task", "labels", 0), "<b>NORM</b>"))
+
+
+@pytest.mark.parametrize("place", [("cell", "arch"), ("cell", "method"), ("init", "name"), ("task", "labels", 0)])
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)"])
+def test_no_name_is_a_formula_in_the_csv_files(tmp_path: Path, place: tuple[Any, ...], text: str) -> None:
+    run = put(tmp_path / "run", changed(DOCUMENT, place, text))
+    with pytest.raises(DataError, match=r"which a spreadsheet takes for a formula"):
+        load_result(run)
+
+
+def test_predictions_that_are_not_finite_name_their_file(
+    of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(of_demo[0], run)
+    with np.load(run / "predictions.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays["logits_fold10"][3, 1] = np.inf
+    np.savez(run / "predictions.npz", **arrays)
+    record = arrays["ecg_id_fold10"][3]
+    with pytest.raises(DataError, match=rf"predictions\.npz, fold 10: record {record} has a NaN or infinite score"):
+        _ = load_result(run).predictions
 
 
 def test_free_text_stays_one_harmless_line() -> None:

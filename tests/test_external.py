@@ -4,6 +4,7 @@ import gzip
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_files_of_scores_of_another_form_say_how_to_save_them(tmp_path: Path) ->
         "scores.pkl": "is a .pkl file, expected a CSV file",
     }.items():
         with pytest.raises(DataError, match=message) as caught:
-            read_scores(tmp_path / name, ["A", "B"], log=print)
+            read_scores(tmp_path / name, (tmp_path / name).read_bytes(), ["A", "B"], log=print)
         assert "\n" not in str(caught.value)
 
 
@@ -414,3 +415,29 @@ assert "torch" not in sys.modules
     assert done.returncode == 0, done.stderr
     assert "as Strodthoff et al. 2020" in done.stdout
     assert list((tmp_path / "runs/leaderboards").glob("synthetic-*/superdiag.md"))
+
+
+def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.results.arrays.MOST_BYTES", 2**20)
+    monkeypatch.setattr("bench.results.external.MOST_BYTES", 2**20)
+    np.savez_compressed(tmp_path / "large.npz", ecg_id=np.zeros(2**18), labels=np.array(["A"]), y_score=np.zeros(1))
+    (tmp_path / "large.csv.gz").write_bytes(gzip.compress(b"ecg_id,A\n" + b"1,0.5\n" * 2**18))
+    with zipfile.ZipFile(tmp_path / "claims.npz", "w") as file:
+        for name, shape in (("ecg_id", "(2,)"), ("labels", "(1,)"), ("y_score", "(1000000000000, 5)")):
+            header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+            content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(16)
+            file.writestr(f"{name}.npy", content)
+
+    for name, message in {
+        "large.npz": r"large\.npz unpacks to 2,\d{3},\d{3} bytes, expected 1,048,576 at most; save it by",
+        "large.csv.gz": r"large\.csv\.gz unpacks to more than 1,048,576 bytes, which no table of scores has",
+        "claims.npz": r"claims\.npz is not a readable npz file of scores: .*(allocate|elements)",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            read_scores(tmp_path / name, (tmp_path / name).read_bytes(), ["A", "B"], log=print)
+
+
+@pytest.mark.parametrize("name", ["=cmd", "+x", "-x", ".", "x" * 101, ""])
+def test_a_name_that_is_a_formula_or_too_long_is_refused(demo_set: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BenchError, match=r"--name .*expected a letter or digit, then up to 99 of letters"):
+        score_external(tmp_path / "s.csv", "superdiag", name, demo_set, tmp_path)

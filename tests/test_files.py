@@ -2,14 +2,23 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.boards.declared import BoardPlan
+from bench.data.datasets import load_records
+from bench.data.formats import FORMATS, SignalFile, read_signals
+from bench.data.manifests import read_manifest
+from bench.data.text import read_text
+from bench.data.verify import verify
+from bench.data.waveforms import read_waveform
+from bench.errors import BenchError
 from bench.files import (
     PART,
     file_sha256,
@@ -20,6 +29,11 @@ from bench.files import (
     write_into,
     write_whole,
 )
+from bench.pages.page import read_rows
+from bench.results.result import RESULT, load_head, load_result
+from bench.results.run_folder import lock_of
+from bench.results.status import survey
+from bench.training.weights import read_weights
 
 WRITE = """
 import resource, signal, sys
@@ -188,6 +202,75 @@ def test_links_permissions_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o640
     assert pipe.is_fifo()
     assert read == [b"through"]
+
+
+@pytest.fixture
+def at_once() -> Iterator[None]:
+    """The test fails if it waits for 20 s, as reading a pipe does."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def make_special(path: Path, kind: str) -> None:
+    """Create a pipe, a socket, or a link to a device that never ends."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.path.relpath(path))  # 107 characters at most
+    else:
+        path.symlink_to("/dev/zero")
+
+
+SPECIAL = ("pipe", "socket", "device")
+READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "result": (RESULT, lambda path: load_result(path.parent)),
+    "head": (RESULT, lambda path: load_head(path.parent)),
+    "weights": ("w.pt", read_weights),
+    "safetensors": ("w.safetensors", read_weights),
+    "manifest": ("m.json", read_manifest),
+    "table of ptb-xl": ("ptbxl_database.csv", lambda path: load_records(path.parent)),
+    "dataset.toml": ("dataset.toml", lambda path: load_records(path.parent)),
+    "checksums": ("SHA256SUMS.txt", lambda path: verify(path.parent)),
+    "header": ("a.hea", lambda path: read_waveform(path.with_suffix(""))),
+    "npy": ("a.npy", lambda path: read_signals(SignalFile(path.with_suffix(""), None, FORMATS["npy"]))),
+    "plan": ("superdiag.toml", BoardPlan.load),
+    "reported": ("reported.csv", read_rows),
+}
+"""What is read -> the name of its file, and the function that reads it."""
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize("what", READERS)
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, what: str, kind: str) -> None:
+    name, read = READERS[what]
+    make_special(tmp_path / name, kind)
+    with pytest.raises(BenchError, match=rf"{name}.* is a pipe, socket or device, expected a regular file") as caught:
+        read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_output_of_a_program_is_read_where_a_user_may_name_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", 'printf "a,b\\n1,2\\n" > "$0"', tmp_path / "pipe"])
+
+    assert read_text(tmp_path / "pipe", may_be_pipe=True) == "a,b\n1,2\n"
+    assert writer.wait() == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_pipe_with_the_name_of_a_lock_or_a_log_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "superdiag").mkdir()
+    os.mkfifo(lock_of(tmp_path / "superdiag/a-00000000"))
+    (tmp_path / "superdiag/a-00000000.unfinished").mkdir()
+    os.mkfifo(tmp_path / "superdiag/a-00000000.unfinished/log.jsonl")
+
+    assert [cell.state for cell in survey(tmp_path)] == ["unfinished"]
 
 
 def test_long_names_can_be_written(tmp_path: Path) -> None:

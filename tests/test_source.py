@@ -1,10 +1,19 @@
-"""The hash of a plugin's code: over its module and what it imports of its package, and nothing else."""
+"""The hash of a plugin's code: over its module and the own code that it imports, and nothing else."""
 
 import hashlib
+import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import methods
 from bench.registry.source import code_hash, declared_files
+
+TEXT: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
 
 
 def test_the_hash_is_over_names_sizes_and_bytes() -> None:
@@ -35,3 +44,48 @@ def test_declared_files_are_those_of_all_plugins() -> None:
 
     assert {"methods/lpft.py", "baselines/net1d.py"} <= names
     assert not any(name.startswith("bench/") for name in names)
+
+
+def test_what_a_plugin_imports_from_beside_it_is_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "helper_of_a.py").write_text("SCALE = 1\n")
+    (tmp_path / "package_of_a").mkdir()
+    (tmp_path / "package_of_a/__init__.py").write_text("")
+    (tmp_path / "package_of_a/inner.py").write_text("SCALE = 1\n")
+    (tmp_path / "unused_by_a.py").write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/library_of_a.py").write_text("SCALE = 1\n")
+    (tmp_path / "plugin_a.py").write_text(
+        "import json, numpy\nimport helper_of_a\nfrom package_of_a.inner import SCALE\nimport library_of_a\n"
+        "from bench.plugin import Method\nfrom baselines.net1d import Net1D\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    importlib.import_module("plugin_a")
+    before = code_hash("plugin_a")
+
+    assert before
+    for changed in ("helper_of_a.py", "package_of_a/inner.py", "elsewhere/library_of_a.py", "plugin_a.py"):
+        source = (tmp_path / changed).read_text()
+        (tmp_path / changed).write_text(source + "# changed\n")
+        assert code_hash("plugin_a") != before, changed
+        (tmp_path / changed).write_text(source)
+        assert code_hash("plugin_a") == before
+    (tmp_path / "unused_by_a.py").write_text("# changed\n")
+    assert code_hash("plugin_a") == before
+
+
+def test_own_code_needs_no_import(tmp_path: Path) -> None:
+    """`bench status` compares hashes without importing plugins, in other processes than those that ran them."""
+    (tmp_path / "plugin_b.py").write_text("def late():\n    import helper_of_b\n")
+    code = (
+        "import importlib, sys; from bench.registry.source import code_hash; importlib.import_module('plugin_b'); "
+        "alone = code_hash('plugin_b'); import helper_of_b; print(alone == code_hash('plugin_b'), alone)"
+    )
+    done = []
+    for helper in ("SCALE = 1\n", "SCALE = 22\n"):
+        (tmp_path / "helper_of_b.py").write_text(helper)
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done.append(subprocess.run([sys.executable, "-c", code], env=environment, **TEXT).stdout)
+
+    assert [line.split()[0] for line in done] == ["True", "True"]
+    assert done[0] != done[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.files import read_bytes
 
 BASELINE = "ft"
 """The baseline of a board for which nothing is declared, such as that of a user's own task."""
@@ -55,9 +56,13 @@ class BoardPlan:
         Raises BenchError for a file that is not TOML, and for unknown keys or values of another type.
         """
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors add a byte-order mark
+            document = tomllib.loads(read_bytes(path).decode("utf-8-sig"))  # some editors add a byte-order mark
         except FileNotFoundError:
             return cls(baseline=BASELINE)
+        except OSError as error:
+            raise BenchError(f"{path} cannot be read: {error.strerror}") from None
+        except RecursionError:
+            raise BenchError(f"{path} is not TOML that can be read: lists within lists, too deep") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BenchError(f"{path} is not TOML: {error}") from None
         if unknown := set(document) - set(KEYS):

@@ -264,6 +264,11 @@ def _priors(rows: Mapping[str, ScoredRow], truth: LabelTable, sides: Mapping[int
     return priors_of_pairs(numbers, "auroc", np.ones(1, dtype=bool))
 
 
+def priors_within(rows: Mapping[str, ScoredRow], truth: LabelTable, members: Bools, labels: Bools) -> Priors:
+    """Fit the prior of the variance between runs of differences in a part to all pairs of rows, as `compare_within`."""
+    return _priors(rows, truth, {1: (members, labels)})
+
+
 def subgroups_frame(boards: Iterable[Board], truth: Truth) -> pd.DataFrame:
     """Return a row for each row of each board and each part of fold 10; SUBGROUPS are the columns.
 

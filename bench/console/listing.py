@@ -111,6 +111,17 @@ def new_table(title: str) -> Table:
     return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
+def plain_table(content: Mapping[str, Any]) -> Table:
+    """Return a table of plain data: title, head, rows of text, and caption."""
+    shown = new_table(content["title"])
+    for head in content["head"]:
+        shown.add_column(head, overflow="fold" if len(content["head"]) > 1 else "ellipsis")
+    for row in content["rows"]:
+        add_row(shown, row)
+    shown.caption = Text(content["caption"]) if content["caption"] else None
+    return shown
+
+
 def add_row(shown: Table, cells: Iterable[str]) -> None:
     """Add a row of plain text, so that rich does not read `[record, lead]` as markup."""
     shown.add_row(*map(Text, cells))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import struct
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from bench.data.leads import LEADS, choose_leads
 from bench.data.waveforms import MAX_RATE, MILLIVOLTS, Note, check_amplitude, read_waveform
 from bench.errors import DataError
+from bench.files import require_file
 
 MAX_SAMPLES = 10_000_000
 """Maximum number of samples of a record in all leads: 12 leads of 14 minutes at 1,000 Hz."""
@@ -131,7 +133,7 @@ NPY_DAMAGE = (
 
 def _open_npy(source: SignalFile) -> npt.NDArray[Any]:
     """Return the array of a .npy file, memory-mapped."""
-    source.file.stat()  # raises FileNotFoundError with the path
+    require_file(source.file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on headers as Python 2 wrote them
@@ -157,7 +159,7 @@ def read_hdf5(source: SignalFile) -> Stored:
 def open_hdf5(source: SignalFile) -> Iterator[Any]:
     """Yield the array of an HDF5 file: the one that the format names, or the only one."""
     h5py = library("h5py", "hdf5")
-    source.file.stat()  # raises FileNotFoundError with the path
+    require_file(source.file)
     try:
         with h5py.File(source.file, "r") as file:
             names: list[str] = []
@@ -176,7 +178,7 @@ def open_hdf5(source: SignalFile) -> Iterator[Any]:
 def read_edf(source: SignalFile) -> Stored:
     """Read a record from an EDF or EDF+ file whose leads share one rate. Needs pyedflib."""
     pyedflib = library("pyedflib", "edf")
-    source.file.stat()
+    require_file(source.file)
     try:
         with pyedflib.EdfReader(str(source.file)) as file:
             known = [n for n, label in enumerate(file.getSignalLabels()) if "annotation" not in label.lower()]
@@ -190,18 +192,28 @@ def read_edf(source: SignalFile) -> Stored:
         raise DataError(f"{source.file} cannot be read as EDF: {str(error).splitlines()[0][:120]}") from None
 
 
+DICOM_DAMAGE = (
+    *(AttributeError, IndexError, KeyError, ValueError, TypeError, NotImplementedError),
+    *(MemoryError, OverflowError, EOFError, RecursionError, struct.error),
+)
+"""Exceptions of pydicom for a file that is damaged or lacks a waveform; a damaged length may ask for 4 GB."""
+
+
 def read_dicom(source: SignalFile) -> Stored:
     """Read the first waveform of a DICOM ECG. Needs pydicom. Units are UCUM codes: mV, uV."""
     pydicom = library("pydicom", "dicom")
+    require_file(source.file)
     try:
-        record = pydicom.dcmread(source.file)
-        group = record.WaveformSequence[0]
-        channels = group.ChannelDefinitionSequence
-        leads = tuple(str(c.ChannelSourceSequence[0].CodeMeaning).removesuffix(" (Einthoven)") for c in channels)
-        units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
-        values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
-        rate = float(group.SamplingFrequency)
-    except (pydicom.errors.InvalidDicomError, AttributeError, IndexError, KeyError, ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on tags that break a rule and can be read
+            record = pydicom.dcmread(source.file)
+            group = record.WaveformSequence[0]
+            channels = group.ChannelDefinitionSequence
+            leads = tuple(str(c.ChannelSourceSequence[0].CodeMeaning).removesuffix(" (Einthoven)") for c in channels)
+            units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
+            values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
+            rate = float(group.SamplingFrequency)
+    except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *DICOM_DAMAGE) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DataError(f"{source.file} cannot be read as a DICOM waveform: {reason}") from None
     if len(units) != 1:
@@ -222,8 +234,8 @@ ENDINGS = {".hea": "wfdb", ".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".edf"
 STATED = ("npy", "hdf5")
 """Formats whose files state neither rate nor leads nor unit."""
 CONVERTERS = {
-    ".mat": "in Python: numpy.save('NAME.npy', scipy.io.loadmat('NAME.mat')['VARIABLE']); MATLAB 7.3 files are HDF5: "
-    "rename them to .h5",
+    ".mat": "one .mat file with an array of all records is imported as it is; a file a record, in Python: "
+    "numpy.save('NAME.npy', scipy.io.loadmat('NAME.mat')['VARIABLE']), and MATLAB 7.3 files are HDF5: rename to .h5",
     ".npz": "in Python: numpy.save('NAME.npy', numpy.load('NAME.npz')['ARRAY'])",
     ".csv": "in Python: numpy.save('NAME.npy', numpy.loadtxt('NAME.csv', delimiter=',', skiprows=1).T)",
     ".xml": "read the leads with Python's xml.etree (GE Muse, Philips and aECG differ) and save them with numpy.save",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bench.data.text import decode, refuse_pointer
 from bench.errors import DataError
+from bench.files import read_bytes
 
 DEFAULT_GAIN = 200.0
 """Sample units per mV if a header gives no gain or 0; from the specification."""
@@ -89,7 +90,7 @@ def read_header(path: Path) -> Header:
     Raises DataError with the line if the file is not a valid header, or has several segments or several samples per
     frame, which are not supported. Raises FileNotFoundError if it is missing.
     """
-    content = path.read_bytes()
+    content = read_bytes(path)
     # comments may be in any encoding; the check for ASCII is fast, and nearly all headers are ASCII
     text = content.decode("ascii") if content.isascii() else decode(content, path, fallback="latin-1")
     lines = [(at, line) for at, line in enumerate(map(str.strip, text.splitlines()), 1) if line and line[0] != "#"]

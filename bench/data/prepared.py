@@ -34,7 +34,7 @@ from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError
-from bench.files import whole_folder, write_into
+from bench.files import NotAFile, read_bytes, require_file, whole_folder, write_into
 from bench.registry.source import can_import
 
 FORMAT = 2
@@ -104,9 +104,9 @@ class PreparedSignals:
 
 
 def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) -> int:
-    """Return the rate in Hz of the files to read: `asked`, else the backbone's rate if the data set has it."""
+    """Return the rate in Hz of the files to read: `asked`, else that of the preprocessing if the data set has it."""
     if asked is None:
-        return spec.rate if spec.rate in records.filenames else max(records.filenames)
+        return spec.file_rate if spec.file_rate in records.filenames else max(records.filenames)
     records.names(asked)
     return asked
 
@@ -161,7 +161,7 @@ def prepare_signals(
 
 
 DAMAGE = (
-    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, KeyError, TypeError),
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFile, EOFError, ValueError, KeyError, TypeError),
     *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
 )
 """Exceptions from reading a cache entry whose files are missing, truncated or changed."""
@@ -169,7 +169,9 @@ DAMAGE = (
 
 def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> PreparedSignals:
     """Return the signals of an entry, memory-mapped. Raises one of DAMAGE if its files are not complete."""
-    about = json.loads((entry / "about.json").read_text())
+    about = json.loads(read_bytes(entry / "about.json"))
+    for name in ("ecg_id.npy", "signals.npy", "scale.npy"):
+        require_file(entry / name)
     signals = PreparedSignals(
         spec,
         rate,
@@ -211,7 +213,7 @@ def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
         while not lock.is_locked:
             with contextlib.suppress(OSError, ValueError):  # PROGRESS is missing or half written
                 (written,) = entry.parent.glob(f".{entry.name}.*.part/{PROGRESS}")
-                done, total = map(int, written.read_text().split())
+                done, total = map(int, read_bytes(written).split())
                 if done != shown:
                     progress(done, total)
                     shown = done
@@ -232,6 +234,7 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     # preprocessing and its code
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
+    made += [spec.preprocessing_rate] if spec.preprocessing_rate else []
     stated = records.format
     if stated.name != WFDB.name:
         made += [stated.name, stated.rate, stated.leads, stated.unit, stated.array, records.table.get("row", [])]
@@ -256,10 +259,10 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
         ]
         raise DataError(
             f"{records.folder} lacks {len(missing):,} of the {num_files:,} files at {rate} Hz "
-            f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder"
+            f"(the first: {missing[0]}); the backbone takes {spec.file_rate} Hz; complete the folder"
             + "".join(
                 f", or --source-rate {other} takes the {other} Hz files"
-                + (" and resamples them" if other != spec.rate else "")
+                + (" and resamples them" if other != spec.file_rate else "")
                 for other in others
             )
         )

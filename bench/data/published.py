@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from bench.data.records import Records
+from bench.files import read_bytes
 
 NUM_RECORDS = {"1.0.1": 21_837, "1.0.2": 21_801, "1.0.3": 21_799}
 """Number of records, from each version's page on PhysioNet."""
@@ -43,7 +44,7 @@ def version_of(records: Records) -> str:
 
 def num_as_published(records: Records) -> int:
     """Count records whose checksum of patient, fold and statements is that of version 1.0.3."""
-    published = CHECKSUMS.read_bytes()
+    published = read_bytes(CHECKSUMS)
     return sum(
         0 < ecg_id < len(published) and published[ecg_id] == checksum(line)
         for ecg_id, line in zip(records.ecg_id.tolist(), records.lines(), strict=True)

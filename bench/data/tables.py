@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench.data.text import HEAD, UTF16, read_text, refuse_pointer
 from bench.errors import DataError
+from bench.files import open_file, read_bytes
 
 MAX_FIELD = 1_000_000
 """Maximum number of characters of a cell; a longer one means that a quote is never closed."""
@@ -41,13 +42,13 @@ class TextTable(NamedTuple):
         return f"{self.path}, row {row + 2}" + (f", column {self.names.get(column, column)}" if column else "")
 
 
-def read_text_table(path: Path, separators: str = ",") -> TextTable:
+def read_text_table(path: Path, separators: str = ",", *, may_be_pipe: bool = False) -> TextTable:
     """Read a CSV file as texts: with or without a byte order mark, in UTF-8 or UTF-16. Empty lines are skipped.
 
     The separator is the first of `separators` that splits the row of names. Raises DataError, with the row, if the file
     cannot be read, a name of a column is empty or repeated, or a row has another number of cells.
     """
-    text = read_text(path)
+    text = read_text(path, may_be_pipe=may_be_pipe)
     head = text.partition("\n")[0]
     separator = next((each for each in separators if each in head), separators[0])
     if separator not in head and (other := next((each for each in ";\t" if each in head), "")):
@@ -117,7 +118,8 @@ def refuse_row_numbers(codes: pd.Series, path: Path) -> None:
 def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.DataFrame:
     """Read a table that must have rows and these columns. `expected` completes the message if the file is missing."""
     try:
-        table = pd.read_csv(path, low_memory=False)
+        with open_file(path) as file:
+            table = pd.read_csv(file, low_memory=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: {expected}") from None
     except OSError as error:
@@ -138,7 +140,7 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.Dat
 
 def _refuse_saved_otherwise(path: Path, columns: tuple[str, ...]) -> None:
     """Raise DataError if another program has saved the table in an unreadable form: UTF-16, other separators."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     refuse_pointer(path, content[:HEAD])
     if content.startswith(UTF16):
         raise DataError(f"{path} is in UTF-16, as Excel's `Unicode text`; save it as CSV UTF-8, with commas")

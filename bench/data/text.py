@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from bench.errors import DataError
+from bench.files import open_file, read_bytes
 
 HEAD = 512
 """Number of first bytes from which the kind of a file is recognised."""
@@ -38,7 +39,7 @@ def what_instead(head: bytes) -> str | None:
 def refuse_pointer(path: Path, head: bytes | None = None) -> None:
     """Raise DataError if a file is a pointer, compressed, or a web page. `head`: its first bytes, if already read."""
     if head is None:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD)
     if description := what_instead(head):
         raise DataError(f"{path} is {description}")
@@ -61,10 +62,10 @@ def decode(content: bytes, path: Path, fallback: str | None = None) -> str:
         return content.decode(fallback)
 
 
-def read_text(path: Path) -> str:
-    """Read and decode a text file, see `decode`. Raises DataError if the file is missing or cannot be read."""
+def read_text(path: Path, *, may_be_pipe: bool = False) -> str:
+    """Read and decode a text file or pipe, see `read_bytes` and `decode`. Raises DataError if it cannot be read."""
     try:
-        return decode(path.read_bytes(), path)
+        return decode(read_bytes(path, may_be_pipe=may_be_pipe), path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except OSError as error:

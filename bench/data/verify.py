@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.waveforms import LEADS, Note
 from bench.errors import DataError
+from bench.files import file_sha256
 
 SECONDS = 10
 """Length of every record of PTB-XL in seconds."""
@@ -138,14 +138,14 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     """
     if not folder.is_dir():
         raise DataError(f"no dataset at {folder}: expected the folder of a data set")
-    sums = read_sums(folder / SUMS) if (folder / SUMS).is_file() else {}
+    sums = read_sums(folder / SUMS) if os.path.lexists(folder / SUMS) else {}
     failures: dict[str, list[str]] = defaultdict(list)
     num_checked = {"table": 1, "wrong hashes": 0}
     # hash the tables before they are parsed: a damaged one may still parse
     for name in (TABLE, STATEMENTS):
         if name in sums and (folder / name).is_file():
             num_checked["wrong hashes"] += 1
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums[name]:
+            if file_sha256(folder / name) != sums[name]:
                 failures["wrong hashes"].append(name)
     try:
         records = load_records(folder)
@@ -262,7 +262,7 @@ def _examine(job: _Job) -> list[tuple[str, str]]:
     try:
         # hashes first: a file with a wrong hash may be unreadable too
         for known, ending in zip(job.sums, source.format.endings, strict=True):
-            if known is not None and hashlib.sha256(Path(f"{path}{ending}").read_bytes()).hexdigest() != known:
+            if known is not None and file_sha256(Path(f"{path}{ending}")) != known:
                 failures.append(("wrong hashes", f"{path.name}{ending}"))
         signals, rate = read_signals(source, log=notes.append)
         channels = () if source.format.read else read_header(source.file).channels

@@ -21,7 +21,7 @@ from bench.data.leads import LEADS as LEADS
 from bench.data.leads import LeadChoice, choose_leads, name_leads
 from bench.data.text import refuse_pointer
 from bench.errors import DataError
-from bench.files import write_into
+from bench.files import open_file, require_file, write_into
 
 MILLIVOLTS = {
     **dict.fromkeys(("mv", "mvolt", "mvolts", "millivolt", "millivolts"), 1.0),
@@ -224,7 +224,7 @@ def _missing(path: Path, missing: Path) -> DataError:
     """Return the error for a file that a record lacks."""
     original = path.with_name(path.name + ".mat")
     if missing.suffix == ".hea" and original.is_file():
-        with original.open("rb") as file:
+        with open_file(original) as file:
             if file.read(19) == b"MATLAB 5.0 MAT-file":
                 return DataError(
                     f"{missing} is missing, and {original.name} is a MATLAB struct: that is CPSC2018 as first "
@@ -249,8 +249,8 @@ def _read_plain(header: Header) -> npt.NDArray[Any] | None:
     if places != {(first.file, 0, first.offset, "16")}:
         return None
     file = f"{header.path.parent}/{first.file}"  # a plain string: pathlib would take longer than the disk
+    size = require_file(file).st_size
     stored = np.fromfile(file, dtype="<i2", offset=first.offset)
-    size = os.stat(file).st_size  # noqa: PTH116
     declared = (header.length or 0) * len(header.channels)
     if stored.size != declared or stored.nbytes + first.offset != size:
         _check_size(header)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import hashlib
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 
 from bench.demo.signals import LEADS, Noise, at_rate, synthesise, twelve_leads
 from bench.errors import DataError
-from bench.files import whole_folder, write_into
+from bench.files import file_sha256, read_bytes, whole_folder, write_into
 
 COLUMNS = (
     "ecg_id", "patient_id", "age", "sex", "height", "weight", "nurse", "site", "device", "recording_date", "report",
@@ -410,7 +409,7 @@ def _write_statements(path: Path) -> None:
 def _write_checksums(folder: Path) -> None:
     """Write SHA256SUMS.txt in PhysioNet's form: lines of digest, space and path, sorted by path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.relative_to(folder).as_posix()}\n" for p in paths]
+    lines = [f"{file_sha256(p)} {p.relative_to(folder).as_posix()}\n" for p in paths]
     write_into(folder, "SHA256SUMS.txt", "".join(lines))
 
 
@@ -504,7 +503,7 @@ def halve(folder: Path) -> tuple[Path, Path]:
         try:
             with whole_folder(half) as part:
                 write_into(part, "ptbxl_database.csv", rows[side == k].to_csv(index=False, lineterminator="\n"))
-                write_into(part, "scp_statements.csv", (folder / "scp_statements.csv").read_bytes())
+                write_into(part, "scp_statements.csv", read_bytes(folder / "scp_statements.csv"))
                 for records in ("records100", "records500"):
                     if (folder / records).is_dir():
                         (part / records).symlink_to(Path("..") / records, target_is_directory=True)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -17,6 +17,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bench.errors import ERROR_FILE, BenchError
+from bench.files import read_bytes
 from bench.processes import own_modules
 
 NODE_TIMEOUT = 600
@@ -36,6 +37,20 @@ class Node:
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Id of the run at that address; the same on all machines."""
 
+    def in_round(self, name: str) -> Node:
+        """Return the same place for one of several cells that these machines run after each other."""
+        return replace(self, run_id=f"{self.run_id}-{name}")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Run `bench ARGUMENTS` on so many ranks of this machine, and return the exit code; see `run_on_ranks`."""
+
+    num: int
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        return run_on_ranks(self.num, arguments)
+
 
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:
     """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
@@ -50,7 +65,7 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
             launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node)
         except ChildFailedError:
             if error_file.exists():
-                raise BenchError(error_file.read_text(encoding="utf-8")) from None
+                raise BenchError(read_bytes(error_file).decode()) from None
             return 1
         except RendezvousError as error:
             raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
@@ -77,7 +92,7 @@ def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Se
         run_id=node.run_id,
         rdzv_backend="c10d",
         rdzv_endpoint=node.endpoint,
-        rdzv_configs={"is_host": node.number == 0, "timeout": NODE_TIMEOUT},
+        rdzv_configs={"is_host": node.number == 0, "join_timeout": NODE_TIMEOUT},
         max_restarts=0,
     )
     with own_modules():

@@ -19,7 +19,7 @@ from typing import Any
 
 import bench
 from bench.data.cache import cache_folder
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 from bench.registry.registry import OURS, PLUGIN_FILES, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files
 
@@ -52,11 +52,11 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
         return kept
     # plugins that were imported earlier may be older than the files on disk: then nothing is cached
     fresh = not registry.cache_info().currsize
-    found = _made_anew()
+    catalogue = _made_anew()
     if fresh:
-        sha256 = _hash_of(found.entries, found.broken, found.shared)
-        _keep(file, json.dumps({"state": state, "sha256": sha256, **asdict(found)}))
-    return found
+        sha256 = _hash_of(catalogue.entries, catalogue.broken, catalogue.shared)
+        _keep(file, json.dumps({"state": state, "sha256": sha256, **asdict(catalogue)}))
+    return catalogue
 
 
 def _made_anew() -> Catalogue:
@@ -70,7 +70,7 @@ def _made_anew() -> Catalogue:
 def _kept(file: Path, state: str, note: Callable[[str], None]) -> Catalogue | None:
     """Return the catalogue in a cache file; None if it is missing, of another state, or damaged, which is noted."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = json.loads(read_bytes(file).decode())
         if kept["sha256"] != _hash_of(kept["entries"], kept["broken"], kept["shared"]):
             raise ValueError("its content is not what was written")
         same = kept["state"] == state
@@ -119,7 +119,7 @@ def _state() -> str:
             installed = sorted(file.name for file in folder.iterdir() if file.suffix in (".dist-info", ".egg-info"))
             digest.update(f"{folder} {installed}\n".encode())
     for file in [*sorted(Path(bench.__file__).parent.rglob("*.py")), *declared_files()]:
-        source = file.read_bytes()
+        source = read_bytes(file)
         digest.update(f"{file} {len(source)}\n".encode())
         digest.update(source)
     return digest.hexdigest()
@@ -144,7 +144,7 @@ def _what(plugin: Plugin) -> str:
     """Return the plugin's first sentence and its hyper-parameters with defaults."""
     if plugin.kind == "dataset":
         return plugin.summary
-    named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
+    named = ", ".join(str(parameter.replace(annotation=parameter.empty)) for parameter in plugin.written.values())
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
 

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 GROUP = "bench.plugins"
 NOTEBOOK = "__main__"
@@ -39,6 +37,9 @@ def declared_files() -> list[Path]:
 
 def location(dist: Distribution, package: str) -> Path:
     """Return the file of a distribution's package or module, from a wheel or an editable install (PEP 610)."""
+    from urllib.parse import urlparse  # late, because it brings much that few commands need
+    from urllib.request import url2pathname
+
     origin = json.loads(dist.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         project = Path(url2pathname(urlparse(origin["url"]).path))
@@ -57,10 +58,11 @@ def location(dist: Distribution, package: str) -> Path:
 
 
 def code_hash(module: str, within: Sequence[str] = ()) -> str:
-    """Return the SHA-256 over a plugin's module and the modules of the same package that it imports.
+    """Return the SHA-256 over a plugin's module and the modules that it imports: of its package, and other own code.
 
-    If an entry point names the package, its files are located without an import. The hash is empty if there are no
-    files. `within` restricts the files, and the imports that are followed, to these packages and modules.
+    Own code is a package of the entry-point group, or a file that is not installed, such as one beside the plugin's. If
+    an entry point names a package, its files are located without an import. The hash is empty if there are no files.
+    `within` restricts the files, and the imports that are followed, to these packages and modules.
     """
     digest = hashlib.sha256()
     files = sorted(_source_files(module, within).items())
@@ -86,16 +88,22 @@ def _parsed(file: Path, *_: int) -> tuple[bytes, ast.Module]:
 
 
 def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
-    """Return name -> file of a module and, recursively, of its imports from the same top-level package."""
+    """Return name -> file of a module and, recursively, of what it imports, see `code_hash`."""
     rooms = tuple(within) or (module.partition(".")[0],)
-    found, waiting = dict[str, Path](), [module]
+    files, waiting, seen = dict[str, Path](), [module], set[str]()
+    beside: Path | None = None
     while waiting:
         name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)  # most are names in a module and no modules: each would be searched for at every import
         inside = any(name == room or name.startswith(f"{room}.") for room in rooms)
-        file = _source_file(name) if inside and name not in found else None
+        home = _own_file(name.partition(".")[0], beside) if beside and not inside and not within else None
+        file = _source_file(name, home) if inside or home else None
         if file is None:
             continue
-        found[name] = file
+        beside = beside or file.parent
+        files[name] = file
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         for node in _read(file)[1].body:
             if isinstance(node, ast.Import):
@@ -103,17 +111,35 @@ def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
             elif isinstance(node, ast.ImportFrom):
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
                 waiting += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return found
+    return files
 
 
-def _source_file(module: str) -> Path | None:
-    """Return the file of a module: as imported, or in the folder of its package, or as named by an entry point."""
+@functools.cache
+def _own_file(package: str, beside: Path) -> Path | None:
+    """Return the file of a top-level package or module that is own code, or None. It need not be imported."""
+    if package == "bench" or package in sys.stdlib_module_names:
+        return None
+    if (declared := _home(package)) is not None:
+        return declared
+    spec = None
+    with contextlib.suppress(ImportError, ValueError):  # ValueError: a module without a specification, such as a script
+        spec = importlib.util.find_spec(package)
+    places = [Path(spec.origin)] if spec and spec.origin else []
+    places += [beside / f"{package}.py", beside / package / "__init__.py"]
+    installed = {"site-packages", "dist-packages"}
+    return next(
+        (file for file in places if file.suffix == ".py" and file.is_file() and not installed & {*file.parts}), None
+    )
+
+
+def _source_file(module: str, home: Path | None = None) -> Path | None:
+    """Return the file of a module: as imported, or in the folder of its package, whose file is `home`, if known."""
     if (present := _imported_file(module)) is not None:
         return present
     if module in sys.modules:
         return None
     top, _, rest = module.partition(".")
-    home = _imported_file(top) or _home(top)
+    home = home or _imported_file(top) or _home(top)
     if home is None or (rest and home.name != "__init__.py"):
         return None
     stem = home.parent / rest.replace(".", "/") if rest else home

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,12 @@ UNPRINTABLE = re.compile(
 """Characters that move a cursor, change the direction of text or are not text: control, bidirectional, surrogates."""
 MARKUP = re.compile(r"[`\t\n]|<[A-Za-z/!?]|\]\(|&#?\w+;", re.IGNORECASE)
 """Text that Markdown would read as code, HTML, a link or the end of a line."""
+FORMULA = ("=", "+", "-", "@")
+"""First characters of a cell of a CSV file that a spreadsheet would compute."""
 SENTENCES = ("incompatible",)
-"""Sections that hold free text, which pages escape."""
+"""Sections of a result.json that hold free text, which pages escape."""
+EVALUATION_SENTENCES = ("dataset", "labels", "not_shared", "scored_on")
+"""Sections of an evaluation.json that hold free text."""
 
 MOST, LARGEST = 2**53, 1e15
 """Largest count, which a double still holds exactly, and largest number: beyond them arithmetic and pictures fail."""
@@ -211,6 +215,40 @@ FIELDS: Mapping[str, Kind] = {
     "metrics.fold_10.num_patients": COUNT,
 }
 """Fields that programs read: path -> what it may hold. `?`: it may be missing; `*`: each key; `[]`: each item."""
+EVALUATION_FIELDS: Mapping[str, Kind] = {
+    "run": TABLE,
+    "run.digest": TEXT,
+    "run.row": TEXT,
+    "run.trained_on": TEXT,
+    "run.command": TEXT.or_null(),
+    "dataset": TABLE,
+    "dataset.name": TEXT,
+    "dataset.content": TEXT,
+    "dataset.licence": TEXT,
+    "dataset.source": TEXT,
+    "dataset.rate": COUNT,
+    "scored_on": TEXT,
+    "corruptions": LIST,
+    "corruptions[]": TEXT,
+    "seed": COUNT,
+    "labels": TABLE,
+    "labels.*": TABLE,
+    "labels.*.codes": LIST,
+    "labels.*.codes[]": TEXT,
+    "labels.*.by": TEXT,
+    "not_shared": LIST,
+    "not_shared[]": TEXT,
+    "metrics": TABLE,
+    "metrics.num_records": COUNT,
+    "metrics.num_patients": COUNT,
+    **_of_macro("metrics"),
+    "metrics.labels": TABLE,
+    "metrics.labels.*": TABLE,
+    "metrics.labels.*.num_positives": COUNT,
+    "metrics.labels.*.auroc": TABLE,
+    "metrics.labels.*.auroc.value": SHARE.or_null(),
+}
+"""Fields of an evaluation.json that programs read, see FIELDS."""
 
 
 @dataclass
@@ -233,17 +271,31 @@ def _tree(fields: Mapping[str, Kind]) -> _Field:
     return root
 
 
-TREE = _tree(FIELDS)
+TREE, EVALUATION_TREE = _tree(FIELDS), _tree(EVALUATION_FIELDS)
 
 
 def faults(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the faults of a result.json or of its head: missing fields, wrong values, forbidden characters."""
+    yield from _faults(document, TREE, SENTENCES)
+
+
+def evaluation_faults(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the faults of an evaluation.json, see `faults`. Also a name unfit for paths, and labels without scores."""
+    wrong = [*_faults(document, EVALUATION_TREE, EVALUATION_SENTENCES)]
+    yield from wrong
+    if not wrong and not NAME.fullmatch(name := document["dataset"]["name"]):
+        yield f"dataset.name is {name[:40]!r}, expected letters, digits and . _ + -"
+    if not wrong and (unscored := {*document["labels"]} - {*document["metrics"]["labels"]}):
+        yield f"metrics.labels lacks {', '.join(sorted(unscored))}"
+
+
+def _faults(document: Mapping[str, Any], tree: _Field, sentences: Container[str]) -> Iterator[str]:
     missing: list[str] = []
-    yield from _misfits(document, TREE, "", missing)
+    yield from _misfits(document, tree, "", missing)
     if missing:
         yield f"it lacks {', '.join(missing)}"
     for field, text in _texts(document):
-        if UNPRINTABLE.search(text) or (MARKUP.search(text) and field.partition(".")[0] not in SENTENCES):
+        if UNPRINTABLE.search(text) or (MARKUP.search(text) and field.partition(".")[0] not in sentences):
             yield f"{field} has characters that are not allowed in names and numbers: {text[:40]!a}"
 
 
@@ -287,6 +339,10 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"cell.manifest is {manifest!r}, not the name of a file"
     if cell["command"] and not is_command(cell["command"]):
         yield f"cell.command is not a command line of bench: {cell['command'][:60]!r}"
+    names = {"cell.arch": cell["arch"], "cell.method": cell["method"], "init.name": document["init"]["name"]}
+    for field, text in [*names.items(), *(("task.labels", label) for label in document["task"]["labels"])]:
+        if text.startswith(FORMULA):
+            yield f"{field} is {text[:40]!r}, which a spreadsheet takes for a formula; expected a letter or digit first"
     yield from (f"it lacks {field}, as {reason}" for field, reason in _lacking(document))
 
 

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,14 +23,14 @@ from bench.data.splits import TEST_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.metrics import MIN_POSITIVES
 from bench.evaluation.predictions import Predictions
-from bench.files import whole_folder, write_into
+from bench.files import open_file, read_bytes, whole_folder, write_into
+from bench.results.arrays import open_arrays
+from bench.results.document import evaluation_faults, not_finite
 from bench.results.result import Result, finite
 
 ELSEWHERE, EVALUATION, SCORES = "elsewhere", "evaluation.json", "scores.npz"
 SCHEMA = 1
 HELP = "test the run again with `bench evaluate`"
-FIELDS = {"run": dict, "dataset": dict, "corruptions": list, "labels": dict, "metrics": dict, "scored_on": str}
-"""Sections of an evaluation.json, with their types."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +84,20 @@ class Evaluation:
         """Patients, labels and logits. Raises DataError if the file is missing or damaged."""
         path = self.folder / SCORES
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                scores = Predictions(file["ecg_id"], tuple(map(str, file["labels"])), file["logits"])
-                truths = Truths(file["patient"], file["y_true"], scores)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is missing or damaged ({type(error).__name__}); {HELP}") from None
-        shape = (len(scores.ecg_id), len(self.labels))
-        if scores.labels != self.labels or {scores.logits.shape, truths.y_true.shape} != {shape}:
+            with open_file(path) as stream, open_arrays(stream, path, "a file of scores", HELP) as file:
+                arrays = {name: file[name] for name in ("ecg_id", "patient", "y_true", "logits", "labels")}
+        except OSError as error:
+            raise DataError(f"{path} is missing or damaged ({error.strerror}); {HELP}") from None
+        logits = arrays["logits"].astype(np.float32, copy=False)  # published ones are float16
+        scores = Predictions(arrays["ecg_id"], tuple(map(str, arrays["labels"].ravel())), logits)
+        num, labels = self.document["metrics"]["num_records"], len(self.labels)
+        kinds = [arrays[name].dtype.kind for name in ("ecg_id", "patient", "y_true", "logits")]
+        shapes = [arrays[name].shape for name in ("ecg_id", "patient", "y_true", "logits")]
+        if scores.labels != self.labels or shapes != [(num,), (num,), (num, labels), (num, labels)]:
             raise DataError(f"{path} does not fit the {EVALUATION} beside it; {HELP}")
-        return truths
+        if kinds != ["i", "i", "b", "f"] or not np.isfinite(scores.logits).all():
+            raise DataError(f"{path} holds other types, or scores that are not finite; {HELP}")
+        return Truths(np.unique(arrays["patient"], return_inverse=True)[1], arrays["y_true"], scores)
 
 
 def folder_of(run: Result, dataset: str, corruptions: list[str], seed: int) -> Path:
@@ -105,6 +109,19 @@ def folder_of(run: Result, dataset: str, corruptions: list[str], seed: int) -> P
 def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -> Evaluation:
     """Write an evaluation into its run's folder; an earlier one of the same conditions is replaced."""
     final = folder_of(run, document["dataset"]["name"], document["corruptions"], document["seed"])
+    whole = {"schema": SCHEMA, **document}
+    try:
+        with whole_folder(final) as folder:
+            write_files(folder, whole, truths)
+    except OSError as error:
+        raise BenchError(f"cannot write to {final}: {error.strerror}; make room or give write permission") from None
+    return Evaluation(final, run, whole)
+
+
+def write_files(folder: Path, document: Mapping[str, Any], truths: Truths) -> None:
+    """Write the two files of an evaluation into a folder. Raises DataError if they could not be read again."""
+    if wrong := [*evaluation_faults(document)]:
+        raise DataError(f"the evaluation could not be read again: {'; '.join(wrong)}; correct the data set's tables")
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -114,16 +131,10 @@ def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -
         patient=truths.patient,
         y_true=truths.y_true,
     )
-    whole = {"schema": SCHEMA, **document}
-    try:
-        with whole_folder(final) as folder:
-            write_into(folder, SCORES, buffer.getvalue())
-            write_into(
-                folder, EVALUATION, json.dumps(finite(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-            )
-    except OSError as error:
-        raise BenchError(f"cannot write to {final}: {error.strerror}; make room or give write permission") from None
-    return Evaluation(final, run, whole)
+    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_into(folder, SCORES, buffer.getvalue())
+    write_into(folder, EVALUATION, text + "\n")
 
 
 def find_evaluations(run: Result, log: Callable[[str], None] | None = None) -> Iterator[Evaluation]:
@@ -145,13 +156,15 @@ def load_evaluation(folder: Path, run: Result) -> Evaluation:
     """Read an evaluation of a run. Raises DataError if it is damaged or of another run."""
     path = folder / EVALUATION
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is missing or damaged ({type(error).__name__}); {HELP}") from None
+        document = json.loads(read_bytes(path).decode())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; {HELP}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {(str(error).splitlines() or ['nested too deep'])[0]}; {HELP}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise DataError(f"{path} is no evaluation of schema {SCHEMA}; {HELP}")
-    if wrong := [name for name, kind in FIELDS.items() if not isinstance(document.get(name), kind)]:
-        raise DataError(f"{path} lacks {', '.join(wrong)}; {HELP}")
-    if document["run"].get("digest") != run.digest:
+    if wrong := [*evaluation_faults(document), *not_finite(document)]:
+        raise DataError(f"{path} is no evaluation: {'; '.join(wrong)}; {HELP}")
+    if document["run"]["digest"] != run.digest or not {*document["labels"]} <= {*run.document["task"]["labels"]}:
         raise DataError(f"{path} is of another run than the result in {run.folder}; {HELP}")
     return Evaluation(folder, run, document)

@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import warnings
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -33,13 +32,15 @@ from bench.data.text import decode, refuse_pointer
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import NUM_NAMED, Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
+from bench.files import read_bytes
+from bench.results.arrays import MOST_BYTES, open_arrays
 from bench.results.document import require_printable
 from bench.results.result import EXTERNAL, PART, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 
 STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
 """Protocols of other publications whose numbers are computed in addition to the benchmark's own."""
-NAME = re.compile(r"[\w.+\-(),=' ]+")
+NAME = re.compile(r"\w[\w.+\-(),=' ]{0,99}")
 
 
 def score_external(
@@ -67,7 +68,9 @@ def score_external(
     are left out. Raises BenchError if other scores of this name, draw and seed exist, unless `overwrite`.
     """
     if not NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
+        raise BenchError(
+            f"--name {name!r}: expected a letter or digit, then up to 99 of letters, digits, spaces and . + - ( ) , = '"
+        )
     if not 0 < fraction <= 1:
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:
@@ -76,7 +79,8 @@ def score_external(
         raise BenchError(f"--partial and --compat {compat} exclude each other: {compat} needs the whole fold")
     records = load_records(data)
     table = label_table(records, find_task(task, records))
-    given = read_scores(file, table.labels, log)
+    content = _content(file)
+    given = read_scores(file, content, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
     whole = len(folds[TEST_FOLD])
     if partial:
@@ -135,7 +139,7 @@ def score_external(
         "task": task_facts(table),
         "init": {"name": EXTERNAL},
         "incompatible": None,
-        "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "scores": {"scale": scale, "file": file.name, "sha256": hashlib.sha256(content).hexdigest()},
         "signals": {},
         "training": [],
         "metrics": {f"fold_{fold}": _scored(predictions[fold], folds[fold], fold) for fold in predictions},
@@ -271,18 +275,25 @@ SAVE_ARRAY = (
 )
 
 
-def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
-    """Read scores from a CSV file (ecg_id, then a column for each label), its gzip, or an npz of three arrays.
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file of scores, or of a program's output, which can be read only once."""
+    try:
+        return read_bytes(path, may_be_pipe=True)
+    except FileNotFoundError:
+        raise DataError(f"no file at {path}: expected a CSV or npz file of scores") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_scores(path: Path, content: bytes, labels: Sequence[str], log: Callable[[str], None]) -> Predictions:
+    """Parse scores: CSV text (ecg_id, then a column for each label), its gzip, or an npz file of three arrays.
 
     The first bytes decide which format it is. Columns of a CSV file that are not in `labels` are left out, and `log`
-    receives their names. Raises DataError for any other file.
+    receives their names. Raises DataError with `path` for any other content.
     """
-    if not path.is_file():
-        raise DataError(f"no file at {path}: expected a CSV or npz file of scores")
     try:
-        content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            content = _unpacked(content, path)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if content.startswith(b"\x93NUMPY"):
@@ -292,6 +303,15 @@ def read_scores(path: Path, labels: Sequence[str], log: Callable[[str], None]) -
     if path.suffix in NO_TABLES:
         raise DataError(f"{path} is a {path.suffix} file, expected a CSV file, or an npz file by {HOW_TO_SAVE}")
     return _read_csv(path, decode(content, path), labels, log)
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    """Unpack gzip. Raises DataError for more than MOST_BYTES, of which a small file can hold any number."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        unpacked = file.read(MOST_BYTES + 1)
+    if len(unpacked) > MOST_BYTES:
+        raise DataError(f"{path} unpacks to more than {MOST_BYTES:,} bytes, which no table of scores has")
+    return unpacked
 
 
 def _shape(content: bytes) -> str:
@@ -307,20 +327,16 @@ NO_TABLES = (".pkl", ".pickle", ".parquet", ".feather", ".json", ".h5", ".hdf5",
 
 def _read_npz(path: Path, content: bytes) -> Predictions:
     refuse_pointer(path, content[:64] if not content.startswith(b"PK") else b"")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            missing = [name for name in ("ecg_id", "labels", "y_score") if name not in file.files]
-            if missing:
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}; save it by {HOW_TO_SAVE}"
-                )
-            arrays = {name: _load(file, name, path) for name in ("ecg_id", "labels", "y_score")}
-            labels = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"])
-            if np.iscomplexobj(arrays["y_score"]):
-                raise DataError(f"{path}: y_score has complex numbers, expected real numbers")
-            ecg_id, y_score = _ids(arrays["ecg_id"], path), np.asarray(arrays["y_score"], dtype=np.float64)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a readable npz file of scores: {str(error).splitlines()[0]}") from None
+    advice = f"save it by {HOW_TO_SAVE}"
+    with open_arrays(io.BytesIO(content), path, "a readable npz file of scores", advice) as file:
+        missing = [name for name in ("ecg_id", "labels", "y_score") if name not in file.files]
+        if missing:
+            raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}; {advice}")
+        arrays = {name: _load(file, name, path) for name in ("ecg_id", "labels", "y_score")}
+        labels = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"])
+        if np.iscomplexobj(arrays["y_score"]):
+            raise DataError(f"{path}: y_score has complex numbers, expected real numbers")
+        ecg_id, y_score = _ids(arrays["ecg_id"], path), np.asarray(arrays["y_score"], dtype=np.float64)
     if y_score.shape != (len(ecg_id), len(labels)):
         raise DataError(
             f"{path}: y_score has the shape {y_score.shape}, expected [record, label] = "

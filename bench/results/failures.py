@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 
 FAILED = ".failed"
 
@@ -43,7 +43,7 @@ class Failure:
     def read(cls, path: Path) -> Failure:
         """Read a file. Fields that a damaged file lacks are empty. Raises FileNotFoundError if there is none."""
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = read_bytes(path).decode(errors="replace")
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import DataError
+from bench.files import read_bytes
 from bench.results.failures import FAILED, Failure
 from bench.results.identity import Source, changes, code_at_hand
 from bench.results.result import OF_VAL, UNFINISHED, find_runs, load_head
@@ -105,7 +106,7 @@ def _progress(log: Path) -> tuple[str, str]:
     """Return the command of a run and its progress, from its log, whose last line may be incomplete."""
     command = where = ""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_bytes(log).decode(errors="replace").splitlines()
     except OSError:
         return command, where
     for line in lines:

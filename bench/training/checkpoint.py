@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError
-from bench.files import remove_leftovers, whole_file
+from bench.files import remove_leftovers, require_file, whole_file
 
 KEPT = 2
 
@@ -46,6 +46,7 @@ class Checkpoints:
         changed = ""
         for path in reversed(self._files()):
             try:
+                require_file(path)
                 with zipfile.ZipFile(path) as archive:
                     if archive.testzip():  # torch ignores wrong checksums
                         raise zipfile.BadZipFile

@@ -28,7 +28,7 @@ import torch
 
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
-from bench.files import remove_leftovers, whole_file
+from bench.files import open_file, remove_leftovers, whole_file
 from bench.registry.source import code_hash
 from bench.training.model import Classifier
 from bench.training.precision import Precision
@@ -129,7 +129,7 @@ def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
 
     Raises ValueError if these differ in length or features are not finite.
     """
-    with part.open("rb") as file, np.load(file) as archive:
+    with open_file(part) as file, np.load(file) as archive:
         ecg_id, features = archive["ecg_id"], archive["features"]
         seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
     if features.ndim < 2 or features.dtype.kind != "f" or ecg_id.dtype.kind not in "iu":

@@ -1,0 +1,178 @@
+"""Evaluations that anybody may have written: read in full or refused in a line, and no page shows what they inject."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.boards.elsewhere import boards_elsewhere
+from bench.boards.rows import make_boards
+from bench.boards.truth import Truth
+from bench.data.datasets import load_records
+from bench.data.tasks import LabelTable, find_task, label_table
+from bench.errors import DataError
+from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import score_fold
+from bench.pages.elsewhere import elsewhere_page
+from bench.results.elsewhere import EVALUATION, SCORES, Evaluation, Truths, load_evaluation, write_evaluation
+from bench.results.identity import identity
+from bench.results.result import Result, load_result, write_result
+
+PUBLISHED = Path(__file__).parent.parent / "leaderboards/ptb-xl-1.0.3/results/superdiag"
+DOCUMENT = json.loads((sorted(PUBLISHED.glob("net1d_mini-*-0.1-*"))[0] / "result.json").read_text())
+HOSTILE: list[Any] = [
+    "../x", "", "a\0b", "a\nb", "<script>alert(1)</script>", "[click](javascript:alert(1))", "a\u202eb", "`code",
+    "\x1b[2J", "x" * 3000, None, True, -1, 2**70, 1e300, 0.5, float("nan"), float("inf"), [], {}, ["<b>"], {"<b>": 1},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fold(demo_set: Path) -> LabelTable:
+    """Fold 10 of the demo set with the labels of superdiag."""
+    table = label_table(load_records(demo_set), find_task("superdiag"))
+    return table.select(table.strat_fold == 10)
+
+
+@pytest.fixture(scope="module")
+def evaluation(demo_set: Path, fold: LabelTable, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """A run on the demo set with random scores, tested on fold 10 with a corruption."""
+    records = load_records(demo_set)
+    table = label_table(records, find_task("superdiag"))
+    logits = np.random.default_rng(0).normal(size=fold.y_true.shape).astype(np.float32)
+    scores = score_fold(fold.y_true, logits, fold.labels, fold.patient_id)
+    document = copy.deepcopy(DOCUMENT)
+    document["dataset"]["name"], document["task"]["fingerprint"] = records.name, table.fingerprint
+    document["metrics"] = {"fold_10": scores}
+    document["digest"] = identity(document)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    folder.mkdir()
+    predictions = Predictions(fold.ecg_id, fold.labels, logits)
+    write_result(folder, document, {10: predictions})
+    facts = {
+        "run": {"digest": document["digest"], "row": "a row", "trained_on": records.name, "command": None},
+        "dataset": {"name": "other", "content": "c" * 64, "licence": "CC0", "source": "here", "rate": 100},
+        "scored_on": "all records",
+        "corruptions": ["mains=5"],
+        "seed": 0,
+        "labels": {label: {"codes": [label], "by": "labels.csv"} for label in fold.labels},
+        "not_shared": ["AFIB"],
+        "metrics": scores,
+    }
+    return write_evaluation(load_result(folder), facts, Truths(fold.patient_id, fold.y_true, predictions))
+
+
+def page_of(run: Result, demo_set: Path) -> str:
+    (board,) = make_boards([run], Truth(demo_set))
+    return elsewhere_page(boards_elsewhere(board), {})
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+
+
+def changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    made = copy.deepcopy(document)
+    at = made
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return made
+
+
+def copy_of(evaluation: Evaluation, folder: Path, document: Any) -> Result:
+    """A copy of the run whose evaluation.json holds this document."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(evaluation.run.folder, folder)
+    run = load_result(folder)
+    (folder / evaluation.folder.relative_to(evaluation.run.folder) / EVALUATION).write_text(json.dumps(document))
+    return run
+
+
+def test_an_evaluation_is_read_as_it_was_written(evaluation: Evaluation, demo_set: Path) -> None:
+    again = load_evaluation(evaluation.folder, evaluation.run)
+
+    assert again.document == json.loads(json.dumps(evaluation.document))
+    assert again.truths.predictions.labels == evaluation.labels
+    page = page_of(evaluation.run, demo_set)
+    assert "## other, mains=5, fraction 0.1" in page
+    assert "Only the run knows: AFIB." in page
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(choice=st.floats(0, 1, exclude_max=True), value=st.sampled_from(HOSTILE))
+def test_no_field_of_an_evaluation_gets_out_of_its_page(
+    evaluation: Evaluation, demo_set: Path, tmp_path: Path, choice: float, value: Any
+) -> None:
+    whole = json.loads((evaluation.folder / EVALUATION).read_text())
+    among = [path for path in places(whole) if path[0] != "schema"]
+    run = copy_of(evaluation, tmp_path / "run", changed(whole, among[int(choice * len(among))], value))
+    try:
+        page = page_of(run, demo_set)
+    except DataError as error:
+        if "\n" in str(error) or EVALUATION not in str(error):
+            raise
+        return
+    assert not set(re.findall(r"<[A-Za-z/!?][^>]*>?", page)) - {*("<details>", "</details>", "<summary>", "</summary>")}
+    assert not re.search(r"(?<!\\)\]\(", page)
+    assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e]", page)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        (("dataset", "name"), "../x", r"dataset\.name is '\.\./x', expected letters"),
+        (("corruptions",), ["<script>"], "corruptions has characters"),
+        (("metrics", "num_records"), "60", r"metrics\.num_records is \"60\", expected a whole number"),
+        (("dataset", "rate"), None, r"dataset\.rate is null, expected a whole number"),
+        (("labels", "NORM", "codes"), "NORM", r"labels\.NORM\.codes is \"NORM\", expected a list"),
+        (("metrics", "macro", "all", "auroc", "value"), float("nan"), r"macro\.all\.auroc\.value is NaN, expected"),
+        (("labels", "XYZ"), {"codes": [], "by": ""}, r"metrics\.labels lacks XYZ"),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_field_of_an_evaluation_is_named(
+    evaluation: Evaluation, tmp_path: Path, field: tuple[str, ...], value: Any, expected: str
+) -> None:
+    whole = json.loads((evaluation.folder / EVALUATION).read_text())
+    run = copy_of(evaluation, tmp_path / "run", changed(whole, field, value))
+
+    with pytest.raises(DataError, match=expected):
+        load_evaluation(tmp_path / "run" / evaluation.folder.relative_to(evaluation.run.folder), run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("logits", lambda fold: np.zeros((2, 5), np.float32), "does not fit"),
+        ("logits", lambda fold: np.full(fold.y_true.shape, np.nan, np.float32), "scores that are not finite"),
+        ("logits", lambda fold: np.zeros(fold.y_true.shape, complex), "holds other types"),
+        ("labels", lambda fold: np.array(["A"] * 5), "does not fit"),
+        ("ecg_id", lambda fold: np.array([object()] * len(fold.ecg_id)), "is not a file of scores: .*allow_pickle"),
+        ("patient", lambda fold: np.zeros(len(fold.ecg_id)), "holds other types"),
+        ("y_true", lambda fold: fold.y_true.astype(int) + 7, "holds other types"),
+    ],
+)
+def test_wrong_arrays_of_an_evaluation_are_a_line(
+    evaluation: Evaluation, fold: LabelTable, tmp_path: Path, name: str, value: Any, expected: str
+) -> None:
+    run = copy_of(evaluation, tmp_path / "run", json.loads((evaluation.folder / EVALUATION).read_text()))
+    folder = tmp_path / "run" / evaluation.folder.relative_to(evaluation.run.folder)
+    with np.load(folder / SCORES) as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(folder / SCORES, **{**arrays, name: value(fold)}, allow_pickle=True)
+
+    with pytest.raises(DataError, match=expected):
+        _ = load_evaluation(folder, run).truths
