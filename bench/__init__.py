@@ -1,6 +1,6 @@
 """Compare post-training methods of ECG foundation models on PTB-XL.
 
-`bench.run`, `sweep`, `tune`, `compare`, `leaderboard`, `evaluate`, `load_results`, `score`, `load_plugin`:
+`bench.run`, `sweep`, `tune`, `compare`, `leaderboard`, `evaluate`, `misses`, `load_results`, `score`, `load_plugin`:
 bench/README.md.
 """
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.errors import BenchError
-    from bench.verbs import compare, evaluate, leaderboard, load_plugin, load_results, run, score, sweep, tune
+    from bench.verbs import compare, evaluate, leaderboard, load_plugin, load_results, misses, run, score, sweep, tune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "leaderboard",
     "load_plugin",
     "load_results",
+    "misses",
     "run",
     "score",
     "sweep",

@@ -24,6 +24,7 @@ from bench.files import write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 if TYPE_CHECKING:
+    from bench.launch.slurm import Slurm
     from bench.registry.conformance import Finding
 
 app = typer.Typer(
@@ -55,8 +56,22 @@ Archs = Annotated[
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
+AlsoOn = Annotated[
+    list[Path], typer.Option("--also-on", help="Folder of another data set to test on, with the weights; repeatable.")
+]
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
+
+OnNodes = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or workers in a job array of SLURM.")]
+Partition = Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")]
+Time = Annotated[str, typer.Option(help="SLURM: time limit of a worker; longer cells are requeued and resume.")]
+Nodes = Annotated[int, typer.Option(min=1, help="SLURM: nodes per cell.")]
+Cpus = Annotated[int, typer.Option(min=1, help="SLURM: cores per node.")]
+Gpus = Annotated[int, typer.Option(min=0, help="SLURM: GPUs per node.")]
+Sbatch = Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0.1, help="Stop after so long; the same command goes on. [default: at the end]")
+]
 
 
 def _load_plugins(files: list[Path]) -> list[Path]:
@@ -77,7 +92,6 @@ IncludePublished = Annotated[
 Stage = Literal["val", "test"]
 WandbMode = Literal["off", "offline", "online"]
 Keep = Literal["none", "best"]
-Launcher = Literal["local", "slurm"]
 Precision = Literal["auto", "float32", "bf16", "float64"]
 Kind = Literal["tasks", "methods", "archs", "datasets"]
 
@@ -108,36 +122,41 @@ def run(
         bool, typer.Option("--rerun-stale", help="Run a finished cell again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
+    also_on: AlsoOn = [],
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
     plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
+    cell: dict[str, Any] = {
+        "method": method,
+        "task": task,
+        "arch": arch,
+        "init": init,
+        "data": data,
+        "fraction": fraction,
+        "draw": draw,
+        "manifest": manifest_,
+        "seed": seed,
+        "source_rate": source_rate,
+        "precision": precision,
+        "stage": stage,
+        "runs": runs,
+        "overwrite": overwrite,
+        "rerun_stale": rerun_stale,
+        "also_on": also_on,
+        "console": err,
+    }
+    if finished := verbs.finished(**cell):
+        from bench.console.listing import plain_table
+
+        _print(dict(finished.document), plain_table(finished.table), as_json)
+        return
     from bench.console.tables import result_table
 
-    result = verbs.run(
-        method,
-        task,
-        arch,
-        init=init,
-        data=data,
-        fraction=fraction,
-        draw=draw,
-        manifest=manifest_,
-        seed=seed,
-        source_rate=source_rate,
-        precision=precision,
-        stage=stage,
-        nproc=nproc,
-        runs=runs,
-        overwrite=overwrite,
-        rerun_stale=rerun_stale,
-        keep_weights=keep_weights,
-        checkpoint_minutes=checkpoint_minutes,
-        wandb=wandb,
-        console=err,
-    )
+    how: dict[str, Any] = {"keep_weights": keep_weights, "checkpoint_minutes": checkpoint_minutes, "wandb": wandb}
+    result = verbs.run(**cell, nproc=nproc, **how)
     if verbs.is_main():
         _print(dict(result.document), result_table(result.result), as_json)
 
@@ -158,43 +177,31 @@ def sweep(
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
-    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = "local",
-    partition: Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")] = None,
-    time: Annotated[str, typer.Option(help="SLURM: time limit of a job; longer cells are requeued and resume.")] = "1h",
-    nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes per cell.")] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="SLURM: cores per node.")] = 1,
-    gpus: Annotated[int, typer.Option(min=0, help="SLURM: GPUs per node.")] = 0,
-    sbatch: Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")] = [],
+    launcher: OnNodes = "local",
+    partition: Partition = None,
+    time: Time = "1h",
+    nodes: Nodes = 1,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    sbatch: Sbatch = [],
+    minutes: Minutes = None,
+    shard: Annotated[
+        str | None, typer.Option(help="The part of one of several machines that share no files, from 0/4 to 3/4.")
+    ] = None,
     runs: Runs = RUNS,
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted models to keep.")] = "none",
+    also_on: AlsoOn = [],
     accept_noncommercial: Annotated[
         bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
     ] = False,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
-    slurm = None
-    of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
-    given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
-    if launcher == "local" and given:
-        raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
-    if launcher == "slurm":
-        from bench.launch.slurm import MOST_AT_ONCE, Slurm, minutes, others
-
-        slurm = Slurm(
-            minutes=minutes("--time", time),
-            partition=partition,
-            nodes=nodes,
-            ranks=nproc,
-            cpus=cpus,
-            gpus=gpus,
-            at_once=jobs or MOST_AT_ONCE,
-            others=others("--sbatch", sbatch),
-        )
     swept = verbs.sweep(
         method,
         task,
@@ -209,20 +216,61 @@ def sweep(
         stage=stage,
         jobs=jobs,
         nproc=nproc,
-        slurm=slurm,
+        slurm=_slurm(context, launcher, partition, time, nodes, nproc, cpus, gpus, jobs, sbatch),
+        minutes=minutes,
+        shard=shard,
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
-        out=out,
+        out=Terminal(quiet=True) if as_json else out,
         console=err,
     )
+    if as_json:
+        print(json.dumps([cell.as_data() for cell in swept.cells], indent=1))
     raise SystemExit(1 if swept.failed and not dry_run else 0)
+
+
+def _slurm(
+    context: typer.Context,
+    launcher: str,
+    partition: str | None,
+    time: str,
+    nodes: int,
+    nproc: int,
+    cpus: int,
+    gpus: int,
+    jobs: int | None,
+    sbatch: list[str],
+) -> Slurm | None:
+    """Return the workers to submit to SLURM; None for this machine."""
+    of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
+    given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    if launcher == "local":
+        if given:
+            raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
+        return None
+    if getattr(context.get_parameter_source("minutes"), "name", "") != "DEFAULT":
+        raise BenchError("--minutes: for this machine only; --time is the limit of a worker on SLURM")
+    from bench.launch import slurm
+
+    return slurm.Slurm(
+        minutes=slurm.minutes("--time", time),
+        partition=partition,
+        nodes=nodes,
+        ranks=nproc,
+        cpus=cpus,
+        gpus=gpus,
+        jobs=jobs,
+        others=slurm.others("--sbatch", sbatch),
+    )
 
 
 @app.command()
 def tune(
+    context: typer.Context,
     task: Tasks,
     method: Methods,
     trials: Annotated[
@@ -237,7 +285,15 @@ def tune(
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
+    launcher: OnNodes = "local",
+    partition: Partition = None,
+    time: Time = "1h",
+    nodes: Nodes = 1,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    sbatch: Sbatch = [],
+    minutes: Minutes = None,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
     plugin: Plugins = [],
@@ -278,6 +334,8 @@ def tune(
         precision=precision,
         jobs=jobs,
         nproc=nproc,
+        slurm=_slurm(context, launcher, partition, time, nodes, nproc, cpus, gpus, jobs, sbatch),
+        minutes=minutes,
         runs=runs,
         keep_weights=keep_weights,
         console=err,
@@ -370,8 +428,11 @@ def leaderboard(
     include_published: IncludePublished = False,
     formats: Annotated[
         list[str],
-        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json. Several separated by commas."),
+        typer.Option("--format", help="md: pages; csv, tex: tables for a paper; json, html. Several by commas."),
     ] = ["md"],
+    html: Annotated[
+        bool, typer.Option("--html", help="Also one HTML file a board: filter, sort, compare two rows.")
+    ] = False,
     pictures: Annotated[
         list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
     ] = [],
@@ -388,12 +449,16 @@ def leaderboard(
     """
     from bench.boards.rows import as_data
     from bench.console.tables import board_table
+    from bench.pages.html import table_library
 
     folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if formats != ["md"] or pictures or label:
-            raise BenchError("--check writes nothing: leave out --format, --pictures and --label")
+        if formats != ["md"] or html or pictures or label:
+            raise BenchError("--check writes nothing: leave out --format, --html, --pictures and --label")
         _check(folder, data, as_json)
+    formats = [*formats, "html"] if html else formats
+    if any("html" in each.split(",") for each in formats):
+        table_library()  # raises before boards are computed if it is missing
     damaged: list[str] = []
     made = verbs.leaderboard(
         runs,
@@ -450,6 +515,9 @@ def compare(
     task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
     fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
     boards: Annotated[Path, typer.Option(help="Folder with <dataset>/<task>.toml: baseline and margin.")] = BOARDS,
+    by: Annotated[
+        str, typer.Option("--by", help="Also in subgroups: age, sex, device, site; several separated by commas.")
+    ] = "",
     include_published: IncludePublished = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -469,6 +537,7 @@ def compare(
         task=task,
         fraction=fraction,
         boards=boards,
+        by=by or (),
         log=_note,
         left_out=partial(_leave_out, damaged),
     )
@@ -478,6 +547,49 @@ def compare(
         for shown in comparison_tables(comparison):
             out.print(shown)
     raise SystemExit(1 if damaged else 0)
+
+
+@app.command()
+def misses(
+    run: Annotated[str, typer.Argument(help="A run's folder, or the name of a row: its first run.")],
+    label: Annotated[str | None, typer.Option(help="Its missed positives and false alarms. [default: by loss]")] = None,
+    num: Annotated[int, typer.Option("--n", min=1, help="Number of records of each kind.")] = 12,
+    fold: Annotated[Literal["9", "10"] | None, typer.Option(help="[default: 10, or 9 if the run ended there]")] = None,
+    files: Annotated[
+        list[Path],
+        typer.Option("--out", help="Contact sheet (.png, .pdf, .svg) or table (.csv); repeatable.", show_default=False),
+    ] = [],
+    data: Data = DATA,
+    runs: Runs = RUNS,
+    include_published: IncludePublished = False,
+    task: Annotated[str | None, typer.Option(help="The task, if rows of that name are on several boards.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="The fraction, if rows of that name have several.")] = None,
+    plugin: Plugins = [],
+    as_json: Json = False,
+) -> None:
+    """Show the records that a run gets most wrong: a table, and the ECGs as a contact sheet."""
+    from bench.console.tables import misses_table
+
+    frame = verbs.misses(
+        run,
+        label,
+        n=num,
+        fold=int(fold) if fold else None,
+        data=data,
+        runs=runs,
+        include_published=include_published,
+        task=task,
+        fraction=fraction,
+        out=files,
+        log=_note,
+        console=err,
+    )
+    if as_json:
+        print(json.dumps({**frame.attrs, "records": json.loads(frame.to_json(orient="records"))}, indent=1))
+        return
+    out.print(misses_table(frame))
+    if files:
+        out.print("wrote " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -500,6 +612,9 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Seed; several seeds of a name become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Records may be missing: for bench compare, on no board.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other scores of this name and seed.")] = False,
     plugin: Plugins = [],
     as_json: Json = False,
@@ -516,6 +631,7 @@ def score(
         fraction=fraction,
         draw=draw,
         seed=seed,
+        partial=partial,
         data=data,
         runs=runs,
         overwrite=overwrite,
@@ -775,7 +891,7 @@ def download_(
 @data_app.command("import")
 def import_(
     table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
-    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5).")],
+    records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5, .mat).")],
     patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
     name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
@@ -792,7 +908,7 @@ def import_(
     rate: Annotated[int | None, typer.Option(help="Arrays: sampling rate in Hz.")] = None,
     unit: Annotated[str, typer.Option(help="Arrays: mV, uV, V, or a step such as 4.88 uV.")] = "",
     leads: Annotated[str, typer.Option(help="Arrays: names of the leads in order, with commas.")] = "",
-    array: Annotated[str, typer.Option(help="HDF5: path of the array in the file. [default: the only one]")] = "",
+    array: Annotated[str, typer.Option(help="HDF5, MATLAB: name of the array. [default: the only one]")] = "",
     seconds: Annotated[float, typer.Option(help="Length to which records are cut or padded.")] = 10.0,
     licence: Annotated[str, typer.Option(help="Licence of the data, for pages.")] = "",
     source: Annotated[str, typer.Option(help="Address or citation of the data, for pages.")] = "",

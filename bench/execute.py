@@ -17,12 +17,10 @@ from torch import nn
 from bench.cell import Cell
 from bench.console.terminal import Terminal
 from bench.console.tracking import Wandb, watch
-from bench.data.datasets import load_records
-from bench.data.manifests import read_split
-from bench.data.prepared import PreparedSignals, prepare_signals, require_files
-from bench.data.records import Records
-from bench.data.splits import Split, folds_to_score, split
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.opened import OpenData
+from bench.data.prepared import PreparedSignals, require_files
+from bench.data.splits import folds_to_score
+from bench.data.tasks import LabelTable
 from bench.errors import Incompatible, PluginError
 from bench.evaluation.predictions import Predictions
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
@@ -45,6 +43,7 @@ from bench.training.method import Method, declared_phases
 from bench.training.model import Backbone, Classifier, HeadAlone, layer_groups
 from bench.training.precision import Precision, dtype, resolve_precision
 from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
+from bench.transfer import evaluate_also, require_shared
 
 KeepWeights = Literal["none", "best"]
 
@@ -63,6 +62,8 @@ class Options:
     wandb: Wandb = "off"
     keep_weights: KeepWeights = "best"
     """`best`: keep the weights of the selected epoch, which made the predictions."""
+    also_on: tuple[Path, ...] = ()
+    """Folders of other data sets on which each cell is tested before its weights are removed."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints within an epoch: the most work that a killed run repeats."""
     console: Console = field(default_factory=lambda: Terminal(stderr=True))
@@ -73,19 +74,20 @@ class Options:
         """Return the arguments after `bench` that run a cell with these options in another process."""
         arguments = [*shlex.split(cell.command())[1:], f"--data={cell.data}", f"--runs={self.runs}"]
         arguments += [f"--stage={self.stage}", f"--wandb={self.wandb}", f"--keep-weights={self.keep_weights}"]
-        arguments += [f"--checkpoint-minutes={self.checkpoint_minutes}"]
+        arguments += [f"--checkpoint-minutes={self.checkpoint_minutes}", *(f"--also-on={at}" for at in self.also_on)]
         return arguments + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
-def execute(cell: Cell, options: Options) -> Result:
+def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Result:
     """Run a cell and return its result. The result of a finished cell is loaded; an interrupted run is resumed.
 
-    A rank other than the main one may return before the scores are computed; its result lacks them.
+    `data` is the cell's data set if it is open already. A rank other than the main one may return before the scores are
+    computed; its result lacks them.
     """
     with join() as world:
-        records = load_records(cell.data)
-        table = label_table(records, find_task(cell.task, records))
-        parts = make_split(cell, table, records)
+        data = data or OpenData(cell.data)
+        records, table = data.records, data.table(cell.task)
+        parts = data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
         cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
         method = make_method(cell.method)
         backbone = build_backbone(cell.arch, cell.entropy)
@@ -103,7 +105,9 @@ def execute(cell: Cell, options: Options) -> Result:
         folder = RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
         finished = None if options.overwrite else folder.finished()
         if finished and not (options.rerun_stale and changes(finished.document)):
+            evaluate_also(finished.folder, options.also_on, options.log)
             return finished
+        require_shared(table.labels, records.name, options.also_on, options.stage)
         with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
             try:
                 same_backbone = prepare(model, method, Start.of(plan, init.head))
@@ -113,11 +117,11 @@ def execute(cell: Cell, options: Options) -> Result:
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
             model.made_by = makers(cell, altered=not same_backbone)
             spec = model.backbone.signal_spec
-            signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
+            signals = data.signals(spec, cell.source_rate, watcher.prepared, watcher.note)
             if unused := unused_accelerator(accelerator_kind()):
                 watcher.note(unused)
-            for what, found in signals.findings.items():
-                watcher.note(f"{what}: {len(found):,}, the first {found[0]}")
+            for what, record_ids in signals.findings.items():
+                watcher.note(f"{what}: {len(record_ids):,}, the first {record_ids[0]}")
             # measure cost from here, because weights are downloaded and signals prepared once for many cells
             code = {kind: source.sha256 for kind, source in code_of(plan).items()}
             differs = partial(other_code, now=code)
@@ -150,12 +154,8 @@ def execute(cell: Cell, options: Options) -> Result:
             costs = cost(checkpoints.run_seconds(), memory)
             document = {**plan, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
-            return folder.finish(document, predictions, keep=[WEIGHTS] if options.keep_weights == "best" else [])
-
-
-def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
-    """Return the training and validation records of a cell."""
-    return read_split(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
+            keep = [WEIGHTS] if options.keep_weights == "best" else []
+            return folder.finish(document, predictions, keep, partial(evaluate_also, folders=options.also_on))
 
 
 def make_method(reference: Reference) -> Method:

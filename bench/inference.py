@@ -57,20 +57,26 @@ class Trained:
         """Length to which the training records were cut or padded; None if all had one length."""
         return self.result.document["dataset"].get("seconds")  # type: ignore[no-any-return]
 
-    @torch.no_grad()
-    def logits(self, raw: Signal, rate: int, seconds: float | None, name: str) -> torch.Tensor:
-        """Return logits [label] of a record [lead, time] in mV, computed in the same way as for fold 10.
+    def prepare(self, raw: Signal, rate: int, seconds: float | None, name: str) -> Signal:
+        """Return a record [lead, time] in mV as the model takes it, rounded and standardised as in fold 10.
 
         `seconds`: cut or pad the record to this length. `name` is for messages.
         """
-        spec, scaling, precision = self.spec, self.scaling, self.result.cell["precision"]
-        signals = _as_cached(prepare_record(raw, rate, spec, seconds, name))
-        if scaling.fitted_on:
-            signals = (signals - np.float32(scaling.mean)) / np.float32(scaling.std)
-        windows = cut_windows(torch.from_numpy(signals[None]), spec.window, spec.window_starts(signals.shape[1]))[0]
-        with autocast(precision, torch.device("cpu")):
-            logits: torch.Tensor = self.model(windows.to(dtype(precision)))
-        return join_windows(logits[None], spec.aggregate)[0].to(torch.float64)
+        signals = _as_cached(prepare_record(raw, rate, self.spec, seconds, name))
+        if self.scaling.fitted_on:
+            signals = (signals - np.float32(self.scaling.mean)) / np.float32(self.scaling.std)
+        return signals
+
+    @torch.no_grad()
+    def logits(self, signals: Signal) -> torch.Tensor:
+        """Return logits [record, label] on the CPU of prepared signals [record, lead, time]."""
+        spec, precision = self.spec, self.result.cell["precision"]
+        device = next(self.model.parameters()).device
+        windows = cut_windows(torch.from_numpy(signals), spec.window, spec.window_starts(signals.shape[-1]))
+        with autocast(precision, device):
+            flat: torch.Tensor = self.model(windows.flatten(0, 1).to(device, dtype(precision)))
+        logits = flat.to(dtype(precision)).reshape(*windows.shape[:2], -1)
+        return join_windows(logits, spec.aggregate).to("cpu", torch.float64)
 
 
 def load_trained(run: Path) -> Trained:
@@ -115,7 +121,7 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
             log(f"{path}: {note.text}")
         for remark in _remarks(path, raw, rate, spec, seconds):
             log(remark)
-        probabilities = torch.sigmoid(trained.logits(raw, rate, seconds, str(path)))
+        probabilities = torch.sigmoid(trained.logits(trained.prepare(raw, rate, seconds, str(path))[None])[0])
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
 

@@ -109,7 +109,7 @@ def sections(
             "manifest": cell.manifest.name if cell.manifest and not parts.whole else None,
             "seed": cell.seed,
             "streams": cell.streams,
-            "source_rate": source_rate if source_rate != spec.rate else None,
+            "source_rate": source_rate if source_rate != spec.file_rate else None,
             "precision": precision,
             "command": cell.command(),
         },
@@ -124,7 +124,7 @@ def sections(
         },
         "method": method,
         "backbone": backbone,
-        "signals": {**asdict(spec), "version": PREPROCESSINGS[spec.preprocessing].version},
+        "signals": spec.facts(),
     }
 
 
@@ -154,8 +154,7 @@ def outcome(
         "stage": stage,
         "incompatible": None,
         "signals": {
-            **asdict(signals.spec),
-            "version": PREPROCESSINGS[signals.spec.preprocessing].version,
+            **signals.spec.facts(),
             "scaling": asdict(signals.scaling),
             "findings": signals.findings,
         },

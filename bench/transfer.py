@@ -21,8 +21,10 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.inference import TRAINED_S, Trained, load_trained
-from bench.results.elsewhere import Evaluation, Truths, write_evaluation
-from bench.results.result import Result, row_name
+from bench.results.elsewhere import EVALUATION, Evaluation, Truths, folder_of, write_evaluation
+from bench.results.result import Result, load_result, row_name
+from bench.training.distributed import choose_device
+from bench.training.features import EVALUATION_BATCH
 from bench.training.weights import hash_weights
 
 Progress = Callable[[int, int], None]
@@ -62,6 +64,7 @@ def evaluate(
     trained, records = load_trained(run), load_records(data)
     scope = _scope(trained.result, records, corruptions)
     rate = choose_source_rate(records, trained.spec, source_rate)
+    trained.model.to(choose_device(0, 1))
     logits = _logits(trained, records, scope, rate, corruptions, seed, progress)
     labels = [each.label for each in scope.shared]
     patients = np.unique(records.patient_id[scope.rows], return_inverse=True)[1]
@@ -118,17 +121,43 @@ def _scope(result: Result, records: Records, corruptions: Sequence[Corruption]) 
             f"{result.folder} started from weights that were trained on {before}; expected a data set whose records "
             "had no part in its training"
         )
-    shared = shared_labels(result.document["task"]["labels"], home, records)
-    if not shared:
-        own, codes = (
-            ", ".join(map(str, list(each)[:8]))
-            for each in (result.document["task"]["labels"], records.statements.index)
-        )
-        raise DataError(
-            f"{records.name} has none of the labels of {result.folder}: the run knows {own}, the data set {codes}; "
-            "state equal ones in column ptbxl of labels.csv, or take a run of another task, such as all or rhythm"
-        )
+    shared = _shared(result.document["task"]["labels"], home, records, str(result.folder))
     return Scope(shared, np.arange(len(records)), truth_of_shared(shared, records), WHOLE_SET)
+
+
+def _shared(labels: Sequence[str], home: str, records: Records, who: str) -> tuple[SharedLabel, ...]:
+    """Return the labels that both data sets have. `who` has learnt `labels` on `home`. Raises DataError without any."""
+    if shared := shared_labels(labels, home, records):
+        return shared
+    own, codes = (", ".join(map(str, list(each)[:8])) for each in (labels, records.statements.index))
+    raise DataError(
+        f"{records.name} has none of the labels of {who}: the run knows {own}, the data set {codes}; "
+        "state equal ones in column ptbxl of labels.csv, or take a run of another task, such as all or rhythm"
+    )
+
+
+def require_shared(labels: Sequence[str], home: str, folders: Sequence[Path], stage: str) -> None:
+    """Raise BenchError, before a cell is trained, if it cannot be tested on the data sets in these folders."""
+    if folders and stage != "test":
+        raise BenchError("--also-on tests what ends with fold 10; leave it out, or leave out --stage val")
+    for records in map(load_records, folders):
+        if records.name == home:
+            raise BenchError(
+                f"--also-on {records.folder} is {home}, on which the cell is trained; name another data set"
+            )
+        _shared(labels, home, records, "this cell")
+
+
+def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> None:
+    """Test a run on the data sets in these folders, unless it has been tested there.
+
+    Raises CheckpointError if it has not, and kept no weights.
+    """
+    for folder in folders:
+        result, name = load_result(run), load_records(folder).name
+        if not result.incompatible and not (folder_of(result, name, [], 0) / EVALUATION).is_file():
+            log(f"testing on {name}")
+            evaluate(run, folder, log=log)
 
 
 def _fold_10(result: Result, records: Records) -> Scope:
@@ -150,15 +179,24 @@ def _logits(
     seed: int,
     progress: Progress,
 ) -> npt.NDArray[np.float64]:
-    """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's."""
+    """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's.
+
+    Records are read and predicted in batches, so memory does not grow with their number. The last batch is filled up
+    with its last record: all have one size, because a library may compute batches of other sizes in another order.
+    """
     columns = [trained.labels.index(each.label) for each in scope.shared]
     files, ecg_ids, leads = records.signal_files(rate), records.ecg_id.tolist(), trained.spec.leads
     seconds = trained.seconds or TRAINED_S
     logits = np.empty((len(scope.rows), len(columns)))
-    for done, row in enumerate(scope.rows.tolist()):
-        raw, own_rate = read_signals(files[row], leads)
-        for corruption in corruptions:
-            raw = corruption.apply(raw, own_rate, leads, ecg_ids[row], seed)
-        logits[done] = trained.logits(raw, own_rate, seconds, str(files[row]))[columns].numpy()
-        progress(done + 1, len(scope.rows))
+    for start in range(0, len(scope.rows), EVALUATION_BATCH):
+        batch = []
+        for row in scope.rows[start : start + EVALUATION_BATCH].tolist():
+            raw, own_rate = read_signals(files[row], leads)
+            for corruption in corruptions:
+                raw = corruption.apply(raw, own_rate, leads, ecg_ids[row], seed)
+            batch.append(trained.prepare(raw, own_rate, seconds, str(files[row])))
+        num = len(batch)
+        batch += [batch[-1]] * (EVALUATION_BATCH - num)
+        logits[start : start + num] = trained.logits(np.stack(batch))[:num, columns].numpy()
+        progress(start + num, len(scope.rows))
     return logits

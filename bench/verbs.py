@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.launch.tune import Tuned
     from bench.registry.registry import Kind
     from bench.results.elsewhere import Evaluation
+    from bench.results.finished import Finished
     from bench.results.result import Result
 
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
@@ -63,18 +64,22 @@ def run(
     overwrite: bool = False,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "best",
+    also_on: Iterable[str | Path] = (),
     checkpoint_minutes: float = 10.0,
     wandb: Literal["off", "offline", "online"] = "off",
     console: Console | None = None,
 ) -> RunResult:
     """Adapt a backbone to a task by a method, score it on fold 10, and return the result. A finished run is loaded.
 
+    `also_on` lists folders of other data sets, on which it is tested too (see `evaluate`).
     `console` receives progress: standard error by default, `rich.console.Console(quiet=True)` for silence.
     """
     from bench.boards.frames import RunResult
     from bench.cell import Cell
+    from bench.console.tables import result_cells
     from bench.execute import Options, execute
     from bench.registry.reference import Reference
+    from bench.results.finished import remember
     from bench.results.identity import changes
 
     console = console or _progress()
@@ -98,15 +103,70 @@ def run(
         rerun_stale=rerun_stale,
         wandb=wandb,
         keep_weights=keep_weights,
+        also_on=tuple(map(Path, also_on)),
         checkpoint_minutes=checkpoint_minutes,
         console=console,
     )
     if nproc > 1:
         options = _run_on_ranks(nproc, cell, options)
     result = execute(cell, options)
-    if is_main() and (news := changes(result.document)):
-        note(console, f"{news} this result; --overwrite runs it again")
+    if is_main():
+        if news := changes(result.document):
+            note(console, f"{news} this result; --overwrite runs it again")
+        if not cell.of_notebook:
+            named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+            key = _key_of_run(named, data, init, manifest)
+            remember(key, result.folder, result.document, news, result_cells(result))
     return RunResult(result)
+
+
+def finished(
+    method: str,
+    task: str,
+    arch: str,
+    *,
+    init: str | None,
+    data: Path,
+    fraction: float,
+    draw: int,
+    manifest: Path | None,
+    seed: int,
+    source_rate: int | None,
+    precision: str,
+    stage: str,
+    runs: Path,
+    overwrite: bool,
+    rerun_stale: bool,
+    also_on: Sequence[Path],
+    console: Console,
+) -> Finished | None:
+    """Return the finished run that a command names if hashes of files tell, in half a second, else None.
+
+    None does not mean that there is no such run: `run` knows. A note on changed code is printed as `run` does.
+    """
+    from bench.results.finished import recognise
+
+    if overwrite or also_on:
+        return None
+    named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+    recognised = recognise(_key_of_run(named, data, init, manifest))
+    if recognised and recognised.changed:
+        if rerun_stale:
+            return None
+        note(console, f"{recognised.changed} this result; --overwrite runs it again")
+    return recognised
+
+
+def _key_of_run(
+    named: Sequence[Any], data: str | Path | None, init: str | Path | None, manifest: str | Path | None
+) -> str:
+    """Return the key under which a finished run is remembered; empty if it is not, as with classes of a notebook."""
+    from bench.results.finished import key_of_command
+
+    if not all(isinstance(word, str) for word in named[:3]):
+        return ""
+    start = None if init is None else str(init)
+    return key_of_command(named, data_folder(data), start, None if manifest is None else Path(manifest))
 
 
 def sweep(
@@ -125,9 +185,12 @@ def sweep(
     jobs: int | None = None,
     nproc: int = 1,
     slurm: Slurm | None = None,
+    minutes: float | None = None,
+    shard: str | None = None,
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
+    also_on: Iterable[str | Path] = (),
     accept_noncommercial: bool = False,
     dry_run: bool = False,
     out: Console | None = None,
@@ -135,26 +198,30 @@ def sweep(
 ) -> Swept:
     """Run a grid of cells, and return them with their states; `.frame` is a DataFrame of their results.
 
-    Cells that are done are skipped, and interrupted ones resume. With `accept_noncommercial`, `all-foundation` includes
-    backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
-    progress.
+    Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
+    each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
+    backbones whose weights are for non-commercial use only. `shard` is the part of a machine that sees no files of
+    others, such as `0/4`. After `minutes`, what is left stays for the next time. `out` receives the plan and the
+    outcome, `console` progress.
     """
     from bench.execute import Options
     from bench.launch import sweep as launch
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
-    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights)
+    others = tuple(map(Path, also_on))
+    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
     console = console or _progress()
     return launch.sweep(
         grid,
         options,
-        jobs=jobs,
-        nproc=nproc,
+        crew=Crew.of(jobs, nproc, 60 * minutes if minutes else None),
         rerun_stale=rerun_stale,
         dry_run=dry_run,
         out=out or console,
         err=console,
         slurm=slurm,
+        shard=launch.Shard.parse(shard) if shard else None,
     )
 
 
@@ -211,22 +278,27 @@ def tune(
     precision: str = "auto",
     jobs: int | None = None,
     nproc: int = 1,
+    slurm: Slurm | None = None,
+    minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
     console: Console | None = None,
 ) -> Tuning:
-    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed."""
+    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed.
+
+    On SLURM the outcome is empty until the workers have ended and the same call is made again.
+    """
     from bench.execute import Options
     from bench.launch import tune as launch
-    from bench.launch.workers import default_jobs
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
     options = Options(runs=Path(runs), keep_weights=keep_weights)
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
-    jobs = jobs or default_jobs(nproc)
-    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console)
+    crew = Crew.of(jobs, nproc, 60 * minutes if minutes else None)
+    tuned = launch.tune(grid.cells(), trials, options, crew=crew, console=console, slurm=slurm)
     return Tuning(tuned)
 
 
@@ -282,10 +354,18 @@ class Leaderboard(ShownAsTable):
 
         return results_frame(runs_of(self.boards))
 
+    @property
+    def subgroups(self) -> pd.DataFrame:
+        """One row for each row of each board in each part of fold 10: an age band, a sex, a device, a site."""
+        from bench.boards.subgroups import subgroups_frame
+
+        return subgroups_frame(self.boards, self.truth)
+
     def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
         """Write the boards, and return the paths.
 
-        `formats`: md (pages with SVG pictures), csv, tex, json. `pictures`: svg, pdf, png.
+        `formats`: md (pages with SVG pictures), csv, tex, json, html (a file a board to play with). `pictures`: svg,
+        pdf, png.
         """
         from bench.pages.leaderboards import ENDINGS, FORMATS, write_formats
 
@@ -327,6 +407,9 @@ def leaderboard(
         found: list[Result] = published_results(plans)
     else:
         found = _find(runs, include_published, log, left_out)
+    for each in found:
+        if each.partial:
+            (log or _log)(f"not on a board: {each.folder} has scores of a part of fold 10; `bench compare` takes it")
     plan_of = with_labels(plan_in(plans, BOARDS, *_published_plans()), labels)
     made = make_boards(found, truth, plan_of)
     if include_published:
@@ -352,23 +435,79 @@ def compare(
     task: str | None = None,
     fraction: float | None = None,
     boards: str | Path = BOARDS,
+    by: Several = (),
     log: Log | None = None,
     left_out: Log | None = None,
 ) -> Compared:
     """Compare rows by paired differences and tests: `.differences` and `.labels` are DataFrames.
 
     A row is a run's folder or result, or the name of a row: in full, or its first words, as long as one row is meant.
+    `by` names columns of the data set, of age, sex, device and site: then `.subgroups` is a DataFrame too.
     """
     from bench.boards.comparisons import compared
+    from bench.boards.declared import BoardPlan
     from bench.boards.selection import select_rows
+    from bench.boards.subgroups import KINDS, check_kinds, compare_within
     from bench.boards.truth import truth_of
     from bench.pages.page import plan_in
 
     truth = truth_of(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]
+    kinds = _choices(by, KINDS, "subgroups by")
     chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
     plan = plan_in(Path(boards), *_published_plans())(chosen.dataset, chosen.task)
-    return compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    if chosen.out_of:
+        plan = BoardPlan(margin=plan.margin)  # what was declared is about whole folds
+        number = f"{len(chosen.truth):,} of {chosen.out_of:,}"
+        (log or _log)(f"compared on {number} records of fold 10, those that all of these rows have: on no board")
+    people = truth.people(chosen.truth)
+    check_kinds(kinds, people)
+    found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
+    return compare_within(found, chosen.rows, chosen.truth, people, kinds, chosen.others) if kinds else found
+
+
+def misses(
+    run: str | Path | RunResult,
+    label: str | None = None,
+    *,
+    n: int = 12,
+    fold: int | None = None,
+    data: str | Path | None = None,
+    runs: str | Path | Iterable[str | Path] = RUNS,
+    include_published: bool = False,
+    task: str | None = None,
+    fraction: float | None = None,
+    out: str | Path | Iterable[str | Path] = (),
+    log: Log | None = None,
+    console: Console | None = None,
+) -> pd.DataFrame:
+    """Return the records that a run gets most wrong, worst first; bench/README.md documents the columns.
+
+    Without a label the `n` records with the largest loss; with one its `n` most clearly missed positives and `n` false
+    alarms. `run` is a folder, a result, or the name of a row, of which the first run is taken. `out` names files to
+    write: .png, .pdf or .svg is a contact sheet of the ECGs, .csv the table. `frame.attrs["title"]` says what it shows.
+    """
+    from bench.boards.misses import find_misses
+    from bench.boards.selection import select_run
+    from bench.boards.truth import truth_of
+    from bench.console.tracking import progress_bar
+    from bench.data.datasets import load_records
+    from bench.pages.contact_sheet import check_ending, write_misses
+
+    files = [Path(out)] if isinstance(out, str | Path) else [Path(each) for each in out]
+    for file in files:
+        check_ending(file)
+    folder, name = data_folder(data), str(getattr(run, "folder", run))
+    chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
+    records = load_records(folder)
+    found = find_misses(chosen, records, label, n, fold)
+    if not files:
+        return found.frame
+    with progress_bar(console or _progress(), "drawing records") as bar:
+        shown = bar.add_task("", total=None)
+        for file in files:
+            write_misses(found, records, file, lambda done, num: bar.update(shown, completed=done, total=num))
+    return found.frame
 
 
 def load_results(
@@ -392,12 +531,16 @@ def score(
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
+    partial: bool = False,
     data: str | Path | None = None,
     runs: str | Path = RUNS,
     overwrite: bool = False,
     log: Log | None = None,
 ) -> RunResult:
-    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id."""
+    """Score predictions made elsewhere on fold 10: a CSV or npz file, or a DataFrame [record, label] by ecg_id.
+
+    With `partial`, records may be missing: the scores can be compared on those that there are, and stand on no board.
+    """
     import tempfile
 
     from bench.boards.frames import RunResult
@@ -416,6 +559,7 @@ def score(
             fraction=fraction,
             draw=draw,
             seed=seed,
+            partial=partial,
             overwrite=overwrite,
             log=log or _log,
         )

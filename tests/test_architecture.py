@@ -155,6 +155,7 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
 MAY_WRITE = {
     "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
     "bench.data.connection": {"open(?)"},  # an interrupted download is resumed
+    "bench.data.matlab": {'open("wb")', "open_memmap"},  # part by part, into a folder that is not whole yet
     "bench.data.prepared": {
         'open("r+b")',
         "open_memmap",
@@ -226,8 +227,12 @@ MAY_READ = {
     "bench.data.label_codes": {"open"},  # a table of this package
     "bench.data.prepared": {"open"},  # a file that this process has just created
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file
+    "bench.launch.claims": {"read_text", "open"},  # /proc, and claims
+    "bench.pages.html": {"read_text"},  # files of this package and of itables
     "bench.provenance": {"read_text"},  # /proc
     "bench.registry.source": {"read_bytes"},  # imported code
+    "bench.results.finished": {"read_text"},  # /proc
+    "bench.results.remembered": {"read_bytes"},  # the code of bench
     "bench.training.memory": {"read_text"},  # /proc
 }
 """Module -> what it reads beside bench.files."""
@@ -296,3 +301,21 @@ def test_every_package_is_in_the_wheel() -> None:
     there = {name_of(file) for file in FILES if file.name == "__init__.py"}
 
     assert set(listed) == there | {"bench.published"}  # leaderboards/ under another name
+
+
+def test_every_file_beside_the_code_is_in_the_wheel() -> None:
+    import tomllib
+
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    tracked = subprocess.run(["git", "ls-files", "bench"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    packages = {file.parent for file in FILES if file.name == "__init__.py"}
+    beside = [ROOT / name for name in tracked.split() if Path(name).suffix not in (".py", ".md")]
+    lacking = [
+        file.name
+        for file in beside
+        if file.parent in packages
+        and not any(file.match(pattern) for pattern in data.get(".".join(file.parent.relative_to(ROOT).parts), ()))
+    ]
+
+    assert {"html.css", "html.js"} <= {file.name for file in beside}
+    assert lacking == []

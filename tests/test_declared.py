@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.boards.declared import BoardPlan, names_row, with_labels
+from bench.boards.declared import BASELINE, BoardPlan, names_row, with_labels
 from bench.errors import BenchError
 
 NAMES = [
@@ -118,3 +118,11 @@ def test_labels_are_read_and_those_of_a_command_come_first(tmp_path: Path) -> No
         path.write_text(text)
         with pytest.raises(BenchError, match=message):
             BoardPlan.load(path)
+
+
+def test_the_protocol_says_what_holds_without_a_file(tmp_path: Path) -> None:
+    text = " ".join((Path(__file__).parent.parent / "leaderboards/PROTOCOL.md").read_text(encoding="utf-8").split())
+    plan = BoardPlan.load(tmp_path / "mine.toml")
+
+    assert plan == BoardPlan(baseline=BASELINE)
+    assert f"its baseline is `{plan.baseline}` on the same backbone and init, and its margin {plan.margin:g}." in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +166,11 @@ def test_dicom(signals: npt.NDArray[np.float32], tmp_path: Path) -> None:
     source = SignalFile(tmp_path / "x", format=FORMATS["dicom"])
 
     assert np.allclose(read(source), signals[0], atol=1e-6)
+    whole = (tmp_path / "x.dcm").read_bytes()
+    for at in range(130, 1000, 7):  # damaged tags and lengths; some ask for 4 GB
+        (tmp_path / "x.dcm").write_bytes(whole[:at] + b"\xff" * 4 + whole[at + 4 :])
+        with contextlib.suppress(DataError):
+            read_signals(source)
     (tmp_path / "x.dcm").write_bytes(b"no dicom")
     with pytest.raises(DataError, match=r"x\.dcm cannot be read as a DICOM waveform"):
         read(source)

@@ -11,8 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.io
 import wfdb
 
 from bench.data.contract import check_dataset
@@ -60,12 +63,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_dir=str(folder / "wfdb" / ("sub" if row % 2 else "")),
         )
         np.save(folder / "npy" / f"e{row:02}.npy", signals_of(row).astype(np.float32))
-    np.save(folder / "all.npy", np.stack([signals_of(row).T * 1000 for row in range(NUM)]).astype(np.float32))
+    array = np.stack([signals_of(row).T * 1000 for row in range(NUM)]).astype(np.float32)
+    np.save(folder / "all.npy", array)
+    scipy.io.savemat(folder / "all.mat", {"ecgs": array, "fs": RATE}, do_compression=True)
+    with h5py.File(folder / "all73.mat", "w", userblock_size=512) as file:
+        file.create_dataset("ecgs", data=array.T).attrs["MATLAB_class"] = np.bytes_("single")
+    with (folder / "all73.mat").open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file")
     return folder
 
 
 def choices(made: Path, form: str, **changes: object) -> Choices:
-    unit = "uV" if form == "all.npy" else "mV"
+    unit = "uV" if form.startswith("all") else "mV"
     stated = {} if form == "wfdb" else {"rate": RATE, "unit": unit, "leads": ALL_LEADS}
     given = {"name": "mine", "patient": "Patient", "labels": "Rhythm,LVH", "records": made / form, **stated}
     return Choices(**{**given, **changes})  # type: ignore[arg-type]
@@ -79,7 +88,7 @@ def refusal(import_it: Callable[[], Records]) -> str:
     return message
 
 
-@pytest.mark.parametrize("records", ["wfdb", "npy", "all.npy"])
+@pytest.mark.parametrize("records", ["wfdb", "npy", "all.npy", "all.mat", "all73.mat"])
 def test_each_form_gives_the_same_data_set(made: Path, tmp_path: Path, records: str) -> None:
     lines: list[str] = []
     import_table(made / "table.csv", tmp_path / "mine", choices(made, records), lines.append)
@@ -102,6 +111,27 @@ def test_each_form_gives_the_same_data_set(made: Path, tmp_path: Path, records: 
     assert "age is column Age (--age)" in said and "sex is column Gender (--sex)" in said
     assert "licence is unknown" in said and "folds are dealt by patient" in said
     assert "10 s at 100 Hz" in said
+
+
+def test_a_matlab_file_is_copied_and_what_it_does_not_state_is_asked_for(made: Path, tmp_path: Path) -> None:
+    table, out, lines = made / "table.csv", tmp_path / "mine", list[str]()
+    asked = refusal(lambda: import_table(table, out, choices(made, "all.mat", unit="")))
+    assert asked.startswith("a .mat file does not state the unit of its values")
+    assert "has no array 'x' of numbers" in refusal(
+        lambda: import_table(table, out, choices(made, "all.mat", array="x"))
+    )
+    (tmp_path / "fewer.csv").write_text(table_text(NUM - 10))
+    fewer = refusal(lambda: import_table(tmp_path / "fewer.csv", out, choices(made, "all.mat")))
+    assert "expected 20 records on its first axis" in fewer
+    assert not out.exists() and not list(tmp_path.glob(".*"))
+    import_table(table, out, choices(made, "all.mat"), lines.append)
+    assert any("array ecgs of all.mat is copied to signals.npy" in line for line in lines)
+    shutil.move(out, tmp_path / "elsewhere")  # it holds its signals, so it can be moved alone
+    records = load_records(tmp_path / "elsewhere")
+    assert np.allclose(read_signals(records.signal_files(RATE)[3])[0], signals_of(3), atol=1e-5)
+    assert sorted(path.name for path in records.folder.iterdir()) == [
+        *("dataset.toml", "labels.csv", "records.csv", "signals.npy")
+    ]
 
 
 def test_the_three_files_are_what_a_person_would_write(made: Path, tmp_path: Path) -> None:
@@ -326,3 +356,18 @@ def test_the_commands_of_the_readme_lead_from_a_table_to_a_board(tmp_path: Path)
     assert "Records without a label of the task are kept, as negatives" in page
     assert "ptb-xl" not in page.lower()
     assert (tmp_path / "ecg-1.svg").is_file()
+
+
+def test_a_label_that_nobody_has_and_a_rate_that_makes_records_short_get_a_line(made: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(made / "table.csv", keep_default_na=False).assign(Nobody=0)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    message = refusal(
+        lambda: import_table(tmp_path / "table.csv", tmp_path / "a", choices(made, "npy", labels="Nobody"))
+    )
+    assert message.endswith("no record has label Nobody, its cells are 0; leave it out of --labels")
+    lines: list[str] = []
+    import_table(made / "table.csv", tmp_path / "b", choices(made, "npy", rate=500), lines.append)
+    assert any(
+        "1,000 samples a lead, 2 s at 500 Hz, less than the 10 s to which it is padded: is the rate right?" in line
+        for line in lines
+    )

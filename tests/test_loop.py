@@ -27,7 +27,6 @@ from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase
 from bench.training.precision import Precision, resolve_precision
 from bench.training.report import PhaseReport
-from bench.training.schedule import make_schedule
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
 
@@ -339,44 +338,6 @@ def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> N
     (report,) = run(model_of(FCNWang), Recipe([phase({"head": 1e-2}, epochs=1)]), tmp_path)
 
     assert not report.on_features
-
-
-@pytest.mark.parametrize(
-    ("lr_schedule", "expected"),
-    [
-        ("constant", lambda lrs: lrs == pytest.approx([0.1] * 20)),
-        ("cosine", lambda lrs: lrs[0] == 0.1 and lrs[-1] == pytest.approx(0.001) and lrs == sorted(lrs, reverse=True)),
-        ("cosine", lambda lrs: lrs[9] + lrs[10] == pytest.approx(0.101)),
-        ("one-cycle", lambda lrs: lrs[0] == pytest.approx(0.1 / 25) and lrs[-1] == pytest.approx(0.1 / 250_000)),
-        ("one-cycle", lambda lrs: max(lrs) == pytest.approx(0.1) and lrs.index(max(lrs)) == 5),
-    ],
-)
-def test_schedules(lr_schedule: Any, expected: Callable[[list[float]], bool]) -> None:
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
-    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=4, lr_schedule=lr_schedule, min_lr_factor=0.01), 5)
-    lrs = []
-    for _ in range(20):
-        lrs.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if made:
-            made.step()  # type: ignore[call-arg]
-
-    assert expected(lrs)
-
-
-def test_one_cycle_turns_the_first_beta_against_the_rate() -> None:
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1, betas=(0.95, 0.99))
-    made = make_schedule(optimizer, phase({"head": 0.1}, epochs=1, lr_schedule="one-cycle"), 101)
-    betas = []
-    for _ in range(101):
-        betas.append(optimizer.param_groups[0]["betas"])
-        optimizer.step()
-        made.step()  # type: ignore[union-attr,call-arg]
-
-    first = [beta[0] for beta in betas]
-    assert (first[0], min(first), first[-1]) == pytest.approx((0.95, 0.85, 0.95), abs=1e-4)
-    assert first.index(min(first)) == 30
-    assert {beta[1] for beta in betas} == {0.99}
 
 
 @pytest.mark.parametrize("lr_schedule", ["cosine", "one-cycle", "plateau"])
@@ -798,22 +759,6 @@ def test_a_frozen_backbone_whose_features_are_not_finite_is_named_and_no_learnin
 
     with pytest.raises(DataError, match="NaN or infinite features for 1 of 30 records, the first ecg_id 9; try"):
         run(model, Recipe([phase({"head": 1e-3})]), tmp_path, (source, source))
-
-
-@pytest.mark.parametrize("lr_schedule", ["constant", "cosine"])
-def test_a_warmup_rises_and_the_schedule_fills_the_rest(lr_schedule: Any) -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
-    declared = phase({"head": 0.1}, epochs=2, lr_schedule=lr_schedule, warmup=0.4, min_lr_factor=0.01)
-    made = make_schedule(optimizer, declared, 5)
-    assert made is not None
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        made.step()  # type: ignore[call-arg]
-
-    assert rates[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
-    assert rates[-1] == pytest.approx(0.1 if lr_schedule == "constant" else 0.001)
 
 
 def test_patience_stops_a_phase_that_gets_no_better(tmp_path: Path) -> None:

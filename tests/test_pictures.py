@@ -12,6 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Annotation
 
 from bench.boards.comparisons import Comparison, Standing
 from bench.boards.declared import BoardPlan
@@ -101,6 +102,19 @@ def test_training_curves_draw_every_run_thin_and_their_mean(caught: list[Axes], 
     assert drawn[3].get_color() != drawn[0].get_color()
     assert [np.asarray(line.get_xdata()).tolist() for line in ends] == [[2], [2]]
     assert list(lines_of(axes)) == ["1. lpft on net (random)", "2. ft on net (random)"]
+
+
+def test_a_mean_ends_in_its_rows_number_and_numbers_do_not_cover_each_other(caught: list[Axes], tmp_path: Path) -> None:
+    shown = board(row("a", 0.9, [[0.5, 0.6, 0.9]]), row("b", 0.8, [[0.5, 0.6, 0.9]]), row("c", 0.7, [[0.5, 0.6]]))
+    plots.training_curves(shown, tmp_path / "x.svg")
+    texts = {text.get_text(): text.xy for text in caught[0].texts if isinstance(text, Annotation)}
+
+    assert {number: epoch for number, (epoch, _) in texts.items()} == {"1": 3, "2": 3, "3": 2}
+    assert texts["3"][1] == pytest.approx(0.6)
+    heights = [texts[number][1] for number in "12"]
+    assert np.mean(heights) == pytest.approx(0.9)
+    assert abs(heights[0] - heights[1]) == pytest.approx((0.9 - 0.6) / 20)
+    assert plots._apart([0.0, 0.0, 0.0, 9.0], 1.0) == pytest.approx([-1.0, 0.0, 1.0, 9.0], abs=1e-6)
 
 
 def test_early_epochs_do_not_take_the_axis(caught: list[Axes], tmp_path: Path) -> None:
@@ -207,7 +221,7 @@ def test_reliability_leaves_out_bins_of_few_scores(caught: list[Axes], tmp_path:
     columns = (np.array([[0.1], [0.5], [0.9]]), np.array([[0.2], [0.4], [0.8]]), np.array([[500], [5], [20]]))
     assert plots.reliability_curves({"ft": Reliability(*columns)}, tmp_path / "x.svg") is not None
 
-    assert lines_of(caught[0]) == {"ft": ([0.1, 0.9], [0.2, 0.8])}
+    assert lines_of(caught[0]) == {"ft": ([0.1, 0.9], pytest.approx([0.2 - 0.1, 0.8 - 0.9]))}
 
 
 PICTURES: list[Callable[[Board, Path], Any]] = [plots.forest, plots.training_curves, plots.cost]

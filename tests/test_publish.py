@@ -13,15 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.boards import rows as boards
+from bench.boards.resampling import replicates_of
 from bench.boards.rows import make_boards
 from bench.boards.truth import Truth, truth_of
 from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
+from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import score_fold
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.page import plan_in
 from bench.pages.publish import check, faults_of, publish, published_results
+from bench.results.elsewhere import Truths, write_evaluation
 from bench.results.external import score_external
 from bench.results.result import load_result
 
@@ -373,4 +376,78 @@ def test_boards_are_drawn_once(truth: Truth, runs: list[Path]) -> None:
     table = truth(load_result(runs[0]))
     assert table is truth(load_result(runs[1]))
     assert table is not None
-    assert boards.replicates_of(table) is boards.replicates_of(table)
+    assert replicates_of(table) is replicates_of(table)
+
+
+def evaluated(run: Path, truth: Truth, corruption: str = "", licence: str = "ODC-By-1.0", noise: float = 1) -> Path:
+    """Write an evaluation of a run: on fold 10 after a corruption, or on 80 records of another data set."""
+    result = load_result(run)
+    home = result.document["dataset"]["name"]
+    table = truth.fold(result, TEST_FOLD)
+    assert table is not None
+    patients = np.unique(table.patient_id, return_inverse=True)[1]
+    y_true, ecg_id = table.y_true, table.ecg_id
+    if not corruption:
+        y_true, patients, ecg_id = y_true[:80], np.arange(80), np.arange(1, 81)
+    logits = y_true + np.random.default_rng(3).normal(0, noise, y_true.shape)
+    truths = Truths(patients, y_true, Predictions(ecg_id, table.labels, logits.astype(np.float32)))
+    document = {
+        "run": {"digest": result.digest, "row": "a row", "trained_on": home, "command": "bench run"},
+        "dataset": {"name": home if corruption else "other-1.0", "content": "c", "rate": 100, "licence": licence},
+        "scored_on": "fold 10" if corruption else "all records",
+        "corruptions": [corruption] if corruption else [],
+        "seed": 0,
+        "labels": {label: {"codes": [label], "by": "hand"} for label in table.labels},
+        "not_shared": [],
+        "metrics": score_fold(y_true, logits.astype(np.float32), table.labels, patients, num_replicates=20),
+    }
+    document["dataset"]["source"] = "https://example.org"
+    return write_evaluation(result, document, truths).folder
+
+
+def test_evaluations_elsewhere_are_published_checked_and_drawn(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    shutil.copytree(runs[0], run := tmp_path / "runs" / runs[0].name)
+    for noise, corruption in enumerate(("muscle-noise=0", "muscle-noise=20", "muscle-noise=10", "lead-off=2"), 1):
+        evaluated(run, truth, corruption, noise=noise)
+    away = evaluated(run, truth)
+    shelf = tmp_path / "leaderboards"
+    (copied,), faults = publish([run], shelf, truth)
+    assert faults == []
+    written = write(shelf, truth)
+
+    with np.load(copied / "elsewhere" / away.name / "scores.npz") as file:
+        assert file["logits"].dtype == np.float16
+    assert check(shelf, truth) == [] and check(shelf, truth_of(tmp_path / "nowhere")) == []
+    (page,) = (path for path in written if path.name == "superdiag-elsewhere.md")
+    text = page.read_text()
+    assert "## other-1.0, fraction 0.1" in text or "## other-1.0, fraction 1" in text
+    assert "Licence: ODC-By-1.0; source: https://example.org." in text and "licence: CC BY 4.0" in text
+    assert "What these 80 records can show: the widest interval of a row is 0." in text
+    lines = [line for line in text.splitlines() if line.startswith(("| muscle-noise |", "| lead-off |", "| none |"))]
+    assert [line.split(" | ")[1] for line in lines[1:]] == ["2", "20", "10", "0"], "from mild to severe"
+    (picture,) = (path for path in written if path.name.endswith("-robustness-1.svg"))
+    drawn = picture.read_text()
+    assert all(f">{word}<" in drawn for word in ("none", "20", "10", "muscle noise", "lead off", "SNR in dB"))
+    assert picture.name in text
+
+    published = copied / "elsewhere" / away.name / "evaluation.json"
+    document = json.loads(published.read_text())
+    document["metrics"]["macro"]["all"]["auroc"]["value"] += 0.01
+    published.write_text(json.dumps(document))
+    (fault,) = check(shelf, truth)
+    assert "other-1.0: metrics.macro.all.auroc.value is recorded as" in fault and "but the scores give" in fault
+
+
+def test_evaluations_that_must_not_be_published(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    shutil.copytree(runs[0], run := tmp_path / "runs" / runs[0].name)
+    away = evaluated(run, truth, licence="unknown")
+    copied, (fault,) = publish([run], tmp_path / "leaderboards", truth)
+    assert not copied and fault.startswith(f"{run}: other-1.0: its data set states no licence: write it into")
+    shutil.rmtree(away)
+    corrupted = evaluated(run, truth, "lead-off=2")
+    with np.load(corrupted / "scores.npz") as file:
+        arrays = dict(file)
+    arrays["y_true"] = arrays["y_true"][::-1]
+    np.savez(corrupted / "scores.npz", **arrays)
+    faults = publish([run], tmp_path / "leaderboards", truth)[1]
+    assert any("records, labels or patients are not those of fold 10" in fault for fault in faults)

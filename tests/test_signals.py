@@ -16,6 +16,8 @@ from bench.data import signals
 from bench.data.signals import (
     PREPROCESSINGS,
     SHORTEST,
+    Preprocessing,
+    Signal,
     SignalSpec,
     ecgfounder,
     prepare_record,
@@ -297,3 +299,57 @@ def test_a_spec_that_makes_no_sense_is_refused() -> None:
         SignalSpec(100, "none", window_s=0.0)
     with pytest.raises(DataError, match="stride_s is -1, expected"):
         SignalSpec(100, "none", window_s=2.5, stride_s=-1)
+
+
+def test_a_preprocessing_with_its_own_rate_runs_before_the_record_is_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def squares(record: Signal, rate: int) -> Signal:
+        seen.append((record.shape, rate))
+        return record**2
+
+    monkeypatch.setitem(PREPROCESSINGS, "squares", Preprocessing(1, squares))
+    record, spec = fixed_record(), SignalSpec(100, "squares", preprocessing_rate=250)
+
+    prepared = prepare_record(record, 500, spec)
+
+    assert seen == [((12, 2500), 250)]
+    assert np.array_equal(prepared, resample(resample(record, 500, 250) ** 2, 250, 100))
+    assert prepared.shape == (12, 1000)
+    assert spec.file_rate == 250
+    with pytest.raises(DataError, match="preprocessing_rate is 0"):
+        SignalSpec(100, "zscore", preprocessing_rate=0)
+
+
+def test_a_short_record_with_its_own_rate_is_padded_to_the_backbones_length() -> None:
+    record = fixed_record(seconds=5)
+    prepared = prepare_record(record, 500, SignalSpec(100, "zscore", preprocessing_rate=500), seconds=8.0)
+
+    assert prepared.shape == (12, 800)
+    assert not prepared[:, :150].any()
+    assert not prepared[:, 650:].any()
+    assert np.array_equal(prepared[:, 150:650], resample(zscore(record, 500), 500, 100))
+
+
+def test_facts_of_a_spec_are_those_of_the_first_results_unless_something_younger_is_set() -> None:
+    first = {"rate", "preprocessing", "leads", "window_s", "stride_s", "aggregate", "version"}
+
+    assert set(SignalSpec(100, "zscore").facts()) == first
+    assert set(SignalSpec(100, "zscore", preprocessing_rate=500).facts()) == {*first, "preprocessing_rate"}
+
+
+def test_hubert_ecg_comes_near_its_published_steps() -> None:
+    """Filter at the file's 500 Hz, scale, the first 5 s, then decimate by 5 with all leads in one row."""
+    from baselines.wav2vec2 import HuBERTECG
+
+    record = fixed_record()
+    taps = scipy.signal.firwin(151, [0.05, 47], pass_zero=False, fs=500)
+    filtered = scipy.signal.filtfilt(taps, [1.0], record.astype(np.float64), axis=1)
+    low, high = filtered.min(1, keepdims=True), filtered.max(1, keepdims=True)
+    scaled = 2 * (filtered - low) / (high - low + 1e-8) - 1
+    published = scipy.signal.decimate(scaled[:, :2500].reshape(-1), 5).reshape(12, 500)
+
+    gap = (prepare_record(record, 500, HuBERTECG.signal_spec)[:, :500] - published)[:, 20:-20]
+
+    assert HuBERTECG.signal_spec.file_rate == 500
+    assert np.sqrt((gap**2).mean()) < 0.01, "0.02 where the filter runs at 100 Hz"

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from bench.boards import subgroups
 from bench.boards.comparisons import ScoredRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
+from bench.boards.subgroups import groups_of
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import make_replicates, resample
-from bench.pages import subgroups
 from bench.pages.leaderboards import most_compared
-from bench.pages.subgroups import groups_of, subgroup_page
+from bench.pages.subgroups import subgroup_page
 from bench.results.result import Result
 
 SIZE = 600

@@ -23,7 +23,8 @@ def shell(command: str, folder: Path, **more: str) -> "subprocess.CompletedProce
     """A command in a folder, with `bench` as installed here and git as somebody."""
     who = {f"GIT_{role}_{key}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, **who, "PATH": path, "GIT_CONFIG_GLOBAL": "/dev/null", **more}
+    own = {key: value for key, value in os.environ.items() if key != "BENCH_DATA"}  # the stranger has other data
+    environment = {**own, **who, "PATH": path, "GIT_CONFIG_GLOBAL": "/dev/null", **more}
     command = f"set -e -o pipefail\n{command}"  # as GitHub runs a step
     return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
 

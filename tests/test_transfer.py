@@ -6,11 +6,14 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
+from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 import bench
@@ -23,14 +26,15 @@ from bench.data.datasets import load_records
 from bench.demo.dataset import write_demo
 from bench.errors import BenchError, CheckpointError, DataError
 from bench.execute import Options, execute
-from bench.inference import predict_records
+from bench.inference import load_trained, predict_records
 from bench.pages.leaderboards import write_leaderboards
 from bench.registry.reference import Reference
 from bench.results.elsewhere import EVALUATION, SCORES, Evaluation, find_evaluations, load_evaluation
 from bench.results.prune import prune
-from bench.results.result import Result, find_results
+from bench.results.result import Result, find_results, load_result
 from bench.results.status import survey
-from bench.transfer import evaluate
+from bench.training.features import EVALUATION_BATCH
+from bench.transfer import Scope, _logits, _scope, evaluate
 
 pytestmark = pytest.mark.slow
 NUM_HOME, NUM_ELSEWHERE = 300, 60
@@ -144,6 +148,26 @@ def test_corruptions_test_fold_10_of_the_set_of_training(runs: list[Result], hom
     assert noisy.document["corruptions"] == ["muscle-noise=-20", "short=5"]
 
 
+def test_a_record_gets_the_same_logits_in_any_order_and_batch(
+    runs: list[Result], home_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, records = load_trained(runs[0].folder), load_records(home_set)
+    corruptions = [Corruption.parse("muscle-noise=10")]
+    scope = _scope(trained.result, records, corruptions)
+    scope = replace(scope, rows=np.arange(EVALUATION_BATCH + 21))
+    mixed = np.random.default_rng(0).permutation(len(scope.rows))
+    done: list[tuple[int, int]] = []
+
+    def logits(scope: Scope) -> npt.NDArray[np.float64]:
+        return _logits(trained, records, scope, 100, corruptions, 0, lambda *counts: done.append(counts))
+
+    in_order = logits(scope)
+    np.testing.assert_array_equal(logits(replace(scope, rows=scope.rows[mixed])), in_order[mixed])
+    assert done[:2] == [(EVALUATION_BATCH, len(in_order)), (len(in_order), len(in_order))], "a batch at a time"
+    monkeypatch.setattr("bench.transfer.EVALUATION_BATCH", 1)
+    np.testing.assert_allclose(logits(scope), in_order, rtol=1e-4, atol=1e-5)
+
+
 def test_the_page_has_both_sides_of_each_row_and_difference(
     runs: list[Result], evaluations: list[Evaluation], home_set: Path, tmp_path: Path
 ) -> None:
@@ -240,3 +264,82 @@ def test_a_damaged_evaluation_or_one_of_another_run_is_refused(
     with pytest.raises(DataError, match="no evaluation of schema 1"):
         load_evaluation(copied, runs[0])
     assert all(each.run is runs[0] for each in find_evaluations(runs[0]))
+
+
+def test_a_sweep_tests_each_cell_elsewhere_before_its_weights_go(
+    runs: list[Result], evaluations: list[Evaluation], home_set: Path, other_set: Path, tmp_path: Path
+) -> None:
+    given = {"task": "diag", "arch": "net1d_mini", "data": home_set, "seed": "0", "runs": tmp_path}
+    given |= {"also_on": [other_set], "console": Console(quiet=True)}
+    swept = bench.sweep(METHODS[0], **given)
+
+    folder = swept.cells[0].folder
+    assert folder is not None and not (folder / "weights.pt").exists()
+    (tested,) = find_evaluations(load_result(folder))
+    np.testing.assert_allclose(
+        tested.truths.predictions.logits, evaluations[0].truths.predictions.logits, rtol=1e-4, atol=1e-4
+    )
+    before = (tested.folder / EVALUATION).stat().st_mtime_ns
+    bench.sweep(METHODS[0], **given)
+    assert (tested.folder / EVALUATION).stat().st_mtime_ns == before, "a cell that was tested is left alone"
+
+
+def test_a_cell_that_was_finished_before_is_tested_with_kept_weights_only(
+    runs: list[Result], home_set: Path, other_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs[0].folder, kept := tmp_path / "runs" / "diag" / runs[0].folder.name)
+    shutil.copytree(runs[1].folder, lost := tmp_path / "runs" / "diag" / runs[1].folder.name)
+    for folder in (kept, lost):
+        shutil.rmtree(folder / "elsewhere", ignore_errors=True)
+    (lost / "weights.pt").unlink()
+    out = Console(file=io.StringIO(), width=1000)
+    given = {"task": "diag", "arch": "net1d_mini", "data": home_set, "seed": "0", "runs": tmp_path / "runs"}
+    bench.sweep(list(METHODS), **given, also_on=[other_set], out=out, console=Console(quiet=True))
+
+    assert list(find_evaluations(load_result(kept))) and not list(find_evaluations(load_result(lost)))
+    assert (kept / "weights.pt").is_file(), "weights that were kept stay"
+    printed = out.file.getvalue()
+    assert "not tested on the other data sets: 1 cells that were finished before and kept no weights" in printed
+    cell = Cell(data=home_set, task="diag", arch=Reference("net1d_mini"), method=Reference.parse(METHODS[1]))
+    with pytest.raises(CheckpointError, match="kept no weights; run its cell again with --keep-weights best"):
+        execute(cell, Options(runs=tmp_path / "runs", also_on=(other_set,)))
+
+
+def test_a_cell_whose_test_fails_goes_on_where_it_stopped(
+    home_set: Path, other_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(other_set, broken := tmp_path / "broken")
+    lost = load_records(broken).paths(100)[3].with_suffix(".dat")
+    lost.rename(aside := tmp_path / "aside")
+    cell = Cell(data=home_set, task="diag", arch=Reference("net1d_mini"), method=Reference.parse(METHODS[0]))
+    options = Options(runs=tmp_path / "runs", keep_weights="none", also_on=(broken,))
+
+    with pytest.raises(DataError, match=r"\.dat"):
+        execute(cell, options)
+    assert not list(find_results(tmp_path / "runs")), "it is not finished"
+    aside.rename(lost)
+    result = execute(cell, options)
+
+    assert list(find_evaluations(result)) and not (result.folder / "weights.pt").exists()
+    epochs = [line for line in (result.folder / "log.jsonl").read_text().splitlines() if '"epoch"' in line]
+    assert len(epochs) == 2, "its two epochs were not trained again"
+
+
+def test_what_cannot_be_tested_elsewhere_is_refused_before_training(
+    home_set: Path, other_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(other_set, strange := tmp_path / "strange")
+    for name in ("labels.csv", "records.csv"):
+        (strange / name).write_text((strange / name).read_text().replace("my-", "x"))
+    lines = (strange / "labels.csv").read_text().splitlines()
+    (strange / "labels.csv").write_text("\n".join(line.split(",")[0] for line in lines))
+    arch, method = Reference("net1d_mini"), Reference.parse(METHODS[0])
+    cell = Cell(data=home_set, task="superdiag", arch=arch, method=method)
+    for options, words in (
+        (Options(runs=tmp_path / "runs", also_on=(home_set,)), "on which the cell is trained; name another data set"),
+        (Options(runs=tmp_path / "runs", also_on=(strange,)), "has none of the labels of this cell"),
+        (Options(runs=tmp_path / "runs", also_on=(other_set,), stage="val"), "leave out --stage val"),
+    ):
+        with pytest.raises(BenchError, match=words):
+            execute(cell, options)
+    assert not list(tmp_path.glob("runs/superdiag/net1d*"))

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.boards.comparisons import ScoredRow, ScoredRun, design_of, estimates
-from bench.boards.rows import NUM_REPLICATES, SEED, Board, Row
+from bench.boards.resampling import NUM_REPLICATES, SEED
+from bench.boards.rows import Board, Row
+from bench.data.corruptions import Corruption
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
@@ -68,6 +70,39 @@ class BoardElsewhere:
         """Return data set and corruptions in words."""
         name, corruptions, _, _ = self.first.conditions
         return ", ".join([name, *corruptions])
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """The rows of a board on fold 10 after each of several corruptions, at strengths from mild to severe."""
+
+    board: Board
+    curves: Mapping[str, tuple[tuple[float, BoardElsewhere], ...]]
+    """Name of a corruption -> strength and rows."""
+
+    @property
+    def all(self) -> list[BoardElsewhere]:
+        """Every corruption at every strength."""
+        return [tested for curve in self.curves.values() for _, tested in curve]
+
+
+def robustness_of(tested: Sequence[BoardElsewhere]) -> tuple[list[Robustness], list[BoardElsewhere]]:
+    """Return the tables of fold 10 after one corruption, together for each board and seed, and the other tables."""
+    groups: dict[object, list[tuple[Corruption, BoardElsewhere]]] = defaultdict(list)
+    others = []
+    for each in tested:
+        dataset, corruptions, seed, rate = each.first.conditions
+        if dataset == each.board.dataset and len(corruptions) == 1 and each.rows:
+            groups[each.board, seed, rate].append((Corruption.parse(corruptions[0]), each))
+        else:
+            others.append(each)
+    found = []
+    for group in groups.values():
+        curves: dict[str, list[tuple[float, BoardElsewhere]]] = defaultdict(list)
+        for corruption, each in sorted(group, key=lambda item: item[0].severity):
+            curves[corruption.name].append((corruption.strength, each))
+        found.append(Robustness(group[0][1].board, {name: tuple(curve) for name, curve in curves.items()}))
+    return found, others
 
 
 def boards_elsewhere(board: Board, left_out: Callable[[str], None] | None = None) -> list[BoardElsewhere]:

@@ -137,14 +137,21 @@ class RunResult:
         head = f"<b>{html.escape(self.name)}</b>: {html.escape(cell['task'])}{share}, seed {cell['seed']}"
         if self.incompatible:
             return f"<p>{head}: declined: {html.escape(self.incompatible)}</p>"
-        table = as_html(self.metrics.drop(columns="labels"))
+        table = as_html(self._shown)
         return f"<p>{head}<br><small>{html.escape(str(self.folder))}</small></p>{table}"
 
     def __repr__(self) -> str:
         head = f"{self.name}: {self.result.cell['task']}, seed {self.result.cell['seed']}, {self.folder}"
         if self.incompatible:
             return f"{head}: declined: {self.incompatible}"
-        return f"{head}\n{as_text(self.metrics.drop(columns='labels'))}"
+        return f"{head}\n{as_text(self._shown)}"
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        """The metrics to read; a task with one label has no macro average beside the label's own numbers."""
+        frame = self.metrics.drop(columns="labels")
+        is_single = frame["label"].nunique() == len(MACRO) + 1
+        return frame[~frame["label"].isin(MACRO.values())] if is_single else frame
 
 
 def as_text(frame: pd.DataFrame) -> str:
@@ -223,7 +230,7 @@ def _result_row(result: Result) -> dict[str, Any]:
         "method": method,
         "draw": cell["draw"],
         "seed": cell["seed"],
-        "state": "declined" if result.incompatible else "done",
+        "state": "declined" if result.incompatible else "partial" if result.partial else "done",
         **(_recorded(test["macro"]["frequent"]) if test else {}),
         "auroc_all": recorded_interval(test["macro"]["all"]["auroc"]).value if test else math.nan,
         "val_auroc": recorded_interval(val["macro"]["frequent"]["auroc"]).value if val else math.nan,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.boards.comparisons import ScoredRow
 from bench.boards.declared import names_row
+from bench.boards.partial import common_records, scored_on
 from bench.boards.rows import LabelsOf, check_draws, num_trials, ordered, scored_run
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
@@ -28,7 +29,9 @@ class Selection:
     tuned: frozenset[str]
     """Names of the rows, selected or not, whose setting was chosen by a search on fold 9."""
     others: Mapping[str, ScoredRow] = field(default_factory=dict)
-    """The other rows of the same board; empty if run folders are selected."""
+    """The other rows of the same board; empty if run folders are selected, or a row has a part of fold 10."""
+    out_of: int | None = None
+    """Number of records of fold 10, if `truth` has a part of them, because a row lacks some."""
 
 
 def select_rows(
@@ -58,7 +61,7 @@ def select_rows(
     first = chosen[names[0]][0]
     for name in names:
         for run in chosen[name]:
-            if run.incompatible is not None or run.document["stage"] != "test":
+            if run.incompatible is not None or run.document["stage"] == "val":
                 raise BenchError(f"{run.folder} has no scores of fold 10: run it to --stage test, or name another row")
             if run.fingerprint != first.fingerprint:
                 raise BenchError(
@@ -74,14 +77,36 @@ def select_rows(
         )
     are_single_runs = not wanted
     check_draws([run for name in wanted for run in chosen[name]])
+    every = [run for name in names for run in chosen[name]]
+    num_records, is_part = len(table), any(run.partial for run in every)
+    score = scored_on if is_part else scored_run
+    table = common_records(every, table) if is_part else table
     rows = {
-        name: {(0, 0) if are_single_runs else run.place: scored_run(run, table) for run in ordered(chosen[name])}
+        name: {(0, 0) if are_single_runs else run.place: score(run, table) for run in ordered(chosen[name])}
         for name in names
     }
-    unnamed = {} if folders else {name: ordered(runs) for name, runs in of_board.items() if name not in names}
+    unnamed = {name: ordered(runs) for name, runs in of_board.items() if name not in names}
+    if folders or is_part:
+        unnamed = {}
+    unnamed = {name: runs for name, runs in unnamed.items() if not any(run.partial for run in runs)}
     tuned = frozenset(name for name, of_row in (chosen | unnamed).items() if num_trials(of_row))
     others = {name: {run.place: scored_run(run, table) for run in of_row} for name, of_row in unnamed.items()}
-    return Selection(first.document["dataset"]["name"], first.cell["task"], rows, table, tuned, others)
+    place = first.document["dataset"]["name"], first.cell["task"]
+    return Selection(*place, rows, table, tuned, others, num_records if is_part else None)
+
+
+def select_run(
+    name: str,
+    find: Callable[[], Iterable[Result]],
+    truth: LabelsOf,
+    task: str | None = None,
+    fraction: float | None = None,
+) -> Result:
+    """Return the run in a folder, or the first run, by draw and seed, of the row of this name: see `matching`."""
+    if (Path(name) / RESULT).is_file():
+        return load_result(Path(name))
+    of_board, full = _by_name([name], [], find(), truth, task, fraction)
+    return ordered(of_board[full[name]])[0]
 
 
 Place = tuple[str, str, str, float, str]
@@ -102,7 +127,7 @@ def _by_name(
     """
     places: dict[Place, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
-        if result.incompatible is not None or result.document["stage"] != "test":
+        if result.incompatible is not None or result.document["stage"] == "val":
             continue
         if task in (None, result.cell["task"]) and fraction in (None, result.cell["fraction"]):
             places[result.board][row_name(*result.row)].append(result)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from bench.boards.comparisons import Compared
 from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, recorded_interval
-from bench.console.listing import Fitted, add_row, add_stacked_row, new_table
+from bench.boards.subgroups import ComparedWithin
+from bench.console.listing import Fitted, add_row, add_stacked_row, new_table, plain_table, table
+from bench.data.show import person
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
 from bench.pages.names import not_installed
 from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
@@ -20,15 +24,11 @@ from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result
 
 
-def result_table(result: Result) -> Table:
-    """Return a table of a run's scores."""
-    shown = new_table(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}")
+def result_cells(result: Result) -> dict[str, Any]:
+    """Return a run's scores as plain data: title, head, rows and caption of a table."""
+    shown: dict[str, Any] = {"title": f"{result.row[2]} on {result.row[0]}, {result.cell['task']}", "rows": []}
     if result.incompatible:
-        shown.add_column("declined")
-        add_row(shown, [result.incompatible])
-        return shown
-    for head in ("fold", "labels", "macro AUROC", "macro AP"):
-        shown.add_column(head, overflow="fold")
+        return {**shown, "head": ["declined"], "rows": [[result.incompatible]], "caption": ""}
     for fold, found in result.document["metrics"].items():
         frequent, every = (found["macro"][chosen]["num_labels"] for chosen in ("frequent", "all"))
         sets = {"frequent": "with ≥ 10 positives", "all": "all"}
@@ -37,9 +37,13 @@ def result_table(result: Result) -> Table:
         for chosen, words in sets.items():
             macro = found["macro"][chosen]
             scores = [spell(recorded_interval(macro[metric])) for metric in RANKING]
-            add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
-    shown.caption = Text(str(result.folder))
-    return shown
+            shown["rows"].append([fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
+    return {**shown, "head": ["fold", "labels", "macro AUROC", "macro AP"], "caption": str(result.folder)}
+
+
+def result_table(result: Result) -> Table:
+    """Return a table of a run's scores."""
+    return plain_table(result_cells(result))
 
 
 def evaluations_table(evaluations: Sequence[Evaluation]) -> Table:
@@ -56,6 +60,18 @@ def evaluations_table(evaluations: Sequence[Evaluation]) -> Table:
         add_row(shown, [where, ", ".join(each.frequent) or "none has 10 positives", home, away])
     shown.caption = Text(f"{document['scored_on']}; not ranked; `bench leaderboard` writes the page")
     return shown
+
+
+def misses_table(frame: pd.DataFrame) -> Table | Fitted:
+    """Return a table of the records that a run gets most wrong, from a frame of bench.boards.misses."""
+    of_label = not frame["score"].isna().all()
+    rows = []
+    for row in frame.to_dict("records"):
+        facts = {"why": row["why"], "score": f"{row['score']:.3g}"} if of_label else {"loss": f"{row['loss']:.2f}"}
+        who = f"{row['ecg_id']}" + (f" ({row['record']})" if row["record"] != str(row["ecg_id"]) else "")
+        facts |= {"patient": person(row), "true": row["true"] or "–", "predicted": row["predicted"] or "–"}
+        rows.append({"ecg_id": who, **facts, "statements": row["statements"]})
+    return table(frame.attrs["title"], rows)
 
 
 MINE = "→"
@@ -111,8 +127,7 @@ def comparison_tables(found: Compared) -> list[Table | Fitted]:
         pair = f"{places[one.first]} − {places[one.second]}"
         cells = [*differences, *numbers, f"{one.num_pairs}{few}"]
         add_row(shown, [pair, *cells])
-        facts = "   ".join(map("\N{NO-BREAK SPACE}".join, zip(heads, cells, strict=True)))
-        add_stacked_row(narrow, pair, facts)
+        add_stacked_row(narrow, pair, _facts(heads, cells))
     words = ["p: the larger of both, corrected within the pair's role as on its board (PROTOCOL.md, section 8)"]
     for name, one in found.baseline.items():
         words.append(f"against the baseline {places[one.second]}: {places[name]} ")
@@ -131,7 +146,47 @@ def comparison_tables(found: Compared) -> list[Table | Fitted]:
     for each in (shown, narrow):
         each.caption, each.caption_justify = Text("\n".join(words)), "left"
     by_label = len(found.pairs) == 1 and len(found.pairs[0].labels) > 1
-    return [rows, Fitted(shown, narrow), *([_label_table(found)] if by_label else [])]
+    tables: list[Table | Fitted] = [rows, Fitted(shown, narrow), *([_label_table(found)] if by_label else [])]
+    return [*tables, *([_subgroups_table(found, places)] if isinstance(found, ComparedWithin) else [])]
+
+
+def _facts(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """Return cells with their heads as text that wraps between cells only."""
+    facts = (f"{head} {cell}".replace(" ", "\N{NO-BREAK SPACE}") for head, cell in zip(heads, cells, strict=True))
+    return "   ".join(facts)
+
+
+def _subgroups_table(found: ComparedWithin, places: Mapping[str, str]) -> Fitted:
+    title = "macro AUROC in subgroups of fold 10, first minus second"
+    wide, narrow = new_table(title), new_table(title)
+    several, few = len(found.pairs) > 1, False
+    heads = ("records", "labels", "first", "second", "difference", "p", "p, others")
+    for head in (*(["rows"] if several else []), "by", "group", *heads):
+        wide.add_column(head, no_wrap=True)
+    narrow.add_column("subgroup")
+    for one in found.within:
+        numbers = [f"{one.num_records:,}", str(one.num_labels)]
+        at, few = one.difference, few or bool(one.difference and one.difference.few_runs)
+        if at is not None:
+            mark = "*" if at.few_runs else ""
+            numbers += [f"{auroc:.4f}" for auroc in one.aurocs]
+            interval = f"{at.value:+.4f} ({at.low:+.3f} to {at.high:+.3f}){mark}"
+            numbers += [interval.replace("-", "−"), spell_p(at.p)]
+            numbers += [spell_p(one.others.p) if one.others else "–"]
+        else:
+            numbers += ["–"] * 5
+        pair = f"{places[one.first]} − {places[one.second]}"
+        add_row(wide, [*([pair] if several else []), one.by, one.group, *numbers])
+        name = f"{one.by}: {one.group}" + (f", {pair}" if several else "")
+        add_stacked_row(narrow, name, _facts(heads, numbers))
+    words = [
+        f"intervals and p hold for all {found.num_looks} together (Bonferroni); labels with ≥ 10 positives there",
+        "p, others: whether the difference is another one than in all other records; only that shows where it differs",
+    ]
+    words += ["* fewer than three pairs: about these trained models; training may vary more"] if few else []
+    for each in (wide, narrow):
+        each.caption, each.caption_justify = Text("\n".join(words)), "left"
+    return Fitted(wide, narrow)
 
 
 def _label_table(comparison: Compared) -> Table:

@@ -46,6 +46,8 @@ class Kind:
     apply: Apply
     whole: bool = False
     """Whether the strength must be a whole number."""
+    low_is_severe: bool = False
+    """Whether a lower strength changes the signals more."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Corruption:
 
     def __str__(self) -> str:
         return f"{self.name}={self.strength:g}"
+
+    @property
+    def severity(self) -> tuple[str, float]:
+        """Name and a number that grows with the change of the signals."""
+        return self.name, -self.strength if KINDS[self.name].low_is_severe else self.strength
 
     def apply(self, signals: Signal, rate: int, leads: Sequence[str], ecg_id: int, seed: int = 0) -> Signal:
         """Return the corrupted signals [lead, time] in mV of a record. Invalid samples count as 0 mV.
@@ -179,12 +186,12 @@ def short(signals: Signal, rate: int, strength: float, leads: Sequence[str], rng
 
 SNR = "SNR in dB"
 KINDS: Mapping[str, Kind] = {
-    "baseline-wander": Kind(SNR, -40, 60, baseline_wander),
-    "muscle-noise": Kind(SNR, -40, 60, muscle_noise),
-    "mains": Kind(SNR, -40, 60, mains),
+    "baseline-wander": Kind(SNR, -40, 60, baseline_wander, low_is_severe=True),
+    "muscle-noise": Kind(SNR, -40, 60, muscle_noise, low_is_severe=True),
+    "mains": Kind(SNR, -40, 60, mains, low_is_severe=True),
     "lead-off": Kind("number of leads set to 0 mV", 1, 100, lead_off, whole=True),
     "lead-swap": Kind("share of records with the arms' electrodes exchanged", 0, 1, lead_swap),
     "gain": Kind("factor", 0.01, 100, gain),
-    "resample": Kind("rate in Hz", 10, 5000, resample_to, whole=True),
-    "short": Kind("length in s", 1, 60, short),
+    "resample": Kind("rate in Hz", 10, 5000, resample_to, whole=True, low_is_severe=True),
+    "short": Kind("length in s", 1, 60, short, low_is_severe=True),
 }

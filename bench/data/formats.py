@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import struct
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator
@@ -191,19 +192,28 @@ def read_edf(source: SignalFile) -> Stored:
         raise DataError(f"{source.file} cannot be read as EDF: {str(error).splitlines()[0][:120]}") from None
 
 
+DICOM_DAMAGE = (
+    *(AttributeError, IndexError, KeyError, ValueError, TypeError, NotImplementedError),
+    *(MemoryError, OverflowError, EOFError, RecursionError, struct.error),
+)
+"""Exceptions of pydicom for a file that is damaged or lacks a waveform; a damaged length may ask for 4 GB."""
+
+
 def read_dicom(source: SignalFile) -> Stored:
     """Read the first waveform of a DICOM ECG. Needs pydicom. Units are UCUM codes: mV, uV."""
     pydicom = library("pydicom", "dicom")
     require_file(source.file)
     try:
-        record = pydicom.dcmread(source.file)
-        group = record.WaveformSequence[0]
-        channels = group.ChannelDefinitionSequence
-        leads = tuple(str(c.ChannelSourceSequence[0].CodeMeaning).removesuffix(" (Einthoven)") for c in channels)
-        units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
-        values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
-        rate = float(group.SamplingFrequency)
-    except (pydicom.errors.InvalidDicomError, AttributeError, IndexError, KeyError, ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on tags that break a rule and can be read
+            record = pydicom.dcmread(source.file)
+            group = record.WaveformSequence[0]
+            channels = group.ChannelDefinitionSequence
+            leads = tuple(str(c.ChannelSourceSequence[0].CodeMeaning).removesuffix(" (Einthoven)") for c in channels)
+            units = {str(c.ChannelSensitivityUnitsSequence[0].CodeValue) for c in channels}
+            values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
+            rate = float(group.SamplingFrequency)
+    except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *DICOM_DAMAGE) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DataError(f"{source.file} cannot be read as a DICOM waveform: {reason}") from None
     if len(units) != 1:
@@ -224,8 +234,8 @@ ENDINGS = {".hea": "wfdb", ".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".edf"
 STATED = ("npy", "hdf5")
 """Formats whose files state neither rate nor leads nor unit."""
 CONVERTERS = {
-    ".mat": "in Python: numpy.save('NAME.npy', scipy.io.loadmat('NAME.mat')['VARIABLE']); MATLAB 7.3 files are HDF5: "
-    "rename them to .h5",
+    ".mat": "one .mat file with an array of all records is imported as it is; a file a record, in Python: "
+    "numpy.save('NAME.npy', scipy.io.loadmat('NAME.mat')['VARIABLE']), and MATLAB 7.3 files are HDF5: rename to .h5",
     ".npz": "in Python: numpy.save('NAME.npy', numpy.load('NAME.npz')['ARRAY'])",
     ".csv": "in Python: numpy.save('NAME.npy', numpy.loadtxt('NAME.csv', delimiter=',', skiprows=1).T)",
     ".xml": "read the leads with Python's xml.etree (GE Muse, Philips and aECG differ) and save them with numpy.save",

@@ -32,6 +32,7 @@ from bench.data.formats import (
 from bench.data.headers import read_header
 from bench.data.label_codes import ptbxl_code
 from bench.data.leads import LEADS, choose_leads
+from bench.data.matlab import copy_array
 from bench.data.records import Records
 from bench.data.tables import TextTable, read_text_table
 from bench.data.waveforms import MILLIVOLTS, Note
@@ -100,14 +101,17 @@ def import_table(path: Path, out: Path, choices: Choices, log: Log = lambda line
     if given.separator != ",":
         log(f"columns of {path.name} are separated by {'tabs' if given.separator == chr(9) else given.separator!r}")
     table, labels = _tables(given, choices, log)
-    format, table, rate = _signals(table, choices, log)
-    place = _signals_folder(choices.records, out)
-    for key in ("licence", "source"):
-        if not getattr(choices, key):
-            log(f"{key} is unknown; pages will say so: state it with --{key}")
-    log(f"records are cut to their middle {choices.seconds:g} s or padded with zeros (--seconds)")
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out) as part:
+        is_copied = choices.records.suffix.lower() == ".mat" and choices.records.is_file()
+        if is_copied:
+            choices = _copied(choices, len(table.rows), part, log)
+        format, table, rate = _signals(table, choices, log)
+        place = "." if is_copied else _signals_folder(choices.records, out)
+        for key in ("licence", "source"):
+            if not getattr(choices, key):
+                log(f"{key} is unknown; pages will say so: state it with --{key}")
+        log(f"records are cut to their middle {choices.seconds:g} s or padded with zeros (--seconds)")
         records = plain.make_records(
             part,
             table,
@@ -200,6 +204,8 @@ def _labels(
     rows: dict[str, tuple[str, str, str, str]] = {}
     for column in columns:
         cells = given.column(column)
+        if any(cells) and not any(INDICATORS.get(cell.lower(), True) for cell in cells):
+            raise DataError(f"{given.path}: no record has label {column}, its cells are 0; leave it out of --labels")
         if _is_indicator(cells):
             of_record = [[column] if INDICATORS[cell.lower()] else [] for cell in cells]
             group = ""
@@ -281,6 +287,16 @@ def _signals(table: TextTable, choices: Choices, log: Log) -> tuple[SignalFormat
     return format, table, rate
 
 
+def _copied(choices: Choices, num: int, part: Path, log: Log) -> Choices:
+    """Copy the array of a MATLAB file into the data set's folder, and return the choices with the copy as records."""
+    given = choices.records
+    _stated("npy", ".mat", choices)  # what must be stated is asked for before a large copy
+    copy = part / "signals.npy"
+    name = copy_array(given, choices.array, copy, None if choices.row else num)
+    log(f"array {name} of {given.name} is copied to {copy.name} in the new folder: a .mat file is read as a whole")
+    return replace(choices, records=copy, array="")
+
+
 def _one_array(table: TextTable, choices: Choices, log: Log) -> tuple[SignalFormat, TextTable]:
     """Return the format of one array file for all records, and the table with columns `file` and `row`."""
     place = choices.records
@@ -305,13 +321,13 @@ def _one_array(table: TextTable, choices: Choices, log: Log) -> tuple[SignalForm
 def _stated(kind: str, ending: str, choices: Choices) -> SignalFormat:
     """Return the format of array files with rate, leads and unit as stated. Raises DataError for what is not."""
     if choices.rate is None:
-        raise DataError(f"a {kind} file does not state its sampling rate: give it in Hz with --rate")
+        raise DataError(f"a {ending} file does not state its sampling rate: give it in Hz with --rate")
     if not choices.unit:
         raise DataError(
-            f"a {kind} file does not state the unit of its values: give it with --unit (mV, uV, V, 4.88 uV)"
+            f"a {ending} file does not state the unit of its values: give it with --unit (mV, uV, V, 4.88 uV)"
         )
     if not choices.leads:
-        raise DataError(f"a {kind} file does not name its leads: give them in order with --leads {','.join(LEADS)}")
+        raise DataError(f"a {ending} file does not name its leads: give them in order with --leads {','.join(LEADS)}")
     try:
         millivolts(choices.unit)
     except DataError as error:
@@ -425,7 +441,9 @@ def _read_first(records: Records, rate: int, log: Log) -> None:
     source = records.signal_files(rate)[0]
     signals, _ = read_signals(source, LEADS, notes.append)
     length = signals.shape[1]
-    log(f"record {records.table['record'].iloc[0]} has {length:,} samples a lead, {length / rate:g} s at {rate} Hz")
+    lasts, expected = length / rate, records.seconds or plain.SECONDS
+    doubt = f", less than the {expected:g} s to which it is padded: is the rate right?" if lasts < expected else ""
+    log(f"record {records.table['record'].iloc[0]} has {length:,} samples a lead, {lasts:g} s at {rate} Hz{doubt}")
     for note in notes:
         if note.kind in ("large", "offset", "small"):
             raise DataError(f"{source}: {note.text}")

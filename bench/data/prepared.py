@@ -104,9 +104,9 @@ class PreparedSignals:
 
 
 def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) -> int:
-    """Return the rate in Hz of the files to read: `asked`, else the backbone's rate if the data set has it."""
+    """Return the rate in Hz of the files to read: `asked`, else that of the preprocessing if the data set has it."""
     if asked is None:
-        return spec.rate if spec.rate in records.filenames else max(records.filenames)
+        return spec.file_rate if spec.file_rate in records.filenames else max(records.filenames)
     records.names(asked)
     return asked
 
@@ -234,6 +234,7 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     # preprocessing and its code
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
+    made += [spec.preprocessing_rate] if spec.preprocessing_rate else []
     stated = records.format
     if stated.name != WFDB.name:
         made += [stated.name, stated.rate, stated.leads, stated.unit, stated.array, records.table.get("row", [])]
@@ -258,10 +259,10 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
         ]
         raise DataError(
             f"{records.folder} lacks {len(missing):,} of the {num_files:,} files at {rate} Hz "
-            f"(the first: {missing[0]}); the backbone takes {spec.rate} Hz; complete the folder"
+            f"(the first: {missing[0]}); the backbone takes {spec.file_rate} Hz; complete the folder"
             + "".join(
                 f", or --source-rate {other} takes the {other} Hz files"
-                + (" and resamples them" if other != spec.rate else "")
+                + (" and resamples them" if other != spec.file_rate else "")
                 for other in others
             )
         )

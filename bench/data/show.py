@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,16 +96,28 @@ def draw_record(
     ending, and if the record cannot be read or the picture cannot be written.
     """
     _check_ending(path)
-    rows = np.flatnonzero(records.ecg_id == ecg_id)
-    if not len(rows):
+    source = signal_file(records, ecg_id)
+    return _draw(source, _header(records, ecg_id), records.seconds, path, preprocessing, log)
+
+
+def signal_file(records: Records, ecg_id: int) -> SignalFile:
+    """Return the file of a record with the highest rate that exists. Raises DataError for an unknown record."""
+    rows: list[int] = np.flatnonzero(records.ecg_id == ecg_id).tolist()
+    if not rows:
         raise DataError(
             f"{records.folder} has no record {ecg_id}; its {len(records):,} ecg_ids go from "
             f"{records.ecg_id[0]} to {records.ecg_id[-1]}"
         )
     places = [records.signal_files(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
     there = [place for place in places if place.file.exists()]
-    source = there[0] if there else places[-1]
-    return _draw(source, _header(records, ecg_id), records.seconds, path, preprocessing, log)
+    return there[0] if there else places[-1]
+
+
+def raw_tracing(records: Records, ecg_id: int) -> Tracing:
+    """Return the 12 leads of a record, as `draw_record` draws them. Raises DataError if it cannot be read."""
+    signals, rate = read_signals(signal_file(records, ecg_id))
+    seconds = SECONDS if records.seconds is None and signals.shape[1] > SECONDS * rate else records.seconds
+    return _raw(middle(signals, rate, seconds)[0], rate, "")
 
 
 def draw_file(
@@ -203,19 +215,31 @@ def _fit(signals: Signal, scale: float) -> tuple[Signal, float, str]:
 def _header(records: Records, ecg_id: int) -> list[str]:
     """Return lines of text about a record: id, sex, age, fold, and statements with their likelihoods."""
     row: dict[str, Any] = dict(records.table.loc[ecg_id])
-    sex = SEXES.get(row.get("sex", -1), "sex unknown")
+    statements = textwrap.wrap(statements_of(records, ecg_id), 170)
+    if len(statements) > 3:
+        statements = [*statements[:2], statements[2][:166] + " ..."]
+    own = f" ({row['record']})" if row.get("record", str(ecg_id)) != str(ecg_id) else ""
+    who = f"{person(row)}   {records.name}, fold {row['strat_fold']}"
+    return [f"ecg_id {ecg_id}{own}   {who}", *statements]
+
+
+def person(row: Mapping[Any, Any]) -> str:
+    """Return sex, a code or a word, and age in years of a record's patient in words."""
+    code = row.get("sex", -1)
+    sex = code if isinstance(code, str) and code else SEXES.get(code, "sex unknown")
     age = float(pd.to_numeric(row.get("age", np.nan), errors="coerce"))
-    years = "over 89 years" if age == HIDDEN_AGE else "age unknown" if np.isnan(age) else f"{age:.0f} years"
+    return f"{sex}, {'over 89 years' if age == HIDDEN_AGE else 'age unknown' if np.isnan(age) else f'{age:.0f} years'}"
+
+
+def statements_of(records: Records, ecg_id: int) -> str:
+    """Return the statements of a record: code, description and likelihood in percent, if one is stated."""
     texts: list[str] = []
+    row: dict[str, Any] = dict(records.table.loc[ecg_id])
     for code, likelihood in row["scp_codes"].items():
         known: object = records.statements["description"].get(code) if "description" in records.statements else None
         named = f"{code}, {known}" if isinstance(known, str) else code
         texts.append(f"{named} ({likelihood:.0f} %)" if likelihood else named)
-    statements = textwrap.wrap("; ".join(texts) or "no statements", 170)
-    if len(statements) > 3:
-        statements = [*statements[:2], statements[2][:166] + " ..."]
-    own = f" ({row['record']})" if row.get("record", str(ecg_id)) != str(ecg_id) else ""
-    return [f"ecg_id {ecg_id}{own}   {sex}, {years}   {records.name}, fold {row['strat_fold']}", *statements]
+    return "; ".join(texts) or "no statements"
 
 
 def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
@@ -234,7 +258,7 @@ def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
         for sheet in sheets:
             axes.text(MARGIN_MM, top - 1, sheet.title, fontsize=8, color=INK, va="top")
             top -= TITLE_MM
-            _draw_sheet(axes, sheet, top)
+            draw_paper(axes, sheet, top)
             top -= SHEET_MM
         picture = io.BytesIO()
         kind = path.suffix[1:].lower()
@@ -252,29 +276,32 @@ def _in_millimetres(svg: bytes, width: float, height: float) -> bytes:
     return sized.replace(b"<svg", size, 1)
 
 
-def _draw_sheet(axes: Axes, sheet: Tracing, top: float) -> None:
-    """Draw paper, calibration pulses and leads of a sheet whose upper edge is at `top` mm."""
+def draw_paper(axes: Axes, sheet: Tracing, top: float, size: float = 1.0) -> None:
+    """Draw paper, calibration pulses and leads of a sheet whose upper edge is at `top` mm.
+
+    `size` is the size of a millimetre of `axes` on the page: texts and lines shrink with it.
+    """
     left, right, bottom = MARGIN_MM, WIDTH_MM - MARGIN_MM, top - SHEET_MM
     ground, fine, coarse = PAPER[sheet.paper]
     paper = axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=ground, linewidth=0, zorder=0))
     for step, color, width in ((1, fine, 0.3), (5, coarse, 0.55)):
         lines = [((x, bottom), (x, top)) for x in np.arange(left, right + 0.01, step)]
         lines += [((left, y), (right, y)) for y in np.arange(bottom, top + 0.01, step)]
-        axes.add_collection(LineCollection(lines, colors=color, linewidths=width, zorder=1))
+        axes.add_collection(LineCollection(lines, colors=color, linewidths=width * size, zorder=1))
     start = left + PULSE_MM
     samples = round(min(sheet.signals.shape[1], SECONDS * sheet.rate))
     for row, leads in enumerate(LAYOUT):
         zero = bottom + (len(LAYOUT) - row - 0.5) * ROW_MM  # so that it lies on a line of the grid
         pulse_x, pulse_y = np.array([1, 2.5, 2.5, 7.5, 7.5, 9]), np.array([0, 0, 1, 1, 0, 0])
-        axes.plot(left + pulse_x, zero + pulse_y * 10, color=TRACE, linewidth=0.7, zorder=3)
+        axes.plot(left + pulse_x, zero + pulse_y * 10, color=TRACE, linewidth=0.7 * size, zorder=3)
         edges = np.linspace(0, samples, len(leads) + 1).round().astype(int)
         for lead, begin, end in zip(leads, edges[:-1], edges[1:], strict=True):
             x = start + np.arange(begin, end) / sheet.rate * MM_PER_S
             trace = sheet.signals[LEADS.index(lead), begin:end] * sheet.mm_per_unit
-            (line,) = axes.plot(x, zero + trace, color=TRACE, linewidth=0.7, solid_joinstyle="round", zorder=3)
+            (line,) = axes.plot(x, zero + trace, color=TRACE, linewidth=0.7 * size, solid_joinstyle="round", zorder=3)
             line.set_clip_path(paper)
             if lead in sheet.empty:
-                axes.text(x[0] + 1, zero, "no valid sample", fontsize=8, color=INK, va="center", zorder=4)
-            axes.text(x[0] + 1, zero + 11, lead, fontsize=9, fontweight="bold", color=INK, va="center", zorder=4)
+                axes.text(x[0] + 1, zero, "no valid sample", fontsize=8 * size, color=INK, va="center", zorder=4)
+            axes.text(x[0] + 1, zero + 11, lead, fontsize=9 * size, fontweight="bold", color=INK, va="center", zorder=4)
             if begin:
-                axes.plot([x[0], x[0]], [zero - 3, zero + 3], color=TRACE, linewidth=0.5, zorder=3)
+                axes.plot([x[0], x[0]], [zero - 3, zero + 3], color=TRACE, linewidth=0.5 * size, zorder=3)

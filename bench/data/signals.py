@@ -1,7 +1,7 @@
 """The signals that a backbone expects, and the preprocessings that produce them.
 
-Each preprocessing takes one record [lead, time] in mV at the backbone's rate. Its version is part of every cache key
-and result; increase it with any change of the output.
+Each preprocessing takes one record [lead, time] in mV, at the backbone's rate or at `preprocessing_rate`. Its version
+is part of every cache key and result; increase it with any change of the output.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class SignalSpec:
     """Seconds between the starts of the evaluation windows."""
     aggregate: Literal["max", "mean"] = "max"
     """How the logits of a record's windows are combined."""
+    preprocessing_rate: int | None = None
+    """Hz at which the preprocessing is applied, before the record is resampled to `rate`; None: at `rate`."""
 
     def __post_init__(self) -> None:
         if self.preprocessing not in PREPROCESSINGS:
@@ -55,11 +57,28 @@ class SignalSpec:
         for key, seconds in (("window_s", self.window_s), ("stride_s", self.stride_s)):
             if seconds is not None and round(seconds * self.rate) < 1:
                 raise DataError(f"{key} is {seconds:g}, expected at least one sample at {self.rate} Hz")
+        if self.preprocessing_rate is not None and self.preprocessing_rate < 1:
+            raise DataError(f"preprocessing_rate is {self.preprocessing_rate}, expected at least 1 Hz")
         if self.window_s and self.stride_s and self.stride_s > self.window_s:
             raise DataError(
                 f"stride_s is {self.stride_s:g} and window_s {self.window_s:g}: windows would leave gaps; "
                 "expected a stride no longer than the window"
             )
+
+    @property
+    def file_rate(self) -> int:
+        """Rate of the files to read in Hz, if the data set has them: that of the preprocessing."""
+        return self.preprocessing_rate or self.rate
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a result records and its digest depends on.
+
+        `preprocessing_rate` stands there only if it is set, so that the digests of the first published results stay.
+        """
+        values = asdict(self)
+        if self.preprocessing_rate is None:
+            del values["preprocessing_rate"]
+        return {**values, "version": PREPROCESSINGS[self.preprocessing].version}
 
     @property
     def window(self) -> int | None:
@@ -216,7 +235,7 @@ def prepare_record(
     invalid = np.isnan(record)
     whole = np.where(invalid, np.float32(0), record) if invalid.any() else record
     whole, _ = middle(whole, rate, seconds)
-    prepared = PREPROCESSINGS[spec.preprocessing].apply(resample(whole, rate, spec.rate), spec.rate)
+    prepared = PREPROCESSINGS[spec.preprocessing].apply(resample(whole, rate, spec.file_rate), spec.file_rate)
     if np.ndim(prepared) != 2 or len(prepared) != len(record):
         raise DataError(
             f"{name}: preprocessing {spec.preprocessing!r} gives the shape {np.shape(prepared)}, expected "
@@ -227,5 +246,6 @@ def prepare_record(
             f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; correct "
             "the preprocessing (such as a division by the spread of a flat lead)"
         )
+    prepared = resample(prepared, spec.file_rate, spec.rate)
     spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])
     return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2))) if spare else prepared

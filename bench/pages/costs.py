@@ -23,9 +23,9 @@ SELECTIONS = {
 def cost_lines(board: Board) -> list[str]:
     """Return a folded section with the cost table, its notes, the commands and the origin of weights."""
     tuned = any(row.num_trials for row in board.rows)
-    head = ["row", "trained parameters", "selection", *(["trials"] if tuned else []), "minutes", "peak MiB"]
-    head += ["patient sd", "run sd", "commit", "machine"]
-    lines = markdown_table(head, [_cost(place, row, tuned) for place, row in enumerate(board.rows, 1)])
+    head = ["row", *costs(board.rows[0], tuned)]
+    rows = [[str(place), *costs(row, tuned).values()] for place, row in enumerate(board.rows, 1)]
+    lines = markdown_table(head, rows)
     lines += [*_notes(board), ""]
     lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
     lines += ["", *(line for words in _origins(board) for line in (words, ""))]
@@ -33,47 +33,53 @@ def cost_lines(board: Board) -> list[str]:
 
 
 def terms_lines(board: Board) -> list[str]:
-    """Return a line on each backbone with published weights: source, licence, and whether PTB-XL was seen."""
+    """Return the terms of a board's published weights as a list in Markdown."""
+    lines = [f"- {sentence(line)}" for line in terms(board)]
+    return [*lines, ""] if lines else []
+
+
+def terms(board: Board) -> list[str]:
+    """Return a sentence on each backbone with published weights: source, licence, and whether PTB-XL was seen."""
     words: dict[str, None] = {}
     for row in board.rows:
         facts = row.runs[0].document["init"].get("facts", {})
-        if not (terms := facts.get("terms")):
+        if not (given := facts.get("terms")):
             continue
-        use = ", non-commercial use only" if terms.get("noncommercial") else ""
-        data = f"; pre-trained on {terms['pretraining_data']}" if terms.get("pretraining_data") else ""
-        stated = f" ({terms['source']})" if terms.get("source") else ""
+        use = ", non-commercial use only" if given.get("noncommercial") else ""
+        data = f"; pre-trained on {given['pretraining_data']}" if given.get("pretraining_data") else ""
+        stated = f" ({given['source']})" if given.get("source") else ""
         origin = facts.get("repo") or facts.get("from")
-        line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {terms.get('license')}{use}{data}; "
-        line += f"PTB-XL seen in pre-training: {terms.get('ptbxl_seen')}{stated}."
-        words[f"- {sentence(line)}"] = None
-    return [*words, ""] if words else []
+        line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {given.get('license')}{use}{data}; "
+        line += f"PTB-XL seen in pre-training: {given.get('ptbxl_seen')}{stated}."
+        words[line] = None
+    return list(words)
 
 
-def _cost(place: int, row: Row, tuned: bool) -> list[str]:
+def costs(row: Row, tuned: bool) -> dict[str, str]:
+    """Return head -> cell of the cost table of a row; `tuned`: with the number of trials."""
     summary = row.summaries["frequent"]["auroc"]
     spread = [summary.patient_sd, summary.run_sd] if isinstance(summary, Summary) else [math.nan, math.nan]
     sds = ["–" if math.isnan(sd) else f"{sd:.4f}" for sd in spread]
-    trials = [str(row.num_trials or "–")] if tuned else []
-    if row.runs[0].external:
-        return [str(place), "–", "–", *trials, "–", "–", *sds, "–", "–"]
-    runs = [run.document for run in row.runs]
+    runs = [] if row.runs[0].external else [run.document for run in row.runs]
     peaks = [peak for run in runs if (peak := _peak_memory_mib(run)) is not None]
     versions = [run.get("environment", {}) for run in runs]
     commits = dict.fromkeys(_short(version["git_commit"]) for version in versions if "git_commit" in version)
     machines = dict.fromkeys(
         f"{version['device']}, torch {version['torch']}" for version in versions if "device" in version
     )
-    return [
-        str(place),
-        f"{max((phase['trainable_parameters'] for phase in runs[0]['training']), default=0):,}",
-        ", ".join(dict.fromkeys(phase["selection"] for phase in runs[0]["training"])),
-        *trials,
-        _spell_minutes(row),
-        f"{max(peaks):,.0f}" if peaks else "–",
-        *sds,
-        ", ".join(commits) or "–",
-        "; ".join(machines) or "–",
-    ]
+    phases = runs[0]["training"] if runs else []
+    trained = f"{max((phase['trainable_parameters'] for phase in phases), default=0):,}"
+    return {
+        "trained parameters": trained if runs else "–",
+        "selection": ", ".join(dict.fromkeys(phase["selection"] for phase in phases)) if runs else "–",
+        **({"trials": str(row.num_trials or "–")} if tuned else {}),
+        "minutes": _spell_minutes(row) if runs else "–",
+        "peak MiB": f"{max(peaks):,.0f}" if peaks else "–",
+        "patient sd": sds[0],
+        "run sd": sds[1],
+        "commit": ", ".join(commits) or "–",
+        "machine": "; ".join(machines) or "–",
+    }
 
 
 def _peak_memory_mib(run: Mapping[str, Any]) -> float | None:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.boards.elsewhere import BoardElsewhere
+from bench.boards.elsewhere import BoardElsewhere, PairElsewhere, Robustness, RowElsewhere
+from bench.boards.rows import Board
+from bench.data.corruptions import KINDS
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import short_name
+from bench.pages.page import data_lines
 
 
-def elsewhere_page(tested: Sequence[BoardElsewhere], pictures: Mapping[BoardElsewhere, str]) -> str:
-    """Return the Markdown page of a task's rows that were tested elsewhere, a section for each board and conditions."""
-    board = tested[0].board
+def elsewhere_page(
+    tested: Sequence[BoardElsewhere],
+    corrupted: Sequence[Robustness],
+    pictures: Mapping[BoardElsewhere | Robustness, str],
+) -> str:
+    """Return the Markdown page of a task's rows that were tested elsewhere.
+
+    A section for each board and conditions, then one for each board's fold 10 after corruptions.
+    """
+    board = tested[0].board if tested else corrupted[0].board
     lines = [
         f"# {board.task} of {board.dataset}: tested elsewhere",
         "",
+        f"[Back to the board]({board.task}.md)",
+        "",
+        *data_lines([board]),
         "These are the runs of the board, with the weights that they kept, on records that had no part in training or "
         "selection. Nothing was trained, selected or calibrated there. These scores are not ranked and are no results "
         "of a cell. A label that a record lacks counts as absent, so a data set that does not annotate a label in all "
@@ -29,15 +42,16 @@ def elsewhere_page(tested: Sequence[BoardElsewhere], pictures: Mapping[BoardElse
     ]
     for each in tested:
         lines += _section(each, pictures.get(each))
+    for all_strengths in corrupted:
+        lines += _corrupted(all_strengths, pictures[all_strengths])
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _section(tested: BoardElsewhere, picture: str | None) -> list[str]:
     document = tested.first.document
     dataset, scores = document["dataset"], document["metrics"]
-    share = f"{tested.board.fraction:.3g}" if not tested.board.manifest else f"manifest {tested.board.manifest}"
     lines = [
-        f"## {sentence(tested.title)}, fraction {share}",
+        f"## {sentence(tested.title)}, {_share(tested.board)}",
         "",
         f"{scores['num_records']:,} records of {scores['num_patients']:,} patients at {dataset['rate']} Hz "
         f"({sentence(document['scored_on'])}). Licence: {sentence(dataset['licence']) or 'not stated'}; source: "
@@ -46,6 +60,7 @@ def _section(tested: BoardElsewhere, picture: str | None) -> list[str]:
     ]
     if tested.rows:
         lines += [f"Labels of the averages: {', '.join(tested.labels)}.", "", *_rows(tested), *_pairs(tested)]
+        lines += _limits(tested)
     else:
         lines += [
             "No label has 10 positives and 10 negatives on both sides, so there is no average with an interval.",
@@ -54,6 +69,74 @@ def _section(tested: BoardElsewhere, picture: str | None) -> list[str]:
     if picture:
         lines += [f"![Macro AUROC elsewhere against fold 10, each row with its intervals]({picture})", ""]
     return lines + folded("Every label of both data sets", _labels(tested))
+
+
+def _share(board: Board) -> str:
+    return f"manifest {board.manifest}" if board.manifest else f"fraction {board.fraction:.3g}"
+
+
+def _limits(tested: BoardElsewhere) -> list[str]:
+    """Return what the number of records can show, and what it cannot."""
+    num, left_out = tested.first.document["metrics"]["num_records"], len(tested.num_positives) - len(tested.labels)
+    words = f"What these {num:,} records can show: the widest interval of a row is {_widest(tested.rows):.2f} wide"
+    if tested.pairs:
+        clear = sum(pair.away.interval.low > 0 or pair.away.interval.high < 0 for pair in tested.pairs)
+        words += (
+            f", that of a difference of two rows {_widest(tested.pairs):.2f}. So differences below about "
+            f"{_widest(tested.pairs) / 2:.2f} cannot be distinguished from 0 here. The interval excludes 0 for {clear} "
+            f"of {len(tested.pairs)} differences, before any correction for their number"
+        )
+    words += ". What they cannot show: "
+    words += f"anything on the {left_out} shared labels with fewer than 10 positives or negatives, " if left_out else ""
+    words += "and whether the order of methods holds on a third data set"
+    few = any(each.away.few_runs for each in tested.rows)
+    return [words + (", or with other seeds: these are single runs." if few else "."), ""]
+
+
+def _widest(each: Sequence[RowElsewhere] | Sequence[PairElsewhere]) -> float:
+    return max(one.away.interval.high - one.away.interval.low for one in each)
+
+
+def _corrupted(robustness: Robustness, picture: str) -> list[str]:
+    """Return the section on fold 10 after corruptions: a picture, a table of scores, and one of differences."""
+    board, first = robustness.board, robustness.all[0]
+    rows = {row.name: row for row in board.rows if any(each.row is row for one in robustness.all for each in one.rows)}
+    scores = first.first.document["metrics"]
+    lines = [
+        f"## Fold 10 of {board.dataset}, corrupted, {_share(board)}",
+        "",
+        f"{scores['num_records']:,} records of {scores['num_patients']:,} patients. The same corruption was applied to "
+        "the same record for every row, before preprocessing; bench/data/README.md says what each does. "
+        f"Labels of the averages: {', '.join(first.labels)}.",
+        "",
+        f"![Macro AUROC against the strength of each corruption, one curve a row, with 95 % bands]({picture})",
+        "",
+    ]
+    clean = {each.row.name: each.home for each in reversed([each for one in robustness.all for each in one.rows])}
+    table = [["none", "", *(_score(clean.get(name)) for name in rows)]]
+    for name, curve in robustness.curves.items():
+        for strength, tested in curve:
+            away = {each.row.name: each.away for each in tested.rows}
+            table.append([name, f"{strength:g}", *(_score(away.get(row)) for row in rows)])
+    lines += markdown_table(["corruption", "strength", *(short_name(row) for row in rows.values())], table, left=1)
+    units = "; ".join(f"{name}: {KINDS[name].strength}" for name in robustness.curves)
+    lines += [f"Strength: {units}.", ""]
+    return lines + folded("Differences of methods, under each corruption", _differences(robustness))
+
+
+def _differences(robustness: Robustness) -> list[str]:
+    table = []
+    for tested in robustness.all:
+        names = {each.row.name: short_name(each.row) for each in tested.rows}
+        for pair in tested.pairs:
+            difference = f"{names[pair.first]} − {names[pair.second]}"
+            home, away = (_interval(side.interval, sign="+") for side in (pair.home, pair.away))
+            table.append([tested.first.conditions[1][0], difference, home, away])
+    return markdown_table(["corruption", "difference of methods", "records as they are", "corrupted"], table, left=2)
+
+
+def _score(summary: Summary | None) -> str:
+    return "–" if summary is None else f"{_interval(summary.interval)}{_dagger(summary)}"
 
 
 def _rows(tested: BoardElsewhere) -> list[str]:

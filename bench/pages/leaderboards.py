@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from bench.boards.elsewhere import boards_elsewhere
+from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
 from bench.boards.rows import Board, as_data, runs_of
+from bench.boards.subgroups import subgroups_frame
 from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.evaluation.metrics import Reliability
@@ -20,10 +22,13 @@ from bench.files import write_whole
 from bench.pages import latex
 from bench.pages import pictures as plots
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
+from bench.pages.drawn import facts_of, remembered
 from bench.pages.elsewhere import elsewhere_page
+from bench.pages.html import write_html
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
 from bench.pages.page import Surroundings, write_pages
+from bench.pages.robustness import draw_robustness
 from bench.pages.subgroups import subgroup_page
 
 PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
@@ -34,7 +39,7 @@ PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
 )
 
 
-FORMATS, ENDINGS = ("md", "csv", "tex", "json"), ("svg", "pdf", "png")
+FORMATS, ENDINGS = ("md", "csv", "tex", "json", "html"), ("svg", "pdf", "png")
 """Forms of boards, and of pictures."""
 
 
@@ -43,19 +48,22 @@ def write_formats(
 ) -> list[Path]:
     """Write boards in these of FORMATS, and their pictures with these of ENDINGS; return the paths.
 
-    `md` writes pages and their SVG pictures. `csv`: results.csv, rows.csv and comparisons.csv. `tex`:
-    <dataset>/<task>.tex. `json`: leaderboards.json. Pictures lie in <dataset>/pictures.
+    `md` writes pages and their SVG pictures. `csv`: results, rows, comparisons and subgroups (.csv).
+    `tex`: <dataset>/<task>.tex. `json`: leaderboards.json. `html`: index.html and <dataset>/<task>.html. Pictures lie
+    in <dataset>/pictures.
     """
     written = write_leaderboards(boards, folder, truth) if "md" in formats else []
     if endings := [ending for ending in endings if ending != "svg" or "md" not in formats]:
         written += [path for group in by_page(boards).values() for path in _draw(group, folder, truth, endings)]
     if "csv" in formats:
         frames = {"results": results_frame(runs_of(boards)), "rows": rows_frame(boards)}
-        frames["comparisons"] = pairs_frame(boards)
+        frames |= {"comparisons": pairs_frame(boards), "subgroups": subgroups_frame(boards, truth)}
         written += [_write(folder / f"{name}.csv", frame.to_csv(index=False)) for name, frame in frames.items()]
     if "tex" in formats:
         pages = by_page(boards).items()
         written += [_write(folder / dataset / f"{task}.tex", latex.tables(group)) for (dataset, task), group in pages]
+    if "html" in formats:
+        written += write_html(by_page(boards), folder, truth)
     if "json" in formats:
         written.append(_write(folder / "leaderboards.json", json.dumps(as_data(boards), indent=1) + "\n"))
     return written
@@ -88,8 +96,13 @@ def _draw(group: Sequence[Board], folder: Path, truth: Truth, endings: Sequence[
     return [path for path in drawn if path is not None]
 
 
-def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
-    """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths."""
+def write_leaderboards(
+    boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None, *, anew: bool = False
+) -> list[Path]:
+    """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths.
+
+    What is remembered of the same results is not drawn and computed again, except with `anew`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,37 +117,69 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
         slugs = {board: _slug(board, group) for board in group}
         for board in group:
             for name, words, draw in PICTURES:
-                if path := draw(board, home / "pictures" / f"{slugs[board]}-{name}.svg"):
-                    pictures[board].append((words, f"pictures/{path.name}"))
-                    written.append(path)
-        if path := plots.sample_efficiency(_drawn(group), home / "pictures" / f"{task}-efficiency.svg"):
-            overviews[dataset, task] = f"pictures/{path.name}"
-            written.append(path)
-        known = [board for board in group if board.truth is not None and board.rows]
-        if judged := [(board, rows) for board in known if (rows := calibrate(board, truth))]:
-            curves = {}
-            for board, rows in judged:
-                path = home / "pictures" / f"{slugs[board]}-reliability.svg"
-                if plots.reliability_curves(drawn_curves(board, rows), path, plots.title(board)):
-                    curves[board] = f"pictures/{path.name}"
-                    written.append(path)
-            written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))
-            links[dataset, task].append(("calibration and thresholds", f"{task}-calibration.md"))
-        if known:
-            written.append(_write(home / f"{task}-subgroups.md", subgroup_page(most_compared(known), truth)))
-            links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
+                target = home / "pictures" / f"{slugs[board]}-{name}.svg"
+                draw_it = partial(_drawn_or_not, draw, board, target)
+                files = remembered(target.name, facts_of([board], anew), home, draw_it)
+                pictures[board] += [(words, f"pictures/{path.name}") for path in files]
+                written += files
+        facts = facts_of(group, anew, truth.content)
+        if files := remembered("efficiency", facts, home, partial(_draw_efficiency, group, home)):
+            overviews[dataset, task] = f"pictures/{files[0].name}"
+            written += files
+        for words, write in (("calibration and thresholds", _write_calibration), ("subgroups", _write_subgroups)):
+            if side := remembered(write.__name__, facts, home, partial(write, group, slugs, home, truth)):
+                links[dataset, task].append((words, side[-1].name))
+                written += side
         if tested := [each for board in group for each in boards_elsewhere(board)]:
-            drawn = {}
-            for number, each in enumerate(tested, 1):
+            corrupted, others = robustness_of(tested)
+            drawn: dict[BoardElsewhere | Robustness, str] = {}
+            for number, each in enumerate(others, 1):
                 path = home / "pictures" / f"{slugs[each.board]}-elsewhere-{number}.svg"
                 if plots.elsewhere(each, path):
                     drawn[each] = f"pictures/{path.name}"
-                    written.append(path)
-            written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(tested, drawn)))
+            for number, all_strengths in enumerate(corrupted, 1):
+                path = home / "pictures" / f"{slugs[all_strengths.board]}-robustness-{number}.svg"
+                draw_robustness(all_strengths, path)
+                drawn[all_strengths] = f"pictures/{path.name}"
+            written += [home / name for name in drawn.values()]
+            written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]
+
+
+def _drawn_or_not(draw: Callable[[Board, Path], Path | None], board: Board, target: Path) -> list[Path]:
+    return [path] if (path := draw(board, target)) else []
+
+
+def _draw_efficiency(group: Sequence[Board], home: Path) -> list[Path]:
+    path = plots.sample_efficiency(_drawn(group), home / "pictures" / f"{group[0].task}-efficiency.svg")
+    return [path] if path else []
+
+
+def _write_calibration(group: Sequence[Board], slugs: Mapping[Board, str], home: Path, truth: Truth) -> list[Path]:
+    """Write the page on calibration, last, and its pictures; nothing without labels."""
+    known = [board for board in group if board.truth is not None and board.rows]
+    judged = [(board, rows) for board in known if (rows := calibrate(board, truth))]
+    if not judged:
+        return []
+    curves, written = {}, []
+    for board, rows in judged:
+        path = home / "pictures" / f"{slugs[board]}-reliability.svg"
+        if plots.reliability_curves(drawn_curves(board, rows), path, plots.title(board)):
+            curves[board] = f"pictures/{path.name}"
+            written.append(path)
+    page = _write(home / f"{group[0].task}-calibration.md", calibration_page(judged, curves))
+    return [*written, page]
+
+
+def _write_subgroups(group: Sequence[Board], slugs: Mapping[Board, str], home: Path, truth: Truth) -> list[Path]:
+    """Write the page on subgroups; nothing without labels."""
+    known = [board for board in group if board.truth is not None and board.rows]
+    if not known:
+        return []
+    return [_write(home / f"{group[0].task}-subgroups.md", subgroup_page(most_compared(known), truth))]
 
 
 def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
@@ -156,7 +201,7 @@ def not_at_hand(boards: Sequence[Board]) -> str:
 
 def _slug(board: Board, group: Sequence[Board]) -> str:
     """Return the prefix of a board's picture files. It is unique on the page, also with manifests and fingerprints."""
-    several = len({one.fingerprint for one in group}) > 1
+    several = len({other.fingerprint for other in group}) > 1
     listed = f"-{board.manifest[-8:]}" if board.manifest else ""
     return f"{board.task}-{board.fraction:g}{listed}" + (f"-{board.fingerprint[:8]}" if several else "")
 

@@ -31,6 +31,11 @@ def shown_init(row: Row) -> str:
     return row.labels.get(row.init, row.init)
 
 
+def shown_backbone(row: Row) -> str:
+    """Return a row's backbone with its arguments and precision, or the label that people gave it."""
+    return _labelled(row.backbone, row.backbone, row.labels)
+
+
 def _short(name: str) -> str:
     return re.sub(r"\(.*\)", "(…)", name)
 
@@ -119,7 +124,7 @@ def columns(board: Board) -> tuple[dict[str, list[str]], str]:
     There is a column for the recipe if rows with the same method have different recipes.
     """
     cells_of = {
-        "backbone": [_labelled(row.backbone, row.backbone, row.labels) for row in board.rows],
+        "backbone": [shown_backbone(row) for row in board.rows],
         "init": ["–" if row.runs[0].external else shown_init(row) for row in board.rows],
         "method": [short_method(row) for row in board.rows],
     }

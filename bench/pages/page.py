@@ -16,8 +16,10 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
+from bench.boards.resampling import NUM_REPLICATES, values_of
+from bench.boards.rows import Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
+from bench.data.datasets import origin_of
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
 from bench.evaluation import metrics
@@ -107,7 +109,7 @@ def page(
     lines = [f"# {first.task} on {first.dataset}", ""]
     if first.synthetic:
         lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
-    lines += _about(boards) + data_lines(boards)
+    lines += about(boards) + data_lines(boards)
     lines += ["See also: " + ", ".join(f"[{words}]({file})" for words, file in links) + ".", ""] if links else []
     lines += _how_to_read(boards)
     for board in boards:
@@ -126,7 +128,8 @@ def _tests(boards: Sequence[Board]) -> Mapping[str, Any] | None:
     return next((run.document["metrics"][f"fold_{TEST_FOLD}"] for run in runs), None)
 
 
-def _about(boards: Sequence[Board]) -> list[str]:
+def about(boards: Sequence[Board]) -> list[str]:
+    """Return a sentence on the records, patients and labels of fold 10; nothing without rows."""
     test = _tests(boards)
     if not test:
         return []
@@ -142,14 +145,16 @@ def _about(boards: Sequence[Board]) -> list[str]:
 
 
 def data_lines(boards: Sequence[Board]) -> list[str]:
-    """Return the licence and source of the data set, as the results record them; nothing where none records them."""
-    runs = (run for board in boards for row in board.rows for run in row.runs)
-    sections = (run.document.get("dataset", {}) for run in runs)
-    facts = next((section for section in sections if section.get("licence")), None)
-    if facts is None:
+    """Return the licence and source of the data set, as its reader states them, or else as the results record them."""
+    runs = [run for board in boards for row in board.rows for run in row.runs]
+    sections = [run.document["dataset"] for run in runs]
+    recorded = ((section["licence"], section.get("source", "")) for section in sections if section.get("licence"))
+    origin = origin_of(boards[0].dataset) or next(recorded, None)
+    if not sections or not origin:
         return []
-    licence, source = " ".join(facts["licence"].split()), " ".join(str(facts.get("source", "")).split())
-    return [f"Data: {boards[0].dataset}, {facts['num_records']:,} records, licence: {licence}, source: {source}.", ""]
+    licence, source = (" ".join(str(text).split()) for text in origin)
+    num = sections[0]["num_records"]
+    return [f"Data: {boards[0].dataset}, {num:,} records, licence: {licence}, source: {source}.", ""]
 
 
 def _how_to_read(boards: Sequence[Board]) -> list[str]:
@@ -193,7 +198,7 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
             "section 8). \\* fewer than three pairs of runs: the p is about these trained models and is not "
             "corrected.",
         ]
-    if any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in rows):
+    if any(num_labels(row, "all") != num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
     words.append(
         "**runs**: seeds and draws of the training records. With several draws, all seeds of a draw count as one run."
@@ -290,7 +295,7 @@ def _shown(pictures: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _scores(board: Board) -> list[str]:
-    narrow = any(_num_labels(row, "all") != _num_labels(row, "frequent") for row in board.rows)
+    narrow = any(num_labels(row, "all") != num_labels(row, "frequent") for row in board.rows)
     compared = board.standing is not None and bool(board.standing.baseline)
     names, _ = columns(board)
     head = ["rank", "group", *names, AUROC, *(["Δ baseline", "p, Holm"] if compared else [])]
@@ -302,7 +307,8 @@ def _scores(board: Board) -> list[str]:
     return markdown_table(head, rows, left=2 + len(names))
 
 
-def _num_labels(row: Row, chosen: str) -> int:
+def num_labels(row: Row, chosen: str) -> int:
+    """Return the number of labels of a row's macro averages; `chosen` is `all` or `frequent`."""
     return int(row.runs[0].document["metrics"][f"fold_{TEST_FOLD}"]["macro"][chosen]["num_labels"])
 
 
@@ -535,7 +541,7 @@ def _labels(boards: Sequence[Board]) -> list[str]:
 
 
 def _label_auroc(row: Row, column: int) -> str:
-    value = float(np.mean([run.resampled.auroc.value[column] for run in row.scored.values()]))
+    value = float(np.mean([values_of(run, "auroc")[column] for run in row.scored.values()]))
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 

@@ -250,7 +250,8 @@ def _draws(rows: Iterable[Row]) -> str:
 def training_curves(board: Board, path: Path) -> Path | None:
     """Draw fold-9 macro AUROC over the epochs of all phases: the mean of a row's runs, and each run as a thin line.
 
-    The axis starts at the lowest value of the second half of the epochs. Return the path, or None without training.
+    The axis starts at the lowest value of the second half of the epochs. A mean ends in the row's number. Return the
+    path, or None without training.
     """
     trained = [row for row in without_constant(board.rows) if any(run.document["training"] for run in row.runs)][
         :MAX_LINES
@@ -258,6 +259,7 @@ def training_curves(board: Board, path: Path) -> Path | None:
     if not trained:
         return None
     names, late, highest = numbered(board), list[float](), 0.0
+    ends, number_of = list[tuple[float, float, str, str]](), places(board)
     with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
         for row, style in zip(trained, series(), strict=False):
             color = style["color"]
@@ -270,16 +272,34 @@ def training_curves(board: Board, path: Path) -> Path | None:
             axes.plot(epochs, mean, **style, markevery=every, markersize=4, label=names[row.name])
             for end in itertools.accumulate(len(phase) for phase in phases[0][:-1]):
                 axes.plot([end], [mean[end - 1]], "|", color=color, markersize=14, markeredgewidth=2)
+            if not math.isnan(mean[-1]):
+                ends.append((float(epochs[-1]), float(mean[-1]), str(number_of[row.name]), color))
             late += _known(curves[:, len(mean) // 2 :])
             highest = max([highest, *_known(curves)])
         if late and min(late) < highest:
             margin = 0.05 * (highest - min(late))
             axes.set_ylim(min(late) - margin, highest + margin)
+        for epoch, of_epoch in itertools.groupby(sorted(ends), key=lambda end: end[0]):
+            ending = list(of_epoch)
+            heights = _apart([value for _, value, *_ in ending], (highest - min(late)) / 20)
+            for (_, _, number, color), height in zip(ending, heights, strict=True):
+                beside: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(number, (epoch, height), **beside, color=color, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch (bar: end of a phase; thin: single runs; low values of the first epochs are cut off)")
         axes.set_ylabel("fold-9 macro AUROC, all labels")
         axes.set_title(title(board), loc="left")
     return path
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """Return ascending values, moved as little as needed to lie at least `gap` apart."""
+    moved = np.array(values)
+    for _ in range(100):  # neighbours push each other away by half of what is missing
+        missing = np.maximum(gap - np.diff(moved), 0) / 2
+        moved[:-1] -= missing
+        moved[1:] += missing
+    return [float(value) for value in moved]
 
 
 def _known(values: NDArray[np.float64]) -> list[float]:
@@ -358,6 +378,7 @@ def cost(board: Board, path: Path) -> Path | None:
         axes.xaxis.set_minor_locator(LogLocator(subs=of_decade))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)  # labels of both kinds on one line
         without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
         axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
         axes.set_ylabel("macro AUROC, frequent labels, 95 % interval")
@@ -389,20 +410,24 @@ def elsewhere(tested: BoardElsewhere, path: Path) -> Path | None:
 
 
 def reliability_curves(curves: Mapping[str, Reliability], path: Path, words: str = "") -> Path | None:
-    """Draw the share of positives against the mean probability of each bin, frequent labels pooled.
+    """Draw by how much the share of positives exceeds the mean probability of each bin, frequent labels pooled.
 
+    Rows of a board have almost the same curve: beside the diagonal of the usual picture they would be a tangle.
     `words` is the title. Return the path, or None without curves.
     """
     if not curves:
         return None
-    with _drawing(path, 8, 5.4 + 0.12 * len(curves)) as axes:
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
+    with _drawing(path, 8, 4.4 + 0.12 * len(curves)) as axes:
+        axes.axhline(0, color=INK, linewidth=1, linestyle="--")
         for (name, curve), style in zip(curves.items(), series(), strict=False):
             kept = curve.num_records[:, 0] >= MIN_BIN
-            axes.plot(curve.mean_prob[kept, 0], curve.positive_rate[kept, 0], **style, label=name, markersize=5)
+            excess = curve.positive_rate[kept, 0] - curve.mean_prob[kept, 0]
+            axes.plot(curve.mean_prob[kept, 0], excess, **style, label=name, markersize=5)
         axes.set_xlim(-0.02, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel(f"mean predicted probability (bins of at least {MIN_BIN} scores)")
-        axes.set_ylabel("share that is positive")
+        axes.set_xlabel(
+            f"mean predicted probability (bins of at least {MIN_BIN} scores)\n"
+            "above 0: more are positive than predicted; dashed: as predicted"
+        )
+        axes.set_ylabel("share that is positive − probability")
         axes.set_title(words, loc="left")
     return path

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.boards.rows import NUM_REPLICATES, SEED, make_boards, replicates_of
-from bench.boards.truth import Truth
+import numpy as np
+
+from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
+from bench.boards.rows import make_boards
+from bench.boards.truth import Truth, truth_of
+from bench.data.pool import FEW, over_cores
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
@@ -23,6 +30,7 @@ from bench.pages.markdown import cells_of
 from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
 from bench.registry.reference import Reference
 from bench.results.document import is_installed
+from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluations, write_files
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import identity
@@ -31,6 +39,8 @@ from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result
 TOLERANCE = 1e-6
 """Largest difference of a recorded number from the recomputed one: machines add in different orders."""
 
+CHUNK = 8
+"""Number of results that are judged at a time."""
 BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 """Endings of folder names that are not finished runs with scores of fold 10. `publish` leaves them out."""
 
@@ -38,6 +48,7 @@ BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
     """Copy runs to <target>/<dataset>/results/<task>/<run>. Return copies and faults. With a fault, nothing is copied.
 
+    Evaluations elsewhere are copied with their runs, with logits as float16.
     Unfinished folders beside runs are left out, so that `runs/<task>/*` may be given. The metrics of the copies are
     recomputed. The recorded values must be equal; recorded intervals may be from an earlier version. Raises BenchError
     if the dataset is not available.
@@ -62,6 +73,8 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
                     write_into(part, PREDICTIONS, read_bytes(result.folder / PREDICTIONS))
+                for evaluation in find_evaluations(result):
+                    write_files(part / ELSEWHERE / evaluation.folder.name, *published_form(evaluation))
         except OSError as error:
             raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
@@ -69,17 +82,38 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
 
 
 def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = True) -> tuple[list[Result], list[str]]:
-    """Return the results in these folders and their faults, a line each; an unreadable result is a fault."""
-    results, faults = [], []
+    """Return the results in these folders and their faults, a line each; an unreadable result is a fault.
+
+    Many results are judged on all cores.
+    """
+    results: list[Result] = []
+    faults: dict[Path, list[str]] = {}
     for folder in folders:
         try:
-            result = load_result(folder)
+            results.append(load_result(folder))
         except DataError as error:
-            faults.append(str(error))
-            continue
-        faults += [f"{folder}: {fault}" for fault in faults_of(result, truth, with_intervals=with_intervals)]
-        results.append(result)
-    return results, faults
+            faults[folder] = [str(error)]
+        else:
+            faults[folder] = []  # in the given order
+    chunks = [tuple(results[at : at + CHUNK]) for at in range(0, len(results), CHUNK)]
+    few = len(chunks) <= FEW  # then in this process, with the labels that it has read
+    judge = partial(_faults_of_each, truth if few else truth.folder, with_intervals)
+    for chunk, judged in over_cores(judge, chunks):
+        faults |= {result.folder: of_result for result, of_result in zip(chunk, judged, strict=True)}
+    return results, [fault for of_folder in faults.values() for fault in of_folder]
+
+
+def _faults_of_each(truth: Truth | Path, with_intervals: bool, results: Sequence[Result]) -> list[list[str]]:
+    """Return the faults of each result, with its folder; `truth` may be the folder of the labels, for workers."""
+    labels = truth if isinstance(truth, Truth) else _truth_of(truth)
+    return [
+        [f"{result.folder}: {fault}" for fault in faults_of(result, labels, with_intervals=with_intervals)]
+        for result in results
+    ]
+
+
+_truth_of = functools.cache(truth_of)
+"""The labels in a folder, read once by each worker."""
 
 
 def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
@@ -89,6 +123,8 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
         faults += _faults_of_origin(result)
         faults += _faults_of_identity(result)
         faults += _faults_of_scores(result, truth, with_intervals)
+        for evaluation in find_evaluations(result):
+            faults += [f"{evaluation.folder.name}: {fault}" for fault in _faults_of_evaluation(evaluation, truth)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         faults.append(f"result.json was changed after it was written: {type(error).__name__} {error}")
     except BenchError as error:
@@ -99,7 +135,9 @@ def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> l
 def _faults_of_origin(result: Result) -> Iterator[str]:
     if result.document["dataset"]["synthetic"]:
         yield "its dataset is synthetic"
-    if result.document["stage"] != "test":
+    if result.partial:
+        yield "it has scores of a part of fold 10: published results are of all its records"
+    elif result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not is_installed(result.document):
         yield "its method, backbone or task is from a file that is not installed: put it into a package"
@@ -161,6 +199,50 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
             break
 
 
+def published_form(evaluation: Evaluation) -> tuple[dict[str, Any], Truths]:
+    """Return document and scores as they are published: logits as float16, and their metrics without intervals.
+
+    Pages compute intervals from the scores.
+    """
+    truths = evaluation.truths
+    rounded = replace(truths.predictions, logits=truths.predictions.logits.astype(np.float16))
+    published = replace(truths, predictions=rounded, patient=truths.patient.astype(np.int32))
+    return {**evaluation.document, "metrics": _metrics_of(published)}, published
+
+
+def _metrics_of(truths: Truths) -> dict[str, Any]:
+    scores = score_fold(truths.y_true, truths.predictions.logits.astype(np.float64), truths.predictions.labels)
+    return scores | {"num_patients": len(np.unique(truths.patient))}
+
+
+def _faults_of_evaluation(evaluation: Evaluation, truth: Truth) -> Iterator[str]:
+    """Yield why an evaluation elsewhere must not be published.
+
+    Its labels are compared with the data set's where that is at hand: on fold 10 of the run's own.
+    """
+    dataset, truths = evaluation.document["dataset"], evaluation.truths
+    if dataset["name"].startswith("synthetic-"):
+        yield "its dataset is synthetic"
+    if dataset["licence"] in ("", "unknown"):
+        yield "its data set states no licence: write it into dataset.toml and test the run again, or remove this folder"
+    computed = _plain(_metrics_of(truths))
+    recorded = _plain(evaluation.document["metrics"])
+    for where, before, after in _differences(recorded, computed, "metrics", ("low", "high", "bootstrap")):
+        yield f"{where} is recorded as {before}, but the scores give {after}"
+        break
+    table = truth(evaluation.run)
+    if table is None or dataset["name"] != evaluation.run.document["dataset"]["name"]:
+        return
+    same = (
+        np.array_equal(truths.predictions.ecg_id, table.ecg_id)
+        and truths.predictions.labels == table.labels
+        and np.array_equal(truths.y_true, table.y_true)
+        and np.array_equal(truths.patient, np.unique(table.patient_id, return_inverse=True)[1])
+    )
+    if not same:
+        yield f"its records, labels or patients are not those of fold {TEST_FOLD} of {dataset['name']}"
+
+
 def _of_other_data(result: Result) -> str:
     return (
         f"its fingerprint {result.fingerprint[:16]} of {result.cell['task']} on "
@@ -211,7 +293,8 @@ def check(folder: Path, truth: Truth) -> list[str]:
         if rules.is_file():
             write_whole(anew / PROTOCOL, read_bytes(rules))
         try:
-            written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
+            boards = make_boards(results, truth, plan_in(folder), anew=True)
+            written = write_leaderboards(boards, anew, truth, given=folder, anew=True)
         except BenchError as error:
             return [str(error)]
         names = {path.relative_to(anew) for path in written}

@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from bench.boards.comparisons import design_of
 from bench.boards.rows import Board, Row
+from bench.boards.subgroups import MIN_RECORDS, groups_of
 from bench.boards.truth import Truth
-from bench.data.info import SEXES
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
+from bench.evaluation.metrics import Bools
 from bench.pages.markdown import markdown_table, sentence
 from bench.pages.names import labels_note, numbered
 from bench.pages.page import data_lines, spell
 
 NUM_REPLICATES = 500
-MIN_RECORDS = 100
-"""Least number of records in fold 10 of a device or site that is shown."""
-AGES = (0, 40, 60, 80, 1000)
 NUM_ROWS = 3
-
-Mask = NDArray[np.bool_]
-
-
-def groups_of(people: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
-    """Yield kind, name and mask [record] of each part, for columns that exist in the table."""
-    if "age" in people:
-        age = people["age"].to_numpy(np.float64)
-        for low, high in itertools.pairwise(AGES):
-            name = f"under {high}" if low == 0 else f"{low} and over" if high == AGES[-1] else f"{low} to {high - 1}"
-            yield "age", name, np.asarray((age >= low) & (age < high))
-    if "sex" in people:
-        for code, name in SEXES.items():
-            yield "sex", name, np.asarray(people["sex"] == code)
-    for column in ("device", "site"):
-        if column in people:
-            names = people[column].map(_name).to_numpy()
-            known, counts = np.unique(names[names != ""].astype(str), return_counts=True)
-            for name in known[np.argsort(-counts, kind="stable")]:
-                yield column, str(name), np.asarray(names == name)
-
-
-def _name(value: object) -> str:
-    if pd.isna(value):  # type: ignore[call-overload]
-        return ""
-    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def subgroup_page(board: Board, truth: Truth) -> str:
@@ -84,7 +53,7 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     return "\n".join(lines)
 
 
-def _cells(truth: LabelTable, mask: Mask, rows: Sequence[Row]) -> list[str]:
+def _cells(truth: LabelTable, mask: Bools, rows: Sequence[Row]) -> list[str]:
     part = truth.select(mask)
     chosen = metrics.frequent(part.y_true)
     counts = [f"{len(part):,}", f"{len(np.unique(part.patient_id)):,}", str(int(chosen.sum()))]

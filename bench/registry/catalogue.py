@@ -52,11 +52,11 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
         return kept
     # plugins that were imported earlier may be older than the files on disk: then nothing is cached
     fresh = not registry.cache_info().currsize
-    found = _made_anew()
+    catalogue = _made_anew()
     if fresh:
-        sha256 = _hash_of(found.entries, found.broken, found.shared)
-        _keep(file, json.dumps({"state": state, "sha256": sha256, **asdict(found)}))
-    return found
+        sha256 = _hash_of(catalogue.entries, catalogue.broken, catalogue.shared)
+        _keep(file, json.dumps({"state": state, "sha256": sha256, **asdict(catalogue)}))
+    return catalogue
 
 
 def _made_anew() -> Catalogue:
@@ -144,7 +144,7 @@ def _what(plugin: Plugin) -> str:
     """Return the plugin's first sentence and its hyper-parameters with defaults."""
     if plugin.kind == "dataset":
         return plugin.summary
-    named = ", ".join(str(one.replace(annotation=one.empty)) for one in plugin.written.values())
+    named = ", ".join(str(parameter.replace(annotation=parameter.empty)) for parameter in plugin.written.values())
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
 

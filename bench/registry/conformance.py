@@ -222,8 +222,8 @@ def _computes(reference: Reference) -> str | None:
 
 
 def _same_seed(reference: Reference) -> str | None:
-    one, other = (_classifier(reference).state_dict() for _ in range(2))
-    different = [key for key in one if not torch.equal(one[key], other[key])]
+    first, second = (_classifier(reference).state_dict() for _ in range(2))
+    different = [key for key in first if not torch.equal(first[key], second[key])]
     return (
         f"{different[0]} differs between two models of one seed; draw weights from torch's generator"
         if different
@@ -246,7 +246,7 @@ def _alone(reference: Reference) -> str | None:
     signals = made_up_signals(model.backbone)
     with torch.no_grad():
         together = model.backbone(signals)
-        alone = torch.cat([model.backbone(one[None]) for one in signals])
+        alone = torch.cat([model.backbone(record[None]) for record in signals])
     scale = float(together.abs().max()) + 1e-12
     gap = float((together - alone).abs().max()) / scale
     return f"a record's features change by {gap:.1e} with its batch in eval mode" if gap > 1e-4 else None
@@ -415,8 +415,8 @@ def _rank(kind: Kind, references: Sequence[str], target: Path, fault: Path) -> N
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the machine may have a single GPU, and the model is on the CPU
     first, *others = map(Reference.parse, references)
     make_tensors = partial(_trained_step, first) if kind == "backbone" else partial(_rank_trial, first, *others)
-    if found := _fault(kind, first, lambda: _save(make_tensors(), target)):
-        write_whole(fault, found)
+    if text := _fault(kind, first, lambda: _save(make_tensors(), target)):
+        write_whole(fault, text)
         raise SystemExit(1)
 
 

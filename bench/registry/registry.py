@@ -352,11 +352,11 @@ def _converted(value: Any, hint: Any) -> Any:
     """Convert a literal to its annotated type, so that 1 and 1.0, or a list and a tuple, give the same setting."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return _converted(value, next(one for one in typing.get_args(hint) if _fits(value, one)))
+        return _converted(value, next(member for member in typing.get_args(hint) if _fits(value, member)))
     if hint is float:
         return float(value)
     if origin in (tuple, list):
-        inner = [_converted(one, member) for one, member in zip(value, _members(hint, len(value)), strict=True)]
+        inner = [_converted(item, member) for item, member in zip(value, _members(hint, len(value)), strict=True)]
         return tuple(inner) if origin is tuple else inner
     return value
 
@@ -367,9 +367,9 @@ def _fits(value: object, hint: Any) -> bool:
     if hint is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
+        return any(_fits(value, member) for member in arguments)
     if origin is Literal:
-        return any(type(value) is type(one) and value == one for one in arguments)
+        return any(type(value) is type(literal) and value == literal for literal in arguments)
     if origin in (tuple, list):
         if not isinstance(value, (tuple, list)):
             return False

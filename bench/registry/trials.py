@@ -198,10 +198,10 @@ def rounding_gap(weights: dict[str, Tensor], trial: Trial, method: Method) -> fl
     return largest_gap(weights, run_trial(trial, method, ALONE))[0]
 
 
-def largest_gap(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[float, str]:
+def largest_gap(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[float, str]:
     """Return the largest difference between two state dicts, and its key; infinite if their keys differ."""
-    if strange := sorted(one.keys() ^ other.keys()):
-        return float("inf"), strange[0]
-    gaps = {key: float((one[key].double() - other[key].double()).abs().max()) for key in one if one[key].numel()}
+    if unshared := sorted(first.keys() ^ second.keys()):
+        return float("inf"), unshared[0]
+    gaps = {key: float((first[key].double() - second[key].double()).abs().max()) for key in first if first[key].numel()}
     key = max(gaps, key=lambda name: gaps[name])
     return gaps[key], key

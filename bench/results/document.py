@@ -332,8 +332,8 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"cell.task is {cell['task']!r} and task.name {document['task']['name']!r}"
     if not 0 < cell["fraction"] <= 1:
         yield f"cell.fraction is {cell['fraction']}, not in (0, 1]"
-    if document["stage"] not in ("val", "test"):
-        yield f"stage is {document['stage']!r}, not val or test"
+    if document["stage"] not in ("val", "test", "part"):
+        yield f"stage is {document['stage']!r}, not val, test or part"
     manifest = cell.get("manifest")
     if manifest is not None and "/" in manifest:
         yield f"cell.manifest is {manifest!r}, not the name of a file"
@@ -362,9 +362,9 @@ def _lacking(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the fields that a document without `faults` lacks because of what its other fields hold, with reasons."""
     init, facts = document["init"], document["init"].get("facts", {})
     environment = document.get("environment", {})
-    is_scored = document["stage"] == "test" and document["incompatible"] is None
+    is_scored = document["stage"] != "val" and document["incompatible"] is None
     if is_scored and "fold_10" not in document.get("metrics", {"fold_10": {}}):
-        yield "metrics.fold_10", "its stage is test"
+        yield "metrics.fold_10", f"its stage is {document['stage']}"
     if document["cell"]["method"] == "external" and "scores" not in document:
         yield "scores", "its method is external"
     if "command" in facts and "trained_on" not in facts:

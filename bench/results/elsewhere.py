@@ -88,7 +88,8 @@ class Evaluation:
                 arrays = {name: file[name] for name in ("ecg_id", "patient", "y_true", "logits", "labels")}
         except OSError as error:
             raise DataError(f"{path} is missing or damaged ({error.strerror}); {HELP}") from None
-        scores = Predictions(arrays["ecg_id"], tuple(map(str, arrays["labels"].ravel())), arrays["logits"])
+        logits = arrays["logits"].astype(np.float32, copy=False)  # published ones are float16
+        scores = Predictions(arrays["ecg_id"], tuple(map(str, arrays["labels"].ravel())), logits)
         num, labels = self.document["metrics"]["num_records"], len(self.labels)
         kinds = [arrays[name].dtype.kind for name in ("ecg_id", "patient", "y_true", "logits")]
         shapes = [arrays[name].shape for name in ("ecg_id", "patient", "y_true", "logits")]
@@ -108,6 +109,19 @@ def folder_of(run: Result, dataset: str, corruptions: list[str], seed: int) -> P
 def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -> Evaluation:
     """Write an evaluation into its run's folder; an earlier one of the same conditions is replaced."""
     final = folder_of(run, document["dataset"]["name"], document["corruptions"], document["seed"])
+    whole = {"schema": SCHEMA, **document}
+    try:
+        with whole_folder(final) as folder:
+            write_files(folder, whole, truths)
+    except OSError as error:
+        raise BenchError(f"cannot write to {final}: {error.strerror}; make room or give write permission") from None
+    return Evaluation(final, run, whole)
+
+
+def write_files(folder: Path, document: Mapping[str, Any], truths: Truths) -> None:
+    """Write the two files of an evaluation into a folder. Raises DataError if they could not be read again."""
+    if wrong := [*evaluation_faults(document)]:
+        raise DataError(f"the evaluation could not be read again: {'; '.join(wrong)}; correct the data set's tables")
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -117,18 +131,10 @@ def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -
         patient=truths.patient,
         y_true=truths.y_true,
     )
-    whole = {"schema": SCHEMA, **document}
-    if wrong := [*evaluation_faults(whole)]:
-        raise DataError(f"the evaluation could not be read again: {'; '.join(wrong)}; correct the data set's tables")
-    try:
-        with whole_folder(final) as folder:
-            write_into(folder, SCORES, buffer.getvalue())
-            write_into(
-                folder, EVALUATION, json.dumps(finite(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-            )
-    except OSError as error:
-        raise BenchError(f"cannot write to {final}: {error.strerror}; make room or give write permission") from None
-    return Evaluation(final, run, whole)
+    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_into(folder, SCORES, buffer.getvalue())
+    write_into(folder, EVALUATION, text + "\n")
 
 
 def find_evaluations(run: Result, log: Callable[[str], None] | None = None) -> Iterator[Evaluation]:

@@ -34,7 +34,7 @@ from bench.evaluation.scores import score_fold, strodthoff2020
 from bench.files import read_bytes
 from bench.results.arrays import MOST_BYTES, open_arrays
 from bench.results.document import require_printable
-from bench.results.result import EXTERNAL, Result, find_runs, load_result
+from bench.results.result import EXTERNAL, PART, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 
 STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
@@ -54,10 +54,13 @@ def score_external(
     fraction: float = 1.0,
     draw: int = 0,
     seed: int = 0,
+    partial: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Score the predictions in a file on fold 10, and also on fold 9 if the file has it.
+
+    With `partial` the file may lack records of a fold; then the stage is PART, unless it lacks none.
 
     `scale` is logit, probability or None (unknown; then no calibration is computed). `compat` adds the numbers of
     another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` receives a line about records and columns that
@@ -71,11 +74,25 @@ def score_external(
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
+    if partial and compat:
+        raise BenchError(f"--partial and --compat {compat} exclude each other: {compat} needs the whole fold")
     records = load_records(data)
     table = label_table(records, find_task(task, records))
     content = _content(file)
     given = read_scores(file, content, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
+    whole = len(folds[TEST_FOLD])
+    if partial:
+        folds = {fold: truth.select(np.isin(truth.ecg_id, given.ecg_id)) for fold, truth in folds.items()}
+        if not len(folds[TEST_FOLD]):
+            raise DataError(f"{file} has no record of fold {TEST_FOLD} of {task}, expected some of its {whole:,}")
+        partial = len(folds[TEST_FOLD]) < whole
+        log(
+            f"scored on {len(folds[TEST_FOLD]):,} of {whole:,} records of fold {TEST_FOLD}: for comparisons on these "
+            "records, and on no board"
+            if partial
+            else f"{file} has all {whole:,} records of fold {TEST_FOLD}: --partial is not needed"
+        )
     in_val = np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
     unused = np.setdiff1d(records.ecg_id, [*folds[VAL_FOLD].ecg_id, *folds[TEST_FOLD].ecg_id])
     others = np.isin(given.ecg_id, unused)
@@ -90,7 +107,8 @@ def score_external(
         try:
             scores = align(part, folds[fold].ecg_id, table.labels)
         except DataError as error:
-            raise DataError(f"{file}, fold {fold} of {task}: {error}") from None
+            hint = "; --partial scores a part of it, for comparisons only" if "missing record" in str(error) else ""
+            raise DataError(f"{file}, fold {fold} of {task}: {error}{hint}") from None
         predictions[fold] = Predictions(folds[fold].ecg_id, table.labels, as_logits(scores, scale, file))
     # a cell without training: no init, source rate and precision
     cell: dict[str, Any] = {
@@ -104,10 +122,10 @@ def score_external(
         "source_rate": None,
         "precision": None,
     }
-    cell["command"] = _command(file, cell, scale)
+    cell["command"] = _command(file, cell, scale) + " --partial" * partial
     # the document has the sections that boards read of any result
     document: dict[str, Any] = {
-        "stage": "test",
+        "stage": PART if partial else "test",
         "cell": cell,
         "dataset": {
             "name": records.name,

@@ -42,7 +42,7 @@ def identity(document: Mapping[str, Any]) -> str:
             "fraction": cell["fraction"],
             "draw": cell["draw"] if cell["fraction"] < 1 else None,
             "signals": signals,
-            "source_rate": cell["source_rate"] or signals["rate"],
+            "source_rate": cell["source_rate"] or signals.get("preprocessing_rate") or signals["rate"],
             "method": [method["name"], method["resolved"], method["phases"]],
             "backbone": [backbone["name"], backbone["resolved"]],
             "init": document["init"]["sha256"],

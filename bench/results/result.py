@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -18,9 +19,10 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
-from bench.files import open_file, read_bytes, whole_file, write_whole
+from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
 from bench.results.arrays import open_arrays
 from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
+from bench.results.remembered import keep, key_of, recall
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
@@ -30,6 +32,8 @@ METRICS, HEAD = b',\n "metrics": ', 16384
 """First bytes of the last section of a result.json, and the usual number of bytes before it."""
 HELP = "run its cell again with --overwrite, or remove its folder"
 """Advice for a damaged run."""
+PART = "part"
+"""Stage of scores of some records of fold 10 only: they can be compared on these records, and stand on no board."""
 EXTERNAL = "external"
 """Method name of scores from other programs, whose training and code are unknown."""
 
@@ -43,6 +47,8 @@ class Result:
     """Content of result.json."""
     published: bool = False
     """True if it came with this package, from its published leaderboards."""
+    sha256: str = ""
+    """SHA-256 of result.json; empty if it was not read from a file."""
 
     @property
     def digest(self) -> str:
@@ -103,9 +109,24 @@ class Result:
         return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
 
     @property
+    def partial(self) -> bool:
+        """True if it has scores of some records of fold 10 only."""
+        return bool(self.document["stage"] == PART)
+
+    @property
     def external(self) -> bool:
         """True if the scores are from another program."""
         return bool(self.cell["method"] == EXTERNAL)
+
+    @cached_property
+    def scores_sha256(self) -> str:
+        """SHA-256 of the predictions file. Raises DataError if there is none."""
+        try:
+            return file_sha256(self.folder / PREDICTIONS)
+        except FileNotFoundError:
+            raise DataError(f"{self.folder / PREDICTIONS} is missing; {HELP}") from None
+        except OSError as error:
+            raise DataError(f"{self.folder / PREDICTIONS} cannot be read: {error.strerror}; {HELP}") from None
 
     @cached_property
     def predictions(self) -> dict[int, Predictions]:
@@ -190,7 +211,8 @@ def load_result(folder: Path) -> Result:
     """Read the result in a run's folder. Raises DataError if it is missing or damaged."""
     path = folder / RESULT
     try:
-        document = json.loads(read_bytes(path).decode())
+        content = read_bytes(path)
+        document = json.loads(content.decode())
     except FileNotFoundError:
         raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
     except OSError as error:
@@ -202,12 +224,28 @@ def load_result(folder: Path) -> Result:
     if document["schema"] != SCHEMA:
         other = str(document["schema"])[:40]
         raise DataError(f"{path} has schema {other}; this version of bench reads schema {SCHEMA}")
+    result = Result(folder, document, sha256=hashlib.sha256(content).hexdigest())
+    if recall(whole := key_of("whole document", result.sha256)) is None:
+        _require_whole(document, path)
+        keep(whole, b"")
+    return result
+
+
+def _require_whole(document: Mapping[str, Any], path: Path) -> None:
+    """Raise DataError if a field of a result is missing, of another kind, or not to be printed."""
     wrong = [*faults(document)] or [*unsafe(document), *not_finite(document)]
     if document.get("incompatible", "") is None:
         wrong += [f"it lacks {name}" for name in SCORED if name not in document]
     if wrong:
         raise DataError(f"{path} is not a result: {'; '.join(wrong)}; {HELP}")
-    return Result(folder, document)
+
+
+def _require_predictions(result: Result) -> None:
+    """Raise DataError if the predictions of a result cannot be read. They are not kept in memory."""
+    key = key_of("whole predictions", result.scores_sha256, result.fingerprint)
+    if recall(key) is None:
+        _ = Result(result.folder, result.document).predictions  # a copy, which is forgotten with what it has read
+        keep(key, b"")
 
 
 def _first_line(error: BaseException) -> str:
@@ -277,7 +315,7 @@ def find_results(runs: Path, log: Callable[[str], None] | None = None) -> Iterat
         try:
             result = load_result(folder)
             if log and result.incompatible is None:
-                _ = result.predictions
+                _require_predictions(result)
         except DataError as error:
             if not log:
                 raise

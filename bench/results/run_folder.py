@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from bench.errors import BenchError, Busy
 from bench.evaluation.predictions import Predictions
 from bench.files import replace_folder
+from bench.results.elsewhere import ELSEWHERE
 from bench.results.result import OF_VAL, PREDICTIONS, RESULT, SCHEMA, UNFINISHED, Result, load_result, write_result
 
 LOCK_TIMEOUT = 0.2
@@ -73,14 +74,22 @@ class RunFolder:
             ) from None
 
     def finish(
-        self, document: Mapping[str, Any], predictions: Mapping[int, Predictions], keep: Sequence[str] = ()
+        self,
+        document: Mapping[str, Any],
+        predictions: Mapping[int, Predictions],
+        keep: Sequence[str] = (),
+        before: Callable[[Path], None] = lambda run: None,
     ) -> Result:
-        """Write the result, rename the folder to its final name, and remove files that are not kept."""
+        """Write the result, rename the folder to its final name, and remove files that are not kept.
+
+        `before` is called with the folder while it still has all its files. If it fails, the run is not finished.
+        """
         if self._is_main:
             write_result(self.path, document, predictions)
+            before(self.path)
             replace_folder(self.path, self.final)
             for path in self.final.iterdir():  # last: a run that is killed before the rename needs its checkpoint
-                if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", *keep):
+                if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", ELSEWHERE, *keep):
                     path.unlink()
         return Result(self.final, {"schema": SCHEMA, **document})
 

@@ -14,6 +14,17 @@ from bench.registry.registry import registry
 OURS = (folder.load_records, ptbxl.load_records, cpsc2018.load_records)
 """Tried first, so that plugins are imported only for a folder that none of these recognises."""
 
+ORIGINS = {
+    "ptb-xl": (ptbxl.LICENCE, ptbxl.SOURCE),
+    cpsc2018.NAME: (cpsc2018.LICENCE, cpsc2018.SOURCE),
+}
+"""Data set -> its licence and source: results of earlier versions lack them."""
+
+
+def origin_of(name: str) -> tuple[str, str] | None:
+    """Return licence and source of a data set by its name with version, `ptb-xl-1.0.3`; None if they are not known."""
+    return next((origin for dataset, origin in ORIGINS.items() if name.startswith(f"{dataset}-")), None)
+
 
 def load_records(folder: Path) -> Records:
     """Return the records of a data set's folder. Reads no signals. Raises DataError if no reader recognises it."""

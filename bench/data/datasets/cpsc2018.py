@@ -31,6 +31,8 @@ from bench.registry.registry import register_dataset
 
 NUM_RECORDS = 6_877
 SECONDS = 10.0
+NAME = "cpsc2018"
+LICENCE, SOURCE = "CC BY 4.0", "Liu et al. 2018, in the form of the PhysioNet/CinC Challenge 2020"
 FOLDS = "icbeb_database.csv"
 LABELS = {
     "164889003": ("AF", "atrial fibrillation"),
@@ -97,13 +99,13 @@ def load_records(folder: Path) -> Records | None:
         table,
         statements,
         filenames={500: "filename_hr"},
-        dataset="cpsc2018",
+        dataset=NAME,
         folds="icbeb-folds" if published else "own-folds",
         format=replace(WFDB, endings=(".hea", ".mat")),
         seconds=SECONDS,
         others=OTHERS,
-        licence="CC BY 4.0",
-        source="Liu et al. 2018, in the form of the PhysioNet/CinC Challenge 2020",
+        licence=LICENCE,
+        source=SOURCE,
     )
 
 

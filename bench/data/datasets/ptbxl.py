@@ -23,7 +23,11 @@ OTHERS = (TABLE, STATEMENTS, "LICENSE.txt")
 COLUMNS = ("ecg_id", "patient_id", "strat_fold", "scp_codes", *FILENAMES.values())
 HOLDS = f"a PTB-XL folder holds {TABLE}, {STATEMENTS} and records100/"
 STATEMENT_COLUMNS = ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
-LICENCE, SOURCE = "CC BY 4.0", "https://physionet.org/content/ptb-xl/"
+LICENCE = "CC BY 4.0"
+SOURCE = (
+    "PhysioNet, https://doi.org/10.13026/kfzx-aw45; Wagner et al., PTB-XL, a large publicly available "
+    "electrocardiography dataset, Scientific Data 7 (2020) 154"
+)
 KNOWN_CONTENTS = {
     "fde5a7e4": "1.0.3",
 }
