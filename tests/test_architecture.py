@@ -232,7 +232,6 @@ MAY_READ = {
     "bench.provenance": {"read_text"},  # /proc
     "bench.registry.source": {"read_bytes"},  # imported code
     "bench.results.finished": {"read_text"},  # /proc
-    "bench.results.remembered": {"read_bytes"},  # the code of bench
     "bench.training.memory": {"read_text"},  # /proc
 }
 """Module -> what it reads beside bench.files."""

@@ -35,7 +35,7 @@ def _code() -> list[str]:
     """Return what every value follows from: a hash of the source of `bench`, versions, and the kind of processor."""
     digest, root = hashlib.sha256(), Path(bench.__file__).parent
     for file in sorted(root.rglob("*.py")):
-        content = file.read_bytes()
+        content = read_bytes(file)
         digest.update(f"{file.relative_to(root)} {len(content)}\n".encode())
         digest.update(content)
     return [digest.hexdigest(), version("numpy"), version("scipy"), platform.machine()]
