@@ -661,7 +661,7 @@ def publish(
         _note(f"{len(left)} of {len(run)} are left out: not finished to fold 10; the first: {left[0]}")
     for path in copied:
         out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)
-    out.print("next: bench leaderboard --published", markup=False, highlight=False)
+    out.print("next: bench leaderboard --published", markup=False, highlight=False, soft_wrap=True)
 
 
 def _faults(faults: list[str], passed: str) -> NoReturn:
@@ -833,6 +833,7 @@ def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path
         f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -854,7 +855,7 @@ def demo(
         task = bar.add_task("", total=records)
         write_demo(folder, records, seed, tuple(rate), lambda done: bar.update(task, completed=done))
     for part in [folder, *(halve(folder) if halves else ())]:
-        out.print(f"wrote {part}", markup=False, highlight=False)
+        out.print(f"wrote {part}", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("download")

@@ -40,6 +40,8 @@ SEEDS = "0,1,2"
 """Seeds of a sweep: with fewer than three runs a row has no interval over runs, and no claim."""
 Named = Any
 """A reference as text, or a registered class, function or object."""
+DataSet = Any
+"""A folder, a bench.plugin.Records, or a class or function that makes one. None: $BENCH_DATA, else data/ptb-xl."""
 Several = Any
 """One, a sequence of them, or text with commas."""
 Log = Callable[[str], None]
@@ -51,7 +53,7 @@ def run(
     arch: Named = "ecgfounder",
     *,
     init: str | Path | None = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: float = 1.0,
     draw: int = 0,
     manifest: str | Path | None = None,
@@ -175,7 +177,7 @@ def sweep(
     arch: Several = "ecgfounder",
     *,
     init: Several = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: Several = 1.0,
     draw: Several = 0,
     seed: Several = SEEDS,
@@ -212,6 +214,11 @@ def sweep(
     others = tuple(map(Path, also_on))
     options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
     console = console or _progress()
+    if slurm and (names := {name for cell in grid.cells() for name in cell.of_notebook}):
+        raise BenchError(
+            f"{', '.join(sorted(names))}: defined in a notebook or a script, which a job of SLURM cannot import; save "
+            "it in a file of its own and call bench.load_plugin"
+        )
     return launch.sweep(
         grid,
         options,
@@ -270,7 +277,7 @@ def tune(
     arch: Several = "ecgfounder",
     *,
     init: Several = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: Several = 1.0,
     draw: Several = 0,
     seed: Several = SEEDS,
@@ -309,7 +316,7 @@ def plan_trials(
     arch: Several = "ecgfounder",
     *,
     init: Several = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: Several = 1.0,
     draw: Several = 0,
     seed: Several = SEEDS,
@@ -382,7 +389,7 @@ def leaderboard(
     *,
     include_published: bool = False,
     published: bool = False,
-    data: str | Path | None = None,
+    data: DataSet = None,
     boards: str | Path | None = None,
     labels: Mapping[str, str] = {},
     log: Log | None = None,
@@ -431,7 +438,7 @@ def compare(
     *rows: str | Path | RunResult,
     runs: str | Path | Iterable[str | Path] = RUNS,
     include_published: bool = False,
-    data: str | Path | None = None,
+    data: DataSet = None,
     task: str | None = None,
     fraction: float | None = None,
     boards: str | Path = BOARDS,
@@ -472,7 +479,7 @@ def misses(
     *,
     n: int = 12,
     fold: int | None = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     runs: str | Path | Iterable[str | Path] = RUNS,
     include_published: bool = False,
     task: str | None = None,
@@ -532,7 +539,7 @@ def score(
     draw: int = 0,
     seed: int = 0,
     partial: bool = False,
-    data: str | Path | None = None,
+    data: DataSet = None,
     runs: str | Path = RUNS,
     overwrite: bool = False,
     log: Log | None = None,
@@ -585,7 +592,7 @@ class Tested(ShownAsTable):
 
 def evaluate(
     *run: str | Path | RunResult,
-    data: str | Path | None = None,
+    data: DataSet = None,
     corrupt: str | Iterable[str] = (),
     seed: int = 0,
     source_rate: int | None = None,
@@ -625,9 +632,13 @@ def load_plugin(file: str | Path) -> None:
     load_plugin(file)
 
 
-def data_folder(data: str | Path | None) -> Path:
+def data_folder(data: DataSet) -> Path:
     """Return the data set's folder: as given, else `$BENCH_DATA`, else data/ptb-xl."""
-    return Path(data or os.environ.get("BENCH_DATA") or DATA)
+    if data is None or isinstance(data, str | Path):
+        return data if isinstance(data, Path) else Path(data or os.environ.get("BENCH_DATA") or DATA)
+    from bench.data.datasets.held import hold
+
+    return hold(data)
 
 
 def name_of(kind: Kind, named: Named) -> str:
@@ -654,7 +665,7 @@ def grid_of(
     task: Several,
     arch: Several,
     init: Several,
-    data: str | Path | None,
+    data: DataSet,
     fraction: Several,
     draw: Several,
     seed: Several,

@@ -176,7 +176,7 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
     runs, logs = Path("runs"), Path("runs") / FOLDER
     grid = ["--task=superdiag", "--arch=net1d_mini", "--method=lp(probe_epochs=2)", "--seed=0,1", f"--data={demo_set}"]
     settings = ["--launcher=slurm", "--partition=test", "--time=5min", "--precision=float32", "--sbatch=comment=small"]
-    settings.append("--sbatch=priority=0")  # held, until the same command has been given twice
+    settings.append("--sbatch=begin=now+1hour")  # so late that the same command is given twice before
 
     first, again = (
         said(sys.executable, "-m", "bench", "sweep", *grid, *settings, f"--runs={named}")
@@ -184,7 +184,7 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
     )
     assert "2 workers submitted as job 1 for 2 cells;" in first
     assert "2 workers for these cells are in SLURM's queue already" in again and "submitted" not in again
-    subprocess.run(["scontrol", "release", "1"], check=True)
+    subprocess.run(["scontrol", "update", "JobId=1", "StartTime=now"], check=True)
     expected = [alone(small(demo_set, "lp(probe_epochs=2)", seed), tmp_path / "alone") for seed in (0, 1)]
     wait_until(lambda: not queued(), 180, logs)
 

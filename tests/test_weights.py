@@ -202,6 +202,7 @@ def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> 
         load_classifier(Classifier(Tiny(), 2), tmp_path / "run.pt")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # quantised tensors are deprecated, and older files have them
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -185,6 +185,25 @@ def test_finals_wait_for_their_trials_and_none_runs_if_one_failed(demo_set: Path
         plan.cell(entries[2])
 
 
+def test_cells_that_nobody_runs_are_counted(demo_set: Path, tmp_path: Path) -> None:
+    """A SLURM worker whose time is over is requeued for these."""
+    trying, options = Options(runs=tmp_path, stage="val"), Options(runs=tmp_path)
+    trial = probe(demo_set, 1)
+    entries = [Entry.of(trial, trying), Entry.of(trial, options, best_of=[Entry.of(trial, trying).id])]
+    plan = PlanFolder.of(entries, [trial, trial], options)
+    with plan.claims() as claims:
+        assert plan.has_unclaimed()
+        assert claims.take(entries[0].id, claims.all())
+        assert not plan.has_unclaimed(), "the final cannot run before its trial"
+        claims.release(entries[0].id)
+        assert plan.has_unclaimed(), "it was given back"
+        plan.write(entries[0], Ended(trial, failure=failure(trial, "training diverged in phase probe")))
+        assert plan.has_unclaimed(), "the final"
+        plan.forget([entries[0].id])
+        plan.write(entries[0], Ended(trial, failure=failure(trial, "ZeroDivisionError")))
+        assert not plan.has_unclaimed(), "finals of a failed trial are not run"
+
+
 def failure(cell: Cell, reason: str) -> "working.Failure":
     return working.Failure.now(cell.command(), "val", reason, "")
 

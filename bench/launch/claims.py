@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from bench.errors import BenchError
 from bench.files import create_file
 
 BEAT = 20.0
@@ -80,8 +81,11 @@ class Claims:
         if last and not last.free and not self.is_dead(last):
             return False
         claim = Claim(self._folder / f"{name}.{last.number + 1 if last else 1}", last.number + 1 if last else 1)
-        if not create_file(claim.path, json.dumps(_this_process())):
-            return False
+        try:
+            if not create_file(claim.path, json.dumps(_this_process())):
+                return False
+        except OSError as error:
+            raise BenchError(f"cannot write to {self._folder}: {error.strerror}; the same command goes on") from None
         if last and not last.path.exists():  # the cell has been finished since, and its claims removed
             claim.path.unlink()
             return False

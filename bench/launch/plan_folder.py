@@ -67,13 +67,14 @@ class PlanFolder:
 
     def __init__(self, folder: Path) -> None:
         """Read the plan in a folder. Raises DataError if it cannot be read."""
+        self.folder, self.runs = folder, folder.parent.parent
         try:
             content = json.loads(read_bytes(folder / PLAN))
-        except (OSError, ValueError) as error:
+            self._settings, self._plugins, self._plain = content["settings"], content["plugins"], set(content["plain"])
+            entries = [Entry(**{**each, "best_of": tuple(each["best_of"])}) for each in content["cells"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{folder / PLAN} cannot be read: {error}; the same command writes a new plan") from None
-        self.folder, self.runs = folder, folder.parent.parent
-        self._settings, self._plugins, self._plain = content["settings"], content["plugins"], set(content["plain"])
-        self.entries = {each["id"]: Entry(**{**each, "best_of": tuple(each["best_of"])}) for each in content["cells"]}
+        self.entries = {entry.id: entry for entry in entries}
         self._cells: dict[str, Cell] = {}
         self._trials: dict[tuple[str, ...], list[Trial]] = {}
 
@@ -146,6 +147,20 @@ class PlanFolder:
         """
         return self._with(entry, best_of(self.trials(entry)).method) if entry.best_of else self._with(entry)
 
+    def claim_name(self, entry: Entry) -> str:
+        """Return the name of the claim on the cell of an entry. Raises BenchError if a trial has failed."""
+        return cell_id(self.cell(entry), entry.stage) if entry.best_of else entry.id
+
+    def has_unclaimed(self) -> bool:
+        """Return whether a cell is left that can be run and that no worker runs."""
+        ended, names = self.outcomes(), list[str]()
+        for entry in self.entries.values():
+            if entry.id not in ended and ended.issuperset(entry.best_of):
+                with contextlib.suppress(BenchError):  # a trial has failed, so its finals are not run
+                    names.append(self.claim_name(entry))
+        taken = {name for name, claim in self.claims().all().items() if not claim.free}
+        return not taken.issuperset(names)
+
     def _with(self, entry: Entry, method: str | None = None) -> Cell:
         """Return the cell of an entry as it is written, or with another method."""
         if entry.id not in self._cells:
@@ -188,7 +203,10 @@ class PlanFolder:
             "incompatible": end.incompatible,
             "failure": {**asdict(end.failure), "details": str(path)} if end.failure else None,
         }
-        write_whole(self.folder / f"{entry.id}.json", json.dumps(facts, indent=1))
+        try:
+            write_whole(self.folder / f"{entry.id}.json", json.dumps(facts, indent=1))
+        except OSError as error:
+            raise BenchError(f"cannot write to {self.folder}: {error.strerror}; the same command goes on") from None
 
     def ended(self, id: str) -> Ended:
         """Read how a cell ended."""

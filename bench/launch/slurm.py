@@ -82,7 +82,6 @@ class WorkerJob:
         plan = PlanFolder(self.plan)
         if len(plan.outcomes()) == len(plan.entries):
             return  # before torch is imported: workers that waited in the queue until all was done
-        until = time.monotonic() + self.seconds()
         try:
             self._work(plan)
         except KeyboardInterrupt:
@@ -90,7 +89,7 @@ class WorkerJob:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
-        if len(plan.outcomes()) < len(plan.entries) and time.monotonic() >= until:
+        if plan.has_unclaimed():  # none that ends in the time that is left
             os.kill(os.getpid(), signal.SIGUSR2)  # submitit requeues this job, as when SLURM sends it near the limit
 
     def _work(self, plan: PlanFolder) -> None:

@@ -227,13 +227,11 @@ class _Pool:
                 continue
             if not self.ended.issuperset(entry.best_of):
                 continue
-            name = each
-            if entry.best_of:
-                try:
-                    name = cell_id(self.plan.cell(entry), entry.stage)
-                except BenchError:  # a trial has failed; `tune` says which
-                    self.left.remove(each)
-                    continue
+            try:
+                name = self.plan.claim_name(entry)
+            except BenchError:  # a trial has failed; `tune` says which
+                self.left.remove(each)
+                continue
             if name in claims and not claims[name].free and not check:
                 continue
             if not self.claims.take(name, claims):

@@ -394,7 +394,7 @@ def elsewhere(tested: BoardElsewhere, path: Path) -> Path | None:
     if not tested.rows:
         return None
     names = numbered(tested.board)
-    with _drawing(path, 6, 5 + 0.12 * min(len(tested.rows), MAX_LINES)) as axes:
+    with _drawing(path, 8, 5.4 + 0.12 * min(len(tested.rows), MAX_LINES)) as axes:
         for place, each in enumerate(tested.rows):
             color, marker = (COLORS[place], MARKERS[place]) if place < MAX_LINES else (INK, "o")
             label = names[each.row.name] if place < MAX_LINES else OTHERS if place == MAX_LINES else None
@@ -403,7 +403,8 @@ def elsewhere(tested: BoardElsewhere, path: Path) -> Path | None:
             axes.plot([home.value] * 2, [away.low, away.high], color=color, linewidth=1.2, alpha=0.6)
             fill = HOLLOW if each.away.few_runs else color
             axes.plot(home.value, away.value, marker, color=color, markersize=7, markerfacecolor=fill, label=label)
-        axes.axline((CHANCE, CHANCE), slope=1, color=INK, linewidth=1, linestyle="--", zorder=0)
+        on_line = tested.rows[0].home.interval.value  # a point that does not widen the axes
+        axes.axline((on_line, on_line), slope=1, color=INK, linewidth=1, linestyle="--", zorder=0)
         axes.set_xlabel("macro AUROC on fold 10, 95 % interval; hollow: fewer than three runs")
         axes.set_ylabel(f"macro AUROC on {tested.title}")
     return path

@@ -140,7 +140,7 @@ def _faults_of_origin(result: Result) -> Iterator[str]:
     elif result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not is_installed(result.document):
-        yield "its method, backbone or task is from a file that is not installed: put it into a package"
+        yield "its method, backbone, task or data set is from a file that is not installed: put it into a package"
     if not result.external and result.incompatible is None:
         commit = result.document.get("environment", {}).get("git_commit")
         if commit is None:

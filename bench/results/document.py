@@ -392,8 +392,8 @@ def is_command(text: str) -> bool:
 
 
 def is_installed(document: Mapping[str, Any]) -> bool:
-    """Return whether packages hold the method, backbone and task of a result, and no file or notebook does."""
-    sections = (document.get(kind) or {} for kind in ("method", "backbone", "task"))
+    """Return whether packages hold method, backbone, task and data set of a result, and no file or notebook does."""
+    sections = (document.get(kind) or {} for kind in ("method", "backbone", "task", "dataset"))
     return not any(str(section.get("distribution", "")).endswith(NOT_INSTALLED) for section in sections)
 
 

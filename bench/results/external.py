@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import bench
 from bench.data.datasets import load_records
+from bench.data.datasets.held import reader_facts
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table, task_facts
@@ -133,6 +134,7 @@ def score_external(
             "num_records": len(records),
             "licence": records.licence,
             "source": records.source,
+            **reader_facts(records, data),
         },
         "task": task_facts(table),
         "init": {"name": EXTERNAL},
