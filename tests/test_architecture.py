@@ -227,7 +227,7 @@ MAY_READ = {
     "bench.data.label_codes": {"open"},  # a table of this package
     "bench.data.prepared": {"open"},  # a file that this process has just created
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file
-    "bench.launch.claims": {"read_text", "open"},  # /proc, and claims
+    "bench.launch.claims": {"read_text"},  # /proc
     "bench.pages.html": {"read_text"},  # files of this package and of itables
     "bench.provenance": {"read_text"},  # /proc
     "bench.registry.source": {"read_bytes"},  # imported code

@@ -22,7 +22,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from bench.errors import BenchError
-from bench.files import create_file
+from bench.files import create_file, open_file
 
 BEAT = 20.0
 """Seconds between two touches of a claim."""
@@ -96,7 +96,7 @@ class Claims:
     def is_dead(self, claim: Claim) -> bool:
         """Return whether the process of a claim has ended."""
         try:
-            with claim.path.open(encoding="utf-8") as file:  # opening makes NFS ask its server for the present time
+            with open_file(claim.path) as file:  # opening makes NFS ask its server for the present time
                 touched, text = os.fstat(file.fileno()).st_mtime, file.read()
         except FileNotFoundError:
             return False

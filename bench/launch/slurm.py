@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ class WorkerJob:
 
     def seconds(self) -> float:
         """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
-        end = float(os.environ.get("SLURM_JOB_END_TIME", time.time() + 60 * self.minutes))
+        answer = _answer("squeue", "--noheader", f"--job={os.environ['SLURM_JOB_ID']}", "--format=%e").strip()
+        end = datetime.fromisoformat(answer).timestamp() if answer.startswith("2") else time.time() + 60 * self.minutes
         return end - time.time() - warning(self.minutes) - GRACE
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
