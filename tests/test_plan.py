@@ -65,3 +65,9 @@ def test_published_weights_of_a_backbone_without_any_are_left_out(demo_set: Path
 
     assert plan.left_out == 1
     assert len(plan.cells) == 1
+
+
+def test_a_shard_without_cells_has_a_plan_without_cells(tmp_path: Path) -> None:
+    plan = make_plan([], Options(runs=tmp_path))
+
+    assert (plan.cells, plan.rows(1)[-1]["cells"]) == ([], 0)

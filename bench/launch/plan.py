@@ -125,6 +125,8 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
     returns the result of a cell that is finished. `elsewhere`: the cells run on other machines, where precision `auto`
     may have resolved to another value; any is accepted.
     """
+    if not cells:  # of a shard, where there are more shards than cells
+        return SweepPlan([], 0, 0, 0, {}, [])
     facts = _Facts(cells[0].data)
     damaged: list[str] = []
     finished = _finished(options, damaged.append)
