@@ -223,7 +223,6 @@ def test_writing_is_noticed(tmp_path: Path) -> None:
 
 
 MAY_READ = {
-    "bench.data.matlab": {"open"},  # an array part by part
     "bench.boards.simulations": {"read_text", "open"},  # its own files; published simulations bear its hash
     "bench.data.label_codes": {"open"},  # a table of this package
     "bench.data.prepared": {"open"},  # a file that this process has just created

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from bench.data.formats import MAX_SAMPLES, library
 from bench.errors import DataError
+from bench.files import open_file
 
 PART_BYTES = 64 * 2**20
 """Bytes of an array that are copied at once."""
@@ -70,7 +71,7 @@ def copy_array(path: Path, name: str, target: Path, num: int | None = None) -> s
     cannot be read, or has no such array of real numbers, or not `num` records.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             header = file.read(128)
             if header.startswith((b"MATLAB 7.3 MAT-file", b"\x89HDF")):
                 return _copy_hdf5(path, name, target, num)
