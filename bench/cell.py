@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.data.datasets import find_task_name
+from bench.data.datasets.held import HeldFolder
 from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, find, find_optional, normalize
@@ -76,8 +77,9 @@ class Cell:
 
     @property
     def of_notebook(self) -> list[str]:
-        """Return the names of its method, backbone and task that a notebook or a script defines."""
-        return [plugin.name for plugin in self._plugins if plugin.module == NOTEBOOK]
+        """Return the names of its method, backbone, task and data set that a notebook or a script defines."""
+        held = [f"the data set of {self.data}"] if isinstance(self.data, HeldFolder) else []
+        return [*(plugin.name for plugin in self._plugins if plugin.module == NOTEBOOK), *held]
 
     @property
     def _plugins(self) -> list[Plugin]:

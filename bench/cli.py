@@ -24,6 +24,7 @@ from bench.files import write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 if TYPE_CHECKING:
+    from bench.launch.slurm import Slurm
     from bench.registry.conformance import Finding
 
 app = typer.Typer(
@@ -61,6 +62,17 @@ AlsoOn = Annotated[
 SourceRate = Annotated[int | None, typer.Option(help="Rate of the files to read, in Hz. [default: the backbone's own]")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time. [default: one per GPU, or one]")]
 
+OnNodes = Annotated[Literal["local", "slurm"], typer.Option(help="This machine, or workers in a job array of SLURM.")]
+Partition = Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")]
+Time = Annotated[str, typer.Option(help="SLURM: time limit of a worker; longer cells are requeued and resume.")]
+Nodes = Annotated[int, typer.Option(min=1, help="SLURM: nodes per cell.")]
+Cpus = Annotated[int, typer.Option(min=1, help="SLURM: cores per node.")]
+Gpus = Annotated[int, typer.Option(min=0, help="SLURM: GPUs per node.")]
+Sbatch = Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0.1, help="Stop after so long; the same command goes on. [default: at the end]")
+]
+
 
 def _load_plugins(files: list[Path]) -> list[Path]:
     for file in files:
@@ -80,7 +92,6 @@ IncludePublished = Annotated[
 Stage = Literal["val", "test"]
 WandbMode = Literal["off", "offline", "online"]
 Keep = Literal["none", "best"]
-Launcher = Literal["local", "slurm"]
 Precision = Literal["auto", "float32", "bf16", "float64"]
 Kind = Literal["tasks", "methods", "archs", "datasets"]
 
@@ -118,31 +129,34 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Adapt a backbone to a task by a method, scored on fold 10."""
+    cell: dict[str, Any] = {
+        "method": method,
+        "task": task,
+        "arch": arch,
+        "init": init,
+        "data": data,
+        "fraction": fraction,
+        "draw": draw,
+        "manifest": manifest_,
+        "seed": seed,
+        "source_rate": source_rate,
+        "precision": precision,
+        "stage": stage,
+        "runs": runs,
+        "overwrite": overwrite,
+        "rerun_stale": rerun_stale,
+        "also_on": also_on,
+        "console": err,
+    }
+    if finished := verbs.finished(**cell):
+        from bench.console.listing import plain_table
+
+        _print(dict(finished.document), plain_table(finished.table), as_json)
+        return
     from bench.console.tables import result_table
 
-    result = verbs.run(
-        method,
-        task,
-        arch,
-        init=init,
-        data=data,
-        fraction=fraction,
-        draw=draw,
-        manifest=manifest_,
-        seed=seed,
-        source_rate=source_rate,
-        precision=precision,
-        stage=stage,
-        nproc=nproc,
-        runs=runs,
-        overwrite=overwrite,
-        rerun_stale=rerun_stale,
-        keep_weights=keep_weights,
-        also_on=also_on,
-        checkpoint_minutes=checkpoint_minutes,
-        wandb=wandb,
-        console=err,
-    )
+    how: dict[str, Any] = {"keep_weights": keep_weights, "checkpoint_minutes": checkpoint_minutes, "wandb": wandb}
+    result = verbs.run(**cell, nproc=nproc, **how)
     if verbs.is_main():
         _print(dict(result.document), result_table(result.result), as_json)
 
@@ -163,13 +177,17 @@ def sweep(
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
-    launcher: Annotated[Launcher, typer.Option(help="This machine, or a job array of SLURM.")] = "local",
-    partition: Annotated[str | None, typer.Option(help="SLURM: the partition. [default: the cluster's]")] = None,
-    time: Annotated[str, typer.Option(help="SLURM: time limit of a job; longer cells are requeued and resume.")] = "1h",
-    nodes: Annotated[int, typer.Option(min=1, help="SLURM: nodes per cell.")] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="SLURM: cores per node.")] = 1,
-    gpus: Annotated[int, typer.Option(min=0, help="SLURM: GPUs per node.")] = 0,
-    sbatch: Annotated[list[str], typer.Option(help="SLURM: any option of sbatch, such as account=abc.")] = [],
+    launcher: OnNodes = "local",
+    partition: Partition = None,
+    time: Time = "1h",
+    nodes: Nodes = 1,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    sbatch: Sbatch = [],
+    minutes: Minutes = None,
+    shard: Annotated[
+        str | None, typer.Option(help="The part of one of several machines that share no files, from 0/4 to 3/4.")
+    ] = None,
     runs: Runs = RUNS,
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run finished cells again if code has changed since.")
@@ -181,26 +199,9 @@ def sweep(
     ] = False,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
-    slurm = None
-    of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
-    given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
-    if launcher == "local" and given:
-        raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
-    if launcher == "slurm":
-        from bench.launch.slurm import MOST_AT_ONCE, Slurm, minutes, others
-
-        slurm = Slurm(
-            minutes=minutes("--time", time),
-            partition=partition,
-            nodes=nodes,
-            ranks=nproc,
-            cpus=cpus,
-            gpus=gpus,
-            at_once=jobs or MOST_AT_ONCE,
-            others=others("--sbatch", sbatch),
-        )
     swept = verbs.sweep(
         method,
         task,
@@ -215,21 +216,61 @@ def sweep(
         stage=stage,
         jobs=jobs,
         nproc=nproc,
-        slurm=slurm,
+        slurm=_slurm(context, launcher, partition, time, nodes, nproc, cpus, gpus, jobs, sbatch),
+        minutes=minutes,
+        shard=shard,
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
         also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
-        out=out,
+        out=Terminal(quiet=True) if as_json else out,
         console=err,
     )
+    if as_json:
+        print(json.dumps([cell.as_data() for cell in swept.cells], indent=1))
     raise SystemExit(1 if swept.failed and not dry_run else 0)
+
+
+def _slurm(
+    context: typer.Context,
+    launcher: str,
+    partition: str | None,
+    time: str,
+    nodes: int,
+    nproc: int,
+    cpus: int,
+    gpus: int,
+    jobs: int | None,
+    sbatch: list[str],
+) -> Slurm | None:
+    """Return the workers to submit to SLURM; None for this machine."""
+    of_slurm = ("partition", "time", "nodes", "cpus", "gpus", "sbatch")
+    given = [f"--{name}" for name in of_slurm if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    if launcher == "local":
+        if given:
+            raise BenchError(f"{', '.join(given)}: for a cluster only; add --launcher slurm")
+        return None
+    if getattr(context.get_parameter_source("minutes"), "name", "") != "DEFAULT":
+        raise BenchError("--minutes: for this machine only; --time is the limit of a worker on SLURM")
+    from bench.launch import slurm
+
+    return slurm.Slurm(
+        minutes=slurm.minutes("--time", time),
+        partition=partition,
+        nodes=nodes,
+        ranks=nproc,
+        cpus=cpus,
+        gpus=gpus,
+        jobs=jobs,
+        others=slurm.others("--sbatch", sbatch),
+    )
 
 
 @app.command()
 def tune(
+    context: typer.Context,
     task: Tasks,
     method: Methods,
     trials: Annotated[
@@ -244,7 +285,15 @@ def tune(
     source_rate: SourceRate = None,
     precision: Annotated[Precision, typer.Option()] = "auto",
     jobs: Jobs = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes a cell.")] = 1,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
+    launcher: OnNodes = "local",
+    partition: Partition = None,
+    time: Time = "1h",
+    nodes: Nodes = 1,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    sbatch: Sbatch = [],
+    minutes: Minutes = None,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
     plugin: Plugins = [],
@@ -285,6 +334,8 @@ def tune(
         precision=precision,
         jobs=jobs,
         nproc=nproc,
+        slurm=_slurm(context, launcher, partition, time, nodes, nproc, cpus, gpus, jobs, sbatch),
+        minutes=minutes,
         runs=runs,
         keep_weights=keep_weights,
         console=err,
@@ -610,7 +661,7 @@ def publish(
         _note(f"{len(left)} of {len(run)} are left out: not finished to fold 10; the first: {left[0]}")
     for path in copied:
         out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)
-    out.print("next: bench leaderboard --published", markup=False, highlight=False)
+    out.print("next: bench leaderboard --published", markup=False, highlight=False, soft_wrap=True)
 
 
 def _faults(faults: list[str], passed: str) -> NoReturn:
@@ -782,6 +833,7 @@ def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path
         f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -803,7 +855,7 @@ def demo(
         task = bar.add_task("", total=records)
         write_demo(folder, records, seed, tuple(rate), lambda done: bar.update(task, completed=done))
     for part in [folder, *(halve(folder) if halves else ())]:
-        out.print(f"wrote {part}", markup=False, highlight=False)
+        out.print(f"wrote {part}", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("download")
@@ -1028,7 +1080,12 @@ def _is_own(path: object) -> bool:
     given = [word for argument in sys.argv[1:] for word in (argument, argument.partition("=")[2]) if word]
     places = [*given, DATA, RUNS, BOARDS, os.environ.get("BENCH_DATA") or DATA, cache_folder()]
     named = Path(os.fsdecode(path)).absolute()
-    return any(named.is_relative_to(place) or place.is_relative_to(named) for place in map(_absolute, places))
+    return any(
+        named.is_relative_to(place)
+        or place.is_relative_to(named)
+        or str(named).startswith(f"{place}.")  # a record is named without its ending
+        for place in map(_absolute, places)
+    )
 
 
 def _absolute(path: str | Path) -> Path:

@@ -17,12 +17,10 @@ from torch import nn
 from bench.cell import Cell
 from bench.console.terminal import Terminal
 from bench.console.tracking import Wandb, watch
-from bench.data.datasets import load_records
-from bench.data.manifests import read_split
-from bench.data.prepared import PreparedSignals, prepare_signals, require_files
-from bench.data.records import Records
-from bench.data.splits import Split, folds_to_score, split
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.opened import OpenData
+from bench.data.prepared import PreparedSignals, require_files
+from bench.data.splits import folds_to_score
+from bench.data.tasks import LabelTable
 from bench.errors import Incompatible, PluginError
 from bench.evaluation.predictions import Predictions
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
@@ -80,15 +78,16 @@ class Options:
         return arguments + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
-def execute(cell: Cell, options: Options) -> Result:
+def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Result:
     """Run a cell and return its result. The result of a finished cell is loaded; an interrupted run is resumed.
 
-    A rank other than the main one may return before the scores are computed; its result lacks them.
+    `data` is the cell's data set if it is open already. A rank other than the main one may return before the scores are
+    computed; its result lacks them.
     """
     with join() as world:
-        records = load_records(cell.data)
-        table = label_table(records, find_task(cell.task, records))
-        parts = make_split(cell, table, records)
+        data = data or OpenData(cell.data)
+        records, table = data.records, data.table(cell.task)
+        parts = data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
         cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
         method = make_method(cell.method)
         backbone = build_backbone(cell.arch, cell.entropy)
@@ -118,7 +117,7 @@ def execute(cell: Cell, options: Options) -> Result:
                 return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
             model.made_by = makers(cell, altered=not same_backbone)
             spec = model.backbone.signal_spec
-            signals = prepare_signals(records, spec, cell.source_rate, watcher.prepared, watcher.note)
+            signals = data.signals(spec, cell.source_rate, watcher.prepared, watcher.note)
             if unused := unused_accelerator(accelerator_kind()):
                 watcher.note(unused)
             for what, record_ids in signals.findings.items():
@@ -157,11 +156,6 @@ def execute(cell: Cell, options: Options) -> Result:
             watcher.finish(document["metrics"])
             keep = [WEIGHTS] if options.keep_weights == "best" else []
             return folder.finish(document, predictions, keep, partial(evaluate_also, folders=options.also_on))
-
-
-def make_split(cell: Cell, table: LabelTable, records: Records) -> Split:
-    """Return the training and validation records of a cell."""
-    return read_split(cell.manifest, table, records) if cell.manifest else split(table, cell.fraction, cell.draw)
 
 
 def make_method(reference: Reference) -> Method:

@@ -208,3 +208,17 @@ def _locked(path: Path) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+def create_file(path: Path, content: str) -> bool:
+    """Create a file that does not exist yet, with this text. Return False if it exists: of many processes, one creates.
+
+    O_EXCL is exclusive on local disks and on NFS of version 3 and later. A reader may see the file before its text.
+    """
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(content)
+    return True

@@ -17,6 +17,7 @@ import torch
 
 import bench
 from bench.cell import Cell
+from bench.data.datasets.held import reader_facts
 from bench.data.prepared import PreparedSignals, choose_source_rate
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, SignalSpec
@@ -62,6 +63,7 @@ def describe(
             "seconds": records.seconds,
             "licence": records.licence,
             "source": records.source,
+            **reader_facts(records, cell.data),
         },
         "task": facts["task"],
         "split": facts["split"],

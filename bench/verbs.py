@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.launch.tune import Tuned
     from bench.registry.registry import Kind
     from bench.results.elsewhere import Evaluation
+    from bench.results.finished import Finished
     from bench.results.result import Result
 
 DATA, RUNS, BOARDS = Path("data/ptb-xl"), Path("runs"), Path("leaderboards")
@@ -39,6 +40,8 @@ SEEDS = "0,1,2"
 """Seeds of a sweep: with fewer than three runs a row has no interval over runs, and no claim."""
 Named = Any
 """A reference as text, or a registered class, function or object."""
+DataSet = Any
+"""A folder, a bench.plugin.Records, or a class or function that makes one. None: $BENCH_DATA, else data/ptb-xl."""
 Several = Any
 """One, a sequence of them, or text with commas."""
 Log = Callable[[str], None]
@@ -50,7 +53,7 @@ def run(
     arch: Named = "ecgfounder",
     *,
     init: str | Path | None = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: float = 1.0,
     draw: int = 0,
     manifest: str | Path | None = None,
@@ -75,8 +78,10 @@ def run(
     """
     from bench.boards.frames import RunResult
     from bench.cell import Cell
+    from bench.console.tables import result_cells
     from bench.execute import Options, execute
     from bench.registry.reference import Reference
+    from bench.results.finished import remember
     from bench.results.identity import changes
 
     console = console or _progress()
@@ -107,9 +112,63 @@ def run(
     if nproc > 1:
         options = _run_on_ranks(nproc, cell, options)
     result = execute(cell, options)
-    if is_main() and (news := changes(result.document)):
-        note(console, f"{news} this result; --overwrite runs it again")
+    if is_main():
+        if news := changes(result.document):
+            note(console, f"{news} this result; --overwrite runs it again")
+        if not cell.of_notebook:
+            named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+            key = _key_of_run(named, data, init, manifest)
+            remember(key, result.folder, result.document, news, result_cells(result))
     return RunResult(result)
+
+
+def finished(
+    method: str,
+    task: str,
+    arch: str,
+    *,
+    init: str | None,
+    data: Path,
+    fraction: float,
+    draw: int,
+    manifest: Path | None,
+    seed: int,
+    source_rate: int | None,
+    precision: str,
+    stage: str,
+    runs: Path,
+    overwrite: bool,
+    rerun_stale: bool,
+    also_on: Sequence[Path],
+    console: Console,
+) -> Finished | None:
+    """Return the finished run that a command names if hashes of files tell, in half a second, else None.
+
+    None does not mean that there is no such run: `run` knows. A note on changed code is printed as `run` does.
+    """
+    from bench.results.finished import recognise
+
+    if overwrite or also_on:
+        return None
+    named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
+    recognised = recognise(_key_of_run(named, data, init, manifest))
+    if recognised and recognised.changed:
+        if rerun_stale:
+            return None
+        note(console, f"{recognised.changed} this result; --overwrite runs it again")
+    return recognised
+
+
+def _key_of_run(
+    named: Sequence[Any], data: str | Path | None, init: str | Path | None, manifest: str | Path | None
+) -> str:
+    """Return the key under which a finished run is remembered; empty if it is not, as with classes of a notebook."""
+    from bench.results.finished import key_of_command
+
+    if not all(isinstance(word, str) for word in named[:3]):
+        return ""
+    start = None if init is None else str(init)
+    return key_of_command(named, data_folder(data), start, None if manifest is None else Path(manifest))
 
 
 def sweep(
@@ -118,7 +177,7 @@ def sweep(
     arch: Several = "ecgfounder",
     *,
     init: Several = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: Several = 1.0,
     draw: Several = 0,
     seed: Several = SEEDS,
@@ -128,6 +187,8 @@ def sweep(
     jobs: int | None = None,
     nproc: int = 1,
     slurm: Slurm | None = None,
+    minutes: float | None = None,
+    shard: str | None = None,
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
@@ -141,26 +202,33 @@ def sweep(
 
     Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
     each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
-    backbones whose weights are for non-commercial use only. `out` receives the plan and the outcome, `console`
-    progress.
+    backbones whose weights are for non-commercial use only. `shard` is the part of a machine that sees no files of
+    others, such as `0/4`. After `minutes`, what is left stays for the next time. `out` receives the plan and the
+    outcome, `console` progress.
     """
     from bench.execute import Options
     from bench.launch import sweep as launch
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
     others = tuple(map(Path, also_on))
     options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
     console = console or _progress()
+    if slurm and (names := {name for cell in grid.cells() for name in cell.of_notebook}):
+        raise BenchError(
+            f"{', '.join(sorted(names))}: defined in a notebook or a script, which a job of SLURM cannot import; save "
+            "it in a file of its own and call bench.load_plugin"
+        )
     return launch.sweep(
         grid,
         options,
-        jobs=jobs,
-        nproc=nproc,
+        crew=Crew.of(jobs, nproc, 60 * minutes if minutes else None),
         rerun_stale=rerun_stale,
         dry_run=dry_run,
         out=out or console,
         err=console,
         slurm=slurm,
+        shard=launch.Shard.parse(shard) if shard else None,
     )
 
 
@@ -209,7 +277,7 @@ def tune(
     arch: Several = "ecgfounder",
     *,
     init: Several = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: Several = 1.0,
     draw: Several = 0,
     seed: Several = SEEDS,
@@ -217,22 +285,27 @@ def tune(
     precision: str = "auto",
     jobs: int | None = None,
     nproc: int = 1,
+    slurm: Slurm | None = None,
+    minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
     console: Console | None = None,
 ) -> Tuning:
-    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed."""
+    """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed.
+
+    On SLURM the outcome is empty until the workers have ended and the same call is made again.
+    """
     from bench.execute import Options
     from bench.launch import tune as launch
-    from bench.launch.workers import default_jobs
+    from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
     options = Options(runs=Path(runs), keep_weights=keep_weights)
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
-    jobs = jobs or default_jobs(nproc)
-    tuned = launch.tune(grid.cells(), trials, options, jobs=jobs, nproc=nproc, console=console)
+    crew = Crew.of(jobs, nproc, 60 * minutes if minutes else None)
+    tuned = launch.tune(grid.cells(), trials, options, crew=crew, console=console, slurm=slurm)
     return Tuning(tuned)
 
 
@@ -243,7 +316,7 @@ def plan_trials(
     arch: Several = "ecgfounder",
     *,
     init: Several = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     fraction: Several = 1.0,
     draw: Several = 0,
     seed: Several = SEEDS,
@@ -316,7 +389,7 @@ def leaderboard(
     *,
     include_published: bool = False,
     published: bool = False,
-    data: str | Path | None = None,
+    data: DataSet = None,
     boards: str | Path | None = None,
     labels: Mapping[str, str] = {},
     log: Log | None = None,
@@ -365,7 +438,7 @@ def compare(
     *rows: str | Path | RunResult,
     runs: str | Path | Iterable[str | Path] = RUNS,
     include_published: bool = False,
-    data: str | Path | None = None,
+    data: DataSet = None,
     task: str | None = None,
     fraction: float | None = None,
     boards: str | Path = BOARDS,
@@ -406,7 +479,7 @@ def misses(
     *,
     n: int = 12,
     fold: int | None = None,
-    data: str | Path | None = None,
+    data: DataSet = None,
     runs: str | Path | Iterable[str | Path] = RUNS,
     include_published: bool = False,
     task: str | None = None,
@@ -435,6 +508,8 @@ def misses(
     chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
     records = load_records(folder)
     found = find_misses(chosen, records, label, n, fold)
+    if not files:
+        return found.frame
     with progress_bar(console or _progress(), "drawing records") as bar:
         shown = bar.add_task("", total=None)
         for file in files:
@@ -464,7 +539,7 @@ def score(
     draw: int = 0,
     seed: int = 0,
     partial: bool = False,
-    data: str | Path | None = None,
+    data: DataSet = None,
     runs: str | Path = RUNS,
     overwrite: bool = False,
     log: Log | None = None,
@@ -517,7 +592,7 @@ class Tested(ShownAsTable):
 
 def evaluate(
     *run: str | Path | RunResult,
-    data: str | Path | None = None,
+    data: DataSet = None,
     corrupt: str | Iterable[str] = (),
     seed: int = 0,
     source_rate: int | None = None,
@@ -557,9 +632,13 @@ def load_plugin(file: str | Path) -> None:
     load_plugin(file)
 
 
-def data_folder(data: str | Path | None) -> Path:
+def data_folder(data: DataSet) -> Path:
     """Return the data set's folder: as given, else `$BENCH_DATA`, else data/ptb-xl."""
-    return Path(data or os.environ.get("BENCH_DATA") or DATA)
+    if data is None or isinstance(data, str | Path):
+        return data if isinstance(data, Path) else Path(data or os.environ.get("BENCH_DATA") or DATA)
+    from bench.data.datasets.held import hold
+
+    return hold(data)
 
 
 def name_of(kind: Kind, named: Named) -> str:
@@ -586,7 +665,7 @@ def grid_of(
     task: Several,
     arch: Several,
     init: Several,
-    data: str | Path | None,
+    data: DataSet,
     fraction: Several,
     draw: Several,
     seed: Several,

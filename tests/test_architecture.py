@@ -227,8 +227,11 @@ MAY_READ = {
     "bench.data.label_codes": {"open"},  # a table of this package
     "bench.data.prepared": {"open"},  # a file that this process has just created
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file
+    "bench.launch.claims": {"read_text"},  # /proc
+    "bench.pages.html": {"read_text"},  # files of this package and of itables
     "bench.provenance": {"read_text"},  # /proc
     "bench.registry.source": {"read_bytes"},  # imported code
+    "bench.results.finished": {"read_text"},  # /proc
     "bench.training.memory": {"read_text"},  # /proc
 }
 """Module -> what it reads beside bench.files."""

@@ -11,7 +11,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, f1_score, recall_score
 
 from bench.boards.declared import BoardPlan
-from bench.boards.rows import Board, Row, replicates_of
+from bench.boards.resampling import replicates_of
+from bench.boards.rows import Board, Row
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import Interval

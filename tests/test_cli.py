@@ -258,6 +258,7 @@ def test_checkpoints_that_do_not_fit_or_would_run_code_are_refused(
 def test_runs_that_are_not_there_are_a_users_mistake(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
     assert_one_line(run_bench("leaderboard"), "no runs at runs")
     assert_one_line(run_bench("predict", tmp_path, "x"), f"no finished run at {tmp_path}")
+    assert_one_line(run_bench("data", "show", "x" * 300, "--data", demo_set), "x" * 300, "File name too long")
     (tmp_path / "runs").mkdir()
     assert_one_line(run_bench("leaderboard"), "no finished run with scores of fold 10 in runs")
 

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from bench.boards.comparisons import ScoredRun, compared, stand
 from bench.boards.declared import EXPLORATORY, BoardPlan
 from bench.boards.rows import Board, Row
+from bench.boards.subgroups import compare_within
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import make_replicates, resample
 from bench.evaluation.metrics import auroc
@@ -82,6 +83,21 @@ def test_label_differences_are_those_of_bench_compare(board: Board, known: Detai
     for pair in compared(rows, PLAN, TRUTH).pairs:
         for part in known.labels:
             assert part.differences[pair.first, pair.second] == pair.labels[part.name].interval
+
+
+def test_part_differences_are_those_of_bench_compare(known: Details) -> None:
+    """One pair is looked at in all parts; the other rows tell how much runs vary."""
+    every = {each.name: each.scored for each in ROWS}
+    named = {name: every[name] for name in (ROWS[0].name, ROWS[3].name)}
+    others = {name: row for name, row in every.items() if name not in named}
+    found = compare_within(compared(named, PLAN, TRUTH), named, TRUTH, PEOPLE, ("age", "sex", "device"), others)
+
+    assert [f"{within.by} {within.group}" for within in found.within] == [part.name for part in known.parts]
+    for within, part in zip(found.within, known.parts, strict=True):
+        assert within.difference is not None
+        at = part.differences[within.first, within.second]
+        assert astuple(at) == pytest.approx((within.difference.value, within.difference.low, within.difference.high))
+        assert [part.scores[name] for name in named] == pytest.approx(list(within.aurocs))
 
 
 def test_part_intervals_hold_for_all_parts_together(known: Details) -> None:

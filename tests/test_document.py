@@ -372,6 +372,28 @@ def test_a_result_that_could_not_be_read_is_refused_before_the_work() -> None:
         require_printable(changed(DOCUMENT, ("task", "labels", 0), "<b>NORM</b>"))
 
 
+@pytest.mark.parametrize("place", [("cell", "arch"), ("cell", "method"), ("init", "name"), ("task", "labels", 0)])
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)"])
+def test_no_name_is_a_formula_in_the_csv_files(tmp_path: Path, place: tuple[Any, ...], text: str) -> None:
+    run = put(tmp_path / "run", changed(DOCUMENT, place, text))
+    with pytest.raises(DataError, match=r"which a spreadsheet takes for a formula"):
+        load_result(run)
+
+
+def test_predictions_that_are_not_finite_name_their_file(
+    of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(of_demo[0], run)
+    with np.load(run / "predictions.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays["logits_fold10"][3, 1] = np.inf
+    np.savez(run / "predictions.npz", **arrays)
+    record = arrays["ecg_id_fold10"][3]
+    with pytest.raises(DataError, match=rf"predictions\.npz, fold 10: record {record} has a NaN or infinite score"):
+        _ = load_result(run).predictions
+
+
 def test_free_text_stays_one_harmless_line() -> None:
     text = sentence("no <b>head</b>,\n\n# but [a](b) and 3 < 4")
     assert text == r"no &lt;b>head&lt;/b>, # but [a\](b) and 3 < 4"

@@ -20,10 +20,10 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.console.tracking import Tracker
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
-from bench.data.prepared import PreparedSignals
+from bench.data.prepared import PreparedSignals, prepare_signals
 from bench.data.splits import TEST_FOLD
 from bench.errors import DataError
-from bench.execute import Options, execute, prepare_signals
+from bench.execute import Options, execute
 from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.result import Result
@@ -111,7 +111,7 @@ def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("time.monotonic", lambda: clock() + ahead)
-    monkeypatch.setattr("bench.execute.prepare_signals", prepare)
+    monkeypatch.setattr("bench.data.opened.prepare_signals", prepare)
     monkeypatch.setattr(Tracker, "epoch_ends", train)
     kill = 2
     with pytest.raises(KeyboardInterrupt):
@@ -174,7 +174,7 @@ def test_odd_records_are_told(demo_set: Path, tmp_path: Path, monkeypatch: pytes
     def odd(*words: Any) -> PreparedSignals:
         return replace(prepare_signals(*words), findings={"records of zeros": [3, 6]})
 
-    monkeypatch.setattr("bench.execute.prepare_signals", odd)
+    monkeypatch.setattr("bench.data.opened.prepare_signals", odd)
     console = Console(file=io.StringIO(), width=200)
     cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp"))
     execute(cell, Options(runs=tmp_path, console=console))

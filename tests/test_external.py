@@ -435,3 +435,9 @@ def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkey
     }.items():
         with pytest.raises(DataError, match=message):
             read_scores(tmp_path / name, (tmp_path / name).read_bytes(), ["A", "B"], log=print)
+
+
+@pytest.mark.parametrize("name", ["=cmd", "+x", "-x", ".", "x" * 101, ""])
+def test_a_name_that_is_a_formula_or_too_long_is_refused(demo_set: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BenchError, match=r"--name .*expected a letter or digit, then up to 99 of letters"):
+        score_external(tmp_path / "s.csv", "superdiag", name, demo_set, tmp_path)

@@ -15,6 +15,7 @@ from bench.errors import BenchError, CheckpointError
 from bench.execute import Options
 from bench.launch.foundation import Foundation, weights_remarks
 from bench.launch.sweep import Grid, sweep
+from bench.launch.workers import Crew
 from bench.registry.registry import Plugin, registry
 from bench.training.model import Backbone
 from bench.training.published import PublishedCheckpoint
@@ -153,7 +154,7 @@ def test_a_file_put_in_its_place_is_the_published_one(tmp_path: Path, monkeypatc
 
 def test_a_dry_run_needs_no_network(demo_set: Path, tmp_path: Path) -> None:
     shown = io.StringIO()
-    options: dict[str, Any] = {"jobs": 1, "nproc": 1, "rerun_stale": False, "dry_run": True}
+    options: dict[str, Any] = {"crew": Crew(), "rerun_stale": False, "dry_run": True}
     out, quiet = Console(file=shown, width=200), Console(quiet=True)
     sweep(grid(demo_set, "all-foundation"), Options(runs=tmp_path / "runs"), **options, out=out, err=quiet)
     lines = shown.getvalue().splitlines()

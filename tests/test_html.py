@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def write(folder: Path, method: str, quality: float, seed: int, **cell: Any) -> 
         "digest": f"{method}-{of_cell['arch']}-{of_cell['fraction']}-{seed}",
         "stage": "test",
         "cell": of_cell,
-        "dataset": {"name": "ptb-xl-1.0.3", "synthetic": False},
+        "dataset": {"name": "ptb-xl-1.0.3", "synthetic": False, "num_records": 21799},
         "task": {"name": "superdiag", "fingerprint": TRUTH.fingerprint, "labels": list(LABELS)},
         "init": {"name": "own:1" if of_cell["arch"] == "net" else "random"},
         "incompatible": f"has no blocks {HARD}" if method == "declined" else None,
@@ -264,6 +265,16 @@ def test_boards_without_labels_have_no_pairs(made: list[Board], tmp_path: Path) 
 
     assert board["pairs"] == []
     assert "labels were not at hand" in board["missing"]
+
+
+def test_rows_of_ones_own_are_marked_among_published_ones(made: list[Board], tmp_path: Path) -> None:
+    results = [replace(run, published=row.method != "ft") for row in made[0].rows for run in row.runs]
+    write_html(by_page(make_boards(results, lambda result: None)), tmp_path, Truth())  # type: ignore[arg-type]
+    table = (tmp_path / "ptb-xl-1.0.3/superdiag.html").read_text(encoding="utf-8").partition("<tbody")[2]
+    marked = ["not published" in line for line in table.partition("</tbody>")[0].split("<tr ")[1:]]
+
+    assert marked == [row.method == "ft" for row in made[0].rows]
+    assert sum(marked) == 2
 
 
 def test_large_boards_stay_below_the_limit(text: str, made: list[Board], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,8 @@ def test_given_folds_in_numbers_and_words(made: Path, tmp_path: Path) -> None:
         ("wfdb", {"labels": "Rhythms"}, ["no column 'Rhythms'"]),
         ("wfdb", {"record": "Age"}, ["row 2, column Age", "has no 40.hea"]),
         ("wfdb", {"name": "My set"}, ["--name is 'My set'"]),
+        ("wfdb", {"seconds": float("nan")}, ["--seconds is nan, expected 0.1 to 3,600"]),
+        ("wfdb", {"seconds": 1e9}, ["--seconds is 1e+09, expected 0.1 to 3,600"]),
         ("nowhere", {}, ["nowhere is missing"]),
         ("table.csv", {}, ["table.csv holds .csv files, which are not read; convert them"]),
     ],

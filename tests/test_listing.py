@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bench.console.listing import add_row, new_table, table
+from bench.console.listing import add_row, add_stacked_row, new_table, table
 
 
 def shown(what: Table, width: int = 100) -> str:
@@ -44,3 +44,15 @@ def test_brackets_are_no_markup() -> None:
     assert "[record, lead]" in shown(what)
     assert "title [bold]" in shown(what)
     assert shown(table("empty", [{"name": "x"}])).count("x") == 1
+
+
+def test_facts_are_wrapped_between_facts_and_not_within() -> None:
+    stacked = new_table("rows")
+    stacked.add_column("row")
+    facts = [f"macro AUROC +0.{n:04} (-0.001 to +0.011)".replace(" ", "\N{NO-BREAK SPACE}") for n in range(7)]
+    add_stacked_row(stacked, "lpft-sd on net1d_mini", "   ".join(facts))
+
+    lines = shown(stacked, width=80).splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert all(any(fact.replace("\N{NO-BREAK SPACE}", " ") in line for line in lines) for fact in facts)

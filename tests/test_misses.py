@@ -17,8 +17,9 @@ import bench
 import bench.cli
 from bench.boards.misses import FALSE_ALARM, LOSS, MISSED
 from bench.data.datasets import load_records
-from bench.data.tasks import LabelTable, find_task, label_table
+from bench.data.tasks import LabelTable, Task, find_task, label_table
 from bench.errors import BenchError
+from bench.registry import registry as registering
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +158,30 @@ def test_the_command_prints_what_python_returns(
         pd.read_csv(StringIO(table.read_text()), dtype={"record": str}), frame, check_dtype=False
     )
     assert max(map(len, shown.splitlines())) <= 80 or str(table) in shown
+
+
+def test_a_task_with_one_label_prints_its_numbers_once(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registering._REGISTRY, "plugins", dict(registering.registry().plugins))
+    records = load_records(demo_set)
+    task = bench_plugin_task()
+    table = label_table(records, task)
+    fold = table.select(table.strat_fold == 10)
+    frame = pd.DataFrame(np.random.default_rng(0).random(fold.y_true.shape), fold.ecg_id, list(fold.labels))
+    result = bench.score(frame, task, "one", scale="probability", data=demo_set, runs=tmp_path, log=lambda line: None)
+
+    value = result.metrics["auroc"].iloc[-1]
+    assert len(result.metrics) == 3
+    assert repr(result).count(f"{value:.4f}") == 1
+    assert result._repr_html_().count(f"{value:.4f}") == 1
+
+
+def bench_plugin_task() -> Task:
+    """Infarction, yes or no."""
+    return Task(
+        "infarction-yes-no",
+        "myocardial infarction",
+        lambda code, statement: ["MI"] if statement["diagnostic_class"] == "MI" else [],
+        keeps_unlabeled=True,
+    )

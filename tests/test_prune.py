@@ -35,6 +35,7 @@ def test_a_dry_run_counts_and_removes_nothing(runs: Path) -> None:
     before = left(runs)
     found = {use.name: (use.num, use.size, use.removed) for use in prune(runs, weights=True, dry_run=True)}
 
+    assert found.pop("plans") == (0, 0, False)
     assert found == {"left over": (2, 102, False), "weights": (1, 1000, False), "unfinished": (1, 10, False)}
     assert left(runs) == before
 
@@ -46,6 +47,7 @@ def test_leftovers_go_and_the_only_result_of_a_cell_comes_back(runs: Path) -> No
         ("left over", "yes"),
         ("weights", "no"),
         ("unfinished", "no"),
+        ("plans", "no"),
     ]
     assert left(runs) == {
         "net-ft-seed0-00000001/result.json",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.boards import rows as boards
+from bench.boards.resampling import replicates_of
 from bench.boards.rows import make_boards
 from bench.boards.truth import Truth, truth_of
 from bench.data.datasets.ptbxl import load_records
@@ -376,7 +376,7 @@ def test_boards_are_drawn_once(truth: Truth, runs: list[Path]) -> None:
     table = truth(load_result(runs[0]))
     assert table is truth(load_result(runs[1]))
     assert table is not None
-    assert boards.replicates_of(table) is boards.replicates_of(table)
+    assert replicates_of(table) is replicates_of(table)
 
 
 def evaluated(run: Path, truth: Truth, corruption: str = "", licence: str = "ODC-By-1.0", noise: float = 1) -> Path:
@@ -392,12 +392,13 @@ def evaluated(run: Path, truth: Truth, corruption: str = "", licence: str = "ODC
     logits = y_true + np.random.default_rng(3).normal(0, noise, y_true.shape)
     truths = Truths(patients, y_true, Predictions(ecg_id, table.labels, logits.astype(np.float32)))
     document = {
-        "run": {"digest": result.digest},
+        "run": {"digest": result.digest, "row": "a row", "trained_on": home, "command": "bench run"},
         "dataset": {"name": home if corruption else "other-1.0", "content": "c", "rate": 100, "licence": licence},
         "scored_on": "fold 10" if corruption else "all records",
         "corruptions": [corruption] if corruption else [],
         "seed": 0,
         "labels": {label: {"codes": [label], "by": "hand"} for label in table.labels},
+        "not_shared": [],
         "metrics": score_fold(y_true, logits.astype(np.float32), table.labels, patients, num_replicates=20),
     }
     document["dataset"]["source"] = "https://example.org"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.boards import rows as boards
+from bench.boards import resampling
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, as_data, interval_of, make_boards
 from bench.boards.simulations import ALL_LABELS
@@ -29,7 +29,7 @@ LABELS = ("MI", "NORM", "RARE")
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """50 draws tell as much here as 2000."""
-    monkeypatch.setattr(boards, "NUM_REPLICATES", 50)
+    monkeypatch.setattr(resampling, "NUM_REPLICATES", 50)
 
 
 def truth_table(seed: int = 0) -> LabelTable:
@@ -328,7 +328,7 @@ def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> N
     write("twin", 1.0, arch="net0")
     results = list(find_results(tmp_path / "runs"))
     first = write_pages(make_boards(results, lambda result: TRUTH), tmp_path / "first")
-    boards.replicates_of.cache_clear()
+    resampling.replicates_of.cache_clear()
     second = write_pages(make_boards(results[::-1], lambda result: TRUTH), tmp_path / "second")
 
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

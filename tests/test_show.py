@@ -16,8 +16,9 @@ import wfdb
 
 import bench.cli
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.formats import FORMATS, SignalFile
 from bench.data.records import Records
-from bench.data.show import draw_file, draw_record
+from bench.data.show import _draw, draw_file, draw_record
 from bench.data.signals import PREPROCESSINGS
 from bench.data.waveforms import LEADS
 from bench.errors import DataError
@@ -208,6 +209,15 @@ def test_a_users_own_file_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "ecg-my_ecg-none.svg").read_text().count("2.5-12.5 of 15 s") == 2
     with pytest.raises(DataError, match=r"nowhere.hea is missing"):
         draw_file(tmp_path / "nowhere", tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_a_record_of_few_samples_is_refused(tmp_path: Path, samples: int) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((12, samples), np.float32))
+    format = replace(FORMATS["npy"], rate=100, leads=LEADS, unit="mV")
+
+    with pytest.raises(DataError, match=rf"has {samples} samples a lead; a drawing needs at least 8"):
+        _draw(SignalFile(tmp_path / "a", format=format), ["a"], None, tmp_path / "a.svg", None, print)
 
 
 def test_a_lead_without_a_valid_sample_says_so(square: Records, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,14 +22,16 @@ import torch
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.execute import Options, execute
-from bench.launch.slurm import FOLDER, Slurm, minutes, others, queued, submit
-from bench.launch.workers import failure_path
+from bench.launch.outcomes import failure_path
+from bench.launch.plan_folder import Entry, PlanFolder
+from bench.launch.slurm import FOLDER, Slurm, minutes, most_submitted, others, queued, submit
 from bench.registry.reference import Reference
 from bench.results.failures import Failure
 from bench.results.result import Result, find_results
 from bench.training.weights import WEIGHTS
 
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+MOST_IN_ARRAY = 20
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CONFIGURATION = """
 ClusterName=test
@@ -50,6 +53,8 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
+MaxArraySize={array}
+SlurmdTimeout=10
 KillWait=5
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
@@ -73,7 +78,8 @@ def slurm() -> Iterator[Path]:
         (folder / name).mkdir(mode=0o755)
     (folder / "munge" / "key").write_bytes(os.urandom(128))
     (folder / "munge" / "key").chmod(0o400)
-    text = CONFIGURATION.format(host=socket.gethostname().split(".")[0], folder=folder, ports=free_ports(3))
+    host = socket.gethostname().split(".")[0]
+    text = CONFIGURATION.format(host=host, folder=folder, ports=free_ports(3), array=MOST_IN_ARRAY)
     (folder / "slurm.conf").write_text(text)
     cores = os.sched_getaffinity(0)
     with pytest.MonkeyPatch.context() as patch:
@@ -155,7 +161,7 @@ def assert_equal(ours: Sequence[Result], theirs: Sequence[Result]) -> None:
     assert [one.digest for one in ours] == [one.digest for one in theirs]
     for one, other in zip(ours, theirs, strict=True):
         assert one.document["weights_sha256"] == other.document["weights_sha256"]
-        for fold in (9, 10):
+        for fold in one.predictions:
             assert np.array_equal(one.predictions[fold].logits, other.predictions[fold].logits)
 
 
@@ -170,13 +176,15 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
     runs, logs = Path("runs"), Path("runs") / FOLDER
     grid = ["--task=superdiag", "--arch=net1d_mini", "--method=lp(probe_epochs=2)", "--seed=0,1", f"--data={demo_set}"]
     settings = ["--launcher=slurm", "--partition=test", "--time=5min", "--precision=float32", "--sbatch=comment=small"]
+    settings.append("--sbatch=begin=now+1hour")  # so late that the same command is given twice before
 
     first, again = (
         said(sys.executable, "-m", "bench", "sweep", *grid, *settings, f"--runs={named}")
         for named in (runs, runs.resolve())
     )
-    assert "2 cells submitted as job 1;" in first
-    assert "2 cells are in SLURM's queue already" in again and "submitted" not in again
+    assert "2 workers submitted as job 1 for 2 cells;" in first
+    assert "2 workers for these cells are in SLURM's queue already" in again and "submitted" not in again
+    subprocess.run(["scontrol", "update", "JobId=1", "StartTime=now"], check=True)
     expected = [alone(small(demo_set, "lp(probe_epochs=2)", seed), tmp_path / "alone") for seed in (0, 1)]
     wait_until(lambda: not queued(), 180, logs)
 
@@ -192,11 +200,9 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
 def test_a_cell_that_fails_says_why(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
     cell, options = small(tmp_path / "nowhere", "lp"), Options(runs=tmp_path)
 
-    (job,) = submit([cell], options, Slurm(minutes=5))
+    (job,) = submitted([cell], options, Slurm(minutes=5))
     wait_until(lambda: job not in queued(), 120, tmp_path / FOLDER)
 
-    state = said("scontrol", "show", "job", job, "--oneliner")
-    assert "JobState=FAILED" in state and "ExitCode=2:0" in state
     failure = Failure.read(failure_path(options.runs, cell, "test"))
     assert failure.reason.startswith("no dataset at") and failure.command == cell.command()
 
@@ -207,7 +213,7 @@ def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_
     cell, runs = small(demo_set, "ft(finetune_epochs=12)"), tmp_path / "runs"
     num_seen = 0
 
-    (job,) = submit([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=5))
+    (job,) = submitted([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=5))
     preempt = ["sbatch", "--partition=first", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
     for stop in (["scancel", "--signal=USR2", job], preempt):  # as SLURM does near the time limit; another job's claim
         wait_until(lambda seen=num_seen: newest(runs) > seen, 120, runs / FOLDER)
@@ -225,6 +231,12 @@ def test_a_job_that_is_stopped_twice_goes_on_to_the_same_bits(slurm: Path, demo_
     assert "Restarts=2" in said("scontrol", "show", "job", job, "--oneliner")
 
 
+def submitted(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str]:
+    """The jobs of workers for these cells, one a cell."""
+    plan = PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options)
+    return submit(plan, settings, len(cells))
+
+
 def newest(runs: Path) -> int:
     """The number of the newest checkpoint, of which there is one a step."""
     return max((int(path.stem.rpartition("-")[2]) for path in runs.rglob("checkpoint-*.pt")), default=0)
@@ -232,10 +244,134 @@ def newest(runs: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.slurm
+def test_many_cells_run_once_each_whatever_becomes_of_workers(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
+    """NUM_CELLS=3000 in the environment runs so many; -s prints how long they took."""
+    num, runs, began = int(os.environ.get("NUM_CELLS", "150")), tmp_path / "runs", time.monotonic()
+    grid = ["--task=superdiag", "--arch=prevalence", "--method=lp(probe_epochs=1)", f"--seed={numbers(range(num))}"]
+    command = ["-m", "bench", "sweep", *grid, f"--data={demo_set}", f"--runs={runs}", "--launcher=slurm", "--time=1h"]
+    first = said(sys.executable, *command, "--precision=float32", "--jobs=30")
+    submitted_s = time.monotonic() - began
+
+    assert "20 workers submitted as job" in first and "(30 were wanted: the site's limit)" in first
+    for reached, harm in ((num // 10, kill_worker), (num // 5, requeue_worker), (num // 3, lose_node)):
+        wait_until(lambda reached=reached: num_done(runs) >= reached, 600, runs / FOLDER)  # type: ignore[misc]
+        harm(slurm)
+    wait_until(lambda: num_done(runs) == num, 7200, runs / FOLDER)
+    took = time.monotonic() - began
+    wait_until(lambda: not queued(), 300, runs / FOLDER)
+
+    events = [
+        [json.loads(line)["event"] for line in (result.folder / "log.jsonl").read_text().splitlines()]
+        for result in results(runs)
+    ]
+    assert len(events) == num
+    assert all(of_cell.count("finished") == 1 for of_cell in events)
+    assert sum(of_cell.count("begins") > 1 for of_cell in events) <= 3, "the cells of three workers that were killed"
+    assert not list(runs.rglob("*.failed"))
+    assert not list((runs / ".plans/claims").iterdir())
+    print(f"{num} cells in {took:.0f} s, planned and submitted in {submitted_s:.0f} s")
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_tuning_is_run_by_workers_to_its_end(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
+    words = ["--task=superdiag", "--arch=prevalence", "--method=lp(probe_epochs=1)", "--trials=3", "--seed=0,1"]
+    command = [sys.executable, "-m", "bench", "tune", *words, "--precision=float32", f"--data={demo_set}"]
+    runs = tmp_path / "runs"
+
+    cluster = ["--launcher=slurm", "--time=5min", "--jobs=2"]
+    first = subprocess.run([*command, f"--runs={runs}", *cluster], capture_output=True, text=True, check=True)
+    assert "2 workers submitted as job" in first.stderr and "for 5 cells" in first.stderr
+    wait_until(lambda: not queued(), 240, runs / FOLDER)
+    again = said(*command, f"--runs={runs}", *cluster, "--json")
+    here = said(*command, f"--runs={tmp_path / 'here'}", "--json")
+
+    ((ours,), (theirs,)) = json.loads(again), json.loads(here)
+    assert len(ours["trials"]) == 3 and not queued(), "nothing was left to submit"
+    for one in (ours, theirs):
+        for trial in one["trials"]:
+            del trial["seconds"]
+    assert (ours["trials"], ours["best"]) == (theirs["trials"], theirs["best"])
+    assert_equal(results(runs), results(tmp_path / "here"))
+    finals = [result for result in results(runs) if result.document["stage"] == "test"]
+    assert [len(result.document["search"]["trials"]) for result in finals] == [3, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_worker_stops_before_its_limit_and_is_requeued(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
+    cell, runs = small(demo_set, "lp(probe_epochs=200000)"), tmp_path / "runs"
+    began = time.monotonic()
+
+    (job,) = submitted([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=1))
+    wait_until(lambda: "Restarts=1" in said("scontrol", "show", "job", job, "--oneliner"), 120, runs / FOLDER)
+    waited = time.monotonic() - began
+    subprocess.run(["scancel", job], check=True)
+
+    log = next((runs / FOLDER).glob("*_log.err")).read_text()
+    assert "Caught signal SIGUSR2" in log and "TIME LIMIT" not in log
+    assert waited < 60 + 30
+    assert [path.suffix for path in runs.glob(".plans/claims/*.free")] == [".free"], "its cell was given back"
+
+
+def numbers(values: range) -> str:
+    return ",".join(map(str, values))
+
+
+def num_done(runs: Path) -> int:
+    return len(list(runs.glob(".plans/*/superdiag-*.json")))
+
+
+def running(*where: str) -> str:
+    """A job that runs now."""
+    deadline = time.monotonic() + 60
+    while not (listed := said("squeue", "--noheader", "--states=R", "--format=%i", *where).split()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return listed[0]
+
+
+def kill_worker(slurm: Path) -> None:
+    """Kill all processes of a job: it is over, and not requeued."""
+    subprocess.run(["scancel", "--signal=KILL", "--full", running()], check=True)
+
+
+def requeue_worker(slurm: Path) -> None:
+    subprocess.run(["scontrol", "requeue", running()], check=True)
+
+
+def lose_node(slurm: Path) -> None:
+    """Kill all that runs on a node, as a power cut does. SLURM gives its job to another node. Then it is back."""
+    running("--nodelist=n2")
+    here = (b"\0SLURMD_NODENAME=n2\0", f"\0SLURM_CONF={slurm}/slurm.conf\0".encode())
+    environments = {pid: read(pid / "environ") for pid in Path("/proc").glob("[0-9]*")}
+    tasks = [pid for pid, words in environments.items() if all(word in words for word in here)]
+    fields = [read(pid / "stat").rpartition(b")")[2].split() for pid in tasks]
+    parents = {Path("/proc") / field[1].decode() for field in fields if field}
+    steps = [pid for pid in parents if b"slurmstepd" in read(pid / "cmdline")]
+    daemon = Path("/proc") / (slurm / "slurmd-n2.pid").read_text().strip()
+    for pid in (daemon, *steps, *tasks):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.name), signal.SIGKILL)
+    node = ("sinfo", "--noheader", "--nodes=n2", "--partition=test", "--format=%t")
+    wait_until(lambda: said(*node).startswith("down"), 120, slurm)
+    start("slurmd", "-N", "n2")
+    subprocess.run(["scontrol", "update", "nodename=n2", "state=resume"], check=True)
+
+
+def read(path: Path) -> bytes:
+    try:
+        return b"\0" + path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
 def test_a_cell_on_two_nodes_equals_that_of_one_process(slurm: Path, demo_set: Path, tmp_path: Path) -> None:
     cell, runs = small(demo_set, "lpft(probe_epochs=2, finetune_epochs=3)", precision="float64"), tmp_path / "runs"
 
-    (job,) = submit([cell], Options(runs=runs), Slurm(minutes=5, nodes=2))
+    (job,) = submitted([cell], Options(runs=runs), Slurm(minutes=5, nodes=2))
     expected = alone(cell, tmp_path / "alone")
     wait_until(lambda: job not in queued(), 180, runs / FOLDER)
 
@@ -250,7 +386,7 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(BenchError, match="no SLURM on this machine"):
-        submit([], Options(runs=tmp_path), Slurm(minutes=1))
+        most_submitted()
     with pytest.raises(BenchError, match="no SLURM on this machine"):
         queued()
 

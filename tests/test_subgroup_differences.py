@@ -78,6 +78,8 @@ def test_a_difference_is_shown_where_it_is(data: Path, truth: LabelTable, is_mal
     assert male["first_auroc"] == pytest.approx(np.mean(of_seeds))
     assert male["difference"] == pytest.approx(male["first_auroc"] - male["second_auroc"])
     assert male["records"] == is_male.sum() and male["pairs"] == 3
+    for shown in (repr(found), found._repr_html_()):
+        assert f"{male['difference']:+.4f}" in shown and "female" in shown
 
 
 def test_more_looks_make_wider_intervals(data: Path, runs: Path) -> None:

@@ -26,9 +26,11 @@ from bench.data.datasets.ptbxl import TABLE
 from bench.errors import BenchError, DataError
 from bench.execute import Options, execute
 from bench.launch import plan as planning
-from bench.launch.plan import make_plan
-from bench.launch.sweep import Grid, _remarks, names, numbers
-from bench.launch.workers import Ended, run_cells, share_of
+from bench.launch.outcomes import Ended, cell_id
+from bench.launch.plan import Planned, longest_first, make_plan
+from bench.launch.plan_folder import Entry, PlanFolder
+from bench.launch.sweep import Grid, Shard, _remarks, names, numbers
+from bench.launch.workers import run_cells, share_of
 from bench.registry.reference import Reference
 from bench.registry.registry import registry
 from bench.results.failures import Failure
@@ -316,7 +318,7 @@ def test_a_failing_cell_stops_no_other_and_is_tried_again(sweeps: Sweeps) -> Non
     assert len(lines) == 5, "a line a cell, and nothing else"
     assert all(line.startswith("[") for line in lines), err
     importers = sweeps.importers()
-    assert len(set(importers)) == len(importers) == 1 + 5, "the sweep, and a process for each cell"
+    assert len(set(importers)) == len(importers) <= 1 + 2 + 2, "the sweep, a process a worker, and after each crash"
     assert len(set(sweeps.parents()[1:])) == 1, "one process imports torch, and the others are forked from it"
     found = sweeps.status()
     assert sorted(one["state"] for one in found) == ["declined", "done", "failed", "failed", "failed"]
@@ -339,7 +341,7 @@ def test_a_failing_cell_stops_no_other_and_is_tried_again(sweeps: Sweeps) -> Non
     assert "5 cells: 3 done, 1 declined, 1 failed" in out
     assert len(err.splitlines()) == 3, "what is done is not done again"
     assert before.items() <= {path: path.stat().st_mtime_ns for path in sweeps.runs.rglob(RESULT)}.items()
-    assert len(sweeps.importers()) == 1 + 3
+    assert len(sweeps.importers()) == 1 + 2, "a worker runs one cell after the other"
     assert sorted(one["state"] for one in sweeps.status()) == ["declined", "done", "done", "done", "failed"]
 
 
@@ -639,3 +641,75 @@ def test_prune_frees_what_is_asked_for_and_no_result(done: tuple[Path, Cell, Res
         ".hidden.lock",
         "weights.pt",
     }
+
+
+def test_shards_hold_every_cell_once_and_depend_on_the_grid_alone(demo_set: Path) -> None:
+    methods = [Reference("lp", {"probe_epochs": number}) for number in range(1, 5)]
+    grid = Grid(data=demo_set, tasks=["superdiag"], archs=[Reference("prevalence")], methods=methods, seeds=range(6))
+    cells = grid.cells()
+    shards = [Shard.parse(f"{index}/4").of(cells, "test") for index in range(4)]
+
+    assert sorted(map(str, cells)) == sorted(str(cell) for shard in shards for cell in shard)
+    assert [len(shard) for shard in shards] == [6] * 4
+    assert all(len({str(cell.method) for cell in shard}) > 1 for shard in shards), "no shard is one method's"
+    backwards = [Shard(index, 4).of(cells[::-1], "test") for index in range(4)]
+    assert [set(map(str, shard)) for shard in backwards] == [set(map(str, shard)) for shard in shards]
+
+
+@pytest.mark.parametrize("text", ["4/4", "1", "-1/4", "0/0", "a/4"])
+def test_what_is_no_shard_is_a_users_mistake(text: str) -> None:
+    with pytest.raises(BenchError, match="--shard takes a number from 0 and the number of shards"):
+        Shard.parse(text)
+
+
+def test_ids_are_the_same_wherever_the_data_is(demo_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").symlink_to(demo_set)
+    here, there = (probe(data, seed=3, fraction=0.5, draw=2) for data in (demo_set, tmp_path / "other"))
+
+    assert cell_id(here, "test") == cell_id(there, "test")
+    assert cell_id(here, "test").startswith("superdiag-prevalence-lp-0.5-draw2-seed3-")
+    assert cell_id(here, "val") == cell_id(here, "test") + "-val"
+    assert cell_id(replace(here, precision="float64"), "test") != cell_id(here, "test")
+
+
+def test_a_plan_on_disk_gives_back_its_cells(demo_set: Path, tmp_path: Path) -> None:
+    file = tmp_path / "manifest.json"
+    cells = [
+        probe(demo_set, seed=2, fraction=0.25, draw=1, precision="float64", source_rate=500),
+        probe(demo_set, init="random", manifest=file),
+    ]
+    options = Options(runs=tmp_path, stage="val", keep_weights="best", checkpoint_minutes=3)
+    plan = PlanFolder(PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options).folder)
+
+    entries = list(plan.entries.values())
+    assert [plan.cell(entry) for entry in entries] == cells
+    read = plan.options(entries[0], Options())
+    assert (read.stage, read.keep_weights, read.checkpoint_minutes, read.runs) == ("val", "best", 3, tmp_path)
+    again = PlanFolder.of([Entry.of(cells[1], options)], cells[1:], options)
+    assert again.folder != plan.folder, "the first cell of that plan was not asked for"
+    plan.write(entries[0], Ended(cells[0], tmp_path / "superdiag/a"))
+    assert plan.ended(entries[0].id) == Ended(cells[0], tmp_path / "superdiag/a")
+    assert PlanFolder.of([Entry.of(cells[1], options)], cells[1:], options).folder in (plan.folder, again.folder)
+    with pytest.raises(DataError, match=r"plan\.json cannot be read"):
+        PlanFolder(tmp_path)
+
+
+def test_the_longest_cells_come_first(demo_set: Path) -> None:
+    def planned(name: str, work: float, seconds: float | None = None) -> Planned:
+        return Planned(replace(probe(demo_set), init=name), "to do", work=work, seconds=seconds)
+
+    def order(*cells: Planned) -> list[tuple[str | None, float | None]]:
+        return [(cell.cell.init, seconds) for cell, seconds in longest_first(cells)]
+
+    assert order(planned("a", 1), planned("b", 3), planned("c", 3)) == [("b", None), ("c", None), ("a", None)]
+    known = [planned("a", 1, 10.0), planned("b", 3), planned("c", 2, 70.0)]
+    assert order(*known) == [("c", 70.0), ("b", 67.5), ("a", 10.0)], "b: by the median of 10 and 35 s per work"
+
+
+def test_the_work_of_a_cell_is_that_of_its_backbone(demo_set: Path, tmp_path: Path) -> None:
+    net = replace(probe(demo_set), arch=Reference("net1d_mini"))
+    tuned = replace(net, method=Reference("ft", {"finetune_epochs": 4}))
+    plan = make_plan([net, tuned, replace(tuned, fraction=0.5)], Options(runs=tmp_path))
+    once, whole, half = (one.work for one in plan.cells)
+
+    assert (whole / once, half / once) == (13, 6.5), "3 passes a training epoch, and one for predictions"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,8 +12,10 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.execute import Options, execute
-from bench.launch.tune import Trial, Tuned, best_of, plan_trials, read_trial, search_space, settings_of, tune
-from bench.launch.workers import Ended, run_cells
+from bench.launch.outcomes import Ended, Trial, best_of, read_trial, search_space
+from bench.launch.plan_folder import Entry, PlanFolder
+from bench.launch.tune import Tuned, plan_trials, settings_of, tune
+from bench.launch.workers import Crew
 from bench.registry.reference import Reference
 from bench.registry.registry import Registry, find, register_method
 from bench.results.failures import Failure
@@ -97,7 +97,7 @@ def tuned(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         for seed in (0, 1)
     ]
     options = Options(runs=runs, console=QUIET)
-    return runs, tune(cells, 3, options, console=QUIET), cells, options
+    return runs, tune(cells, 3, options, crew=Crew(), console=QUIET), cells, options
 
 
 def ended(reason: str) -> Ended:
@@ -167,21 +167,20 @@ def test_what_a_sweep_has_made_stays_the_reported_recipe_if_it_wins(
     cells = [replace(tuned[2][0], seed=seed) for seed in (0, 5, 6)]
     before = execute(cells[1], options)
     said = (before.folder / RESULT).read_bytes()
+    monkeypatch.setattr("bench.launch.plan_folder.best_of", lambda trials: trials[0])
     monkeypatch.setattr("bench.launch.tune.best_of", lambda trials: trials[0])
+    write = PlanFolder.write
 
-    def interrupted(*arguments: Any, ended: Callable[[Ended], None] = lambda one: None, **others: Any) -> list[Ended]:
-        def end(one: Ended) -> None:
-            ended(one)
-            if one.cell.seed == 5 and one.folder and not one.folder.name.endswith("-val"):
-                raise KeyboardInterrupt
-
-        return run_cells(*arguments, ended=end, **others)
+    def interrupted(plan: PlanFolder, entry: Entry, end: Ended) -> None:
+        write(plan, entry, end)
+        if entry.best_of and end.cell.seed == 5:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bench.launch.tune.run_cells", interrupted)
+        patch.setattr(PlanFolder, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            tune(cells, 3, options, console=QUIET)
-    (found,) = tune(cells, 3, options, console=QUIET)
+            tune(cells, 3, options, crew=Crew(), console=QUIET)
+    (found,) = tune(cells, 3, options, crew=Crew(), console=QUIET)
 
     results = [end.result() for end in found.finals]
     assert results[1].folder == before.folder
@@ -196,9 +195,10 @@ def test_fewer_trials_do_not_hide_what_was_tried(
     runs = tmp_path / "runs"
     shutil.copytree(tuned[0], runs)
     best = tuned[1][0].best
+    monkeypatch.setattr("bench.launch.plan_folder.best_of", lambda trials: best)
     monkeypatch.setattr("bench.launch.tune.best_of", lambda trials: best)
 
-    (found,) = tune(tuned[2], 2, replace(tuned[3], runs=runs), console=QUIET)
+    (found,) = tune(tuned[2], 2, replace(tuned[3], runs=runs), crew=Crew(), console=QUIET)
 
     assert [len(end.result().document["search"]["trials"]) for end in found.finals] == [3, 3]
 
@@ -228,7 +228,7 @@ def test_the_same_command_runs_nothing_again_and_a_damaged_run_does_not_stop_it(
     (runs / "damaged" / RESULT).write_text("{")
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")}
 
-    again = tune(cells, 3, replace(options, runs=runs), console=QUIET)
+    again = tune(cells, 3, replace(options, runs=runs), crew=Crew(), console=QUIET)
 
     assert [one.best for one in again] == [one.best for one in found]
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")} == before

@@ -242,8 +242,9 @@ def test_a_plugin_file_runs_everywhere_and_is_marked(
     from bench.boards.truth import Truth
     from bench.pages.publish import faults_of
 
-    assert "its method, backbone or task is from a file that is not installed: put it into a package" in faults_of(
-        row.runs[0], Truth(demo_set)
+    assert (
+        "its method, backbone, task or data set is from a file that is not installed: put it into a package"
+        in faults_of(row.runs[0], Truth(demo_set))
     )
 
 

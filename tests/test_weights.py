@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -199,6 +200,78 @@ def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> 
     save_weights(model, tmp_path / "run.pt", {})
     with pytest.raises(CheckpointError, match=r"1 of 2 values of head.bias are NaN"):
         load_classifier(Classifier(Tiny(), 2), tmp_path / "run.pt")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # quantised tensors are deprecated, and older files have them
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            lambda value: value.to(torch.int8),
+            r"layer\.weight is of type int8, expected one of float32, ",
+        ),
+        (lambda value: value > 0, r"layer\.weight is of type bool"),
+        (lambda value: value.to(torch.complex64) * 1j, r"layer\.weight is of type complex64"),
+        (lambda value: value.to(torch.float8_e4m3fn), r"layer\.weight is of type float8_e4m3fn"),
+        (lambda value: value.double() * 1e300, r"\d+ of 48 values of layer\.weight are NaN or infinite"),
+        (lambda value: value.to_sparse(), r"layer\.weight' is sparse float32, expected a dense tensor"),
+        (lambda value: value.to("meta"), r"layer\.weight' is without values float32, expected a dense tensor"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), r"layer\.weight' is quantised qint8"),
+    ],
+)
+def test_values_that_would_be_lost_are_refused(other: Callable[[Tensor], Tensor], message: str, tmp_path: Path) -> None:
+    weights = published()
+    torch.save({**weights, "layer.weight": other(weights["layer.weight"])}, tmp_path / "w.pt")
+
+    with pytest.raises(CheckpointError, match=message) as error:
+        initialize(Tiny(), str(tmp_path / "w.pt"))
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.save({key: value.to(dtype) for key, value in published().items()}, tmp_path / "w.pt")
+    backbone = Tiny()
+    initialize(backbone, str(tmp_path / "w.pt"))
+
+    assert torch.equal(backbone.layer.weight, published()["layer.weight"].to(dtype).float())
+
+
+class Counting(Tiny):
+    """Counts its batches, as batch norm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("num_batches", torch.tensor(7))
+
+
+def test_a_whole_number_may_be_stored_as_another_type(tmp_path: Path) -> None:
+    torch.save({**published(), "num_batches": torch.tensor(9.0)}, tmp_path / "whole.pt")
+    torch.save({**published(), "num_batches": torch.tensor(9.5)}, tmp_path / "half.pt")
+    backbone = Counting()
+    initialize(backbone, str(tmp_path / "whole.pt"))
+
+    assert int(backbone.get_buffer("num_batches")) == 9
+    with pytest.raises(CheckpointError, match=r"num_batches has values that are no int64, but float32"):
+        initialize(Counting(), str(tmp_path / "half.pt"))
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"labels": torch.zeros(2)}, {"labels": [{}]}, {"command": ["rm"]}, {"digest": 5}, {"trained_on": None}],
+    ids=str,
+)
+def test_facts_of_another_kind_do_not_make_a_file_own(about: dict[str, Any], tmp_path: Path) -> None:
+    save_weights(Classifier(Tiny(), 5), tmp_path / "w.pt", {"digest": "abc", "trained_on": "a task", **about})
+
+    assert initialize(Tiny(), str(tmp_path / "w.pt")).name.startswith("file:")
+
+
+def test_only_known_facts_of_a_file_enter_the_result(tmp_path: Path) -> None:
+    facts = {"digest": "abc", "trained_on": "a task", "command": None, "labels": ["A"]}
+    save_weights(Classifier(Tiny(), 5), tmp_path / "w.pt", {**facts, "more": torch.zeros(2)})
+
+    assert initialize(Tiny(), str(tmp_path / "w.pt")).facts == facts
 
 
 class Masked(Tiny):

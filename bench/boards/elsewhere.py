@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.boards.comparisons import ScoredRow, ScoredRun, design_of, estimates
-from bench.boards.rows import NUM_REPLICATES, SEED, Board, Row
+from bench.boards.resampling import NUM_REPLICATES, SEED
+from bench.boards.rows import Board, Row
 from bench.data.corruptions import Corruption
 from bench.data.tasks import LabelTable
 from bench.errors import DataError

@@ -137,14 +137,21 @@ class RunResult:
         head = f"<b>{html.escape(self.name)}</b>: {html.escape(cell['task'])}{share}, seed {cell['seed']}"
         if self.incompatible:
             return f"<p>{head}: declined: {html.escape(self.incompatible)}</p>"
-        table = as_html(self.metrics.drop(columns="labels"))
+        table = as_html(self._shown)
         return f"<p>{head}<br><small>{html.escape(str(self.folder))}</small></p>{table}"
 
     def __repr__(self) -> str:
         head = f"{self.name}: {self.result.cell['task']}, seed {self.result.cell['seed']}, {self.folder}"
         if self.incompatible:
             return f"{head}: declined: {self.incompatible}"
-        return f"{head}\n{as_text(self.metrics.drop(columns='labels'))}"
+        return f"{head}\n{as_text(self._shown)}"
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        """The metrics to read; a task with one label has no macro average beside the label's own numbers."""
+        frame = self.metrics.drop(columns="labels")
+        is_single = frame["label"].nunique() == len(MACRO) + 1
+        return frame[~frame["label"].isin(MACRO.values())] if is_single else frame
 
 
 def as_text(frame: pd.DataFrame) -> str:

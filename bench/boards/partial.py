@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.boards.comparisons import ScoredRun
-from bench.boards.rows import replicates_of
+from bench.boards.resampling import replicates_of
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError

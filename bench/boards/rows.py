@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates, stand
+from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates
 from bench.boards.comparisons import as_data as comparison_data
 from bench.boards.declared import BoardPlan
+from bench.boards.kept import Numbers, keep_numbers, key_of_board, recall_numbers
+from bench.boards.resampling import BoardRun, board_runs
+from bench.boards.standing import stand
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Interval, Replicates, Summary, resample, summarize
+from bench.evaluation.bootstrap import Interval, Summary, summarize
 from bench.evaluation.placements import summarize_all_labels
-from bench.evaluation.predictions import align
-from bench.evaluation.runs import MIN_RUNS, Design, Priors, borrow
-from bench.evaluation.scores import label_sets, replicates_for
+from bench.evaluation.runs import MIN_RUNS, Design, Place, Priors, borrow
+from bench.evaluation.scores import label_sets
 from bench.results.identity import conflict
 from bench.results.result import Result, row_name
 
-NUM_REPLICATES, SEED = 2000, 0
 SETS = ("all", "frequent")
 
 
@@ -131,14 +131,21 @@ PlanOf = Callable[[str, str], BoardPlan]
 
 
 def make_boards(
-    results: Iterable[Result], truth: LabelsOf, plan_of: PlanOf = lambda dataset, task: BoardPlan()
+    results: Iterable[Result],
+    truth: LabelsOf,
+    plan_of: PlanOf = lambda dataset, task: BoardPlan(),
+    *,
+    anew: bool = False,
 ) -> list[Board]:
-    """Return the boards of all results that have scores of fold 10, in page order."""
+    """Return the boards of all results that have scores of fold 10, in page order.
+
+    What is remembered of equal predictions and settings is not computed again, except with `anew`.
+    """
     groups: dict[tuple[str, str, str, float, str], list[Result]] = defaultdict(list)
     for result in results:
         if result.document["stage"] == "test":
             groups[result.board].append(result)
-    boards = [_board(group, truth, plan_of(dataset, task)) for (dataset, task, *_), group in groups.items()]
+    boards = [_board(group, truth, plan_of(dataset, task), anew) for (dataset, task, *_), group in groups.items()]
     return sorted(boards, key=_page_order)
 
 
@@ -146,7 +153,7 @@ def _page_order(board: Board) -> tuple[Any, ...]:
     return board.dataset, board.task, board.fingerprint, bool(board.manifest), -board.fraction, board.manifest
 
 
-def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board:
+def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan, anew: bool) -> Board:
     by_row: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     check_draws(results)
     for result in results:
@@ -154,10 +161,8 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board
             by_row[result.row].append(result)
     declined = {(*r.row, r.incompatible): r for r in reversed(results) if r.incompatible is not None}
     labels = next((table for result in results if (table := truth(result)) is not None), None)
-    rows = _rows({key: ordered(runs) for key, runs in by_row.items()}, labels)
-    rows = [replace(row, labels=plan.labels) for row in rows] if plan.labels else rows
-    rows.sort(key=lambda row: (-row.score, row.backbone, row.init, row.method))
-    tuned = {row.name for row in rows if row.num_trials}
+    runs_of = {key: ordered(runs) for key, runs in by_row.items()}
+    rows, standing = _compared(runs_of, labels, plan, anew) if labels else (_in_order(_copied(runs_of), plan), None)
     dataset, task, fingerprint, fraction, manifest = results[0].board
     return Board(
         dataset,
@@ -170,7 +175,7 @@ def _board(results: Sequence[Result], truth: LabelsOf, plan: BoardPlan) -> Board
         tuple(declined[reason] for reason in sorted(declined)),
         labels,
         plan,
-        None if labels is None else stand({row.name: row.scored for row in rows}, plan, labels, tuned),
+        standing,
     )
 
 
@@ -226,59 +231,81 @@ def beside(
     return [result for result in kept if (*result.board, result.row) not in refused]
 
 
-def _rows(runs_of: Mapping[tuple[str, str, str], tuple[Result, ...]], labels: LabelTable | None) -> list[Row]:
-    """Return the rows of a board. With `labels`, the variances between runs are moderated over all rows."""
-    if labels is None:
-        return [
-            Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
-            for key, runs in runs_of.items()
-        ]
-    scored = {key: {run.place: scored_run(run, labels) for run in runs} for key, runs in runs_of.items()}
+RowKey = tuple[str, str, str]
+RunsOf = Mapping[RowKey, tuple[Result, ...]]
+"""Backbone, init and method -> runs of their row."""
+
+
+def _in_order(rows: Iterable[Row], plan: BoardPlan) -> list[Row]:
+    """Return the rows in board order, with the declared labels."""
+    ordered = sorted(rows, key=lambda row: (-row.score, row.backbone, row.init, row.method))
+    return [replace(row, labels=plan.labels) for row in ordered] if plan.labels else ordered
+
+
+def _copied(runs_of: RunsOf) -> list[Row]:
+    """Return the rows of a board whose labels are not available, with the recorded numbers."""
+    return [
+        Row(*key, runs, {chosen: {m: _cached(runs, chosen, m) for m in metrics.RANKING} for chosen in SETS})
+        for key, runs in runs_of.items()
+    ]
+
+
+def _compared(runs_of: RunsOf, labels: LabelTable, plan: BoardPlan, anew: bool) -> tuple[list[Row], Standing | None]:
+    """Return the rows of a board, recomputed from predictions or remembered, and their comparisons."""
+    key = key_of_board(runs_of, labels, plan, [num_trials(runs) for runs in runs_of.values()])
+    if not anew and (numbers := recall_numbers(key)):
+        scored = {row: {run.place: BoardRun(run, labels) for run in runs} for row, runs in runs_of.items()}
+        rows = [Row(*row, runs, numbers.summaries[row], scored[row]) for row, runs in runs_of.items()]
+        return _in_order(rows, plan), numbers.standing
+    rows = _in_order(_rows(runs_of, labels, anew), plan)
+    tuned = {row.name for row in rows if row.num_trials}
+    standing = stand({row.name: row.scored for row in rows}, plan, labels, tuned)
+    if not anew:
+        keep_numbers(key, Numbers({(row.backbone, row.init, row.method): row.summaries for row in rows}, standing))
+    return rows, standing
+
+
+def _rows(runs_of: RunsOf, labels: LabelTable, anew: bool) -> list[Row]:
+    """Return the rows of a board. The variances between runs are moderated over all rows."""
+    every = board_runs([run for runs in runs_of.values() for run in runs], labels, anew=anew)
+    of_run = {scored.run: scored for scored in every}
+    scored = {key: {run.place: of_run[run] for run in runs} for key, runs in runs_of.items()}
     sets = label_sets(labels.y_true)
     priors = {(chosen, m): _priors(scored.values(), m, sets[chosen]) for chosen in SETS for m in metrics.RANKING}
     return [_row(key, runs_of[key], row, labels, priors) for key, row in scored.items()]
 
 
-def _priors(rows: Iterable[ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
+def _priors(rows: Iterable[Mapping[Place, BoardRun]], metric: str, labels: metrics.Bools) -> Priors:
     """Return the prior variance between runs of this metric, fitted to all rows of a board."""
-    own = [design_of(row).variance([run.value for run in estimates(row, metric, labels)]) for row in rows]
+    own = [design_of(row).variance([run.value(metric, labels) for run in row.values()]) for row in rows]
     return borrow(own, len(own)) if labels.any() else {}
 
 
 def _row(
     key: tuple[str, str, str],
     runs: tuple[Result, ...],
-    row: ScoredRow,
+    row: Mapping[Place, BoardRun],
     labels: LabelTable,
     priors: Mapping[tuple[str, str], Priors],
 ) -> Row:
     summaries: dict[str, dict[str, Summary | Interval]] = {}
     sets, design = label_sets(labels.y_true), design_of(row)
     for chosen, mask in sets.items():
-        of_runs = {m: estimates(row, m, mask) for m in metrics.RANKING}
         if (mask == sets["frequent"]).all():
             summaries[chosen] = {
-                m: summarize(runs_of_metric, design=design, priors=priors[chosen, m])
-                for m, runs_of_metric in of_runs.items()
+                m: summarize(estimates(row, m, mask), design=design, priors=priors[chosen, m]) for m in metrics.RANKING
             }
         else:
             y_scores, of_auroc = [run.y_score for run in row.values()], priors[chosen, "auroc"]
             of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores, design=design, priors=of_auroc)
-            precision = design.mean([run.value for run in of_runs["average_precision"]])
+            precision = design.mean([run.value("average_precision", mask) for run in row.values()])
             summaries[chosen] = {"auroc": of_all, "average_precision": Interval(float(precision), math.nan, math.nan)}
     return Row(*key, runs, summaries, row)
 
 
 def scored_run(run: Result, labels: LabelTable) -> ScoredRun:
     """Resample a run's scores of fold 10 on the replicates that all results of the task share."""
-    y_score = align(run.predictions[TEST_FOLD], labels.ecg_id, labels.labels)
-    return ScoredRun(y_score, resample(labels.y_true, y_score, replicates_of(labels)), run.streams)
-
-
-@functools.lru_cache(maxsize=8)
-def replicates_of(labels: LabelTable) -> Replicates:
-    """Return the replicates that all results of a task share."""
-    return replicates_for(labels.patient_id, labels.y_true, labels.labels, NUM_REPLICATES, SEED)
+    return board_runs([run], labels)[0]
 
 
 def chance_precision(labels: LabelTable) -> float:

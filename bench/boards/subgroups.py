@@ -127,6 +127,16 @@ class ComparedWithin(Compared):
         """One row for each pair and part; DIFFERENCES are the columns. bench/README.md documents them."""
         return pd.DataFrame([_as_row(one) for one in self.within], columns=list(DIFFERENCES))
 
+    def __repr__(self) -> str:
+        from bench.boards.frames import as_text
+
+        return f"{super().__repr__()}\n\n{as_text(self.subgroups)}"
+
+    def _repr_html_(self) -> str:
+        from bench.boards.frames import as_html
+
+        return super()._repr_html_() + as_html(self.subgroups)
+
     def as_data(self) -> dict[str, Any]:
         """Return plain data, for --json."""
         rows = [{key: None if pd.isna(value) else value for key, value in _as_row(one).items()} for one in self.within]

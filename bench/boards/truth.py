@@ -21,6 +21,7 @@ class Truth:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._records = load_records(folder) if folder.is_dir() else None
 
     @property
@@ -38,6 +39,11 @@ class Truth:
             return None
         table, folds = self._tables(result.cell["task"])
         return folds[fold] if table and table.fingerprint == result.fingerprint else None
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the dataset's tables; empty if there is no dataset."""
+        return self._records.content if self._records is not None else ""
 
     def people(self, table: LabelTable) -> pd.DataFrame:
         """Return the rows of ptbxl_database.csv for these records, in their order."""

@@ -61,14 +61,16 @@ class CellsView:
         self._lines[slot] = (self._lines[slot][0], "runs in another process")
         self._draw()
 
-    def ends(self, slot: int, cell: str, how: str, reason: str, seconds: float) -> None:
-        """Show that a cell is done, declined or failed."""
+    def ends(self, slot: int, cell: str, how: str, reason: str, seconds: float | None) -> None:
+        """Show that a cell is done, declined or failed; `seconds` are None if another process ran it."""
         self._num_ended += 1
         self._lines.pop(slot, None)
         self._bar.update(self._task, completed=self._num_ended)
         self._draw()
         if self._live is None or how != "done":
-            line = f"[{self._num_ended}/{self._num_cells}] {cell}: {how} in {seconds:.1f} s"
+            line = f"[{self._num_ended}/{self._num_cells}] {cell}: {how} " + (
+                "in another process" if seconds is None else f"in {seconds:.1f} s"
+            )
             line += f": {reason}" if reason else ""
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

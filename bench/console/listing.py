@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,20 @@ class Fitted:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         needed = Measurement.get(console, options.update(width=WIDEST), self.wide).maximum
         yield self.wide if needed <= options.max_width else self.narrow
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Text that is wrapped at spaces and never at no-break spaces, where rich wraps too."""
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = textwrap.wrap(self.text, options.max_width, break_on_hyphens=False)
+        yield Text("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(len, self.text.split(" ")), default=0), len(self.text)).clamp(0, options.max_width)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | Fitted:
@@ -73,8 +88,8 @@ def _stacked(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def add_stacked_row(shown: Table, name: str, facts: str) -> None:
-    """Add a name and, below it, facts; both are wrapped between words."""
-    shown.add_row(Group(Text(name), Padding(Text(facts), (0, 0, 0, 2))))
+    """Add a name and, below it, facts; both are wrapped between words, facts not at no-break spaces."""
+    shown.add_row(Group(Text(name), Padding(Facts(facts), (0, 0, 0, 2))))
 
 
 def _add_stacked(shown: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -94,6 +109,17 @@ def _add_stacked(shown: Table, rows: Sequence[Mapping[str, Any]]) -> None:
 def new_table(title: str) -> Table:
     """Return an empty table in the house style."""
     return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def plain_table(content: Mapping[str, Any]) -> Table:
+    """Return a table of plain data: title, head, rows of text, and caption."""
+    shown = new_table(content["title"])
+    for head in content["head"]:
+        shown.add_column(head, overflow="fold" if len(content["head"]) > 1 else "ellipsis")
+    for row in content["rows"]:
+        add_row(shown, row)
+    shown.caption = Text(content["caption"]) if content["caption"] else None
+    return shown
 
 
 def add_row(shown: Table, cells: Iterable[str]) -> None:

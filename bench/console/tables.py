@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
@@ -13,7 +14,7 @@ from bench.boards.comparisons import Compared
 from bench.boards.declared import EXPLORATORY
 from bench.boards.rows import Board, recorded_interval
 from bench.boards.subgroups import ComparedWithin
-from bench.console.listing import Fitted, add_row, add_stacked_row, new_table, table
+from bench.console.listing import Fitted, add_row, add_stacked_row, new_table, plain_table, table
 from bench.data.show import person
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
 from bench.pages.names import not_installed
@@ -23,15 +24,11 @@ from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result
 
 
-def result_table(result: Result) -> Table:
-    """Return a table of a run's scores."""
-    shown = new_table(f"{result.row[2]} on {result.row[0]}, {result.cell['task']}")
+def result_cells(result: Result) -> dict[str, Any]:
+    """Return a run's scores as plain data: title, head, rows and caption of a table."""
+    shown: dict[str, Any] = {"title": f"{result.row[2]} on {result.row[0]}, {result.cell['task']}", "rows": []}
     if result.incompatible:
-        shown.add_column("declined")
-        add_row(shown, [result.incompatible])
-        return shown
-    for head in ("fold", "labels", "macro AUROC", "macro AP"):
-        shown.add_column(head, overflow="fold")
+        return {**shown, "head": ["declined"], "rows": [[result.incompatible]], "caption": ""}
     for fold, found in result.document["metrics"].items():
         frequent, every = (found["macro"][chosen]["num_labels"] for chosen in ("frequent", "all"))
         sets = {"frequent": "with ≥ 10 positives", "all": "all"}
@@ -40,9 +37,13 @@ def result_table(result: Result) -> Table:
         for chosen, words in sets.items():
             macro = found["macro"][chosen]
             scores = [spell(recorded_interval(macro[metric])) for metric in RANKING]
-            add_row(shown, [fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
-    shown.caption = Text(str(result.folder))
-    return shown
+            shown["rows"].append([fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
+    return {**shown, "head": ["fold", "labels", "macro AUROC", "macro AP"], "caption": str(result.folder)}
+
+
+def result_table(result: Result) -> Table:
+    """Return a table of a run's scores."""
+    return plain_table(result_cells(result))
 
 
 def evaluations_table(evaluations: Sequence[Evaluation]) -> Table:

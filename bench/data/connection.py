@@ -8,6 +8,7 @@ import errno
 import http.client
 import itertools
 import random
+import socket
 import ssl
 import threading
 import time
@@ -35,6 +36,8 @@ OF_THE_DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 )
 """Error numbers of file operations, not of the network."""
+UNREACHABLE = (socket.gaierror, ConnectionRefusedError)
+"""Errors of a host that has no address or takes no connections."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses of temporary errors."""
 
@@ -146,6 +149,10 @@ class Connection:
                 if isinstance(error, ssl.SSLCertVerificationError):
                     raise DataError(f"{url}: {error.verify_message}; the server's certificate is not trusted") from None
                 reason = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, UNREACHABLE) and not self.tally.num_bytes:  # offline: waiting would not help
+                    raise DataError(
+                        f"{url}: {reason}; check the network and HTTPS_PROXY, or name another --mirror"
+                    ) from None
                 if at == TRIES:
                     raise DataError(
                         f"{url}: {reason}, {TRIES} times; complete files are kept; "

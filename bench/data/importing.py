@@ -95,6 +95,8 @@ def import_table(path: Path, out: Path, choices: Choices, log: Log = lambda line
     plain.refuse_name(choices.name, "--name")
     if out.exists():
         raise DataError(f"{out} exists already; remove it or choose another folder with --out")
+    if not 0.1 <= choices.seconds <= plain.MOST_SECONDS:
+        raise DataError(f"--seconds is {choices.seconds:g}, expected 0.1 to {plain.MOST_SECONDS:,}")
     given = read_text_table(path, separators=",;\t", may_be_pipe=True)
     if given.separator != ",":
         log(f"columns of {path.name} are separated by {'tabs' if given.separator == chr(9) else given.separator!r}")

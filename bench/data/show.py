@@ -37,6 +37,8 @@ ROW_MM, HEADROOM_MM, LINE_MM, TITLE_MM = 30.0, 10.0, 4.8, 7.0
 SHEET_MM = HEADROOM_MM + len(LAYOUT) * ROW_MM
 SECONDS = 10.0
 """Seconds of signal in a row."""
+LEAST = 2 * len(LAYOUT[0])
+"""Samples of the shortest record: two for each of the leads that share a row."""
 SMALLER = (5.0, 2.5, 2.0, 1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Factors that reduce the usual scale, for traces that would leave the paper."""
 MM_PER_STD = 2.5
@@ -146,6 +148,8 @@ def _draw(
     """Draw the record at `source`. `seconds` is the length to which the data set cuts or pads each record."""
     notes: list[Note] = []
     signals, rate = read_signals(source, log=notes.append)
+    if signals.shape[1] < LEAST:
+        raise DataError(f"{source} has {signals.shape[1]} samples a lead; a drawing needs at least {LEAST}")
     for note in notes:
         log(f"{source.path}: {note.text}")
         header += textwrap.wrap(f"note: {note.text}", 170)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import placements
@@ -110,16 +111,14 @@ def bounds(
 
 
 def _half_width(alpha: float, patients: float, runs: float, known: float, patients_known: float) -> float:
-    """Return the value whose `two_sided_p` is `alpha`, by bisection."""
+    """Return the value whose `two_sided_p` is `alpha`."""
     low, high = 0.0, float(critical_value(alpha, patients, runs, known))
     if high == 0:
         return 0.0
-    while two_sided_p(high, patients, runs, known, patients_known) > alpha:
+
+    def excess(value: float) -> float:
+        return float(np.log(two_sided_p(value, patients, runs, known, patients_known) / alpha))
+
+    while excess(high) > 0:
         low, high = high, 2 * high
-    while high - low > PRECISION * high:
-        middle = (low + high) / 2
-        if two_sided_p(middle, patients, runs, known, patients_known) > alpha:
-            low = middle
-        else:
-            high = middle
-    return high
+    return float(brentq(excess, low, high, xtol=PRECISION * high, rtol=PRECISION))

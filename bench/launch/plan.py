@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.cell import Cell
-from bench.data.datasets import load_records
+from bench.data.opened import OpenData
 from bench.data.prepared import require_files
 from bench.data.signals import SignalSpec
-from bench.data.splits import VAL_FOLD, Split
-from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
+from bench.data.splits import VAL_FOLD
+from bench.data.tasks import NoPositive
 from bench.errors import BenchError, DataError
-from bench.execute import Options, make_backbone, make_method, make_split
-from bench.launch.workers import failure_path
+from bench.execute import Options, make_backbone, make_method
+from bench.launch.outcomes import failure_path
 from bench.provenance import code_facts, plugin_facts, sections
 from bench.registry.reference import Reference
 from bench.registry.registry import why_it_fails
@@ -54,6 +55,8 @@ class Planned:
     """Folder of its finished run."""
     seconds: float | None = None
     """Mean seconds of finished cells with the same backbone, method and fraction; None if there are none."""
+    work: float = 0.0
+    """Relative work of a cell that is left: fraction x epochs x parameters, see `_Facts.work`."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
             seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
-            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds=seconds)
+            work = facts.work(cell)
+            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds=seconds, work=work)
     # estimates, and reasons that are known before anything runs
     left = [planned_cell.cell for planned_cell in planned.values() if planned_cell.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
@@ -166,6 +170,22 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         | {f"task {cell.task}": reason for cell in left if (reason := facts.without_labels(cell))},
         damaged,
     )
+
+
+def longest_first(cells: Sequence[Planned]) -> list[tuple[Planned, float | None]]:
+    """Return cells with the seconds they may take, the longest first; equally long ones stay in order.
+
+    A cell takes as long as finished ones with its backbone, method and fraction. Without any, it takes its work times
+    the median seconds per work of cells that have some. If no cell has, the seconds are None and work decides.
+    """
+    rates = [cell.seconds / cell.work for cell in cells if cell.seconds is not None and cell.work]
+    rate = statistics.median(rates) if rates else None
+
+    def seconds(cell: Planned) -> float | None:
+        return cell.seconds if cell.seconds is not None or rate is None else cell.work * rate
+
+    known = [(cell, seconds(cell)) for cell in cells]
+    return sorted(known, key=lambda each: -(each[0].work if each[1] is None else each[1]))
 
 
 def _finished(options: Options, log: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
@@ -191,10 +211,8 @@ class _Facts:
     """Facts that many cells share, each computed once: labels, backbones, phases of methods, hashes of weights."""
 
     def __init__(self, data: Path) -> None:
-        self._records = load_records(data)
+        self._data = OpenData(data)
         self._device = choose_device(0, 1)
-        self._tables: dict[str, LabelTable] = {}
-        self._splits: dict[tuple[object, ...], Split] = {}
         self._methods: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         self._backbones: dict[str, Backbone | None] = {}
         self._backbone_facts: dict[str, dict[str, Any]] = {}
@@ -219,9 +237,10 @@ class _Facts:
         if elsewhere and cell.precision == "auto":
             precisions |= {"bf16", "float32"}
         method, arch = self._method(cell), self._arch(cell.arch)
-        table, parts = self._table(cell.task), self._split(cell)
+        table = self._data.table(cell.task)
+        parts = self._data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
         candidates = [
-            sections(cell, self._records, table, parts, method, arch, backbone.signal_spec, precision)
+            sections(cell, self._data.records, table, parts, method, arch, backbone.signal_spec, precision)
             for precision in sorted(precisions)
         ]
         head = self._head(cell, backbone)
@@ -243,7 +262,7 @@ class _Facts:
         """Return the disk space in bytes of a finished cell."""
         if self.without_labels(cell):
             return 0
-        table, backbone = self._table(cell.task), self._backbone(cell.arch)
+        table, backbone = self._data.table(cell.task), self._backbone(cell.arch)
         scored = int((table.strat_fold >= VAL_FOLD).sum())
         weights = 4 * count_parameters(backbone) if keep_weights and backbone else 0
         return scored * (4 * len(table.labels) + 8) + BYTES_PER_LABEL * len(table.labels) + weights
@@ -253,12 +272,26 @@ class _Facts:
         backbone = self._backbone(cell.arch)
         return (KEPT + 1) * COPIES * 4 * count_parameters(backbone) if backbone else 0
 
+    def work(self, cell: Cell) -> float:
+        """Return the work of a cell in passes over the records x parameters; a training step is three passes.
+
+        Features of a frozen backbone are computed once.
+        """
+        backbone = self._backbone(cell.arch)
+        if backbone is None or self.without_labels(cell):
+            return 0.0
+        phases = self._method(cell)["phases"]
+        epochs = sum(
+            phase["epochs"] for phase in phases if any(part.split(".")[0] != "head" for part in phase["learning_rates"])
+        )
+        return float(count_parameters(backbone) * cell.fraction * (1 + 3 * epochs))
+
     def lacking(self, cell: Cell) -> str | None:
         """Return why the signals for the cell's backbone cannot be read; None if they can."""
         backbone = self._backbone(cell.arch)
         try:
             if backbone is not None:
-                require_files(self._records, backbone.signal_spec, cell.source_rate)
+                require_files(self._data.records, backbone.signal_spec, cell.source_rate)
         except DataError as error:
             return str(error)
         return None
@@ -266,21 +299,10 @@ class _Facts:
     def without_labels(self, cell: Cell) -> str | None:
         """Return why the cell's task has no labels in this data set; None if it has."""
         try:
-            self._table(cell.task)
+            self._data.table(cell.task)
         except NoPositive as error:
             return str(error)
         return None
-
-    def _table(self, task: str) -> LabelTable:
-        if task not in self._tables:
-            self._tables[task] = label_table(self._records, find_task(task, self._records))
-        return self._tables[task]
-
-    def _split(self, cell: Cell) -> Split:
-        key = (cell.task, cell.fraction, cell.draw, cell.manifest)
-        if key not in self._splits:
-            self._splits[key] = make_split(cell, self._table(cell.task), self._records)
-        return self._splits[key]
 
     def _method(self, cell: Cell) -> dict[str, Any]:
         backbone = self._backbone(cell.arch)

@@ -4,6 +4,8 @@ torch imports its compiler with the first optimizer, which takes 1.5 s of CPU ti
 hashes that a result records, takes 0.3 s.
 """
 
+import gc
+
 import torch._dynamo
 
 import bench.execute
@@ -14,3 +16,5 @@ __all__ = ["bench", "torch"]
 
 harness_facts()  # of the code that the server has imported, and so of what its forks run
 code_hash("bench.training.features")
+gc.collect()
+gc.freeze()  # a cell's own garbage collection need not go through all that was imported, which takes 0.1 s

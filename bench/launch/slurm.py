@@ -1,7 +1,8 @@
-"""Submit cells to SLURM as one job array, one cell for each job. A requeued job resumes from its checkpoint."""
+"""Submit workers to SLURM as a job array. A worker takes cells from a plan; one that is requeued goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -9,40 +10,45 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
+from rich.console import Console
 from submitit.core.utils import FailedJobError
 
-from bench.cell import Cell
-from bench.errors import BenchError, Busy
-from bench.execute import Options
+from bench.errors import BenchError
 from bench.files import read_bytes, write_whole
-from bench.launch.torchrun import Node, run_on_ranks
-from bench.launch.workers import failure_path
-from bench.results.failures import Failure
+from bench.launch.plan_folder import PlanFolder
+from bench.launch.workers import GRACE, Crew, RunRanks, default_jobs, drain
+
+if TYPE_CHECKING:
+    from bench.launch.torchrun import Node
 
 FOLDER = ".slurm"
 """Folder below the runs folder for submitted scripts and the jobs' output."""
 MOST_REQUEUES = 100
 """How often a job may reach its time limit before it fails."""
+LOOK_S = 0.2
+"""Seconds between two looks of the other nodes of a job for what to run."""
 WARNING = 60
 """Seconds before the time limit at which SLURM signals a job to stop."""
-MOST_AT_ONCE = 256
-"""Default for the number of jobs of an array that run at a time."""
+MOST_JOBS = 256
+"""Default for the number of jobs, each of which is a worker."""
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
 """Ports for the rendezvous of a job's nodes; below the range from which Linux assigns ports."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm:
-    """The resources that each job of an array requests."""
+    """The workers to submit, and the resources that each of them requests."""
 
     minutes: int
-    """Time limit of a job in minutes. A cell that needs longer is requeued and resumes."""
+    """Time limit of a worker in minutes. A cell that needs longer is requeued and resumes."""
     partition: str | None = None
     nodes: int = 1
     ranks: int = 1
@@ -51,54 +57,124 @@ class Slurm:
     """Cores per node."""
     gpus: int = 0
     """GPUs per node."""
-    at_once: int = MOST_AT_ONCE
-    """Number of jobs of the array that run at a time."""
+    jobs: int | None = None
+    """Number of workers; None: one for each cell, up to MOST_JOBS and the limits of the site."""
     others: Mapping[str, str] = field(default_factory=dict)
     """Other options of sbatch by their long names, such as account or mem."""
 
+    @property
+    def most_jobs(self) -> int:
+        """The number of workers if there are enough cells and the site allows it."""
+        return self.jobs or MOST_JOBS
+
 
 @dataclass(frozen=True)
-class CellJob:
-    """Run a cell on all nodes of a SLURM job; called once on each node."""
+class WorkerJob:
+    """Run cells of a plan on all nodes of a SLURM job, until none is left or time is over; called on each node."""
 
-    arguments: tuple[str, ...]
-    """Command-line arguments after `bench`."""
+    plan: Path
+    """Folder of the plan."""
+    minutes: int
+    nodes: int
     ranks: int
     """Processes per node."""
-    failure: Path
-    """File to which a failure is written."""
-    command: str
-    stage: str
 
     def __call__(self) -> None:
-        node = this_node()
+        plan = PlanFolder(self.plan)
+        if len(plan.outcomes()) == len(plan.entries):
+            return  # before torch is imported: workers that waited in the queue until all was done
         try:
-            code = run_on_ranks(self.ranks, self.arguments, node)
-        except BenchError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = 0 if str(error).startswith(Busy.PREFIX) else 2
-            reason = str(error)
+            self._work(plan)
         except KeyboardInterrupt:
             # SIGTERM: SLURM needs the node. It requeues a job that it kills, but not a job that exits. So wait.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
-        else:
-            reason = f"its processes ended with exit code {code}"
-        if code and (node.number == 0 or code == 2):
-            log = submitit.JobEnvironment().paths.stderr
-            Failure.now(self.command, self.stage, reason, f"see {log}\n").write(self.failure)
-        if code:
-            raise SystemExit(code)
-        self.failure.unlink(missing_ok=True)
+        if plan.has_unclaimed():  # none that ends in the time that is left
+            os.kill(os.getpid(), signal.SIGUSR2)  # submitit requeues this job, as when SLURM sends it near the limit
+
+    def _work(self, plan: PlanFolder) -> None:
+        from bench.execute import Options
+
+        node = this_node()
+        rounds = plan.folder / f"job-{node.run_id}"
+        if node.number:
+            follow(node, self.ranks, rounds)
+            return
+        plan.load_plugins()
+        run_ranks = self._run_ranks(node, rounds)
+        jobs = 1 if run_ranks else default_jobs(1)
+        crew = Crew(jobs=jobs, nproc=self.ranks, run_ranks=run_ranks, seconds=self.seconds(), stays=False)
+        drain(plan, list(plan.entries), Options(), crew, Console(force_terminal=False, width=200))
+        if self.nodes > 1:
+            write_whole(rounds / next_round(rounds), "[]")
+
+    def _run_ranks(self, node: Node, rounds: Path) -> RunRanks | None:
+        from bench.launch.torchrun import Ranks
+
+        if self.nodes > 1:
+            return Lead(node, self.ranks, rounds)
+        return Ranks(self.ranks) if self.ranks > 1 else None
+
+    def seconds(self) -> float:
+        """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
+        answer = _answer("squeue", "--noheader", f"--job={os.environ['SLURM_JOB_ID']}", "--format=%e").strip()
+        end = datetime.fromisoformat(answer).timestamp() if answer.startswith("2") else time.time() + 60 * self.minutes
+        return end - time.time() - warning(self.minutes) - GRACE
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Return what a requeued job runs: the same call, because the state is in the checkpoint of the run."""
+        """Return what a requeued job runs: the same call, because the state is in the plan and the runs."""
         return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Run a cell on the first node of a job, and make the other nodes run it too."""
+
+    node: Node
+    ranks: int
+    rounds: Path
+    """Folder of files that tell the other nodes what to run: one for each cell."""
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        from bench.launch.torchrun import run_on_ranks
+
+        name = next_round(self.rounds)
+        write_whole(self.rounds / name, json.dumps(list(arguments)))
+        return run_on_ranks(self.ranks, arguments, self.node.in_round(name))
+
+
+def follow(node: Node, ranks: int, rounds: Path) -> None:
+    """Run the cells that the first node of this job runs."""
+    from bench.launch.torchrun import run_on_ranks
+
+    number = 0
+    while True:
+        path = rounds / f"round-{number}"
+        while not path.exists():
+            time.sleep(LOOK_S)
+        if not (arguments := json.loads(read_bytes(path))):
+            return
+        with contextlib.suppress(BenchError):  # the first node has the same, and records it
+            run_on_ranks(ranks, arguments, node.in_round(path.name))
+        number += 1
+
+
+def next_round(rounds: Path) -> str:
+    """Return the name of the next file for the other nodes."""
+    rounds.mkdir(parents=True, exist_ok=True)
+    return f"round-{len(list(rounds.glob('round-*')))}"
+
+
+def warning(minutes: int) -> int:
+    """Return how many seconds before its time limit a job is signalled to stop."""
+    return min(WARNING, 30 * minutes)
 
 
 def this_node() -> Node:
     """Return this machine's place among the nodes of the SLURM job that runs this process."""
+    from bench.launch.torchrun import Node
+
     job, restarts = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
     size = int(os.environ["SLURM_JOB_NUM_NODES"])
     host = os.environ["SLURM_LAUNCH_NODE_IPADDR"] if size > 1 else "localhost"
@@ -107,15 +183,53 @@ def this_node() -> Node:
     return Node(number=number, size=size, endpoint=f"{host}:{port}", run_id=f"{job}-{restarts}")
 
 
-def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str]:
-    """Submit one array with a job for each cell. Return the ids of the jobs, such as `17_0`, in the order of cells.
+def hand_over(plan: PlanFolder, ids: Sequence[str], settings: Slurm, out: Console) -> None:
+    """Submit workers for these cells of a plan, unless enough are queued, and print how to watch them."""
+    jobs = [job for file in plan.folder.glob("jobs-*.json") for job in _jobs_in(file)]
+    alive = [job for job, state in queued().items() if job in jobs]
+    wanted = min(len(ids), settings.most_jobs)
+    if alive:
+        out.print(f"{len(alive):,} workers for these cells are in SLURM's queue already", highlight=False)
+        wanted = min(len(ids), settings.jobs or 0) - len(alive)
+    else:
+        plan.forget(ids)
+    if wanted <= 0:
+        return
+    num = min(wanted, most_submitted())
+    array = submit(plan, settings, num)[0].partition("_")[0]
+    limited = f" ({wanted:,} were wanted: the site's limit)" if num < wanted else ""
+    message = (
+        f"{num:,} workers submitted as job {array} for {len(ids):,} cells{limited}; squeue --job {array} and bench "
+        f"status --runs {plan.runs} show their progress; their output is in {plan.runs / FOLDER}; the same command "
+        "submits workers for cells that are left, and with --jobs more of them"
+    )
+    out.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def most_submitted() -> int:
+    """Return how many jobs this user may submit as one array now: the limits of the cluster, of user and account."""
+    config = dict(re.findall(r"^(\w+)\s*= (.*)$", _answer("scontrol", "show", "config"), re.MULTILINE))
+    limits = [int(config["MaxArraySize"])]
+    if "none" not in config.get("AccountingStorageType", "none"):
+        asked = ("show", "assoc", f"user={getpass.getuser()}", "format=MaxSubmitJobs,GrpSubmitJobs")
+        most = re.findall(r"\d+", _answer("sacctmgr", "--noheader", "--parsable2", *asked))
+        limits += [int(each) - len(queued()) for each in most]
+    if min(limits) < 1:
+        raise BenchError(f"SLURM allows no more jobs of yours: {len(queued())} are queued; try again later")
+    return min(limits)
+
+
+def submit(plan: PlanFolder, settings: Slurm, num: int) -> list[str]:
+    """Submit an array of workers for a plan. Return the ids of the jobs, such as `17_0`.
 
     Their output is in `.slurm/` below the runs folder: `17_0_0_log.err` and `.out`.
     """
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise BenchError("no SLURM on this machine: sbatch and srun are missing; use --launcher local")
-    folder = options.runs / FOLDER
-    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_REQUEUES)
+    if plan.of_notebook:
+        raise BenchError(
+            f"{', '.join(plan.of_notebook)}: defined in a notebook or a script, which other machines cannot import; "
+            "save it in a file of its own and call bench.load_plugin"
+        )
+    executor = submitit.SlurmExecutor(folder=plan.runs / FOLDER, max_num_timeout=MOST_REQUEUES)
     executor.update_parameters(
         job_name="bench",
         time=settings.minutes,
@@ -125,59 +239,47 @@ def submit(cells: Sequence[Cell], options: Options, settings: Slurm) -> list[str
         cpus_per_task=settings.cpus,
         srun_args=[f"--cpus-per-task={settings.cpus}"],  # since SLURM 22.05, srun does not inherit this from the job
         gpus_per_node=settings.gpus or None,
-        array_parallelism=settings.at_once,
+        array_parallelism=num,
         setup=["export PYTHONSAFEPATH=1"],  # a job imports no modules from the folder in which it was submitted
-        signal_delay_s=min(WARNING, 30 * settings.minutes),
+        signal_delay_s=warning(settings.minutes),
         additional_parameters={"requeue": True, **settings.others},
     )
-    failures = [failure_path(options.runs, cell, options.stage) for cell in cells]
+    worker = WorkerJob(plan.folder, settings.minutes, settings.nodes, settings.ranks)
     try:
         with executor.batch():
-            jobs = [
-                executor.submit(
-                    CellJob(tuple(options.arguments(cell)), settings.ranks, failure, cell.command(), options.stage)
-                )
-                for cell, failure in zip(cells, failures, strict=True)
-            ]
+            jobs = [executor.submit(worker) for _ in range(num)]
     except FailedJobError as error:
         raise BenchError(f"SLURM accepted no jobs: {' '.join(str(error).split())}") from None
     ids = [job.job_id for job in jobs]
-    # relative to the runs folder, because the next sweep may name that by another path
-    known = {job: str(path.relative_to(options.runs)) for job, path in zip(ids, failures, strict=True)}
-    write_whole(folder / f"{ids[0].partition('_')[0]}.json", json.dumps(known, indent=1))
+    write_whole(plan.folder / f"jobs-{ids[0].partition('_')[0]}.json", json.dumps(ids))
     return ids
 
 
-def is_queued(options: Options) -> Callable[[Cell], bool]:
-    """Return a test whether SLURM has a waiting or running job for a cell of this runs folder."""
-    alive = queued()
-    files = (options.runs / FOLDER).glob("*.json")
-    jobs = {job: failure for file in files for job, failure in _jobs_in(file).items()}
-    taken = {jobs[job] for job in alive if job in jobs}
-    return lambda cell: str(failure_path(Path(), cell, options.stage)) in taken
-
-
-def _jobs_in(file: Path) -> dict[str, str]:
-    """Return job id -> failure file from a file that `submit` has written. Raises BenchError if it is damaged."""
+def _jobs_in(file: Path) -> list[str]:
+    """Return the ids in a file that `submit` has written. Raises BenchError if it is damaged."""
     try:
         jobs = json.loads(read_bytes(file))
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"{file} cannot be read: {str(error)[:200]}; remove it once its jobs have ended") from None
-    if not isinstance(jobs, dict) or not all(isinstance(failure, str) for failure in jobs.values()):
+    if not isinstance(jobs, list) or not all(isinstance(job, str) for job in jobs):
         raise BenchError(f"{file} is no list of jobs; remove it once its jobs have ended")
     return jobs
 
 
 def queued() -> dict[str, str]:
     """Return job id -> state, such as PENDING or RUNNING, of this user's unfinished jobs; array tasks one by one."""
-    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except FileNotFoundError:
-        raise BenchError("no SLURM on this machine: squeue is missing") from None
-    except subprocess.CalledProcessError as error:
-        raise BenchError(f"squeue failed: {error.stderr.strip()}") from None
+    answer = _answer("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T")
     return dict(line.split() for line in answer.splitlines())
+
+
+def _answer(*command: str) -> str:
+    """Return what a command of SLURM prints. Raises BenchError if it fails or is missing."""
+    if shutil.which(command[0]) is None:
+        raise BenchError(f"no SLURM on this machine: {command[0]} is missing; use --launcher local")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except subprocess.CalledProcessError as error:
+        raise BenchError(f"{command[0]} failed: {error.stderr.strip()}") from None
 
 
 def minutes(option: str, text: str) -> int:

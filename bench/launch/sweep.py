@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
@@ -19,8 +22,10 @@ from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError, CheckpointError
 from bench.execute import Options
 from bench.launch.foundation import ALL, Foundation, weights_remarks
-from bench.launch.plan import LEFT, SweepPlan, make_plan, spell_bytes
-from bench.launch.workers import Ended, default_jobs, run_cells
+from bench.launch.outcomes import Ended, cell_id
+from bench.launch.plan import LEFT, Planned, SweepPlan, longest_first, make_plan, spell_bytes
+from bench.launch.plan_folder import Entry, PlanFolder
+from bench.launch.workers import Crew, drain
 from bench.registry.reference import Reference, split_list
 from bench.registry.registry import Kind, registry
 from bench.transfer import evaluate_also
@@ -153,6 +158,43 @@ class SweptCell:
     """`done`, `declined`, `stale`, `failed` or `to do`."""
     folder: Path | None = None
     reason: str = ""
+    id: str = ""
+    """The same for this cell on every machine."""
+    seconds: float | None = None
+    """How long cells like it took."""
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the cell as plain data."""
+        facts = {"id": self.id, "command": self.cell.command(), "state": self.state, "reason": self.reason}
+        return {**facts, "seconds": self.seconds, "folder": str(self.folder) if self.folder else None}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a sweep that one of several machines runs, none of which sees the files of the others."""
+
+    index: int
+    """Counted from 0."""
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `0/4`, the first of four shards."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if match is None or int(match[1]) >= int(match[2]):
+            raise BenchError(
+                f"--shard takes a number from 0 and the number of shards, such as 0/4 to 3/4; got {text!r}"
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def of(self, cells: Sequence[Cell], stage: str) -> list[Cell]:
+        """Return this shard's cells, in order. Which they are depends on the grid alone, not on what is done.
+
+        Cells are dealt in the order of their hashes: in that of the grid, a shard could get those of one method.
+        """
+        dealt = sorted(cells, key=lambda cell: hashlib.sha256(cell_id(cell, stage).encode()).digest())
+        mine = {str(cell) for cell in dealt[self.index :: self.total]}
+        return [cell for cell in cells if str(cell) in mine]
 
 
 @dataclass(frozen=True, repr=False)
@@ -199,57 +241,52 @@ def sweep(
     grid: Grid,
     options: Options,
     *,
-    jobs: int | None,
-    nproc: int,
+    crew: Crew,
     rerun_stale: bool,
     dry_run: bool,
     out: Console,
     err: Console,
     slurm: Slurm | None = None,
+    shard: Shard | None = None,
 ) -> Swept:
     """Print the plan of a grid and run what is left, here or on SLURM. Return all cells with their states."""
-    jobs = slurm.at_once if slurm else jobs or default_jobs(nproc)
+    jobs = slurm.most_jobs if slurm else crew.jobs
+    cells = shard.of(grid.cells(), options.stage) if shard else grid.cells()
     with err.status("reading what is done"):
-        plan = make_plan(grid.cells(), options, elsewhere=slurm is not None)
+        plan = make_plan(cells, options, elsewhere=slurm is not None)
     out.print(table("plan", plan.rows(jobs)))
     weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
     for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
-    if dry_run:
-        return Swept([SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells])
-    left = [planned.cell for planned in plan.of(*LEFT)]
-    again = [planned.cell for planned in plan.of("stale")] if rerun_stale else []
-    # separate options, because only stale cells may replace a finished result
-    fresh = replace(options, rerun_stale=True)
+    ended = {} if dry_run else _run(plan, options, crew, rerun_stale, out, err, slurm)
+    swept = [_swept(each, ended.get(cell_id(each.cell, options.stage)), options.stage) for each in plan.cells]
+    if not dry_run and not slurm:
+        _report(swept, out)
+        for line in _tested_also(plan, options):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+    return Swept(swept)
+
+
+def _run(
+    plan: SweepPlan, options: Options, crew: Crew, rerun_stale: bool, out: Console, err: Console, slurm: Slurm | None
+) -> dict[str, Ended]:
+    """Run what is left, and return how it ended, by id; on SLURM nothing has ended yet."""
+    chosen = longest_first([*plan.of(*LEFT), *(plan.of("stale") if rerun_stale else [])])
+    if not chosen:
+        return {}
+    # only stale cells may replace a finished result
+    entries = [
+        Entry.of(each.cell, replace(options, rerun_stale=each.state == "stale"), seconds) for each, seconds in chosen
+    ]
+    folder = PlanFolder.of(entries, [each.cell for each, _ in chosen], options)
+    ids = [entry.id for entry in entries]
     if slurm:
-        for cells, how in ((left, options), (again, fresh)):
-            _hand_over(cells, how, slurm, out)
-        return Swept([SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells])
-    outcomes = run_cells(left, options, jobs=jobs, nproc=nproc, console=err)
-    outcomes += run_cells(again, fresh, jobs=jobs, nproc=nproc, console=err)
-    failed = [outcome.failure for outcome in outcomes if outcome.failure]
-    declined = [*plan.of("declined"), *(outcome for outcome in outcomes if outcome.incompatible)]
-    # `done` counts cells that were finished before too
-    num_done = len(plan.cells) - len(failed) - len(declined)
-    out.print(
-        f"{len(plan.cells):,} cells: {num_done:,} done, {len(declined):,} declined, {len(failed):,} failed",
-        highlight=False,
-    )
-    for failure in failed:
-        out.print(
-            f"failed: {failure.command}: {failure.reason}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-    if failed:
-        out.print(
-            "next: their tracebacks are beside the runs (*.failed); the same command tries them again",
-            markup=False,
-            highlight=False,
-        )
-    for line in _tested_also(plan, options):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    ended = {outcome.cell.command(): _swept(outcome) for outcome in outcomes}
-    kept = (SweptCell(one.cell, one.state, one.folder, one.reason) for one in plan.cells)
-    return Swept([ended.get(one.cell.command(), one) for one in kept])
+        from bench.launch.slurm import hand_over
+
+        hand_over(folder, ids, slurm, out)
+        return {}
+    folder.forget(ids)
+    return drain(folder, ids, options, crew, err)
 
 
 def _tested_also(plan: SweepPlan, options: Options) -> Iterator[str]:
@@ -268,28 +305,30 @@ def _tested_also(plan: SweepPlan, options: Options) -> Iterator[str]:
         )
 
 
-def _swept(outcome: Ended) -> SweptCell:
-    if outcome.failure:
-        return SweptCell(outcome.cell, "failed", None, outcome.failure.reason)
-    return SweptCell(outcome.cell, "declined" if outcome.incompatible else "done", outcome.folder)
+def _swept(planned: Planned, end: Ended | None, stage: str) -> SweptCell:
+    """Return a cell and how it ended; as planned if it has not run."""
+    name = cell_id(planned.cell, stage)
+    if end is None:
+        return SweptCell(planned.cell, planned.state, planned.folder, planned.reason, name, planned.seconds)
+    state = "failed" if end.failure else "declined" if end.incompatible else "done"
+    return SweptCell(end.cell, state, end.folder, end.failure.reason if end.failure else "", name, planned.seconds)
 
 
-def _hand_over(cells: Sequence[Cell], options: Options, slurm: Slurm, out: Console) -> None:
-    """Submit cells that are not yet in SLURM's queue, and print how to watch them."""
-    from bench.launch.slurm import FOLDER, is_queued, submit
-
-    waiting = is_queued(options)
-    missing = [cell for cell in cells if not waiting(cell)]
-    if there := len(cells) - len(missing):
-        out.print(f"{there:,} cells are in SLURM's queue already", highlight=False)
-    if not missing:
-        return
-    array = submit(missing, options, slurm)[0].partition("_")[0]
-    message = (
-        f"{len(missing):,} cells submitted as job {array}; squeue --job {array} and bench status --runs {options.runs} "
-        f"show their progress; their output is in {options.runs / FOLDER}; the same command submits missing cells"
-    )
-    out.print(message, markup=False, highlight=False, soft_wrap=True)
+def _report(swept: Sequence[SweptCell], out: Console) -> None:
+    """Print how many cells are done, and why others are not."""
+    count = Counter(each.state for each in swept)
+    num_done = count["done"] + count["stale"]  # those that were finished before too
+    words = f"{len(swept):,} cells: {num_done:,} done, {count['declined']:,} declined, {count['failed']:,} failed"
+    out.print(words + (f", {count['to do']:,} to do" if count["to do"] else ""), highlight=False)
+    for each in swept:
+        if each.state == "failed":
+            line = f"failed: {each.cell.command()}: {each.reason}"
+            out.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    if count["failed"]:
+        advice = "next: their tracebacks are beside the runs (*.failed); the same command tries them again"
+        out.print(advice, markup=False, highlight=False)
+    if count["to do"]:
+        out.print("next: time is over; the same command goes on", markup=False, highlight=False)
 
 
 def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:

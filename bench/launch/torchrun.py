@@ -8,7 +8,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -36,6 +36,20 @@ class Node:
     """`HOST:PORT` of the machine with number 0."""
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Id of the run at that address; the same on all machines."""
+
+    def in_round(self, name: str) -> Node:
+        """Return the same place for one of several cells that these machines run after each other."""
+        return replace(self, run_id=f"{self.run_id}-{name}")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Run `bench ARGUMENTS` on so many ranks of this machine, and return the exit code; see `run_on_ranks`."""
+
+    num: int
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        return run_on_ranks(self.num, arguments)
 
 
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:

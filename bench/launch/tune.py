@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
 from bench.cell import Cell
 from bench.console.listing import table
-from bench.errors import BenchError, Diverged
-from bench.launch.workers import Ended, run_cells
+from bench.errors import BenchError
+from bench.launch.outcomes import Ended, Trial, best_of, cell_id, read_trial, search_space
+from bench.launch.plan import LEFT, longest_first, make_plan
+from bench.launch.plan_folder import Entry, PlanFolder
+from bench.launch.workers import Crew, drain
 from bench.registry.reference import Reference
-from bench.registry.registry import find, normalize, resolve
-from bench.results.result import find_heads, record_search
+from bench.registry.registry import normalize
+from bench.results.result import find_heads
 
 if TYPE_CHECKING:
     from bench.execute import Options
-    from bench.training.search import Search
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A setting of a method with its score on fold 9."""
-
-    method: str
-    val_macro_auroc: float | None
-    """None if training diverged."""
-    seconds: float | None
+    from bench.launch.slurm import Slurm
 
 
 @dataclass(frozen=True)
@@ -77,47 +69,75 @@ class Tuned:
 
 
 def tune(
-    cells: Sequence[Cell], num_trials: int, options: Options, *, jobs: int = 1, nproc: int = 1, console: Console
+    cells: Sequence[Cell],
+    num_trials: int,
+    options: Options,
+    *,
+    crew: Crew,
+    console: Console,
+    slurm: Slurm | None = None,
 ) -> list[Tuned]:
     """Try `num_trials` settings of each method, choose the best on fold 9, and run it for every requested cell.
 
     Cells that differ only in seed and draw share their trials, which run with the seed and draw of the first. Finished
     trials are only loaded, so the same command resumes after an interruption, and a larger number of trials adds to the
-    finished ones. The search is recorded in each new result.
+    finished ones. The search is recorded in each new result. With `slurm`, jobs are submitted that do this, and nothing
+    is returned before they have ended. Raises BenchError if a trial has failed or time is over before the end.
     """
     groups = _groups(cells)
+    plan, entries = plan_tuning(groups, num_trials, options)
+    ids = [entry.id for entry in entries]
+    left = [each for each in ids if not plan.has_ended(each)]
+    if left and slurm:
+        from bench.launch.slurm import hand_over
+
+        hand_over(plan, left, slurm, console)
+        return []
+    ended = drain(plan, ids, options, crew, console)
+    finals = iter(entry for entry in entries if entry.best_of)
+    return [_tuned(ended, group[0], [next(finals) for _ in group]) for group in groups]
+
+
+def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Options) -> tuple[PlanFolder, list[Entry]]:
+    """Return the plan of a tuning on disk, and its cells: trials, longest first, then the runs of each best setting.
+
+    Cells of which the runs folder has no result have no outcome in the plan.
+    """
+    trying = _trial_options(options)
     asked = _trial_cells(groups, num_trials)
-    run = partial(run_cells, jobs=jobs, nproc=nproc, console=console)
-    tried = iter(run([cell for group in asked for cell in group], _trial_options(options)))
-    # run_cells keeps the order of cells, so outcomes are assigned to groups by position
-    trials = [tuple(read_trial(next(tried)) for _ in group) for group in asked]
-    chosen = [best_of(group) for group in trials]
-    winners, searches = list[Cell](), dict[str, Mapping[str, Any]]()
-    for group, tries, best in zip(groups, trials, chosen, strict=True):
-        for cell in group:
-            winners.append(replace(cell, method=Reference.parse(best.method)))
-            searches[repr(winners[-1])] = _record(group[0], tries)
-    # runs that were finished without a search before
-    plain = {folder for folder, head in find_heads(options.runs) if "search" not in head}
+    planned = make_plan([cell for group in asked for cell in group], trying)
+    order = {str(each.cell): (place, seconds) for place, (each, seconds) in enumerate(longest_first(planned.cells))}
+    trials = {cell_id(cell, "val"): cell for group in asked for cell in group}
+    ranked = sorted(trials.values(), key=lambda cell: order.get(str(cell), (0, None))[0])
+    entries = [Entry.of(cell, trying, order.get(str(cell), (0, None))[1]) for cell in ranked]
+    finals = [(cell, tries) for group, tries in zip(groups, asked, strict=True) for cell in group]
+    entries += [Entry.of(cell, options, best_of=[cell_id(each, "val") for each in tries]) for cell, tries in finals]
+    plain = [str(folder.relative_to(options.runs)) for folder, head in find_heads(options.runs) if "search" not in head]
+    plan = PlanFolder.of(entries, [*ranked, *(cell for cell, _ in finals)], options, plain)
+    plan.forget(cell_id(each.cell, "val") for each in planned.of(*LEFT))
+    chosen = {
+        entry.id: plan.cell(entry) for entry in entries if entry.best_of and all(map(plan.has_ended, entry.best_of))
+    }
+    if chosen:
+        left = {str(each.cell) for each in make_plan(list(chosen.values()), options).of(*LEFT)}
+        plan.forget(each for each, cell in chosen.items() if str(cell) in left)
+    return plan, entries
 
-    def record(end: Ended) -> None:
-        """Record the search in each new result. A result that existed before without a search stays as it is."""
-        if end.folder and not end.incompatible and end.folder not in plain:
-            result, search = end.result(), searches[repr(end.cell)]
-            if len(search["trials"]) >= len(result.document.get("search", search)["trials"]):
-                record_search(result, search)
 
-    finals = iter(run(winners, options, ended=record))
-    return [
-        Tuned(group[0], tries, best, tuple(next(finals) for _ in group))
-        for group, tries, best in zip(groups, trials, chosen, strict=True)
-    ]
+def _tuned(ended: Mapping[str, Ended], first: Cell, finals: Sequence[Entry]) -> Tuned:
+    """Return the outcome of a group, whose runs are `finals`. Raises BenchError if not all of its cells have ended."""
+    trials = [read_trial(ended[each]) for each in finals[0].best_of if each in ended]
+    runs = [ended[entry.id] for entry in finals if entry.id in ended]
+    for what, num, found in (("trials", len(finals[0].best_of), trials), ("runs", len(finals), runs)):
+        if len(found) < num:
+            raise BenchError(
+                f"time is over: {len(found)} of {num} {what} of {first.method} have ended; the same command goes on"
+            )
+    return Tuned(first, tuple(trials), best_of(trials), tuple(runs))
 
 
 def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> list[dict[str, str]]:
     """Return one table row for each trial that `tune` would run, with its state on disk."""
-    from bench.launch.plan import make_plan
-
     trials = [cell for group in _trial_cells(_groups(cells), num_trials) for cell in group]
     return [
         {
@@ -163,46 +183,3 @@ def settings_of(method: Reference, num_trials: int) -> list[Reference]:
     ]
     settings = [normalize("method", Reference(method.name, {**method.arguments, **values})) for values in ({}, *drawn)]
     return list({str(setting): setting for setting in settings}.values())
-
-
-def search_space(method: Reference) -> Mapping[str, Search]:
-    """Return the search space: what the method's class declares, without arguments that the reference fixes."""
-    plugin = find("method", method.name)
-    resolve(plugin, method)
-    declared: Mapping[str, Search] = getattr(plugin.make, "search", {})  # a method may be a function
-    space = {name: search for name, search in declared.items() if name not in method.arguments}
-    if not space:
-        raise BenchError(
-            f"method {method} has nothing to tune; declare a search space in its class, such as "
-            'search = {"lr": LogUniform(1e-5, 1e-2)}'
-        )
-    return space
-
-
-def read_trial(end: Ended) -> Trial:
-    """Read a trial's score. Raises BenchError if the trial failed for a reason other than divergence."""
-    if end.failure:
-        if end.failure.reason.startswith(Diverged.PREFIX):
-            return Trial(str(end.cell.method), None, None)
-        raise BenchError(f"a trial of {end.cell.method} failed: {end.failure.reason}; the same command tries it again")
-    if end.incompatible:
-        return Trial(str(end.cell.method), None, None)
-    document = end.result().document
-    value = document["metrics"]["fold_9"]["macro"]["all"]["auroc"]["value"]
-    return Trial(str(end.cell.method), value, document["cost"]["seconds"])
-
-
-def best_of(trials: Sequence[Trial]) -> Trial:
-    """Return the trial with the highest fold-9 macro AUROC; the first of ties."""
-    return max(trials, key=lambda trial: -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc)
-
-
-def _record(cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return the section `search` of a result: how its setting was chosen."""
-    return {
-        "chosen_by": "fold-9 macro AUROC",
-        "seed": cell.seed,
-        "draw": cell.draw,
-        "space": {name: str(search) for name, search in search_space(cell.method).items()},
-        "trials": [asdict(trial) for trial in trials],
-    }

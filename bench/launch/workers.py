@@ -1,13 +1,14 @@
-"""Many cells on this machine: each in a process of its own, forked from one that has imported torch.
+"""Workers: processes that take cells from a plan on disk, longest first, until none is left or their time is over.
 
-So a cell costs no import, and neither its memory nor anything else depends on the cells before it.
+A worker imports torch once and keeps its data set open. A cell that ends its process, by a bug or by a kill, has
+failed, and the next cell gets a new process. If all processes of a worker are killed, its cell has not failed: another
+worker takes it over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,6 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -29,36 +29,53 @@ from bench.cell import Cell
 from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
 from bench.files import read_bytes
+from bench.launch.claims import Claims
+from bench.launch.outcomes import Ended, cell_id
+from bench.launch.plan_folder import Entry, PlanFolder
 from bench.processes import end_with_parent, own_modules
-from bench.results.failures import FAILED, Failure
-from bench.results.result import OF_VAL, Result, load_result
+from bench.results.failures import Failure
 
 if TYPE_CHECKING:
+    from bench.data.opened import OpenData
     from bench.execute import Options
 
 GRACE = 10.0
 """Seconds that a worker has to end by itself."""
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
 """Seconds until a cell that another process runs is tried again (grows by half each time), and their maximum."""
+LOOK = 1.0
+"""Seconds between two looks at what other workers do, for a worker that has nothing to do."""
 SAID = 20_000
 """Maximum number of characters of a worker's last output in a failure file."""
 
+RunRanks = Callable[[Sequence[str]], int]
+"""Runs `bench ARGUMENTS` on several processes and returns the exit code."""
 
-@dataclass(frozen=True)
-class Ended:
-    """The outcome of a cell: a finished run in `folder`, or a failure."""
 
-    cell: Cell
-    folder: Path | None = None
-    incompatible: str | None = None
-    """Why the method declined the backbone; the result of such a cell has no scores."""
-    failure: Failure | None = None
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    """The workers of this machine, and how long they work."""
 
-    def result(self) -> Result:
-        """Return the finished run's result. Raises BenchError with the reason of a failure."""
-        if self.folder is None:
-            raise BenchError(self.failure.reason if self.failure else "this cell has not run")
-        return load_result(self.folder)
+    jobs: int = 1
+    """Number of cells at a time."""
+    nproc: int = 1
+    """Number of processes of a cell on this machine."""
+    run_ranks: RunRanks | None = None
+    """None: each cell runs in a single process."""
+    seconds: float | None = None
+    """How long the workers may take cells and run them; None: as long as there are cells."""
+    stays: bool = True
+    """Wait until every cell has ended; else leave when other workers have all cells that are left."""
+
+    @classmethod
+    def of(cls, jobs: int | None, nproc: int, seconds: float | None = None) -> Crew:
+        """Return workers of this machine: `jobs`, or one for each `nproc` GPUs, at least one."""
+        crew = cls(jobs=jobs or default_jobs(nproc), nproc=nproc, seconds=seconds)
+        if nproc == 1:
+            return crew
+        from bench.launch.torchrun import Ranks
+
+        return replace(crew, run_ranks=Ranks(nproc))
 
 
 def run_cells(
@@ -67,58 +84,57 @@ def run_cells(
     *,
     jobs: int = 1,
     nproc: int = 1,
+    seconds: float | None = None,
     console: Console,
-    ended: Callable[[Ended], None] = lambda one: None,
 ) -> list[Ended]:
-    """Run `jobs` cells at a time, on `nproc` processes each, and say how each ended, in the order of `cells`.
+    """Run cells, `jobs` at a time on `nproc` processes each, and return how they ended, in the order of `cells`.
 
-    Finished cells are only loaded and unfinished ones go on. A failing cell stops no other: its failure is written
-    beside the run folders. A cell that another process runs is asked for again until that process is done. Ctrl-C and
-    SIGTERM end the workers and raise KeyboardInterrupt.
+    The list is shorter if `seconds` are over before. See `drain`.
     """
     if not cells:
         return []
-    if names := {name for cell in cells for name in cell.of_notebook}:
-        words = f"{', '.join(sorted(names))}: defined in a notebook or a script, which other processes cannot import"
+    plan = PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options)
+    ids = [cell_id(cell, options.stage) for cell in cells]
+    plan.forget(ids)
+    ended = drain(plan, ids, options, Crew.of(jobs, nproc, seconds), console)
+    return [ended[each] for each in ids if each in ended]
+
+
+def drain(plan: PlanFolder, ids: Sequence[str], options: Options, crew: Crew, console: Console) -> dict[str, Ended]:
+    """Run these cells of a plan, beside other workers that do so, and return how they ended, by id.
+
+    Finished cells are only loaded and unfinished ones go on. A failing cell stops no other: its failure is written
+    beside the run folders. Cells of a plugin in a notebook run in this process. Left out are cells that have not ended
+    when time is over, and finals of a tuning with a failed trial. Ctrl-C and SIGTERM end the workers and raise
+    KeyboardInterrupt.
+    """
+    names = plan.of_notebook
+    if names:
+        words = f"{', '.join(names)}: defined in a notebook or a script, which other processes cannot import"
         advice = "save it in a file of its own and call bench.load_plugin"
-        if nproc > 1:
+        if crew.nproc > 1:
             raise BenchError(f"{words}; {advice}")
         console.print(f"note: {words}, so cells run one at a time; else {advice}", markup=False, soft_wrap=True)
-        return [_run_here(cell, options, console, ended) for cell in cells]
-    with _ending_on_sigterm(), tempfile.TemporaryDirectory() as scratch, CellsView(console, len(cells)) as view:
-        return _Pool(cells, options, min(jobs, len(cells)), nproc, Path(scratch), view, ended).run()
-
-
-def _run_here(cell: Cell, options: Options, console: Console, ended: Callable[[Ended], None]) -> Ended:
-    """Run a cell in this process, because others could not import its plugin; a bug keeps its traceback."""
-    from bench.execute import execute
-
-    console.print(words_of(cell), markup=False, highlight=False, soft_wrap=True)
-    path = failure_path(options.runs, cell, options.stage)
-    try:
-        result = execute(cell, replace(options, console=console))
-    except BenchError as error:
-        failure = Failure.now(cell.command(), options.stage, str(error), traceback.format_exc())
-        failure.write(path)
-        outcome = Ended(cell, failure=failure)
-    else:
-        path.unlink(missing_ok=True)
-        outcome = Ended(cell, result.folder, result.incompatible)
-    ended(outcome)
-    return outcome
+    jobs = 1 if names else max(1, min(crew.jobs, len(ids)))
+    with (
+        _ending_on_sigterm(),
+        tempfile.TemporaryDirectory() as scratch,
+        plan.claims() as claims,
+        CellsView(Console(quiet=True) if names else console, len(ids)) as view,
+    ):
+        here = console if names else None
+        return _Pool(plan, list(ids), options, replace(crew, jobs=jobs), claims, Path(scratch), view, here).run()
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process that runs one cell."""
+    """A process that runs one cell after the other."""
 
     slot: int
-    cell: int
     process: BaseProcess
     pipe: Connection
     printed: Path
-    """What it prints."""
-    began: float = field(default_factory=time.monotonic)
+    """What it prints during a cell."""
 
     def end(self) -> int | None:
         """Wait for its end, and kill it if that does not come; its exit code, negative for a signal."""
@@ -130,49 +146,133 @@ class _Worker:
         return self.process.exitcode
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A cell that is claimed and runs."""
+
+    entry: Entry
+    cell: Cell
+    claim: str
+    began: float = field(default_factory=time.monotonic)
+
+
 @dataclass
 class _Pool:
-    """The workers of a call of `run_cells`, and the cells that are waiting."""
+    """The workers of a call of `drain`, and the cells that are left."""
 
-    cells: Sequence[Cell]
+    plan: PlanFolder
+    left: list[str]
     options: Options
-    jobs: int
-    nproc: int
+    crew: Crew
+    claims: Claims
     scratch: Path
     view: CellsView
-    ended: Callable[[Ended], None]
-    workers: list[_Worker] = field(default_factory=list)
-    found: dict[int, Ended] = field(default_factory=dict)
+    here: Console | None
+    """Run cells in this process, and print here."""
+    workers: dict[int, _Worker] = field(default_factory=dict)
+    tasks: dict[int, _Task] = field(default_factory=dict)
+    """Slot -> what its worker runs."""
 
-    def run(self) -> list[Ended]:
-        self.fresh = deque(range(len(self.cells)))
-        self.later: dict[int, tuple[float, float]] = {}
-        """Cell that another process runs -> time at which to try again, and the wait in seconds."""
+    def run(self) -> dict[str, Ended]:
+        self.outcomes: dict[str, Ended] = {}  # in memory, because another command may run a failed cell again
+        self.began = time.monotonic()
+        self.later: dict[str, tuple[float, float]] = {}
+        """Cell that a process outside of all plans runs -> time at which to try again, and the wait in seconds."""
+        self.ended: set[str] = set()
+        self.next_look = self.next_check = 0.0
         try:
-            while len(self.found) < len(self.cells):
-                for slot in set(range(self.jobs)) - {worker.slot for worker in self.workers}:
-                    if (chosen := self._next()) is not None:
-                        self._start(slot, chosen)
+            while self._look() and not self._time_is_over():
+                for slot in set(range(self.crew.jobs)) - self.tasks.keys():
+                    if (chosen := self._next()) is None:
+                        break
+                    self._begin(slot, chosen)
+                if not self.tasks and not self._waits():
+                    break
                 self._listen()
                 self.view.time_passes()
         finally:
             self._end()
-        return [self.found[at] for at in range(len(self.cells))]
+        return self.outcomes
 
-    def _next(self) -> int | None:
-        """Return the next cell: one that has not been tried yet, else one whose wait is over."""
-        if self.fresh:
-            return self.fresh.popleft()
-        given = {worker.cell for worker in self.workers}
-        due = [at for at, (when, _) in self.later.items() if at not in given and when <= time.monotonic()]
-        return due[0] if due else None
+    def _look(self) -> bool:
+        """Look which cells other workers have ended. Return whether any is left."""
+        if time.monotonic() >= self.next_look:
+            self.next_look = time.monotonic() + LOOK
+            self.ended |= self.plan.outcomes()
+            mine = {task.entry.id for task in self.tasks.values()}
+            for each in [name for name in self.left if name in self.ended and name not in mine]:
+                self.left.remove(each)
+                end = self.outcomes[each] = self.plan.ended(each)
+                self.view.ends(-1, words_of(end.cell), *_how(end), None)
+        return bool(self.left)
 
-    def _start(self, slot: int, at: int) -> None:
-        self.view.begins(slot, words_of(self.cells[at]))
-        ours, theirs = multiprocessing.Pipe(duplex=False)
-        printed = self.scratch / f"{at}-{time.monotonic_ns()}"
-        share = share_of(slot, self.jobs, self.nproc)
-        plain = replace(self.options, log=None, console=None)  # type: ignore[arg-type]
+    def _time_is_over(self) -> bool:
+        return self.crew.seconds is not None and time.monotonic() - self.began >= self.crew.seconds
+
+    def _fits(self, entry: Entry) -> bool:
+        """Return whether there is time to end a cell. One that is too long for any worker is begun by a fresh one."""
+        if self.crew.seconds is None or entry.seconds is None:
+            return True
+        worked = time.monotonic() - self.began
+        return entry.seconds <= self.crew.seconds - worked or worked < self.crew.seconds / 4
+
+    def _next(self) -> _Task | None:
+        """Claim the first cell that nobody else runs."""
+        now, claims = time.monotonic(), self.claims.all()
+        check = now >= self.next_check  # whether other claims are dead: each costs the reading of a file
+        mine = {task.entry.id for task in self.tasks.values()}
+        for each in list(self.left):
+            entry = self.plan.entries[each]
+            if each in mine or self.later.get(each, (0.0, 0.0))[0] > now or not self._fits(entry):
+                continue
+            if not self.ended.issuperset(entry.best_of):
+                continue
+            try:
+                name = self.plan.claim_name(entry)
+            except BenchError:  # a trial has failed; `tune` says which
+                self.left.remove(each)
+                continue
+            if name in claims and not claims[name].free and not check:
+                continue
+            if not self.claims.take(name, claims):
+                continue
+            if self.plan.has_ended(each):  # since the last look
+                self.claims.release(name, done=True)
+                continue
+            return _Task(entry, self.plan.cell(entry), name)
+        if check:
+            self.next_check = now + LOOK
+        return None
+
+    def _waits(self) -> bool:
+        """Return whether this worker, which found nothing to do, may have something to do later."""
+        entries = [self.plan.entries[each] for each in self.left]
+        if not any(map(self._fits, entries)):
+            return False
+        return self.crew.stays or bool(self.later) or any(not self.ended.issuperset(e.best_of) for e in entries)
+
+    def _begin(self, slot: int, task: _Task) -> None:
+        self.view.begins(slot, words_of(task.cell))
+        self.tasks[slot] = task
+        options = self.plan.options(task.entry, self.options)
+        if self.here:
+            self._settle(slot, _run_here(task.cell, replace(options, console=self.here)))
+            return
+        plain = replace(options, log=None, console=None)  # type: ignore[arg-type]
+        if slot not in self.workers:
+            self.workers[slot] = self._start(slot)
+        try:
+            self.workers[slot].pipe.send((task.cell, plain))
+        except OSError:  # it died after its last cell
+            self.workers[slot].end()
+            self.workers[slot] = self._start(slot)
+            self.workers[slot].pipe.send((task.cell, plain))
+
+    def _start(self, slot: int) -> _Worker:
+        """Start a process that has imported torch already: a fork of a server that has."""
+        ours, theirs = multiprocessing.Pipe()
+        printed = self.scratch / f"{slot}-{time.monotonic_ns()}"
+        share = share_of(slot, self.crew.jobs, self.crew.nproc)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["bench.launch.preload"])
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
@@ -180,63 +280,94 @@ class _Pool:
         try:
             with own_modules():
                 # the environment is handed over, for the server keeps that of its own start
-                arguments = (theirs, printed, share, dict(os.environ), self.cells[at], plain, self.nproc)
+                arguments = (theirs, printed, share, dict(os.environ), self.crew.run_ranks)
                 process = context.Process(target=serve, args=arguments, daemon=False)
                 process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        self.workers.append(_Worker(slot, at, process, ours, printed))
+        return _Worker(slot, process, ours, printed)
 
     def _listen(self) -> None:
-        """Wait until a worker sends a message or dies, or the wait of a cell is over."""
-        for pipe in wait([worker.pipe for worker in self.workers], timeout=0.5):
-            worker = next(one for one in self.workers if one.pipe is pipe)
+        """Wait until a worker sends a message or dies, or it is time to look around."""
+        for each in self.claims.lost:
+            self._give_up(each)
+        busy = {self.workers[slot].pipe: slot for slot in self.tasks if slot in self.workers}
+        if not busy:
+            time.sleep(LOOK / 4)
+        for pipe in wait(list(busy), timeout=LOOK / 2):
+            slot = busy[pipe]  # type: ignore[index]
             try:
-                word, *rest = worker.pipe.recv()
+                word, *rest = self.workers[slot].pipe.recv()
             except (EOFError, ConnectionResetError):
                 word, rest = "died", []
             if word == "at":
-                self.view.moves(worker.slot, *rest)
-                continue
-            code = worker.end()
-            self.workers.remove(worker)
-            if word == "busy":
-                _, waited = self.later.get(worker.cell, (0.0, FIRST_WAIT / 1.5))
+                self.view.moves(slot, *rest)
+            elif word == "busy":
+                task = self.tasks.pop(slot)
+                _, waited = self.later.get(task.entry.id, (0.0, FIRST_WAIT / 1.5))
                 pause = min(waited * 1.5, LONGEST_WAIT)
-                self.later[worker.cell] = (time.monotonic() + pause, pause)
-                self.view.waits(worker.slot)
+                self.later[task.entry.id] = (time.monotonic() + pause, pause)
+                self.claims.release(task.claim)
+                self.view.waits(slot)
             elif word == "done":
-                self._settle(worker, Ended(self.cells[worker.cell], *rest))
+                self._settle(slot, Ended(self.tasks[slot].cell, *rest))
             elif word == "failed":
-                self._fail(worker, *rest)
+                self._settle(slot, self._failed(slot, *rest))
             else:
-                self._fail(worker, *_last_words(worker.printed, code))
+                worker = self.workers.pop(slot)
+                code = worker.end()
+                self._settle(slot, self._failed(slot, *_last_words(worker.printed, code)))
 
-    def _fail(self, worker: _Worker, reason: str, details: str) -> None:
-        cell, stage = self.cells[worker.cell], self.options.stage
-        failure = Failure.now(cell.command(), stage, reason, details)
-        failure.write(failure_path(self.options.runs, cell, stage))
-        self._settle(worker, Ended(cell, failure=failure))
+    def _failed(self, slot: int, reason: str, details: str) -> Ended:
+        task = self.tasks[slot]
+        return Ended(task.cell, failure=Failure.now(task.cell.command(), task.entry.stage, reason, details))
 
-    def _settle(self, worker: _Worker, one: Ended) -> None:
-        if one.folder:
-            failure_path(self.options.runs, one.cell, self.options.stage).unlink(missing_ok=True)
-        self.found[worker.cell] = one
-        self.later.pop(worker.cell, None)
-        self.ended(one)
-        self.view.ends(worker.slot, words_of(one.cell), *_how(one), time.monotonic() - worker.began)
+    def _settle(self, slot: int, end: Ended) -> None:
+        task = self.tasks.pop(slot)
+        if task.entry.best_of:
+            self.plan.record_search(task.entry, end)
+        self.plan.write(task.entry, end)
+        self.claims.release(task.claim, done=True)
+        self.left.remove(task.entry.id)
+        self.ended.add(task.entry.id)
+        self.outcomes[task.entry.id] = end
+        self.later.pop(task.entry.id, None)
+        self.view.ends(slot, words_of(end.cell), *_how(end), time.monotonic() - task.began)
+
+    def _give_up(self, claim: str) -> None:
+        """Stop a cell that another worker may have taken over, because this machine was cut off from the folder."""
+        for slot in [slot for slot, task in self.tasks.items() if task.claim == claim]:
+            worker = self.workers.pop(slot)
+            worker.process.kill()
+            worker.end()
+            self.tasks.pop(slot)
+            self.view.waits(slot)
+        self.claims.release(claim)
 
     def _end(self) -> None:
-        """Workers that still run are told to stop, and killed if they do not."""
+        """End the workers: those that still run a cell are told to stop, and killed if they do not."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            for worker in self.workers:
-                worker.process.terminate()
-            for worker in self.workers:
+            for slot, worker in self.workers.items():
+                if slot in self.tasks:
+                    worker.process.terminate()
+            for worker in self.workers.values():
                 worker.end()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _run_here(cell: Cell, options: Options) -> Ended:
+    """Run a cell in this process, because others could not import its plugin; a bug keeps its traceback."""
+    from bench.execute import execute
+
+    options.console.print(words_of(cell), markup=False, highlight=False, soft_wrap=True)
+    try:
+        result = execute(cell, options)
+    except BenchError as error:
+        return Ended(cell, failure=Failure.now(cell.command(), options.stage, str(error), traceback.format_exc()))
+    return Ended(cell, result.folder, result.incompatible)
 
 
 def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
@@ -261,12 +392,6 @@ def words_of(cell: Cell) -> str:
     """Return a short description of a cell."""
     share = f", {cell.fraction:g} draw {cell.draw}" if cell.fraction < 1 else ""
     return f"{cell.task}: {cell.method} on {cell.arch}{share}, seed {cell.seed}"
-
-
-def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
-    """Return the path of the failure file of a cell. It depends on the command, because there may be no digest yet."""
-    name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
-    return runs / cell.task / (name + (OF_VAL if stage == "val" else "") + FAILED)
 
 
 @contextlib.contextmanager
@@ -320,17 +445,12 @@ def visible_gpus() -> list[str]:
 
 
 def serve(
-    pipe: Connection,
-    printed: Path,
-    share: Share,
-    environment: Mapping[str, str],
-    cell: Cell,
-    options: Options,
-    nproc: int,
+    pipe: Connection, printed: Path, share: Share, environment: Mapping[str, str], run_ranks: RunRanks | None
 ) -> None:
-    """Run one cell in this process, and send how it ended. What is printed goes to the file `printed`.
+    """Run the cells that come through the pipe, and send how each ended, until the pipe is closed.
 
-    An error that is not a user's ends the process: its traceback is in that file.
+    What is printed during a cell goes to the file `printed`. An error that is not a user's ends the process: its
+    traceback is in that file.
     """
     file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
@@ -344,8 +464,14 @@ def serve(
     if share.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
     signal.signal(signal.SIGTERM, _interrupt)
+    data: OpenData | None = None
     try:
-        pipe.send(_answer(cell, options, nproc, pipe))
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while True:
+                cell, options = pipe.recv()
+                os.ftruncate(1, 0)
+                data = _open(cell, data)
+                pipe.send(_answer(cell, options, run_ranks, pipe, data))
     except BrokenPipeError:
         return
     except KeyboardInterrupt:
@@ -353,20 +479,32 @@ def serve(
         signal.raise_signal(signal.SIGTERM)
 
 
-def _answer(cell: Cell, options: Options, nproc: int, pipe: Connection) -> tuple[Any, ...]:
-    """Run a cell and return the message to the sweep with its outcome."""
+def _open(cell: Cell, data: OpenData | None) -> OpenData | None:
+    """Return the cell's data set, open; None if it cannot be opened, which `execute` will explain."""
+    from bench.data.opened import OpenData
+
+    if data and data.folder == cell.data:
+        return data
+    try:
+        return OpenData(cell.data)
+    except BenchError:
+        return None
+
+
+def _answer(
+    cell: Cell, options: Options, run_ranks: RunRanks | None, pipe: Connection, data: OpenData | None
+) -> tuple[Any, ...]:
+    """Run a cell and return the message with its outcome."""
     from bench.execute import execute
 
     tell = _sparing(lambda line: pipe.send(("at", line)))
     options = replace(options, console=Console(quiet=True), log=tell)
     try:
-        if nproc > 1:
-            from bench.launch.torchrun import run_on_ranks
-
-            if code := run_on_ranks(nproc, options.arguments(cell)):
-                raise BenchError(f"its {nproc} processes ended with exit code {code}")
+        if run_ranks:
+            if code := run_ranks(options.arguments(cell)):
+                raise BenchError(f"its processes ended with exit code {code}")
             options = replace(options, overwrite=False, rerun_stale=False)
-        result = execute(cell, options)
+        result = execute(cell, options, data)
     except BenchError as error:
         if str(error).startswith(Busy.PREFIX):
             return ("busy",)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bench.boards.rows import Board, Row, design_of_runs, replicates_of
+from bench.boards.resampling import replicates_of
+from bench.boards.rows import Board, Row, design_of_runs
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bench.boards.rows import NUM_REPLICATES, Board
+from bench.boards.resampling import NUM_REPLICATES
+from bench.boards.rows import Board
 from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.evaluation.metrics import MIN_POSITIVES

@@ -123,12 +123,13 @@ def _cells(board: Board, place: int) -> dict[str, Cell]:
         summary = against.differences["auroc"]
         difference = Cell(spell_difference(summary), f"p {equals(spell_role(against))}", summary.interval.value)
     init = "scores made elsewhere" if row.runs[0].external else f"from {shown_init(row)}"
-    trials = f"best of {row.num_trials} settings" if row.num_trials else ""
+    notes = [f"best of {row.num_trials} settings"] if row.num_trials else []
+    notes += ["not published"] if not row.published and any(each.published for each in board.rows) else []
     return {
         "task": Cell(board.task, board.dataset, board.task),
         "share": Cell(share(board), order=board.fraction),
         "rank": Cell(rank, letters, place + 1),
-        "method": Cell(short_method(row), trials, row.method),
+        "method": Cell(short_method(row), ", ".join(notes), row.method),
         "backbone": Cell(shown_backbone(row), init, row.backbone),
         "auroc": _scored(row.summaries["frequent"]["auroc"]),
         "difference": difference,
@@ -161,7 +162,7 @@ def facts(board: Board, place: int) -> list[list[str]]:
     shown = {"row": row.name}
     if trained := trained_on(board):
         shown["trained on"] = f"{share(board)}: {trained}"
-    for column in ("auroc", "difference", "ap", "all"):
+    for column in ("auroc", "difference", "ap", *(["all"] if has_rare_labels(board) else [])):
         shown[COLUMNS[column][0]] = f"{known[column].text} {known[column].below}".strip()
     shown["runs"] = "; ".join(f"draw {draw}, seed {seed}" for draw, seed in (run.place for run in row.runs))
     shown |= {head: text.replace("`", "") for head, text in costs(row, row.num_trials > 0).items()}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
@@ -21,6 +22,7 @@ from bench.files import write_whole
 from bench.pages import latex
 from bench.pages import pictures as plots
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
+from bench.pages.drawn import facts_of, remembered
 from bench.pages.elsewhere import elsewhere_page
 from bench.pages.html import write_html
 from bench.pages.ledger import ledger
@@ -94,8 +96,13 @@ def _draw(group: Sequence[Board], folder: Path, truth: Truth, endings: Sequence[
     return [path for path in drawn if path is not None]
 
 
-def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None) -> list[Path]:
-    """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths."""
+def write_leaderboards(
+    boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None, *, anew: bool = False
+) -> list[Path]:
+    """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths.
+
+    What is remembered of the same results is not drawn and computed again, except with `anew`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -110,25 +117,19 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
         slugs = {board: _slug(board, group) for board in group}
         for board in group:
             for name, words, draw in PICTURES:
-                if path := draw(board, home / "pictures" / f"{slugs[board]}-{name}.svg"):
-                    pictures[board].append((words, f"pictures/{path.name}"))
-                    written.append(path)
-        if path := plots.sample_efficiency(_drawn(group), home / "pictures" / f"{task}-efficiency.svg"):
-            overviews[dataset, task] = f"pictures/{path.name}"
-            written.append(path)
-        known = [board for board in group if board.truth is not None and board.rows]
-        if judged := [(board, rows) for board in known if (rows := calibrate(board, truth))]:
-            curves = {}
-            for board, rows in judged:
-                path = home / "pictures" / f"{slugs[board]}-reliability.svg"
-                if plots.reliability_curves(drawn_curves(board, rows), path, plots.title(board)):
-                    curves[board] = f"pictures/{path.name}"
-                    written.append(path)
-            written.append(_write(home / f"{task}-calibration.md", calibration_page(judged, curves)))
-            links[dataset, task].append(("calibration and thresholds", f"{task}-calibration.md"))
-        if known:
-            written.append(_write(home / f"{task}-subgroups.md", subgroup_page(most_compared(known), truth)))
-            links[dataset, task].append(("subgroups", f"{task}-subgroups.md"))
+                target = home / "pictures" / f"{slugs[board]}-{name}.svg"
+                draw_it = partial(_drawn_or_not, draw, board, target)
+                files = remembered(target.name, facts_of([board], anew), home, draw_it)
+                pictures[board] += [(words, f"pictures/{path.name}") for path in files]
+                written += files
+        facts = facts_of(group, anew, truth.content)
+        if files := remembered("efficiency", facts, home, partial(_draw_efficiency, group, home)):
+            overviews[dataset, task] = f"pictures/{files[0].name}"
+            written += files
+        for words, write in (("calibration and thresholds", _write_calibration), ("subgroups", _write_subgroups)):
+            if side := remembered(write.__name__, facts, home, partial(write, group, slugs, home, truth)):
+                links[dataset, task].append((words, side[-1].name))
+                written += side
         if tested := [each for board in group for each in boards_elsewhere(board)]:
             corrupted, others = robustness_of(tested)
             drawn: dict[BoardElsewhere | Robustness, str] = {}
@@ -146,6 +147,39 @@ def write_leaderboards(boards: Sequence[Board], folder: Path, truth: Truth, give
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]
+
+
+def _drawn_or_not(draw: Callable[[Board, Path], Path | None], board: Board, target: Path) -> list[Path]:
+    return [path] if (path := draw(board, target)) else []
+
+
+def _draw_efficiency(group: Sequence[Board], home: Path) -> list[Path]:
+    path = plots.sample_efficiency(_drawn(group), home / "pictures" / f"{group[0].task}-efficiency.svg")
+    return [path] if path else []
+
+
+def _write_calibration(group: Sequence[Board], slugs: Mapping[Board, str], home: Path, truth: Truth) -> list[Path]:
+    """Write the page on calibration, last, and its pictures; nothing without labels."""
+    known = [board for board in group if board.truth is not None and board.rows]
+    judged = [(board, rows) for board in known if (rows := calibrate(board, truth))]
+    if not judged:
+        return []
+    curves, written = {}, []
+    for board, rows in judged:
+        path = home / "pictures" / f"{slugs[board]}-reliability.svg"
+        if plots.reliability_curves(drawn_curves(board, rows), path, plots.title(board)):
+            curves[board] = f"pictures/{path.name}"
+            written.append(path)
+    page = _write(home / f"{group[0].task}-calibration.md", calibration_page(judged, curves))
+    return [*written, page]
+
+
+def _write_subgroups(group: Sequence[Board], slugs: Mapping[Board, str], home: Path, truth: Truth) -> list[Path]:
+    """Write the page on subgroups; nothing without labels."""
+    known = [board for board in group if board.truth is not None and board.rows]
+    if not known:
+        return []
+    return [_write(home / f"{group[0].task}-subgroups.md", subgroup_page(most_compared(known), truth))]
 
 
 def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:

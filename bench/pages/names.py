@@ -107,10 +107,10 @@ def recipe(row: Row) -> str:
 
 
 def not_installed(board: Board) -> str:
-    """Return the methods, backbones and tasks of a board that no package holds, with their file; empty if none."""
+    """Return the plugins and data sets of a board that no package holds, with their file; empty if there are none."""
     names: dict[str, None] = {}
     for run in (run for row in board.rows for run in row.runs):
-        for kind in ("task", "backbone", "method"):
+        for kind in ("dataset", "task", "backbone", "method"):
             section = run.document.get(kind) or {}
             if str(section.get("distribution", "")).endswith(NOT_INSTALLED):
                 place = section["distribution"].removesuffix(NOT_INSTALLED)

@@ -16,7 +16,8 @@ import numpy as np
 
 from bench.boards.comparisons import ALPHA, NUM_PERMUTATIONS, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan
-from bench.boards.rows import NUM_REPLICATES, Board, Row, chance_precision, interval_of, recorded_interval
+from bench.boards.resampling import NUM_REPLICATES, values_of
+from bench.boards.rows import Board, Row, chance_precision, interval_of, recorded_interval
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.datasets import origin_of
 from bench.data.splits import TEST_FOLD
@@ -146,13 +147,13 @@ def about(boards: Sequence[Board]) -> list[str]:
 def data_lines(boards: Sequence[Board]) -> list[str]:
     """Return the licence and source of the data set, as its reader states them, or else as the results record them."""
     runs = [run for board in boards for row in board.rows for run in row.runs]
-    sections = [run.document["dataset"] for run in runs]
+    sections = [run.document.get("dataset", {}) for run in runs]
     recorded = ((section["licence"], section.get("source", "")) for section in sections if section.get("licence"))
     origin = origin_of(boards[0].dataset) or next(recorded, None)
-    if not sections or not origin:
+    num = next((section["num_records"] for section in sections if "num_records" in section), None)
+    if num is None or not origin:  # older results do not record the number
         return []
     licence, source = (" ".join(str(text).split()) for text in origin)
-    num = sections[0]["num_records"]
     return [f"Data: {boards[0].dataset}, {num:,} records, licence: {licence}, source: {source}.", ""]
 
 
@@ -540,7 +541,7 @@ def _labels(boards: Sequence[Board]) -> list[str]:
 
 
 def _label_auroc(row: Row, column: int) -> str:
-    value = float(np.mean([run.resampled.auroc.value[column] for run in row.scored.values()]))
+    value = float(np.mean([values_of(run, "auroc")[column] for run in row.scored.values()]))
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 

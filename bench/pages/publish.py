@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.boards.rows import NUM_REPLICATES, SEED, make_boards, replicates_of
-from bench.boards.truth import Truth
+from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
+from bench.boards.rows import make_boards
+from bench.boards.truth import Truth, truth_of
+from bench.data.pool import FEW, over_cores
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
@@ -35,6 +39,8 @@ from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result
 TOLERANCE = 1e-6
 """Largest difference of a recorded number from the recomputed one: machines add in different orders."""
 
+CHUNK = 8
+"""Number of results that are judged at a time."""
 BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 """Endings of folder names that are not finished runs with scores of fold 10. `publish` leaves them out."""
 
@@ -76,17 +82,38 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
 
 
 def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = True) -> tuple[list[Result], list[str]]:
-    """Return the results in these folders and their faults, a line each; an unreadable result is a fault."""
-    results, faults = [], []
+    """Return the results in these folders and their faults, a line each; an unreadable result is a fault.
+
+    Many results are judged on all cores.
+    """
+    results: list[Result] = []
+    faults: dict[Path, list[str]] = {}
     for folder in folders:
         try:
-            result = load_result(folder)
+            results.append(load_result(folder))
         except DataError as error:
-            faults.append(str(error))
-            continue
-        faults += [f"{folder}: {fault}" for fault in faults_of(result, truth, with_intervals=with_intervals)]
-        results.append(result)
-    return results, faults
+            faults[folder] = [str(error)]
+        else:
+            faults[folder] = []  # in the given order
+    chunks = [tuple(results[at : at + CHUNK]) for at in range(0, len(results), CHUNK)]
+    few = len(chunks) <= FEW  # then in this process, with the labels that it has read
+    judge = partial(_faults_of_each, truth if few else truth.folder, with_intervals)
+    for chunk, judged in over_cores(judge, chunks):
+        faults |= {result.folder: of_result for result, of_result in zip(chunk, judged, strict=True)}
+    return results, [fault for of_folder in faults.values() for fault in of_folder]
+
+
+def _faults_of_each(truth: Truth | Path, with_intervals: bool, results: Sequence[Result]) -> list[list[str]]:
+    """Return the faults of each result, with its folder; `truth` may be the folder of the labels, for workers."""
+    labels = truth if isinstance(truth, Truth) else _truth_of(truth)
+    return [
+        [f"{result.folder}: {fault}" for fault in faults_of(result, labels, with_intervals=with_intervals)]
+        for result in results
+    ]
+
+
+_truth_of = functools.cache(truth_of)
+"""The labels in a folder, read once by each worker."""
 
 
 def faults_of(result: Result, truth: Truth, *, with_intervals: bool = True) -> list[str]:
@@ -113,7 +140,7 @@ def _faults_of_origin(result: Result) -> Iterator[str]:
     elif result.document["stage"] != "test":
         yield "it stopped before fold 10"
     if not is_installed(result.document):
-        yield "its method, backbone or task is from a file that is not installed: put it into a package"
+        yield "its method, backbone, task or data set is from a file that is not installed: put it into a package"
     if not result.external and result.incompatible is None:
         commit = result.document.get("environment", {}).get("git_commit")
         if commit is None:
@@ -266,7 +293,8 @@ def check(folder: Path, truth: Truth) -> list[str]:
         if rules.is_file():
             write_whole(anew / PROTOCOL, read_bytes(rules))
         try:
-            written = write_leaderboards(make_boards(results, truth, plan_in(folder)), anew, truth, given=folder)
+            boards = make_boards(results, truth, plan_in(folder), anew=True)
+            written = write_leaderboards(boards, anew, truth, given=folder, anew=True)
         except BenchError as error:
             return [str(error)]
         names = {path.relative_to(anew) for path in written}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.boards.comparisons import design_of
+from bench.boards.resampling import Sampler
 from bench.boards.rows import Board, Row
 from bench.boards.subgroups import MIN_RECORDS, groups_of
 from bench.boards.truth import Truth
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import make_replicates, resample, summarize
+from bench.evaluation.bootstrap import Estimate, make_replicates, summarize
 from bench.evaluation.metrics import Bools
 from bench.pages.markdown import markdown_table, sentence
 from bench.pages.names import labels_note, numbered
@@ -37,9 +39,11 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     lines += [sentence(note), ""] if (note := labels_note(rows)) else []
     head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
     cells = []
+    # read once: a run does not keep its scores
+    scores = [[run.y_score.astype(np.float64) for run in row.scored.values()] for row in rows]
     for kind, name, mask in groups_of(truth.people(board.truth)):
         if kind in ("age", "sex") or mask.sum() >= MIN_RECORDS:
-            cells.append([kind, name, *_cells(board.truth, mask, rows)])
+            cells.append([kind, name, *_cells(board.truth, mask, rows, scores)])
     lines += markdown_table(head, cells, left=2)
     lines += [
         "---",
@@ -53,7 +57,10 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     return "\n".join(lines)
 
 
-def _cells(truth: LabelTable, mask: Bools, rows: Sequence[Row]) -> list[str]:
+def _cells(
+    truth: LabelTable, mask: Bools, rows: Sequence[Row], scores: Sequence[Sequence[NDArray[np.float64]]]
+) -> list[str]:
+    """Return the cells of a part, which `mask` [record] chooses; `scores` [row][run] are [record, label]."""
     part = truth.select(mask)
     chosen = metrics.frequent(part.y_true)
     counts = [f"{len(part):,}", f"{len(np.unique(part.patient_id)):,}", str(int(chosen.sum()))]
@@ -65,10 +72,9 @@ def _cells(truth: LabelTable, mask: Bools, rows: Sequence[Row]) -> list[str]:
         replicates = make_replicates(part.patient_id, y_true, NUM_REPLICATES)
     except BenchError:
         return [*counts, *["–"] * len(rows)]
-    cells = []
-    for row in rows:
-        runs = [
-            resample(y_true, run.y_score[mask][:, chosen], replicates).auroc.macro(every) for run in row.scored.values()
-        ]
+    cells, sampler = [], Sampler(y_true, replicates)
+    for row, of_row in zip(rows, scores, strict=True):
+        of_part = [y_score[mask][:, chosen] for y_score in of_row]
+        runs = [Estimate(metrics.auroc(y_true, each), sampler.resample(each)[0]).macro(every) for each in of_part]
         cells.append(spell(summarize(runs, design=design_of(row.scored))))
     return [*counts, *cells]

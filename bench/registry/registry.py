@@ -113,7 +113,7 @@ class Registry:
             taken = self.plugins.get(key)
         # a third-party module may import ours, so who imports a module does not say whose plugins it registers
         own = module.partition(".")[0] == bench.__name__
-        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{_place(module)}{NOT_INSTALLED}"
+        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{place_of(module)}{NOT_INSTALLED}"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:
@@ -222,7 +222,7 @@ def _loaded() -> dict[str, Path]:
     return {file.name: file for file in files}
 
 
-def _place(module: str) -> str:
+def place_of(module: str) -> str:
     """Return where a module that no package holds comes from, in words."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file).name if file else "notebook" if module == NOTEBOOK else module

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 GROUP = "bench.plugins"
 NOTEBOOK = "__main__"
@@ -39,6 +37,9 @@ def declared_files() -> list[Path]:
 
 def location(dist: Distribution, package: str) -> Path:
     """Return the file of a distribution's package or module, from a wheel or an editable install (PEP 610)."""
+    from urllib.parse import urlparse  # late, because it brings much that few commands need
+    from urllib.request import url2pathname
+
     origin = json.loads(dist.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         project = Path(url2pathname(urlparse(origin["url"]).path))
@@ -89,12 +90,13 @@ def _parsed(file: Path, *_: int) -> tuple[bytes, ast.Module]:
 def _source_files(module: str, within: Sequence[str] = ()) -> dict[str, Path]:
     """Return name -> file of a module and, recursively, of what it imports, see `code_hash`."""
     rooms = tuple(within) or (module.partition(".")[0],)
-    files, waiting = dict[str, Path](), [module]
+    files, waiting, seen = dict[str, Path](), [module], set[str]()
     beside: Path | None = None
     while waiting:
         name = waiting.pop()
-        if name in files:
+        if name in seen:
             continue
+        seen.add(name)  # most are names in a module and no modules: each would be searched for at every import
         inside = any(name == room or name.startswith(f"{room}.") for room in rooms)
         home = _own_file(name.partition(".")[0], beside) if beside and not inside and not within else None
         file = _source_file(name, home) if inside or home else None

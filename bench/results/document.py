@@ -22,6 +22,8 @@ UNPRINTABLE = re.compile(
 """Characters that move a cursor, change the direction of text or are not text: control, bidirectional, surrogates."""
 MARKUP = re.compile(r"[`\t\n]|<[A-Za-z/!?]|\]\(|&#?\w+;", re.IGNORECASE)
 """Text that Markdown would read as code, HTML, a link or the end of a line."""
+FORMULA = ("=", "+", "-", "@")
+"""First characters of a cell of a CSV file that a spreadsheet would compute."""
 SENTENCES = ("incompatible",)
 """Sections of a result.json that hold free text, which pages escape."""
 EVALUATION_SENTENCES = ("dataset", "labels", "not_shared", "scored_on")
@@ -337,6 +339,10 @@ def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"cell.manifest is {manifest!r}, not the name of a file"
     if cell["command"] and not is_command(cell["command"]):
         yield f"cell.command is not a command line of bench: {cell['command'][:60]!r}"
+    names = {"cell.arch": cell["arch"], "cell.method": cell["method"], "init.name": document["init"]["name"]}
+    for field, text in [*names.items(), *(("task.labels", label) for label in document["task"]["labels"])]:
+        if text.startswith(FORMULA):
+            yield f"{field} is {text[:40]!r}, which a spreadsheet takes for a formula; expected a letter or digit first"
     yield from (f"it lacks {field}, as {reason}" for field, reason in _lacking(document))
 
 
@@ -386,8 +392,8 @@ def is_command(text: str) -> bool:
 
 
 def is_installed(document: Mapping[str, Any]) -> bool:
-    """Return whether packages hold the method, backbone and task of a result, and no file or notebook does."""
-    sections = (document.get(kind) or {} for kind in ("method", "backbone", "task"))
+    """Return whether packages hold method, backbone, task and data set of a result, and no file or notebook does."""
+    sections = (document.get(kind) or {} for kind in ("method", "backbone", "task", "dataset"))
     return not any(str(section.get("distribution", "")).endswith(NOT_INSTALLED) for section in sections)
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import bench
 from bench.data.datasets import load_records
+from bench.data.datasets.held import reader_facts
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, find_task, label_table, task_facts
@@ -39,7 +40,7 @@ from bench.results.run_folder import RunFolder
 
 STRODTHOFF2020, ALL_RECORDS = "strodthoff2020", "all-records"
 """Protocols of other publications whose numbers are computed in addition to the benchmark's own."""
-NAME = re.compile(r"[\w.+\-(),=' ]+")
+NAME = re.compile(r"\w[\w.+\-(),=' ]{0,99}")
 
 
 def score_external(
@@ -67,7 +68,9 @@ def score_external(
     are left out. Raises BenchError if other scores of this name, draw and seed exist, unless `overwrite`.
     """
     if not NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: expected letters, digits, spaces and . + - ( ) , = '")
+        raise BenchError(
+            f"--name {name!r}: expected a letter or digit, then up to 99 of letters, digits, spaces and . + - ( ) , = '"
+        )
     if not 0 < fraction <= 1:
         raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
     if draw and fraction == 1:
@@ -131,6 +134,7 @@ def score_external(
             "num_records": len(records),
             "licence": records.licence,
             "source": records.source,
+            **reader_facts(records, data),
         },
         "task": task_facts(table),
         "init": {"name": EXTERNAL},

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DataError
-from bench.files import PART, move
+from bench.files import PART, move, read_bytes
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
 
@@ -26,6 +28,7 @@ KINDS = {
     "left over": "files of killed runs",
     "weights": "of finished runs",
     "unfinished": "runs with their checkpoints",
+    "plans": "of sweeps and tunings that have ended",
 }
 
 
@@ -62,7 +65,9 @@ def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_ru
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; --runs names another folder")
     usage = {name: DiskUse(name) for name in KINDS}
-    removed = {name for name, asked in zip(KINDS, (True, weights, unfinished), strict=True) if asked and not dry_run}
+    removed = {
+        name for name, asked in zip(KINDS, (True, weights, unfinished, True), strict=True) if asked and not dry_run
+    }
     for final, items in sorted(_items(runs).items()):
         if is_locked(lock_of(final)):
             for name, _ in items:
@@ -78,7 +83,22 @@ def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_ru
             _remove(final, [path for name, path in items if name in removed])
         except OSError as error:
             raise BenchError(f"cannot remove {error.filename}: {error.strerror}") from None
+    for folder in _ended_plans(runs):
+        usage["plans"].num += 1
+        usage["plans"].size += _size(folder)
+        usage["plans"].removed = not dry_run
+        if not dry_run:
+            shutil.rmtree(folder)
     return list(usage.values())
+
+
+def _ended_plans(runs: Path) -> Iterator[Path]:
+    """Yield the folders of plans of which each cell has an outcome. Workers have nothing to do there."""
+    for file in sorted(runs.glob(".plans/*/plan.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            names = [each["id"] for each in json.loads(read_bytes(file))["cells"]]
+            if all((file.parent / f"{name}.json").is_file() for name in names):
+                yield file.parent
 
 
 def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -18,9 +19,10 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
-from bench.files import open_file, read_bytes, whole_file, write_whole
+from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
 from bench.results.arrays import open_arrays
 from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
+from bench.results.remembered import keep, key_of, recall
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
@@ -45,6 +47,8 @@ class Result:
     """Content of result.json."""
     published: bool = False
     """True if it came with this package, from its published leaderboards."""
+    sha256: str = ""
+    """SHA-256 of result.json; empty if it was not read from a file."""
 
     @property
     def digest(self) -> str:
@@ -115,6 +119,16 @@ class Result:
         return bool(self.cell["method"] == EXTERNAL)
 
     @cached_property
+    def scores_sha256(self) -> str:
+        """SHA-256 of the predictions file. Raises DataError if there is none."""
+        try:
+            return file_sha256(self.folder / PREDICTIONS)
+        except FileNotFoundError:
+            raise DataError(f"{self.folder / PREDICTIONS} is missing; {HELP}") from None
+        except OSError as error:
+            raise DataError(f"{self.folder / PREDICTIONS} cannot be read: {error.strerror}; {HELP}") from None
+
+    @cached_property
     def predictions(self) -> dict[int, Predictions]:
         """Fold -> predictions for the records of that fold."""
         path = self.folder / PREDICTIONS
@@ -145,6 +159,9 @@ def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predic
                 f"{path}, fold {fold}: ecg_id is {ecg_id.dtype}{[*ecg_id.shape]} and logits {logits.dtype}"
                 f"{[*logits.shape]}, expected whole numbers [record] and real numbers [record, {len(labels)}]; {HELP}"
             )
+        if not np.isfinite(logits).all():
+            record = ecg_id[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]]
+            raise DataError(f"{path}, fold {fold}: record {record} has a NaN or infinite score; {HELP}")
         predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, logits)
     return predictions
 
@@ -194,7 +211,8 @@ def load_result(folder: Path) -> Result:
     """Read the result in a run's folder. Raises DataError if it is missing or damaged."""
     path = folder / RESULT
     try:
-        document = json.loads(read_bytes(path).decode())
+        content = read_bytes(path)
+        document = json.loads(content.decode())
     except FileNotFoundError:
         raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
     except OSError as error:
@@ -206,12 +224,28 @@ def load_result(folder: Path) -> Result:
     if document["schema"] != SCHEMA:
         other = str(document["schema"])[:40]
         raise DataError(f"{path} has schema {other}; this version of bench reads schema {SCHEMA}")
+    result = Result(folder, document, sha256=hashlib.sha256(content).hexdigest())
+    if recall(whole := key_of("whole document", result.sha256)) is None:
+        _require_whole(document, path)
+        keep(whole, b"")
+    return result
+
+
+def _require_whole(document: Mapping[str, Any], path: Path) -> None:
+    """Raise DataError if a field of a result is missing, of another kind, or not to be printed."""
     wrong = [*faults(document)] or [*unsafe(document), *not_finite(document)]
     if document.get("incompatible", "") is None:
         wrong += [f"it lacks {name}" for name in SCORED if name not in document]
     if wrong:
         raise DataError(f"{path} is not a result: {'; '.join(wrong)}; {HELP}")
-    return Result(folder, document)
+
+
+def _require_predictions(result: Result) -> None:
+    """Raise DataError if the predictions of a result cannot be read. They are not kept in memory."""
+    key = key_of("whole predictions", result.scores_sha256, result.fingerprint)
+    if recall(key) is None:
+        _ = Result(result.folder, result.document).predictions  # a copy, which is forgotten with what it has read
+        keep(key, b"")
 
 
 def _first_line(error: BaseException) -> str:
@@ -281,7 +315,7 @@ def find_results(runs: Path, log: Callable[[str], None] | None = None) -> Iterat
         try:
             result = load_result(folder)
             if log and result.incompatible is None:
-                _ = result.predictions
+                _require_predictions(result)
         except DataError as error:
             if not log:
                 raise

@@ -31,6 +31,8 @@ from bench.training.published import PublishedCheckpoint
 WEIGHTS = "weights.pt"
 NO_WEIGHTS = "is not a file of weights, or it is damaged or incomplete"
 """Message for all errors of torch that mean a bad file."""
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""Types of weights. Others, such as 8-bit integers, are quantised and mean nothing without their scale."""
 FAULTS_OF_FILES = (
     *(AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, OverflowError),
     *(RuntimeError, TypeError, ValueError, struct.error),
@@ -244,8 +246,11 @@ def _origin(
     backbone: Backbone, path: Path, about: Mapping[str, Any], reading: _Reading
 ) -> tuple[str, Mapping[str, object]]:
     """Return the origin of a file of weights (`own`, `pretrained` or `file`), and facts about the file."""
-    if all(isinstance(about.get(fact), str) for fact in ("digest", "trained_on")):
-        return "own", about
+    facts = {key: about[key] for key in ("digest", "trained_on", "command", "labels") if key in about}
+    texts = [facts.get("digest"), facts.get("trained_on"), facts.get("command") or ""]
+    labels = facts.get("labels", [])
+    if isinstance(labels, list) and all(isinstance(text, str) for text in [*texts, *labels]):
+        return "own", facts
     sha256 = file_sha256(path)
     published = backbone.checkpoint
     if published and sha256 == published.sha256:
@@ -303,16 +308,35 @@ def _first_three(keys: Iterable[str]) -> str:
 def _require_finite(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
     """Raise CheckpointError with the name of a tensor that has NaN or infinite values.
 
-    Infinities that a new backbone also has, as in an attention mask, are allowed.
+    Infinities that a new backbone also has, as in an attention mask, are allowed. Raises it too for a tensor whose type
+    would lose its values: load_state_dict casts without a word, complex numbers and 8-bit integers included.
     """
     for key, built in wanted.items():
         value = given[key]
-        num_bad = int((~value.isfinite() & built.to(value.device).isfinite()).sum())
+        if built.is_floating_point() and value.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{path}: {key} is of type {_type_of(value)}, expected one of {', '.join(map(_name_of, FLOATS))}; "
+                "save the weights as they were trained, not quantised"
+            )
+        cast = value.to(built.dtype)
+        if not built.is_floating_point() and not torch.equal(cast.to(value.dtype), value):
+            raise CheckpointError(f"{path}: {key} has values that are no {_type_of(built)}, but {_type_of(value)}")
+        num_bad = int((~cast.isfinite() & built.to(cast.device).isfinite()).sum())
         if num_bad:
             raise CheckpointError(
                 f"{path} holds weights that are not finite: {num_bad:,} of {value.numel():,} values of {key} are NaN "
                 "or infinite; take a checkpoint from before its training diverged"
             )
+
+
+def _type_of(value: Tensor) -> str:
+    """Return the type of a tensor in words: that of its values, and what keeps it from being read as plain numbers."""
+    kinds = {"quantised": value.is_quantized, "without values": value.is_meta, "sparse": value.layout != torch.strided}
+    return " ".join([*(word for word, applies in kinds.items() if applies), _name_of(value.dtype)])
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -340,6 +364,10 @@ def read_state_dicts(
             raise CheckpointError(f"{path} does not fit its PublishedCheckpoint: {error}") from None
     if not states:
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
+    for state in states.values():
+        for key, value in state.items():
+            if value.is_quantized or value.is_meta or value.layout != torch.strided:
+                raise CheckpointError(f"{path}: {key[:80]!a} is {_type_of(value)}, expected a dense tensor of numbers")
     about = document.get("about") if isinstance(document, Mapping) else None
     return states, dict(about) if isinstance(about, Mapping) else {}
 

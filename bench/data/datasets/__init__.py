@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 from bench.data.datasets import cpsc2018, folder, ptbxl
+from bench.data.datasets.held import HeldFolder
 from bench.data.records import Records
 from bench.data.tasks import find_task
 from bench.errors import DataError, PluginError
@@ -28,6 +29,8 @@ def origin_of(name: str) -> tuple[str, str] | None:
 
 def load_records(folder: Path) -> Records:
     """Return the records of a data set's folder. Reads no signals. Raises DataError if no reader recognises it."""
+    if isinstance(folder, HeldFolder) and folder.records is not None:
+        return folder.records
     if not folder.is_dir():
         raise DataError(
             f"no dataset at {folder}: expected a folder; name it with --data DIR or $BENCH_DATA, or write a synthetic "
@@ -73,6 +76,8 @@ def find_task_name(name: str, folder: Path) -> str:
     except PluginError:
         if not folder.is_dir():
             raise
+    if isinstance(folder, HeldFolder):
+        return find_task(name, folder.records).name
     changed = max((file.stat().st_mtime_ns for file in folder.iterdir()), default=0)
     return _task_name_in(name, folder.resolve(), changed)
 

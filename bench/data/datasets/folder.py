@@ -29,6 +29,7 @@ from bench.errors import DataError
 
 ABOUT, RECORDS, LABELS = "dataset.toml", "records.csv", "labels.csv"
 SECONDS = 10.0
+MOST_SECONDS = 3600
 LABEL_SEPARATOR = ";"
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
 RESERVED = ("ptb-xl", "cpsc2018", "synthetic")
@@ -191,9 +192,10 @@ def _read_about(path: Path) -> dict[str, Any]:
     rate, seconds = about.get("rate"), about.get("seconds", SECONDS)
     if type(rate) is not int or not 1 <= rate <= MAX_RATE:
         raise DataError(f"{path} must give rate, in Hz, as a whole number up to {MAX_RATE:,}; it has {str(rate)[:20]}")
-    if type(seconds) not in (int, float) or not 0.1 <= seconds <= 3600:
+    if type(seconds) not in (int, float) or not 0.1 <= seconds <= MOST_SECONDS:
         raise DataError(
-            f"{path}: seconds, to which records are cut or padded, is {str(seconds)[:20]}, expected 0.1 to 3600"
+            f"{path}: seconds, to which records are cut or padded, is {str(seconds)[:20]}, "
+            f"expected 0.1 to {MOST_SECONDS}"
         )
     return about
 

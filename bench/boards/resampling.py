@@ -1,0 +1,246 @@
+"""Resample many runs of a board on the same replicates, in several processes, and remember the macro averages.
+
+The numbers are those of `bootstrap.resample` to the last bit. Only the frequent labels are resampled, because no
+interval of a board rests on replicates of others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy  # imports its parts where they are first used
+from numpy.typing import NDArray
+
+from bench.boards.comparisons import ScoredRun
+from bench.data.pool import over_cores
+from bench.data.splits import TEST_FOLD
+from bench.data.tasks import LabelTable
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import Estimate, Replicates, Resampled, resample
+from bench.evaluation.metrics import Bools, Floats
+from bench.evaluation.predictions import align
+from bench.evaluation.runs import Streams
+from bench.evaluation.scores import replicates_for
+from bench.processes import num_cores
+from bench.results.remembered import keep, key_of, recall
+from bench.results.result import Result
+
+NUM_REPLICATES, SEED = 2000, 0
+CHUNK = 16
+"""Least number of runs for which a process is worth its start."""
+CELLS = 2**15
+"""Number of values, levels times replicates, that are computed at once: they fit the second cache of a processor."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What boards ask of a run: values of each label, and the macro average over frequent labels in each replicate."""
+
+    values: Mapping[str, Floats]
+    """Metric -> [label]."""
+    replicates: Mapping[str, Floats]
+    """Metric -> [replicate]; NaN if no label is frequent."""
+
+    def as_bytes(self) -> bytes:
+        """Return the numbers, in the order of metrics, values before replicates."""
+        parts = [part[metric] for metric in metrics.RANKING for part in (self.values, self.replicates)]
+        return np.concatenate(parts).astype("<f8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, num_labels: int) -> Known | None:
+        """Return what `as_bytes` wrote; None for another number of values."""
+        if len(content) != 8 * len(metrics.RANKING) * (num_labels + NUM_REPLICATES):
+            return None
+        parts = np.frombuffer(content, "<f8").reshape(len(metrics.RANKING), -1)
+        of_metrics = list(zip(metrics.RANKING, parts, strict=True))
+        return cls({m: part[:num_labels] for m, part in of_metrics}, {m: part[num_labels:] for m, part in of_metrics})
+
+
+class BoardRun(ScoredRun):
+    """A run on a board. Its scores are read, and its replicates computed or recalled, when they are asked for."""
+
+    def __init__(self, run: Result, truth: LabelTable, known: Known | None = None) -> None:
+        self.__dict__.update(run=run, truth=truth)
+        if known:
+            self.__dict__["known"] = known
+
+    run: Result
+    truth: LabelTable
+
+    @property
+    def streams(self) -> Streams:
+        return self.run.streams
+
+    @property
+    def y_score(self) -> NDArray[np.floating[Any]]:
+        return scores_of(self.run, self.truth)
+
+    @cached_property
+    def known(self) -> Known:
+        """Both metrics, recalled or computed."""
+        return _recalled(self.run, self.truth) or compute(self.run, self.truth)
+
+    @cached_property
+    def resampled(self) -> Resampled:
+        """Both metrics of each label in each replicate: large and slow, for the few runs that are shown by label."""
+        return resample(self.truth.y_true, self.y_score, replicates_of(self.truth))
+
+    def macro(self, metric: str, labels: Bools) -> Estimate:
+        if np.array_equal(labels, frequent_of(self.truth)):
+            return self._macros[metric]
+        return super().macro(metric, labels)
+
+    @cached_property
+    def _macros(self) -> dict[str, Estimate]:
+        """Metric -> its macro average over the frequent labels; comparisons ask for it once for each pair of rows."""
+        frequent = frequent_of(self.truth)
+        return {m: Estimate(self.value(m, frequent), self.known.replicates[m]) for m in metrics.RANKING}
+
+    def value(self, metric: str, labels: Bools) -> Floats:
+        """Return the macro average on the fold over the labels that the mask `labels` [label] chooses."""
+        return metrics.macro(self.known.values[metric], labels)
+
+
+def values_of(run: ScoredRun, metric: str) -> Floats:
+    """Return [label], the metric of a run on the fold."""
+    if isinstance(run, BoardRun):
+        return run.known.values[metric]
+    estimate: Estimate = getattr(run.resampled, metric)
+    return estimate.value
+
+
+def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
+    """Read the scores [record, label] of fold 10. They are not kept, because those of 1,000 runs would fill memory."""
+    return align(Result(run.folder, run.document).predictions[TEST_FOLD], truth.ecg_id, truth.labels)
+
+
+def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False) -> list[BoardRun]:
+    """Return the runs, resampled. What is not remembered is computed on all cores; with `anew`, all is."""
+    known = {run: None if anew else _recalled(run, truth) for run in runs}
+    # a process gets the folder of a run and what its predictions are checked by, not the whole document
+    left = {Result(run.folder, {"task": run.document["task"]}): run for run in runs if known[run] is None}
+    size = max(CHUNK, -(-len(left) // (4 * num_cores())))
+    light = tuple(left)
+    chunks = [light[at : at + size] for at in range(0, len(light), size)]
+    for chunk, computed in over_cores(functools.partial(_compute_all, truth), chunks):
+        for run, numbers in zip(chunk, computed, strict=True):
+            known[left[run]] = numbers
+            if not anew:
+                keep(_key(left[run], truth), numbers.as_bytes())
+    return [BoardRun(run, truth, known[run]) for run in runs]
+
+
+def _key(run: Result, truth: LabelTable) -> str:
+    return key_of("run", run.scores_sha256, truth.fingerprint, TEST_FOLD, NUM_REPLICATES, SEED)
+
+
+def _recalled(run: Result, truth: LabelTable) -> Known | None:
+    content = recall(_key(run, truth))
+    return None if content is None else Known.from_bytes(content, len(truth.labels))
+
+
+def _compute_all(truth: LabelTable, runs: Iterable[Result]) -> list[Known]:
+    return [compute(run, truth) for run in runs]
+
+
+def compute(run: Result, truth: LabelTable) -> Known:
+    """Resample the scores of a run on the replicates that all results of the task share."""
+    y_true, y_score = metrics.checked(truth.y_true, scores_of(run, truth))
+    frequent = frequent_of(truth)
+    values = {"auroc": metrics.auroc(y_true, y_score), "average_precision": metrics.average_precision(y_true, y_score)}
+    # in columns among all labels, because the order in which a mean adds depends on how an array lies in memory
+    of_labels = np.full((len(metrics.RANKING), NUM_REPLICATES, y_true.shape[1]), np.nan)
+    if frequent.any():
+        of_labels[..., frequent] = sampler_of(truth).resample(y_score[:, frequent])
+    replicates = (metrics.macro(of_metric, frequent) for of_metric in of_labels)
+    return Known(values, dict(zip(metrics.RANKING, replicates, strict=True)))
+
+
+@functools.lru_cache(maxsize=8)
+def frequent_of(labels: LabelTable) -> Bools:
+    """Return [label], True for the frequent labels."""
+    return metrics.frequent(labels.y_true)
+
+
+@functools.lru_cache(maxsize=8)
+def replicates_of(labels: LabelTable) -> Replicates:
+    """Return the replicates that all results of a task share."""
+    return replicates_for(labels.patient_id, labels.y_true, labels.labels, NUM_REPLICATES, SEED)
+
+
+@functools.lru_cache(maxsize=2)
+def sampler_of(labels: LabelTable) -> Sampler:
+    """Return the sampler of a task's frequent labels."""
+    return Sampler(labels.y_true[:, metrics.frequent(labels.y_true)], replicates_of(labels))
+
+
+class Sampler:
+    """Resample scores of the same records and labels: what runs share is computed once."""
+
+    def __init__(self, y_true: Bools, replicates: Replicates) -> None:
+        self._y_true = y_true
+        of_record = np.ascontiguousarray(replicates.counts.T)  # [record, replicate]
+        self._num_records = of_record.sum(axis=0, dtype=np.int64)
+        # a narrower type adds more replicates per instruction
+        self._of_record = of_record.astype(np.min_scalar_type(self._num_records.max()), copy=False)
+
+    def resample(self, y_score: Floats) -> tuple[Floats, Floats]:
+        """Return AUROC and AP, each [replicate, label], of the scores [record, label]."""
+        auroc, average_precision = np.empty((2, self._of_record.shape[1], self._y_true.shape[1]))
+        for column, (is_positive, score) in enumerate(zip(self._y_true.T, y_score.T, strict=True)):
+            auroc[:, column], average_precision[:, column] = self._label(is_positive, score)
+        return auroc, average_precision
+
+    def _label(self, is_positive: Bools, score: Floats) -> tuple[Floats, Floats]:
+        """Return AUROC and AP of a label, each [replicate]: the sums of `bootstrap._resample`, in the same order."""
+        order = np.argsort(-score, kind="stable")
+        is_positive, ascending = is_positive[order], -score[order]
+        of_positives = ascending[is_positive]
+        levels = np.unique(of_positives)  # negated scores at which recall increases, best score first
+        at_least, higher = (np.searchsorted(ascending, levels, side=side) for side in ("right", "left"))
+        last = np.searchsorted(of_positives, levels, side="right")
+        tied = not np.array_equal(at_least - higher, np.diff(last, prepend=0))  # a negative has a positive's score
+        step, sums = self._sums([(order, at_least), (order[is_positive], last), *[(order, higher)] * tied])
+        np.maximum(sums[0], 1, out=sums[0])  # where no record is predicted, `step` is 0
+        num_positives = sums[1, -1].astype(np.float64)
+        missorted, precision_sum = np.empty((2, len(num_positives)))
+        size = max(1, CELLS // len(levels))
+        for start in range(0, len(num_positives), size):
+            part = slice(start, start + size)
+            weight, predicted = step[:, part].astype(np.float64), sums[0, :, part].astype(np.float64)
+            above = sums[2, :, part] if tied else predicted - weight
+            missorted[part] = _dot(weight, predicted + above)
+            precision_sum[part] = _dot(weight, np.divide(sums[1, :, part], predicted))
+        missorted = (missorted - num_positives**2) / 2
+        with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
+            auroc = 1 - missorted / (num_positives * (self._num_records - num_positives))
+            return auroc, precision_sum / num_positives
+
+    def _sums(self, parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return sums of counts up to edges [part, edge, replicate], and those of the second part between edges.
+
+        A part is an order of records [place] and edges [edge], ascending: the sum is over the records before the edge.
+        """
+        num_edges = len(parts[0][1])
+        index = np.concatenate([order[: edges[-1]] for order, edges in parts])
+        begin = np.cumsum([0, *(edges[-1] for _, edges in parts)])
+        ends = np.concatenate([[0], *(at + edges for at, (_, edges) in zip(begin[:-1], parts, strict=True))])
+        ones = np.ones(len(index), dtype=self._of_record.dtype)
+        between = scipy.sparse.csr_matrix(
+            (ones, index.astype(np.int32), ends.astype(np.int32)), (len(parts) * num_edges, len(self._of_record))
+        )
+        sums = (between @ self._of_record).reshape(len(parts), num_edges, -1)
+        step = sums[1].copy()
+        for edge in range(1, num_edges):
+            np.add(sums[:, edge], sums[:, edge - 1], out=sums[:, edge])
+        return step, sums
+
+
+def _dot(first: Floats, second: Floats) -> Floats:
+    """Return [replicate], the sum over levels of the product of two arrays [level, replicate]."""
+    return np.asarray(np.einsum("ld,ld->d", first, second))

@@ -1,0 +1,55 @@
+"""A data set that a notebook or a script holds as an object, in place of a folder that a reader recognises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PosixPath
+from typing import Any
+
+from bench.data.records import Records
+from bench.errors import BenchError
+from bench.registry.registry import OURS, Plugin, find_optional, place_of
+from bench.registry.source import NOT_INSTALLED, NOTEBOOK
+
+
+class HeldFolder(PosixPath):
+    """The folder of a data set, with its records. Other processes know the folder alone."""
+
+    records: Records | None = None
+    maker: Callable[..., Any] | None = None
+    """The class or function that made the records, unless that is unknown."""
+
+
+def hold(data: object) -> HeldFolder:
+    """Return the folder of Records, or of what a class or function makes without arguments, together with them.
+
+    Raises BenchError for anything else.
+    """
+    made = data() if callable(data) else data
+    if not isinstance(made, Records):
+        raise BenchError(
+            f"data is {made!r:.60}: expected a folder, a bench.plugin.Records, or a class or function that makes one "
+            "without arguments"
+        )
+    folder = HeldFolder(made.folder)
+    folder.records = made
+    folder.maker = data if callable(data) else type(made) if type(made) is not Records else None
+    return folder
+
+
+def reader_facts(records: Records, folder: object) -> dict[str, str]:
+    """Return package, module and hash of the code that read a data set; empty for readers of bench.
+
+    Of records whose code is unknown, the hash is that of their content.
+    """
+    maker = folder.maker if isinstance(folder, HeldFolder) and folder.records is not None else None
+    if isinstance(folder, HeldFolder) and folder.records is not None and maker is None:
+        return {"distribution": f"object{NOT_INSTALLED}", "module": NOTEBOOK, "code_sha256": records.content}
+    if maker is not None:
+        origin = f"{place_of(maker.__module__)}{NOT_INSTALLED}"
+        plugin: Plugin | None = Plugin("dataset", records.dataset, maker, maker.__module__, origin)
+    else:
+        plugin = find_optional("dataset", records.dataset)
+    if plugin is None or plugin.distribution.startswith(f"{OURS} "):
+        return {}
+    return {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}

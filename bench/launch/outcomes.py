@@ -1,0 +1,104 @@
+"""How cells end, and what follows for a tuning: scores of its trials, the best of them, the record of its search."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cell import Cell
+from bench.errors import BenchError, Diverged
+from bench.registry.reference import Reference
+from bench.registry.registry import find, resolve
+from bench.results.failures import FAILED, Failure
+from bench.results.result import OF_VAL, Result, load_result
+
+if TYPE_CHECKING:
+    from bench.training.search import Search
+
+
+def cell_id(cell: Cell, stage: str) -> str:
+    """Return the id of a cell, the same on every machine: task, backbone, method, seed, and a hash of its command."""
+    return f"{cell.task}-{_name(cell, stage)}"
+
+
+def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
+    """Return the path of the failure file of a cell. It depends on the command, because there may be no digest yet."""
+    return runs / cell.task / (_name(cell, stage) + FAILED)
+
+
+def _name(cell: Cell, stage: str) -> str:
+    name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
+    return name + (OF_VAL if stage == "val" else "")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The outcome of a cell: a finished run in `folder`, or a failure."""
+
+    cell: Cell
+    folder: Path | None = None
+    incompatible: str | None = None
+    """Why the method declined the backbone; the result of such a cell has no scores."""
+    failure: Failure | None = None
+
+    def result(self) -> Result:
+        """Return the finished run's result. Raises BenchError with the reason of a failure."""
+        if self.folder is None:
+            raise BenchError(self.failure.reason if self.failure else "this cell has not run")
+        return load_result(self.folder)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of a method with its score on fold 9."""
+
+    method: str
+    val_macro_auroc: float | None
+    """None if training diverged."""
+    seconds: float | None
+
+
+def read_trial(end: Ended) -> Trial:
+    """Read a trial's score. Raises BenchError if the trial failed for a reason other than divergence."""
+    if end.failure:
+        if end.failure.reason.startswith(Diverged.PREFIX):
+            return Trial(str(end.cell.method), None, None)
+        raise BenchError(f"a trial of {end.cell.method} failed: {end.failure.reason}; the same command tries it again")
+    if end.incompatible:
+        return Trial(str(end.cell.method), None, None)
+    document = end.result().document
+    value = document["metrics"]["fold_9"]["macro"]["all"]["auroc"]["value"]
+    return Trial(str(end.cell.method), value, document["cost"]["seconds"])
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the highest fold-9 macro AUROC; the first of ties."""
+    return max(trials, key=lambda trial: -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc)
+
+
+def search_space(method: Reference) -> Mapping[str, Search]:
+    """Return the search space: what the method's class declares, without arguments that the reference fixes."""
+    plugin = find("method", method.name)
+    resolve(plugin, method)
+    declared: Mapping[str, Search] = getattr(plugin.make, "search", {})  # a method may be a function
+    space = {name: search for name, search in declared.items() if name not in method.arguments}
+    if not space:
+        raise BenchError(
+            f"method {method} has nothing to tune; declare a search space in its class, such as "
+            'search = {"lr": LogUniform(1e-5, 1e-2)}'
+        )
+    return space
+
+
+def search_record(first: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return the section `search` of a result: how its setting was chosen. `first` is the cell of the first trial."""
+    return {
+        "chosen_by": "fold-9 macro AUROC",
+        "seed": first.seed,
+        "draw": first.draw,
+        "space": {name: str(search) for name, search in search_space(first.method).items()},
+        "trials": [asdict(trial) for trial in trials],
+    }
