@@ -49,7 +49,7 @@ def test_ptb_xl_has_the_fingerprints_that_it_had(ptbxl: Path) -> None:
     found = {task: label_table(records, find_task(task, records)).fingerprint[:12] for task in PTB_XL}
 
     assert found == PTB_XL
-    assert records.licence == "CC BY 4.0" and "physionet.org" in records.source
+    assert records.licence == "CC BY 4.0" and "10.13026/kfzx-aw45" in records.source
 
 
 def test_cpsc2018_has_the_fingerprint_and_folds_that_it_had(tmp_path: Path) -> None:
