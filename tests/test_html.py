@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.boards import rows as boards
+from bench.boards import resampling
 from bench.boards.comparisons import Comparison
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, make_boards
@@ -103,7 +103,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Board]:
     results = [write(folder, method, quality, seed, **cell) for seed in range(3) for method, quality, cell in methods]
     results += [write(folder, "scratch", 0.7, 0), write(folder, "declined", 0.7, 0)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boards, "NUM_REPLICATES", 50)
+        patch.setattr(resampling, "NUM_REPLICATES", 50)
         return make_boards(results, lambda result: TRUTH, lambda dataset, task: PLAN)
 
 
