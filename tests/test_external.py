@@ -325,7 +325,7 @@ def test_files_that_are_none_are_refused(tables: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             score_external(tmp_path / name, "superdiag", "other", tables, tmp_path / "runs")
-    with pytest.raises(BenchError, match="expected letters"):
+    with pytest.raises(BenchError, match="expected a letter or digit"):
         score_external(tmp_path / "x.csv", "superdiag", "a | b", tables, tmp_path / "runs")
 
 
