@@ -567,7 +567,7 @@ def misses(
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
-    """Show the records that a run gets most wrong, as a table or their ECGs."""
+    """Show the records that a run gets most wrong, with their ECGs."""
     from bench.console.tables import misses_table
 
     frame = verbs.misses(
