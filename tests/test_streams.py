@@ -94,9 +94,8 @@ def by_seed(results: list[Result], truth: LabelTable, streams: Streams | None) -
     rows: dict[str, dict[tuple[int, int], ScoredRun]] = {}
     for run in results:
         scored = scored_run(run, truth)
-        rows.setdefault(f"seed {run.place[1]}", {})[run.place[0], 0] = replace(
-            scored, streams=streams or scored.streams
-        )
+        replaced = ScoredRun(scored.y_score, scored.resampled, streams or scored.streams)
+        rows.setdefault(f"seed {run.place[1]}", {})[run.place[0], 0] = replaced
     return compared(rows, BoardPlan(), truth)
 
 

@@ -160,8 +160,8 @@ def test_pages_show_labels_and_say_what_they_stand_for(runs: Path, data: Path, t
     assert len(side) == 2
     assert all(f"Names given here: probe is {LP}." in text for text in (page, *side))
     assert "probe on prevalence (random)" in forest
-    with pytest.raises(BenchError, match="no format 'html'; expected md, csv, tex, json"):
-        board.write(tmp_path, ["csv", "html"])
+    with pytest.raises(BenchError, match="no format 'xml'; expected md, html, csv, tex, json"):
+        board.write(tmp_path, ["csv", "xml"])
     with pytest.raises(BenchError, match="no kind of picture 'gif'; expected svg, pdf, png"):
         board.write(tmp_path, pictures="gif")
     with pytest.raises(BenchError, match=r"no backbone, init or method of a row is 'rendom'; there is random$"):

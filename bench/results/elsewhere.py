@@ -88,15 +88,14 @@ class Evaluation:
                 arrays = {name: file[name] for name in ("ecg_id", "patient", "y_true", "logits", "labels")}
         except OSError as error:
             raise DataError(f"{path} is missing or damaged ({error.strerror}); {HELP}") from None
-        logits = arrays["logits"].astype(np.float32, copy=False)  # published ones are float16
-        scores = Predictions(arrays["ecg_id"], tuple(map(str, arrays["labels"].ravel())), logits)
-        num, labels = self.document["metrics"]["num_records"], len(self.labels)
+        num, labels = self.document["metrics"]["num_records"], tuple(map(str, arrays["labels"].ravel()))
         kinds = [arrays[name].dtype.kind for name in ("ecg_id", "patient", "y_true", "logits")]
         shapes = [arrays[name].shape for name in ("ecg_id", "patient", "y_true", "logits")]
-        if scores.labels != self.labels or shapes != [(num,), (num,), (num, labels), (num, labels)]:
+        if labels != self.labels or shapes != [(num,), (num,), (num, len(labels)), (num, len(labels))]:
             raise DataError(f"{path} does not fit the {EVALUATION} beside it; {HELP}")
-        if kinds != ["i", "i", "b", "f"] or not np.isfinite(scores.logits).all():
+        if kinds != ["i", "i", "b", "f"] or not np.isfinite(arrays["logits"]).all():
             raise DataError(f"{path} holds other types, or scores that are not finite; {HELP}")
+        scores = Predictions(arrays["ecg_id"], labels, arrays["logits"].astype(np.float32))  # from float16
         return Truths(np.unique(arrays["patient"], return_inverse=True)[1], arrays["y_true"], scores)
 
 
