@@ -670,7 +670,8 @@ def product(
     shutil.copy(LEADERBOARDS / DATASET / f"{task}.toml", home)
     words = ["leaderboard", "--published", "--out", str(folder), "--data", str(data), "--json"]
     program = f"import sys\n{NO_PICTURES}\n{mutation}\nfrom bench.cli import main\nsys.argv[1:] = {words!r}\nmain()"
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # a cache of its own: boards that a mutant remembers must not reach another
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "BENCH_CACHE": str(folder / "cache")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     boards = json.loads(done.stdout)
