@@ -132,7 +132,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tree")
     for name in ("bench", "methods", "baselines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    some = shutil.ignore_patterns("all", "subdiag")  # of the published results
+    some = shutil.ignore_patterns("all", "rhythm", "subdiag")  # of the published results
     shutil.copytree(ROOT / "leaderboards", folder / "leaderboards", ignore=some)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)

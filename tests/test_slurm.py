@@ -190,7 +190,7 @@ def test_a_sweep_is_an_array_that_gives_what_a_single_machine_gives(
 
     assert_equal(results(runs), expected)
     states = [said("scontrol", "show", "job", f"1_{number}", "--oneliner") for number in (0, 1)]
-    assert all("JobState=COMPLETED" in state and "Comment=small" in state for state in states)
+    assert all("JobState=COMPLETED" in state and "Comment=small" in state for state in states), states
     nothing = said(sys.executable, "-m", "bench", "sweep", *grid, *settings)
     assert "submitted" not in nothing and "queue" not in nothing
 

@@ -118,7 +118,7 @@ class WorkerJob:
 
     def seconds(self) -> float:
         """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
-        answer = _answer("squeue", "--noheader", f"--job={os.environ['SLURM_JOB_ID']}", "--format=%e").strip()
+        answer = _answer("squeue", "--noheader", f"--job={_own_id(os.environ)}", "--format=%e").strip()
         end = datetime.fromisoformat(answer).timestamp() if answer.startswith("2") else time.time() + 60 * self.minutes
         return end - time.time() - warning(self.minutes) - GRACE
 
@@ -270,6 +270,13 @@ def queued() -> dict[str, str]:
     """Return job id -> state, such as PENDING or RUNNING, of this user's unfinished jobs; array tasks one by one."""
     answer = _answer("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T")
     return dict(line.split() for line in answer.splitlines())
+
+
+def _own_id(environment: Mapping[str, str]) -> str:
+    """Return the id of this job. In an array it is `JOB_TASK`: one of its jobs has the array's own id, of all jobs."""
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment["SLURM_JOB_ID"]
 
 
 def _answer(*command: str) -> str:
