@@ -160,7 +160,7 @@ def test_pages_show_labels_and_say_what_they_stand_for(runs: Path, data: Path, t
     assert len(side) == 2
     assert all(f"Names given here: probe is {LP}." in text for text in (page, *side))
     assert "probe on prevalence (random)" in forest
-    with pytest.raises(BenchError, match="no format 'xml'; expected md, html, csv, tex, json"):
+    with pytest.raises(BenchError, match="no format 'xml'; expected md, csv, tex, json, html"):
         board.write(tmp_path, ["csv", "xml"])
     with pytest.raises(BenchError, match="no kind of picture 'gif'; expected svg, pdf, png"):
         board.write(tmp_path, pictures="gif")
