@@ -169,19 +169,28 @@ MAY_WRITE = {
 """Module -> what it does beside bench.files."""
 
 
+def calls(file: Path) -> Iterator[tuple[ast.Call, ast.expr | None, str, str]]:
+    """The calls of a file: node, what stands before the dot, the name called, and the former if it is a name."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            of = node.func.value if isinstance(node.func, ast.Attribute) else None
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            yield node, of, name, of.id if isinstance(of, ast.Name) else ""
+
+
+def mode_of(node: ast.Call, of: ast.expr | None) -> list[ast.expr]:
+    """The mode of a call of `open`, a method of a path or the function, if it is given."""
+    return [*node.args[0 if of else 1 :], *(word.value for word in node.keywords if word.arg == "mode")]
+
+
 def writes(file: Path) -> Iterator[str]:
     """The calls of a file that write to disk, rename or replace, apart from those to streams that it has opened."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
-            continue
-        of = node.func.value if isinstance(node.func, ast.Attribute) else None
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-        module = of.id if isinstance(of, ast.Name) else ""
+    for node, of, name, module in calls(file):
         to_stream = any(isinstance(one, ast.Name) and one.id in ("stream", "picture", "buffer") for one in node.args)
         if name == "open" and module == "os":
             yield "open"
         elif name == "open" and module not in ("wave", "Image"):
-            mode = [*node.args[0 if of else 1 :], *(word.value for word in node.keywords if word.arg == "mode")]
+            mode = mode_of(node, of)
             if mode and not isinstance(mode[0], ast.Constant):
                 yield "open(?)"
             elif mode and set(str(mode[0].value)) & set("wax+"):  # type: ignore[attr-defined]
@@ -239,16 +248,11 @@ MAY_READ = {
 
 def reads(file: Path) -> Iterator[str]:
     """The calls of a file that open a path for reading and would wait for ever if it is a pipe."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
-            continue
-        of = node.func.value if isinstance(node.func, ast.Attribute) else None
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-        module = of.id if isinstance(of, ast.Name) else ""
+    for node, of, name, module in calls(file):
         if (name == "read_bytes" and of) or (name == "read_text" and of and not node.args):
             yield name
         elif name == "open" and module not in ("wave", "Image", "os", "tarfile"):
-            mode = [*node.args[0 if of else 1 :], *(word.value for word in node.keywords if word.arg == "mode")]
+            mode = mode_of(node, of)
             if not mode or (isinstance(mode[0], ast.Constant) and not set(str(mode[0].value)) & set("wax+")):
                 yield name
         elif name == "fromfile":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,8 +19,8 @@ from typing import Any
 import bench
 from bench.data.cache import cache_folder
 from bench.files import read_bytes, write_whole
-from bench.registry.registry import OURS, PLUGIN_FILES, Kind, Plugin, registry, why_it_fails
-from bench.registry.source import declared_files
+from bench.registry.registry import OURS, Kind, Plugin, registry, why_it_fails
+from bench.registry.source import declared_files, plugin_files
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone", "datasets": "dataset"}
 
@@ -43,7 +42,7 @@ def catalogue(note: Callable[[str], None] = lambda text: None) -> Catalogue:
 
     If the cache file is damaged, a note names it, and the catalogue is made anew. With plugin files it is not cached.
     """
-    if os.environ.get(PLUGIN_FILES):
+    if plugin_files():
         return _made_anew()
     state = _state()
     # one file per environment, because several may share a cache

@@ -22,13 +22,20 @@ from typing import Any, Literal, TypeVar
 import bench
 from bench.errors import PluginError
 from bench.registry.reference import Reference, canonical, is_name
-from bench.registry.source import GROUP, NOT_INSTALLED, NOTEBOOK, code_hash, location, notebook_hash
+from bench.registry.source import (
+    GROUP,
+    NOT_INSTALLED,
+    NOTEBOOK,
+    PLUGIN_FILES,
+    code_hash,
+    location,
+    notebook_hash,
+    plugin_files,
+)
 
 Kind = Literal["method", "backbone", "task", "dataset"]
 T = TypeVar("T", bound=Callable[..., Any])
 OURS = "ptbxl-bench"
-PLUGIN_FILES = "BENCH_PLUGINS"
-"""Environment variable: plugin files that are not installed, separated as in $PATH; child processes inherit it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ class Registry:
                 for info in pkgutil.iter_modules(getattr(sys.modules[package], "__path__", []), f"{package}."):
                     self._import(info.name, functools.partial(importlib.import_module, info.name))
         self._importing = ""
-        for file in filter(None, os.environ.get(PLUGIN_FILES, "").split(os.pathsep)):
+        for file in plugin_files():
             self.load_file(Path(file))
 
     def load_file(self, file: Path) -> None:
@@ -212,13 +219,13 @@ def load_plugin(file: Path | str) -> None:
     """Load a plugin file that is not installed, here and in the processes that are started from here."""
     registry().load_file(Path(file))
     path = str(Path(file).resolve())
-    files = list(filter(None, os.environ.get(PLUGIN_FILES, "").split(os.pathsep)))
+    files = plugin_files()
     os.environ[PLUGIN_FILES] = os.pathsep.join([*files, *[path] * (path not in files)])
 
 
 def _loaded() -> dict[str, Path]:
     """Return module -> file of the plugin files that this process was given."""
-    files = [Path(name) for name in os.environ.get(PLUGIN_FILES, "").split(os.pathsep) if name]
+    files = [Path(name) for name in plugin_files()]
     return {file.name: file for file in files}
 
 

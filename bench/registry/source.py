@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import linecache
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -18,10 +19,17 @@ from pathlib import Path
 from typing import Any
 
 GROUP = "bench.plugins"
+PLUGIN_FILES = "BENCH_PLUGINS"
+"""Environment variable: plugin files that are not installed, separated as in $PATH; child processes inherit it."""
 NOTEBOOK = "__main__"
 """Module of what a notebook or a script defines itself."""
 NOT_INSTALLED = ", not installed"
 """End of the name of a distribution that is a file or a notebook."""
+
+
+def plugin_files() -> list[str]:
+    """Return the plugin files that are not installed, as $BENCH_PLUGINS names them."""
+    return list(filter(None, os.environ.get(PLUGIN_FILES, "").split(os.pathsep)))
 
 
 def declared_files() -> list[Path]:

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import file_sha256, read_bytes
-from bench.registry.source import declared_files
+from bench.registry.source import declared_files, plugin_files
 from bench.results.remembered import keep, key_of, recall
 
 RESULT, PREDICTIONS, WEIGHTS = "result.json", "predictions.npz", "weights.pt"
 TABLES = ("ptbxl_database.csv", "dataset.toml")
 """Files of the data sets that consist of tables in one folder: PTB-XL's and plain folders'."""
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-PLUGIN_FILES = "BENCH_PLUGINS"
 COMMIT = re.compile(r"pretrained@[0-9a-f]{40}")
 
 
@@ -48,7 +47,7 @@ def key_of_command(options: Sequence[object], data: Path, init: str | None, mani
     if any(name in os.environ for name in RANKS) or not any((data / name).is_file() for name in TABLES):
         return ""
     tables = sorted(path for path in data.iterdir() if path.suffix in (".csv", ".toml"))
-    plugins = [*declared_files(), *map(Path, filter(None, os.environ.get(PLUGIN_FILES, "").split(os.pathsep)))]
+    plugins = [*declared_files(), *map(Path, plugin_files())]
     weights = Path(init) if init else None
     if weights and weights.is_dir():
         weights = weights / WEIGHTS
