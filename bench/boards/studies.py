@@ -130,7 +130,7 @@ class Study:
             for chosen in itertools.combinations(fractions, num):
                 units = {task: len(self.common(task, chosen, arms)) for task in tasks}
                 having = tuple(task for task in tasks if units[task])
-                size = (num * sum(units.values()), len(having), num)
+                size = (num * sum(units.values()), len(having), num * bool(having))
                 best = max(best, (size, having, chosen), key=lambda each: each[0])
         return best[1], best[2]
 

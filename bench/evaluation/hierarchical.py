@@ -12,6 +12,7 @@ variance between tasks contains theirs (Davison and Hinkley 1997, section 3.8).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -155,19 +156,17 @@ def redraw(units: Units, *, further_tasks: bool, num: int = NUM_REDRAWN, seed: i
             for size in sizes:
                 picks = random.integers(len(pooled), size=(num, size))
                 error += pooled[picks].mean(axis=1) / num_tasks
-    patients = np.zeros_like(error)
-    for start in range(0, num, 500):  # bounds memory
-        part = slice(start, min(start + 500, num))
-        drawn = _picked(random, part.stop - part.start, num_patients) - 1.0
-        of_tasks = np.einsum("rp,tcp->rtc", drawn, units.influence, optimize=True)
-        patients[part] = np.einsum("rt,rtc->rc", weight[part], of_tasks)
-    return np.asarray(units.mean + scale * error + patients)
+    flat = units.influence.reshape(-1, num_patients)
+    of_tasks = (_redrawn_patients(num, num_patients, seed) @ flat.T).reshape(num, num_tasks, -1)
+    return np.asarray(units.mean + scale * error + np.einsum("rt,rtc->rc", weight, of_tasks))
 
 
-def _picked(random: np.random.Generator, num: int, size: int) -> NDArray[np.int64]:
-    """Return [replicate, unit], how often each of `size` units is drawn in `size` draws with replacement."""
-    picks = random.integers(size, size=(num, size)) + size * np.arange(num)[:, None]
-    return np.bincount(picks.ravel(), minlength=num * size).reshape(num, size)
+@functools.lru_cache(maxsize=2)
+def _redrawn_patients(num: int, num_patients: int, seed: int) -> Floats:
+    """Return [replicate, patient], how often a patient is drawn in as many draws with replacement, minus 1."""
+    random = np.random.default_rng([seed, 1])
+    picks = random.integers(num_patients, size=(num, num_patients)) + num_patients * np.arange(num)[:, None]
+    return np.bincount(picks.ravel(), minlength=picks.size).reshape(num, num_patients) - 1.0
 
 
 @dataclass(frozen=True)

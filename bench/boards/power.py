@@ -1,0 +1,180 @@
+"""Say how many draws and seeds a difference needs, from the variances that finished runs show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
+
+from bench.boards.across import paired
+from bench.boards.rows import Board
+from bench.boards.studies import FACTORS, against_baseline, studies_of
+from bench.errors import BenchError, DataError
+from bench.evaluation.compare import ALPHA, POWER
+from bench.evaluation.hierarchical import Units, patient_covariance
+from bench.evaluation.metrics import Floats
+from bench.evaluation.runs import MIN_RUNS, resolvable
+
+VARIANCES = "variances.csv"
+MOST = 200
+"""Largest number of draws or seeds that is looked for."""
+MAX_LOOKS = 10
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Standard deviations of a paired difference of macro AUROC, frequent labels, at one task and share of records."""
+
+    dataset: str
+    task: str
+    fraction: float
+    study: str
+    """Backbone and recipe."""
+    contrast: str
+    difference: float
+    patient_sd: float
+    """Standard error that the patients of fold 10 cause; more runs do not reduce it."""
+    draw_sd: float
+    """Of draws, the seeds aside; NaN if there is one draw. With one seed a draw it contains the seeds'."""
+    seed_sd: float
+    """Of seeds within a draw; NaN if no draw has two seeds."""
+    draws: int
+    pairs: int
+
+    @property
+    def seeds(self) -> float:
+        """Return the mean number of seeds of a draw."""
+        return self.pairs / self.draws
+
+    def error(self, draws: int, seeds: float) -> tuple[float, float, float]:
+        """Return the variance of patients, that of runs, and its degrees of freedom, with so many draws and seeds.
+
+        With one draw the difference is about this subset, so draws contribute nothing.
+        """
+        of_seeds = 0.0 if math.isnan(self.seed_sd) else self.seed_sd**2
+        of_draws = 0.0 if math.isnan(self.draw_sd) or draws < 2 else self.draw_sd**2
+        known = draws - 1 if draws > 1 else seeds - 1
+        return self.patient_sd**2, (of_draws + of_seeds / seeds) / draws, max(known, 1)
+
+    def resolves(self, draws: int, seeds: float, alpha: float = ALPHA) -> float:
+        """Return the true difference that 80 % of studies with so many draws and seeds find significant at `alpha`."""
+        return float(resolvable(alpha, POWER, *self.error(draws, seeds)))
+
+    def limit(self, alpha: float = ALPHA) -> float:
+        """Return the difference that endless runs resolve: patients alone are left."""
+        return float(resolvable(alpha, POWER, self.patient_sd**2, 0.0, 1.0))
+
+    def needs(self, difference: float, alpha: float = ALPHA, *, of: str) -> int | None:
+        """Return how many draws of one seed, or seeds of one draw, resolve a difference; None if MOST are too few.
+
+        `of` is `draws` or `seeds`. Also None where the variance of draws, or of seeds, is not known.
+        """
+        if math.isnan(self.draw_sd if of == "draws" else self.seed_sd):
+            return None
+
+        def enough(num: int) -> bool:
+            return self.resolves(*((num, 1) if of == "draws" else (1, num)), alpha) <= difference
+
+        low, high = MIN_RUNS - 1, MOST  # more runs always resolve less
+        if not enough(high):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
+
+    def next_run(self, alpha: float = ALPHA) -> tuple[float, float]:
+        """Return what is resolved with one more seed in each draw, and with one more draw; NaN if it is not known."""
+        seeds = self.resolves(self.draws, self.seeds + 1, alpha) if not math.isnan(self.seed_sd) else math.nan
+        draws = self.resolves(self.draws + 1, self.seeds, alpha) if not math.isnan(self.draw_sd) else math.nan
+        return seeds, draws
+
+
+def variances_of(boards: Sequence[Board]) -> list[Variances]:
+    """Return the variances of each contrast with replicated pairs, for each study, task and share of records."""
+    known = []
+    for study in studies_of(boards):
+        for contrast in (*map(against_baseline, study.methods), *FACTORS):
+            cells = sorted({(task, fraction) for task, fraction, arm in study.rows if arm in contrast.arms})
+            for task, fraction in cells:
+                if len(study.common(task, [fraction], contrast.arms)) > 1:
+                    units = paired(study, contrast, [task], [fraction])
+                    where = study.dataset, task, fraction, study.name, contrast.name
+                    known.append(Variances(*where, *estimate(units)))
+    return known
+
+
+def estimate(units: Units) -> tuple[float, float, float, float, int, int]:
+    """Return difference, patient_sd, draw_sd, seed_sd, number of draws and of pairs, of units of one task.
+
+    The variance of draws is that of their means, less what seeds contribute to it.
+    """
+    (design,) = units.designs
+    values = units.values[:, 0]
+    draws = list(dict.fromkeys(design.draw))
+    groups = [values[[at for at, draw in enumerate(design.draw) if draw == name]] for name in draws]
+    left = sum(len(group) - 1 for group in groups)
+    of_seeds = sum(float(np.square(group - group.mean()).sum()) for group in groups) / left if left else math.nan
+    of_draws = math.nan
+    if len(groups) > 1:
+        between = float(np.var([group.mean() for group in groups], ddof=1))
+        inner = 0.0 if math.isnan(of_seeds) else of_seeds * float(np.mean([1 / len(group) for group in groups]))
+        of_draws = max(between - inner, 0.0)
+    patients = math.sqrt(float(patient_covariance(units).sum()))
+    return float(units.mean[0]), patients, math.sqrt(of_draws), math.sqrt(of_seeds), len(groups), len(values)
+
+
+def as_row(variances: Variances) -> list[str]:
+    """Return the cells of a row of variances.csv, in the order of the fields; empty for NaN."""
+    values = [getattr(variances, each.name) for each in fields(Variances)]
+    return [("" if math.isnan(v) else f"{v:.3g}") if isinstance(v, float) else str(v) for v in values]
+
+
+def from_row(row: Mapping[str, str]) -> Variances:
+    """Read a row of variances.csv. Raises DataError for a missing or damaged one."""
+    try:
+        numbers = [float(row[name] or "nan") for name in ("difference", "patient_sd", "draw_sd", "seed_sd")]
+        counts = int(row["draws"]), int(row["pairs"])
+        names = row["dataset"], row["task"], float(row["fraction"]), row["study"], row["contrast"]
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{VARIANCES} is damaged: {error}; `bench leaderboard --published` writes it anew") from None
+    return Variances(*names, *numbers, *counts)
+
+
+def levels(looks: int, alpha: float = ALPHA) -> Floats:
+    """Return [look], the level of each of so many planned looks after equal numbers of runs (O'Brien and Fleming 1979).
+
+    A false claim at any look has a probability of at most `alpha`. The levels hold for independent steps; patients are
+    the same at every look, which makes looks more alike and a false claim less likely. Raises BenchError for fewer than
+    1 look or more than MAX_LOOKS.
+    """
+    if not 1 <= looks <= MAX_LOOKS:
+        raise BenchError(f"--looks must be from 1 to {MAX_LOOKS}, got {looks}")
+    bound = brentq(lambda c: crossing(np.full(looks, c * math.sqrt(looks))) - alpha, 1.0, 8.0, xtol=1e-10)
+    z = bound * np.sqrt(looks / np.arange(1, looks + 1))
+    return np.asarray(2 * ndtr(-z))
+
+
+def peeking(looks: int, alpha: float = ALPHA) -> float:
+    """Return the probability of a false claim if each of so many looks is tested at `alpha` (Armitage et al. 1969)."""
+    return crossing(-ndtri(alpha / 2) * np.sqrt(np.arange(1, looks + 1)))
+
+
+def crossing(bounds: Floats) -> float:
+    """Return the probability that a sum of standard normal steps leaves ± `bounds` [step] at any step.
+
+    The density of the sum within the bounds is carried from step to step on a grid (Armitage et al. 1969).
+    """
+    inside = 1.0
+    grid, density = np.zeros(1), np.ones(1)
+    for bound in bounds:
+        nodes, weights = np.polynomial.legendre.leggauss(101)
+        following = bound * nodes
+        kernel = np.exp(-np.square(following[:, None] - grid) / 2) / math.sqrt(2 * math.pi)
+        grid, density = following, (kernel @ density) * bound * weights
+        inside = float(density.sum())
+    return 1 - inside
