@@ -146,8 +146,8 @@ class Across:
 def across(study: Study) -> list[Across]:
     """Return the answers of a study for each method and each factor with paired runs, p adjusted within the study.
 
-    Holm as on boards (PROTOCOL.md, section 8): the primary contrast alone, the others over all of them and with at least
-    the p of the primary contrast. A contrast of too few runs is not counted.
+    Holm as on boards (PROTOCOL.md, section 8): the primary contrast alone; the others over all of them, and with at
+    least the p of the primary contrast. A contrast of too few runs is not counted.
     """
     contrasts = [*map(against_baseline, study.methods), *FACTORS]
     answers = [answer for contrast in contrasts if (answer := _answer(study, contrast))]
@@ -220,7 +220,7 @@ def paired(study: Study, contrast: Contrast, tasks: Sequence[str], fractions: Se
 
 def _by_share(contrast: Contrast, num_fractions: int) -> Floats:
     """Return [arm x fraction, fraction], weights that give the contrast at each fraction."""
-    return np.kron(contrast.weights[:, None], np.eye(num_fractions))
+    return np.asarray(np.kron(contrast.weights[:, None], np.eye(num_fractions)), dtype=np.float64)
 
 
 def both(units: Units, margin: float, *, further_tasks: bool = False) -> Both:

@@ -103,13 +103,12 @@ def variances_of(boards: Sequence[Board]) -> list[Variances]:
             for task, fraction in cells:
                 if len(study.common(task, [fraction], contrast.arms)) > 1:
                     units = paired(study, contrast, [task], [fraction])
-                    where = study.dataset, task, fraction, study.name, contrast.name
-                    known.append(Variances(*where, *estimate(units)))
+                    known.append(estimate(units, study.dataset, fraction, study.name, contrast.name))
     return known
 
 
-def estimate(units: Units) -> tuple[float, float, float, float, int, int]:
-    """Return difference, patient_sd, draw_sd, seed_sd, number of draws and of pairs, of units of one task.
+def estimate(units: Units, dataset: str, fraction: float, study: str, contrast: str) -> Variances:
+    """Return the variances of units of one task, with one column.
 
     The variance of draws is that of their means, less what seeds contribute to it.
     """
@@ -125,7 +124,9 @@ def estimate(units: Units) -> tuple[float, float, float, float, int, int]:
         inner = 0.0 if math.isnan(of_seeds) else of_seeds * float(np.mean([1 / len(group) for group in groups]))
         of_draws = max(between - inner, 0.0)
     patients = math.sqrt(float(patient_covariance(units).sum()))
-    return float(units.mean[0]), patients, math.sqrt(of_draws), math.sqrt(of_seeds), len(groups), len(values)
+    sds = patients, math.sqrt(of_draws), math.sqrt(of_seeds)
+    value, counts = float(units.mean[0]), (len(groups), len(values))
+    return Variances(dataset, units.tasks[0], fraction, study, contrast, value, *sds, *counts)
 
 
 def as_row(variances: Variances) -> list[str]:
@@ -137,12 +138,13 @@ def as_row(variances: Variances) -> list[str]:
 def from_row(row: Mapping[str, str]) -> Variances:
     """Read a row of variances.csv. Raises DataError for a missing or damaged one."""
     try:
-        numbers = [float(row[name] or "nan") for name in ("difference", "patient_sd", "draw_sd", "seed_sd")]
-        counts = int(row["draws"]), int(row["pairs"])
-        names = row["dataset"], row["task"], float(row["fraction"]), row["study"], row["contrast"]
+        value, patients, draws, seeds = (
+            float(row[name] or "nan") for name in ("difference", "patient_sd", "draw_sd", "seed_sd")
+        )
+        where = row["dataset"], row["task"], float(row["fraction"]), row["study"], row["contrast"]
+        return Variances(*where, value, patients, draws, seeds, int(row["draws"]), int(row["pairs"]))
     except (KeyError, ValueError) as error:
         raise DataError(f"{VARIANCES} is damaged: {error}; `bench leaderboard --published` writes it anew") from None
-    return Variances(*names, *numbers, *counts)
 
 
 def levels(looks: int, alpha: float = ALPHA) -> Floats:

@@ -57,9 +57,7 @@ class Contrast:
 BASE = Arm(BASELINE)
 PROBE = Contrast("a probe before fine-tuning", (Arm("lpft"), Arm("lpft-sd")), (BASE, Arm("ft-sd")))
 DEPTH = Contrast("stochastic depth", (Arm("ft-sd"), Arm("lpft-sd")), (BASE, Arm("lpft")))
-PRETRAINING = Contrast(
-    "pre-training", (BASE, Arm("lpft-sd")), (Arm(BASELINE, RANDOM), Arm("lpft-sd", RANDOM))
-)
+PRETRAINING = Contrast("pre-training", (BASE, Arm("lpft-sd")), (Arm(BASELINE, RANDOM), Arm("lpft-sd", RANDOM)))
 FACTORS = (PROBE, DEPTH, PRETRAINING)
 """Each factor, averaged over the methods that differ in nothing else."""
 
@@ -82,6 +80,8 @@ def recipes_of(row: Row, tuned: Iterable[tuple[str, str, str]]) -> set[str]:
 
 Cell = tuple[str, float, Arm]
 """Task, fraction and arm."""
+Block = tuple[tuple[str, ...], tuple[float, ...]]
+"""Tasks, and fractions that all of them have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,9 @@ class Study:
         known = [set(row.scored) if row else set[Place]() for row in rows]
         return set.intersection(*known)
 
-    def block(self, arms: Sequence[Arm], tasks: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    def block(
+        self, arms: Sequence[Arm], tasks: Sequence[str] | None = None
+    ) -> tuple[tuple[str, ...], tuple[float, ...]]:
         """Return the tasks and fractions over which these arms are averaged; empty if no run is paired.
 
         A run counts if it has a partner at each fraction. Of all sets of fractions, the one with the most pairs is

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,7 +33,10 @@ PRIOR_SCALE = {"task": 0.05, "draw": 0.02, "stream": 0.02, "rest": 0.02}
 """Component -> scale of the half-Cauchy prior of its standard deviation (Gelman 2006), in macro AUROC."""
 LEAST, MOST = 1e-4, 0.5
 """Range of standard deviations in the grid."""
-NODES = 24
+NODES, MOST_NODES = 18, 8000
+"""Number of nodes of a component, and the most that a grid has: a crossed design has four components."""
+NEGLIGIBLE = 1e-3
+"""Share of the weight of a node at the end of a grid below which the next grid leaves it out."""
 TOLERANCE = 0.05
 """Largest change of a bound between two grids, as a share of the interval's width, with which they have converged."""
 
@@ -99,16 +102,9 @@ class Units:
         influence = np.einsum("tcp,ck->tkp", self.influence, weights)
         return Units(self.values @ weights, self.task, self.draw, self.stream, influence)
 
-    def only(self, task: str) -> Units:
-        """Return the units of one task."""
-        at = self.tasks.index(task)
-        places = self._places[at]
-        parts = (tuple(each[place] for place in places) for each in (self.task, self.draw, self.stream))
-        return Units(self.values[places], *parts, self.influence[[at]])
-
     @cached_property
     def _kinds(self) -> tuple[str, ...]:
-        """Return what varies within tasks: `draw`, or `stream` if no task has two draws, or both if they are crossed."""
+        """Return what varies within tasks: `draw`; `stream` if no task has two draws; both if they are crossed."""
         kinds = {design.kind for design in self.designs}
         return ("draw", "stream") if "crossed" in kinds else ("draw",) if "draws" in kinds else ("stream",)
 
@@ -166,7 +162,7 @@ def _redrawn_patients(num: int, num_patients: int, seed: int) -> Floats:
     """Return [replicate, patient], how often a patient is drawn in as many draws with replacement, minus 1."""
     random = np.random.default_rng([seed, 1])
     picks = random.integers(num_patients, size=(num, num_patients)) + num_patients * np.arange(num)[:, None]
-    return np.bincount(picks.ravel(), minlength=picks.size).reshape(num, num_patients) - 1.0
+    return np.asarray(np.bincount(picks.ravel(), minlength=picks.size).reshape(num, num_patients) - 1.0)
 
 
 @dataclass(frozen=True)
@@ -212,7 +208,8 @@ def by_mixed_model(units: Units, margin: float, *, further_tasks: bool, nodes: i
     """
     if not (units.degrees_of_freedom or (further_tasks and len(units.tasks) > 1)):
         return None
-    coarse, fine = (_posterior(units, margin, further_tasks, num) for num in (2 * nodes // 3, nodes))
+    nodes = min(nodes, int(MOST_NODES ** (1 / len(components(units, further_tasks=further_tasks)))))
+    coarse, fine = (posterior(units, margin, further_tasks=further_tasks, nodes=num) for num in (2 * nodes // 3, nodes))
     moved = max(abs(coarse.low - fine.low), abs(coarse.high - fine.high))
     converged = moved <= TOLERANCE * (fine.high - fine.low)
     return Belief(fine.value, fine.low, fine.high, fine.above_zero, fine.above_margin, fine.below_margin, converged)
@@ -249,7 +246,8 @@ def patient_covariance(units: Units) -> Floats:
     return np.asarray(influence @ influence.T)
 
 
-def _posterior(units: Units, margin: float, further_tasks: bool, nodes: int) -> Belief:
+def posterior(units: Units, margin: float, *, further_tasks: bool, nodes: int) -> Belief:
+    """Return the answer of `by_mixed_model` from a grid with `nodes` nodes a component."""
     y, num_tasks = units.values[:, 0], len(units.tasks)
     parts = components(units, further_tasks=further_tasks)
     of_task = np.array([[float(name == task) for task in units.tasks] for name in units.task])
@@ -258,7 +256,7 @@ def _posterior(units: Units, margin: float, further_tasks: bool, nodes: int) -> 
         fixed, known = np.ones((len(y), 1)), of_task @ covariance @ of_task.T
     else:
         fixed, known = of_task, np.zeros((len(y), len(y)))
-    center, spread, log_weight = _grid(y, fixed, known, parts, nodes)
+    center, spread, log_weight = _fitted(y, fixed, known, parts, nodes)
     if not further_tasks:
         spread = np.sqrt(spread**2 + covariance.sum() / num_tasks**2)
     weight = np.exp(log_weight - log_weight.max())
@@ -274,12 +272,26 @@ def _posterior(units: Units, margin: float, further_tasks: bool, nodes: int) -> 
     return Belief(float(weight @ center), low, high, 1 - below(0.0), 1 - below(margin), below(-margin))
 
 
-def _grid(
-    y: Floats, fixed: Floats, known: Floats, parts: dict[str, Floats], nodes: int
-) -> tuple[Floats, Floats, Floats]:
-    """Return the mean of the fixed effects, its standard deviation and its log weight, each [node of the grid]."""
-    logs = np.linspace(math.log(LEAST), math.log(MOST), nodes)
-    mesh = np.stack(np.meshgrid(*[logs] * len(parts), indexing="ij"), axis=-1).reshape(-1, len(parts))
+def _fitted(y: Floats, fixed: Floats, known: Floats, parts: dict[str, Floats], nodes: int) -> Floats:
+    """Return [3, node], as `_grid`, on a grid over the range of standard deviations that a first grid has left."""
+    axes = [np.linspace(math.log(LEAST), math.log(MOST), nodes)] * len(parts)
+    first = _grid(y, fixed, known, parts, axes)
+    weight = np.exp(first[2] - first[2].max()).reshape([nodes] * len(parts))
+    narrow = []
+    for at, logs in enumerate(axes):
+        marginal = weight.sum(axis=tuple(other for other in range(len(axes)) if other != at))
+        likely = np.flatnonzero(marginal > NEGLIGIBLE * marginal.sum())
+        low, high = max(likely[0] - 1, 0), min(likely[-1] + 1, nodes - 1)
+        narrow.append(np.linspace(logs[low], logs[high], nodes))
+    return _grid(y, fixed, known, parts, narrow)
+
+
+def _grid(y: Floats, fixed: Floats, known: Floats, parts: dict[str, Floats], axes: Sequence[Floats]) -> Floats:
+    """Return [3, node], the mean of the fixed effects, its standard deviation and its log weight.
+
+    `axes` [component][node] are logarithms of standard deviations.
+    """
+    mesh = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(parts))
     scales = np.array([PRIOR_SCALE[name] for name in parts])
     sd = np.exp(mesh)
     prior = (mesh - np.log1p((sd / scales) ** 2)).sum(axis=1)  # density of the logarithm of a half-Cauchy variable
@@ -290,7 +302,9 @@ def _grid(
         part = slice(start, start + 1000)
         total = np.tensordot(sd[part] ** 2, matrices, axes=1) + known + 1e-10 * np.eye(len(y))
         root = np.linalg.cholesky(total)
-        solved = np.linalg.solve(root, np.broadcast_to(np.column_stack([fixed, y]), (len(total), len(y), num_fixed + 1)))
+        solved = np.linalg.solve(
+            root, np.broadcast_to(np.column_stack([fixed, y]), (len(total), len(y), num_fixed + 1))
+        )
         x, z = solved[..., :num_fixed], solved[..., num_fixed]
         information = np.swapaxes(x, 1, 2) @ x
         cross = np.swapaxes(x, 1, 2) @ z[..., None]
@@ -301,4 +315,4 @@ def _grid(
         results[0, part] = effects.mean(axis=1)
         results[1, part] = np.sqrt(inverse.sum(axis=(1, 2))) / num_fixed
         results[2, part] = prior[part] - log_det - np.linalg.slogdet(information)[1] / 2 - squares / 2
-    return results[0], results[1], results[2]
+    return results
