@@ -23,6 +23,8 @@ BETTER, WORSE, EQUAL = "better", "worse", "practically equal"
 MUCH_BETTER = "better by more than the margin"
 UNSETTLED, DISAGREE = "not settled", "not settled: the two ways disagree"
 FEW = "not a statement about methods: fewer than three runs"
+ALONE = "of one board alone"
+"""One task at one share: its board judges it, and there the variance of runs is moderated over all rows."""
 CLAIMS = (MUCH_BETTER, BETTER, WORSE, EQUAL)
 """What may be claimed."""
 
@@ -130,7 +132,14 @@ class Across:
     @property
     def claim(self) -> str:
         """Return what may be claimed on these tasks."""
+        if self.alone and not self.these_tasks.few:
+            return ALONE
         return self.these_tasks.claim(self.p_adjusted, self.margin)
+
+    @property
+    def alone(self) -> bool:
+        """Return whether the runs are of a single board: one task at one share of the records."""
+        return len(self.tasks) * len(self.fractions) == 1
 
     @property
     def tasks_better(self) -> int:
@@ -147,11 +156,11 @@ def across(study: Study) -> list[Across]:
     """Return the answers of a study for each method and each factor with paired runs, p adjusted within the study.
 
     Holm as on boards (PROTOCOL.md, section 8): the primary contrast alone; the others over all of them, and with at
-    least the p of the primary contrast. A contrast of too few runs is not counted.
+    least the p of the primary contrast. A contrast of too few runs, or of a single board, is not counted.
     """
     contrasts = [*map(against_baseline, study.methods), *FACTORS]
     answers = [answer for contrast in contrasts if (answer := _answer(study, contrast))]
-    tested = [at for at, answer in enumerate(answers) if not answer.these_tasks.few]
+    tested = [at for at, answer in enumerate(answers) if not (answer.these_tasks.few or answer.alone)]
     first = [at for at in tested if answers[at].contrast.name == CONTRAST]
     family = [at for at in tested if at not in first]
     gate = max((answers[at].these_tasks.p for at in first), default=0.0)
@@ -238,7 +247,10 @@ class Ranked:
     """Best first, by the mean."""
     share: Floats
     """[method, rank] Share of replicates in which the method has this rank."""
-    num_pairs: int
+    tasks: tuple[str, ...]
+    fractions: tuple[float, ...]
+    few_draws: bool
+    """As `Across.few_draws`."""
 
     def rank_interval(self, method: str) -> tuple[int, int]:
         """Return the ranks that hold at least 95 % of replicates, from 1."""
@@ -272,7 +284,8 @@ def ranks(study: Study) -> Ranked | None:
     place = (replicates[:, None, :] > replicates[:, :, None]).sum(axis=2)  # [replicate, method]
     share = np.array([[(place[:, arm] == rank).mean() for rank in range(len(arms))] for arm in range(len(arms))])
     order = np.argsort(-units.mean, kind="stable")
-    return Ranked(tuple(arms[at].method for at in order), share[order], len(units.values) * len(fractions))
+    few = units.num_draws < MIN_RUNS and min(fractions) < 1
+    return Ranked(tuple(arms[at].method for at in order), share[order], tasks, fractions, few)
 
 
 def _num_pairs(study: Study, method: str) -> int:

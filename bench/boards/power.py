@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -129,10 +131,15 @@ def estimate(units: Units, dataset: str, fraction: float, study: str, contrast: 
     return Variances(dataset, units.tasks[0], fraction, study, contrast, value, *sds, *counts)
 
 
-def as_row(variances: Variances) -> list[str]:
-    """Return the cells of a row of variances.csv, in the order of the fields; empty for NaN."""
-    values = [getattr(variances, each.name) for each in fields(Variances)]
-    return [("" if math.isnan(v) else f"{v:.3g}") if isinstance(v, float) else str(v) for v in values]
+def as_csv(variances: Sequence[Variances]) -> str:
+    """Return the text of variances.csv; NaN is empty."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([each.name for each in fields(Variances)])
+    for one in variances:
+        values = [getattr(one, each.name) for each in fields(Variances)]
+        writer.writerow(["" if v != v else f"{v:.3g}" if isinstance(v, float) else v for v in values])
+    return table.getvalue()
 
 
 def from_row(row: Mapping[str, str]) -> Variances:

@@ -28,8 +28,8 @@ def simulated_lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
     lines = [
         f"In percent of {low} simulations or more; ± is the Monte Carlo error. Goals: an interval covers in at least "
         f"{COVERED[0]:g} %, and a claim is false in at most {LEVEL:g} %, both within two errors. Bold: the goal is "
-        f"missed. *{ANY[0].upper()}{ANY[1:]}*: what would be claimed of all subsets from a single draw. It fails, and so "
-        "claims from one draw say that they are about that subset. Both ways say the same in "
+        f"missed. *{ANY[0].upper()}{ANY[1:]}*: what would be claimed of all subsets from a single draw. It fails, and "
+        "so claims from one draw say that they are about that subset. Both ways say the same in "
         f"{min(agreement):g} to {max(agreement):g} %. [All rates](../{SIMULATED}).",
         "",
         *markdown_table(["setting", *quantities], table),

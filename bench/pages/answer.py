@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.boards.across import (
+    ALONE,
     BETTER,
     CONTRAST,
     DISAGREE,
@@ -21,7 +22,6 @@ from bench.boards.across import (
     across,
     ranks,
 )
-from bench.boards.across_simulations import SIMULATED
 from bench.boards.declared import BASELINE
 from bench.boards.power import Variances, variances_of
 from bench.boards.rows import Board
@@ -29,11 +29,11 @@ from bench.boards.studies import PROBE, Study, studies_of
 from bench.boards.worth import Worth, worth
 from bench.data.tasks import PUBLISHED_TASKS
 from bench.evaluation.compare import ALPHA
-from bench.evaluation.hierarchical import MIN_TASKS
+from bench.evaluation.hierarchical import MIN_TASKS, Belief
 from bench.evaluation.runs import MIN_RUNS
+from bench.pages.across_simulated import simulated_lines
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.page import spell_p
-from bench.pages.across_simulated import simulated_lines
 
 ANSWER = "answer.md"
 TITLE = "Which way of adapting is best?"
@@ -45,13 +45,13 @@ VERDICTS = {
     WORSE: "No, it is worse",
     EQUAL: "It makes no difference that matters",
     UNSETTLED: "Not settled",
-    DISAGREE: "Not settled: the two ways of computing it disagree",
-    FEW: "No answer: fewer than three runs",
+    DISAGREE: "Not settled, the two ways of computing it disagree",
+    FEW: "No answer, too few runs",
 }
 RECIPES = {
-    "reported": "Methods at their defaults",
-    "tuned": "Methods tuned on fold 9",
-    "given": "Methods with settings given by hand",
+    "reported": "methods at their defaults",
+    "tuned": "methods tuned on fold 9",
+    "given": "settings given by hand",
 }
 NAMES = {
     "lp": "a linear probe (the backbone stays frozen)",
@@ -78,8 +78,8 @@ class StudyAnswers:
 
     @property
     def words(self) -> str:
-        """Return the study as the subject of a sentence: recipe and backbone."""
-        return f"{RECIPES[self.study.recipe]}, on {self.study.backbone.partition(',')[0]}"
+        """Return the recipe and the backbone, as text."""
+        return f"{RECIPES[self.study.recipe]}, {self.study.backbone.partition(',')[0]}"
 
     def answer(self, name: str) -> Across | None:
         """Return the answer about a contrast; None if no runs are paired."""
@@ -107,16 +107,17 @@ def answer_page(
     if first.synthetic:
         lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
     margin = answers[0].study.margin
+    boards_of = ", ".join(f"[{task}]({task}.md)" for task in dict.fromkeys(board.task for board in boards))
     lines += [
-        f"Methods of adapting a pre-trained model, on {first.dataset}, each compared with full fine-tuning (`{BASELINE}`) "
-        "over all tasks, shares of the training records, draws of a share and seeds that both have. Numbers are "
-        "differences of macro AUROC over frequent labels, with 95 % intervals. A difference below "
-        f"{margin:g} (the *margin*) does not matter in practice.",
+        f"Each method of adapting a pre-trained model is compared with full fine-tuning (`{BASELINE}`) on "
+        f"{first.dataset}, over all tasks, shares of the training records, draws of a share, and seeds that both have. Numbers are "
+        "differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, draws and seeds. "
+        f"A difference below {margin:g}, the *margin*, does not matter in practice. Each recipe is a study of its own: "
+        f"defaults, tuned and given settings share no claim. Boards of the tasks: {boards_of}.",
         "",
     ]
-    lines += [f"![Difference from {BASELINE} of each method, over all tasks and in each task]({picture})", ""] * bool(
-        picture
-    )
+    if picture:
+        lines += [f"![Difference from {BASELINE} of each method, over all tasks and in each task]({picture})", ""]
     lines += _primary(answers)
     lines += _first(answers)
     for name, question in FACTOR_QUESTIONS.items():
@@ -128,7 +129,7 @@ def answer_page(
     for each in answers:
         lines += _evidence(each)
     lines += simulated_lines(simulated)
-    return "\n".join([*lines, *_foot(answers)]) + "\n"
+    return "\n".join([*lines, *_foot()]) + "\n"
 
 
 def _primary(answers: Sequence[StudyAnswers]) -> list[str]:
@@ -155,25 +156,39 @@ def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list
 
 
 def _claim(each: StudyAnswers, answer: Across) -> str:
-    """Return the claim with its conditions, all in one sentence or two."""
-    claim, name = answer.claim, answer.contrast.name
-    subject = f"`{name.replace(' minus ', '` minus `')}`" if " minus " in name else name
-    number = spell(answer.these_tasks)
-    mark = MARK if answer.few_draws and claim != FEW else ""
+    """Return a claim with its conditions: the verdict, the size, and what it rests on."""
+    claim, both = answer.claim, answer.these_tasks
+    mark = MARK if answer.few_draws and claim not in (FEW, ALONE) else ""
+    where = "" if not mark else " on this subset" if answer.num_draws[1] == 1 else " on these subsets"
+    start = f"**{VERDICTS[claim]}{where}{mark}.** {_upper(each.words)}: {_size(answer)}"
     if claim == FEW:
-        return (
-            f"**{VERDICTS[claim]}.** {each.words}, {subject}: {number} on {_where(answer)}, from {_pairs(answer)}. That "
-            "is about these trained models."
-        )
+        return f"{start}, {_where(answer)}, {_pairs(answer)}. This is about these models."
+    if claim == ALONE:
+        return f"{start}, {_where(answer)} alone. [Its board]({answer.tasks[0]}.md) judges it."
+    conditions = " ".join(filter(None, [_where(answer) + ",", _subset(answer), _weights(answer)])).removesuffix(",")
+    tasks = f" and {answer.tasks_better} of {len(answer.by_task)} tasks" if len(answer.by_task) > 1 else ""
     p = spell_p(answer.p_adjusted)
-    p = f"p {p}" if p.startswith("<") else f"p = {p}"
-    conditions = ", ".join(filter(None, [_where(answer), _subset(answer), _weights(answer)]))
     return (
-        f"**{VERDICTS[claim]}{mark}.** {each.words}, {subject}: {number}, {conditions}. Better with a probability of "
-        f"{probability(answer.these_tasks.better())}, by more than the margin with "
-        f"{probability(answer.these_tasks.better_by_margin())}; {p} ({answer.role}). Higher in {answer.tasks_better} of "
-        f"{len(answer.by_task)} tasks, and in {answer.pairs_better} of {_pairs(answer)}."
+        f"{start}, better with a probability of {probability(both.better())} (p {p if p.startswith('<') else f'= {p}'}, "
+        f"{answer.role}). Measured {conditions}; higher in {answer.pairs_better} of {_pairs(answer)}{tasks}."
     )
+
+
+def _size(answer: Across) -> str:
+    """Return as text by how much the first arm scores higher or lower."""
+    name, both = answer.contrast.name, answer.these_tasks
+    if " minus " not in name:
+        return f"{name} changes macro AUROC by {spell(both)}"
+    first, second = name.split(" minus ")
+    low, high = sorted((both.low, both.high), key=abs) if both.low * both.high > 0 else (both.low, both.high)
+    if both.low * both.high <= 0:
+        return f"`{first}` minus `{second}` is {spell(both)}"
+    direction = "higher" if both.value > 0 else "lower"
+    return f"`{first}` scores {abs(both.value):.4f} {direction} than `{second}` ({abs(low):.3f} to {abs(high):.3f})"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _pairs(answer: Across) -> str:
@@ -192,15 +207,15 @@ def _subset(answer: Across) -> str:
     low, high = answer.num_records
     records = f"{low:,} records" if low == high else f"{low:,} to {high:,} records"
     if answer.num_draws[1] == 1:
-        return f"on this one subset of each share ({records})"
-    return f"on these {answer.num_draws[0]} subsets of each share ({records})"
+        return f"on one subset of each share ({records})"
+    return f"on {answer.num_draws[0]} subsets of each share ({records})"
 
 
 def _weights(answer: Across) -> str:
     """Return the condition on first weights; empty with three different starts."""
     if len(answer.starts) >= MIN_RUNS or not answer.starts:
         return ""
-    return "from these weights" if len(answer.starts) == 1 else f"from these {len(answer.starts)} sets of weights"
+    return "from one set of weights" if len(answer.starts) == 1 else f"from {len(answer.starts)} sets of weights"
 
 
 def shares(fractions: Sequence[float]) -> str:
@@ -233,47 +248,49 @@ def _first(answers: Sequence[StudyAnswers]) -> list[str]:
     known = []
     for each in answers:
         ranked = each.ranked
-        if ranked and not all(answer.these_tasks.few for answer in each.answers):
-            first = ranked.methods[0]
+        if ranked and len(ranked.tasks) * len(ranked.fractions) > 1 and not _all_few(each):
+            names = _listed([f"`{method}`" for method in ranked.methods])
             chance = probability(float(ranked.share[0, 0]))
+            mark = f", on the subsets at hand{MARK}" if ranked.few_draws else ""
             known.append(
-                f"- {each.words}, of {_listed([f'`{method}`' for method in ranked.methods])} on the same runs: `{first}` "
-                f"comes first with a probability of {chance}."
+                f"- {_upper(each.words)}: of {names}, `{ranked.methods[0]}` comes first with a probability of {chance}, "
+                f"on {_listed(ranked.tasks)} with {shares(ranked.fractions)} of the training records{mark}."
             )
-    return [*lines, *(known or ["No answer yet: fewer than three methods share their runs."]), ""]
+    return [*lines, *(known or ["No answer yet: fewer than three methods share runs of several tasks or shares."]), ""]
+
+
+def _all_few(each: StudyAnswers) -> bool:
+    return all(answer.these_tasks.few for answer in each.answers)
 
 
 def _labels(answers: Sequence[StudyAnswers]) -> list[str]:
     """Return the section on worth in labels: each method over all tasks, then refusals."""
     lines = ["## What is a method worth in labels?", ""]
-    told, refused = [], dict[str, list[str]]()
+    known, refused = list[str](), dict[str, list[str]]()
     for each in answers:
         of_all = max((len(w.tasks) for w in each.worths), default=0)
         for one in each.worths:
             if one.reason:
                 refused.setdefault(f"{each.words}: {one.reason}", []).append(f"`{one.method}`")
             elif len(one.tasks) == of_all:
-                told.append(f"- {each.words}, on {_listed(one.tasks)}: {worth_words(one)}.")
-    lines += told or ["No answer yet."]
-    lines.append("")
+                known.append(f"- {_upper(each.words)}, on {_listed(one.tasks)}: {worth_words(one)}.")
+    lines += known or ["No answer yet."]
     for reason, methods in refused.items():
-        lines += [f"Not computed for {_listed(list(dict.fromkeys(methods)))}. {reason}.", ""]
-    return lines
+        lines.append(f"- Refused for {_listed(list(dict.fromkeys(methods)))}, {reason}.")
+    return [*lines, ""]
 
 
 def worth_words(one: Worth) -> str:
     """Return what a method is worth, with its interval, as a sentence without its full stop."""
-    share = f"{100 * one.fraction:.3g} %"
+    start = f"with {100 * one.fraction:.3g} % of the records `{one.method}` does"
     mark = MARK if one.num_draws < MIN_RUNS else ""
     bounds = f"{_times(one.low, one)} to {_times(one.high, one)}"
     if math.isinf(one.times):
-        return f"with {share} of the records `{one.method}` does better than `{BASELINE}` with {one.most:.3g} times as many{mark}"
+        return f"{start} better than `{BASELINE}` with {one.most:.3g} times as many{mark}"
     if one.times == 0:
-        return f"with {share} of the records `{one.method}` does worse than `{BASELINE}` with {one.least:.3g} times as many{mark}"
-    return (
-        f"with {share} of the records `{one.method}` does as well as `{BASELINE}` with {100 * one.times * one.fraction:.2g} %"
-        f": {one.times:.1f} times the records ({bounds}){mark}"
-    )
+        return f"{start} worse than `{BASELINE}` with {one.least:.3g} times as many{mark}"
+    worth = f"{100 * one.times * one.fraction:.2g} %, {one.times:.1f} times the records"
+    return f"{start} as well as `{BASELINE}` with {worth} ({bounds}){mark}"
 
 
 def _times(value: float, one: Worth) -> str:
@@ -286,7 +303,7 @@ def _further(answers: Sequence[StudyAnswers]) -> list[str]:
     """Return the section on tasks beyond these."""
     lines = ["## Would it hold on another task?", ""]
     known = [
-        f"- {each.words}, `{answer.contrast.name}`: {spell(answer.further_tasks)} is expected over tasks like these "
+        f"- {_upper(each.words)}: {answer.contrast.name}, {spell(answer.further_tasks)} expected over tasks like these "
         f"{len(answer.tasks)}."
         for each in answers
         for answer in each.answers
@@ -316,10 +333,10 @@ def _runs(answers: Sequence[StudyAnswers]) -> list[str]:
         return [*lines, f"Not known: no replicated pairs of {CONTRAST}.", ""]
     return [
         *lines,
-        f"For `{CONTRAST}` to be found significant with 80 % power, as a single test at 5 %, where it is as large as the "
-        f"margin, {answers[0].study.margin:g}. *Patients*, *draws* and *seeds*: standard deviations of the difference. "
-        "*Seeds needed*: of one draw, so about that subset. *Draws needed*: of one seed each. `bench power` answers for "
-        "other differences, and for planned looks at the data.",
+        f"To find `{CONTRAST}` significant with 80 % power, as a single test at 5 %, where it is as large as the "
+        f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; from three "
+        "runs they are rough. *Seeds needed*: of one draw, so about that subset. *Draws needed*: of one seed each. "
+        "`bench power` answers for other differences, and for planned looks at the data.",
         "",
         *markdown_table(head, rows, left=3),
     ]
@@ -358,7 +375,7 @@ def _next(one: Variances) -> str:
     """Return which further run is worth more."""
     seed, draw = one.next_run()
     if math.isnan(draw):
-        return "another draw: their variance is not known"
+        return "another draw, to learn how draws vary"
     if math.isnan(seed) or draw <= seed:
         return f"another draw: {draw:.4f}"
     return f"another seed: {seed:.4f}"
@@ -367,15 +384,15 @@ def _next(one: Variances) -> str:
 def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[str]:
     """Return the section on evidence that is not there, for the largest study."""
     lines = ["## What this page cannot say", ""]
-    study = answers[0].study
     primary = answers[0].answer(CONTRAST) or answers[0].answers[0]
+    probe = answers[0].answer(PROBE.name)
     absent = [task for task in PUBLISHED_TASKS if task not in primary.tasks]
     if absent:
         lines.append(f"- Anything of {_listed(absent)}: the largest study has no paired runs there.")
     if primary.few_draws:
         lines.append(
-            f"- {MARK} What another subset of the records would give: the claims so marked rest on fewer than three draws "
-            "of a share. They are about the subsets at hand."
+            f"- {MARK} What another subset of the records would give: claims with this mark rest on fewer than three "
+            "draws of a share, and are about the subsets at hand."
         )
     if 1.0 not in primary.fractions:
         lines.append("- Anything of training with all records.")
@@ -383,12 +400,11 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
         lines.append(
             f"- What other pre-trained weights would give: there is {len(primary.starts)} set of them, not three."
         )
-    if not answers[0].answer(PROBE.name) or len(answers[0].answer(PROBE.name).tasks) < len(primary.tasks):  # type: ignore[union-attr]
+    if probe is None or len(probe.tasks) < len(primary.tasks):
         lines.append("- Whether probe and stochastic depth matter on all of these tasks: `lpft` or `ft-sd` lacks runs.")
     backbones = sorted({each.study.backbone.partition(",")[0] for each in answers})
     lines.append(f"- Anything of other backbones than {_listed(backbones)}.")
     lines.append(f"- Studies do not correct for each other: each is tested at {100 * ALPHA:g} % of its own.")
-    del study
     return [*lines, ""]
 
 
@@ -403,7 +419,7 @@ def _evidence(each: StudyAnswers) -> list[str]:
                 answer.these_tasks,
                 str(answer.num_pairs),
                 "–" if math.isnan(answer.p_adjusted) else f"{spell_p(answer.p_adjusted)} ({answer.role})",
-                answer.claim + MARK * (answer.few_draws and answer.claim != FEW),
+                answer.claim + MARK * (answer.few_draws and answer.claim not in (FEW, ALONE)),
             )
         ]
         if answer.further_tasks:
@@ -419,19 +435,17 @@ def _evidence(each: StudyAnswers) -> list[str]:
             chances = [probability(both.better()), probability(both.better_by_margin())]
             rows.append([answer.contrast.name if at == 0 else "", where, pairs, *ways, *chances, p, claim])
     lines = markdown_table(head, rows, left=2)
-    starts = "; ".join(f"{task}: {init}" for task, init in sorted(each.study.starts.items()))
+    tasks = sorted({task for answer in each.answers for task in answer.by_task})
+    starts = "; ".join(f"{task}: {each.study.starts[task]}" for task in tasks if task in each.study.starts)
     lines += [f"First weights: {starts}.", ""]
-    if each.ranked:
+    if each.ranked and not _all_few(each):
         lines += _rank_table(each.ranked)
-    if told := [w for w in each.worths if not w.reason]:
-        lines += ["Worth in labels:", "", *(f"- {_listed(w.tasks)}: {worth_words(w)}." for w in told), ""]
+    if known := [one for one in each.worths if not one.reason]:
+        lines += ["Worth in labels:", "", *(f"- {_listed(one.tasks)}: {worth_words(one)}." for one in known), ""]
     return folded(f"The evidence: {each.words}", lines)
 
 
-def _way(way: object) -> str:
-    from bench.evaluation.hierarchical import Belief
-
-    assert isinstance(way, Belief)
+def _way(way: Belief) -> str:
     words = f"{way.value:+.4f} ({way.low:+.3f} to {way.high:+.3f})".replace("-", "−")
     return words if way.converged else f"{words}, not converged"
 
@@ -445,12 +459,14 @@ def _rank_table(ranked: Ranked) -> list[str]:
     return ["Ranks over the same runs:", "", *markdown_table(head, rows)]
 
 
-def _foot(answers: Sequence[StudyAnswers]) -> list[str]:
+def _foot() -> list[str]:
+    """Return how the numbers are made."""
     return [
         "---",
         "",
-        "Two ways must agree in a claim. *Redrawn*: patients are redrawn jointly over all tasks; in each task its draws "
-        "are redrawn, or its seeds if there is one draw. *Mixed model*: effects of draws and seeds are random, and the "
-        "patients' covariance between tasks is known. Bounds in sentences are the wider of both. Numbers are recomputed "
-        "from predictions. The rules are in [PROTOCOL.md](../PROTOCOL.md), section 12.",
+        "Two ways must agree in a claim. *Redrawn*: patients are redrawn jointly over all tasks; in each task its "
+        "draws are redrawn, or its seeds if there is one draw. *Mixed model*: effects of draws and seeds are random, and the "
+        "patients' covariance between tasks is known; on a finer grid its bounds are the same, or it says so. "
+        "Sentences have the wider bounds and the smaller probability of both. *p* is Holm's, as on boards. The rules are in "
+        "[PROTOCOL.md](../PROTOCOL.md), section 12.",
     ]

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from bench.boards.across_simulations import SIMULATED
 from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
+from bench.boards.power import VARIANCES, as_csv
 from bench.boards.rows import Board, as_data, runs_of
 from bench.boards.subgroups import subgroups_frame
 from bench.boards.truth import Truth
@@ -21,13 +23,15 @@ from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
 from bench.pages import latex
 from bench.pages import pictures as plots
+from bench.pages.answer import ANSWER, answer_page, answers_of
+from bench.pages.answer_picture import draw_answers
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.drawn import facts_of, remembered
 from bench.pages.elsewhere import elsewhere_page
 from bench.pages.html import write_html
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
-from bench.pages.page import Surroundings, write_pages
+from bench.pages.page import Surroundings, read_rows, write_pages
 from bench.pages.robustness import draw_robustness
 from bench.pages.subgroups import subgroup_page
 
@@ -144,9 +148,36 @@ def write_leaderboards(
             written += [home / name for name in drawn.values()]
             written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
+    written += _write_answers(boards, folder, read_rows((given or folder) / SIMULATED), anew)
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
-    return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]
+    answered = [path.parent.name for path in written if path.name == ANSWER]
+    return [*written, *write_pages(boards, folder, around, pictures, links, overviews, answered)]
+
+
+def _write_answers(
+    boards: Sequence[Board], folder: Path, simulated: Sequence[Mapping[str, str]], anew: bool
+) -> list[Path]:
+    """Write the page over all tasks of each data set with its picture, and the variances for `bench power`."""
+    judged = [board for board in boards if board.truth is not None and board.rows and not board.manifest]
+    written: list[Path] = []
+    for dataset in dict.fromkeys(board.dataset for board in judged):
+        group, home = [board for board in judged if board.dataset == dataset], folder / dataset
+        facts = facts_of(group, anew, simulated)
+        written += remembered("answers", facts, home, partial(_write_answer, group, home, simulated))
+    return written
+
+
+def _write_answer(group: Sequence[Board], home: Path, simulated: Sequence[Mapping[str, str]]) -> list[Path]:
+    answers = answers_of(group)
+    if not answers:
+        return []
+    studies = [(each.study.recipe, each.answers) for each in answers]
+    picture = draw_answers(studies, answers[0].study.margin, home / "pictures" / "answer.svg")
+    page = answer_page(group, answers, f"pictures/{picture.name}" if picture else "", simulated)
+    variances = [one for each in answers for one in each.variances]
+    written = [_write(home / ANSWER, page), _write(home / VARIANCES, as_csv(variances))]
+    return [*written, picture] if picture else written
 
 
 def _drawn_or_not(draw: Callable[[Board, Path], Path | None], board: Board, target: Path) -> list[Path]:

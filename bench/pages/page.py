@@ -659,8 +659,12 @@ def write_pages(
     pictures: Pictures = {},
     links: Links = {},
     overviews: Overviews = {},
+    answered: Sequence[str] = (),
 ) -> list[Path]:
-    """Write `<dataset>/<task>.md` for all boards, and the index README.md; return the written paths."""
+    """Write `<dataset>/<task>.md` for all boards, and the index README.md; return the written paths.
+
+    `answered` are the data sets with a page answer.md, which the index links first.
+    """
     by_page: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:
         by_page[board.dataset, board.task].append(board)
@@ -674,6 +678,9 @@ def write_pages(
         link = f"[{task}]({dataset}/{task}.md)"
         entries += [[dataset, link, *_index_entry(board)] for board in group]
     index = ["# Leaderboards", ""]
+    if answered:
+        where = ", ".join(f"[on {dataset}]({dataset}/answer.md)" for dataset in answered)
+        index += [f"Which way of adapting is best? One answer a question, over all tasks: {where}.", ""]
     if around and around.reported:
         index += ["Each published number and claim beside the rows here: [LEDGER.md](LEDGER.md).", ""]
     if (folder / PROTOCOL).is_file():
