@@ -1,14 +1,26 @@
 """Compare post-training methods of ECG foundation models on PTB-XL.
 
-`bench.run`, `sweep`, `tune`, `compare`, `leaderboard`, `evaluate`, `misses`, `load_results`, `score`, `load_plugin`:
-bench/README.md.
+`bench.run`, `sweep`, `tune`, `compare`, `leaderboard`, `evaluate`, `misses`, `power`, `load_results`, `score`,
+`load_plugin`: bench/README.md.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.errors import BenchError
-    from bench.verbs import compare, evaluate, leaderboard, load_plugin, load_results, misses, run, score, sweep, tune
+    from bench.verbs import (
+        compare,
+        evaluate,
+        leaderboard,
+        load_plugin,
+        load_results,
+        misses,
+        power,
+        run,
+        score,
+        sweep,
+        tune,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,6 +31,7 @@ __all__ = [
     "load_plugin",
     "load_results",
     "misses",
+    "power",
     "run",
     "score",
     "sweep",

@@ -550,6 +550,43 @@ def compare(
 
 
 @app.command()
+def power(
+    difference: Annotated[float, typer.Option(help="The difference of macro AUROC to find.")] = 0.005,
+    task: Annotated[str | None, typer.Option(help="[default: all known]")] = None,
+    fraction: Annotated[float | None, typer.Option(help="[default: all known]")] = None,
+    contrast: Annotated[str | None, typer.Option(help='Such as "lpft-sd minus ft". [default: all known]')] = None,
+    tests: Annotated[int, typer.Option(min=1, help="Tests that Holm corrects for.")] = 1,
+    looks: Annotated[int, typer.Option(min=1, help="Planned looks at the data, after equal numbers of runs.")] = 1,
+    runs: Annotated[Path | None, typer.Option(help="Variances of these runs. [default: of the published ones]")] = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Say how many draws and seeds a difference needs at 80 % power, and when to stop."""
+    from bench.console.listing import table
+
+    planned = verbs.power(
+        difference,
+        task=task,
+        fraction=fraction,
+        contrast=contrast,
+        tests=tests,
+        looks=looks,
+        runs=runs,
+        data=data,
+        log=_note,
+    )
+    if as_json:
+        print(planned.frame.to_json(orient="records", indent=1))
+        return
+    from bench.boards.frames import spelled
+
+    rows = [{str(key): cell for key, cell in row.items()} for row in spelled(planned.shown()).to_dict("records")]
+    out.print(table(f"runs that a difference of {difference:g} needs", rows))
+    for line in planned.remarks:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def misses(
     run: Annotated[str, typer.Argument(help="A run's folder, or the name of a row: its first run.")],
     label: Annotated[str | None, typer.Option(help="Its missed positives and false alarms. [default: by loss]")] = None,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bench.boards.comparisons import Compared
     from bench.boards.frames import RunResult
+    from bench.boards.power import Power
     from bench.boards.rows import Board
     from bench.boards.truth import Truth
     from bench.cell import Cell
@@ -471,6 +472,35 @@ def compare(
     check_kinds(kinds, people)
     found = compared(chosen.rows, plan, chosen.truth, chosen.tuned, chosen.others)
     return compare_within(found, chosen.rows, chosen.truth, people, kinds, chosen.others) if kinds else found
+
+
+def power(
+    difference: float = 0.005,
+    *,
+    task: str | None = None,
+    fraction: float | None = None,
+    contrast: str | None = None,
+    tests: int = 1,
+    looks: int = 1,
+    runs: str | Path | Iterable[str | Path] | None = None,
+    data: DataSet = None,
+    boards: str | Path | None = None,
+    log: Log | None = None,
+) -> Power:
+    """Return how many draws and seeds a difference of macro AUROC needs, from the variances of finished runs.
+
+    `.frame` is a DataFrame, `.remarks` say what its numbers mean. Variances are those of the published results, or of
+    `runs`. `contrast` is such as `lpft-sd minus ft`; `tests` is the number of tests that Holm corrects for, `looks`
+    that of planned looks at the data.
+    """
+    from bench.boards.power import plan_power, read_variances, variances_of
+    from bench.results.result import published_folder
+
+    if runs is None:
+        known = read_variances(published_folder())
+    else:
+        known = variances_of(leaderboard(runs, data=data, boards=boards, log=log).boards)
+    return plan_power(known, difference, tests=tests, looks=looks, task=task, fraction=fraction, contrast=contrast)
 
 
 def misses(

@@ -7,6 +7,8 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -14,12 +16,17 @@ from scipy.special import ndtr, ndtri
 
 from bench.boards.across import paired
 from bench.boards.rows import Board
+from bench.boards.shown import ShownAsTable
 from bench.boards.studies import FACTORS, against_baseline, studies_of
 from bench.errors import BenchError, DataError
 from bench.evaluation.compare import ALPHA, POWER
 from bench.evaluation.hierarchical import Units, patient_covariance
 from bench.evaluation.metrics import Floats
 from bench.evaluation.runs import MIN_RUNS, resolvable
+from bench.files import read_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VARIANCES = "variances.csv"
 MOST = 200
@@ -75,7 +82,7 @@ class Variances:
 
         `of` is `draws` or `seeds`. Also None where the variance of draws, or of seeds, is not known.
         """
-        if math.isnan(self.draw_sd if of == "draws" else self.seed_sd):
+        if math.isnan(self.draw_sd if of == "draws" else self.seed_sd) or self.limit(alpha) > difference:
             return None
 
         def enough(num: int) -> bool:
@@ -129,6 +136,122 @@ def estimate(units: Units, dataset: str, fraction: float, study: str, contrast: 
     sds = patients, math.sqrt(of_draws), math.sqrt(of_seeds)
     value, counts = float(units.mean[0]), (len(groups), len(values))
     return Variances(dataset, units.tasks[0], fraction, study, contrast, value, *sds, *counts)
+
+
+@dataclass(frozen=True, repr=False)
+class Power(ShownAsTable):
+    """How many runs a difference needs, for each contrast, task and share of records whose variances are known."""
+
+    variances: Sequence[Variances]
+    difference: float
+    tests: int = 1
+    """Number of tests that Holm corrects for; at its first step the level is 5 % divided by it."""
+    looks: int = 1
+
+    @property
+    def levels(self) -> Floats:
+        """Return [look], the level of p at each planned look."""
+        return levels(self.looks, ALPHA / self.tests)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row for each contrast, task and share; bench/README.md documents the columns."""
+        import pandas as pd
+
+        return pd.DataFrame([self._row(one) for one in self.variances])
+
+    def _row(self, one: Variances) -> dict[str, Any]:
+        alpha = float(self.levels[-1])
+        seed, draw = one.next_run(alpha)
+        return {
+            **{key: getattr(one, key) for key in ("dataset", "task", "fraction", "study", "contrast")},
+            **{key: getattr(one, key) for key in ("patient_sd", "draw_sd", "seed_sd", "draws", "pairs")},
+            "resolves": one.resolves(one.draws, one.seeds, alpha),
+            "limit": one.limit(alpha),
+            "seeds_needed": one.needs(self.difference, alpha, of="seeds"),
+            "draws_needed": one.needs(self.difference, alpha, of="draws"),
+            "with_another_seed": seed,
+            "with_another_draw": draw,
+        }
+
+    def shown(self) -> pd.DataFrame:
+        columns = ["task", "fraction", "study", "contrast", "draws", "pairs", "resolves", "limit"]
+        return self.frame[[*columns, "seeds_needed", "draws_needed"]]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return sentences on the level, on the unit of seeds and draws, and on when to stop."""
+        lines = [
+            f"needed: runs with which 80 % of studies find a true difference of {self.difference:g} macro AUROC "
+            f"significant at {self.levels[-1]:.3g} (planned looks: {self.looks}; tests: {self.tests}). Empty: the "
+            f"variance is not known, or more than {MOST} runs, or the difference is below `limit`: endless runs resolve "
+            "no less, because the patients of fold 10 stay the same",
+            "resolves: with the runs at hand. seeds_needed: of one draw, so a claim is about that subset. draws_needed: "
+            f"of one seed each; {MIN_RUNS} draws lift that condition",
+            self._worth_more(),
+        ]
+        if self.looks == 1:
+            return [
+                *lines,
+                "stop at the planned number of runs. Adding runs until p is at most 0.05 is refused: with 5 looks it "
+                f"claims falsely in {100 * peeking(5):.0f} %. --looks plans looks at which you may stop earlier",
+            ]
+        steps = ", ".join(f"{level:.2g}" for level in self.levels)
+        return [
+            *lines,
+            f"looks after equal numbers of runs (O'Brien and Fleming): stop as soon as p is at most {steps}, at look 1 "
+            f"to {self.looks}; no other look is allowed",
+        ]
+
+    def _worth_more(self) -> str:
+        """Return a sentence on whether another draw or another seed is worth more."""
+        unknown = sum(math.isnan(one.draw_sd) for one in self.variances)
+        if unknown == len(self.variances):
+            return (
+                "next: runs of another draw, with a new seed. How draws vary was never measured here; more seeds of one "
+                "draw only make its own claim firmer"
+            )
+        better = sum(draw <= seed for seed, draw in map(Variances.next_run, self.variances))
+        known = len(self.variances) - unknown
+        return f"next: another draw resolves more than another seed in each draw in {better} of {known} known cases"
+
+
+def plan_power(
+    variances: Sequence[Variances],
+    difference: float,
+    *,
+    tests: int = 1,
+    looks: int = 1,
+    task: str | None = None,
+    fraction: float | None = None,
+    contrast: str | None = None,
+) -> Power:
+    """Return how many runs a difference needs, for the chosen variances. Raises BenchError if none are left."""
+    if not 0 < difference < 1:
+        raise BenchError(f"--difference must be in (0, 1), a difference of macro AUROC; got {difference:g}")
+    if tests < 1:
+        raise BenchError(f"--tests must be at least 1, got {tests}")
+    levels(looks)  # raises for a wrong number
+    chosen = [
+        one
+        for one in variances
+        if task in (None, one.task) and fraction in (None, one.fraction) and contrast in (None, one.contrast)
+    ]
+    if not chosen:
+        known = [dict.fromkeys(str(getattr(one, key)) for one in variances) for key in ("contrast", "task", "fraction")]
+        words = "; ".join(", ".join(of_key) for of_key in known) if variances else "nothing"
+        raise BenchError(f"no replicated pairs of runs for this; variances are known of {words}")
+    return Power(chosen, difference, tests, looks)
+
+
+def read_variances(folder: Path) -> list[Variances]:
+    """Return the variances that `bench leaderboard` left beside the boards in a folder; empty if there are none."""
+    rows = [
+        row
+        for path in sorted(folder.glob(f"*/{VARIANCES}"))
+        for row in csv.DictReader(io.StringIO(read_bytes(path).decode(), newline=""))
+    ]
+    return [from_row(row) for row in rows]
 
 
 def as_csv(variances: Sequence[Variances]) -> str:

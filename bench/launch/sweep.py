@@ -258,6 +258,11 @@ def sweep(
     weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
     for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if dry_run:
+        from bench.launch.resolved import published_variances, resolved_lines
+
+        for line in resolved_lines(grid, published_variances()):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     ended = {} if dry_run else _run(plan, options, crew, rerun_stale, out, err, slurm)
     swept = [_swept(each, ended.get(cell_id(each.cell, options.stage)), options.stage) for each in plan.cells]
     if not dry_run and not slurm:

@@ -46,7 +46,8 @@ VERDICTS = {
     EQUAL: "It makes no difference that matters",
     UNSETTLED: "Not settled",
     DISAGREE: "Not settled, the two ways of computing it disagree",
-    FEW: "No answer, too few runs",
+    FEW: "No answer",
+    ALONE: "No answer over tasks and shares yet",
 }
 RECIPES = {
     "reported": "methods at their defaults",
@@ -110,10 +111,10 @@ def answer_page(
     boards_of = ", ".join(f"[{task}]({task}.md)" for task in dict.fromkeys(board.task for board in boards))
     lines += [
         f"Each method of adapting a pre-trained model is compared with full fine-tuning (`{BASELINE}`) on "
-        f"{first.dataset}, over all tasks, shares of the training records, draws of a share, and seeds that both have. Numbers are "
-        "differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, draws and seeds. "
-        f"A difference below {margin:g}, the *margin*, does not matter in practice. Each recipe is a study of its own: "
-        f"defaults, tuned and given settings share no claim. Boards of the tasks: {boards_of}.",
+        f"{first.dataset}, over all tasks, shares of the training records, draws of a share, and seeds that both have. "
+        "Numbers are differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, draws "
+        f"and seeds. A difference below {margin:g}, the *margin*, does not matter in practice. Each recipe is a study "
+        f"of its own: defaults, tuned and given settings share no claim. Boards of the tasks: {boards_of}.",
         "",
     ]
     if picture:
@@ -143,7 +144,7 @@ def _primary(answers: Sequence[StudyAnswers]) -> list[str]:
     ]
     if others:
         lines += ["## And the other methods?", ""]
-        lines += [f"- {_claim(each, answer)}" for each, answer in others] + [""]
+        lines += [*_claims(others), ""]
     return lines
 
 
@@ -152,24 +153,36 @@ def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list
     known = [(each, answer) for each in answers if (answer := each.answer(name))]
     if not known:
         return [*lines, "No answer yet: no study has all the runs that this needs.", ""]
-    return [*lines, *(f"- {_claim(each, answer)}" for each, answer in known), ""]
+    return [*lines, *_claims(known), ""]
+
+
+def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
+    """Return a line for each claim, then a line for those of each study that have no answer, by reason and place."""
+    lines, open_ones = [], dict[tuple[str, str, str], list[str]]()
+    for each, answer in known:
+        if answer.claim in (ALONE, FEW):
+            key = answer.claim, each.words, _where(answer)
+            open_ones.setdefault(key, []).append(_size(answer))
+        else:
+            lines.append(f"- {_claim(each, answer)}")
+    for (claim, words, where), sizes in open_ones.items():
+        why = "which its board judges" if claim == ALONE else "about these trained models, fewer than three runs"
+        lines.append(f"- **{VERDICTS[claim]}.** {_upper(words)}: {'; '.join(sizes)}; {where} alone, {why}.")
+    return lines
 
 
 def _claim(each: StudyAnswers, answer: Across) -> str:
     """Return a claim with its conditions: the verdict, the size, and what it rests on."""
     claim, both = answer.claim, answer.these_tasks
-    mark = MARK if answer.few_draws and claim not in (FEW, ALONE) else ""
+    mark = MARK if answer.few_draws else ""
     where = "" if not mark else " on this subset" if answer.num_draws[1] == 1 else " on these subsets"
     start = f"**{VERDICTS[claim]}{where}{mark}.** {_upper(each.words)}: {_size(answer)}"
-    if claim == FEW:
-        return f"{start}, {_where(answer)}, {_pairs(answer)}. This is about these models."
-    if claim == ALONE:
-        return f"{start}, {_where(answer)} alone. [Its board]({answer.tasks[0]}.md) judges it."
     conditions = " ".join(filter(None, [_where(answer) + ",", _subset(answer), _weights(answer)])).removesuffix(",")
     tasks = f" and {answer.tasks_better} of {len(answer.by_task)} tasks" if len(answer.by_task) > 1 else ""
     p = spell_p(answer.p_adjusted)
+    p = p if p.startswith("<") else f"= {p}"
     return (
-        f"{start}, better with a probability of {probability(both.better())} (p {p if p.startswith('<') else f'= {p}'}, "
+        f"{start}, better with a probability of {probability(both.better())} (p {p}, "
         f"{answer.role}). Measured {conditions}; higher in {answer.pairs_better} of {_pairs(answer)}{tasks}."
     )
 
@@ -253,8 +266,8 @@ def _first(answers: Sequence[StudyAnswers]) -> list[str]:
             chance = probability(float(ranked.share[0, 0]))
             mark = f", on the subsets at hand{MARK}" if ranked.few_draws else ""
             known.append(
-                f"- {_upper(each.words)}: of {names}, `{ranked.methods[0]}` comes first with a probability of {chance}, "
-                f"on {_listed(ranked.tasks)} with {shares(ranked.fractions)} of the training records{mark}."
+                f"- {_upper(each.words)}: of {names}, `{ranked.methods[0]}` comes first with a probability of "
+                f"{chance}, on {_listed(ranked.tasks)} with {shares(ranked.fractions)} of the training records{mark}."
             )
     return [*lines, *(known or ["No answer yet: fewer than three methods share runs of several tasks or shares."]), ""]
 
@@ -334,9 +347,9 @@ def _runs(answers: Sequence[StudyAnswers]) -> list[str]:
     return [
         *lines,
         f"To find `{CONTRAST}` significant with 80 % power, as a single test at 5 %, where it is as large as the "
-        f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; from three "
-        "runs they are rough. *Seeds needed*: of one draw, so about that subset. *Draws needed*: of one seed each. "
-        "`bench power` answers for other differences, and for planned looks at the data.",
+        f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; "
+        "from three runs they are rough. *Seeds needed*: of one draw, so about that subset. *Draws needed*: of one "
+        "seed each. `bench power` answers for other differences, and for planned looks at the data.",
         "",
         *markdown_table(head, rows, left=3),
     ]
@@ -465,8 +478,8 @@ def _foot() -> list[str]:
         "---",
         "",
         "Two ways must agree in a claim. *Redrawn*: patients are redrawn jointly over all tasks; in each task its "
-        "draws are redrawn, or its seeds if there is one draw. *Mixed model*: effects of draws and seeds are random, and the "
-        "patients' covariance between tasks is known; on a finer grid its bounds are the same, or it says so. "
-        "Sentences have the wider bounds and the smaller probability of both. *p* is Holm's, as on boards. The rules are in "
-        "[PROTOCOL.md](../PROTOCOL.md), section 12.",
+        "draws are redrawn, or its seeds if there is one draw. *Mixed model*: draws and seeds have random effects, "
+        "and the patients' covariance between tasks is known; a coarser grid gives the same bounds, or the table "
+        "says *not converged*. Sentences have the wider bounds and the smaller probability of both. *p* is Holm's, "
+        "as on boards. The rules are in [PROTOCOL.md](../PROTOCOL.md), section 12.",
     ]

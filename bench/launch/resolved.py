@@ -1,0 +1,51 @@
+"""Lines of a sweep's plan on the differences that its runs would resolve, from the variances of published runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bench.boards.declared import BASELINE
+from bench.boards.power import Variances, read_variances
+from bench.boards.studies import against_baseline
+from bench.errors import DataError
+from bench.results.result import published_folder
+
+if TYPE_CHECKING:
+    from bench.launch.sweep import Grid
+
+MOST_LINES = 6
+
+
+def published_variances() -> list[Variances]:
+    """Return the variances of the published runs; empty if bench was installed without them."""
+    try:
+        folder = published_folder()
+    except DataError:
+        return []
+    return read_variances(folder)
+
+
+def resolved_lines(grid: Grid, known: Sequence[Variances]) -> Iterator[str]:
+    """Yield a line for each method, task and share of the grid: the difference that its runs would resolve.
+
+    It follows from the variances `known`. Nothing without the baseline in the grid, or if no variance is known.
+    """
+    wanted = {against_baseline(method.name).name for method in grid.methods}
+    draws, seeds = len(grid.draws), len(grid.seeds)
+    lines = []
+    for one in known if BASELINE in {method.name for method in grid.methods} and draws * seeds > 1 else ():
+        if one.contrast in wanted and one.task in grid.tasks and one.fraction in grid.fractions:
+            if draws > 1 and math.isnan(one.draw_sd):
+                least = "how draws vary was never measured, so this cannot be said"
+            else:
+                least = f"{one.resolves(draws, seeds):.4f}"
+            share = f"{100 * one.fraction:g} %"
+            lines.append(f"{one.contrast}, {one.task}, {share}, as {one.study} varied: {least}")
+    if lines:
+        number = f"{draws} draw{'s' * (draws > 1)} x {seeds} seed{'s' * (seeds > 1)}"
+        yield f"differences that {number} find with 80 % power at 5 % (`bench power` says what a smaller one needs):"
+        yield from (f"  {line}" for line in lines[:MOST_LINES])
+        if len(lines) > MOST_LINES:
+            yield f"  and {len(lines) - MOST_LINES} more"
