@@ -184,10 +184,10 @@ class Power(ShownAsTable):
         lines = [
             f"needed: runs with which 80 % of studies find a true difference of {self.difference:g} macro AUROC "
             f"significant at {self.levels[-1]:.3g} (planned looks: {self.looks}; tests: {self.tests}). Empty: the "
-            f"variance is not known, or more than {MOST} runs, or the difference is below `limit`: endless runs resolve "
-            "no less, because the patients of fold 10 stay the same",
-            "resolves: with the runs at hand. seeds_needed: of one draw, so a claim is about that subset. draws_needed: "
-            f"of one seed each; {MIN_RUNS} draws lift that condition",
+            f"variance is not known, or more than {MOST} runs, or the difference is below `limit`: endless runs "
+            "resolve no less, because the patients of fold 10 stay the same",
+            "resolves: with the runs at hand. seeds_needed: of one draw, so a claim is about that subset. "
+            f"draws_needed: of one seed each; {MIN_RUNS} draws lift that condition",
             self._worth_more(),
         ]
         if self.looks == 1:
@@ -208,8 +208,8 @@ class Power(ShownAsTable):
         unknown = sum(math.isnan(one.draw_sd) for one in self.variances)
         if unknown == len(self.variances):
             return (
-                "next: runs of another draw, with a new seed. How draws vary was never measured here; more seeds of one "
-                "draw only make its own claim firmer"
+                "next: runs of another draw, with a new seed. How draws vary was never measured here; more seeds of "
+                "one draw only make its own claim firmer"
             )
         better = sum(draw <= seed for seed, draw in map(Variances.next_run, self.variances))
         known = len(self.variances) - unknown
