@@ -58,9 +58,7 @@ def test_draws_are_the_units_and_their_seeds_come_with_them() -> None:
     """Three equal seeds in each draw say nothing more than one."""
     draws = np.random.default_rng(1).normal(0, 0.01, 8)
     alone = units(draws.tolist(), ["a"] * 8, list(range(8)), [0] * 8)
-    thrice = units(
-        np.repeat(draws, 3).tolist(), ["a"] * 24, np.repeat(range(8), 3).tolist(), list(range(3)) * 8
-    )
+    thrice = units(np.repeat(draws, 3).tolist(), ["a"] * 24, np.repeat(range(8), 3).tolist(), list(range(3)) * 8)
 
     ends = [np.quantile(redraw(each, further_tasks=False)[:, 0], [0.025, 0.975]) for each in (alone, thrice)]
     models = [by_mixed_model(each, 0.005, further_tasks=False) for each in (alone, thrice)]

@@ -1,0 +1,291 @@
+"""Questions over tasks: what is paired, what is claimed and what is not, on studies whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.boards import across as across_module
+from bench.boards.across import ALONE, BETTER, EQUAL, FEW, MUCH_BETTER, WORSE, Across, Both, across, ranks
+from bench.boards.comparisons import ScoredRun
+from bench.boards.declared import FAMILY, PRIMARY, BoardPlan
+from bench.boards.power import variances_of
+from bench.boards.rows import Board, Row
+from bench.boards.studies import PRETRAINING, PROBE, Arm, studies_of
+from bench.boards.worth import worth
+from bench.data.tasks import LabelTable
+from bench.evaluation.bootstrap import make_replicates, resample
+from bench.evaluation.hierarchical import Belief
+from bench.pages.answer import answer_page, answers_of
+from bench.pages.answer_picture import draw_answers
+from bench.results.result import Result
+
+SHARES = (0.01, 0.03, 0.1)
+SHARED, RUN = 0.9, 0.15
+"""Share of a score's noise that all methods have in common, and spread of a run's quality."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coarser grid: the bounds hardly change."""
+    both = across_module.by_mixed_model
+    monkeypatch.setattr(across_module, "by_mixed_model", lambda *args, **kinds: both(*args, **{"nodes": 12, **kinds}))
+
+
+def table(task: str) -> LabelTable:
+    """Fold 10 of a task: 300 records of 200 patients who are the same in every task."""
+    random = np.random.default_rng(len(task))
+    y_true = random.random((300, 2)) < [0.3, 0.5]
+    patients = np.sort(np.random.default_rng(0).integers(200, size=300))
+    return LabelTable(task, ("A", "B"), np.arange(300), patients, np.full(300, 10), y_true)
+
+
+def board(
+    task: str,
+    fraction: float,
+    qualities: Mapping[str, float],
+    places: Sequence[tuple[int, int]],
+    init: str = "own:1",
+    tuned: Sequence[str] = (),
+    spread: float = RUN,
+) -> Board:
+    """A board with a row for each method; a higher quality separates positives better."""
+    truth = table(task)
+    replicates = make_replicates(truth.patient_id, truth.y_true, 2)
+    seed = [ord(letter) for letter in task] + [int(1000 * fraction)]
+    rows = []
+    for at, (name, quality) in enumerate(qualities.items()):
+        method, _, start = name.partition(" from ")
+        scored, runs = {}, []
+        for place in places:
+            random = np.random.default_rng([*seed, at, *place])
+            shared = np.random.default_rng(seed).normal(size=truth.y_true.shape)
+            noise = math.sqrt(SHARED) * shared + math.sqrt(1 - SHARED) * random.normal(size=shared.shape)
+            y_score = (quality + spread * random.normal()) * truth.y_true + noise
+            scored[place] = ScoredRun(y_score, resample(truth.y_true, y_score, replicates), "draw and seed")
+            search = {"search": {"trials": [{"method": method}] * 4}} if name in tuned else {}
+            cell = {"task": task, "fraction": fraction, "method": method, "draw": place[0], "seed": place[1]}
+            document = {"cell": cell, "split": {"train_records": int(1e4 * fraction)}, **search}
+            runs.append(Result(Path(f"{task}-{fraction}-{name}-{place}"), document))
+        rows.append(Row("net", start or init, method, tuple(runs), {}, scored))
+    plan = BoardPlan("ft")
+    return Board("ptb-xl-1.0.3", False, task, truth.fingerprint, fraction, "", tuple(rows), (), truth, plan, None)
+
+
+def boards(qualities: Mapping[str, float], tasks: Sequence[str], draws: int, seeds: int, **how: object) -> list[Board]:
+    """Boards of these tasks at all SHARES; more records, better methods."""
+    places = list(itertools.product(range(draws), range(seeds)))
+    return [
+        board(task, share, {name: q + at * 0.4 for name, q in qualities.items()}, places, **how)  # type: ignore[arg-type]
+        for task in tasks
+        for at, share in enumerate(SHARES)
+    ]
+
+
+def answer(found: Sequence[Across], name: str = "lpft-sd minus ft") -> Across:
+    return next(each for each in found if each.contrast.name == name)
+
+
+def test_a_planted_effect_is_found_over_tasks_shares_draws_and_seeds() -> None:
+    (study,) = studies_of(boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb", "cccc"], 3, 1))
+    found = answer(across(study))
+
+    assert found.tasks == ("aa", "bbb", "cccc") and found.fractions == SHARES
+    assert (found.num_pairs, found.pairs_better, found.tasks_better) == (27, 27, 3)
+    assert found.role == PRIMARY and found.claim == MUCH_BETTER
+    assert found.these_tasks.redrawn.value == pytest.approx(found.these_tasks.modelled.value, abs=1e-4)  # type: ignore[union-attr]
+    assert not found.few_draws and found.further_tasks is not None
+    assert found.further_tasks.high - found.further_tasks.low > found.these_tasks.high - found.these_tasks.low
+    expected = [
+        float(lpft.macro("auroc", np.ones(2, bool)).value - ft.macro("auroc", np.ones(2, bool)).value)
+        for task in found.tasks
+        for share in SHARES
+        for ft, lpft in zip(
+            study.rows[task, share, Arm("ft")].scored.values(),
+            study.rows[task, share, Arm("lpft-sd")].scored.values(),
+            strict=True,
+        )
+    ]
+    assert found.these_tasks.value == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("tasks", [["aa", "bbb"], ["c", "dddd", "ee"]])
+def test_where_there_is_no_effect_nothing_is_claimed(tasks: list[str]) -> None:
+    (study,) = studies_of(boards({"ft": 0.8, "lp": 0.8, "lpft-sd": 0.8}, tasks, 3, 1))
+
+    for found in across(study):
+        assert found.claim not in (BETTER, MUCH_BETTER, WORSE), found
+        assert found.these_tasks.low < 0 < found.these_tasks.high
+
+
+def test_the_order_of_boards_and_rows_does_not_matter() -> None:
+    made = boards({"ft": 0.5, "lp": 0.7, "lpft-sd": 0.9}, ["aa", "bbb"], 2, 1)
+    turned = [
+        Board(**{**{key: getattr(b, key) for key in b.__dataclass_fields__}, "rows": b.rows[::-1]}) for b in made[::-1]
+    ]
+    first, second = (across(studies_of(each)[0]) for each in (made, turned))
+
+    assert [each.contrast.name for each in first] == [each.contrast.name for each in second]
+    for a, b in zip(first, second, strict=True):
+        assert a.these_tasks.redrawn == b.these_tasks.redrawn
+        assert a.p_adjusted == b.p_adjusted
+
+
+def test_a_single_draw_limits_the_claim_to_its_subset_and_three_do_not() -> None:
+    for draws, seeds, few in ((1, 3, True), (2, 1, True), (3, 1, False)):
+        (study,) = studies_of(boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb"], draws, seeds))
+        assert answer(across(study)).few_draws is few
+
+
+def test_one_run_a_task_is_no_statement_about_methods() -> None:
+    (study,) = studies_of(boards({"ft": 0.5, "lpft-sd": 1.5}, ["aa", "bbb"], 1, 1))
+    found = answer(across(study))
+
+    assert found.claim == FEW and math.isnan(found.p_adjusted)
+
+
+def test_a_single_board_is_left_to_that_board() -> None:
+    (study,) = studies_of([board("aa", 0.1, {"ft": 0.5, "lpft-sd": 1.5}, [(0, 0), (0, 1), (0, 2)])])
+    found = answer(across(study))
+
+    assert found.claim == ALONE and math.isnan(found.p_adjusted)
+
+
+def test_recipes_never_share_a_claim_and_a_default_that_won_its_search_is_both() -> None:
+    names = {"ft": 0.5, "ft(lr=1)": 0.6, "lp": 0.7, "lpft(lr=1)": 0.8, "lpft(lr=2)": 0.9, "lpft": 0.9}
+    tuned = ["ft(lr=1)", "lp", "lpft(lr=1)"]
+    found = studies_of([board("aa", 0.1, names, [(0, 0), (0, 1)], tuned=tuned)])
+    arms = {study.recipe: {arm.method: row.method for (_, _, arm), row in study.rows.items()} for study in found}
+
+    assert arms["tuned"] == {"ft": "ft(lr=1)", "lp": "lp", "lpft": "lpft(lr=1)"}
+    assert arms["reported"] == {"ft": "ft", "lp": "lp", "lpft": "lpft"}
+    assert set(arms) == {"tuned", "reported"}  # lpft(lr=2), given by hand, has no baseline
+
+
+def test_a_setting_tuned_at_one_share_is_tuned_at_the_others() -> None:
+    names, places = {"ft(lr=1)": 0.5, "lp(lr=1)": 0.6}, [(0, 0), (0, 1), (0, 2)]
+    made = [board("aa", 0.1, names, places, tuned=[*names]), board("aa", 0.03, names, places)]
+    (study,) = studies_of(made)
+
+    assert study.recipe == "tuned"
+    assert study.block([Arm("lp"), Arm("ft")]) == (("aa",), (0.03, 0.1))
+
+
+def test_two_sets_of_weights_of_one_task_are_two_studies() -> None:
+    places = [(0, 0), (0, 1)]
+    made = [board("aa", 0.1, {"ft": 0.5, "lp": 0.6, "ft from own:2": 0.5, "ft from random": 0.4}, places)]
+    made += [board("bbb", 0.1, {"ft": 0.5, "lp": 0.7}, places, init="own:3")]
+    first, second = studies_of(made)
+
+    assert dict(first.starts) == {"aa": "own:1", "bbb": "own:3"}
+    assert dict(second.starts) == {"aa": "own:2"}
+    assert ("aa", 0.1, Arm("ft", "random")) in first.rows and ("aa", 0.1, Arm("ft", "random")) not in second.rows
+
+
+def test_the_largest_block_of_pairs_is_averaged_whatever_the_scores() -> None:
+    made = boards({"ft": 0.5, "lp": 9.0}, ["aa", "bbb"], 2, 1)
+    made += [board("cccc", 0.1, {"ft": 0.5, "lp": 0.1}, [(0, 0), (1, 0)])]
+    (study,) = studies_of(made)
+
+    assert study.block([Arm("lp"), Arm("ft")]) == (("aa", "bbb"), SHARES)  # 12 pairs, and 6 at 0.1 alone
+    assert set(answer(across(study), "lp minus ft").by_fraction) == set(SHARES)
+    assert set(answer(across(study), "lp minus ft").by_task) == {"aa", "bbb", "cccc"}
+
+
+def test_a_factor_is_averaged_over_methods_and_needs_all_of_them() -> None:
+    whole = {"ft": 0.5, "lpft": 0.9, "ft-sd": 0.5, "lpft-sd": 0.9, "ft from random": 0.3, "lpft-sd from random": 0.3}
+    (study,) = studies_of(boards(whole, ["aa", "bbb"], 3, 1))
+    found = across(study)
+    probe, depth = answer(found, PROBE.name), answer(found, "stochastic depth")
+    each = [answer(found, f"{name} minus ft").these_tasks.value for name in ("lpft", "lpft-sd", "ft-sd")]
+
+    assert probe.these_tasks.value == pytest.approx((each[0] + each[1] - each[2]) / 2, abs=1e-12)
+    assert probe.claim in (BETTER, MUCH_BETTER) and depth.claim not in (BETTER, MUCH_BETTER, WORSE)
+    assert answer(found, PRETRAINING.name).claim in (BETTER, MUCH_BETTER)
+    (study,) = studies_of(boards({"ft": 0.5, "lpft": 0.9, "lpft-sd": 0.9}, ["aa", "bbb"], 3, 1))
+    assert not {PROBE.name, PRETRAINING.name} & {each.contrast.name for each in across(study)}
+
+
+def test_the_family_waits_for_the_primary_contrast() -> None:
+    """lp is far better, but the primary contrast is not settled, so that nothing of the family is."""
+    (study,) = studies_of(boards({"ft": 0.5, "lp": 2.0, "lpft-sd": 0.5}, ["aa", "bbb"], 3, 1))
+    found = across(study)
+    lp, primary = answer(found, "lp minus ft"), answer(found)
+
+    assert lp.role == FAMILY and lp.these_tasks.p < 0.05
+    assert lp.p_adjusted >= primary.p_adjusted > 0.05
+    assert lp.claim == "not settled"
+
+
+def belief(low: float, high: float, p: float = 0.001) -> Belief:
+    return Belief((low + high) / 2, low, high, 1 - p / 2, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "claim"),
+    [
+        (belief(0.01, 0.02), belief(0.006, 0.02), MUCH_BETTER),
+        (belief(0.01, 0.02), belief(0.004, 0.02), BETTER),
+        (belief(0.01, 0.02), belief(-0.001, 0.02), "not settled: the two ways disagree"),
+        (belief(-0.02, -0.01), belief(-0.02, -0.01), WORSE),
+        (belief(-0.01, 0.01), belief(-0.01, 0.01), "not settled"),
+        (belief(-0.004, 0.003), belief(0.001, 0.004), EQUAL),
+    ],
+)
+def test_both_ways_must_agree_in_a_claim(first: Belief, second: Belief, claim: str) -> None:
+    assert Both(first, second, 5).claim(0.01, 0.005) == claim
+    assert Both(first, second, 2).claim(0.01, 0.005) == FEW
+
+
+def test_a_corrected_p_above_5_percent_settles_nothing() -> None:
+    both = Both(belief(0.01, 0.02), belief(0.01, 0.02), 5)
+
+    assert both.claim(0.05, 0.005) == MUCH_BETTER
+    assert both.claim(0.051, 0.005) == "not settled"
+
+
+def test_ranks_are_shares_of_redrawn_studies() -> None:
+    (study,) = studies_of(boards({"ft": 0.5, "lp": 0.9, "lpft-sd": 0.9}, ["aa", "bbb"], 3, 1))
+    found = ranks(study)
+
+    assert found is not None
+    assert found.methods[-1] == "ft" and set(found.methods) == {"ft", "lp", "lpft-sd"}
+    assert found.share.sum(axis=0) == pytest.approx([1, 1, 1]) and found.share.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert found.share[2, 2] > 0.95 and 0.05 < found.share[0, 1] < 0.95
+    assert found.rank_interval("ft") == (3, 3) and found.rank_interval(found.methods[0]) == (1, 2)
+    (study,) = studies_of(boards({"ft": 0.5, "lpft-sd": 0.9}, ["aa", "bbb"], 3, 1))
+    assert ranks(study) is None  # two methods: the contrast says it
+
+
+def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
+    made = boards({"ft": 0.5, "lp": 0.5, "lpft-sd": 1.1}, ["aa", "bbb"], 1, 3)
+    answers = answers_of(made)
+    drawn = draw_answers([("reported", answers[0].answers)], 0.005, tmp_path / "a.svg")
+    text = answer_page(made, answers, "pictures/a.svg", [])
+
+    assert drawn and "lpft-sd (reported), 2 tasks" in drawn.read_text()
+    assert (
+        "- **Yes, by more than the margin on this subset§.** Methods at their defaults, net: `lpft-sd` scores" in text
+    )
+    assert "on aa and bbb with 1, 3 and 10 % of the training records, on one subset of each share (100 to 1,000" in text
+    assert "No answer yet: no study has all the runs that this needs." in text  # factors
+    assert "This cannot be said: fewer than 3 tasks have the runs." in text
+    assert "Anything of all, diag, subdiag, superdiag, form and rhythm" in text
+    assert text == answer_page(made, answers_of(made), "pictures/a.svg", [])  # the same bytes each time
+    (one, *_) = worth(answers[0].study, "lpft-sd")
+    assert one.reason == "" and 1 < one.times
+    assert {each.contrast for each in variances_of(made)} == {"lp minus ft", "lpft-sd minus ft"}
+
+
+def test_three_draws_lift_the_condition_on_the_page() -> None:
+    made = boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb", "cccc"], 3, 1)
+    text = answer_page(made, answers_of(made), "", [])
+
+    assert "- **Yes, by more than the margin.** Methods at their defaults, net" in text
+    assert "expected over tasks like these 3" in text
+    assert "on one subset" not in text and "§ What another subset" not in text
