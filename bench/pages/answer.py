@@ -32,13 +32,12 @@ from bench.evaluation.compare import ALPHA
 from bench.evaluation.hierarchical import MIN_TASKS, Belief
 from bench.evaluation.runs import MIN_RUNS
 from bench.pages.across_simulated import simulated_lines
+from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.page import spell_p
 
 ANSWER = "answer.md"
 TITLE = "Which way of adapting is best?"
-MARK = "§"
-"""Mark of a claim from fewer than three draws of a share of the records."""
 VERDICTS = {
     BETTER: "Yes",
     MUCH_BETTER: "Yes, by more than the margin",
@@ -174,7 +173,7 @@ def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
 def _claim(each: StudyAnswers, answer: Across) -> str:
     """Return a claim with its conditions: the verdict, the size, and what it rests on."""
     claim, both = answer.claim, answer.these_tasks
-    mark = MARK if answer.few_draws else ""
+    mark = SUBSET if answer.few_draws else ""
     where = "" if not mark else " on this subset" if answer.num_draws[1] == 1 else " on these subsets"
     start = f"**{VERDICTS[claim]}{where}{mark}.** {_upper(each.words)}: {_size(answer)}"
     conditions = " ".join(filter(None, [_where(answer) + ",", _subset(answer), _weights(answer)])).removesuffix(",")
@@ -264,7 +263,7 @@ def _first(answers: Sequence[StudyAnswers]) -> list[str]:
         if ranked and len(ranked.tasks) * len(ranked.fractions) > 1 and not _all_few(each):
             names = _listed([f"`{method}`" for method in ranked.methods])
             chance = probability(float(ranked.share[0, 0]))
-            mark = f", on the subsets at hand{MARK}" if ranked.few_draws else ""
+            mark = f", on the subsets at hand{SUBSET}" if ranked.few_draws else ""
             known.append(
                 f"- {_upper(each.words)}: of {names}, `{ranked.methods[0]}` comes first with a probability of "
                 f"{chance}, on {_listed(ranked.tasks)} with {shares(ranked.fractions)} of the training records{mark}."
@@ -296,7 +295,7 @@ def _labels(answers: Sequence[StudyAnswers]) -> list[str]:
 def worth_words(one: Worth) -> str:
     """Return what a method is worth, with its interval, as a sentence without its full stop."""
     start = f"with {100 * one.fraction:.3g} % of the records `{one.method}` does"
-    mark = MARK if one.num_draws < MIN_RUNS else ""
+    mark = SUBSET if one.num_draws < MIN_RUNS else ""
     bounds = f"{_times(one.low, one)} to {_times(one.high, one)}"
     if math.isinf(one.times):
         return f"{start} better than `{BASELINE}` with {one.most:.3g} times as many{mark}"
@@ -404,7 +403,7 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
         lines.append(f"- Anything of {_listed(absent)}: the largest study has no paired runs there.")
     if primary.few_draws:
         lines.append(
-            f"- {MARK} What another subset of the records would give: claims with this mark rest on fewer than three "
+            f"- {SUBSET} What another subset of the records would give: claims with this mark rest on fewer than three "
             "draws of a share, and are about the subsets at hand."
         )
     if 1.0 not in primary.fractions:
@@ -432,7 +431,7 @@ def _evidence(each: StudyAnswers) -> list[str]:
                 answer.these_tasks,
                 str(answer.num_pairs),
                 "–" if math.isnan(answer.p_adjusted) else f"{spell_p(answer.p_adjusted)} ({answer.role})",
-                answer.claim + MARK * (answer.few_draws and answer.claim not in (FEW, ALONE)),
+                answer.claim + SUBSET * (answer.few_draws and answer.claim not in (FEW, ALONE)),
             )
         ]
         if answer.further_tasks:

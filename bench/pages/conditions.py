@@ -10,6 +10,8 @@ from bench.evaluation.runs import MIN_RUNS
 from bench.results.result import Result
 
 RANDOM = "random"
+SUBSET = "§"
+"""Mark of rows and claims from fewer than three draws of a part of the records."""
 
 
 def condition(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
@@ -37,6 +39,12 @@ def _records(rows: Sequence[Row], places: Collection[tuple[int, int]]) -> str:
     number = " to ".join(dict.fromkeys(f"{size:,}" for size in (sizes[:1] + sizes[-1:])))
     number = f" of {number} records" if sizes else ""
     return f"on this subset{number}" if len(draws) == 1 else f"on these {len(draws)} subsets{number}"
+
+
+def few_draws(row: Row) -> bool:
+    """Return whether a row has fewer than three draws of a part of the records: its claims are about these subsets."""
+    subsets = [run for run in row.runs if not run.external and _is_subset(run)]
+    return bool(subsets) and len({run.place[0] for run in subsets}) < MIN_RUNS
 
 
 def _is_subset(run: Result) -> bool:

@@ -25,10 +25,10 @@ from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.files import read_bytes, write_whole
-from bench.pages.conditions import condition_of
+from bench.pages.conditions import SUBSET, condition_of, few_draws
 from bench.pages.costs import cost_lines, terms_lines
 from bench.pages.markdown import folded, markdown_table, sentence
-from bench.pages.names import columns, labels_note, not_installed, places, short_method, short_name
+from bench.pages.names import columns, labels_note, not_installed, places, recipe, short_method, short_name
 from bench.pages.simulated import simulated_lines
 from bench.results.external import ALL_RECORDS
 
@@ -203,6 +203,11 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     words.append(
         "**runs**: seeds and draws of the training records. With several draws, all seeds of a draw count as one run."
         + (" \\* fewer than three runs count: how much training varies is not known." if _few(rows) else "")
+        + (
+            f" {SUBSET} fewer than three draws of this share: claims are about the subsets at hand."
+            if any(map(few_draws, rows))
+            else ""
+        )
     )
     if any(each.pairs for each in standing):
         words.append(f"**resolvable difference**: {RESOLVABLE}.")
@@ -325,7 +330,7 @@ def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compare
         cells += [own, ""] if pair is None else [spell_difference(pair.differences["auroc"]), spell_role(pair)]
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
-    return [*cells, str(len(row.runs)) + "*" * row.few_runs]
+    return [*cells, str(len(row.runs)) + "*" * row.few_runs + SUBSET * few_draws(row)]
 
 
 def spell(summary: Summary | Interval) -> str:
@@ -507,7 +512,10 @@ def _margin_question(boards: Sequence[Board]) -> list[str]:
 
 
 def _label(row: Row) -> str:
-    return row.labels.get(row.backbone, row.backbone) if row.runs[0].external else short_method(row)
+    """Return a row's method in a claim, with its recipe where these are not the method's defaults."""
+    if row.runs[0].external:
+        return row.labels.get(row.backbone, row.backbone)
+    return short_method(row) + ("" if recipe(row) == "reported" else f", {recipe(row)}")
 
 
 def _rows(number: int) -> str:
@@ -641,7 +649,7 @@ def _index_entry(board: Board) -> list[str]:
     groups = {name: set(re.findall(r"[a-z]\d*", written)) for name, written in letters.items()}
     first = groups.get(board.rows[0].name, set())
     rows = [row for row in board.rows if row is board.rows[0] or first & groups.get(row.name, set())]
-    names = ", ".join(short_name(row) + "\\*" * row.few_runs for row in rows[:NUM_INDEXED])
+    names = ", ".join(short_name(row) + "\\*" * row.few_runs + SUBSET * few_draws(row) for row in rows[:NUM_INDEXED])
     names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""
     scores = [
         spell(rows[0].summaries[chosen]["auroc"])
@@ -691,6 +699,7 @@ def write_pages(
         f"Frequent labels have at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10. † All "
         "labels: the number that the literature prints. First rows: the row with the highest value and the rows that "
         "share a group with it. \\* The row has fewer than three runs, so it has no group and is not said to be best. "
+        f"{SUBSET} The row has fewer than three draws of the share, so claims are about the subsets at hand. "
         "Scores of one line compare with no other line: tasks and training records differ.",
         "",
     ]
