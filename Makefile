@@ -5,7 +5,7 @@ VENV := .venv
 BENCH := $(VENV)/bin/bench
 DEMO := runs/demo
 
-.PHONY: help install demo check test test-slow test-all bench gpu simulations clean
+.PHONY: help install demo check test test-slow test-all bench gpu simulations across clean
 
 help:
 	@echo "make install      set up .venv"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench        speed against stated references"
 	@echo "make gpu          the same on a GPU, in parts: PART=3"
 	@echo "make simulations  rates of coverage and false claims, into leaderboards/"
+	@echo "make across       the same for questions over all tasks"
 
 install: $(VENV)/installed
 
@@ -73,6 +74,9 @@ gpu:
 DATA ?= data/ptb-xl
 simulations: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.boards.simulations $(DATA) leaderboards
+
+across: install
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.boards.across_simulations leaderboards
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info
