@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +126,7 @@ def test_where_there_is_no_effect_nothing_is_claimed(tasks: list[str]) -> None:
 
 def test_the_order_of_boards_and_rows_does_not_matter() -> None:
     made = boards({"ft": 0.5, "lp": 0.7, "lpft-sd": 0.9}, ["aa", "bbb"], 2, 1)
-    turned = [
-        Board(**{**{key: getattr(b, key) for key in b.__dataclass_fields__}, "rows": b.rows[::-1]}) for b in made[::-1]
-    ]
+    turned = [replace(each, rows=each.rows[::-1]) for each in made[::-1]]
     first, second = (across(studies_of(each)[0]) for each in (made, turned))
 
     assert [each.contrast.name for each in first] == [each.contrast.name for each in second]
@@ -185,6 +184,17 @@ def test_two_sets_of_weights_of_one_task_are_two_studies() -> None:
     assert dict(first.starts) == {"aa": "own:1", "bbb": "own:3"}
     assert dict(second.starts) == {"aa": "own:2"}
     assert ("aa", 0.1, Arm("ft", "random")) in first.rows and ("aa", 0.1, Arm("ft", "random")) not in second.rows
+
+
+def test_data_sets_with_tasks_of_one_name_are_apart() -> None:
+    made = boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb"], 2, 1)
+    labels = table("another task")
+    others = [replace(each, dataset="other", truth=labels, fingerprint=labels.fingerprint) for each in made]
+    first, second = studies_of([*made, *others])
+
+    assert (first.dataset, second.dataset) == ("ptb-xl-1.0.3", "other")
+    assert second.truth["aa"] is labels and first.truth["aa"] is made[0].truth
+    assert studies_of([*made, replace(others[0], dataset=made[0].dataset)])[0].truth["aa"] is made[0].truth
 
 
 def test_the_largest_block_of_pairs_is_averaged_whatever_the_scores() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.boards.rows import Row
-from bench.pages.conditions import condition
+from bench.pages.conditions import condition, few_draws
 from bench.results.result import Result
 
 
@@ -38,3 +38,18 @@ def row(init: str = "random", fraction: float = 1.0, sizes: tuple[int, ...] = (1
 )
 def test_a_condition(rows: list[Row], draws: int, expected: str) -> None:
     assert condition(rows, [(draw, 0) for draw in range(draws)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "few"),
+    [
+        (row(), False),
+        (row(fraction=0.1), True),
+        (row(fraction=0.1, sizes=(1, 2)), True),
+        (row(fraction=0.1, sizes=(1, 2, 3)), False),
+        (row(manifest="list.json"), True),
+        (row(fraction=0.1, method="external"), False),
+    ],
+)
+def test_fewer_than_three_draws_of_a_part_of_the_records_are_marked(given: Row, few: bool) -> None:
+    assert few_draws(given) is few

@@ -593,7 +593,7 @@ def test_the_index_says_labels_and_rows_of_each_share(write: Write, tmp_path: Pa
     whole, tenth = [cells_of(line) for line in text.splitlines() if "superdiag.md" in line]
 
     assert whole[2:5] == ["All training records", "ft on net (random)\\*", "1"]
-    assert tenth[2:5] == ["10 % of the training records", "lp on net (random), lpft on net (random)", "3"]
+    assert tenth[2:5] == ["10 % of the training records", "lp on net (random)§, lpft on net (random)§", "3"]
     assert "| macro AUROC, frequent labels | macro AUROC, all labels† |" in text
     boards = made(tmp_path)
     scores = sorted(row.score for row in boards[1].rows)[1:]

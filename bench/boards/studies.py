@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,8 +187,23 @@ def studies_of(boards: Sequence[Board]) -> list[Study]:
     first study, and the others in studies of their own.
     """
     judged = [board for board in boards if board.truth is not None and not board.manifest]
+    studies = [
+        study
+        for dataset in dict.fromkeys(board.dataset for board in judged)
+        for study in _of_dataset([board for board in judged if board.dataset == dataset])
+    ]
+    studies = [study for study in studies if any(arm == BASE for _, _, arm in study.rows)]
+    return sorted(studies, key=lambda study: (-_num_runs(study.rows.values()), study.name, str(study.starts)))
+
+
+def _of_dataset(boards: Sequence[Board]) -> Iterator[Study]:
+    """Yield the studies of one data set. Of a task with several fingerprints, the boards of the first are taken."""
+    truth: dict[str, LabelTable] = {}
+    for board in boards:
+        truth.setdefault(board.task, _truth(board))
+    judged = [board for board in boards if board.fingerprint == truth[board.task].fingerprint]
     tuned = {(row.backbone, row.init, row.method) for board in judged for row in board.rows if row.num_trials}
-    grouped: dict[tuple[str, str, str], dict[tuple[str, float, str, str], list[Row]]] = defaultdict(
+    grouped: dict[tuple[str, str], dict[tuple[str, float, str, str], list[Row]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for board in judged:
@@ -196,17 +211,10 @@ def studies_of(boards: Sequence[Board]) -> list[Study]:
             if not row.runs[0].external and metrics.frequent(_truth(board).y_true).any():
                 method = row.method.partition("(")[0]
                 for recipe in recipes_of(row, tuned):
-                    key = board.dataset, row.backbone, recipe
-                    grouped[key][board.task, board.fraction, row.init, method].append(row)
-    truth = {board.task: _truth(board) for board in judged}
+                    grouped[row.backbone, recipe][board.task, board.fraction, row.init, method].append(row)
     margin = max((board.plan.margin for board in judged), default=0.0)
-    studies = [
-        study
-        for (dataset, backbone, recipe), rows in grouped.items()
-        for study in _by_start(dataset, backbone, recipe, rows, truth, margin)
-    ]
-    studies = [study for study in studies if any(arm == BASE for _, _, arm in study.rows)]
-    return sorted(studies, key=lambda study: (-_num_runs(study.rows.values()), study.name, str(study.starts)))
+    for (backbone, recipe), rows in grouped.items():
+        yield from _by_start(boards[0].dataset, backbone, recipe, rows, truth, margin)
 
 
 def _truth(board: Board) -> LabelTable:

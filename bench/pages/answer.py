@@ -34,7 +34,7 @@ from bench.evaluation.runs import MIN_RUNS
 from bench.pages.across_simulated import simulated_lines
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.page import spell_p
+from bench.pages.page import PTB_XL, spell_p
 
 ANSWER = "answer.md"
 TITLE = "Which way of adapting is best?"
@@ -157,15 +157,15 @@ def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list
 
 def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
     """Return a line for each claim, then a line for those of each study that have no answer, by reason and place."""
-    lines, open_ones = [], dict[tuple[str, str, str], list[str]]()
+    lines, unanswered = [], dict[tuple[str, str, str, tuple[str, ...]], list[str]]()
     for each, answer in known:
         if answer.claim in (ALONE, FEW):
-            key = answer.claim, each.words, _where(answer)
-            open_ones.setdefault(key, []).append(_size(answer))
+            key = answer.claim, each.words, _where(answer), answer.tasks
+            unanswered.setdefault(key, []).append(_size(answer))
         else:
             lines.append(f"- {_claim(each, answer)}")
-    for (claim, words, where), sizes in open_ones.items():
-        why = "which its board judges" if claim == ALONE else "about these trained models, fewer than three runs"
+    for (claim, words, where, tasks), sizes in unanswered.items():
+        why = f"which [its board]({tasks[0]}.md) judges" if claim == ALONE else "from fewer than three runs"
         lines.append(f"- **{VERDICTS[claim]}.** {_upper(words)}: {'; '.join(sizes)}; {where} alone, {why}.")
     return lines
 
@@ -376,7 +376,7 @@ def _sd(sd: float) -> str:
 
 def _needed(one: Variances, difference: float, of: str) -> str:
     if one.limit() > difference:
-        return f"none: patients allow {one.limit():.4f}"
+        return f"no number: patients allow {one.limit():.4f}"
     if math.isnan(one.draw_sd if of == "draws" else one.seed_sd):
         return "not known"
     number = one.needs(difference, of=of)
@@ -398,7 +398,8 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
     lines = ["## What this page cannot say", ""]
     primary = answers[0].answer(CONTRAST) or answers[0].answers[0]
     probe = answers[0].answer(PROBE.name)
-    absent = [task for task in PUBLISHED_TASKS if task not in primary.tasks]
+    every = PUBLISHED_TASKS if boards[0].dataset.startswith(PTB_XL) else dict.fromkeys(board.task for board in boards)
+    absent = [task for task in every if task not in primary.tasks]
     if absent:
         lines.append(f"- Anything of {_listed(absent)}: the largest study has no paired runs there.")
     if primary.few_draws:
