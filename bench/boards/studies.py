@@ -198,10 +198,11 @@ def studies_of(boards: Sequence[Board]) -> list[Study]:
 
 def _of_dataset(boards: Sequence[Board]) -> Iterator[Study]:
     """Yield the studies of one data set. Of a task with several fingerprints, the boards of the first are taken."""
-    truth: dict[str, LabelTable] = {}
+    first: dict[str, Board] = {}
     for board in boards:
-        truth.setdefault(board.task, _truth(board))
-    judged = [board for board in boards if board.fingerprint == truth[board.task].fingerprint]
+        first.setdefault(board.task, board)
+    judged = [board for board in boards if board.fingerprint == first[board.task].fingerprint]
+    truth = {task: _truth(board) for task, board in first.items()}
     tuned = {(row.backbone, row.init, row.method) for board in judged for row in board.rows if row.num_trials}
     grouped: dict[tuple[str, str], dict[tuple[str, float, str, str], list[Row]]] = defaultdict(
         lambda: defaultdict(list)
