@@ -11,6 +11,7 @@ import pytest
 
 from bench.boards import resampling
 from bench.boards.declared import BoardPlan
+from bench.boards.power import read_variances
 from bench.boards.rows import Board, as_data, interval_of, make_boards
 from bench.boards.simulations import ALL_LABELS
 from bench.console.tables import board_table, result_table
@@ -19,6 +20,7 @@ from bench.errors import DataError
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
+from bench.pages.leaderboards import write_answers
 from bench.pages.markdown import cells_of
 from bench.pages.page import Surroundings, page, spell, write_pages
 from bench.results.result import PREDICTIONS, Result, find_results, load_result, record_search, write_result
@@ -608,3 +610,26 @@ def test_the_picture_over_fractions_has_a_section_of_its_own(write: Write, tmp_p
     section = text.split("## From few training records to all")[1]
     assert "](pictures/x.svg)" in section
     assert "<details>" not in section.split("](pictures/x.svg)")[0]
+
+
+def test_pages_have_the_answer_over_all_tasks_and_the_index_links_it(write: Write, tmp_path: Path) -> None:
+    for method, quality in (("ft", 0.5), ("lpft-sd", 1.5)):
+        for fraction in (0.1, 0.3):
+            for seed in range(3):
+                name = f"{method}-{fraction}-{seed}"
+                how = {"method": method, "fraction": fraction, "seed": seed, "init__name": "own:1"}
+                write(name, quality, seed, digest=name, **how)
+    folder, boards = tmp_path / "pages", made(tmp_path)
+    written = write_answers(boards, folder, [], anew=False)
+    write_pages(boards, folder, answered=["ptb-xl-1.0.3"])
+
+    names = {path.relative_to(folder).as_posix() for path in written}
+    assert names == {f"ptb-xl-1.0.3/{name}" for name in ("answer.md", "variances.csv", "pictures/answer.svg")}
+    text = (folder / "ptb-xl-1.0.3/answer.md").read_text()
+    assert "**Yes, by more than the margin on this subset§.** Methods at their defaults, net: `lpft-sd` scores" in text
+    assert "[on ptb-xl-1.0.3](ptb-xl-1.0.3/answer.md)" in (folder / "README.md").read_text()
+    assert {each.contrast for each in read_variances(folder)} == {"lpft-sd minus ft"}
+    first = {path: path.read_bytes() for path in written}
+    for anew in (False, True):  # remembered, and computed again
+        write_answers(made(tmp_path), folder, [], anew=anew)
+        assert {path: path.read_bytes() for path in written} == first

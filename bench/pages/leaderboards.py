@@ -148,15 +148,15 @@ def write_leaderboards(
             written += [home / name for name in drawn.values()]
             written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
-    written += _write_answers(boards, folder, read_rows((given or folder) / SIMULATED), anew)
+    written += write_answers(boards, folder, read_rows((given or folder) / SIMULATED), anew=anew)
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     answered = [path.parent.name for path in written if path.name == ANSWER]
     return [*written, *write_pages(boards, folder, around, pictures, links, overviews, answered)]
 
 
-def _write_answers(
-    boards: Sequence[Board], folder: Path, simulated: Sequence[Mapping[str, str]], anew: bool
+def write_answers(
+    boards: Sequence[Board], folder: Path, simulated: Sequence[Mapping[str, str]], *, anew: bool
 ) -> list[Path]:
     """Write the page over all tasks of each data set with its picture, and the variances for `bench power`."""
     judged = [board for board in boards if board.truth is not None and board.rows and not board.manifest]
