@@ -561,7 +561,11 @@ def power(
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
-    """Say how many draws and seeds a difference needs at 80 % power, and when to stop."""
+    """Say how many runs a difference needs, and when to stop.
+
+    A true difference of this size is then found significant in 80 % of studies as noisy as those whose variances are
+    known.
+    """
     from bench.console.listing import table
 
     planned = verbs.power(
