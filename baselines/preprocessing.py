@@ -3,6 +3,8 @@
 It lies apart from the backbones because an edit of this file prepares all signals anew.
 """
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import scipy.signal
@@ -20,13 +22,24 @@ def merl(record: Signal, rate: int) -> Signal:
     return np.asarray((wide - low) / (high - low + 1e-8), dtype=np.float32)
 
 
-@register_preprocessing("st_mem", version=1)
-def st_mem(record: Signal, rate: int) -> Signal:
-    """High-pass at 0.67 Hz, then low-pass at 40 Hz: Butterworth filters of order 5, forwards and backwards."""
-    high = scipy.signal.butter(5, 0.67, "highpass", output="sos", fs=rate)
-    low = scipy.signal.butter(5, 40.0, "lowpass", output="sos", fs=rate)
-    filtered = scipy.signal.sosfiltfilt(low, scipy.signal.sosfiltfilt(high, record.astype(np.float64)))
-    return np.asarray(filtered, dtype=np.float32)
+@register_preprocessing("st_mem", version=2)
+def st_mem(window: Signal, rate: int) -> Signal:
+    """High-pass at 0.67 Hz, then low-pass at 40 Hz, then (x - mean) / std over all leads and samples.
+
+    Butterworth filters of order 5, forwards and backwards. A flat window becomes 0.
+    """
+    high, low = _st_mem_filters(rate)
+    filtered = scipy.signal.sosfiltfilt(low, scipy.signal.sosfiltfilt(high, window.astype(np.float64)))
+    std = filtered.std()
+    return np.asarray((filtered - filtered.mean()) / (std if std > 0 else 1.0), dtype=np.float32)
+
+
+@functools.cache
+def _st_mem_filters(rate: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    return (
+        scipy.signal.butter(5, 0.67, "highpass", output="sos", fs=rate),
+        scipy.signal.butter(5, 40.0, "lowpass", output="sos", fs=rate),
+    )
 
 
 @register_preprocessing("lead_zscore", version=1)

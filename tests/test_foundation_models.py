@@ -20,6 +20,7 @@ from torch import Tensor
 
 from baselines.ecg_cpc import CausalStateSpace
 from baselines.ecg_jepa import positions, same_lead_or_moment
+from baselines.st_mem import STMEM
 from bench.execute import make_backbone
 from bench.plugin import Backbone
 from bench.registry.conformance import check_backbone
@@ -127,7 +128,10 @@ def rough(length: int, number: int) -> Tensor:
 
 def signals_for(backbone: Backbone) -> Tensor:
     spec = backbone.signal_spec
-    return rough(2 * len(spec.leads) * (spec.window or 10 * spec.rate), -1).view(2, len(spec.leads), -1).float()
+    signals = rough(2 * len(spec.leads) * (spec.window or 10 * spec.rate), -1).view(2, len(spec.leads), -1).float()
+    if isinstance(backbone, STMEM):  # as its preprocessing ends
+        signals = (signals - signals.mean((1, 2), keepdim=True)) / signals.std((1, 2), keepdim=True, correction=0)
+    return signals
 
 
 def backbone_of(name: str, num_layers: int) -> Backbone:
