@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
-from bench.plugin import register_preprocessing
+from bench.plugin import DataError, register_preprocessing
 
 Signal = npt.NDArray[np.float32]
 
@@ -70,3 +70,17 @@ def clef(record: Signal, rate: int) -> Signal:
     wide = scipy.signal.sosfiltfilt(band, record.astype(np.float64))
     scaled = (wide - wide.mean(-1, keepdims=True)) / (wide.std(-1, keepdims=True) + 1e-8)
     return np.asarray(scaled, dtype=np.float32)
+
+
+PTBXL_MEAN = (-0.002, -0.002, 0.000, 0.002, -0.001, -0.001, 0.000, -0.001, -0.002, -0.001, -0.001, -0.001)
+PTBXL_STD = (0.191, 0.166, 0.173, 0.142, 0.149, 0.147, 0.235, 0.338, 0.335, 0.299, 0.294, 0.242)
+"""mV, of each lead over folds 1-8 of PTB-XL at 500 Hz, as pretrain.py of kweimann/ECG-JEPA gives them."""
+
+
+@register_preprocessing("ecg_jepa_weimann", version=1)
+def ecg_jepa_weimann(record: Signal, rate: int) -> Signal:
+    """(x - mean) / std with PTB-XL's mean and deviation of each lead, then limited to -5..5."""
+    if len(record) != len(PTBXL_MEAN):
+        raise DataError(f"ecg_jepa_weimann standardises the 12 leads by name, got {len(record)} leads")
+    mean, std = (np.array(values)[:, None] for values in (PTBXL_MEAN, PTBXL_STD))
+    return np.asarray(np.clip((record - mean) / std, -5, 5), dtype=np.float32)

@@ -10,9 +10,11 @@ import math
 import re
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -21,14 +23,16 @@ from torch import Tensor
 from baselines.ecg_cpc import CausalStateSpace
 from baselines.ecg_jepa import positions, same_lead_or_moment
 from baselines.st_mem import STMEM
+from bench.data.signals import prepare_record
+from bench.errors import DataError
 from bench.execute import make_backbone
-from bench.plugin import Backbone
+from bench.plugin import Backbone, SignalSpec
 from bench.registry.conformance import check_backbone
 from bench.registry.reference import Reference
 from bench.training.weights import load_backbone
 
 KEYS = Path(__file__).parent / "published_keys"
-LAYER = re.compile(r"^(?:encoder\.layers\.|encoder_blocks\.blocks\.|block)(\d+)\.")
+LAYER = re.compile(r"^(?:encoder\.layers\.|encoder_blocks\.blocks\.|target_encoder\.blocks\.|block)(\d+)\.")
 
 PARAMETERS = {
     # trainable parameters of the encoder, as the official code counts them, less what features do not depend on
@@ -39,6 +43,9 @@ PARAMETERS = {
     "hubert_ecg_small": 30_209_152,
     "hubert_ecg_base": 92_798_080,
     "ecg_cpc": 2_932_736,
+    "ecg_jepa_weimann_xs": 3_600_000,
+    "ecg_jepa_weimann_s": 14_277_888,
+    "ecg_jepa_weimann_b": 85_185_024,
 }
 LEFT_OUT = {
     "merl_resnet18": {"linear.weight", "linear.bias"},
@@ -52,6 +59,7 @@ LEFT_OUT = {
         for layer in range(4)
         for name in ("omega", "z", "Q")
     },
+    **{f"ecg_jepa_weimann_{size}": set[str]() for size in ("xs", "s", "b")},
 }
 CLEF = "b2fb4f41f37bd1b502983cbd87660bba9a1ad5452878452a71aeadfc8a855c6c"
 """SHA-256 over the sorted lines `key: [shape]` of the official network of medium size."""
@@ -68,13 +76,18 @@ OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
     ("st_mem", 2): ((-0.1108191, -0.8826291, -1.0363729, -0.8358271), 0.8053337),
     ("ecg_fm", 2): ((-0.0733481, -0.8314490, -1.9289609, 0.1978235), 0.6581787),
     ("hubert_ecg_small", 2): ((-0.1612601, 0.2660890, -0.0692311, -1.1118575), 0.6638294),
+    ("ecg_jepa_weimann_xs", 0): ((-0.4402505, -0.0779310, -0.1140803, 0.9406714), 0.7971024),
+    ("ecg_jepa_weimann_s", 0): ((1.6119711, -2.0487590, -0.0422804, -1.0046771), 0.8109791),
+    ("ecg_jepa_weimann_b", 0): ((0.7496002, -1.7504466, -2.3240194, -1.3930534), 0.8079245),
     ("ecg_jepa", 0): ((0.5850052, 0.6188157, 0.6332292, -0.8393623), 0.6791771),
     ("st_mem", 0): ((0.6197897, 0.3350248, 0.7347210, 1.6624954), 0.7995803),
     ("ecg_fm", 0): ((0.3438697, 1.7218106, 1.5668813, 0.5058407), 0.7944751),
     ("hubert_ecg_small", 0): ((0.2642170, 0.5449711, -0.2358034, -0.5254781), 0.8093076),
     ("hubert_ecg_base", 0): ((-0.0166101, -0.5461003, -1.0756449, 0.5660385), 0.7899974),
 }
-SMALL = [(name, layers) for name, layers in OFFICIAL if layers or name in ("merl_resnet18", "ecg_cpc")]
+SMALL = [
+    (name, layers) for name, layers in OFFICIAL if layers or name in ("merl_resnet18", "ecg_cpc", "ecg_jepa_weimann_xs")
+]
 WHOLE = [pair for pair in OFFICIAL if pair not in SMALL]
 
 
@@ -151,6 +164,11 @@ def write_published(name: str, num_layers: int, folder: Path, monkeypatch: pytes
     if name.startswith("hubert"):
         save_file(state, folder / "model.safetensors")
         return folder / "model.safetensors"
+    if name.startswith("ecg_jepa_weimann"):  # their whole file has the trained encoder and the predictor too
+        online = {f"{key.removeprefix('target_')}": -value for key, value in state.items()}
+        model = {**online, "predictor.pos_embed": torch.zeros(1), **state}
+        torch.save({"model": model, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}, folder / "chkpt.pt")
+        return folder / "chkpt.pt"
     document: dict[str, Any] = {
         "merl_resnet18": state,
         "ecg_jepa": {"encoder": state, "epoch": 100},
@@ -174,6 +192,9 @@ def load_and_compute(name: str, num_layers: int, folder: Path, monkeypatch: pyte
         features = backbone.eval()(signals_for(backbone))
     first, magnitude = OFFICIAL[name, num_layers]
 
+    if name.startswith("ecg_jepa_weimann"):
+        assert all(key.startswith(("encoder.", "predictor.")) for key in init.left_out)
+        init = replace(init, left_out=())
     assert {re.sub(r"^blocks(\.\d+)", r"ts_encoder.predictor.predictor.s4_layers\1", key) for key in init.left_out} == (
         LEFT_OUT[name] | BESIDE.get(name, {}).keys()
     )
@@ -203,6 +224,17 @@ def test_has_as_many_parameters_as_published(name: str) -> None:
     trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
 
     assert trained == PARAMETERS[name]
+
+
+def test_ecg_jepa_of_weimann_standardises_each_lead_and_limits_it() -> None:
+    """As data/transforms.py and pretrain.py: (x - mean) / std by lead, then clip; V2 has -0.001 and 0.338 mV."""
+    record = np.linspace(-2, 2, 12 * 5000, dtype=np.float32).reshape(12, 5000)
+    prepared = prepare_record(record, 500, backbone_of("ecg_jepa_weimann_xs", 0).signal_spec)
+
+    assert prepared[7] == pytest.approx(np.clip((record[7] + 0.001) / 0.338, -5, 5), abs=1e-6)
+    assert (prepared.min(), prepared.max()) == (-5, 5)
+    with pytest.raises(DataError, match="the 12 leads by name, got 2 leads"):
+        prepare_record(record[:2], 500, SignalSpec(500, "ecg_jepa_weimann", leads=("I", "II")))
 
 
 def test_clef_is_the_single_lead_net1d() -> None:
