@@ -87,6 +87,10 @@ class WeimannJEPA(Backbone):
     def forward(self, signals: Tensor) -> Tensor:
         return self.tokens(signals)[:, 0]
 
+    def layer_groups(self) -> list[str]:
+        registers, patches, *others = super().layer_groups()
+        return [patches, registers, *others]
+
     def reset_head(self, head: nn.Linear) -> None:
         initialize(head, std=0.02)
 

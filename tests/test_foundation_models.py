@@ -32,7 +32,11 @@ from bench.registry.reference import Reference
 from bench.training.weights import load_backbone
 
 KEYS = Path(__file__).parent / "published_keys"
-LAYER = re.compile(r"^(?:encoder\.layers\.|encoder_blocks\.blocks\.|target_encoder\.blocks\.|block)(\d+)\.")
+LAYER = re.compile(
+    r"^(?:(?:ecg_encoder\.){0,2}encoder\.layers\.|encoder_blocks\.blocks\.|target_encoder\.blocks\.|block)(\d+)\."
+)
+KEYS_OF = {"deepecg_ssl": "ecg_fm"}
+"""Backbones whose file has the keys of another's."""
 
 PARAMETERS = {
     # trainable parameters of the encoder, as the official code counts them, less what features do not depend on
@@ -46,6 +50,9 @@ PARAMETERS = {
     "ecg_jepa_weimann_xs": 3_600_000,
     "ecg_jepa_weimann_s": 14_277_888,
     "ecg_jepa_weimann_b": 85_185_024,
+    "deepecg_ssl": 90_374_017 - 769,
+    "melp": 62_553_216,
+    "d_beta": 63_203_712,
 }
 LEFT_OUT = {
     "merl_resnet18": {"linear.weight", "linear.bias"},
@@ -60,12 +67,40 @@ LEFT_OUT = {
         for name in ("omega", "z", "Q")
     },
     **{f"ecg_jepa_weimann_{size}": set[str]() for size in ("xs", "s", "b")},
+    "deepecg_ssl": {"mask_emb"},
+    "melp": {
+        *("mask_emb", "quantizer.vars", "quantizer.weight_proj.weight", "quantizer.weight_proj.bias"),
+        *(f"{name}.{kind}" for name in ("project_q", "final_proj", "ln_caption") for kind in ("weight", "bias")),
+        *("proj_contrast", "logit_scale", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked"),
+        *(f"attn_pool_caption.{name}" for name in ("query", "attn.in_proj_weight", "attn.in_proj_bias")),
+        *(
+            f"attn_pool_caption.{name}.{kind}"
+            for name in ("attn.out_proj", "ln_q", "ln_k")
+            for kind in ("weight", "bias")
+        ),
+    },
+    "d_beta": set(),
 }
 CLEF = "b2fb4f41f37bd1b502983cbd87660bba9a1ad5452878452a71aeadfc8a855c6c"
 """SHA-256 over the sorted lines `key: [shape]` of the official network of medium size."""
 BESIDE = {
     # further keys of the published file, which the official encoder alone does not have
     "ecg_fm": {"quantizer.vars": (1, 640, 128), "project_q.weight": (256, 256), "final_proj.weight": (256, 768)},
+    "deepecg_ssl": {"quantizer.vars": (1, 640, 128), "project_q.weight": (256, 256), "final_proj.weight": (256, 768)},
+    "d_beta": {
+        "mask_emb": (768,),
+        "language_encoder.shared.weight": (32128, 4),
+        "modality_type_embeddings.weight": (2, 768),
+        "multi_modal_language_proj.weight": (768, 768),
+        "multi_modal_ecg_layers.0.attention.self.query.weight": (768, 768),
+        "multi_modal_language_layers.0.output.dense.weight": (768, 768),
+        "multi_modal_ecg_pooler.dense.weight": (768, 768),
+        "multi_modal_language_pooler.dense.weight": (768, 768),
+        "unimodal_language_pooler.dense.weight": (768, 768),
+        "mlm_head.bias": (32128,),
+        "mim_head.mask_token": (1, 1, 384),
+        "itm_head.fc.weight": (2, 1536),
+    },
     "ecg_cpc": {"ts_encoder.head_ssl.proj.0.weight": (7168, 512)},
 }
 OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
@@ -79,6 +114,11 @@ OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
     ("ecg_jepa_weimann_xs", 0): ((-0.4402505, -0.0779310, -0.1140803, 0.9406714), 0.7971024),
     ("ecg_jepa_weimann_s", 0): ((1.6119711, -2.0487590, -0.0422804, -1.0046771), 0.8109791),
     ("ecg_jepa_weimann_b", 0): ((0.7496002, -1.7504466, -2.3240194, -1.3930534), 0.8079245),
+    ("deepecg_ssl", 2): ((-0.0733481, -0.8314490, -1.9289609, 0.1978235), 0.6581787),  # as ecg_fm: 2500 samples too
+    ("melp", 2): ((-0.9614409, 0.2823544, 0.0511838, 0.0953009), 0.8071715),
+    ("d_beta", 2): ((0.9443262, 0.0903344, -0.0620894, -0.7437155), 0.5352313),
+    ("melp", 0): ((0.0460668, -1.9119233, 0.4870832, 1.9325546), 0.8055984),
+    ("d_beta", 0): ((-0.7562091, -0.6488844, 0.2832856, -0.4811074), 0.5409422),
     ("ecg_jepa", 0): ((0.5850052, 0.6188157, 0.6332292, -0.8393623), 0.6791771),
     ("st_mem", 0): ((0.6197897, 0.3350248, 0.7347210, 1.6624954), 0.7995803),
     ("ecg_fm", 0): ((0.3438697, 1.7218106, 1.5668813, 0.5058407), 0.7944751),
@@ -94,7 +134,7 @@ WHOLE = [pair for pair in OFFICIAL if pair not in SMALL]
 def published_keys(name: str, num_layers: int = 0) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a file, of its first layers if a number is given."""
     shapes = {}
-    for line in (KEYS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in (KEYS / f"{KEYS_OF.get(name, name)}.txt").read_text(encoding="utf-8").splitlines():
         key, shape = line.split(": ")
         span = re.search(r"\{(\d+)\.\.(\d+)\}", key)
         numbers = range(int(span[1]), int(span[2]) + 1) if span else [None]
@@ -122,7 +162,7 @@ def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
             wave = 1 + 0.5 * wave
         elif shape[:-1] == (1, 1) or (len(shape) == 1 and key.endswith("weight")):
             wave = 1 + 0.1 * wave
-        elif len(shape) == 1 or key.endswith("bias"):
+        elif len(shape) <= 1 or key.endswith("bias"):
             wave = 0.1 * wave
         elif ".kernel." not in key:
             wave *= 1.7 / math.sqrt(wave[0].numel())
@@ -161,8 +201,9 @@ FullConfig.__module__ = "clinical_ts.config"
 def write_published(name: str, num_layers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a file as its authors' code writes it."""
     state = filled({**published_keys(name, num_layers), **BESIDE.get(name, {})})
-    if name.startswith("hubert"):
-        save_file(state, folder / "model.safetensors")
+    if name.startswith("hubert") or name == "melp":
+        halved = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
+        save_file(halved if name == "melp" else state, folder / "model.safetensors")
         return folder / "model.safetensors"
     if name.startswith("ecg_jepa_weimann"):  # their whole file has the trained encoder and the predictor too
         online = {f"{key.removeprefix('target_')}": -value for key, value in state.items()}
@@ -173,6 +214,8 @@ def write_published(name: str, num_layers: int, folder: Path, monkeypatch: pytes
         "merl_resnet18": state,
         "ecg_jepa": {"encoder": state, "epoch": 100},
         "st_mem": {"model": state},
+        "deepecg_ssl": {"model": state, "args": None},
+        "d_beta": {"model": state},
         "ecg_fm": {"model": state, "optimizer_history": [{"num_updates": 5}]},
         "ecg_cpc": {"state_dict": state, "epoch": 9, "hyper_parameters": {"hparams": FullConfig()}},
     }[name]
