@@ -76,9 +76,9 @@ class MELP(TextTrained):
         license="Apache-2.0",
         pretraining_data="MIMIC-IV-ECG with reports",
         ptbxl_seen="no",
-        source="paper; the licence is that of a pull request to the card, and the code is MIT",
+        source="paper; licence: the hub's card",
     )
-    signal_spec = SignalSpec(500, "merl", leads=LEADS, window_s=10, stride_s=10)
+    signal_spec = SignalSpec(500, "merl", leads=LEADS)
 
     def __init__(self, depth: int = DEPTH) -> None:
         super().__init__(depth)
@@ -120,7 +120,7 @@ class DBETA(TextTrained):
         ptbxl_seen="no",
         source="LICENSE of manhph2211/D-BETA; paper",
     )
-    signal_spec = SignalSpec(500, "none", window_s=10, stride_s=10)
+    signal_spec = SignalSpec(500, "none")
 
     def __init__(self, depth: int = DEPTH) -> None:
         super().__init__(depth)

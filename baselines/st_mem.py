@@ -45,12 +45,13 @@ class STMEM(Backbone):
     checkpoint = PublishedCheckpoint(
         page="https://drive.google.com/file/d/1E7J-A1HqWa2f08T6Sfk5uWk-_CFJhOYQ/view",
         filename="st_mem_vit_base_encoder.pth",
+        sha256="6f63d370fd1a2ccf2fbddd681571adf985eeae3f652973f0071342a39b7793d6",
         state_dict="model",
         renames=RENAMES,
         noncommercial=True,
         pretraining_data="Chapman, Ningbo, CODE-15",
         ptbxl_seen="no",
-        source="paper; LICENSE and README of bakqui/ST-MEM, whose code is CC-BY-NC-4.0",
+        source="paper; LICENSE and README of bakqui/ST-MEM, whose code is CC-BY-NC-4.0; hash: a third party's record",
     )
     signal_spec = SignalSpec(250, "st_mem", window_s=9, stride_s=0.5, aggregate="mean", per_window=True)
 

@@ -7,7 +7,7 @@ of fairseq-signals. The log in its notebooks/ssl_fine_tuning.ipynb prints the wh
 ECG-FM's, 12 layers, 90,374,017 parameters with a head of one output. No code shows that file's keys; those of
 fairseq-signals are expected.
 HuBERT-ECG: Coppola et al. 2024 (medRxiv 2024.11.14.24317328), code Edoar-do/HuBERT-ECG affe1f9 on transformers'
-HubertModel; code and weights CC BY-NC 4.0, non-commercial. Whether PTB-XL was in its pre-training was not checked.
+HubertModel; code and weights CC BY-NC 4.0, non-commercial. PTB-XL was in its pre-training.
 MELP and D-BETA, which begin with the same modules, are in ecg_text.py.
 
 Traps: all normalise after each addition, and their `encoder.layer_norm` stands before the first layer (with
@@ -175,17 +175,20 @@ HUBERT_ECG_RENAMES = (
 """How the keys of `model.safetensors` become ours, in this order."""
 
 
-def hubert_ecg_checkpoint(size: str) -> PublishedCheckpoint:
-    """Return the published weights of a size, such as `small`."""
+def hubert_ecg_checkpoint(size: str, sha256: str) -> PublishedCheckpoint:
+    """Return the published weights of a size, such as `small`. Hashes are those that other programs record."""
     return PublishedCheckpoint(
         f"Edoardo-BS/hubert-ecg-{size}",
         "model.safetensors",
         revision="main",
+        sha256=sha256,
         renames=HUBERT_ECG_RENAMES,
         left_out=(r"masked_spec_embed$", r"final_proj\.", r"label_embedding\."),
         license="CC-BY-NC-4.0",
         noncommercial=True,
-        source="README of Edoar-do/HuBERT-ECG; its pre-training data were not looked up",
+        pretraining_data="CODE, CPSC, PTB, PTB-XL, Georgia, Chapman, Ningbo, Hefei, SPH, MIMIC-IV-ECG",
+        ptbxl_seen="yes",
+        source="README of Edoar-do/HuBERT-ECG; data: the third version of the preprint, as two others quote it",
     )
 
 
@@ -197,13 +200,15 @@ class ECGFM(Wav2Vec2):
         "wanglab/ecg-fm",
         "mimic_iv_ecg_physionet_pretrained.pt",
         revision="main",
+        sha256="4d0142bcb485eb9f0c7845e0c19ff3463f6ae9d0e458eab69136efe90ceb9b7e",
+        num_bytes=1_090_825_421,
         state_dict="model",
         renames=ECG_FM_RENAMES,
         left_out=PRETRAINING_ONLY,
         license="MIT",
         pretraining_data="MIMIC-IV-ECG, PhysioNet 2021",
         ptbxl_seen="yes",
-        source="README of bowang-lab/ECG-FM: PhysioNet 2021 holds PTB-XL",
+        source="README of bowang-lab/ECG-FM: PhysioNet 2021 holds PTB-XL; hash and licence: the hub",
     )
     signal_spec = SignalSpec(500, "lead_zscore", window_s=5, stride_s=5, aggregate="mean")
 
@@ -229,7 +234,7 @@ class DeepECGSSL(ECGFM):
         source="notebooks/ssl_fine_tuning.ipynb of HeartWise-AI/DeepECG_Docker; the card of its fine-tuned model "
         "wcr_77_classes says CC BY-NC 4.0, that of this file was not seen",
     )
-    signal_spec = SignalSpec(250, "none", window_s=10, stride_s=10)
+    signal_spec = SignalSpec(250, "none")
 
 
 class HuBERTECG(Wav2Vec2):
@@ -250,7 +255,7 @@ class HuBERTECG(Wav2Vec2):
 class HuBERTECGSmall(HuBERTECG):
     """HuBERT-ECG small: 8 layers of width 512; 30.2 M parameters, 100 Hz, windows of 5 s. Non-commercial."""
 
-    checkpoint = hubert_ecg_checkpoint("small")
+    checkpoint = hubert_ecg_checkpoint("small", "c78fa955268212f8ed20bc69fb1b882d76a4351df2466061335950949394a4d2")
 
     def __init__(self, depth: int = 8) -> None:
         super().__init__(512, depth)
@@ -260,7 +265,7 @@ class HuBERTECGSmall(HuBERTECG):
 class HuBERTECGBase(HuBERTECG):
     """HuBERT-ECG base: 12 layers of width 768; 92.8 M parameters, 100 Hz, windows of 5 s. Non-commercial."""
 
-    checkpoint = hubert_ecg_checkpoint("base")
+    checkpoint = hubert_ecg_checkpoint("base", "05bc1b1317f8e3063811a03fb840f5bf8a85968191e209c0cfbaa0c52c8aa1ae")
 
     def __init__(self, depth: int = 12) -> None:
         super().__init__(768, depth)
