@@ -107,7 +107,7 @@ def test_published_weights_have_their_terms() -> None:
     what = {entry["name"]: entry["what"] for entry in catalogue().entries["archs"]}
 
     assert what["ecgfounder"].endswith(
-        "Weights: PKUDigitalHealth/ECGFounder; licence not stated; PTB-XL seen in pre-training: unknown."
+        "Weights: PKUDigitalHealth/ECGFounder; licence MIT; PTB-XL seen in pre-training: no."
     )
     assert "Weights" not in what["net1d_mini"]
 
