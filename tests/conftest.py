@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # before torch looks: tests are of the CPU, and start more ranks than a machine may have GPUs; benchmarks may name one
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("BENCH_GPU", "")
@@ -73,3 +74,20 @@ def silent() -> Iterator[str]:
     """The address of a server that takes connections and never answers, as behind many firewalls."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; skips where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    own = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with api.sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=own, args=BROWSER_ARGUMENTS)
+        except api.Error as error:
+            pytest.skip(f"needs Chromium (python -m playwright install chromium): {str(error).splitlines()[0]}")
+        yield started
+        started.close()

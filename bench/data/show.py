@@ -102,13 +102,12 @@ def draw_record(
 
 def signal_file(records: Records, ecg_id: int) -> SignalFile:
     """Return the file of a record with the highest rate that exists. Raises DataError for an unknown record."""
-    rows: list[int] = np.flatnonzero(records.ecg_id == ecg_id).tolist()
-    if not rows:
+    if ecg_id not in records.table.index:
         raise DataError(
             f"{records.folder} has no record {ecg_id}; its {len(records):,} ecg_ids go from "
             f"{records.ecg_id[0]} to {records.ecg_id[-1]}"
         )
-    places = [records.signal_files(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
+    places = [records.signal_file(ecg_id, rate) for rate in sorted(records.filenames, reverse=True)]
     there = [place for place in places if place.file.exists()]
     return there[0] if there else places[-1]
 

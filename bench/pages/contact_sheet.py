@@ -183,7 +183,8 @@ def _draw_bars(axes: Axes, misses: Misses, row: dict[Any, Any], top: float, size
     """
     scored = misses.scored
     at = int((scored.ecg_id == row["ecg_id"]).argmax())
-    shown = _shown_labels(misses, at)
+    asked = None if misses.label is None else scored.labels.index(misses.label)
+    shown = scored.shown_labels(at, MOST_LABELS, asked)
     step = (WIDTH_MM - 2 * MARGIN_MM) / max(len(shown), MOST_LABELS - 1)
     width = step - 13
     for place, column in enumerate(shown):
@@ -208,15 +209,3 @@ def _draw_bars(axes: Axes, misses: Misses, row: dict[Any, Any], top: float, size
         if not math.isnan(threshold):
             x = left + width * threshold
             axes.plot([x, x], [base - 1, base + 3.6], color=INK, linewidth=1.2 * size)
-
-
-def _shown_labels(misses: Misses, at: int) -> list[int]:
-    """Return columns of labels: all of few, in their order; of many the asked, the true, then those scored highest."""
-    scored, num = misses.scored, len(misses.scored.labels)
-    if num <= MOST_LABELS:
-        return list(range(num))
-
-    def key(column: int) -> tuple[bool, bool, float]:
-        return scored.labels[column] != misses.label, not scored.y_true[at, column], -scored.y_score[at, column]
-
-    return sorted(range(num), key=key)[:MOST_LABELS]
