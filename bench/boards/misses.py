@@ -28,6 +28,8 @@ LOSS, MISSED, FALSE_ALARM = "largest loss", "missed", "false alarm"
 """Why a record is listed."""
 UNSURE = 0.5
 """Threshold on the probability where a run has no scores of fold 9 to choose one."""
+MOST_LABELS = 6
+"""Number of labels that are shown of a record."""
 COLUMNS = (
     *("why", "place", "ecg_id", "record", "patient_id", "age", "sex", "statements", "true", "predicted", "loss"),
     *("score", "threshold"),

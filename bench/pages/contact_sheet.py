@@ -15,7 +15,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.boards.misses import MISSED, Misses
+from bench.boards.misses import MISSED, MOST_LABELS, Misses
 from bench.data.records import Records
 from bench.data.show import INK, MM_PER_INCH, SHEET_MM, STYLE, WIDTH_MM, draw_paper, person, raw_tracing
 from bench.errors import BenchError, DataError
@@ -33,8 +33,8 @@ A4_MM, PER_PAGE = (210.0, 297.0), 2
 BORDER_MM, TITLE_MM = 6.0, 17.0
 MOST_RECORDS = 200
 """More records make a picture too tall for PNG."""
-MOST_LABELS, LABEL = 6, 20
-"""Labels shown of a record, and characters of a label and its word."""
+LABEL = 20
+"""Characters of a label and its word."""
 LEGEND = "Bars: score from 0 to 1, with a tick at the threshold. Bold: a true label."
 WRONG, RIGHT, TRACK = "#b3401f", "#43505c", "#e3e6e9"
 """Colours of a wrong and of a right decision, and of the empty part of a bar. Words say the same as colours."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.misses import Scored, scored_on
+from bench.boards.misses import MOST_LABELS, Scored, scored_on
 from bench.boards.rows import Board, Row
 from bench.boards.truth import Truth
 from bench.data.records import Records
@@ -22,7 +22,6 @@ from bench.data.signals import resample
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.waveforms import LEADS
 from bench.errors import BenchError
-from bench.pages.contact_sheet import MOST_LABELS
 from bench.pages.elements import Html, element, embedded_json, joined
 from bench.pages.html_rows import row_key
 

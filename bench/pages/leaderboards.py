@@ -152,7 +152,7 @@ def write_leaderboards(
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
-    return [*written, *write_pages(boards, folder, around, pictures, links, overviews)]
+    return [*written, *write_pages(boards, folder, around, pictures, links, overviews, anew=anew)]
 
 
 def _drawn_or_not(draw: Callable[[Board, Path], Path | None], board: Board, target: Path) -> list[Path]:
