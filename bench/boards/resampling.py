@@ -34,7 +34,7 @@ Output = TypeVar("Output")
 NUM_REPLICATES, SEED = 2000, 0
 CHUNK = 16
 """Least number of runs for which a process is worth its start."""
-CELLS = 2**15
+CELLS = 2**16
 """Number of values, levels times replicates, that are computed at once: they fit the second cache of a processor."""
 
 
@@ -248,12 +248,17 @@ class Sampler:
         num_positives = sums[1, -1].astype(np.float64)
         missorted, precision_sum = np.empty((2, len(num_positives)))
         size = max(1, CELLS // len(levels))
+        buffers = np.empty((3, len(levels), size))  # used again for each part: memory that is new must be cleared first
         for start in range(0, len(num_positives), size):
             part = slice(start, start + size)
-            weight, predicted = step[:, part].astype(np.float64), sums[0, :, part].astype(np.float64)
-            above = sums[2, :, part] if tied else predicted - weight
-            missorted[part] = _dot(weight, predicted + above)
-            precision_sum[part] = _dot(weight, np.divide(sums[1, :, part], predicted))
+            weight, predicted, other = buffers[:, :, : sums[0, :, part].shape[1]]
+            weight[...], predicted[...] = step[:, part], sums[0, :, part]
+            other[...] = sums[2, :, part] if tied else predicted - weight  # records above a level; whole numbers
+            other += predicted
+            missorted[part] = _dot(weight, other)
+            other[...] = sums[1, :, part]
+            other /= predicted
+            precision_sum[part] = _dot(weight, other)
         missorted = (missorted - num_positives**2) / 2
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
             auroc = 1 - missorted / (num_positives * (self._num_records - num_positives))
