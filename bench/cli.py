@@ -433,6 +433,9 @@ def leaderboard(
     html: Annotated[
         bool, typer.Option("--html", help="Also one HTML file a board: filter, sort, compare two rows.")
     ] = False,
+    misses: Annotated[
+        bool, typer.Option("--misses", help="Also there the records that each row gets most wrong: patients' data.")
+    ] = False,
     pictures: Annotated[
         list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
     ] = [],
@@ -453,10 +456,10 @@ def leaderboard(
 
     folder = folder or (BOARDS if published or check else runs / BOARDS)
     if check:
-        if formats != ["md"] or html or pictures or label:
-            raise BenchError("--check writes nothing: leave out --format, --html, --pictures and --label")
+        if formats != ["md"] or html or misses or pictures or label:
+            raise BenchError("--check writes nothing: leave out --format, --html, --misses, --pictures and --label")
         _check(folder, data, as_json)
-    formats = [*formats, "html"] if html else formats
+    formats = [*formats, "html"] if html or misses else formats
     if any("html" in each.split(",") for each in formats):
         table_library()  # raises before boards are computed if it is missing
     damaged: list[str] = []
@@ -470,7 +473,7 @@ def leaderboard(
         log=_note,
         left_out=partial(_leave_out, damaged),
     )
-    written = made.write(folder, formats, pictures)
+    written = made.write(folder, formats, pictures, misses=misses)
     if as_json:
         print(json.dumps(as_data(made.boards), indent=1))
     else:

@@ -369,16 +369,20 @@ class Leaderboard(ShownAsTable):
 
         return subgroups_frame(self.boards, self.truth)
 
-    def write(self, folder: str | Path, formats: Several = "md", pictures: Several = ()) -> list[Path]:
+    def write(
+        self, folder: str | Path, formats: Several = "md", pictures: Several = (), *, misses: bool = False
+    ) -> list[Path]:
         """Write the boards, and return the paths.
 
         `formats`: md (pages with SVG pictures), csv, tex, json, html (a file a board to play with). `pictures`: svg,
-        pdf, png.
+        pdf, png. With `misses`, html also has the records that each row gets most wrong, with their ECGs.
         """
         from bench.pages.leaderboards import ENDINGS, FORMATS, write_formats
 
         chosen = _choices(formats, FORMATS, "format"), _choices(pictures, ENDINGS, "kind of picture")
-        return write_formats(list(self.boards), Path(folder), self.truth, *chosen)
+        if misses and "html" not in chosen[0]:
+            raise BenchError("single records stand on HTML pages only: add the format html")
+        return write_formats(list(self.boards), Path(folder), self.truth, *chosen, misses=misses)
 
     def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]

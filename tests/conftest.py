@@ -6,19 +6,27 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # before torch looks: tests are of the CPU, and start more ranks than a machine may have GPUs; benchmarks may name one
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("BENCH_GPU", "")
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE
 from bench.demo.dataset import write_demo
 
+if TYPE_CHECKING:
+    from bench.cell import Cell
+    from bench.execute import Options
+    from bench.launch.outcomes import Ended
+
 NUM_DEMO_RECORDS = 240
+RunCells = Callable[..., "list[Ended]"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell gives it to jobs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start shall heed Ctrl-C
@@ -68,8 +76,42 @@ def ptbxl() -> Path:
     return Path(named)
 
 
+@pytest.fixture(scope="session")
+def run_cells() -> RunCells:
+    """Runs cells by a plan on disk and its workers, as a sweep does, and returns how they ended, in this order."""
+    from bench.launch.outcomes import cell_id
+    from bench.launch.plan_folder import Entry, PlanFolder
+    from bench.launch.workers import Crew, drain
+
+    def run(cells: Sequence[Cell], options: Options, *, nproc: int = 1, seconds: float | None = None) -> list[Ended]:
+        plan = PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options)
+        ids = [cell_id(cell, options.stage) for cell in cells]
+        plan.forget(ids)
+        ended = drain(plan, ids, options, Crew.of(1, nproc, seconds), Console(quiet=True))
+        return [ended[each] for each in ids if each in ended]
+
+    return run
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The address of a server that takes connections and never answers, as behind many firewalls."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")  # while it is open, its thread runs a loop of asyncio
+def browser() -> Iterator[Any]:
+    """Headless Chromium; skips where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    own = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with api.sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=own, args=BROWSER_ARGUMENTS)
+        except api.Error as error:
+            pytest.skip(f"needs Chromium (python -m playwright install chromium): {str(error).splitlines()[0]}")
+        yield started
+        started.close()

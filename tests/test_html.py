@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -357,22 +356,7 @@ def test_the_hint_names_the_version_that_is_tested() -> None:
 
 
 # What follows runs in a browser: `python -m playwright install chromium`, or Debian's package chromium.
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium; skips where there is none."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    own = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=own, args=ARGUMENTS)
-        except api.Error as error:
-            pytest.skip(f"needs Chromium (python -m playwright install chromium): {str(error).splitlines()[0]}")
-        yield started
-        started.close()
 
 
 @pytest.fixture

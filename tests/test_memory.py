@@ -2,16 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from bench.cell import Cell
 from bench.execute import Options, execute
-from bench.launch.workers import run_cells
 from bench.registry.reference import Reference
 from bench.training import memory
 from bench.training.memory import PeakMemory, keep_freed_memory
@@ -25,15 +24,20 @@ def cell(data: Path, arch: str, method: str = "ft(finetune_epochs=1)") -> Cell:
     return Cell(data=data, task="superdiag", precision="float32", **references)
 
 
-def costs(cells: list[Cell], runs: Path) -> list[dict[str, Any]]:
+@pytest.fixture
+def costs(run_cells: Any) -> Callable[[list[Cell], Path], list[dict[str, Any]]]:
     """What cells cost that a sweep runs after each other."""
-    ended = run_cells(cells, Options(runs=runs, keep_weights="none"), jobs=1, console=Console(quiet=True))
-    return [one.result().document["cost"] for one in ended]
+
+    def of(cells: list[Cell], runs: Path) -> list[dict[str, Any]]:
+        ended = run_cells(cells, Options(runs=runs, keep_weights="none"))
+        return [one.result().document["cost"] for one in ended]
+
+    return of
 
 
 @LINUX
 @pytest.mark.slow
-def test_a_cell_holds_the_same_whatever_ran_before_it(demo_set: Path, tmp_path: Path) -> None:
+def test_a_cell_holds_the_same_whatever_ran_before_it(costs: Any, demo_set: Path, tmp_path: Path) -> None:
     """Once a small cell recorded the peak of a large one before it, and a large one the gaps that a small one left."""
     large, small = cell(demo_set, "inception1d"), cell(demo_set, "net1d_mini")
     large_first, small_second = costs([large, small], tmp_path / "large first")

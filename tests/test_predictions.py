@@ -20,6 +20,23 @@ def test_scores_come_back_in_the_wanted_order() -> None:
     np.testing.assert_array_equal(y_score, np.array([[0.1, 1], [0.2, 2], [0.3, 3]], dtype=np.float32))
 
 
+def test_scores_in_the_wanted_order_are_given_as_they_are_and_checked_too() -> None:
+    wanted = np.array([10, 20, 30])
+    ordered = Predictions(wanted, ("AFIB", "NORM"), np.arange(6, dtype=np.float32).reshape(3, 2))
+    y_score = align(ordered, wanted, ["AFIB", "NORM"])
+    np.testing.assert_array_equal(y_score, ordered.logits)
+    y_score[0, 0] = 9
+    assert ordered.logits[0, 0] == 0, "the caller's own array"
+    columns = Predictions(wanted, ("AFIB", "NORM"), np.asfortranarray(ordered.logits))
+    np.testing.assert_array_equal(align(columns, wanted, ("AFIB", "NORM")), ordered.logits)
+
+    ordered.logits[1, 1] = np.nan
+    with pytest.raises(DataError, match="NaN or infinite score 20/NORM"):
+        align(ordered, wanted, ("AFIB", "NORM"))
+    with pytest.raises(DataError, match="scores of shape"):
+        align(Predictions(wanted, ("AFIB", "NORM"), ordered.logits[:, :1]), wanted, ("AFIB", "NORM"))
+
+
 @pytest.mark.parametrize(
     ("ecg_id", "labels", "message"),
     [

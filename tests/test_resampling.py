@@ -9,7 +9,7 @@ import pytest
 
 from bench.boards import resampling
 from bench.boards.comparisons import ScoredRun
-from bench.boards.resampling import BoardRun, Sampler, board_runs, replicates_of, values_of
+from bench.boards.resampling import BoardRun, Sampler, board_runs, label_replicates, replicates_of, values_of
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
@@ -107,6 +107,21 @@ def test_macro_averages_of_a_board_are_those_of_bootstrap(runs: list[Result]) ->
                 np.testing.assert_array_equal(replicates, expected.macro(metric, mask).replicates)
 
 
+def test_labels_of_a_board_are_those_of_bootstrap(runs: list[Result]) -> None:
+    on_board, frequent = board_runs(runs[:2], TRUTH), metrics.frequent(TRUTH.y_true)
+    of_labels = label_replicates([*on_board, resampled(runs[0])], TRUTH)
+    np.testing.assert_array_equal(of_labels[2], of_labels[0])
+    assert 0 < frequent.sum() < len(frequent)
+    for run, of_label in zip(on_board, of_labels, strict=False):
+        expected = resampled(run.run).resampled
+        np.testing.assert_array_equal(of_label, expected.auroc.replicates[:, frequent])
+        for metric in metrics.RANKING:
+            given, wanted = getattr(run.resampled, metric), getattr(expected, metric)
+            np.testing.assert_array_equal(given.value, wanted.value)
+            np.testing.assert_array_equal(given.replicates[:, frequent], wanted.replicates[:, frequent])
+            assert np.isnan(given.replicates[:, ~frequent]).all()
+
+
 def test_workers_compute_the_same(runs: list[Result], monkeypatch: pytest.MonkeyPatch) -> None:
     here = [run.known.as_bytes() for run in board_runs(runs, TRUTH, anew=True)]
     monkeypatch.setattr(resampling, "CHUNK", 1)
@@ -116,7 +131,7 @@ def test_workers_compute_the_same(runs: list[Result], monkeypatch: pytest.Monkey
         raise AssertionError("computed in this process")
 
     monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
-    monkeypatch.setattr(resampling, "compute", never)
+    monkeypatch.setattr(resampling, "scores_of", never)
     there = [run.known.as_bytes() for run in board_runs(runs, TRUTH, anew=True)]
 
     assert there == here

@@ -30,7 +30,7 @@ from bench.launch.outcomes import Ended, cell_id
 from bench.launch.plan import Planned, longest_first, make_plan
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.sweep import Grid, Shard, _remarks, names, numbers
-from bench.launch.workers import run_cells, share_of
+from bench.launch.workers import share_of
 from bench.registry.reference import Reference
 from bench.registry.registry import registry
 from bench.results.failures import Failure
@@ -397,9 +397,10 @@ def numbered(runs: Path) -> set[str]:
     return {str(path) for path in runs.glob("superdiag/*/checkpoint-*.pt")}
 
 
-def ended(cells: list[Cell], runs: Path, **how: Any) -> list[Ended]:
-    """`run_cells` without a word."""
-    return run_cells(cells, Options(runs=runs, keep_weights="none"), console=QUIET, **how)
+@pytest.fixture
+def ended(run_cells: Any) -> Callable[..., list[Ended]]:
+    """Runs cells below a folder and keeps no weights."""
+    return lambda cells, runs, **crew: run_cells(cells, Options(runs=runs, keep_weights="none"), **crew)
 
 
 def assert_same(one: Result, other: Result) -> None:
@@ -412,7 +413,7 @@ def assert_same(one: Result, other: Result) -> None:
 
 
 @pytest.mark.slow
-def test_workers_give_the_results_of_single_runs(demo_set: Path, tmp_path: Path) -> None:
+def test_workers_give_the_results_of_single_runs(ended: Any, demo_set: Path, tmp_path: Path) -> None:
     mini = {"data": demo_set, "task": "form", "arch": Reference("net1d_mini"), "precision": "float32"}
     cells = [
         Cell(**mini, method=Reference("ft-sd", {"finetune_epochs": 2}), fraction=0.5, seed=seed) for seed in (0, 1)
@@ -429,7 +430,7 @@ def test_workers_give_the_results_of_single_runs(demo_set: Path, tmp_path: Path)
 
 @pytest.mark.slow
 def test_cells_run_in_the_surroundings_of_their_sweep(
-    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: Any, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not in those of an earlier one, of which the process remains that cells are forked from."""
     cells = [replace(probe(demo_set, seed=seed, epochs=1), arch=Reference("net1d_mini")) for seed in (0, 1)]
@@ -445,7 +446,7 @@ def test_cells_run_in_the_surroundings_of_their_sweep(
 
 
 @pytest.mark.slow
-def test_cells_of_two_processes_each(demo_set: Path, tmp_path: Path) -> None:
+def test_cells_of_two_processes_each(ended: Any, demo_set: Path, tmp_path: Path) -> None:
     cell = probe(demo_set)
     good, bad = ended([cell, probe(demo_set, init="nowhere.pt")], tmp_path, nproc=2)
 

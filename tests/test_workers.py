@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from bench.execute import Options, execute
 from bench.launch import workers as working
 from bench.launch.outcomes import Ended
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.launch.workers import Crew, drain, run_cells
+from bench.launch.workers import Crew, drain
 from bench.registry.reference import Reference
 from bench.results.prune import prune
 from bench.results.result import Result, find_results
@@ -116,12 +117,12 @@ def test_two_sweeps_a_tuning_and_a_killed_worker_share_a_folder(demo_set: Path, 
 
 
 @pytest.mark.slow
-def test_when_time_is_over_the_rest_stays_for_the_next_time(demo_set: Path, tmp_path: Path) -> None:
+def test_when_time_is_over_the_rest_stays_for_the_next_time(run_cells: Any, demo_set: Path, tmp_path: Path) -> None:
     cells = [probe(demo_set, epochs=200_000, seed=seed) for seed in (0, 1)]
     options = Options(runs=tmp_path, keep_weights="none")
     began = time.monotonic()
 
-    assert run_cells(cells, options, seconds=15, console=QUIET) == []
+    assert run_cells(cells, options, seconds=15) == []
 
     assert 15 <= time.monotonic() - began < 15 + working.GRACE + 30
     names = [path.name for path in tmp_path.glob(".plans/claims/*")]
@@ -209,7 +210,7 @@ def failure(cell: Cell, reason: str) -> "working.Failure":
 
 
 def test_a_cell_of_a_cut_off_machine_is_stopped(
-    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cells: Any, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker has its claim: this one stops its process and takes the cell again only when it may."""
     cell, options = probe(demo_set, epochs=200_000), Options(runs=tmp_path, keep_weights="none")
@@ -231,7 +232,7 @@ def test_a_cell_of_a_cut_off_machine_is_stopped(
 
     monkeypatch.setattr(working._Pool, "_begin", taken_over)
 
-    assert run_cells([cell], options, console=QUIET) == []
+    assert run_cells([cell], options) == []
     assert seen == [[]]
 
 

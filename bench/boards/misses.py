@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ LOSS, MISSED, FALSE_ALARM = "largest loss", "missed", "false alarm"
 """Why a record is listed."""
 UNSURE = 0.5
 """Threshold on the probability where a run has no scores of fold 9 to choose one."""
+MOST_LABELS = 6
+"""Number of labels that are shown of a record."""
 COLUMNS = (
     *("why", "place", "ecg_id", "record", "patient_id", "age", "sex", "statements", "true", "predicted", "loss"),
     *("score", "threshold"),
@@ -51,6 +54,42 @@ class Scored:
     """[label] a record is predicted to have a label if its score is at least this; NaN: no positive to choose it by"""
     words: str
     """The records and the source of the thresholds, in words."""
+
+    @property
+    def has_loss(self) -> bool:
+        """Return whether the scores are probabilities, so that there is a loss."""
+        return not bool(np.isnan(self.loss).all())
+
+    def by_loss(self) -> NDArray[np.int64]:
+        """Return places of all records, the largest loss first."""
+        return np.argsort(-self.loss, kind="stable")
+
+    def missed(self, column: int) -> NDArray[np.int64]:
+        """Return places of the positives of a label below its threshold, the lowest score first."""
+        order = np.argsort(self.y_score[:, column], kind="stable")
+        return order[(self.y_true[:, column] & ~self._predicted(column))[order]]
+
+    def false_alarms(self, column: int) -> NDArray[np.int64]:
+        """Return places of the others that reach the threshold of a label, the highest score first."""
+        order = np.argsort(self.y_score[:, column], kind="stable")[::-1]
+        return order[(~self.y_true[:, column] & self._predicted(column))[order]]
+
+    def shown_labels(self, place: int, most: int, asked: int | None = None) -> list[int]:
+        """Return columns of labels to show of a record: all of at most `most`, in their order.
+
+        Of more labels: the asked label, the true ones, then those with the highest scores.
+        """
+        num = len(self.labels)
+        if num <= most:
+            return list(range(num))
+
+        def key(column: int) -> tuple[bool, bool, float]:
+            return column != asked, not self.y_true[place, column], -self.y_score[place, column]
+
+        return sorted(range(num), key=key)[:most]
+
+    def _predicted(self, column: int) -> Bools:
+        return np.asarray(self.y_score[:, column] >= self.thresholds[column])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +123,18 @@ def find_misses(
         raise BenchError(f"{run.folder} has no label {label!r}; its labels: {', '.join(scored.labels)}")
     where = f"{row_name(*run.row)}, seed {run.cell['seed']}: {run.cell['task']} on {scored.words}"
     if label is None:
-        if np.isnan(scored.loss).all():
+        if not scored.has_loss:
             raise BenchError(
                 f"the scores of {run.folder} have no scale, so no loss; name a --label, or score them with --scale"
             )
-        order = np.argsort(-scored.loss, kind="stable")[:num]
+        order = scored.by_loss()[:num]
         title = f"largest loss, {len(order)} of {len(scored.ecg_id):,} records; {where}"
         return _misses(title, scored, records, [(LOSS, order)], None)
     column = scored.labels.index(label)
-    threshold, score, positive = scored.thresholds[column], scored.y_score[:, column], scored.y_true[:, column]
+    threshold, positive = scored.thresholds[column], scored.y_true[:, column]
     if math.isnan(threshold):
         raise BenchError(f"{label} has no positive in fold {VAL_FOLD}, so {run.folder} has no threshold for it")
-    predicted = score >= threshold
-    ascending = np.argsort(score, kind="stable")
-    missed = ascending[(positive & ~predicted)[ascending]]
-    alarms = ascending[::-1][(~positive & predicted)[ascending[::-1]]]
+    missed, alarms = scored.missed(column), scored.false_alarms(column)
     title = (
         f"{label}: {len(missed):,} of {positive.sum():,} positives missed, {len(alarms):,} of "
         f"{(~positive).sum():,} others a false alarm, threshold {threshold:.3g}; {where}"
@@ -121,17 +157,25 @@ def _scored(run: Result, records: Records, fold: int | None) -> Scored:
     if fold not in run.predictions:
         known = " and ".join(map(str, sorted(run.predictions)))
         raise BenchError(f"{run.folder} has predictions of fold {known}, not of fold {fold}")
-    folds = {at: table.select(table.strat_fold == at) for at in run.predictions}
+    return scored_on(run, {at: table.select(table.strat_fold == at) for at in run.predictions}, fold)
+
+
+def scored_on(run: Result, folds: Mapping[int, LabelTable], fold: int) -> Scored:
+    """Return what a run predicted for a fold; `folds` are the labels of each fold that it has predictions of.
+
+    Raises BenchError if its scores have no scale and none are of fold 9, because then there is no threshold.
+    """
     if run.partial:
         folds = {at: truth.select(np.isin(truth.ecg_id, run.predictions[at].ecg_id)) for at, truth in folds.items()}
     truth, logits = folds[fold], _logits(run, folds[fold], fold)
+    name = run.document["dataset"]["name"]
     known_scale = not run.external or run.document["scores"]["scale"] is not None
     if VAL_FOLD in run.predictions:
         thresholds = metrics.f1_thresholds(folds[VAL_FOLD].y_true, _logits(run, folds[VAL_FOLD], VAL_FOLD))
-        words = f"fold {fold} of {records.name}, thresholds with the best F1 on fold {VAL_FOLD}"
+        words = f"fold {fold} of {name}, thresholds with the best F1 on fold {VAL_FOLD}"
     elif known_scale:
         thresholds = np.zeros(len(truth.labels))  # the logit of UNSURE
-        words = f"fold {fold} of {records.name}, thresholds {UNSURE}, because it has no scores of fold {VAL_FOLD}"
+        words = f"fold {fold} of {name}, thresholds {UNSURE}, because it has no scores of fold {VAL_FOLD}"
     else:
         raise BenchError(
             f"the scores of {run.folder} have no scale and none are of fold {VAL_FOLD}, so there is no threshold; "

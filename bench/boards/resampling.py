@@ -7,10 +7,10 @@ interval of a board rests on replicates of others.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy  # imports its parts where they are first used
@@ -30,10 +30,11 @@ from bench.processes import num_cores
 from bench.results.remembered import keep, key_of, recall
 from bench.results.result import Result
 
+Output = TypeVar("Output")
 NUM_REPLICATES, SEED = 2000, 0
 CHUNK = 16
 """Least number of runs for which a process is worth its start."""
-CELLS = 2**15
+CELLS = 2**16
 """Number of values, levels times replicates, that are computed at once: they fit the second cache of a processor."""
 
 
@@ -87,12 +88,17 @@ class BoardRun(ScoredRun):
 
     @cached_property
     def resampled(self) -> Resampled:
-        """Both metrics of each label in each replicate: large and slow, for the few runs that are shown by label."""
-        return resample(self.truth.y_true, self.y_score, replicates_of(self.truth))
+        """Both metrics of each frequent label in each replicate: large, for the few runs that are shown by label."""
+        auroc, average_precision = _by_label(self.run, self.truth)
+        of_label = self.known.values
+        return Resampled(Estimate(of_label["auroc"], auroc), Estimate(of_label["average_precision"], average_precision))
 
     def macro(self, metric: str, labels: Bools) -> Estimate:
         if np.array_equal(labels, frequent_of(self.truth)):
             return self._macros[metric]
+        if (labels & ~frequent_of(self.truth)).any():
+            whole: Estimate = getattr(resample(self.truth.y_true, self.y_score, replicates_of(self.truth)), metric)
+            return whole.macro(labels)
         return super().macro(metric, labels)
 
     @cached_property
@@ -122,17 +128,38 @@ def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
 def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False) -> list[BoardRun]:
     """Return the runs, resampled. What is not remembered is computed on all cores; with `anew`, all is."""
     known = {run: None if anew else _recalled(run, truth) for run in runs}
+    for run, numbers in _on_cores(compute, [run for run in runs if known[run] is None], truth):
+        known[run] = numbers
+        if not anew:
+            keep(_key(run, truth), numbers.as_bytes())
+    return [BoardRun(run, truth, known[run]) for run in runs]
+
+
+def label_replicates(runs: Sequence[ScoredRun], truth: LabelTable) -> list[Floats]:
+    """Return for each run its AUROC of each frequent label in each replicate [replicate, frequent label]."""
+    on_board = [run.run for run in runs if isinstance(run, BoardRun)]
+    computed, frequent = dict(_on_cores(_auroc_by_label, on_board, truth)), frequent_of(truth)
+    return [
+        computed[run.run] if isinstance(run, BoardRun) else run.resampled.auroc.replicates[:, frequent] for run in runs
+    ]
+
+
+def _on_cores(
+    work: Callable[[Result, LabelTable], Output], runs: Sequence[Result], truth: LabelTable
+) -> Iterator[tuple[Result, Output]]:
+    """Yield each run with what `work` returns of it and the labels of fold 10, in order of completion."""
     # a process gets the folder of a run and what its predictions are checked by, not the whole document
-    left = {Result(run.folder, {"task": run.document["task"]}): run for run in runs if known[run] is None}
+    left = {Result(run.folder, {"task": run.document["task"]}): run for run in runs}
     size = max(CHUNK, -(-len(left) // (4 * num_cores())))
     light = tuple(left)
     chunks = [light[at : at + size] for at in range(0, len(light), size)]
-    for chunk, computed in over_cores(functools.partial(_compute_all, truth), chunks):
-        for run, numbers in zip(chunk, computed, strict=True):
-            known[left[run]] = numbers
-            if not anew:
-                keep(_key(left[run], truth), numbers.as_bytes())
-    return [BoardRun(run, truth, known[run]) for run in runs]
+    for chunk, of_chunk in over_cores(functools.partial(_all, work, truth), chunks):
+        for run, output in zip(chunk, of_chunk, strict=True):
+            yield left[run], output
+
+
+def _all(work: Callable[[Result, LabelTable], Output], truth: LabelTable, runs: Iterable[Result]) -> list[Output]:
+    return [work(run, truth) for run in runs]
 
 
 def _key(run: Result, truth: LabelTable) -> str:
@@ -144,21 +171,32 @@ def _recalled(run: Result, truth: LabelTable) -> Known | None:
     return None if content is None else Known.from_bytes(content, len(truth.labels))
 
 
-def _compute_all(truth: LabelTable, runs: Iterable[Result]) -> list[Known]:
-    return [compute(run, truth) for run in runs]
-
-
 def compute(run: Result, truth: LabelTable) -> Known:
     """Resample the scores of a run on the replicates that all results of the task share."""
     y_true, y_score = metrics.checked(truth.y_true, scores_of(run, truth))
     frequent = frequent_of(truth)
     values = {"auroc": metrics.auroc(y_true, y_score), "average_precision": metrics.average_precision(y_true, y_score)}
+    replicates = (metrics.macro(of_metric, frequent) for of_metric in _in_columns(y_score, truth))
+    return Known(values, dict(zip(metrics.RANKING, replicates, strict=True)))
+
+
+def _by_label(run: Result, truth: LabelTable) -> Floats:
+    """Return AUROC and AP of a run [metric, replicate, label]; NaN for labels that are not frequent."""
+    return _in_columns(metrics.checked(truth.y_true, scores_of(run, truth))[1], truth)
+
+
+def _in_columns(y_score: Floats, truth: LabelTable) -> Floats:
     # in columns among all labels, because the order in which a mean adds depends on how an array lies in memory
-    of_labels = np.full((len(metrics.RANKING), NUM_REPLICATES, y_true.shape[1]), np.nan)
+    frequent = frequent_of(truth)
+    of_labels = np.full((len(metrics.RANKING), NUM_REPLICATES, len(frequent)), np.nan)
     if frequent.any():
         of_labels[..., frequent] = sampler_of(truth).resample(y_score[:, frequent])
-    replicates = (metrics.macro(of_metric, frequent) for of_metric in of_labels)
-    return Known(values, dict(zip(metrics.RANKING, replicates, strict=True)))
+    return of_labels
+
+
+def _auroc_by_label(run: Result, truth: LabelTable) -> Floats:
+    _, y_score = metrics.checked(truth.y_true, scores_of(run, truth))
+    return sampler_of(truth).resample(y_score[:, frequent_of(truth)])[0]
 
 
 @functools.lru_cache(maxsize=8)
@@ -210,12 +248,17 @@ class Sampler:
         num_positives = sums[1, -1].astype(np.float64)
         missorted, precision_sum = np.empty((2, len(num_positives)))
         size = max(1, CELLS // len(levels))
+        buffers = np.empty((3, len(levels), size))  # used again for each part: memory that is new must be cleared first
         for start in range(0, len(num_positives), size):
             part = slice(start, start + size)
-            weight, predicted = step[:, part].astype(np.float64), sums[0, :, part].astype(np.float64)
-            above = sums[2, :, part] if tied else predicted - weight
-            missorted[part] = _dot(weight, predicted + above)
-            precision_sum[part] = _dot(weight, np.divide(sums[1, :, part], predicted))
+            weight, predicted, other = buffers[:, :, : sums[0, :, part].shape[1]]
+            weight[...], predicted[...] = step[:, part], sums[0, :, part]
+            other[...] = sums[2, :, part] if tied else predicted - weight  # records above a level; whole numbers
+            other += predicted
+            missorted[part] = _dot(weight, other)
+            other[...] = sums[1, :, part]
+            other /= predicted
+            precision_sum[part] = _dot(weight, other)
         missorted = (missorted - num_positives**2) / 2
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
             auroc = 1 - missorted / (num_positives * (self._num_records - num_positives))

@@ -20,7 +20,7 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Resampled
 from bench.evaluation.metrics import Bools
 from bench.evaluation.parts import Bounds, Effect, bounds, macro_auroc
-from bench.evaluation.runs import NO_PRIORS, Priors
+from bench.evaluation.runs import NO_PRIORS, Priors, Streams
 
 KINDS = ("age", "sex", "device", "site")
 """Columns of a data set's table that divide its records."""
@@ -211,10 +211,7 @@ class _Looks:
         """Return the looks at a part, with priors fitted to all pairs of `rows`."""
         both = labels & metrics.frequent(truth.y_true[~part.members])
         here, beside = {1: (part.members, labels)}, {1: (part.members, both), -1: (~part.members, both)}
-        priors = [
-            _priors(rows, truth, sides) if next(iter(sides.values()))[1].any() else {} for sides in (here, beside)
-        ]
-        return cls(part, labels, both, truth, *priors)
+        return cls(part, labels, both, truth, *_priors(rows, truth, [here, beside]))
 
     def compare(self, first: str, second: str, ones: ScoredRow, others: ScoredRow, num_looks: int) -> Within:
         """Return first minus second here."""
@@ -242,31 +239,54 @@ class _Looks:
         return macro_auroc(self.truth.patient_id, self.truth.y_true, runs, members, labels)
 
 
-def _priors(rows: Mapping[str, ScoredRow], truth: LabelTable, sides: Mapping[int, tuple[Bools, Bools]]) -> Priors:
-    """Fit the prior of the variance between runs of a difference to all pairs of rows.
+def _priors(
+    rows: Mapping[str, ScoredRow], truth: LabelTable, looks: Sequence[Mapping[int, tuple[Bools, Bools]]]
+) -> list[Priors]:
+    """Fit for each look the prior of the variance between runs of a difference to all pairs of rows.
 
-    `sides` is sign -> part [record] and labels [label]: the number of a run is the sum of its macro AUROCs with these
+    A look is sign -> part [record] and labels [label]: the number of a run is the sum of its macro AUROCs with these
     signs. Two rows and no label give no prior.
     """
-    if len(rows) < 3 or not sides[1][1].any():
-        return NO_PRIORS
-    none = np.empty((0, 1))
+    if len(rows) < 3:
+        return [NO_PRIORS] * len(looks)
 
-    def alone(run: ScoredRun) -> ScoredRun:
-        value = sum(
-            sign * metrics.auroc(truth.y_true[np.ix_(*side)], run.y_score[np.ix_(*side)]).mean()
-            for sign, side in sides.items()
-        )
-        estimate = Estimate(np.array([value]), none)
-        return ScoredRun(run.y_score, Resampled(estimate, estimate), run.streams)
+    def numbers(run: ScoredRun) -> list[float]:
+        y_score = run.y_score  # read once for all looks: a run does not keep its scores
+        return [
+            sum(
+                sign * metrics.auroc(truth.y_true[np.ix_(*side)], y_score[np.ix_(*side)]).mean()
+                for sign, side in look.items()
+            )
+            for look in looks
+            if look[1][1].any()
+        ]
 
-    numbers = {name: {place: alone(run) for place, run in row.items()} for name, row in rows.items()}
-    return priors_of_pairs(numbers, "auroc", np.ones(1, dtype=bool))
+    every = {name: {place: (numbers(run), run.streams) for place, run in row.items()} for name, row in rows.items()}
+    priors, at = [], 0
+    for look in looks:
+        if not look[1][1].any():
+            priors.append(NO_PRIORS)
+            continue
+        single = {
+            name: {place: _single(values[at], streams) for place, (values, streams) in row.items()}
+            for name, row in every.items()
+        }
+        priors.append(priors_of_pairs(single, "auroc", np.ones(1, dtype=bool)))
+        at += 1
+    return priors
 
 
-def priors_within(rows: Mapping[str, ScoredRow], truth: LabelTable, members: Bools, labels: Bools) -> Priors:
-    """Fit the prior of the variance between runs of differences in a part to all pairs of rows, as `compare_within`."""
-    return _priors(rows, truth, {1: (members, labels)})
+def _single(value: float, streams: Streams) -> ScoredRun:
+    """Return a run whose only number is `value`, without scores."""
+    estimate = Estimate(np.array([value]), np.empty((0, 1)))
+    return ScoredRun(np.empty((0, 1)), Resampled(estimate, estimate), streams)
+
+
+def priors_within(
+    rows: Mapping[str, ScoredRow], truth: LabelTable, parts: Sequence[tuple[Bools, Bools]]
+) -> list[Priors]:
+    """Fit for each part [record] with its labels [label] the prior of differences, as `compare_within` does."""
+    return _priors(rows, truth, [{1: part} for part in parts])
 
 
 def subgroups_frame(boards: Iterable[Board], truth: Truth) -> pd.DataFrame:
@@ -281,12 +301,13 @@ def subgroups_frame(boards: Iterable[Board], truth: Truth) -> pd.DataFrame:
 def _of_board(board: Board, labels: LabelTable, truth: Truth) -> Iterator[dict[str, Any]]:
     place = {"dataset": board.dataset, "task": board.task, "fraction": board.fraction, "manifest": board.manifest}
     counted = [(part, metrics.frequent(labels.y_true[part.members])) for part in parts_of(truth.people(labels))]
-    for row, (part, chosen) in itertools.product(board.rows, counted):
-        found = {**place, "row": row.name, "by": part.by, "group": part.group, "records": int(part.members.sum())}
-        found |= {"patients": len(np.unique(labels.patient_id[part.members])), "labels": int(chosen.sum())}
-        if chosen.any():
-            runs = [run.y_score for run in row.scored.values()]
-            effect = macro_auroc(labels.patient_id, labels.y_true, runs, part.members, chosen)
-            at = bounds(effect, limits=(0.0, 1.0), design=design_of(row.scored))
-            found |= {"auroc": at.value, "auroc_low": at.low, "auroc_high": at.high}
-        yield found
+    for row in board.rows:
+        runs = [run.y_score for run in row.scored.values()]
+        for part, chosen in counted:
+            found = {**place, "row": row.name, "by": part.by, "group": part.group, "records": int(part.members.sum())}
+            found |= {"patients": len(np.unique(labels.patient_id[part.members])), "labels": int(chosen.sum())}
+            if chosen.any():
+                effect = macro_auroc(labels.patient_id, labels.y_true, runs, part.members, chosen)
+                at = bounds(effect, limits=(0.0, 1.0), design=design_of(row.scored))
+                found |= {"auroc": at.value, "auroc_low": at.low, "auroc_high": at.high}
+            yield found

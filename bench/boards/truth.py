@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.data.datasets import load_records
+from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
 from bench.errors import PluginError
@@ -23,6 +24,11 @@ class Truth:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._records = load_records(folder) if folder.is_dir() else None
+
+    @property
+    def records(self) -> Records | None:
+        """Return the records of the dataset; None if there is no dataset."""
+        return self._records
 
     @property
     def at_hand(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from bench.results.document import UNPRINTABLE
+from bench.data.text import UNPRINTABLE
 
 
 class Terminal(Console):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,12 @@ class Records:
         """Return where the signals [record] at a rate in Hz are."""
         rows = self.table["row"].tolist() if "row" in self.table else [None] * len(self)
         return [SignalFile(path, row, self.format) for path, row in zip(self.paths(rate), rows, strict=True)]
+
+    def signal_file(self, ecg_id: int, rate: int) -> SignalFile:
+        """Return where the signals of one record at a rate in Hz are."""
+        about: dict[Any, Any] = dict(self.table.loc[ecg_id])
+        row = int(about["row"]) if "row" in about else None
+        return SignalFile(self.folder / str(about[self.filenames[rate]]), row, self.format)
 
     def names(self, rate: int) -> list[str]:
         """Return the file names [record] without ending. Raises DataError if there is no such rate."""

@@ -8,15 +8,10 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from bench.data.formats import SignalFile, read_signals
 from bench.data.info import HIDDEN_AGE, SEXES
@@ -26,6 +21,9 @@ from bench.data.waveforms import LEADS, Note
 from bench.errors import DataError
 from bench.files import write_whole
 from bench.registry.registry import registry
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MM_PER_S, MM_PER_MV, MM_PER_INCH = 25.0, 10.0, 25.4
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"), ("II",))
@@ -102,13 +100,12 @@ def draw_record(
 
 def signal_file(records: Records, ecg_id: int) -> SignalFile:
     """Return the file of a record with the highest rate that exists. Raises DataError for an unknown record."""
-    rows: list[int] = np.flatnonzero(records.ecg_id == ecg_id).tolist()
-    if not rows:
+    if ecg_id not in records.table.index:
         raise DataError(
             f"{records.folder} has no record {ecg_id}; its {len(records):,} ecg_ids go from "
             f"{records.ecg_id[0]} to {records.ecg_id[-1]}"
         )
-    places = [records.signal_files(rate)[rows[0]] for rate in sorted(records.filenames, reverse=True)]
+    places = [records.signal_file(ecg_id, rate) for rate in sorted(records.filenames, reverse=True)]
     there = [place for place in places if place.file.exists()]
     return there[0] if there else places[-1]
 
@@ -243,6 +240,9 @@ def statements_of(records: Records, ecg_id: int) -> str:
 
 
 def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
+    import matplotlib as mpl  # takes 0.4 s, and pages need the texts of this module alone
+    from matplotlib.figure import Figure
+
     above = LINE_MM * (len(header) + 1.5)
     height = 2 * MARGIN_MM + above + len(sheets) * (TITLE_MM + SHEET_MM)
     with mpl.rc_context(STYLE):
@@ -281,6 +281,9 @@ def draw_paper(axes: Axes, sheet: Tracing, top: float, size: float = 1.0) -> Non
 
     `size` is the size of a millimetre of `axes` on the page: texts and lines shrink with it.
     """
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import Rectangle
+
     left, right, bottom = MARGIN_MM, WIDTH_MM - MARGIN_MM, top - SHEET_MM
     ground, fine, coarse = PAPER[sheet.paper]
     paper = axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=ground, linewidth=0, zorder=0))

@@ -1,13 +1,21 @@
-"""Read text files from other programs: with a byte order mark, in UTF-16, or replaced by a pointer or an archive."""
+"""Read text files from other programs: with a byte order mark, in UTF-16, or replaced by a pointer or an archive.
+
+Also the characters that are not text.
+"""
 
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from bench.errors import DataError
 from bench.files import open_file, read_bytes
 
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+"""Characters that move a cursor, change the direction of text or are not text: control, bidirectional, surrogates."""
 HEAD = 512
 """Number of first bytes from which the kind of a file is recognised."""
 INSTEAD = (

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # imports its parts where they are first used: scipy.optimize takes 0.2 s
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import placements
@@ -121,4 +121,4 @@ def _half_width(alpha: float, patients: float, runs: float, known: float, patien
 
     while excess(high) > 0:
         low, high = high, 2 * high
-    return float(brentq(excess, low, high, xtol=PRECISION * high, rtol=PRECISION))
+    return float(scipy.optimize.brentq(excess, low, high, xtol=PRECISION * high, rtol=PRECISION))

@@ -28,6 +28,8 @@ def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[
     Raises DataError unless the predictions have exactly these records and labels, each of them once, and every score
     is finite.
     """
+    if _in_order(predictions, ecg_id, labels):  # as a run writes them; boards read thousands
+        return predictions.logits.copy()
     given, wanted = predictions.ecg_id.tolist(), np.asarray(ecg_id).tolist()
     if predictions.logits.shape != (len(given), len(predictions.labels)):
         raise DataError(
@@ -46,6 +48,19 @@ def align(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[
     raise DataError(
         f"the predictions do not fit the fold: {'; '.join(faults)}. "
         "Give every record and label of the fold exactly once, with a finite score"
+    )
+
+
+def _in_order(predictions: Predictions, ecg_id: NDArray[np.int64], labels: Sequence[str]) -> bool:
+    """Return whether the predictions have exactly these records and labels, in this order and finite."""
+    return (
+        predictions.labels == tuple(labels)
+        and len(set(labels)) == len(labels)
+        and np.array_equal(predictions.ecg_id, ecg_id)
+        and bool((np.diff(ecg_id) > 0).all())
+        and predictions.logits.shape == (len(ecg_id), len(labels))
+        and predictions.logits.flags.c_contiguous
+        and bool(np.isfinite(predictions.logits).all())
     )
 
 

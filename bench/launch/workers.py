@@ -30,7 +30,7 @@ from bench.console.cells_view import CellsView
 from bench.errors import BenchError, Busy
 from bench.files import read_bytes
 from bench.launch.claims import Claims
-from bench.launch.outcomes import Ended, cell_id
+from bench.launch.outcomes import Ended
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.processes import end_with_parent, own_modules
 from bench.results.failures import Failure
@@ -76,28 +76,6 @@ class Crew:
         from bench.launch.torchrun import Ranks
 
         return replace(crew, run_ranks=Ranks(nproc))
-
-
-def run_cells(
-    cells: Sequence[Cell],
-    options: Options,
-    *,
-    jobs: int = 1,
-    nproc: int = 1,
-    seconds: float | None = None,
-    console: Console,
-) -> list[Ended]:
-    """Run cells, `jobs` at a time on `nproc` processes each, and return how they ended, in the order of `cells`.
-
-    The list is shorter if `seconds` are over before. See `drain`.
-    """
-    if not cells:
-        return []
-    plan = PlanFolder.of([Entry.of(cell, options) for cell in cells], cells, options)
-    ids = [cell_id(cell, options.stage) for cell in cells]
-    plan.forget(ids)
-    ended = drain(plan, ids, options, Crew.of(jobs, nproc, seconds), console)
-    return [ended[each] for each in ids if each in ended]
 
 
 def drain(plan: PlanFolder, ids: Sequence[str], options: Options, crew: Crew, console: Console) -> dict[str, Ended]:

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.boards.misses import MISSED, Misses
+from bench.boards.misses import MISSED, MOST_LABELS, Misses
 from bench.data.records import Records
 from bench.data.show import INK, MM_PER_INCH, SHEET_MM, STYLE, WIDTH_MM, draw_paper, person, raw_tracing
 from bench.errors import BenchError, DataError
@@ -33,8 +33,8 @@ A4_MM, PER_PAGE = (210.0, 297.0), 2
 BORDER_MM, TITLE_MM = 6.0, 17.0
 MOST_RECORDS = 200
 """More records make a picture too tall for PNG."""
-MOST_LABELS, LABEL = 6, 20
-"""Labels shown of a record, and characters of a label and its word."""
+LABEL = 20
+"""Characters of a label and its word."""
 LEGEND = "Bars: score from 0 to 1, with a tick at the threshold. Bold: a true label."
 WRONG, RIGHT, TRACK = "#b3401f", "#43505c", "#e3e6e9"
 """Colours of a wrong and of a right decision, and of the empty part of a bar. Words say the same as colours."""
@@ -183,7 +183,8 @@ def _draw_bars(axes: Axes, misses: Misses, row: dict[Any, Any], top: float, size
     """
     scored = misses.scored
     at = int((scored.ecg_id == row["ecg_id"]).argmax())
-    shown = _shown_labels(misses, at)
+    asked = None if misses.label is None else scored.labels.index(misses.label)
+    shown = scored.shown_labels(at, MOST_LABELS, asked)
     step = (WIDTH_MM - 2 * MARGIN_MM) / max(len(shown), MOST_LABELS - 1)
     width = step - 13
     for place, column in enumerate(shown):
@@ -208,15 +209,3 @@ def _draw_bars(axes: Axes, misses: Misses, row: dict[Any, Any], top: float, size
         if not math.isnan(threshold):
             x = left + width * threshold
             axes.plot([x, x], [base - 1, base + 3.6], color=INK, linewidth=1.2 * size)
-
-
-def _shown_labels(misses: Misses, at: int) -> list[int]:
-    """Return columns of labels: all of few, in their order; of many the asked, the true, then those scored highest."""
-    scored, num = misses.scored, len(misses.scored.labels)
-    if num <= MOST_LABELS:
-        return list(range(num))
-
-    def key(column: int) -> tuple[bool, bool, float]:
-        return scored.labels[column] != misses.label, not scored.y_true[at, column], -scored.y_score[at, column]
-
-    return sorted(range(num), key=key)[:MOST_LABELS]

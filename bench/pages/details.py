@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.boards.comparisons import Comparison, ScoredRow, design_of, label_differences, paired_runs
+from bench.boards.comparisons import Comparison, ScoredRow, design_of, paired_runs
 from bench.boards.declared import EXPLORATORY, Pair
+from bench.boards.resampling import label_replicates, values_of
 from bench.boards.rows import Board
 from bench.boards.subgroups import Part as SubgroupPart
 from bench.boards.subgroups import parts_of, priors_within
 from bench.data.tasks import LabelTable
-from bench.evaluation import metrics
-from bench.evaluation.bootstrap import Interval
+from bench.evaluation import compare, metrics
+from bench.evaluation.bootstrap import Estimate, Interval
 from bench.evaluation.metrics import Bools
 from bench.evaluation.parts import Effect, bounds, macro_auroc
 
@@ -72,18 +73,31 @@ def details(board: Board, people: pd.DataFrame, most: int) -> Details:
 def _by_label(board: Board, truth: LabelTable, columns: Sequence[int], pairs: Sequence[Comparison]) -> list[Part]:
     """Return labels with the differences that `bench compare` shows: 95 % intervals, not corrected."""
     rows = {row.name: row.scored for row in board.rows}
-    differences = {
-        (pair.first, pair.second): label_differences(*paired_runs(rows[pair.first], rows[pair.second]), truth)
-        for pair in pairs
-    }
+    every = [run for row in rows.values() for run in row.values()]
+    replicates = dict(zip(map(id, every), label_replicates(every, truth), strict=True))
     parts = []
-    for column in columns:
-        label = truth.labels[column]
-        scores = {
-            name: _mean(row, [run.resampled.auroc.value[column] for run in row.values()]) for name, row in rows.items()
+    for place, column in enumerate(columns):
+        of_rows = {
+            name: {
+                key: Estimate(values_of(run, "auroc")[column], replicates[id(run)][:, place])
+                for key, run in row.items()
+            }
+            for name, row in rows.items()
         }
-        of_pairs = {pair: of_label[label].interval for pair, of_label in differences.items()}
-        parts.append(Part(label, f"{int(truth.y_true[:, column].sum()):,} positives", scores, of_pairs))
+        scores = {
+            name: _mean(rows[name], [float(run.value) for run in each.values()]) for name, each in of_rows.items()
+        }
+        differences = {}
+        for pair in pairs:
+            first, second = paired_runs(rows[pair.first], rows[pair.second])
+            differences[pair.first, pair.second] = compare.difference(
+                [of_rows[pair.first][key] for key in first],
+                [of_rows[pair.second][key] for key in second],
+                design=design_of(first, second),
+            ).interval
+        parts.append(
+            Part(truth.labels[column], f"{int(truth.y_true[:, column].sum()):,} positives", scores, differences)
+        )
     return parts
 
 
@@ -99,14 +113,13 @@ def _by_part(
     The differences are those of `bench compare --by` for one pair and all of these parts.
     """
     rows, found = {row.name: row.scored for row in board.rows}, []
-    for part, labels in parts:
-        priors = priors_within(rows, truth, part.members, labels)
-        effects = {
-            name: macro_auroc(
-                truth.patient_id, truth.y_true, [run.y_score for run in row.values()], part.members, labels
-            )
-            for name, row in rows.items()
-        }
+    every_prior = priors_within(rows, truth, [(part.members, labels) for part, labels in parts])
+    of_parts: list[dict[str, Effect]] = [{} for _ in parts]
+    for name, row in rows.items():
+        y_scores = [run.y_score for run in row.values()]  # read once for all parts: a run does not keep its scores
+        for (part, labels), effects in zip(parts, of_parts, strict=True):
+            effects[name] = macro_auroc(truth.patient_id, truth.y_true, y_scores, part.members, labels)
+    for (part, labels), priors, effects in zip(parts, every_prior, of_parts, strict=True):
         differences = {}
         for pair in pairs:
             of_first, of_second = paired_runs(rows[pair.first], rows[pair.second])

@@ -31,6 +31,18 @@ def facts_of(boards: Sequence[Board], anew: bool, *others: object) -> list[objec
     return [where, rows, scores, plans, version("matplotlib"), version("pandas"), *others]
 
 
+def remembered_text(what: str, facts: Sequence[object] | None, make: Callable[[], str]) -> str:
+    """Return the text that `make` returns, or returned before from the same facts."""
+    if facts is None:
+        return make()
+    key = key_of("text", what, facts)
+    if (content := recall(key)) is not None:
+        return content.decode()
+    text = make()
+    keep(key, text.encode())
+    return text
+
+
 def remembered(
     what: str,
     facts: Sequence[object] | None,

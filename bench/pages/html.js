@@ -111,10 +111,11 @@ function toggle(line, open = !table.row(line).child.isShown()) {
   if (open) child(fold(rows.get(line.dataset.key))).show(); else child.hide();
   line.querySelector(".open").setAttribute("aria-expanded", open);
 }
+const more = []; // makers of what html_misses.js adds to a row's fold
 function fold(row) {
   const facts = make("dl", { class: "facts" });
   for (const [head, text] of row.facts) facts.append(make("dt", {}, head), make("dd", {}, text));
-  return make("div", {}, row.command ? command(row.command) : "", facts);
+  return make("div", {}, row.command ? command(row.command) : "", facts, ...more.map((add) => add(row)));
 }
 function command(text) {
   const copy = make("button", { type: "button", onclick: async () => {

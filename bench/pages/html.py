@@ -24,6 +24,7 @@ from bench.files import write_whole
 from bench.pages.costs import leaves_out_features, terms
 from bench.pages.elements import Html, element, embedded_json
 from bench.pages.html_data import board_data
+from bench.pages.html_misses import misses_section
 from bench.pages.html_rows import has_rare_labels, page_of, share, table
 from bench.pages.names import labels_note, not_installed
 from bench.pages.page import about, data_lines
@@ -37,6 +38,10 @@ THEME = """try {
   if (theme) document.documentElement.dataset.theme = theme;
 } catch { /* a browser may forbid storage of files */ }"""
 """Set the reader's theme before the page is drawn."""
+
+MISSES = "Which records does a row get wrong?"
+MAX_BYTES, MAX_MISSES, SPARE = 3_000_000, 1_000_000, 4_000
+"""Size of the largest file, of what it has of single records, and of their section's elements."""
 
 Pages = Mapping[tuple[str, str], Sequence[Board]]
 """Dataset and task -> boards of a page."""
@@ -53,18 +58,24 @@ class Section:
 
 
 def write_html(
-    pages: Pages, folder: Path, truth: Truth, sections: Mapping[tuple[str, str], Sequence[Section]] = {}
+    pages: Pages,
+    folder: Path,
+    truth: Truth,
+    sections: Mapping[tuple[str, str], Sequence[Section]] = {},
+    *,
+    misses: bool = False,
 ) -> list[Path]:
     """Write <dataset>/<task>.html for each page, and index.html with the rows of all; return the paths.
 
-    `sections` are added to the page of their dataset and task. Raises BenchError without the package itables.
+    `sections` are added to the page of their dataset and task; with `misses` also the records that each row gets wrong.
+    Raises BenchError without the package itables, and with `misses` without the data set.
     """
     library = table_library()
     links = {name: "/".join(quote(part, safe="") for part in name) + ".html" for name in pages}
     written = [_write(folder / INDEX, index_page([board for of in pages.values() for board in of], library, links))]
     links = {name: f"../{link}" for name, link in links.items()}
     for (dataset, task), boards in pages.items():
-        text = task_page(boards, truth, library, links, sections.get((dataset, task), ()))
+        text = task_page(boards, truth, library, links, sections.get((dataset, task), ()), misses=misses)
         written.append(_write(folder / dataset / f"{task}.html", text))
     return written
 
@@ -98,15 +109,26 @@ def table_library() -> str:
 
 
 def task_page(
-    boards: Sequence[Board], truth: Truth, library: str, links: Links, sections: Sequence[Section] = ()
+    boards: Sequence[Board],
+    truth: Truth,
+    library: str,
+    links: Links,
+    sections: Sequence[Section] = (),
+    *,
+    misses: bool = False,
 ) -> str:
     """Return the page of the boards of a task, which compares rows also by label and by part of fold 10."""
     here = page_of(boards[0])
+    title = f"{here[1]} on {here[0]}"
     data = [board_data(board, truth, links[here], len(boards)) for board in boards]
     notes = _notes(boards)
     notes.append("Task fingerprint: " + ", ".join(dict.fromkeys(board.fingerprint[:16] for board in boards)) + ".")
-    head = _header(boards, f"{here[1]} on {here[0]}", [*about(boards), *data_lines(boards)], _nav(links, here))
-    return _document(f"{here[1]} on {here[0]}", library, head, _main(boards, notes, sections), data)
+    head = _header(boards, title, [*about(boards), *data_lines(boards)], _nav(links, here))
+    text = _document(title, library, head, _main(boards, notes, sections), data)
+    if not misses:
+        return text
+    body = misses_section(boards, truth, min(MAX_MISSES, MAX_BYTES - SPARE - len(text.encode())))
+    return _document(title, library, head, _main(boards, notes, [*sections, Section(MISSES, body)]), data)
 
 
 def index_page(boards: Sequence[Board], library: str, links: Links) -> str:
@@ -118,7 +140,10 @@ def index_page(boards: Sequence[Board], library: str, links: Links) -> str:
 
 
 def _document(title: str, library: str, header: Html, main: Html, boards: Sequence[Mapping[str, object]]) -> str:
-    own, style = (Path(__file__).with_name(f"html.{ending}").read_text(encoding="utf-8") for ending in ("js", "css"))
+    script, of_misses, style = (
+        Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("html.js", "html_misses.js", "html.css")
+    )
+    own = script + of_misses
     head = element(
         "head",
         element("meta", charset="utf-8"),

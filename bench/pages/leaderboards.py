@@ -48,13 +48,19 @@ FORMATS, ENDINGS = ("md", "csv", "tex", "json", "html"), ("svg", "pdf", "png")
 
 
 def write_formats(
-    boards: Sequence[Board], folder: Path, truth: Truth, formats: Sequence[str], endings: Sequence[str]
+    boards: Sequence[Board],
+    folder: Path,
+    truth: Truth,
+    formats: Sequence[str],
+    endings: Sequence[str],
+    *,
+    misses: bool = False,
 ) -> list[Path]:
     """Write boards in these of FORMATS, and their pictures with these of ENDINGS; return the paths.
 
     `md` writes pages and their SVG pictures. `csv`: results, rows, comparisons and subgroups (.csv).
-    `tex`: <dataset>/<task>.tex. `json`: leaderboards.json. `html`: index.html and <dataset>/<task>.html. Pictures lie
-    in <dataset>/pictures.
+    `tex`: <dataset>/<task>.tex. `json`: leaderboards.json. `html`: index.html and <dataset>/<task>.html, with
+    `misses` also single records. Pictures lie in <dataset>/pictures.
     """
     written = write_leaderboards(boards, folder, truth) if "md" in formats else []
     if endings := [ending for ending in endings if ending != "svg" or "md" not in formats]:
@@ -67,7 +73,7 @@ def write_formats(
         pages = by_page(boards).items()
         written += [_write(folder / dataset / f"{task}.tex", latex.tables(group)) for (dataset, task), group in pages]
     if "html" in formats:
-        written += write_html(by_page(boards), folder, truth)
+        written += write_html(by_page(boards), folder, truth, misses=misses)
     if "json" in formats:
         written.append(_write(folder / "leaderboards.json", json.dumps(as_data(boards), indent=1) + "\n"))
     return written
@@ -152,7 +158,7 @@ def write_leaderboards(
     if around.reported:
         written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     answered = [path.parent.name for path in written if path.name == ANSWER]
-    return [*written, *write_pages(boards, folder, around, pictures, links, overviews, answered)]
+    return [*written, *write_pages(boards, folder, around, pictures, links, overviews, answered, anew=anew)]
 
 
 def write_answers(

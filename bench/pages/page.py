@@ -8,7 +8,8 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from bench.evaluation.bootstrap import Interval, Summary
 from bench.files import read_bytes, write_whole
 from bench.pages.conditions import SUBSET, condition_of, few_draws
 from bench.pages.costs import cost_lines, terms_lines
+from bench.pages.drawn import facts_of, remembered_text
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, labels_note, not_installed, places, recipe, short_method, short_name
 from bench.pages.simulated import simulated_lines
@@ -668,10 +670,13 @@ def write_pages(
     links: Links = {},
     overviews: Overviews = {},
     answered: Sequence[str] = (),
+    *,
+    anew: bool = False,
 ) -> list[Path]:
     """Write `<dataset>/<task>.md` for all boards, and the index README.md; return the written paths.
 
-    `answered` are the data sets with a page answer.md, which the index links first.
+    `answered` are the data sets with a page answer.md, which the index links first. Pages of the same results and
+    surroundings are not computed again, except with `anew`.
     """
     by_page: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:
@@ -681,7 +686,9 @@ def write_pages(
         path = folder / dataset / f"{task}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = links.get((dataset, task), ()), overviews.get((dataset, task), "")
-        write_whole(path, page(group, around, pictures, *beside))
+        shown = [pictures.get(board, ()) for board in group]
+        facts = facts_of(group, anew, asdict(around or Surroundings()), shown, beside, origin_of(dataset))
+        write_whole(path, remembered_text("page", facts, partial(page, group, around, pictures, *beside)))
         written.append(path)
         link = f"[{task}]({dataset}/{task}.md)"
         entries += [[dataset, link, *_index_entry(board)] for board in group]

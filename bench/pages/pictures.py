@@ -14,14 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from bench.boards.comparisons import label_differences as label_differences_of
@@ -32,6 +27,10 @@ from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
 from bench.pages.costs import leaves_out_features, minutes
 from bench.pages.names import numbered, places, short_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK = "#767676"
 """Colour of lines and text: contrast 4.5 to 1 on white, 4.2 to 1 on GitHub's dark."""
@@ -108,6 +107,8 @@ def series() -> Iterator[dict[str, Any]]:
 
 def _narrow(figure: Figure, axes: Axes, in_legend: int) -> None:
     """Fit a picture into a column: break texts into lines, and leave out crowded ticks. `in_legend`: its lines."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
     words = _wrapped(axes.get_title(loc="left"), 48)
     axes.set_title("", loc="left")
     figure.suptitle("\n".join(words), x=0.02, ha="left", fontsize=9)
@@ -144,6 +145,10 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 @contextmanager
 def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
+    import matplotlib as mpl  # takes 0.4 s, which boards without a new picture need not wait for
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     ending = path.suffix.removeprefix(".")
     paper = ending != "svg"
     with mpl.rc_context(PAPER if paper else STYLE):
@@ -285,6 +290,8 @@ def training_curves(board: Board, path: Path) -> Path | None:
             for (_, _, number, color), height in zip(ending, heights, strict=True):
                 beside: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
                 axes.annotate(number, (epoch, height), **beside, color=color, fontsize=9)
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch (bar: end of a phase; thin: single runs; low values of the first epochs are cut off)")
         axes.set_ylabel("fold-9 macro AUROC, all labels")
@@ -375,6 +382,8 @@ def cost(board: Board, path: Path) -> Path | None:
                 axes.annotate(str(numbers[row.name]), point, **place_of, fontsize=8, va="center", ha="center")
         axes.set_xscale("log")
         of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
+        from matplotlib.ticker import LogLocator
+
         axes.xaxis.set_minor_locator(LogLocator(subs=of_decade))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")

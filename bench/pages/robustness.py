@@ -5,12 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from typing import TYPE_CHECKING, Any
 
 from bench.boards.elsewhere import Robustness
 from bench.data.corruptions import KINDS
@@ -18,6 +13,9 @@ from bench.evaluation.bootstrap import Interval
 from bench.files import write_whole
 from bench.pages.names import numbered
 from bench.pages.pictures import CHANCE, INK, MAX_LINES, METADATA, STYLE, series, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = 2
 """Panels beside each other."""
@@ -30,6 +28,10 @@ def draw_robustness(robustness: Robustness, path: Path) -> None:
     All panels share the vertical axis and begin with the score on records as they are. Strengths stand at equal
     distances, because each corruption has a unit of its own. A dashed line marks chance if it is near.
     """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     curves = list(robustness.curves.items())
     num_rows = math.ceil(len(curves) / COLUMNS)
     with mpl.rc_context(STYLE):

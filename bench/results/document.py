@@ -11,15 +11,12 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.data.text import UNPRINTABLE
 from bench.errors import BenchError
 from bench.registry.source import NOT_INSTALLED
 
 NAME = re.compile(r"\w[\w.+-]{0,99}")
 """Valid names of data sets and tasks, which become parts of paths."""
-UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
-)
-"""Characters that move a cursor, change the direction of text or are not text: control, bidirectional, surrogates."""
 MARKUP = re.compile(r"[`\t\n]|<[A-Za-z/!?]|\]\(|&#?\w+;", re.IGNORECASE)
 """Text that Markdown would read as code, HTML, a link or the end of a line."""
 FORMULA = ("=", "+", "-", "@")

@@ -16,12 +16,13 @@ import numpy as np
 
 import bench
 from bench.data.splits import TEST_FOLD, VAL_FOLD
+from bench.data.text import UNPRINTABLE
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
 from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
 from bench.results.arrays import open_arrays
-from bench.results.document import UNPRINTABLE, faults, not_finite, unsafe
+from bench.results.document import faults, not_finite, unsafe
 from bench.results.remembered import keep, key_of, recall
 
 SCHEMA = 1

@@ -12,13 +12,12 @@ from bench.cell import Cell
 from bench.data.opened import OpenData
 from bench.demo.dataset import write_demo
 from bench.execute import Options, execute
-from bench.launch.workers import run_cells
 from bench.registry.reference import Reference
 
 NUM = 40
 
 
-def test_probes(compare: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_probes(compare: Any, run_cells: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     write_demo(tmp_path / "data", 240, rates=(100,))
     arch, method = Reference("prevalence"), Reference("lp", {"probe_epochs": 1})
@@ -34,7 +33,7 @@ def test_probes(compare: Any, tmp_path: Path, monkeypatch: Any) -> None:
 
     def by_worker() -> None:
         began = time.process_time()
-        ended = run_cells(cells(), Options(runs=tmp_path / f"runs-{next(folders)}"), console=Console(quiet=True))
+        ended = run_cells(cells(), Options(runs=tmp_path / f"runs-{next(folders)}"))
         own.append((time.process_time() - began) / NUM)  # the worker itself is another process
         assert len(ended) == NUM and all(end.folder for end in ended)
 
