@@ -21,7 +21,7 @@ from bench.data.opened import OpenData
 from bench.data.prepared import PreparedSignals, require_files
 from bench.data.splits import folds_to_score
 from bench.data.tasks import LabelTable
-from bench.errors import Incompatible, PluginError
+from bench.errors import Incompatible, PluginError, no_exit
 from bench.evaluation.predictions import Predictions
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
@@ -78,6 +78,7 @@ class Options:
         return arguments + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
+@no_exit()
 def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Result:
     """Run a cell and return its result. The result of a finished cell is loaded; an interrupted run is resumed.
 
