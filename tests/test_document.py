@@ -244,6 +244,25 @@ def test_an_array_of_another_kind_is_a_line(
         make_boards([load_result(run)], truth)
 
 
+@pytest.mark.parametrize("fold", [9, 10])
+def test_predictions_that_lack_a_fold_are_a_line(
+    of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path, fold: int
+) -> None:
+    """A changed name of an array once ended a board with KeyError: 10."""
+    source, _, truth = of_demo
+    run = tmp_path / "run"
+    shutil.copytree(source, run)
+    with np.load(source / "predictions.npz") as file:
+        arrays = {key: file[key] for key in file.files if key != f"ecg_id_fold{fold}"}
+    np.savez(run / "predictions.npz", **arrays)
+
+    with pytest.raises(DataError, match=rf"predictions\.npz has no predictions of fold {fold}; run its cell again"):
+        _ = load_result(run).predictions
+    if fold == 10:
+        with pytest.raises(DataError, match=r"predictions\.npz has no predictions of fold 10"):
+            make_boards([load_result(run)], truth)
+
+
 def test_predictions_of_another_fold_or_of_many_bytes_are_refused(
     of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
