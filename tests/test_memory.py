@@ -13,7 +13,7 @@ from bench.cell import Cell
 from bench.execute import Options, execute
 from bench.launch import workers
 from bench.launch.workers import run_cells
-from bench.processes import mark_fresh
+from bench.processes import mark_fresh, use_up
 from bench.registry.reference import Reference
 from bench.training import memory
 from bench.training.memory import keep_freed_memory
@@ -51,7 +51,10 @@ def test_a_cell_holds_the_same_whatever_ran_before_it(
 
 
 @LINUX
-def test_the_second_of_two_short_cells_has_no_figure(demo_set: Path, tmp_path: Path) -> None:
+def test_the_second_of_two_short_cells_has_no_figure(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LONG", 600.0)
     cells = [cell(demo_set, "prevalence", f"lp(probe_epochs={epochs})") for epochs in (1, 2)]
     first, second = costs(cells, tmp_path)
 
@@ -109,8 +112,9 @@ def test_a_process_does_not_inherit_the_peak_of_the_one_that_started_it() -> Non
 def test_what_cannot_be_known_is_not_recorded(
     lacking: str, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if lacking != "a fresh process":
-        mark_fresh()
+    mark_fresh()
+    if lacking == "a fresh process":
+        use_up()
     if lacking == "clear_refs":
         monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "nowhere" / "clear_refs")
     if lacking == "malloc_trim":
