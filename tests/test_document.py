@@ -322,6 +322,7 @@ def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path
         ("metrics.fold_10.num_patients", None, "a whole number from 0"),
         ("metrics.fold_10.macro.all.auroc.value", 1.5, "a number from 0 to 1 or null"),
         ("metrics.fold_10.macro.all.auroc.value", float("nan"), "a number from 0 to 1 or null"),
+        ("metrics.fold_10.macro.all.auroc.value", True, "a number from 0 to 1 or null"),
         ("environment.threads", float("inf"), "a finite number or null"),
     ],
 )
