@@ -291,6 +291,20 @@ def test_a_name_that_is_no_name_is_refused_where_it_is_loaded(
             load(run)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("cell.manifest", "../m.json", r"cell\.manifest is '\.\./m\.json', not the name of a file"),
+        ("environment.<b>", 1, "a key of environment has characters that are not allowed in names and numbers: '<b>'"),
+        ("environment.a`b", 1, "a key of environment has characters that are not allowed in names and numbers: 'a`b'"),
+    ],
+)
+def test_paths_and_keys_are_names(tmp_path: Path, field: str, value: Any, expected: str) -> None:
+    run = put(tmp_path / "run", changed(DOCUMENT, tuple(field.split(".")), value))
+    with pytest.raises(DataError, match=expected):
+        load_result(run)
+
+
 def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path) -> None:
     document = {**DOCUMENT, "incompatible": "it has no head", "task": {**DOCUMENT["task"], "fingerprint": "0" * 64}}
     run = put(tmp_path / "run", document)
@@ -324,6 +338,7 @@ def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path
         ("metrics.fold_10.macro.all.auroc.value", float("nan"), "a number from 0 to 1 or null"),
         ("metrics.fold_10.macro.all.auroc.value", True, "a number from 0 to 1 or null"),
         ("environment.threads", float("inf"), "a finite number or null"),
+        ("environment.loads", [1.0, float("nan")], "a finite number or null"),
     ],
 )
 def test_a_field_is_named_with_what_it_may_hold(tmp_path: Path, field: str, value: Any, expected: str) -> None:
