@@ -349,3 +349,15 @@ def test_the_cost_of_a_run_includes_features_that_an_earlier_run_computed(demo_s
 
     second, took = cost_of(2)
     assert 2990 < second < 3000 + took
+
+
+def test_files_of_another_width_are_computed_anew(tmp_path: Path) -> None:
+    notes: list[str] = []
+    for name, width in (("a", 3), ("b", 4)):
+        np.savez(tmp_path / f"part-{name}.npz", ecg_id=np.array([ord(name)]), features=np.ones((1, width), np.float32))
+
+    known, features, _ = FeatureCache(tmp_path).load(np.array([ord("a"), ord("b")]), notes.append)
+
+    assert known.tolist() == [True, False] and features.shape == (1, 3)
+    assert "part-b.npz is damaged (its features are 4, those of other files 3)" in notes[0]
+    assert not (tmp_path / "part-b.npz").exists()
