@@ -19,7 +19,7 @@ from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
 from bench.console.terminal import Terminal
 from bench.data.cache import cache_folder
-from bench.errors import ERROR_FILE, BenchError
+from bench.errors import ERROR_FILE, BenchError, no_exit
 from bench.files import write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
@@ -1157,7 +1157,8 @@ def main() -> None:
     """Run the command line. A user's mistake gives one line and exit code 2; a bug keeps its traceback."""
     prepare_process()
     try:
-        _run_app()
+        with no_exit():
+            _run_app()
     except (BenchError, OSError) as error:
         line = " ".join(str(error).split())
         if isinstance(error, OSError):

@@ -1,5 +1,13 @@
 """Errors that a user can cause: one line, exit code 2. Any other exception is a bug and keeps its traceback."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
 ERROR_FILE = "BENCH_ERROR_FILE"
 """Environment variable: file to which a rank of `bench run --nproc` writes a user's error, so that it prints once."""
 
@@ -14,6 +22,32 @@ class DataError(BenchError):
 
 class PluginError(BenchError):
     """A plugin, a reference to it or a hyper-parameter is unknown, broken or of the wrong type."""
+
+
+@contextlib.contextmanager
+def no_exit() -> Iterator[None]:
+    """Within this context, raise PluginError where a plugin ends the program: by exit, or by parsing its arguments."""
+    try:
+        yield
+    except SystemExit as end:
+        if place := _who_ends(end):
+            raise PluginError(f"{place} ended the program by exit({end.code!r}); a plugin raises an error") from end
+        raise
+
+
+def _who_ends(end: SystemExit) -> str:
+    """Return file and line of the code, called from `bench`, that ends the program; empty if `bench` itself does."""
+    package, library = Path(__file__).parent, Path(os.__file__).parent
+    place = ""
+    for frame in traceback.extract_tb(end.__traceback__):
+        file = Path(frame.filename)
+        if file.is_relative_to(package):
+            place = ""
+        elif {"site-packages", "dist-packages"} & set(file.parts):
+            place = place if {"click", "typer"} & set(file.parts) else f"{file}, line {frame.lineno},"
+        elif not file.is_relative_to(library) and not frame.filename.startswith("<frozen"):
+            place = f"{file}, line {frame.lineno},"
+    return place
 
 
 class CheckpointError(BenchError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,16 +13,15 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from bench.cell import Cell
 from bench.console.terminal import Terminal
 from bench.console.tracking import Silent, Wandb, watch
 from bench.data.opened import OpenData
 from bench.data.prepared import PreparedSignals, require_files
-from bench.data.splits import Split, folds_to_score
+from bench.data.splits import TEST_FOLD, Split, folds_to_score
 from bench.data.tasks import LabelTable
-from bench.errors import Incompatible, PluginError
+from bench.errors import Incompatible, PluginError, no_exit
 from bench.evaluation.predictions import Predictions
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
@@ -80,6 +80,7 @@ class Options:
         return arguments + ["--overwrite"] * self.overwrite + ["--rerun-stale"] * self.rerun_stale
 
 
+@no_exit()
 def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Result:
     """Run a cell and return its result. The result of a finished cell is loaded; an interrupted run is resumed.
 
@@ -108,7 +109,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             reports = train_model(setup, signals, watcher, checkpoints, world)
             share_weights(setup, folder, world)
             folds = folds_to_score(setup.table, options.stage)
-            predictions = predict_folds(setup, signals, folds, reports, world)
+            predictions = predict_folds(setup, signals, folds, reports, world, checkpoints.count)
             if not world.is_main:
                 return Result(folder.final, setup.facts)
             scored = outcome(options.stage, setup.model, signals, reports, predictions, folds)
@@ -235,17 +236,23 @@ def predict_folds(
     folds: Mapping[int, LabelTable],
     reports: Sequence[PhaseReport],
     world: World,
+    count: Callable[[float], None],
 ) -> dict[int, Predictions]:
-    """Return fold -> logits for each of its records. A backbone that stayed frozen uses cached features."""
+    """Return fold -> logits for each of its records. A backbone that stayed frozen uses cached features.
+
+    `count` receives the seconds that an earlier run spent on features of fold 10; training has counted fold 9.
+    """
     model, precision = setup.model, setup.precision
-    module: nn.Module = model
-    sources: Sequence[Source] = [
-        SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()
-    ]
-    if all(report.on_features for report in reports):
-        module, (sources, _) = HeadAlone(model), compute_features(model, sources, world, precision)
+    frozen = all(report.on_features for report in reports)
+    module = HeadAlone(model) if frozen else model
     predictions = {}
-    for (fold, truth), source in zip(folds.items(), sources, strict=True):
+    for fold, truth in folds.items():
+        source: Source = SignalSource.of(signals, truth, dtype(precision), world.device)
+        if frozen:
+            began = time.monotonic()
+            (source,), seconds = compute_features(model, [source], world, precision)
+            if fold == TEST_FOLD:
+                count(seconds - (time.monotonic() - began))
         logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
         predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
     return predictions

@@ -1,4 +1,4 @@
-"""Child processes: limit what they import, count the cores they may use, and end them with their parent."""
+"""Processes: whether this one is fresh; for children, what they import, the cores they may use, and their end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ import threading
 import time
 from collections.abc import Iterator
 from types import ModuleType
+
+_fresh = False
+
+
+def mark_fresh() -> None:
+    """State that this process was started to run cells, and has run none."""
+    global _fresh
+    _fresh = True
+
+
+def use_up() -> bool:
+    """Return whether this process was fresh. From now on it is not."""
+    global _fresh
+    was, _fresh = _fresh, False
+    return was
 
 
 def num_cores() -> int:

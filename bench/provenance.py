@@ -170,7 +170,8 @@ def outcome(
 def cost(seconds: float, memory: PeakMemory) -> dict[str, Any]:
     """Return seconds of training, predicting and scoring over all attempts, and the peak memory.
 
-    Excludes reading tables, downloading weights and preparing signals, which is done once for many cells.
+    Includes what features took that an earlier run computed. Excludes reading tables, downloading weights and preparing
+    signals, which is done once for many cells.
     """
     return {"seconds": seconds, "peak_memory_mib": memory.mib(), "peak_memory_measured_by": memory.measured_by}
 

@@ -53,6 +53,9 @@ def test_a_start_is_what_a_result_says() -> None:
     start = Start.of(RESULT, {})
 
     assert (start.name, start.num_records, start.positives, start.labels) == ("random", 10, (3, 7), ("MI", "NORM"))
+    for compare in (lambda: start == "random", lambda: start != "random", lambda: start in {"random"}):
+        with pytest.raises(PluginError, match=r"compare its name, as in init.name == 'random'"):
+            compare()
     with pytest.raises(PluginError, match=r"compare its name, as in init.name == 'random'"):
         _ = start == "random"
 

@@ -138,3 +138,15 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> No
     assert files(tmp_path) == ["checkpoint-0001.pt"]
     found = checkpoints(tmp_path).newest()
     assert found is not None and found["epoch"] == 1
+
+
+def test_seconds_of_earlier_attempts_and_of_earlier_runs_are_counted(tmp_path: Path) -> None:
+    first = Checkpoints(tmp_path, writes=True, note=print)
+    first.count(1000.0)
+    first.count(-5.0)
+    first.save({"step": 1})
+
+    second = Checkpoints(tmp_path, writes=True, note=print)
+    assert second.run_seconds() < 500
+    assert second.newest() is not None
+    assert 1000 <= second.run_seconds() < 1500

@@ -1,6 +1,7 @@
 """Every registered backbone and method passes the conformance checks, and each check finds what it is there for."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -407,6 +408,17 @@ def test_what_a_method_raises_is_one_line_that_says_where(
     fault = faults(check_method(registered(faulty), two_processes=False))[check]
 
     assert re.fullmatch(r"KeyError: 'no such\\nkey', in broken of test_conformance.py, line \d+", fault)
+
+
+def test_a_method_that_ends_the_program_is_a_fault(registered: Callable[..., Reference]) -> None:
+    def ends(self: Method, *given: Any) -> Any:
+        sys.exit(3)
+
+    faulty = dataclass(frozen=True)(type("Ends", (LossARecord,), {"loss": ends, "__module__": __name__}))
+
+    fault = faults(check_method(registered(faulty), two_processes=False))["trains x as declared"]
+
+    assert re.fullmatch(rf"{__file__}, line \d+, ended the program by exit\(3\); a plugin raises an error", fault)
 
 
 @pytest.mark.parametrize("method", ["lpft-sd", "scratch"])

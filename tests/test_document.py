@@ -244,6 +244,25 @@ def test_an_array_of_another_kind_is_a_line(
         make_boards([load_result(run)], truth)
 
 
+@pytest.mark.parametrize("fold", [9, 10])
+def test_predictions_that_lack_a_fold_are_a_line(
+    of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path, fold: int
+) -> None:
+    """A changed name of an array once ended a board with KeyError: 10."""
+    source, _, truth = of_demo
+    run = tmp_path / "run"
+    shutil.copytree(source, run)
+    with np.load(source / "predictions.npz") as file:
+        arrays = {key: file[key] for key in file.files if key != f"ecg_id_fold{fold}"}
+    np.savez(run / "predictions.npz", **arrays)
+
+    with pytest.raises(DataError, match=rf"predictions\.npz has no predictions of fold {fold}; run its cell again"):
+        _ = load_result(run).predictions
+    if fold == 10:
+        with pytest.raises(DataError, match=r"predictions\.npz has no predictions of fold 10"):
+            make_boards([load_result(run)], truth)
+
+
 def test_predictions_of_another_fold_or_of_many_bytes_are_refused(
     of_demo: tuple[Path, dict[str, Any], Truth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +289,20 @@ def test_a_name_that_is_no_name_is_refused_where_it_is_loaded(
     for load in (load_result, load_head):
         with pytest.raises(DataError, match=rf"{field[0]}\.{field[1]}"):
             load(run)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("cell.manifest", "../m.json", r"cell\.manifest is '\.\./m\.json', not the name of a file"),
+        ("environment.<b>", 1, "a key of environment has characters that are not allowed in names and numbers: '<b>'"),
+        ("environment.a`b", 1, "a key of environment has characters that are not allowed in names and numbers: 'a`b'"),
+    ],
+)
+def test_paths_and_keys_are_names(tmp_path: Path, field: str, value: Any, expected: str) -> None:
+    run = put(tmp_path / "run", changed(DOCUMENT, tuple(field.split(".")), value))
+    with pytest.raises(DataError, match=expected):
+        load_result(run)
 
 
 def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path) -> None:
@@ -303,7 +336,9 @@ def test_a_declined_result_is_held_to_the_dataset(demo_set: Path, tmp_path: Path
         ("metrics.fold_10.num_patients", None, "a whole number from 0"),
         ("metrics.fold_10.macro.all.auroc.value", 1.5, "a number from 0 to 1 or null"),
         ("metrics.fold_10.macro.all.auroc.value", float("nan"), "a number from 0 to 1 or null"),
+        ("metrics.fold_10.macro.all.auroc.value", True, "a number from 0 to 1 or null"),
         ("environment.threads", float("inf"), "a finite number or null"),
+        ("environment.loads", [1.0, float("nan")], "a finite number or null"),
     ],
 )
 def test_a_field_is_named_with_what_it_may_hold(tmp_path: Path, field: str, value: Any, expected: str) -> None:

@@ -141,6 +141,8 @@ def test_no_field_of_an_evaluation_gets_out_of_its_page(
         (("labels", "NORM", "codes"), "NORM", r"labels\.NORM\.codes is \"NORM\", expected a list"),
         (("metrics", "macro", "all", "auroc", "value"), float("nan"), r"macro\.all\.auroc\.value is NaN, expected"),
         (("labels", "XYZ"), {"codes": [], "by": ""}, r"metrics\.labels lacks XYZ"),
+        (("run", "digest"), "0" * 64, "is of another run than the result in"),
+        (("dataset", "loads"), [float("inf")], r"dataset\.loads\[0\] is inf, expected a finite number"),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
@@ -152,6 +154,29 @@ def test_a_wrong_field_of_an_evaluation_is_named(
 
     with pytest.raises(DataError, match=expected):
         load_evaluation(tmp_path / "run" / evaluation.folder.relative_to(evaluation.run.folder), run)
+
+
+def test_labels_that_the_run_lacks_are_of_another_run(evaluation: Evaluation, tmp_path: Path) -> None:
+    whole = json.loads((evaluation.folder / EVALUATION).read_text())
+    for section in (whole["labels"], whole["metrics"]["labels"]):
+        section["XYZ"] = section.pop("NORM")
+    run = copy_of(evaluation, tmp_path / "run", whole)
+
+    with pytest.raises(DataError, match="is of another run than the result in"):
+        load_evaluation(tmp_path / "run" / evaluation.folder.relative_to(evaluation.run.folder), run)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[" * 100_000, "nested too deep|recursion"), ("{", "Expecting"), ("[]", "no evaluation")]
+)
+def test_what_is_no_evaluation_is_a_line(evaluation: Evaluation, tmp_path: Path, text: str, expected: str) -> None:
+    run = copy_of(evaluation, tmp_path / "run", {})
+    folder = tmp_path / "run" / evaluation.folder.relative_to(evaluation.run.folder)
+    (folder / EVALUATION).write_text(text)
+
+    with pytest.raises(DataError, match=expected) as caught:
+        load_evaluation(folder, run)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench import errors
-from bench.errors import BenchError
+from bench import cli, errors
+from bench.errors import BenchError, PluginError, no_exit
+from bench.registry.registry import Registry
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BenchError)]
 
@@ -31,3 +33,47 @@ def test_errors_cost_nothing_to_import() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert not {"torch", "numpy", "pandas", "rich"} & set(loaded)
+
+
+ENDS = {
+    "import sys\n\nsys.exit(3)": r"line 3, ended the program by exit\(3\)",
+    "quit()": r"line 1, ended the program by exit\(None\)",
+    "exit('no licence')": r"line 1, ended the program by exit\('no licence'\)",
+    "import argparse\n\nargparse.ArgumentParser(add_help=False).parse_args(['--lr'])": r"line 3, ended .* exit\(2\)",
+    "import typer\n\ntyper.run(lambda: None)": r"line 3, ended the program by exit\(0\)",
+}
+
+
+@pytest.mark.parametrize("text", ENDS)
+def test_a_plugin_that_ends_the_program_is_named(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a command once ended in silence, with the plugin's exit code: 0 after nothing was done."""
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    file = tmp_path / f"ends{abs(hash(text))}.py"
+    file.write_text(text)
+
+    with pytest.raises(PluginError, match=f"{file}, {ENDS[text]}; a plugin raises an error"):
+        Registry().load_file(file)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["no-such-verb"]])
+def test_a_commands_own_end_is_no_plugins(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *words])
+
+    with pytest.raises(SystemExit) as end, no_exit():
+        cli.main()
+
+    assert end.value.code == (2 if words == ["no-such-verb"] else 0)
+
+
+def test_the_end_by_a_plugin_is_one_line_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ends_at_once.py"
+    file.write_text("exit(0)")
+    monkeypatch.setattr(sys, "argv", ["bench", "list", "methods", f"--plugin={file}"])
+
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: {file}, line 1, ended the program by exit(0); a plugin raises an error\n"

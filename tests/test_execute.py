@@ -3,11 +3,12 @@
 import http.server
 import io
 import shutil
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,20 +17,23 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from bench.cell import Cell
 from bench.console.tracking import Tracker
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
 from bench.data.prepared import PreparedSignals, prepare_signals
 from bench.data.splits import TEST_FOLD
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 from bench.execute import Options, execute
+from bench.plugin import Batch, register_method
 from bench.registry.reference import Reference
-from bench.registry.registry import make
+from bench.registry.registry import _REGISTRY, make
 from bench.results.result import Result
 from bench.training.distributed import World
 from bench.training.published import PublishedCheckpoint
 from bench.training.weights import WEIGHTS
+from methods.full_finetune import FullFinetune
 
 
 def run(data: Path, runs: Path, epochs: int = 1) -> Result:
@@ -201,6 +205,28 @@ def test_missing_signals_are_told_before_weights_are_fetched(
 
     with pytest.raises(DataError, match=r"lacks 200 of the 200 files at 500 Hz .* --source-rate 100 takes"):
         execute(cell, Options(runs=tmp_path / "runs"))
+
+
+@dataclass(frozen=True)
+class EndsInLoss(FullFinetune):
+    """Ends the program in its first step."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """End the program."""
+        sys.exit(0)
+
+
+def test_a_method_that_ends_the_program_is_an_error_that_names_it(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a script that calls bench.run would end in the middle, with exit code 0."""
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+    register_method("ends-in-loss")(EndsInLoss)
+    method = Reference("ends-in-loss")
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method, precision="float32")
+
+    with pytest.raises(PluginError, match=rf"{__file__}, line \d+, ended the program by exit\(0\)"):
+        execute(cell, Options(runs=tmp_path))
 
 
 def test_a_finished_run_from_published_weights_is_told_without_signals(

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -324,3 +325,39 @@ def test_a_cache_that_cannot_be_written_costs_no_run(cache: Path, passes: list[i
         "computing features of 3 records",
         "these features are not cached",
     ] * 2
+
+
+def test_the_cost_of_a_run_includes_features_that_an_earlier_run_computed(demo_set: Path, cache: Path) -> None:
+    """Else the second probe of the same weights would seem to be cheaper than the first."""
+    runs = cache.parent / "runs"
+
+    def cost_of(epochs: int) -> tuple[float, float]:
+        method = Reference("lp", {"probe_epochs": epochs})
+        cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method, precision="float32")
+        began = time.monotonic()
+        cost = execute(cell, Options(runs=runs)).document["cost"]["seconds"]
+        return cost, time.monotonic() - began
+
+    first, took = cost_of(1)
+    assert first <= took
+    parts = [*cache.rglob("part-*.npz")]
+    assert len(parts) == 3, "folds 1 to 8, fold 9, fold 10"
+    for part in parts:
+        with np.load(part) as file:
+            arrays = dict(file)
+        np.savez(part, **{**arrays, "seconds": 1000.0})
+
+    second, took = cost_of(2)
+    assert 2990 < second < 3000 + took
+
+
+def test_files_of_another_width_are_computed_anew(tmp_path: Path) -> None:
+    notes: list[str] = []
+    for name, width in (("a", 3), ("b", 4)):
+        np.savez(tmp_path / f"part-{name}.npz", ecg_id=np.array([ord(name)]), features=np.ones((1, width), np.float32))
+
+    known, features, _ = FeatureCache(tmp_path).load(np.array([ord("a"), ord("b")]), notes.append)
+
+    assert known.tolist() == [True, False] and features.shape == (1, 3)
+    assert "part-b.npz is damaged (its features are 4, those of other files 3)" in notes[0]
+    assert not (tmp_path / "part-b.npz").exists()

@@ -24,6 +24,7 @@ from bench.files import (
     file_sha256,
     remove_leftovers,
     replace_folder,
+    require_file,
     whole_file,
     whole_folder,
     write_into,
@@ -252,6 +253,14 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, what: str, k
     with pytest.raises(BenchError, match=rf"{name}.* is a pipe, socket or device, expected a regular file") as caught:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / RESULT).mkdir()
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        require_file(tmp_path / RESULT)
+    with pytest.raises(BenchError, match="cannot be read: Is a directory"):
+        load_result(tmp_path)
 
 
 @pytest.mark.usefixtures("at_once")

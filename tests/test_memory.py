@@ -11,9 +11,11 @@ import torch
 
 from bench.cell import Cell
 from bench.execute import Options, execute
+from bench.launch import workers
+from bench.processes import mark_fresh, use_up
 from bench.registry.reference import Reference
 from bench.training import memory
-from bench.training.memory import PeakMemory, keep_freed_memory
+from bench.training.memory import keep_freed_memory
 
 CPU = torch.device("cpu")
 LINUX = pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="Linux alone can reset the peak of a process")
@@ -37,20 +39,36 @@ def costs(run_cells: Any) -> Callable[[list[Cell], Path], list[dict[str, Any]]]:
 
 @LINUX
 @pytest.mark.slow
-def test_a_cell_holds_the_same_whatever_ran_before_it(costs: Any, demo_set: Path, tmp_path: Path) -> None:
+def test_a_cell_holds_the_same_whatever_ran_before_it(
+    costs: Any, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once a small cell recorded the peak of a large one before it, and a large one the gaps that a small one left."""
+    monkeypatch.setattr(workers, "LONG", 1.0)
     large, small = cell(demo_set, "inception1d"), cell(demo_set, "net1d_mini")
     large_first, small_second = costs([large, small], tmp_path / "large first")
     small_first, large_second = costs([small, large], tmp_path / "small first")
 
-    assert {one["peak_memory_measured_by"] for one in (large_first, small_first)} == {"VmHWM"}
+    assert {one["peak_memory_measured_by"] for one in (large_first, small_second)} == {"VmHWM"}
     assert large_first["peak_memory_mib"] > 1.3 * small_first["peak_memory_mib"], "the difference must show"
     assert small_second["peak_memory_mib"] == pytest.approx(small_first["peak_memory_mib"], rel=0.1)
     assert large_second["peak_memory_mib"] == pytest.approx(large_first["peak_memory_mib"], rel=0.1)
 
 
+@LINUX
+def test_the_second_of_two_short_cells_has_no_figure(
+    costs: Any, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LONG", 600.0)
+    cells = [cell(demo_set, "prevalence", f"lp(probe_epochs={epochs})") for epochs in (1, 2)]
+    first, second = costs(cells, tmp_path)
+
+    assert first["peak_memory_measured_by"] == "VmHWM" and 100 < first["peak_memory_mib"] < 1000
+    assert second["peak_memory_measured_by"] is None and second["peak_memory_mib"] is None
+
+
 ANOTHER = """
 import sys, torch
+from bench.processes import mark_fresh
 from bench.training.memory import PeakMemory, keep_freed_memory
 
 torch.set_num_threads(1)
@@ -63,6 +81,7 @@ def hold(mib):  # in blocks as those of training, of which glibc keeps all
 
 peaks = []
 for mib in (50, 900, 50, 300):
+    mark_fresh()
     peak = PeakMemory.begin(torch.device("cpu"))
     hold(mib)
     peaks.append(peak.mib())
@@ -85,23 +104,25 @@ def test_a_process_does_not_inherit_the_peak_of_the_one_that_started_it() -> Non
     """As ru_maxrss does: a notebook that holds 700 MiB and sweeps would give them to every cell."""
     held = torch.ones(700 * 2**18)
     code = (
-        "import torch; from bench.training.memory import PeakMemory; print(PeakMemory.begin(torch.device('cpu')).mib())"
+        "import torch; from bench.processes import mark_fresh; from bench.training.memory import PeakMemory;"
+        "mark_fresh(); print(PeakMemory.begin(torch.device('cpu')).mib())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert held.numel() and 50 < float(done.stdout) < 650
 
 
-@pytest.mark.parametrize("lacking", ["malloc_trim", "clear_refs"])
+@pytest.mark.parametrize("lacking", ["malloc_trim", "clear_refs", "a fresh process"])
 def test_what_cannot_be_known_is_not_recorded(
     lacking: str, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mark_fresh()
+    if lacking == "a fresh process":
+        use_up()
     if lacking == "clear_refs":
         monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "nowhere" / "clear_refs")
-    else:
+    if lacking == "malloc_trim":
         monkeypatch.setattr(memory, "_of_libc", lambda name: None)
-    assert PeakMemory.begin(CPU) == PeakMemory(CPU, None)
-
     result = execute(cell(demo_set, "prevalence", "lp(probe_epochs=1)"), Options(runs=tmp_path / "runs"))
 
     cost = result.document["cost"]

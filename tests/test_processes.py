@@ -17,6 +17,15 @@ def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert num_cores() == 3
 
 
+@pytest.mark.parametrize(("prepared", "expected"), [("prepare_process()", "True False"), ("None", "False False")])
+def test_the_process_of_a_command_is_fresh_once(prepared: str, expected: str) -> None:
+    code = "from bench.console.environment import prepare_process; from bench.processes import use_up"
+    code += f"; {prepared}; print(use_up(), use_up())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == expected
+
+
 @pytest.mark.parametrize("before", [None, "", "1"])
 def test_the_environment_is_put_back(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)

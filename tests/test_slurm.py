@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.execute import Options, execute
 from bench.launch.outcomes import failure_path
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.launch.slurm import FOLDER, Slurm, minutes, most_submitted, others, queued, submit
+from bench.launch.slurm import FOLDER, Slurm, hand_over, minutes, most_submitted, others, queued, submit
 from bench.registry.reference import Reference
 from bench.results.failures import Failure
 from bench.results.result import Result, find_results
@@ -389,6 +391,34 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         most_submitted()
     with pytest.raises(BenchError, match="no SLURM on this machine"):
         queued()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read: Expecting value"),
+        (b'["17_0", "17_', "cannot be read: Unterminated string"),
+        (b'["\xe4"]', "cannot be read: 'utf-8' codec"),
+        (b"[" * 100_000, "cannot be read: "),
+        (b'{"17_0": 1}', "is no list of jobs"),
+        (b"[17, 18]", "is no list of jobs"),
+        (None, "cannot be read: "),
+    ],
+    ids=["empty", "cut", "no text", "nested", "no list", "numbers", "folder"],
+)
+def test_a_damaged_list_of_jobs_is_named(content: bytes | None, words: str, demo_set: Path, tmp_path: Path) -> None:
+    """Workers that are queued must not be submitted twice, so the list is not taken for empty."""
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp"))
+    options = Options(runs=tmp_path)
+    plan = PlanFolder.of([Entry.of(cell, options)], [cell], options)
+    file = plan.folder / "jobs-17.json"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+
+    with pytest.raises(BenchError, match=re.escape(f"{file} {words}") + ".*; remove it once its jobs have ended"):
+        hand_over(plan, list(plan.entries), Slurm(minutes=10), Console(quiet=True))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90min", 90), ("2h", 120), ("1.5 d", 2160)])

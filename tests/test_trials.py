@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.plugin import Backbone, Batch, Classifier, DropPath, Method, Phase, SignalSpec
+from bench.plugin import Backbone, Batch, Classifier, DropPath, Incompatible, Method, Phase, SignalSpec, Start
 from bench.registry.trials import (
     ALONE,
     NUM_LABELS,
@@ -56,6 +56,34 @@ class Finetune(Method):
 def trial(method: Method, folder: Path | None = None) -> Trial:
     model = prepared_model(Residual, method)
     return Trial(model, short_phases(method, model), folder)
+
+
+@dataclass(frozen=True)
+class WarmHead(Finetune):
+    """Begins with the rows of an earlier head."""
+
+    uses_published_head = True
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        """Copy the head."""
+        if not init.head:
+            raise Incompatible("no earlier head")
+        rows = [init.head_labels.index(label) for label in init.labels]
+        for name, value in model.head.named_parameters():
+            value.data[:] = init.head[name][rows]
+
+
+def test_a_method_that_uses_an_earlier_head_is_tried_with_such_a_head() -> None:
+    """As in a run from weights that have a head; else bench check says that it declines pretrained weights."""
+    model = prepared_model(Residual, WarmHead(), "pretrained")
+
+    assert {name: list(value.shape) for name, value in model.head.named_parameters()} == {
+        "weight": [NUM_LABELS, 2],
+        "bias": [NUM_LABELS],
+    }
+    assert not any(value.any() for value in model.head.parameters())
+    with pytest.raises(Incompatible, match="no earlier head"):
+        prepared_model(Residual, WarmHead(), "random")
 
 
 def test_signals_are_as_long_and_wide_as_the_backbone_expects() -> None:

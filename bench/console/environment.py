@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.processes import mark_fresh
+
 READER_GONE = (errno.EPIPE, errno.EIO)
 """Error numbers of a stream without a reader: `| head` has ended, or the terminal is closed."""
 
@@ -32,6 +34,7 @@ class _Stream(io.FileIO):
 def prepare_process() -> None:
     """Prepare this process and its children. Call this before importing modules that read the environment."""
     _prepare_streams()
+    mark_fresh()
     if os.environ.get("HOME") == "":
         del os.environ["HOME"]  # or the working folder would be taken for it
     os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be missing here, and no window is opened

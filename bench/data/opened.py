@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 from bench.data.datasets import load_records
@@ -50,6 +49,4 @@ class OpenData:
         """Return the prepared signals; see `prepare_signals`."""
         if (known := self._signals.get((spec, source_rate))) is None:
             known = self._signals[spec, source_rate] = prepare_signals(self.records, spec, source_rate, progress, note)
-        elif (pages := getattr(known.values, "_mmap", None)) and hasattr(mmap, "MADV_DONTNEED"):
-            pages.madvise(mmap.MADV_DONTNEED)  # else what an earlier cell has read counts as memory of this one
         return known

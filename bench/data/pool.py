@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from bench.errors import DataError
+from bench.errors import DataError, no_exit
 from bench.processes import end_with_parent, num_cores, own_modules
 
 Chunk = TypeVar("Chunk")
@@ -28,7 +28,7 @@ def over_cores(
     num_workers = 1 if here else min(num_cores(), len(chunks))
     if num_workers <= 1 or len(chunks) <= FEW:
         for chunk in chunks:
-            yield chunk, examine(chunk)
+            yield chunk, _examine(examine, chunk)
         return
     # a fork of this process may copy a lock that a thread of torch holds; a separate server process imports the
     # needed modules once and forks the workers
@@ -40,7 +40,7 @@ def over_cores(
         try:
             try:
                 with own_modules():
-                    futures = {pool.submit(examine, chunk): chunk for chunk in chunks}
+                    futures = {pool.submit(_examine, examine, chunk): chunk for chunk in chunks}
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for future in as_completed(futures):
@@ -54,3 +54,8 @@ def over_cores(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _examine(examine: Callable[[Chunk], Output], chunk: Chunk) -> Output:
+    with no_exit():
+        return examine(chunk)

@@ -1,8 +1,8 @@
 """Workers: processes that take cells from a plan on disk, longest first, until none is left or their time is over.
 
-A worker imports torch once and keeps its data set open. A cell that ends its process, by a bug or by a kill, has
-failed, and the next cell gets a new process. If all processes of a worker are killed, its cell has not failed: another
-worker takes it over.
+A worker imports torch once and keeps its data set open. After a long cell on a CPU, a new process takes its place. A
+cell that ends its process, by a bug or by a kill, has failed, and the next cell gets a new process. If all processes of
+a worker are killed, its cell has not failed: another worker takes it over.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ from bench.files import read_bytes
 from bench.launch.claims import Claims
 from bench.launch.outcomes import Ended
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.processes import end_with_parent, own_modules
+from bench.processes import end_with_parent, mark_fresh, own_modules
 from bench.results.failures import Failure
 
 if TYPE_CHECKING:
     from bench.data.opened import OpenData
     from bench.execute import Options
 
+LONG = 30.0
+"""Seconds after which a cell on a CPU is followed by a new process: the peak memory of its first cell alone is known,
+and to start a process and to open a data set takes one or two seconds."""
 GRACE = 10.0
 """Seconds that a worker has to end by itself."""
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
@@ -113,6 +116,7 @@ class _Worker:
     pipe: Connection
     printed: Path
     """What it prints during a cell."""
+    share: Share
 
     def end(self) -> int | None:
         """Wait for its end, and kill it if that does not come; its exit code, negative for a signal."""
@@ -264,7 +268,7 @@ class _Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        return _Worker(slot, process, ours, printed)
+        return _Worker(slot, process, ours, printed, share)
 
     def _listen(self) -> None:
         """Wait until a worker sends a message or dies, or it is time to look around."""
@@ -289,6 +293,8 @@ class _Pool:
                 self.claims.release(task.claim)
                 self.view.waits(slot)
             elif word == "done":
+                if not self.workers[slot].share.gpus and time.monotonic() - self.tasks[slot].began > LONG:
+                    self.workers.pop(slot).end()
                 self._settle(slot, Ended(self.tasks[slot].cell, *rest))
             elif word == "failed":
                 self._settle(slot, self._failed(slot, *rest))
@@ -430,6 +436,7 @@ def serve(
     What is printed during a cell goes to the file `printed`. An error that is not a user's ends the process: its
     traceback is in that file.
     """
+    mark_fresh()
     file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from bench.errors import BenchError, Incompatible
+from bench.errors import BenchError, Incompatible, no_exit
 from bench.execute import make_backbone, make_method
 from bench.files import read_bytes, whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
@@ -184,7 +184,8 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
 def _fault(kind: Kind, reference: Reference, check: Callable[[], str | None]) -> str | None:
     """Return a check's result, or the exception it raised as a text. `Incompatible` is raised again: it is no fault."""
     try:
-        return check()
+        with no_exit():
+            return check()
     except Incompatible:
         raise
     except Exception as error:  # noqa: BLE001

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import bench
-from bench.errors import PluginError
+from bench.errors import PluginError, no_exit
 from bench.registry.reference import Reference, canonical, is_name
 from bench.registry.source import (
     GROUP,
@@ -156,7 +156,8 @@ class Registry:
         module = importlib.util.module_from_spec(spec)
         sys.modules[path.name] = module
         try:
-            spec.loader.exec_module(module)
+            with no_exit():
+                spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[path.name]
             self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module != path.name}

@@ -56,7 +56,11 @@ def prepared_model(
     """Return the model that a trial trains, in float64."""
     torch.manual_seed(seed)
     model = Classifier(make_backbone(), NUM_LABELS)
-    prepare(model, method, start_named(init))
+    start = start_named(init)
+    if method.uses_published_head and init != "random":
+        head = {key: torch.zeros_like(value) for key, value in model.head.state_dict().items()}
+        start = replace(start, head=head, head_labels=start.labels)
+    prepare(model, method, start)
     return model.double()
 
 

@@ -135,11 +135,19 @@ class Result:
         path = self.folder / PREDICTIONS
         try:
             with open_file(path) as stream, open_arrays(stream, path, "a predictions file", HELP) as file:
-                return _predictions_in(file, path, self.fingerprint)
+                return self._complete(_predictions_in(file, path, self.fingerprint))
         except FileNotFoundError:
             raise DataError(f"{path} is missing; {HELP}") from None
         except OSError as error:
             raise DataError(f"{path} is not a predictions file: {error.strerror}; {HELP}") from None
+
+    def _complete(self, predictions: dict[int, Predictions]) -> dict[int, Predictions]:
+        """Return the predictions. Raises DataError if a fold that has metrics lacks them."""
+        scored = self.document.get("metrics", {f"fold_{TEST_FOLD}": {}})  # unknown: it stands on a board
+        for fold in (VAL_FOLD, TEST_FOLD):
+            if f"fold_{fold}" in scored and fold not in predictions:
+                raise DataError(f"{self.folder / PREDICTIONS} has no predictions of fold {fold}; {HELP}")
+        return predictions
 
 
 def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predictions]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from bench.errors import PluginError
 from bench.training.phase import Phase
 
+NOT_A_TEXT = "init is an object, not a text: compare its name, as in init.name == 'random'"
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -46,10 +48,11 @@ class Start:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            raise PluginError("init is an object, not a text: compare its name, as in init.name == 'random'")
+            raise PluginError(NOT_A_TEXT)
         return self is other
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        raise PluginError(NOT_A_TEXT)  # else `init in {"random"}` would be False in silence
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,8 +63,12 @@ class Checkpoints:
             self.note(f"the code of {changed} has changed since this run was interrupted; it starts again")
         return None
 
+    def count(self, seconds: float) -> None:
+        """Add the seconds of work that an earlier run has done for this one too, such as features from the cache."""
+        self._seconds_before += max(0.0, seconds)
+
     def run_seconds(self) -> float:
-        """Return the seconds of this attempt, plus those of earlier attempts up to the loaded state."""
+        """Return the seconds of this attempt, of earlier attempts up to the loaded state, and those of `count`."""
         return self._seconds_before + time.monotonic() - self._began
 
     def due(self) -> bool:

@@ -188,10 +188,12 @@ class PhaseRun:
         self.initial = {key: value.detach().clone() for key, value in self._weights(self.model).items()}
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
+            began = time.monotonic()
             (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
             if not state:  # if the phase is resumed, the seconds are in the report already
                 self.report.feature_seconds = seconds
                 self.report.seconds += seconds
+                checkpoints.count(seconds - (time.monotonic() - began))
         self.train_source, self.val_source = train, val
         self.train_labels = train.labels.to(self.world.device)
         self.positives = self.train_labels.sum(0)
