@@ -478,10 +478,10 @@ def _fits(reference: Reference, arch: Reference, init: str = "random") -> None:
     fits(prepared_model(partial(make_backbone, arch), method, init), method)
 
 
-def _trial(reference: Reference, arch: Reference, folder: Path | None = None) -> Trial:
+def _trial(reference: Reference, arch: Reference, folder: Path | None = None, *, writes: bool = True) -> Trial:
     method = make_method(reference)
     model = prepared_model(partial(make_backbone, arch), method)
-    return Trial(model, short_phases(method, model), folder)
+    return Trial(model, short_phases(method, model), folder, writes)
 
 
 def _made_anew(reference: Reference, arch: Reference) -> str | None:
@@ -524,8 +524,8 @@ def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> s
 def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[str, Tensor]) -> str | None:
     """Resume from the checkpoints after each of three steps, and compare with the uninterrupted run."""
     for stop in whole.moments():
-        resumed = run_trial(_trial(reference, arch, Path(f"{whole.folder}-{stop}")), make_method(reference), ALONE)
-        gap, key = largest_gap(weights, resumed)
+        trial = _trial(reference, arch, Path(f"{whole.folder}-{stop}"), writes=False)
+        gap, key = largest_gap(weights, run_trial(trial, make_method(reference), ALONE))
         if gap:
             return (
                 f"killed after step {stop} and resumed, {key} differs by {gap:.1e}: something is kept outside the "
