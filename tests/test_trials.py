@@ -154,7 +154,7 @@ def test_the_largest_gap_is_found_and_other_keys_are_infinitely_far() -> None:
     first = {"a": torch.zeros(2), "b": torch.tensor([1, 2]), "empty": torch.zeros(0)}
 
     assert largest_gap(first, {**first, "a": torch.tensor([0.0, -0.5])}) == (0.5, "a")
-    assert largest_gap(first, {**first, "b": torch.tensor([1, 5])}) == (3.0, "b")
+    assert largest_gap(first, {**first, "b": torch.tensor([1, 5])}) == (1.5, "b"), "relative to 2"
     assert largest_gap(first, {"a": torch.zeros(2)})[0] == float("inf")
 
 

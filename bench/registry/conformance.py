@@ -55,7 +55,7 @@ TRIED_ON = Reference("net1d_mini")
 FAMILIES = tuple(map(Reference, ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")))
 """Backbones of different kinds. The check lists those that a method declines."""
 RANK_TOLERANCE = 1e-8
-"""Largest difference between weights trained on one and on two processes, in float64."""
+"""Largest difference between weights trained on one and on two processes, in float64, by `largest_gap`."""
 
 
 @dataclass(frozen=True)

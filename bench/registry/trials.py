@@ -220,9 +220,17 @@ def rounding_gap(weights: dict[str, Tensor], trial: Trial, method: Method) -> fl
 
 
 def largest_gap(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[float, str]:
-    """Return the largest difference between two state dicts, and its key; infinite if their keys differ."""
+    """Return the largest difference between two state dicts, and its key; infinite if their keys differ.
+
+    The differences in a tensor whose largest value is above 1 are relative to that value: rounding is relative too, and
+    a head for features of small variance has weights in the hundreds.
+    """
     if unshared := sorted(first.keys() ^ second.keys()):
         return float("inf"), unshared[0]
-    gaps = {key: float((first[key].double() - second[key].double()).abs().max()) for key in first if first[key].numel()}
+    gaps = {key: _gap(first[key].double(), second[key].double()) for key in first if first[key].numel()}
     key = max(gaps, key=lambda name: gaps[name])
     return gaps[key], key
+
+
+def _gap(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max() / first.abs().max().clamp(min=1))
