@@ -43,10 +43,13 @@ class ECGJEPA(Backbone):
     checkpoint = PublishedCheckpoint(
         page="https://drive.google.com/file/d/1gMOT4xjQQg0GZkY1iE6NuDzua4ALw00l/view",
         filename="multiblock_epoch100.pth",
+        sha256="61334869f905a7d6de32bc573c60024eaf6efba7c35c0e45fc2ea7d52b6ff66e",
+        num_bytes=341_551_405,
         state_dict="encoder",
         renames=RENAMES,
         pretraining_data="Chapman, Ningbo, CODE-15",
-        source="README of sehunfromdaegu/ECG_JEPA; a wrapper in AI4HealthUOL/ecg-fm-benchmarking names PTB-XL too",
+        source="README of sehunfromdaegu/ECG_JEPA; a wrapper in AI4HealthUOL/ecg-fm-benchmarking names PTB-XL too; "
+        "hash and size: four programs of others",
     )
     signal_spec = SignalSpec(250, "none", leads=LEADS, window_s=10, stride_s=10)
 

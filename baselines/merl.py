@@ -54,10 +54,11 @@ class MERLResNet18(Backbone):
     checkpoint = PublishedCheckpoint(
         page="https://drive.google.com/drive/folders/13wb4DppUciMn-Y_qC2JRWTbZdz3xX0w2",
         filename="res18_best_encoder.pth",
+        sha256="38ba669c2cc319670c4172d8c292f123e86b8e7106b1a68bb7e10dd89f09daf5",
         head_prefix="linear.",
         pretraining_data="MIMIC-IV-ECG",
         ptbxl_seen="no",
-        source="README of cheliu-computation/MERL-ICML2024",
+        source="README of cheliu-computation/MERL-ICML2024; hash: a third party's record",
     )
     signal_spec = SignalSpec(500, "merl", leads=LEADS)
 

@@ -19,6 +19,16 @@ from torch.autograd.function import once_differentiable
 import baselines.preprocessing  # noqa: F401 (registers clef)
 from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
+ECGFOUNDER_COMMIT = "d9b1793951b2342f5f7e84f1ac03cd37f8a08724"
+"""Commit of its repository on the hub, by six programs of others that name it, as they name hash and size."""
+ECGFOUNDER_TERMS: dict[str, Any] = {
+    "license": "MIT",
+    "pretraining_data": "HEEDB",
+    "ptbxl_seen": "no",
+    "source": "arXiv 2410.04133, where PTB-XL is an external test set; LICENSE of PKUDigitalHealth/ECGFounder; a "
+    "third party's record of the hub's card",
+}
+
 
 class SameConv1d(nn.Module):
     """Convolution [record, time, channel] -> [record, time / stride rounded up, channel'].
@@ -244,13 +254,16 @@ class ECGFounder(PublishedNet1D):
     checkpoint = PublishedCheckpoint(
         "PKUDigitalHealth/ECGFounder",
         "12_lead_ECGFounder.pth",
-        revision="main",
+        revision=ECGFOUNDER_COMMIT,
+        sha256="ee199f3781f4ae1f732973267f003da0a759ea12bddb0dd28a77faa60aca7997",
+        num_bytes=369_942_585,
         head_prefix="dense.",
         head_outputs=150,
         first_logits=(
             *(8.3751173, -4.1527028, -6.7856750, -2.8647900, 4.4135675),
             *(-2.2547250, -5.3009405, -6.1225495, -1.0395477, -1.8894272),
         ),
+        **ECGFOUNDER_TERMS,
     )
 
     def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:
@@ -262,7 +275,13 @@ class ECGFounder1Lead(PublishedNet1D):
     """ECGFounder for lead I alone: the same Net1D on one lead, with the second published checkpoint."""
 
     checkpoint = PublishedCheckpoint(
-        "PKUDigitalHealth/ECGFounder", "1_lead_ECGFounder.pth", revision="main", head_prefix="dense."
+        "PKUDigitalHealth/ECGFounder",
+        "1_lead_ECGFounder.pth",
+        revision=ECGFOUNDER_COMMIT,
+        sha256="f863a38897fb49a27fec7e44008ea3c7bdbd29c77fa4a02ecbb8c56df4f37603",
+        num_bytes=369_807_481,
+        head_prefix="dense.",
+        **ECGFOUNDER_TERMS,
     )
 
     def __init__(self, preprocessing: Literal["ecgfounder", "zscore"] = "ecgfounder") -> None:

@@ -3,11 +3,13 @@
 It lies apart from the backbones because an edit of this file prepares all signals anew.
 """
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
-from bench.plugin import register_preprocessing
+from bench.plugin import DataError, register_preprocessing
 
 Signal = npt.NDArray[np.float32]
 
@@ -20,13 +22,24 @@ def merl(record: Signal, rate: int) -> Signal:
     return np.asarray((wide - low) / (high - low + 1e-8), dtype=np.float32)
 
 
-@register_preprocessing("st_mem", version=1)
-def st_mem(record: Signal, rate: int) -> Signal:
-    """High-pass at 0.67 Hz, then low-pass at 40 Hz: Butterworth filters of order 5, forwards and backwards."""
-    high = scipy.signal.butter(5, 0.67, "highpass", output="sos", fs=rate)
-    low = scipy.signal.butter(5, 40.0, "lowpass", output="sos", fs=rate)
-    filtered = scipy.signal.sosfiltfilt(low, scipy.signal.sosfiltfilt(high, record.astype(np.float64)))
-    return np.asarray(filtered, dtype=np.float32)
+@register_preprocessing("st_mem", version=2)
+def st_mem(window: Signal, rate: int) -> Signal:
+    """High-pass at 0.67 Hz, then low-pass at 40 Hz, then (x - mean) / std over all leads and samples.
+
+    Butterworth filters of order 5, forwards and backwards. A flat window becomes 0.
+    """
+    high, low = _st_mem_filters(rate)
+    filtered = scipy.signal.sosfiltfilt(low, scipy.signal.sosfiltfilt(high, window.astype(np.float64)))
+    std = filtered.std()
+    return np.asarray((filtered - filtered.mean()) / (std if std > 0 else 1.0), dtype=np.float32)
+
+
+@functools.cache
+def _st_mem_filters(rate: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    return (
+        scipy.signal.butter(5, 0.67, "highpass", output="sos", fs=rate),
+        scipy.signal.butter(5, 40.0, "lowpass", output="sos", fs=rate),
+    )
 
 
 @register_preprocessing("lead_zscore", version=1)
@@ -57,3 +70,17 @@ def clef(record: Signal, rate: int) -> Signal:
     wide = scipy.signal.sosfiltfilt(band, record.astype(np.float64))
     scaled = (wide - wide.mean(-1, keepdims=True)) / (wide.std(-1, keepdims=True) + 1e-8)
     return np.asarray(scaled, dtype=np.float32)
+
+
+PTBXL_MEAN = (-0.002, -0.002, 0.000, 0.002, -0.001, -0.001, 0.000, -0.001, -0.002, -0.001, -0.001, -0.001)
+PTBXL_STD = (0.191, 0.166, 0.173, 0.142, 0.149, 0.147, 0.235, 0.338, 0.335, 0.299, 0.294, 0.242)
+"""mV, of each lead over folds 1-8 of PTB-XL at 500 Hz, as pretrain.py of kweimann/ECG-JEPA gives them."""
+
+
+@register_preprocessing("ecg_jepa_weimann", version=1)
+def ecg_jepa_weimann(record: Signal, rate: int) -> Signal:
+    """(x - mean) / std with PTB-XL's mean and deviation of each lead, then limited to -5..5."""
+    if len(record) != len(PTBXL_MEAN):
+        raise DataError(f"ecg_jepa_weimann standardises the 12 leads by name, got {len(record)} leads")
+    mean, std = (np.array(values)[:, None] for values in (PTBXL_MEAN, PTBXL_STD))
+    return np.asarray(np.clip((record - mean) / std, -5, 5), dtype=np.float32)

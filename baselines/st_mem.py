@@ -4,10 +4,10 @@ Code bakqui/ST-MEM 69ec702, models/encoder/st_mem_vit.py (CC BY-NC 4.0, and its 
 it), written anew from the paper and its shapes. The licence of the weights is not stated apart: non-commercial use
 only. Pre-trained on Chapman, Ningbo and CODE-15, without PTB-XL.
 
-Input: 12 leads at 250 Hz; three windows of 9 s of a record of 10 s, whose logits are averaged. Signals are filtered to
-0.67-40 Hz; each window is z-scored over all leads and samples, here in `tokens`. A separator stands at both ends of
-each lead; the mean over patches leaves it out, and the last norm comes after the mean. Deviations: the filters run over
-the whole record, not over each window; DropPath in every branch (theirs: at rate 0).
+Input: 12 leads at 250 Hz; three windows of 9 s of a record of 10 s, whose logits are averaged. Each window is cut, then
+filtered to 0.67-40 Hz, then z-scored over all leads and samples, as in configs/downstream/st_mem.yaml. A separator
+stands at both ends of each lead; the mean over patches leaves it out, and the last norm comes after the mean.
+Deviations: DropPath in every branch (theirs: at rate 0); signals are resampled by a polyphase filter, not by FFT.
 """
 
 import torch
@@ -45,14 +45,15 @@ class STMEM(Backbone):
     checkpoint = PublishedCheckpoint(
         page="https://drive.google.com/file/d/1E7J-A1HqWa2f08T6Sfk5uWk-_CFJhOYQ/view",
         filename="st_mem_vit_base_encoder.pth",
+        sha256="6f63d370fd1a2ccf2fbddd681571adf985eeae3f652973f0071342a39b7793d6",
         state_dict="model",
         renames=RENAMES,
         noncommercial=True,
         pretraining_data="Chapman, Ningbo, CODE-15",
         ptbxl_seen="no",
-        source="paper; LICENSE and README of bakqui/ST-MEM, whose code is CC-BY-NC-4.0",
+        source="paper; LICENSE and README of bakqui/ST-MEM, whose code is CC-BY-NC-4.0; hash: a third party's record",
     )
-    signal_spec = SignalSpec(250, "st_mem", window_s=9, stride_s=0.5, aggregate="mean")
+    signal_spec = SignalSpec(250, "st_mem", window_s=9, stride_s=0.5, aggregate="mean", per_window=True)
 
     def __init__(self, depth: int = 12) -> None:
         super().__init__()
@@ -66,9 +67,7 @@ class STMEM(Backbone):
 
     def tokens(self, signals: Tensor) -> Tensor:
         """Signals [record, 12, 2250] -> [record, 360, 768], lead by lead; features are the norm of their mean."""
-        mean, std = signals.mean((1, 2), keepdim=True), signals.std((1, 2), keepdim=True, correction=0)
-        standardized = (signals - mean) / torch.where(std > 0, std, 1.0)
-        patches = self.patches(standardized.reshape(*signals.shape[:2], -1, SAMPLES))
+        patches = self.patches(signals.reshape(*signals.shape[:2], -1, SAMPLES))
         separator = self.separator.to(patches.dtype).expand(*patches.shape[:2], 1, -1)
         x = torch.cat([separator, patches, separator], dim=2) + self.positions
         x = (x + torch.stack(list(self.leads)).unsqueeze(1)).flatten(1, 2)

@@ -38,11 +38,11 @@ class Attention(nn.Module):
     `allowed` [patch, patch] is true where the first patch attends to the second; None: everywhere.
     """
 
-    def __init__(self, width: int, num_heads: int, bias: bool = True) -> None:
+    def __init__(self, width: int, num_heads: int, qkv_bias: bool = True, bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias)
-        self.out = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width, qkv_bias)
+        self.out = nn.Linear(width, width, bias)
 
     def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -53,12 +53,17 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm Transformer block, two residual branches: [record, patch, width] -> the same."""
 
-    def __init__(self, width: int, num_heads: int, eps: float = 1e-6, qkv_bias: bool = True) -> None:
+    def __init__(self, width: int, num_heads: int, eps: float = 1e-6, qkv_bias: bool = True, bias: bool = True) -> None:
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(width, eps=eps), Attention(width, num_heads, qkv_bias))
+        self.attention = nn.Sequential(
+            nn.LayerNorm(width, eps=eps, bias=bias), Attention(width, num_heads, qkv_bias, bias)
+        )
         self.attention_drop_path = DropPath()
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width, eps=eps), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+            nn.LayerNorm(width, eps=eps, bias=bias),
+            nn.Linear(width, 4 * width, bias),
+            nn.GELU(),
+            nn.Linear(4 * width, width, bias),
         )
         self.mlp_drop_path = DropPath()
 
@@ -82,7 +87,7 @@ class ViT1d(Backbone):
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 ends_branch = name.endswith(("attention.1.out", "mlp.3"))
-                _initialize(module, std=0.02 / math.sqrt(2 * depth) if ends_branch else 0.02)
+                initialize(module, std=0.02 / math.sqrt(2 * depth) if ends_branch else 0.02)
 
     def forward(self, signals: Tensor) -> Tensor:
         return self.tokens(signals).mean(1)
@@ -94,7 +99,7 @@ class ViT1d(Backbone):
         return self.norm(x)  # type: ignore[no-any-return]
 
     def reset_head(self, head: nn.Linear) -> None:
-        _initialize(head, std=0.02)
+        initialize(head, std=0.02)
 
 
 def positions(num_patches: int, width: int, device: torch.device) -> Tensor:
@@ -104,7 +109,8 @@ def positions(num_patches: int, width: int, device: torch.device) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def _initialize(module: nn.Linear | nn.Conv1d, std: float) -> None:
+def initialize(module: nn.Linear | nn.Conv1d, std: float) -> None:
+    """Initialise a weight by a normal distribution that is cut at -2 and 2, and the bias by 0."""
     nn.init.trunc_normal_(module.weight, std=std)
     if module.bias is not None:
         nn.init.zeros_(module.bias)

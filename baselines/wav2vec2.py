@@ -1,19 +1,26 @@
-"""ECG-FM and HuBERT-ECG: convolutions, then a post-norm Transformer, as in wav2vec 2.0 (Baevski et al. 2020).
+"""ECG-FM, DeepECG-SSL, HuBERT-ECG: convolutions, then a post-norm Transformer, as wav2vec 2.0 (Baevski et al. 2020).
 
 ECG-FM: McKeen et al. 2024 (arXiv 2408.05178), code bowang-lab/ECG-FM 9cc0d3f on Jwoo5/fairseq-signals 6b9e137, weights
 `wanglab/ecg-fm` (code and weights MIT). PTB-XL was in its pre-training: PhysioNet 2021 and MIMIC-IV-ECG.
+DeepECG-SSL: Nolin-Lapalme et al. 2025 (medRxiv 2025.03.02.25322575), code HeartWise-AI/DeepECG_Docker 2a9680e on a fork
+of fairseq-signals. The log in its notebooks/ssl_fine_tuning.ipynb prints the whole configuration of the published file:
+ECG-FM's, 12 layers, 90,374,017 parameters with a head of one output. No code shows that file's keys; those of
+fairseq-signals are expected.
 HuBERT-ECG: Coppola et al. 2024 (medRxiv 2024.11.14.24317328), code Edoar-do/HuBERT-ECG affe1f9 on transformers'
-HubertModel; code and weights CC BY-NC 4.0, non-commercial. Whether PTB-XL was in its pre-training was not checked.
+HubertModel; code and weights CC BY-NC 4.0, non-commercial. PTB-XL was in its pre-training.
+MELP and D-BETA, which begin with the same modules, are in ecg_text.py.
 
-Traps: both normalise after each addition, and their `encoder.layer_norm` stands before the first layer (with
+Traps: all normalise after each addition, and their `encoder.layer_norm` stands before the first layer (with
 `layer_norm_first: false`); of three other re-implementations of ECG-FM none has both. The keys of the positions are
 `weight_g` and `weight_v`, or `parametrizations.weight.original0` and `original1`, by the version of torch that wrote
 the file. Features are the mean over tokens.
 
-Deviations: a DropPath in every branch and no dropped layers. Dropout is what their fine-tuning has: in ECG-FM 0.1 after
-the GELU of each layer, in HuBERT-ECG none. HuBERT-ECG filters at the rate of the file, resamples to 500 Hz, scales,
-cuts 5 s, and decimates by 5 with all leads in one row; here filter and scale are at 500 Hz, and the polyphase filter
-that makes 100 Hz of it runs over each whole lead (0.008 of -1..1 apart on 60 records of PTB-XL, root mean square).
+Deviations: a DropPath in every branch and no dropped layers. Dropout is what their fine-tuning has: in ECG-FM and
+DeepECG-SSL 0.1 after the GELU of each layer, in HuBERT-ECG none. HuBERT-ECG filters at the rate of the file, resamples
+to 500 Hz, scales, cuts 5 s, and decimates by 5 with all leads in one row; here filter and scale are at 500 Hz, and the
+polyphase filter that makes 100 Hz of it runs over each whole lead (0.008 of -1..1 apart on 60 records of PTB-XL, root
+mean square). DeepECG-SSL brings each data set to the mean spectrum of PTB-XL at 250 Hz (3.00; 488 records in mV have
+2.87), so mV is its scale here; its removal of power-line peaks is left out.
 """
 
 import math
@@ -109,13 +116,21 @@ class Wav2Vec2(Backbone):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def tokens(self, signals: Tensor) -> Tensor:
-        """Signals [record, lead, time] -> [record, token, width], of which features are the mean."""
-        x = self.projection(self.convolutions(signals).transpose(1, 2))
-        x = self.norm(x + self.positions(x))
+    def embed(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> tokens [record, token, width] with their positions."""
+        x: Tensor = self.projection(self.convolutions(signals).transpose(1, 2))
+        return x + self.positions(x)  # type: ignore[no-any-return]
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Tokens [record, token, width] -> the same, through the Transformer."""
+        x = self.norm(x)
         for layer in self.layers:
             x = layer(x)
-        return x  # type: ignore[no-any-return]
+        return x
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        """Signals [record, lead, time] -> [record, token, width], of which features are the mean."""
+        return self.transform(self.embed(signals))
 
     def forward(self, signals: Tensor) -> Tensor:
         return self.tokens(signals).mean(1)
@@ -144,6 +159,8 @@ ECG_FM_RENAMES = (
     (r"^(.*)\.fc2\.", r"\1.down."),
 )
 """How the file's keys become ours, in this order; the state dict is under `model`."""
+PRETRAINING_ONLY = (r"mask_emb$", r"quantizer\.", r"project_q\.", r"final_proj\.")
+"""Keys that only their pre-training needs."""
 HUBERT_ECG_RENAMES = (
     *SHARED_RENAMES,
     (r"^feature_extractor\.conv_layers\.0\.layer_norm\.", "convolutions.norm."),
@@ -158,17 +175,20 @@ HUBERT_ECG_RENAMES = (
 """How the keys of `model.safetensors` become ours, in this order."""
 
 
-def hubert_ecg_checkpoint(size: str) -> PublishedCheckpoint:
-    """Return the published weights of a size, such as `small`."""
+def hubert_ecg_checkpoint(size: str, sha256: str) -> PublishedCheckpoint:
+    """Return the published weights of a size, such as `small`. Hashes are those that other programs record."""
     return PublishedCheckpoint(
         f"Edoardo-BS/hubert-ecg-{size}",
         "model.safetensors",
         revision="main",
+        sha256=sha256,
         renames=HUBERT_ECG_RENAMES,
         left_out=(r"masked_spec_embed$", r"final_proj\.", r"label_embedding\."),
         license="CC-BY-NC-4.0",
         noncommercial=True,
-        source="README of Edoar-do/HuBERT-ECG; its pre-training data were not looked up",
+        pretraining_data="CODE, CPSC, PTB, PTB-XL, Georgia, Chapman, Ningbo, Hefei, SPH, MIMIC-IV-ECG",
+        ptbxl_seen="yes",
+        source="README of Edoar-do/HuBERT-ECG; data: the third version of the preprint, as two others quote it",
     )
 
 
@@ -180,19 +200,41 @@ class ECGFM(Wav2Vec2):
         "wanglab/ecg-fm",
         "mimic_iv_ecg_physionet_pretrained.pt",
         revision="main",
+        sha256="4d0142bcb485eb9f0c7845e0c19ff3463f6ae9d0e458eab69136efe90ceb9b7e",
+        num_bytes=1_090_825_421,
         state_dict="model",
         renames=ECG_FM_RENAMES,
-        left_out=(r"mask_emb$", r"quantizer\.", r"project_q\.", r"final_proj\."),
+        left_out=PRETRAINING_ONLY,
         license="MIT",
         pretraining_data="MIMIC-IV-ECG, PhysioNet 2021",
         ptbxl_seen="yes",
-        source="README of bowang-lab/ECG-FM: PhysioNet 2021 holds PTB-XL",
+        source="README of bowang-lab/ECG-FM: PhysioNet 2021 holds PTB-XL; hash and licence: the hub",
     )
     signal_spec = SignalSpec(500, "lead_zscore", window_s=5, stride_s=5, aggregate="mean")
 
     def __init__(self, depth: int = 12) -> None:
         convolutions = Convolutions(12, 256, kernels=(2,) * 4, strides=(2,) * 4)
         super().__init__(convolutions, conv_dim=256, width=768, depth=depth, num_heads=12, dropout=0.1)
+
+
+@register_backbone("deepecg_ssl")
+class DeepECGSSL(ECGFM):
+    """DeepECG-SSL: ECG-FM's architecture at 250 Hz, whole records; 90.4 M parameters. Access by request."""
+
+    checkpoint = PublishedCheckpoint(
+        "heartwise/SSL_Pretrained_model",
+        "SSL_pretrained.pt",
+        revision="main",
+        state_dict="model",
+        renames=ECG_FM_RENAMES,
+        left_out=PRETRAINING_ONLY,
+        noncommercial=True,
+        pretraining_data="Montreal Heart Institute, MIMIC-IV-ECG, CODE-15",
+        ptbxl_seen="no",
+        source="notebooks/ssl_fine_tuning.ipynb of HeartWise-AI/DeepECG_Docker; the card of its fine-tuned model "
+        "wcr_77_classes says CC BY-NC 4.0, that of this file was not seen",
+    )
+    signal_spec = SignalSpec(250, "none")
 
 
 class HuBERTECG(Wav2Vec2):
@@ -213,7 +255,7 @@ class HuBERTECG(Wav2Vec2):
 class HuBERTECGSmall(HuBERTECG):
     """HuBERT-ECG small: 8 layers of width 512; 30.2 M parameters, 100 Hz, windows of 5 s. Non-commercial."""
 
-    checkpoint = hubert_ecg_checkpoint("small")
+    checkpoint = hubert_ecg_checkpoint("small", "c78fa955268212f8ed20bc69fb1b882d76a4351df2466061335950949394a4d2")
 
     def __init__(self, depth: int = 8) -> None:
         super().__init__(512, depth)
@@ -223,7 +265,7 @@ class HuBERTECGSmall(HuBERTECG):
 class HuBERTECGBase(HuBERTECG):
     """HuBERT-ECG base: 12 layers of width 768; 92.8 M parameters, 100 Hz, windows of 5 s. Non-commercial."""
 
-    checkpoint = hubert_ecg_checkpoint("base")
+    checkpoint = hubert_ecg_checkpoint("base", "05bc1b1317f8e3063811a03fb840f5bf8a85968191e209c0cfbaa0c52c8aa1ae")
 
     def __init__(self, depth: int = 12) -> None:
         super().__init__(768, depth)

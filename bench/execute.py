@@ -1,4 +1,4 @@
-"""The spine: one cell from records to a result. Read `execute` first; each of its lines is one module's work."""
+"""The spine: one cell from records to a result. Read `execute` first; the functions below it are its lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -16,10 +16,10 @@ from torch import nn
 
 from bench.cell import Cell
 from bench.console.terminal import Terminal
-from bench.console.tracking import Wandb, watch
+from bench.console.tracking import Silent, Wandb, watch
 from bench.data.opened import OpenData
 from bench.data.prepared import PreparedSignals, require_files
-from bench.data.splits import folds_to_score
+from bench.data.splits import Split, folds_to_score
 from bench.data.tasks import LabelTable
 from bench.errors import Incompatible, PluginError
 from bench.evaluation.predictions import Predictions
@@ -41,7 +41,9 @@ from bench.training.loop import rehearse, train
 from bench.training.memory import PeakMemory
 from bench.training.method import Method, declared_phases
 from bench.training.model import Backbone, Classifier, HeadAlone, layer_groups
+from bench.training.phase import Phase
 from bench.training.precision import Precision, dtype, resolve_precision
+from bench.training.report import PhaseReport
 from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
 from bench.transfer import evaluate_also, require_shared
 
@@ -86,76 +88,167 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
     """
     with join() as world:
         data = data or OpenData(cell.data)
-        records, table = data.records, data.table(cell.task)
-        parts = data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
-        cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
-        method = make_method(cell.method)
-        backbone = build_backbone(cell.arch, cell.entropy)
-        phases = declared_phases(method, layer_groups(backbone))
-        alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # candidates; the digest will decide
-        anew = options.overwrite or options.rerun_stale
-        if wants_published(backbone, cell.init) and (anew or not any(alike)):
-            require_files(records, backbone.signal_spec, cell.source_rate)  # before weights are downloaded in vain
-        model, init = build_model(backbone, len(table.labels), cell.init, cell.entropy)
-        init = init if method.uses_published_head else replace(init, head={})
-        precision = resolve_precision(cell.precision, world.device)
-        plan = describe(cell, records, table, parts, phases, model, init, precision)
-        require_printable({**plan, "stage": options.stage, "incompatible": None})
-        final = options.runs / cell.task / cell.folder_name(plan["digest"])
-        folder = RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
-        finished = None if options.overwrite else folder.finished()
-        if finished and not (options.rerun_stale and changes(finished.document)):
+        setup = set_up(cell, options, data, world)
+        folder = open_folder(setup, options, world)
+        if finished := finished_result(folder, options):
             evaluate_also(finished.folder, options.also_on, options.log)
             return finished
-        require_shared(table.labels, records.name, options.also_on, options.stage)
-        with folder, watch(folder.path, options.console, options.wandb, plan, world.is_main, options.log) as watcher:
+        require_shared(setup.table.labels, data.records.name, options.also_on, options.stage)
+        progress = watch(folder.path, options.console, options.wandb, setup.facts, world.is_main, options.log)
+        with folder, progress as watcher:
             try:
-                same_backbone = prepare(model, method, Start.of(plan, init.head))
-                rehearse(model, phases)
+                prepare_model(setup)
             except Incompatible as reason:
                 watcher.finish({"incompatible": str(reason)})
-                return folder.finish({**plan, "stage": options.stage, "incompatible": str(reason)}, {})
-            model.made_by = makers(cell, altered=not same_backbone)
-            spec = model.backbone.signal_spec
-            signals = data.signals(spec, cell.source_rate, watcher.prepared, watcher.note)
-            if unused := unused_accelerator(accelerator_kind()):
-                watcher.note(unused)
-            for what, record_ids in signals.findings.items():
-                watcher.note(f"{what}: {len(record_ids):,}, the first {record_ids[0]}")
-            # measure cost from here, because weights are downloaded and signals prepared once for many cells
-            code = {kind: source.sha256 for kind, source in code_of(plan).items()}
-            differs = partial(other_code, now=code)
-            minutes = options.checkpoint_minutes
-            checkpoints = Checkpoints(folder.path, world.is_main, watcher.note, minutes, code, differs)
+                return folder.finish({**setup.facts, "stage": options.stage, "incompatible": str(reason)}, {})
+            signals = open_signals(setup, data, watcher)
+            # cost is measured from here, because weights are downloaded and signals prepared once for many cells
+            checkpoints = open_checkpoints(setup, options, folder, watcher, world)
             memory = PeakMemory.begin(world.device)
-            share_batch_norm(model.to(world.device, dtype(precision)), world)
-            reports = train(
-                model,
-                method,
-                phases,
-                SignalSource.of(signals, parts.train, dtype(precision), world.device),
-                SignalSource.of(signals, parts.val, dtype(precision), world.device),
-                seed=cell.entropy,
-                world=world,
-                precision=precision,
-                watcher=watcher,
-                checkpoints=checkpoints,
-            )
-            if world.is_main:
-                save_weights(model, folder.path / WEIGHTS, about=plan["origin"])
-            world.wait()
-            load_classifier(model, folder.path / WEIGHTS)
-            folds = folds_to_score(table, options.stage)
-            frozen = all(report.on_features for report in reports)
-            predictions = predict_folds(model, signals, folds, world, precision, frozen)
+            reports = train_model(setup, signals, watcher, checkpoints, world)
+            share_weights(setup, folder, world)
+            folds = folds_to_score(setup.table, options.stage)
+            predictions = predict_folds(setup, signals, folds, reports, world)
             if not world.is_main:
-                return Result(folder.final, plan)
-            scored = outcome(options.stage, model, signals, reports, predictions, folds)
+                return Result(folder.final, setup.facts)
+            scored = outcome(options.stage, setup.model, signals, reports, predictions, folds)
             costs = cost(checkpoints.run_seconds(), memory)
-            document = {**plan, "cost": costs, "environment": environment(world), **scored}
+            document = {**setup.facts, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
             keep = [WEIGHTS] if options.keep_weights == "best" else []
             return folder.finish(document, predictions, keep, partial(evaluate_also, folders=options.also_on))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A cell and all that decides its result: labels, training records, phases, initial weights, precision."""
+
+    cell: Cell
+    table: LabelTable
+    parts: Split
+    method: Method
+    phases: Sequence[Phase]
+    model: Classifier
+    init: Init
+    precision: Precision
+    facts: Mapping[str, Any]
+    """The first half of the result, with the digest that identifies the cell."""
+
+
+def set_up(cell: Cell, options: Options, data: OpenData, world: World) -> Setup:
+    """Return the cell's setup: read its labels and initial weights, and build its model."""
+    records, table = data.records, data.table(cell.task)
+    parts = data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
+    cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
+    method = make_method(cell.method)
+    backbone = build_backbone(cell.arch, cell.entropy)
+    phases = declared_phases(method, layer_groups(backbone))
+    alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # candidates; the digest will decide
+    anew = options.overwrite or options.rerun_stale
+    if wants_published(backbone, cell.init) and (anew or not any(alike)):
+        require_files(records, backbone.signal_spec, cell.source_rate)  # before weights are downloaded in vain
+    model, init = build_model(backbone, len(table.labels), cell.init, cell.entropy)
+    init = init if method.uses_published_head else replace(init, head={})
+    precision = resolve_precision(cell.precision, world.device)
+    facts = describe(cell, records, table, parts, phases, model, init, precision)
+    require_printable({**facts, "stage": options.stage, "incompatible": None})
+    return Setup(
+        cell=cell,
+        table=table,
+        parts=parts,
+        method=method,
+        phases=phases,
+        model=model,
+        init=init,
+        precision=precision,
+        facts=facts,
+    )
+
+
+def open_folder(setup: Setup, options: Options, world: World) -> RunFolder:
+    """Return the folder of the run, which is made when training begins."""
+    final = options.runs / setup.cell.task / setup.cell.folder_name(setup.facts["digest"])
+    return RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
+
+
+def finished_result(folder: RunFolder, options: Options) -> Result | None:
+    """Return the cell's result; None if there is none, or if the options ask for another."""
+    finished = None if options.overwrite else folder.finished()
+    stale = finished and options.rerun_stale and changes(finished.document)
+    return None if stale else finished
+
+
+def prepare_model(setup: Setup) -> None:
+    """Let the method prepare the model, and check its phases. Incompatible, with a reason, if the method declines."""
+    same_backbone = prepare(setup.model, setup.method, Start.of(setup.facts, setup.init.head))
+    rehearse(setup.model, setup.phases)
+    setup.model.made_by = makers(setup.cell, altered=not same_backbone)
+
+
+def open_signals(setup: Setup, data: OpenData, watcher: Silent) -> PreparedSignals:
+    """Return the signals as the backbone expects them, and note what is unusual about them."""
+    signals = data.signals(setup.model.backbone.signal_spec, setup.cell.source_rate, watcher.prepared, watcher.note)
+    if unused := unused_accelerator(accelerator_kind()):
+        watcher.note(unused)
+    for what, record_ids in signals.findings.items():
+        watcher.note(f"{what}: {len(record_ids):,}, the first {record_ids[0]}")
+    return signals
+
+
+def open_checkpoints(setup: Setup, options: Options, folder: RunFolder, watcher: Silent, world: World) -> Checkpoints:
+    """Return the run's checkpoints. A run resumes from one only under the code that wrote it."""
+    code = {kind: source.sha256 for kind, source in code_of(setup.facts).items()}
+    differs = partial(other_code, now=code)
+    return Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, differs)
+
+
+def train_model(
+    setup: Setup, signals: PreparedSignals, watcher: Silent, checkpoints: Checkpoints, world: World
+) -> list[PhaseReport]:
+    """Train the model in place on folds 1-8, select on fold 9, and return a report of each phase."""
+    share_batch_norm(setup.model.to(world.device, dtype(setup.precision)), world)
+    return train(
+        setup.model,
+        setup.method,
+        setup.phases,
+        SignalSource.of(signals, setup.parts.train, dtype(setup.precision), world.device),
+        SignalSource.of(signals, setup.parts.val, dtype(setup.precision), world.device),
+        seed=setup.cell.entropy,
+        world=world,
+        precision=setup.precision,
+        watcher=watcher,
+        checkpoints=checkpoints,
+    )
+
+
+def share_weights(setup: Setup, folder: RunFolder, world: World) -> None:
+    """Save the selected weights, and load them on every rank, so that all ranks predict with the saved file."""
+    if world.is_main:
+        save_weights(setup.model, folder.path / WEIGHTS, about=setup.facts["origin"])
+    world.wait()
+    load_classifier(setup.model, folder.path / WEIGHTS)
+
+
+def predict_folds(
+    setup: Setup,
+    signals: PreparedSignals,
+    folds: Mapping[int, LabelTable],
+    reports: Sequence[PhaseReport],
+    world: World,
+) -> dict[int, Predictions]:
+    """Return fold -> logits for each of its records. A backbone that stayed frozen uses cached features."""
+    model, precision = setup.model, setup.precision
+    module: nn.Module = model
+    sources: Sequence[Source] = [
+        SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()
+    ]
+    if all(report.on_features for report in reports):
+        module, (sources, _) = HeadAlone(model), compute_features(model, sources, world, precision)
+    predictions = {}
+    for (fold, truth), source in zip(folds.items(), sources, strict=True):
+        logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
+        predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
+    return predictions
 
 
 def make_method(reference: Reference) -> Method:
@@ -192,25 +285,3 @@ def makers(cell: Cell, *, altered: bool) -> str:
     """Return facts that identify the backbone apart from its weights: its plugin, and a method that has altered it."""
     plugins = [plugin_facts("backbone", cell.arch)] + [plugin_facts("method", cell.method)] * altered
     return json.dumps(plugins, sort_keys=True)
-
-
-def predict_folds(
-    model: Classifier,
-    signals: PreparedSignals,
-    folds: Mapping[int, LabelTable],
-    world: World,
-    precision: Precision,
-    frozen: bool,
-) -> dict[int, Predictions]:
-    """Return fold -> logits for each of its records. A backbone that stayed frozen uses cached features."""
-    module: nn.Module = model
-    sources: Sequence[Source] = [
-        SignalSource.of(signals, truth, dtype(precision), world.device) for truth in folds.values()
-    ]
-    if frozen:
-        module, (sources, _) = HeadAlone(model), compute_features(model, sources, world, precision)
-    predictions = {}
-    for (fold, truth), source in zip(folds.items(), sources, strict=True):
-        logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
-        predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
-    return predictions

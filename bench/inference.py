@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from bench.data.prepared import Scaling, quantize
-from bench.data.signals import Signal, SignalSpec, prepare_record
+from bench.data.signals import Signal, SignalSpec, prepare_record, prepare_windows
 from bench.data.waveforms import Note, read_waveform
 from bench.errors import CheckpointError, DataError
 from bench.registry.reference import Reference
@@ -58,7 +58,7 @@ class Trained:
         return self.result.document["dataset"].get("seconds")  # type: ignore[no-any-return]
 
     def prepare(self, raw: Signal, rate: int, seconds: float | None, name: str) -> Signal:
-        """Return a record [lead, time] in mV as the model takes it, rounded and standardised as in fold 10.
+        """Return a record [lead, time] in mV as the cache holds it for the model, rounded and standardised as fold 10.
 
         `seconds`: cut or pad the record to this length. `name` is for messages.
         """
@@ -69,10 +69,11 @@ class Trained:
 
     @torch.no_grad()
     def logits(self, signals: Signal) -> torch.Tensor:
-        """Return logits [record, label] on the CPU of prepared signals [record, lead, time]."""
+        """Return logits [record, label] on the CPU of prepared signals [record, lead, time], from their windows."""
         spec, precision = self.spec, self.result.cell["precision"]
         device = next(self.model.parameters()).device
-        windows = cut_windows(torch.from_numpy(signals), spec.window, spec.window_starts(signals.shape[-1]))
+        cut = cut_windows(torch.from_numpy(signals), spec.window, spec.window_starts(signals.shape[-1]))
+        windows = torch.from_numpy(prepare_windows(cut.numpy(), spec))
         with autocast(precision, device):
             flat: torch.Tensor = self.model(windows.flatten(0, 1).to(device, dtype(precision)))
         logits = flat.to(dtype(precision)).reshape(*windows.shape[:2], -1)

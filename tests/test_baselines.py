@@ -71,9 +71,15 @@ SHAPES = {
     "hubert_ecg_base": (768, 24),
     "ecg_cpc": (512, 4),
     "clef_medium": (1024, 20),
+    "deepecg_ssl": (768, 24),
+    "melp": (256, 16),
+    "d_beta": (768, 16),
+    "ecg_jepa_weimann_xs": (192, 16),
+    "ecg_jepa_weimann_s": (384, 16),
+    "ecg_jepa_weimann_b": (768, 24),
 }
 LARGE = {"ecgfounder", "ecgfounder_1lead", "clef_medium", "ecg_jepa", "st_mem", "ecg_fm", "hubert_ecg_small"}
-LARGE |= {"hubert_ecg_base"}
+LARGE |= {"hubert_ecg_base", "deepecg_ssl", "melp", "d_beta", "ecg_jepa_weimann_s", "ecg_jepa_weimann_b"}
 SMALL = [name for name in SHAPES if name not in LARGE]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.data.prepared import PreparedSignals, Scaling
-from bench.data.signals import SignalSpec
+from bench.data.signals import SignalSpec, zscore
 from bench.training.batches import DeviceSource, SignalSource, cut_windows, epoch_batches, num_batches, random_stream
 
 
@@ -127,6 +127,34 @@ def test_a_device_gives_the_same_signals_from_its_memory(
     if room:
         values[:] = 0
         assert held.windows(rows).abs().max() > 0, "read again from disk"
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_each_crop_and_each_window_is_preprocessed_for_itself(on_device: bool) -> None:
+    plain = source(2.5)
+    spec = SignalSpec(10, "zscore", window_s=2.5, stride_s=1.25, per_window=True)
+    random = np.random.default_rng(0)
+    values = random.integers(-999, 1000, size=plain.signals.values.shape).astype(np.int16)
+    plain = replace(plain, signals=replace(plain.signals, values=values))
+    made = SignalSource(replace(plain.signals, spec=spec), plain.rows, plain.labels, plain.dtype)
+    if on_device:
+        made = DeviceSource(made.signals, made.rows, made.labels, made.dtype, torch.device("cpu"))
+    rows = np.array([0, 19, 3, 7])
+
+    def each(windows: Tensor) -> Tensor:
+        return torch.from_numpy(np.stack([zscore(window, 10) for window in windows.flatten(0, -3).numpy()]))
+
+    crops, windows = plain.training(rows, (0, "p", 1)), plain.windows(rows)
+    assert torch.equal(made.training(rows, (0, "p", 1)), each(crops))
+    assert torch.equal(made.windows(rows), each(windows).view(windows.shape))
+    assert windows.shape == (4, 8, 12, 25)
+
+    one = replace(spec, window_s=10.0, stride_s=10.0)  # the whole record is the window
+    whole = replace(made, signals=replace(made.signals, spec=one))
+    expected = each(torch.from_numpy(made.signals.values[made.rows[rows]].astype(np.float32)))
+    assert torch.equal(whole.windows(rows)[:, 0], expected)
+    assert torch.equal(whole.training(rows, (0, "p", 1)), expected)
+    assert made.mv_per_unit is None
 
 
 @pytest.mark.parametrize(

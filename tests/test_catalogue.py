@@ -81,7 +81,9 @@ def test_says_what_a_backbone_is() -> None:
 
     assert archs["ecgfounder"]["parameters"] == 30_665_264
     assert archs["ecgfounder"]["init"] == "pretrained, random"
-    assert archs["ecgfounder"]["what"].find("Weights: PKUDigitalHealth/ECGFounder; licence not stated;") > 0
+    assert archs["ecgfounder"]["what"].find("Weights: PKUDigitalHealth/ECGFounder; licence MIT;") > 0
+    assert archs["ecg_jepa_weimann_s"]["init"] == "random"
+    assert "Weights: not published, see https://github.com/kweimann/ECG-JEPA;" in archs["ecg_jepa_weimann_s"]["what"]
     assert archs["fcn_wang"] | {"what": "", "from": ""} == {
         "name": "fcn_wang",
         "parameters": 309_120,
@@ -105,7 +107,7 @@ def test_published_weights_have_their_terms() -> None:
     what = {entry["name"]: entry["what"] for entry in catalogue().entries["archs"]}
 
     assert what["ecgfounder"].endswith(
-        "Weights: PKUDigitalHealth/ECGFounder; licence not stated; PTB-XL seen in pre-training: unknown."
+        "Weights: PKUDigitalHealth/ECGFounder; licence MIT; PTB-XL seen in pre-training: no."
     )
     assert "Weights" not in what["net1d_mini"]
 

@@ -30,7 +30,8 @@ from bench.registry.registry import _REGISTRY, make, registry
 from bench.training.model import Classifier
 
 FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base", "hubert_ecg_small", "merl_resnet18"}
-FOUNDATION |= {"st_mem"}
+FOUNDATION |= {"st_mem", "deepecg_ssl", "melp", "d_beta"}
+FOUNDATION |= {f"ecg_jepa_weimann_{size}" for size in ("xs", "s", "b")}
 """Large backbones, which test_foundation_models.py checks, and which in part take no other rate than their own."""
 BACKBONES = [plugin.name for plugin in registry().of_kind("backbone") if plugin.name not in FOUNDATION]
 METHODS = ["lp", "lp-lbfgs", "knn", "ft", "ft-ema", "surgical", "lora", "lpft-sd", "l2-sp", "ft-mixup"]

@@ -394,6 +394,27 @@ def test_a_killed_rank_brings_all_down_and_back(demo_set: Path, tmp_path: Path) 
     assert any(str(line.get("text")).startswith("resumed in phase finetune") for line in log)
 
 
+@pytest.mark.slow
+def test_two_ranks_preprocess_the_same_windows(demo_set: Path, tmp_path: Path) -> None:
+    """Each random crop is standardised for itself; on two ranks as on one."""
+    plugin = Path(__file__).parent / "plugins/windowed_backbone.py"
+    shown: list[Result] = []
+    for num_ranks in (1, 2):
+        launcher = [*TORCHRUN, "--standalone", f"--nproc-per-node={num_ranks}"] if num_ranks > 1 else [sys.executable]
+        command = [*launcher, "-m", "bench", "run", "--task=superdiag", "--arch=windowed", "--precision=float64"]
+        command += ["--method=ft(finetune_epochs=2)", "--stage=val", f"--data={demo_set}"]
+        own = {**os.environ, "OMP_NUM_THREADS": "1", "BENCH_PLUGINS": str(plugin)}
+        command += [f"--runs={tmp_path / str(num_ranks)}"]
+        done = subprocess.run(command, env=own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        shown += find_results(tmp_path / str(num_ranks))
+
+    one, two = (result.predictions[9].logits for result in shown)
+    assert shown[0].document["signals"]["per_window"] is True
+    assert one.std(axis=0).min() > 1e-3
+    assert abs(one - two).max() < 1e-6
+
+
 def wait_for(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not happened():

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from bench.data.signals import SignalSpec
-from bench.errors import BenchError, CheckpointError
+from bench.errors import BenchError, CheckpointError, PluginError
 from bench.execute import Options
 from bench.launch.foundation import Foundation, weights_remarks
 from bench.launch.sweep import Grid, sweep
@@ -54,6 +54,10 @@ class OnPage(Net):
     checkpoint = PublishedCheckpoint(page=PAGE, filename="drive.pth")
 
 
+class Withheld(Net):
+    checkpoint = PublishedCheckpoint(page=PAGE, withheld=True, noncommercial=True)
+
+
 class Barred(Net):
     checkpoint = PublishedCheckpoint(
         "lab/barred", "barred.pth", "v1", license="CC-BY-NC-4.0", noncommercial=True, ptbxl_seen="no"
@@ -69,6 +73,7 @@ class Sized(OnHub):
 def plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Backbones of each kind beside those of the project, an empty cache, and no network."""
     made = {"t_hub": OnHub, "t_url": AtAddress, "t_page": OnPage, "t_barred": Barred, "t_sized": Sized, "t_own": Net}
+    made["t_withheld"] = Withheld
     for name, kind in made.items():
         monkeypatch.setitem(registry().plugins, ("backbone", name), Plugin("backbone", name, kind, __name__, "tests"))
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
@@ -89,13 +94,27 @@ def test_all_foundation_is_every_backbone_with_published_weights(demo_set: Path)
     whole = grid(demo_set, "all_foundation", accept_noncommercial=True)
 
     assert {"t_hub", "t_url", "t_page", "ecgfounder", "ecgfounder_1lead"} <= {*archs(free)}
-    assert not {"t_barred", "t_own", "t_sized", "net1d_mini"} & {*archs(free)}
+    assert not {"t_barred", "t_own", "t_sized", "t_withheld", "net1d_mini"} & {*archs(free)}
     assert {*archs(whole)} - {*archs(free)} == {*Foundation.find(False).noncommercial} >= {"t_barred"}
-    assert (
-        "t_barred" in free.remark
-        and "--accept-noncommercial of sweep and check adds them" in free.remark
-        and not whole.remark
+    assert "t_barred" in free.remark and "--accept-noncommercial of sweep and check adds them" in free.remark
+    assert whole.remark == "left out: ecg_jepa_weimann_b, ecg_jepa_weimann_s, ecg_jepa_weimann_xs, t_withheld: " + (
+        "weights not published"
     )
+
+
+def test_weights_that_nobody_published_are_not_the_default(demo_set: Path, tmp_path: Path) -> None:
+    assert initialize(Withheld(), None).name == "random"
+    with pytest.raises(CheckpointError, match=rf"have not published these weights \({PAGE}\); give a file of theirs"):
+        initialize(Withheld(), "pretrained")
+    torch.save(Withheld().state_dict(), tmp_path / "own.pth")
+    assert initialize(Withheld(), str(tmp_path / "own.pth")).name.startswith("file:")
+    assert [*weights_remarks(grid(demo_set, "t_withheld").cells())] == []
+    assert [*weights_remarks(grid(demo_set, "t_withheld", init="pretrained").cells())] == [
+        f"weights of t_withheld: will fail: not published, see {PAGE}; licence not stated, non-commercial use only; "
+        "PTB-XL seen in pre-training: unknown"
+    ]
+    with pytest.raises(PluginError, match="is withheld and names a file"):
+        PublishedCheckpoint("lab/free", "free.pth", "v1", withheld=True)
 
 
 def test_all_foundation_stands_beside_other_names_once(demo_set: Path) -> None:

@@ -10,9 +10,11 @@ import math
 import re
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,14 +22,21 @@ from torch import Tensor
 
 from baselines.ecg_cpc import CausalStateSpace
 from baselines.ecg_jepa import positions, same_lead_or_moment
+from baselines.st_mem import STMEM
+from bench.data.signals import prepare_record
+from bench.errors import DataError
 from bench.execute import make_backbone
-from bench.plugin import Backbone
+from bench.plugin import Backbone, SignalSpec
 from bench.registry.conformance import check_backbone
 from bench.registry.reference import Reference
 from bench.training.weights import load_backbone
 
 KEYS = Path(__file__).parent / "published_keys"
-LAYER = re.compile(r"^(?:encoder\.layers\.|encoder_blocks\.blocks\.|block)(\d+)\.")
+LAYER = re.compile(
+    r"^(?:(?:ecg_encoder\.){0,2}encoder\.layers\.|encoder_blocks\.blocks\.|target_encoder\.blocks\.|block)(\d+)\."
+)
+KEYS_OF = {"deepecg_ssl": "ecg_fm"}
+"""Backbones whose file has the keys of another's."""
 
 PARAMETERS = {
     # trainable parameters of the encoder, as the official code counts them, less what features do not depend on
@@ -38,6 +47,12 @@ PARAMETERS = {
     "hubert_ecg_small": 30_209_152,
     "hubert_ecg_base": 92_798_080,
     "ecg_cpc": 2_932_736,
+    "ecg_jepa_weimann_xs": 3_600_000,
+    "ecg_jepa_weimann_s": 14_277_888,
+    "ecg_jepa_weimann_b": 85_185_024,
+    "deepecg_ssl": 90_374_017 - 769,
+    "melp": 62_553_216,
+    "d_beta": 63_203_712,
 }
 LEFT_OUT = {
     "merl_resnet18": {"linear.weight", "linear.bias"},
@@ -51,12 +66,41 @@ LEFT_OUT = {
         for layer in range(4)
         for name in ("omega", "z", "Q")
     },
+    **{f"ecg_jepa_weimann_{size}": set[str]() for size in ("xs", "s", "b")},
+    "deepecg_ssl": {"mask_emb"},
+    "melp": {
+        *("mask_emb", "quantizer.vars", "quantizer.weight_proj.weight", "quantizer.weight_proj.bias"),
+        *(f"{name}.{kind}" for name in ("project_q", "final_proj", "ln_caption") for kind in ("weight", "bias")),
+        *("proj_contrast", "logit_scale", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked"),
+        *(f"attn_pool_caption.{name}" for name in ("query", "attn.in_proj_weight", "attn.in_proj_bias")),
+        *(
+            f"attn_pool_caption.{name}.{kind}"
+            for name in ("attn.out_proj", "ln_q", "ln_k")
+            for kind in ("weight", "bias")
+        ),
+    },
+    "d_beta": set(),
 }
 CLEF = "b2fb4f41f37bd1b502983cbd87660bba9a1ad5452878452a71aeadfc8a855c6c"
 """SHA-256 over the sorted lines `key: [shape]` of the official network of medium size."""
 BESIDE = {
     # further keys of the published file, which the official encoder alone does not have
     "ecg_fm": {"quantizer.vars": (1, 640, 128), "project_q.weight": (256, 256), "final_proj.weight": (256, 768)},
+    "deepecg_ssl": {"quantizer.vars": (1, 640, 128), "project_q.weight": (256, 256), "final_proj.weight": (256, 768)},
+    "d_beta": {
+        "mask_emb": (768,),
+        "language_encoder.shared.weight": (32128, 4),
+        "modality_type_embeddings.weight": (2, 768),
+        "multi_modal_language_proj.weight": (768, 768),
+        "multi_modal_ecg_layers.0.attention.self.query.weight": (768, 768),
+        "multi_modal_language_layers.0.output.dense.weight": (768, 768),
+        "multi_modal_ecg_pooler.dense.weight": (768, 768),
+        "multi_modal_language_pooler.dense.weight": (768, 768),
+        "unimodal_language_pooler.dense.weight": (768, 768),
+        "mlm_head.bias": (32128,),
+        "mim_head.mask_token": (1, 1, 384),
+        "itm_head.fc.weight": (2, 1536),
+    },
     "ecg_cpc": {"ts_encoder.head_ssl.proj.0.weight": (7168, 512)},
 }
 OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
@@ -67,20 +111,30 @@ OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
     ("st_mem", 2): ((-0.1108191, -0.8826291, -1.0363729, -0.8358271), 0.8053337),
     ("ecg_fm", 2): ((-0.0733481, -0.8314490, -1.9289609, 0.1978235), 0.6581787),
     ("hubert_ecg_small", 2): ((-0.1612601, 0.2660890, -0.0692311, -1.1118575), 0.6638294),
+    ("ecg_jepa_weimann_xs", 0): ((-0.4402505, -0.0779310, -0.1140803, 0.9406714), 0.7971024),
+    ("ecg_jepa_weimann_s", 0): ((1.6119711, -2.0487590, -0.0422804, -1.0046771), 0.8109791),
+    ("ecg_jepa_weimann_b", 0): ((0.7496002, -1.7504466, -2.3240194, -1.3930534), 0.8079245),
+    ("deepecg_ssl", 2): ((-0.0733481, -0.8314490, -1.9289609, 0.1978235), 0.6581787),  # as ecg_fm: 2500 samples too
+    ("melp", 2): ((-0.9614409, 0.2823544, 0.0511838, 0.0953009), 0.8071715),
+    ("d_beta", 2): ((0.9443262, 0.0903344, -0.0620894, -0.7437155), 0.5352313),
+    ("melp", 0): ((0.0460668, -1.9119233, 0.4870832, 1.9325546), 0.8055984),
+    ("d_beta", 0): ((-0.7562091, -0.6488844, 0.2832856, -0.4811074), 0.5409422),
     ("ecg_jepa", 0): ((0.5850052, 0.6188157, 0.6332292, -0.8393623), 0.6791771),
     ("st_mem", 0): ((0.6197897, 0.3350248, 0.7347210, 1.6624954), 0.7995803),
     ("ecg_fm", 0): ((0.3438697, 1.7218106, 1.5668813, 0.5058407), 0.7944751),
     ("hubert_ecg_small", 0): ((0.2642170, 0.5449711, -0.2358034, -0.5254781), 0.8093076),
     ("hubert_ecg_base", 0): ((-0.0166101, -0.5461003, -1.0756449, 0.5660385), 0.7899974),
 }
-SMALL = [(name, layers) for name, layers in OFFICIAL if layers or name in ("merl_resnet18", "ecg_cpc")]
+SMALL = [
+    (name, layers) for name, layers in OFFICIAL if layers or name in ("merl_resnet18", "ecg_cpc", "ecg_jepa_weimann_xs")
+]
 WHOLE = [pair for pair in OFFICIAL if pair not in SMALL]
 
 
 def published_keys(name: str, num_layers: int = 0) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a file, of its first layers if a number is given."""
     shapes = {}
-    for line in (KEYS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in (KEYS / f"{KEYS_OF.get(name, name)}.txt").read_text(encoding="utf-8").splitlines():
         key, shape = line.split(": ")
         span = re.search(r"\{(\d+)\.\.(\d+)\}", key)
         numbers = range(int(span[1]), int(span[2]) + 1) if span else [None]
@@ -108,7 +162,7 @@ def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
             wave = 1 + 0.5 * wave
         elif shape[:-1] == (1, 1) or (len(shape) == 1 and key.endswith("weight")):
             wave = 1 + 0.1 * wave
-        elif len(shape) == 1 or key.endswith("bias"):
+        elif len(shape) <= 1 or key.endswith("bias"):
             wave = 0.1 * wave
         elif ".kernel." not in key:
             wave *= 1.7 / math.sqrt(wave[0].numel())
@@ -127,7 +181,10 @@ def rough(length: int, number: int) -> Tensor:
 
 def signals_for(backbone: Backbone) -> Tensor:
     spec = backbone.signal_spec
-    return rough(2 * len(spec.leads) * (spec.window or 10 * spec.rate), -1).view(2, len(spec.leads), -1).float()
+    signals = rough(2 * len(spec.leads) * (spec.window or 10 * spec.rate), -1).view(2, len(spec.leads), -1).float()
+    if isinstance(backbone, STMEM):  # as its preprocessing ends
+        signals = (signals - signals.mean((1, 2), keepdim=True)) / signals.std((1, 2), keepdim=True, correction=0)
+    return signals
 
 
 def backbone_of(name: str, num_layers: int) -> Backbone:
@@ -144,13 +201,21 @@ FullConfig.__module__ = "clinical_ts.config"
 def write_published(name: str, num_layers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a file as its authors' code writes it."""
     state = filled({**published_keys(name, num_layers), **BESIDE.get(name, {})})
-    if name.startswith("hubert"):
-        save_file(state, folder / "model.safetensors")
+    if name.startswith("hubert") or name == "melp":
+        halved = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
+        save_file(halved if name == "melp" else state, folder / "model.safetensors")
         return folder / "model.safetensors"
+    if name.startswith("ecg_jepa_weimann"):  # their whole file has the trained encoder and the predictor too
+        online = {f"{key.removeprefix('target_')}": -value for key, value in state.items()}
+        model = {**online, "predictor.pos_embed": torch.zeros(1), **state}
+        torch.save({"model": model, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}, folder / "chkpt.pt")
+        return folder / "chkpt.pt"
     document: dict[str, Any] = {
         "merl_resnet18": state,
         "ecg_jepa": {"encoder": state, "epoch": 100},
         "st_mem": {"model": state},
+        "deepecg_ssl": {"model": state, "args": None},
+        "d_beta": {"model": state},
         "ecg_fm": {"model": state, "optimizer_history": [{"num_updates": 5}]},
         "ecg_cpc": {"state_dict": state, "epoch": 9, "hyper_parameters": {"hparams": FullConfig()}},
     }[name]
@@ -170,6 +235,9 @@ def load_and_compute(name: str, num_layers: int, folder: Path, monkeypatch: pyte
         features = backbone.eval()(signals_for(backbone))
     first, magnitude = OFFICIAL[name, num_layers]
 
+    if name.startswith("ecg_jepa_weimann"):
+        assert all(key.startswith(("encoder.", "predictor.")) for key in init.left_out)
+        init = replace(init, left_out=())
     assert {re.sub(r"^blocks(\.\d+)", r"ts_encoder.predictor.predictor.s4_layers\1", key) for key in init.left_out} == (
         LEFT_OUT[name] | BESIDE.get(name, {}).keys()
     )
@@ -199,6 +267,17 @@ def test_has_as_many_parameters_as_published(name: str) -> None:
     trained = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
 
     assert trained == PARAMETERS[name]
+
+
+def test_ecg_jepa_of_weimann_standardises_each_lead_and_limits_it() -> None:
+    """As data/transforms.py and pretrain.py: (x - mean) / std by lead, then clip; V2 has -0.001 and 0.338 mV."""
+    record = np.linspace(-2, 2, 12 * 5000, dtype=np.float32).reshape(12, 5000)
+    prepared = prepare_record(record, 500, backbone_of("ecg_jepa_weimann_xs", 0).signal_spec)
+
+    assert prepared[7] == pytest.approx(np.clip((record[7] + 0.001) / 0.338, -5, 5), abs=1e-6)
+    assert (prepared.min(), prepared.max()) == (-5, 5)
+    with pytest.raises(DataError, match="the 12 leads by name, got 2 leads"):
+        prepare_record(record[:2], 500, SignalSpec(500, "ecg_jepa_weimann", leads=("I", "II")))
 
 
 def test_clef_is_the_single_lead_net1d() -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +11,48 @@ import pandas as pd
 import pytest
 import wfdb
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.errors import CheckpointError, DataError
 from bench.execute import Options, execute
 from bench.inference import predict_records
+from bench.plugin import Backbone, SignalSpec
 from bench.registry.reference import Reference
+from bench.registry.registry import Plugin, registry
 from bench.results.result import Result
 
 WHOLE = ("net1d_mini", "lp(probe_epochs=2)")
 WINDOWED = ("fcn_wang", "scratch(epochs=1)")
+PER_WINDOW = ("windowed", "lp(probe_epochs=1)")
+
+
+class Windowed(Backbone):
+    """A convolution over windows that are each standardised."""
+
+    signal_spec = SignalSpec(100, "zscore", window_s=2.5, stride_s=1.25, aggregate="mean", per_window=True)
+    feature_dim = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(12, 16, 16, 4)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.conv(signals).relu().amax(-1)
 
 
 @pytest.fixture(scope="module")
-def runs(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    """A finished run of a backbone that sees whole records, and of one that sees windows."""
+def runs(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Result]]:
+    """Finished runs of backbones that see whole records, windows, and windows that are each preprocessed."""
     folder = tmp_path_factory.mktemp("runs")
-    cells = [
-        Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference.parse(method))
-        for arch, method in (WHOLE, WINDOWED)
-    ]
-    return {str(cell.arch): execute(cell, Options(runs=folder)) for cell in cells}
+    with pytest.MonkeyPatch.context() as patch:
+        named = Plugin("backbone", "windowed", Windowed, __name__, "tests")
+        patch.setitem(registry().plugins, ("backbone", "windowed"), named)
+        cells = [
+            Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference.parse(method))
+            for arch, method in (WHOLE, WINDOWED, PER_WINDOW)
+        ]
+        yield {str(cell.arch): execute(cell, Options(runs=folder)) for cell in cells}
 
 
 def probabilities(run: Result, records: list[Path]) -> NDArray[np.float64]:
@@ -47,7 +68,7 @@ def records_of(data: Path, ecg_ids: NDArray[np.int64], column: str = "filename_l
     return [data / names[ecg_id] for ecg_id in ecg_ids]
 
 
-@pytest.mark.parametrize("arch", ["net1d_mini", "fcn_wang"])
+@pytest.mark.parametrize("arch", ["net1d_mini", "fcn_wang", "windowed"])
 def test_records_of_fold_10_get_the_probabilities_of_the_run(
     arch: str, runs: dict[str, Result], demo_set: Path
 ) -> None:

@@ -239,14 +239,16 @@ def test_an_entry_is_that_of_its_files_folds_and_preparation(small: Path, cache:
     assert num_after(SignalSpec(100, "zscore")) == 2
     assert num_after(SignalSpec(100, "none", leads=("I",))) == 3
     assert num_after(SignalSpec(100, "none", window_s=2.5, stride_s=1.0)) == 3  # windows are cut later
+    assert num_after(SignalSpec(100, "zscore", window_s=2.5, per_window=True)) == 4
+    assert num_after(SignalSpec(100, "zscore", window_s=2, per_window=True)) == 4
     overwrite(small, 3, lambda samples: samples.__imul__(2))
-    assert num_after() == 4
-    os.utime(small / "records100/00000/00004_lr.hea")
     assert num_after() == 5
+    os.utime(small / "records100/00000/00004_lr.hea")
+    assert num_after() == 6
     table = pd.read_csv(small / TABLE)
     table.loc[0, "strat_fold"] = table.loc[0, "strat_fold"] % 10 + 1
     table.to_csv(small / TABLE, index=False)
-    assert num_after() == 6
+    assert num_after() == 7
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

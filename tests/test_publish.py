@@ -19,11 +19,12 @@ from bench.boards.truth import Truth, truth_of
 from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
+from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.page import plan_in
-from bench.pages.publish import check, faults_of, publish, published_results
+from bench.pages.publish import check, compact_scores, faults_of, publish, published_results
 from bench.results.elsewhere import Truths, write_evaluation
 from bench.results.external import score_external
 from bench.results.result import load_result
@@ -451,3 +452,37 @@ def test_evaluations_that_must_not_be_published(runs: list[Path], truth: Truth, 
     np.savez(corrupted / "scores.npz", **arrays)
     faults = publish([run], tmp_path / "leaderboards", truth)[1]
     assert any("records, labels or patients are not those of fold 10" in fault for fault in faults)
+
+
+@pytest.mark.ptbxl
+def test_a_compact_result_holds_fold_10_alone_and_passes_the_check(ptbxl: Path, tmp_path: Path) -> None:
+    truth = truth_of(ptbxl)
+    run = next((ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag").glob("net1d_mini-ft-0.1-draw0-seed0-*"))
+    before = load_result(run)
+    (copied,), faults = publish([run], tmp_path, truth, compact=True)
+
+    after = load_result(copied)
+    assert faults == [] and after.digest == before.digest and [*after.document["metrics"]] == ["fold_10"]
+    with np.load(copied / "predictions.npz") as file:
+        assert file["logits_fold10"].dtype == np.float16 and "logits_fold9" not in file
+    scores, rounded = before.predictions[TEST_FOLD], after.predictions[TEST_FOLD]
+    assert rounded.logits.dtype == np.float32, "metrics are computed from float32"
+    np.testing.assert_allclose(rounded.logits, scores.logits, rtol=2**-10)
+    assert not np.array_equal(rounded.logits, scores.logits)
+    values = [r.document["metrics"]["fold_10"]["macro"]["all"]["auroc"]["value"] for r in (before, after)]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+    assert faults_of(after, truth) == []
+    write(tmp_path, truth)
+    assert check(tmp_path, truth) == []
+    (calibration,) = tmp_path.glob("*/superdiag-calibration.md")
+    assert re.search(r"^\| 1 \|.*\| – \| – \| – \|$", calibration.read_text(), re.M), "no thresholds without fold 9"
+
+
+def test_scores_beyond_float16_are_not_published_compact(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    (copied,), faults = publish(runs[:1], tmp_path, truth, compact=True)
+    assert faults == [] and [*load_result(copied).predictions] == [9, 10], "the digest of external scores covers them"
+    scores = {10: Predictions(np.arange(2), ("A",), np.array([[1e5], [0.0]]))}
+    result = replace(load_result(runs[0]))
+    result.__dict__["predictions"] = scores  # a cached property
+    with pytest.raises(BenchError, match=r"logits beyond 65,504, the largest of float16: publish it without --compact"):
+        compact_scores(result)

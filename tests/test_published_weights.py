@@ -46,7 +46,10 @@ def findings(path: Path | str) -> dict[str, Finding]:
 def test_other_weights_give_other_outputs(founder: tuple[Classifier, Path]) -> None:
     found = findings(founder[1])
 
-    assert [finding.verdict for finding in found.values()] == ["ok", "n/a", "ok", "FAULT"]
+    assert [finding.verdict for finding in found.values()] == ["ok", "FAULT", "ok", "FAULT"]
+    assert found["SHA-256"].fault == "the published file has " + (
+        "ee199f3781f4ae1f732973267f003da0a759ea12bddb0dd28a77faa60aca7997"
+    )
     assert list(found) == ["file", "SHA-256", "keys", "outputs"]
     assert "published: 8.3751" in str(found["outputs"].fault)
     assert found["keys"].check.endswith("; left out: dense.weight, dense.bias")
@@ -74,10 +77,11 @@ def test_without_published_outputs_there_are_some_to_report(
     founder: tuple[Classifier, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, path = founder
-    declare(model, monkeypatch, first_logits=())
+    declare(model, monkeypatch, first_logits=(), sha256="")
     with torch.no_grad():
         features = model.backbone(reference_signals(model.backbone.signal_spec))[0]
     found = findings(path)["outputs"]
+    assert findings(path)["SHA-256"].verdict == "n/a"
 
     assert found.verdict == "n/a" and "please report these" in str(found.does_not_apply)
     values = ", ".join(f"{value:.6f}" for value in features[:5].tolist())

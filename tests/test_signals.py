@@ -21,6 +21,7 @@ from bench.data.signals import (
     SignalSpec,
     ecgfounder,
     prepare_record,
+    prepare_windows,
     register_preprocessing,
     resample,
     zscore,
@@ -125,7 +126,7 @@ def test_zscore_is_over_all_leads_at_once() -> None:
 def test_a_record_of_zeros_stays_finite(preprocessing: str) -> None:
     prepared = prepare_record(np.zeros((12, 5000), np.float32), 500, SignalSpec(500, preprocessing))
     assert np.isfinite(prepared).all()
-    assert np.ptp(prepared) == 0
+    assert np.ptp(prepared, axis=1).max() == 0, "ecg_jepa_weimann gives each lead a constant of its own"
 
 
 GOLDEN = {  # of fixed_record(): samples of leads I, V1 and V6 at 1.0, 2.5, 5.3 s; sum of magnitudes
@@ -336,6 +337,60 @@ def test_facts_of_a_spec_are_those_of_the_first_results_unless_something_younger
 
     assert set(SignalSpec(100, "zscore").facts()) == first
     assert set(SignalSpec(100, "zscore", preprocessing_rate=500).facts()) == {*first, "preprocessing_rate"}
+    assert set(SignalSpec(100, "zscore", window_s=2, per_window=True).facts()) == {*first, "per_window"}
+
+
+def test_a_preprocessing_of_windows_sees_each_of_them_and_no_whole_record() -> None:
+    record = fixed_record(100)
+    spec = SignalSpec(100, "zscore", window_s=2.5, stride_s=2.5, per_window=True)
+
+    held = prepare_record(record, 100, spec)
+    windows = np.stack([held[:, start : start + 250] for start in spec.window_starts(1000)])
+    prepared = prepare_windows(windows[None], spec)
+
+    assert np.array_equal(held, record), "mV"
+    assert prepared.shape == (1, 4, 12, 250)
+    assert np.array_equal(prepared[0], np.stack([zscore(window, 100) for window in windows]))
+    assert np.array_equal(prepare_windows(windows, SignalSpec(100, "zscore", window_s=2.5)), windows)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"preprocessing": "zscore"},
+        {"preprocessing": "zscore", "window_s": 2.5, "preprocessing_rate": 500},
+        {"preprocessing": "strodthoff", "window_s": 2.5},
+    ],
+)
+def test_windows_are_preprocessed_only_where_that_means_something(wrong: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=r"per_window with preprocessing '.*': expected a window_s, no"):
+        SignalSpec(100, **wrong, per_window=True)  # type: ignore[arg-type]
+
+
+def test_a_window_that_becomes_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PREPROCESSINGS, "broken", Preprocessing(1, lambda window, rate: window * np.float32(np.nan)))
+    spec = SignalSpec(100, "broken", window_s=2, per_window=True)
+    with pytest.raises(DataError, match=r"^a window: preprocessing 'broken' gives NaN"):
+        prepare_windows(fixed_record(100)[:, :200], spec)
+
+
+def test_st_mem_crops_then_filters_then_standardises() -> None:
+    """Numbers of its official transforms (bakqui/ST-MEM 69ec702, eval_transforms of st_mem.yaml) for this record."""
+    from baselines.st_mem import STMEM
+
+    spec, time = STMEM.signal_spec, np.arange(2500) / 250
+    lead = np.arange(1, 13)[:, None]
+    record = (np.sin(2 * np.pi * (0.3 + lead) * time) * lead / 12 + 0.4 * np.sin(2 * np.pi * 0.2 * time)).astype("f4")
+    windows = np.stack([record[:, start : start + 2250] for start in spec.window_starts(2500)])
+
+    prepared = prepare_windows(windows, spec)
+
+    assert spec.window_starts(2500) == (0, 125, 250)
+    assert prepared.shape == (3, 12, 2250)
+    places = [(0, 0, 0), (0, 11, 2249), (1, 3, 1000), (2, 7, 2), (2, 0, 1700)]
+    assert [float(prepared[place]) for place in places] == pytest.approx(
+        [-0.0502106, -0.4197855, 0.6104372, -0.6646037, 0.1614639], abs=1e-5
+    )
 
 
 def test_hubert_ecg_comes_near_its_published_steps() -> None:

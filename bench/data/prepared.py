@@ -30,7 +30,7 @@ from bench.data.cache import cache_folder
 from bench.data.formats import WFDB, SignalFile, read_signals
 from bench.data.pool import over_cores
 from bench.data.records import Records
-from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record
+from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record, prepare_windows
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError
@@ -91,7 +91,10 @@ class PreparedSignals:
     def read(
         self, rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64] | None = None, length: int | None = None
     ) -> Signal:
-        """Return signals [record, lead, time] of these rows: whole, or `length` samples from each row's start."""
+        """Return signals [record, lead, time] of these rows: whole, or `length` samples from each row's start.
+
+        With `spec.per_window`, what is returned is one window a record, and is preprocessed here.
+        """
         if starts is None:
             values = self.values[rows]
         else:
@@ -100,7 +103,7 @@ class PreparedSignals:
         signals = values * self.scale[rows][:, None, None]
         if self.scaling.fitted_on:
             signals = (signals - np.float32(self.scaling.mean)) / np.float32(self.scaling.std)
-        return signals
+        return prepare_windows(signals, self.spec)
 
 
 def choose_source_rate(records: Records, spec: SignalSpec, asked: int | None) -> int:
@@ -235,6 +238,7 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     chosen = PREPROCESSINGS[spec.preprocessing]
     made = [FORMAT, rate, spec.rate, spec.leads, spec.preprocessing, chosen.version]
     made += [spec.preprocessing_rate] if spec.preprocessing_rate else []
+    made += ["per window"] if spec.per_window else []  # such an entry holds mV
     stated = records.format
     if stated.name != WFDB.name:
         made += [stated.name, stated.rate, stated.leads, stated.unit, stated.array, records.table.get("row", [])]

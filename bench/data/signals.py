@@ -1,7 +1,7 @@
 """The signals that a backbone expects, and the preprocessings that produce them.
 
-Each preprocessing takes one record [lead, time] in mV, at the backbone's rate or at `preprocessing_rate`. Its version
-is part of every cache key and result; increase it with any change of the output.
+Each preprocessing takes one record, or one window of it, [lead, time] in mV, at the backbone's rate or at
+`preprocessing_rate`. Its version is part of every cache key and result; increase it with any change of the output.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class SignalSpec:
     """How the logits of a record's windows are combined."""
     preprocessing_rate: int | None = None
     """Hz at which the preprocessing is applied, before the record is resampled to `rate`; None: at `rate`."""
+    per_window: bool = False
+    """Whether the preprocessing is applied to each window after it is cut, and not to the whole record before.
+
+    It then runs anew for every crop in training; the cache holds the records in mV at `rate`."""
 
     def __post_init__(self) -> None:
         if self.preprocessing not in PREPROCESSINGS:
@@ -64,6 +68,13 @@ class SignalSpec:
                 f"stride_s is {self.stride_s:g} and window_s {self.window_s:g}: windows would leave gaps; "
                 "expected a stride no longer than the window"
             )
+        if self.per_window and (
+            self.window_s is None or self.preprocessing_rate or PREPROCESSINGS[self.preprocessing].standardized
+        ):
+            raise DataError(
+                f"per_window with preprocessing {self.preprocessing!r}: expected a window_s, no preprocessing_rate, "
+                "and a preprocessing without standardisation over the data set"
+            )
 
     @property
     def file_rate(self) -> int:
@@ -73,11 +84,13 @@ class SignalSpec:
     def facts(self) -> dict[str, Any]:
         """Return what a result records and its digest depends on.
 
-        `preprocessing_rate` stands there only if it is set, so that the digests of the first published results stay.
+        `preprocessing_rate` and `per_window` stand there only if they are set, so that the digests of the first
+        published results stay.
         """
         values = asdict(self)
-        if self.preprocessing_rate is None:
-            del values["preprocessing_rate"]
+        for key in ("preprocessing_rate", "per_window"):
+            if not values[key]:
+                del values[key]
         return {**values, "version": PREPROCESSINGS[self.preprocessing].version}
 
     @property
@@ -229,13 +242,35 @@ def prepare_record(
     """Prepare a record [lead, time] in mV at `rate` Hz as `spec` requires, before standardisation. NaN counts as 0.
 
     With `seconds`, a longer record is cut to its middle before preprocessing, and a shorter one is padded with zeros on
-    both sides after it, so that no filter sees the step. Raises DataError with the names of record and preprocessing if
-    the output has NaN, infinite values or another number of leads.
+    both sides after it, so that no filter sees the step; a filter of windows does. With `spec.per_window`, the record
+    stays in mV; `prepare_windows` does the rest. Raises DataError with the names of record and preprocessing if the
+    output has NaN, infinite values or another number of leads.
     """
     invalid = np.isnan(record)
     whole = np.where(invalid, np.float32(0), record) if invalid.any() else record
     whole, _ = middle(whole, rate, seconds)
-    prepared = PREPROCESSINGS[spec.preprocessing].apply(resample(whole, rate, spec.file_rate), spec.file_rate)
+    prepared = resample(whole, rate, spec.file_rate)
+    if not spec.per_window:
+        prepared = _preprocess(prepared, spec, name)
+    prepared = resample(prepared, spec.file_rate, spec.rate)
+    spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])
+    return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2))) if spare else prepared
+
+
+def prepare_windows(windows: Signal, spec: SignalSpec) -> Signal:
+    """Apply the preprocessing to each window of [..., lead, time] in mV, if `spec.per_window`; else return them as they
+    are. Raises DataError as `prepare_record` does.
+    """
+    if not spec.per_window:
+        return windows
+    flat = windows.reshape(-1, *windows.shape[-2:])
+    prepared = [_preprocess(window, spec, "a window") for window in flat]
+    return np.stack(prepared).reshape(*windows.shape[:-1], -1) if prepared else windows
+
+
+def _preprocess(record: Signal, spec: SignalSpec, name: str) -> Signal:
+    """Apply the preprocessing to a record or window [lead, time] in mV at `spec.file_rate`, and check its output."""
+    prepared = PREPROCESSINGS[spec.preprocessing].apply(record, spec.file_rate)
     if np.ndim(prepared) != 2 or len(prepared) != len(record):
         raise DataError(
             f"{name}: preprocessing {spec.preprocessing!r} gives the shape {np.shape(prepared)}, expected "
@@ -246,6 +281,4 @@ def prepare_record(
             f"{name}: preprocessing {spec.preprocessing!r} gives NaN or infinite values, expected finite ones; correct "
             "the preprocessing (such as a division by the spread of a flat lead)"
         )
-    prepared = resample(prepared, spec.file_rate, spec.rate)
-    spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])
-    return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2))) if spare else prepared
+    return prepared

@@ -22,22 +22,28 @@ class Foundation:
     names: tuple[str, ...] = ()
     noncommercial: tuple[str, ...] = ()
     """Backbones that are left out, because the licence of their weights forbids commercial use."""
+    withheld: tuple[str, ...] = ()
+    """Backbones that are left out, because their authors have not published the weights."""
 
     @classmethod
     def find(cls, accept_noncommercial: bool) -> Foundation:
         """Return the registered backbones with published weights, sorted by name."""
         published = published_checkpoints()
+        withheld = {name for name, checkpoint in published.items() if checkpoint.withheld}
         barred = {
             name for name, checkpoint in published.items() if checkpoint.noncommercial and not accept_noncommercial
-        }
-        return cls(tuple(name for name in published if name not in barred), tuple(sorted(barred)))
+        } - withheld
+        names = tuple(name for name in published if name not in barred | withheld)
+        return cls(names, tuple(sorted(barred)), tuple(sorted(withheld)))
 
     def remark(self) -> str:
         """Return a line that names the backbones left out; empty if there are none."""
-        if not self.noncommercial:
-            return ""
-        names = ", ".join(self.noncommercial)
-        return f"left out: {names}: weights for non-commercial use; --accept-noncommercial of sweep and check adds them"
+        reasons = (
+            (self.noncommercial, "weights for non-commercial use; --accept-noncommercial of sweep and check adds them"),
+            (self.withheld, "weights not published"),
+        )
+        left_out = "; ".join(f"{', '.join(names)}: {reason}" for names, reason in reasons if names)
+        return f"left out: {left_out}" if left_out else ""
 
 
 def published_checkpoints() -> dict[str, PublishedCheckpoint]:
@@ -55,10 +61,13 @@ def weights_remarks(cells: Iterable[Cell]) -> Iterator[str]:
 
     Looks at files on this machine only.
     """
-    wanted = {(cell.arch.name, cell.init or "pretrained"): None for cell in cells}
-    for name, init in wanted:
+    wanted = {(cell.arch.name, cell.init or ""): None for cell in cells}
+    for name, asked in wanted:
         checkpoint = getattr(registry().find("backbone", name).make, "checkpoint", None)
-        if isinstance(checkpoint, PublishedCheckpoint) and names_published(init):
+        if not isinstance(checkpoint, PublishedCheckpoint):
+            continue
+        init = asked or ("random" if checkpoint.withheld else "pretrained")
+        if names_published(init):
             yield f"weights of {name}: {_state(checkpoint, init)}; {checkpoint.spelled_terms}"
 
 
@@ -68,4 +77,6 @@ def _state(checkpoint: PublishedCheckpoint, init: str) -> str:
     if checkpoint.repo or checkpoint.url:
         size = spell_bytes(checkpoint.num_bytes) if checkpoint.num_bytes else "size not stated"
         return f"to be fetched from {checkpoint.where} ({size})"
+    if checkpoint.withheld:
+        return f"will fail: {checkpoint.spelled_where}"
     return f"will fail: no program may fetch them; {place_by_hand(checkpoint)}"

@@ -30,7 +30,7 @@ from bench.training.distributed import choose_device
 from bench.training.method import declared_phases
 from bench.training.model import Backbone, count_parameters, layer_groups
 from bench.training.precision import resolve_precision
-from bench.training.weights import hash_weights, initialize, names_published
+from bench.training.weights import hash_weights, initialize, names_published, wants_published
 
 State = Literal["done", "declined", "stale", "failed", "to do"]
 LEFT: Sequence[State] = ("failed", "to do")
@@ -227,7 +227,7 @@ class _Facts:
     def is_published(self, cell: Cell) -> bool:
         """Return whether the backbone of a cell has published weights."""
         backbone = self._backbone(cell.arch)
-        return backbone is not None and backbone.checkpoint is not None
+        return backbone is not None and wants_published(backbone, None)
 
     def keys(self, cell: Cell, elsewhere: bool) -> list[str]:
         """Return the possible identities of a cell, see `_finished`; none if backbone or weights cannot be loaded."""

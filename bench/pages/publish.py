@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import math
 import re
@@ -22,7 +23,7 @@ from bench.data.pool import FEW, over_cores
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError, DataError
-from bench.evaluation.predictions import align
+from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.scores import score_fold
 from bench.files import read_bytes, whole_folder, write_into, write_whole
 from bench.pages.leaderboards import write_leaderboards
@@ -34,7 +35,17 @@ from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluati
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import identity
-from bench.results.result import OF_VAL, PREDICTIONS, RESULT, UNFINISHED, Result, find_results, find_runs, load_result
+from bench.results.result import (
+    OF_VAL,
+    PREDICTIONS,
+    RESULT,
+    UNFINISHED,
+    Result,
+    find_results,
+    find_runs,
+    load_result,
+    write_predictions,
+)
 
 TOLERANCE = 1e-6
 """Largest difference of a recorded number from the recomputed one: machines add in different orders."""
@@ -45,13 +56,17 @@ BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 """Endings of folder names that are not finished runs with scores of fold 10. `publish` leaves them out."""
 
 
-def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[Path], list[str]]:
+def publish(
+    folders: Sequence[Path], target: Path, truth: Truth, *, compact: bool = False
+) -> tuple[list[Path], list[str]]:
     """Copy runs to <target>/<dataset>/results/<task>/<run>. Return copies and faults. With a fault, nothing is copied.
 
     Evaluations elsewhere are copied with their runs, with logits as float16.
     Unfinished folders beside runs are left out, so that `runs/<task>/*` may be given. The metrics of the copies are
-    recomputed. The recorded values must be equal; recorded intervals may be from an earlier version. Raises BenchError
-    if the dataset is not available.
+    recomputed. The recorded values must be equal; recorded intervals may be from an earlier version.
+    `compact`: publish fold 10 alone, with logits as float16, a third of the size; pages then have no thresholds of
+    these runs. External scores are copied whole, because their digest covers them.
+    Raises BenchError if the dataset is not available.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
@@ -65,20 +80,45 @@ def publish(folders: Sequence[Path], target: Path, truth: Truth) -> tuple[list[P
         place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
         document = dict(result.document)
         if result.incompatible is None:
-            tables = {fold: truth.fold(result, fold) for fold in result.predictions}
-            document["metrics"] = {f"fold_{f}": _scored_anew(result, f, table) for f, table in tables.items() if table}
+            scores = compact_scores(result) if compact and not result.external else result.predictions
+            document["metrics"] = {
+                f"fold_{fold}": _scored_anew(result, fold, scores[fold], table)
+                for fold in scores
+                if (table := truth.fold(result, fold))
+            }
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         try:
             with whole_folder(place) as part:
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
-                    write_into(part, PREDICTIONS, read_bytes(result.folder / PREDICTIONS))
+                    write_into(part, PREDICTIONS, _predictions_file(result, scores))
                 for evaluation in find_evaluations(result):
                     write_files(part / ELSEWHERE / evaluation.folder.name, *published_form(evaluation))
         except OSError as error:
             raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
     return copied, []
+
+
+def compact_scores(result: Result) -> dict[int, Predictions]:
+    """Return the scores of fold 10, rounded to float16. Raises BenchError if one is too large for that."""
+    scores = result.predictions[TEST_FOLD]
+    with np.errstate(over="ignore"):
+        logits = scores.logits.astype(np.float16)
+    if not np.isfinite(logits).all():
+        raise BenchError(
+            f"{result.folder} has logits beyond 65,504, the largest of float16: publish it without --compact"
+        )
+    return {TEST_FOLD: Predictions(scores.ecg_id.astype(np.int32), scores.labels, logits)}
+
+
+def _predictions_file(result: Result, scores: Mapping[int, Predictions]) -> bytes:
+    """Return the content of predictions.npz: the run's own file, unless the scores are others."""
+    if scores is result.predictions:
+        return read_bytes(result.folder / PREDICTIONS)
+    stream = io.BytesIO()
+    write_predictions(stream, result.fingerprint, scores)
+    return stream.getvalue()
 
 
 def _judged(folders: Iterable[Path], truth: Truth, *, with_intervals: bool = True) -> tuple[list[Result], list[str]]:
@@ -192,7 +232,7 @@ def _faults_of_scores(result: Result, truth: Truth, with_intervals: bool) -> Ite
             return
         recorded, computed = (
             _plain(result.document["metrics"][f"fold_{fold}"]),
-            _plain(_scored_anew(result, fold, table)),
+            _plain(_scored_anew(result, fold, result.predictions[fold], table)),
         )
         for where, before, after in _differences(recorded, computed, f"metrics.fold_{fold}", ignored):
             yield f"{where} is recorded as {before}, but the predictions give {after}"
@@ -250,10 +290,10 @@ def _of_other_data(result: Result) -> str:
     )
 
 
-def _scored_anew(result: Result, fold: int, table: LabelTable) -> dict[str, Any]:
+def _scored_anew(result: Result, fold: int, scores: Predictions, table: LabelTable) -> dict[str, Any]:
     """Recompute the metrics of a fold, with intervals if the result has them."""
     recorded = result.document["metrics"][f"fold_{fold}"]
-    y_score = align(result.predictions[fold], table.ecg_id, table.labels)
+    y_score = align(scores, table.ecg_id, table.labels)
     if recorded["bootstrap"] is None:
         return score_fold(table.y_true, y_score, table.labels) | {"num_patients": recorded["num_patients"]}
     num_replicates, seed = recorded["bootstrap"]["num_draws"], recorded["bootstrap"]["seed"]

@@ -178,7 +178,8 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
         "Hz": spec.rate,
         "window": "all" if spec.window_s is None else f"{spec.window_s:g} s",
         "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
-        "init": "pretrained, random" if published else "random",
-        "what": _what(plugin) + (f" Weights: {published.where}; {published.spelled_terms}." if published else ""),
+        "init": "pretrained, random" if published and not published.withheld else "random",
+        "what": _what(plugin)
+        + (f" Weights: {published.spelled_where}; {published.spelled_terms}." if published else ""),
         "from": plugin.distribution,
     }

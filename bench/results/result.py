@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -162,7 +162,8 @@ def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predic
         if not np.isfinite(logits).all():
             record = ecg_id[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]]
             raise DataError(f"{path}, fold {fold}: record {record} has a NaN or infinite score; {HELP}")
-        predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, logits)
+        wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits  # metrics in float16 would be coarse
+        predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, wide)
     return predictions
 
 
@@ -175,15 +176,20 @@ def write_result(folder: Path, document: Mapping[str, Any], predictions: Mapping
     """Write both files into the folder of an unfinished run, which the caller then renames."""
     try:
         if predictions:
-            arrays: dict[str, Any] = {"fingerprint": np.array(document["task"]["fingerprint"])}
-            for fold, scores in predictions.items():
-                arrays["labels"] = np.array(scores.labels)
-                arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
             with whole_file(folder / PREDICTIONS, fsync=True) as stream:
-                np.savez_compressed(stream, **arrays)
+                write_predictions(stream, str(document["task"]["fingerprint"]), predictions)
         _write_document(folder / RESULT, {"schema": SCHEMA, **document})
     except OSError as error:
         raise BenchError(f"cannot write the result to {folder}: {error.strerror}; the same command resumes") from None
+
+
+def write_predictions(stream: IO[bytes], fingerprint: str, predictions: Mapping[int, Predictions]) -> None:
+    """Write the scores of each fold to an open npz file."""
+    arrays: dict[str, Any] = {"fingerprint": np.array(fingerprint)}
+    for fold, scores in predictions.items():
+        arrays["labels"] = np.array(scores.labels)
+        arrays[f"ecg_id_fold{fold}"], arrays[f"logits_fold{fold}"] = scores.ecg_id, scores.logits
+    np.savez_compressed(stream, **arrays)
 
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:

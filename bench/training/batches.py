@@ -81,8 +81,12 @@ class SignalSource:
         return self.signals.scaling.std if self.signals.scaling.fitted_on else 1.0
 
     def windows(self, rows: Rows) -> Tensor:
-        whole = self._read(rows)
-        return cut_windows(whole, self.signals.spec.window, self.signals.spec.window_starts(whole.shape[-1]))
+        spec, length = self.signals.spec, self.signals.length
+        starts = spec.window_starts(length)
+        if spec.per_window and len(starts) > 1:
+            read = (self._read(rows, np.full(len(rows), start), spec.window) for start in starts)
+            return torch.stack([*read], dim=1)
+        return cut_windows(self._read(rows), spec.window, starts)
 
     def _read(self, rows: Rows, starts: Rows | None = None, length: int | None = None) -> Tensor:
         return torch.from_numpy(self.signals.read(self.rows[rows], starts, length)).to(self.dtype)
@@ -90,12 +94,15 @@ class SignalSource:
 
 @dataclass(frozen=True, eq=False)
 class DeviceSource(SignalSource):
-    """A SignalSource that keeps int16 values in GPU memory; reads from disk if they would fill more than half of it."""
+    """A SignalSource that keeps int16 values in GPU memory.
+
+    It reads from disk if they would fill more than half of it, or if each window is preprocessed.
+    """
 
     device: torch.device
 
     def _read(self, rows: Rows, starts: Rows | None = None, length: int | None = None) -> Tensor:
-        if self._held is None:
+        if self.signals.spec.per_window or self._held is None:  # preprocessing runs on the CPU
             return send(super()._read(rows, starts, length), self.device)
         values, scale = self._held
         index = send(torch.from_numpy(rows), self.device)

@@ -34,6 +34,11 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
     if checkpoint.url:
         path = fetch_file(checkpoint.url, checkpoint.filename, checkpoint.sha256)
         return path, checkpoint.facts(checkpoint.sha256)
+    if checkpoint.withheld:
+        raise CheckpointError(
+            f"the authors have not published these weights ({checkpoint.page}); give a file of theirs with "
+            "--init PATH, or use --init random"
+        )
     by_hand = kept_file(checkpoint, init)
     if by_hand is None:
         raise CheckpointError(

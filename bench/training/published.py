@@ -31,6 +31,8 @@ class PublishedCheckpoint:
     """Address of the file outside the hub."""
     page: str = ""
     """Page where a person downloads the file and reads its terms."""
+    withheld: bool = False
+    """Whether the authors keep the file, so that only its layout is known. The default init is `random` then."""
     sha256: str = ""
     """Hash of the file, 64 hexadecimal digits. `--init PATH` then recognises the published file."""
     num_bytes: int = 0
@@ -72,6 +74,8 @@ class PublishedCheckpoint:
         ways = [bool(self.repo), bool(self.url), bool(self.page) and not (self.repo or self.url)]
         if sum(ways) != 1:
             raise PluginError("PublishedCheckpoint needs one of repo, url and page; page may stand beside the others")
+        if self.withheld and not ways[2]:
+            raise PluginError(f"PublishedCheckpoint of {self.where} is withheld and names a file; it takes only a page")
         if self.repo and not (self.filename and self.revision):
             raise PluginError(f"PublishedCheckpoint of {self.repo} needs filename and revision")
         if self.url and not (self.sha256 and self.filename):
@@ -94,6 +98,11 @@ class PublishedCheckpoint:
     def where(self) -> str:
         """Repository, address or page of the weights."""
         return self.repo or self.url or self.page
+
+    @property
+    def spelled_where(self) -> str:
+        """Place of the weights as text."""
+        return f"not published, see {self.page}" if self.withheld else self.where
 
     def renamed(self, state: Mapping[str, Value]) -> dict[str, Value]:
         """Return a state dict with the names that `renames` give. Raises ValueError if two keys get one name."""

@@ -73,13 +73,13 @@ def names_published(init: str) -> bool:
 
 def wants_published(backbone: Backbone, init: str | None) -> bool:
     """Return whether `init` means published weights, by name or by default."""
-    return names_published(init) if init else backbone.checkpoint is not None
+    return names_published(init) if init else backbone.checkpoint is not None and not backbone.checkpoint.withheld
 
 
 def initialize(backbone: Backbone, init: str | None) -> Init:
     """Load `init` into the backbone: `pretrained`, `pretrained@REVISION`, `random`, a file, or a finished run's folder.
 
-    None means `pretrained` if the backbone has a published checkpoint, else `random`.
+    None means `pretrained` if the backbone has a published checkpoint that is not withheld, else `random`.
     """
     if wants_published(backbone, init):
         if backbone.checkpoint is None:
