@@ -39,19 +39,22 @@ class LogisticRegressions:
     For each label it minimises sum of log losses + |w|^2 / (2 c): the objective of scikit-learn's LogisticRegression,
     whose bias is not penalised either. L-BFGS (Nocedal & Wright 2006, algorithm 7.4) along the principal axes of z,
     where label l's Hessian is nearly diagonal: mean p (1 - p) * eigenvalues + 1 / c. It starts from there in place of
-    the unit matrix and needs about 5 passes over z from one strength of a grid to the next.
+    the unit matrix. From one strength of a grid to the next it keeps its steps: what the other penalty changes in their
+    changes of the gradient is known.
     """
 
     MEMORY = 10
 
     def __init__(self, z: Tensor, labels: Tensor) -> None:
         eigenvalues, self.axes = torch.linalg.eigh(z.T @ z)
-        self.z = F.pad(z @ self.axes, (0, 1), value=1.0)  # a last feature of 1, for the bias
-        self.squares = F.pad(eigenvalues.clamp(min=0), (0, 1), value=float(len(z)))
+        self.z = z
+        self.squares = F.pad(eigenvalues.clamp(min=0), (0, 1), value=float(len(z)))  # the last is the bias
         self.y = labels.T.contiguous()
-        self.w = self.z.new_zeros(len(self.y), self.z.shape[1])
+        self.w = z.new_zeros(len(self.y), z.shape[1] + 1)
         """Weights along the axes and bias [label, feature + 1]; the next fit starts from them."""
         self.w[:, -1] = ((self.y.sum(1) + 0.5) / (len(z) + 1)).logit()
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        """Steps and changes of the gradient without the penalty's [label, feature + 1]; 0 where a label made none."""
 
     def fit(self, c: float, tolerance: float, max_iter: int) -> tuple[Tensor, Tensor]:
         """Return weights [label, feature] and biases [label] whose mean loss is within `tolerance` of the least.
@@ -61,15 +64,17 @@ class LogisticRegressions:
         penalty = torch.full_like(self.squares, 1 / c)
         penalty[-1] = 0
         rows = torch.arange(len(self.y), device=self.y.device)
-        w, y, pairs = self.w.clone(), self.y, list[tuple[Tensor, Tensor]]()
-        logits, last = w @ self.z.T, None
+        w, y, logits, last = self.w.clone(), self.y, self._logits(self.w), None
+        pairs, made = [(step, change + step * penalty) for step, change in self.pairs], []
         for _ in range(max_iter):
             p = logits.sigmoid()
-            gradient = (p - y) @ self.z + w * penalty
+            error = p - y
+            gradient = torch.cat([(error @ self.z) @ self.axes, error.sum(1, keepdim=True)], dim=1) + w * penalty
             curvature = (p.mean(1) - p.square().mean(1)).unsqueeze(1) * self.squares + penalty
             left = (gradient.square() / curvature.clamp(min=1e-12)).sum(1) / (2 * len(self.z)) > tolerance
             if last is not None:
-                pairs = [*pairs, (last[0], gradient - last[1])][-self.MEMORY :]
+                made.append((rows, last[0], gradient - last[1]))
+                pairs = [*pairs, made[-1][1:]][-self.MEMORY :]
             self.w[rows] = w
             if not left.any():
                 break
@@ -79,7 +84,21 @@ class LogisticRegressions:
             direction = -two_loops(gradient, pairs, curvature.clamp(min=1e-12))
             step, moved = self._search(w, y, logits, direction, penalty, (gradient * direction).sum(1))
             w, logits, last = w + step, logits + moved, (step, gradient)
+        self._keep(made[-self.MEMORY :], penalty)
         return self.w[:, :-1] @ self.axes.T, self.w[:, -1]
+
+    def _keep(self, made: list[tuple[Tensor, Tensor, Tensor]], penalty: Tensor) -> None:
+        """Keep the last steps: of some labels [row], steps and changes of the gradient [row, feature + 1]."""
+        none = torch.zeros_like(self.w)
+        new = [
+            (none.index_copy(0, rows, step), none.index_copy(0, rows, change - step * penalty))
+            for rows, step, change in made
+        ]
+        self.pairs = [*self.pairs, *new][-self.MEMORY :]
+
+    def _logits(self, w: Tensor) -> Tensor:
+        """Return the logits [label, sample] of weights along the axes and biases [label, feature + 1]."""
+        return torch.addmm(w[:, -1:], w[:, :-1] @ self.axes.T, self.z.T)
 
     def _search(
         self, w: Tensor, y: Tensor, logits: Tensor, direction: Tensor, penalty: Tensor, first: Tensor
@@ -89,7 +108,7 @@ class LogisticRegressions:
         The slope, `first` [label] at length 0, rises with the length. The step ends by linear interpolation where a
         slope at most half as steep is known.
         """
-        moved = direction @ self.z.T
+        moved = self._logits(direction)
         of_labels, of_penalty = (y * moved).sum(1), ((w * direction * penalty).sum(1), (direction**2 * penalty).sum(1))
 
         def slope(length: Tensor) -> Tensor:

@@ -28,7 +28,17 @@ from bench.execute import Options, execute, make_backbone, make_method
 from bench.registry.conformance import check_method
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, registry
-from bench.registry.trials import ALONE, Trial, fits, largest_gap, prepared_model, rounding_gap, run_trial, short_phases
+from bench.registry.trials import (
+    ALONE,
+    BATCH,
+    Trial,
+    fits,
+    largest_gap,
+    prepared_model,
+    rounding_gap,
+    run_trial,
+    short_phases,
+)
 from bench.results.result import Result
 from bench.training.distributed import World, join
 from bench.training.method import Method
@@ -47,6 +57,8 @@ SHIPPED = [
 README = Path(__file__).parent.parent / "methods" / "README.md"
 ON_SMALL = {"lp-attn": "lp-attn(num_heads=2)"}
 """Arguments that a method needs on the small backbone, whose tokens have 8 dimensions."""
+BATCH_ON_SMALL = 9
+"""Records of a batch on the small backbone: of the last batch, two records, a third rank has none."""
 FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
 
 
@@ -87,7 +99,7 @@ def trial_of(name: str, arch: str = "small") -> tuple[Trial, Method]:
     method = make_method(Reference.parse(ON_SMALL.get(name, name) if arch == "small" else name))
     model = prepared_model(partial(make_backbone, Reference(arch)), method)
     fits(model, method)
-    return Trial(model, short_phases(method, model)), method
+    return Trial(model, short_phases(method, model, BATCH_ON_SMALL if arch == "small" else BATCH)), method
 
 
 def end_of(name: str, world: World, arch: str = "small") -> dict[str, Tensor] | None:
@@ -203,7 +215,7 @@ CAUGHT = {
     "by-the-environment": "loss() reads the environment",
     "reads-a-file": "prepare() reads a file",
     "draws-elsewhere": "loss() reads a generator that nobody seeds",
-    "vector-loss": "the loss is a tensor [4]; expected one finite number",
+    "vector-loss": "the loss is a tensor [6]; expected one finite number",
     "nan-for-a-label": "training diverged in phase finetune, epoch 1: the training loss is nan",
     "strange-labels": "returns labels outside [0, 1]",
     "another-head-at-the-end": "finish() puts other modules into the model",
@@ -249,7 +261,7 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SHIPPED, *RIGHT])
 def test_the_number_of_ranks_does_not_matter(name: str, together: dict[str, Any]) -> None:
-    """Three steps an epoch; of the last batch, two records, a third rank has none."""
+    """The last batch has two records, so that a third rank has none."""
     alone = end_of(name, ALONE)
     if alone is None:  # it declines a random start, or freezes the only blocks that it would drop
         assert name in ("warm-head", "ft-hubert-ecg") and together[name] is None
@@ -271,12 +283,9 @@ def test_the_number_of_ranks_does_not_matter_on_any_family(arch: str, tmp_path: 
             assert (end is None) == (expected is None), name
             if end is not None and expected is not None:
                 gaps[name, num_ranks] = largest_gap(expected, end)
-    beyond = {case: found for case, found in gaps.items() if not found[0] <= 1e-8}
-    least = {name: rounding_gap(alone[name], *trial_of(name, arch)) for name in {name for name, _ in beyond}}
 
     assert len(gaps) >= 2 * (len(SHIPPED) - 6), "at most four need blocks, and two freeze the first of several groups"
-    assert {case: (found, least[case[0]]) for case, found in beyond.items() if found[0] > 10 * least[case[0]]} == {}
-    assert len(least) <= 3, "rounding explains little"
+    assert {case: found for case, found in gaps.items() if not found[0] <= 1e-8} == {}
 
 
 @pytest.mark.slow
@@ -297,7 +306,7 @@ def test_shipped_methods_pass_on_every_family_or_decline(name: str, arch: str) -
     found = list(check_method(Reference(name), Reference(arch), two_processes=False))
 
     assert not [finding for finding in found if finding.fault]
-    needs_blocks = name in ("ft-sd", "lpft-sd", "ft-dropout", "r-drop")
+    needs_blocks = name in ("ft-sd", "lpft-sd", "ft-dropout", "r-drop", "ft-hubert-ecg")
     declines = any(finding.check.startswith("declines lstm") for finding in found)
     declines |= any(finding.check == "trains on lstm" and finding.does_not_apply for finding in found)
     assert declines == needs_blocks

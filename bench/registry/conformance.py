@@ -55,7 +55,7 @@ TRIED_ON = Reference("net1d_mini")
 FAMILIES = tuple(map(Reference, ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")))
 """Backbones of different kinds. The check lists those that a method declines."""
 RANK_TOLERANCE = 1e-8
-"""Largest difference between weights trained on one and on two processes, in float64."""
+"""Largest difference between weights trained on one and on two processes, in float64, by `largest_gap`."""
 
 
 @dataclass(frozen=True)
@@ -479,10 +479,10 @@ def _fits(reference: Reference, arch: Reference, init: str = "random") -> None:
     fits(prepared_model(partial(make_backbone, arch), method, init), method)
 
 
-def _trial(reference: Reference, arch: Reference, folder: Path | None = None) -> Trial:
+def _trial(reference: Reference, arch: Reference, folder: Path | None = None, *, writes: bool = True) -> Trial:
     method = make_method(reference)
     model = prepared_model(partial(make_backbone, arch), method)
-    return Trial(model, short_phases(method, model), folder)
+    return Trial(model, short_phases(method, model), folder, writes)
 
 
 def _made_anew(reference: Reference, arch: Reference) -> str | None:
@@ -525,8 +525,8 @@ def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> s
 def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[str, Tensor]) -> str | None:
     """Resume from the checkpoints after each of three steps, and compare with the uninterrupted run."""
     for stop in whole.moments():
-        resumed = run_trial(_trial(reference, arch, Path(f"{whole.folder}-{stop}")), make_method(reference), ALONE)
-        gap, key = largest_gap(weights, resumed)
+        trial = _trial(reference, arch, Path(f"{whole.folder}-{stop}"), writes=False)
+        gap, key = largest_gap(weights, run_trial(trial, make_method(reference), ALONE))
         if gap:
             return (
                 f"killed after step {stop} and resumed, {key} differs by {gap:.1e}: something is kept outside the "
