@@ -28,7 +28,7 @@ from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import sentence
 from bench.pages.publish import faults_of, publish
 from bench.registry.reference import Reference
-from bench.results.document import faults, is_command, require_printable, unsafe
+from bench.results.document import faults, is_command, not_finite, require_printable, unsafe
 from bench.results.identity import identity
 from bench.results.result import RESULT, load_head, load_result, write_result
 from bench.results.status import survey
@@ -432,3 +432,11 @@ def test_predictions_that_are_not_finite_name_their_file(
 def test_free_text_stays_one_harmless_line() -> None:
     text = sentence("no <b>head</b>,\n\n# but [a](b) and 3 < 4")
     assert text == r"no &lt;b>head&lt;/b>, # but [a\](b) and 3 < 4"
+
+
+def test_a_field_with_a_line_break_in_its_name_is_a_line(of_demo: tuple[Path, dict[str, Any], Truth]) -> None:
+    _, whole, _ = of_demo
+    for value in ("a\0b", float("nan")):
+        wrong = [*faults(strange := {**whole, "cell": {**whole["cell"], "CON\n# title": value}}), *not_finite(strange)]
+        assert wrong and not any("\n" in fault for fault in wrong)
+        assert any("cell.CON # title" in fault for fault in wrong)

@@ -47,6 +47,11 @@ def few_draws(row: Row) -> bool:
     return bool(subsets) and len({run.place[0] for run in subsets}) < MIN_RUNS
 
 
+def spell_runs(row: Row) -> str:
+    """Return the number of a row's runs, with marks: * few runs, § few draws."""
+    return str(len(row.runs)) + "*" * row.few_runs + SUBSET * few_draws(row)
+
+
 def _is_subset(run: Result) -> bool:
     """Return whether a run was trained on a part of the training records."""
     return bool(run.cell.get("fraction", 1) < 1 or run.cell.get("manifest"))

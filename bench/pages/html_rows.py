@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.pages.conditions import spell_runs
 from bench.pages.costs import costs, minutes
 from bench.pages.elements import Html, element
 from bench.pages.names import numbered, short_method, shown_backbone, shown_init
@@ -25,7 +26,10 @@ COLUMNS = {
     "ap": (AP, "Average precision, mean over runs and labels"),
     "all": ("AUROC, all labels†", "For comparison with the literature"),
     "minutes": ("minutes", "Training time of a run"),
-    "runs": ("runs", "Seeds and draws; * fewer than three count"),
+    "runs": (
+        "runs",
+        "Seeds and draws; * fewer than three count; § claims are about the subsets of fewer than three draws",
+    ),
 }
 """Column -> head and explanation."""
 
@@ -136,7 +140,7 @@ def _cells(board: Board, place: int) -> dict[str, Cell]:
         "ap": _scored(row.summaries["frequent"]["average_precision"]),
         "all": _scored(row.summaries["all"]["auroc"]),
         "minutes": Cell(costs(row, False)["minutes"].partition(" (")[0], order=training_minutes(row) or -1),
-        "runs": Cell(str(len(row.runs)) + "*" * row.few_runs, order=len(row.runs)),
+        "runs": Cell(spell_runs(row), order=len(row.runs)),
     }
 
 

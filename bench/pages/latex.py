@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation import metrics
+from bench.pages.conditions import SUBSET, few_draws, spell_runs
 from bench.pages.names import columns, labels_note
 from bench.pages.page import spell, spell_difference, spell_p, trained_on
 
@@ -92,7 +93,7 @@ def _cells(board: Board, place: int, names: Sequence[str], compared: bool) -> li
         marked = pair and f"{spell_p(pair.p_adjusted)}" + "*" * pair.few_pairs
         cells += [own, ""] if pair is None else [spell_difference(pair.differences["auroc"]), str(marked)]
     precision = interval_of(row.summaries["frequent"]["average_precision"]).value
-    return [*cells, "–" if math.isnan(precision) else f"{precision:.4f}", f"{len(row.runs)}" + "*" * row.few_runs]
+    return [*cells, "–" if math.isnan(precision) else f"{precision:.4f}", spell_runs(row)]
 
 
 def _caption(board: Board, compared: bool) -> str:
@@ -117,6 +118,8 @@ def _notes(board: Board, shared: str) -> str:
     words += [f"Row {place}: {row.method}." for place, row in enumerate(board.rows, 1) if _is_short(row)]
     if any(row.few_runs for row in board.rows):
         words.append("* Fewer than three runs: the interval is over patients alone, and p is not corrected.")
+    if any(map(few_draws, board.rows)):
+        words.append(f"{SUBSET} Fewer than three draws of the share: claims are about the subsets at hand.")
     return re.sub(r"(,|\\_|=|\()", r"\1\\allowbreak{}", escape(" ".join(words)))
 
 

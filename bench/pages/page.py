@@ -26,7 +26,7 @@ from bench.errors import DataError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.files import read_bytes, write_whole
-from bench.pages.conditions import SUBSET, condition_of, few_draws
+from bench.pages.conditions import SUBSET, condition_of, few_draws, spell_runs
 from bench.pages.costs import cost_lines, terms_lines
 from bench.pages.drawn import facts_of, remembered_text
 from bench.pages.markdown import folded, markdown_table, sentence
@@ -332,7 +332,7 @@ def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compare
         cells += [own, ""] if pair is None else [spell_difference(pair.differences["auroc"]), spell_role(pair)]
     cells.append(spell(row.summaries["frequent"]["average_precision"]))
     cells += [spell(row.summaries["all"]["auroc"])] if narrow else []
-    return [*cells, str(len(row.runs)) + "*" * row.few_runs + SUBSET * few_draws(row)]
+    return [*cells, spell_runs(row)]
 
 
 def spell(summary: Summary | Interval) -> str:

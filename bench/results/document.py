@@ -288,12 +288,13 @@ def evaluation_faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _faults(document: Mapping[str, Any], tree: _Field, sentences: Container[str]) -> Iterator[str]:
     missing: list[str] = []
-    yield from _misfits(document, tree, "", missing)
+    for misfit in _misfits(document, tree, "", missing):
+        yield _printable(misfit)
     if missing:
-        yield f"it lacks {', '.join(missing)}"
+        yield _printable(f"it lacks {', '.join(missing)}")
     for field, text in _texts(document):
         if UNPRINTABLE.search(text) or (MARKUP.search(text) and field.partition(".")[0] not in sentences):
-            yield f"{field} has characters that are not allowed in names and numbers: {text[:40]!a}"
+            yield _printable(f"{field} has characters that are not allowed in names and numbers: {text[:40]!a}")
 
 
 def _misfits(value: Any, field: _Field, where: str, missing: list[str]) -> Iterator[str]:
@@ -314,6 +315,11 @@ def _misfits(value: Any, field: _Field, where: str, missing: list[str]) -> Itera
                     yield from _misfits(value[key], known, path, missing)
                 elif known.needed:
                     missing.append(path)
+
+
+def _printable(fault: str) -> str:
+    """Return the sentence as a line, with ? for what cannot be printed: a field may have any name."""
+    return UNPRINTABLE.sub("?", " ".join(fault.split()))
 
 
 def unsafe(document: Mapping[str, Any]) -> Iterator[str]:
@@ -352,7 +358,7 @@ def not_finite(value: Any, field: str = "") -> Iterator[str]:
         for place, inner in enumerate(value):
             yield from not_finite(inner, f"{field}[{place}]")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{field} is {value}, expected a finite number or null"
+        yield _printable(f"{field} is {value}, expected a finite number or null")
 
 
 def _lacking(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
