@@ -450,9 +450,11 @@ def test_filters_sorting_and_ticks(opened: Open, made: list[Board]) -> None:
     assert names() == ["lpft-sd", "lpft-sd"]
     shown.fill("#search", "")
     shown.locator("thead .of-minutes").click()
+    shown.wait_for_selector("thead .of-minutes[aria-sort=ascending]")  # DataTables sorts after the click has returned
     minutes = [float(each) for each in shown.locator("#rows tbody .of-minutes .text").all_inner_texts()]
     assert minutes == sorted(minutes)
     shown.locator("thead .of-minutes").click()
+    shown.wait_for_selector("thead .of-minutes[aria-sort=descending]")
     assert [float(each) for each in shown.locator("#rows tbody .of-minutes .text").all_inner_texts()] == minutes[::-1]
 
     shown.click("#reset")
