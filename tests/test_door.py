@@ -45,16 +45,8 @@ from bench.training.method import Method
 
 PLUGINS = Path(__file__).parent / "plugins"
 FILES = ("small_backbone", "right_methods", "faulty_methods")
-SHIPPED = [
-    *("lp", "lp-lbfgs", "lp-norm", "lp-attn", "knn", "prototype"),
-    *("ft", "ft-sd", "lpft", "lpft-sd", "ft-official", "scratch", "scratch-s4", "scratch-wavelet"),
-    *("llrd", "ft-disc", "gradual", "surgical", "auto-rgn"),
-    *("bitfit", "lora", "dora", "adapter"),
-    *("ft-warmup", "ft-ema", "ft-swa", "ft-dropout", "wise-ft", "lpft-distill", "l2-sp", "sam", "r-drop"),
-    *("ft-st-mem", "ft-ecg-jepa", "ft-hubert-ecg", "ft-ecg-fm"),
-    *("ft-focal", "ft-asl", "ft-balanced", "ft-smooth", "ft-mixup", "ft-cutmix", "ft-aug"),
-]
-README = Path(__file__).parent.parent / "methods" / "README.md"
+METHODS = Path(__file__).parent.parent / "methods"
+README = METHODS / "README.md"
 ON_SMALL = {"lp-attn": "lp-attn(num_heads=2)"}
 """Arguments that a method needs on the small backbone, whose tokens have 8 dimensions."""
 BATCH_ON_SMALL = 9
@@ -71,15 +63,16 @@ def load(name: str) -> None:
     spec.loader.exec_module(module)
 
 
-def declared(name: str) -> list[str]:
+def declared(file: Path) -> list[str]:
     """Names that a file of plugins registers, without importing it."""
-    tree = ast.parse((PLUGINS / f"{name}.py").read_text())
+    tree = ast.parse(file.read_text())
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     calls = [call for node in classes for call in node.decorator_list if isinstance(call, ast.Call) and call.args]
     return [str(call.args[0].value) for call in calls if isinstance(call.args[0], ast.Constant)]
 
 
-RIGHT, FAULTY = declared("right_methods"), declared("faulty_methods")
+RIGHT, FAULTY = (declared(PLUGINS / f"{name}.py") for name in ("right_methods", "faulty_methods"))
+SHIPPED = [name for file in sorted(METHODS.glob("*.py")) for name in declared(file)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -297,19 +290,6 @@ def test_what_a_rank_does_alone_shows(name: str, together: dict[str, Any]) -> No
 
     assert gap > 1e-5
     assert rounding_gap(alone, *trial_of(name, "small")) <= 1e-8, "it is not rounding"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("arch", FAMILIES)
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_methods_pass_on_every_family_or_decline(name: str, arch: str) -> None:
-    found = list(check_method(Reference(name), Reference(arch), two_processes=False))
-
-    assert not [finding for finding in found if finding.fault]
-    needs_blocks = name in ("ft-sd", "lpft-sd", "ft-dropout", "r-drop", "ft-hubert-ecg")
-    declines = any(finding.check.startswith("declines lstm") for finding in found)
-    declines |= any(finding.check == "trains on lstm" and finding.does_not_apply for finding in found)
-    assert declines == needs_blocks
 
 
 if __name__ == "__main__":
