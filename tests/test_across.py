@@ -184,7 +184,16 @@ def test_two_sets_of_weights_of_one_task_are_two_studies() -> None:
 
     assert dict(first.starts) == {"aa": "own:1", "bbb": "own:3"}
     assert dict(second.starts) == {"aa": "own:2"}
-    assert ("aa", 0.1, Arm("ft", "random")) in first.rows and ("aa", 0.1, Arm("ft", "random")) not in second.rows
+    assert all(("aa", 0.1, Arm("ft", "random")) in study.rows for study in (first, second))
+    assert [study.name for study in (first, second)] == [
+        "net, reported, from own:1",
+        "net, reported, from own:2",
+    ]
+    labelled = [replace(each, plan=replace(each.plan, labels={"own:2": "half the data"})) for each in made]
+    assert studies_of(labelled)[1].name == "net, reported, from half the data"
+    assert studies_of(made[1:])[0].name == "net, reported"
+    known = [(one.study, one.task, one.contrast) for one in variances_of(made)]
+    assert len(known) == len(set(known)), "each study has variances of its own"
 
 
 def test_data_sets_with_tasks_of_one_name_are_apart() -> None:

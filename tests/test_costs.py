@@ -117,12 +117,14 @@ def test_weights_of_a_stranger_are_not_called_a_run_of_ours() -> None:
 
 
 def test_memory_is_shown_where_the_result_says_how_it_was_measured() -> None:
-    measured = {"peak_memory_mib": 1234.5, "peak_memory_measured_by": "VmHWM"}
+    measured = {"peak_memory_mib": 1234.5, "peak_memory_measured_by": "VmHWM of a fresh process"}
     older, unknown = {"peak_memory_mib": 1397.0}, {"peak_memory_mib": None, "peak_memory_measured_by": None}
-    text = text_of(row("ft", {}, cost=measured), row("lp", {}, cost=older), row("lpft", {}, cost=unknown))
+    shared = {"peak_memory_mib": 1300.0, "peak_memory_measured_by": "VmHWM"}
+    costs = {"ft": measured, "lp": older, "lpft": unknown, "ft-sd": shared}
+    text = text_of(*(row(method, {}, cost=cost) for method, cost in costs.items()))
 
-    assert [cells["peak MiB"] for cells in table_of(text)] == ["1,234", "–", "–"]
-    assert "- Peak MiB: – where a result does not say how its memory was measured." in text
+    assert [cells["peak MiB"] for cells in table_of(text)] == ["1,234", "–", "–", "–"]
+    assert "- Peak MiB: – where the memory of earlier runs of the same process may be in the figure." in text
     assert "Peak MiB:" not in text_of(row("ft", {}, cost=measured))
 
 

@@ -48,7 +48,7 @@ def test_a_cell_holds_the_same_whatever_ran_before_it(
     large_first, small_second = costs([large, small], tmp_path / "large first")
     small_first, large_second = costs([small, large], tmp_path / "small first")
 
-    assert {one["peak_memory_measured_by"] for one in (large_first, small_second)} == {"VmHWM"}
+    assert {one["peak_memory_measured_by"] for one in (large_first, small_second)} == {memory.FRESH}
     assert large_first["peak_memory_mib"] > 1.3 * small_first["peak_memory_mib"], "the difference must show"
     assert small_second["peak_memory_mib"] == pytest.approx(small_first["peak_memory_mib"], rel=0.1)
     assert large_second["peak_memory_mib"] == pytest.approx(large_first["peak_memory_mib"], rel=0.1)
@@ -62,7 +62,7 @@ def test_the_second_of_two_short_cells_has_no_figure(
     cells = [cell(demo_set, "prevalence", f"lp(probe_epochs={epochs})") for epochs in (1, 2)]
     first, second = costs(cells, tmp_path)
 
-    assert first["peak_memory_measured_by"] == "VmHWM" and 100 < first["peak_memory_mib"] < 1000
+    assert first["peak_memory_measured_by"] == memory.FRESH and 100 < first["peak_memory_mib"] < 1000
     assert second["peak_memory_measured_by"] is None and second["peak_memory_mib"] is None
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from typer.main import get_command
 
 from bench.cli import app
+from bench.pages.markdown import cells_of
 from bench.registry.reference import Reference, split_list
 from bench.registry.registry import Kind, normalize, registry
-from bench.results.result import row_name
+from bench.results.result import find_results, row_name
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -78,24 +80,6 @@ def test_the_readme_can_be_read_in_five_minutes() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
 
 
-def test_the_rows_of_the_readme_are_those_of_the_board() -> None:
-    page = (ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"## 10 % of the training records\n(.*?)\n## ", page, flags=re.DOTALL)
-    published = {}
-    for line in section.split("<details>")[0].splitlines():
-        row = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(row) > 8 and row[2].startswith("own:") and row[4] == "reported":
-            published[row[3]] = row[5:8]
-    shown = {}
-    for line in readme().splitlines():
-        row = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(row) == 5 and row[2].startswith("0."):
-            shown[row[0]] = row[2:]
-
-    assert set(shown) == {"ft-sd", "lpft-sd", "lpft", "ft", "lp"}
-    assert shown == {name: published[name] for name in shown}
-
-
 def readme() -> str:
     """The project's first page."""
     return (ROOT / "README.md").read_text(encoding="utf-8")
@@ -107,3 +91,52 @@ def test_rows_are_compared_by_names_that_stand_for_one_row_each() -> None:
     names = [full for full in named if full]
 
     assert names == [[row_name("ecgfounder, bf16", "pretrained", method) for method in ("lpft-sd", "ft")]]
+
+
+START = "30 epochs on nondiag"
+"""The first weights of the runs in both tables of methods."""
+
+
+def rows_of(page: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of all tables on a page that have these columns."""
+    rows, head = [], list[str]()
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = cells_of(line) if line.startswith("|") else []
+        if cells and head and set(columns) <= set(head) and not line.startswith("|---"):
+            rows.append(dict(zip(head, cells, strict=True)))
+        head = head if head and cells else cells
+    return rows
+
+
+def on_the_board() -> dict[str, dict[str, str]]:
+    """Method -> cells of the published board of superdiag at a tenth."""
+    board = rows_of(ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "init", "Δ baseline")
+    return {cells["method"]: cells for cells in board if cells["init"] == START}
+
+
+def test_the_first_table_has_the_numbers_of_the_board() -> None:
+    board, rows = on_the_board(), rows_of(ROOT / "README.md", "macro AUROC")
+
+    shown_methods = {row["method"] for row in rows}
+    assert shown_methods == {"ft-sd", "lpft-sd", "lpft", "ft", "lp"}
+    assert [row["method"] for row in rows] == [method for method in board if method in shown_methods], "best first"
+    for row in rows:
+        cells = board[row["method"]]
+        shown = [row["macro AUROC"], row["difference to `ft`"], row["p, Holm"]]
+        assert shown == [cells["macro AUROC, frequent labels"], cells["Δ baseline"], cells["p, Holm"]]
+
+
+def test_the_table_of_methods_has_all_of_them_and_the_numbers_of_the_board() -> None:
+    board = on_the_board()
+    minutes = defaultdict[str, list[float]](list)
+    for result in find_results(ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag"):
+        method, shown = result.cell["method"], board.get(result.cell["method"])
+        if shown and result.document["init"]["name"] == "own:02d4f296":
+            minutes[method].append(sum(phase["seconds"] for phase in result.document["training"]) / 60)
+    rows = {row["method"].strip("`"): row for row in rows_of(ROOT / "methods/README.md", "minus `ft`")}
+
+    assert set(rows) == {plugin.name for plugin in registry().of_kind("method") if plugin.is_installed}
+    assert {name for name, row in rows.items() if row["minus `ft`"] != "–"} == set(board)
+    for name, row in rows.items():
+        known = [board[name]["Δ baseline"], f"{min(minutes[name]):.1f}"] if name in board else ["–", "–"]
+        assert [row["minus `ft`"], row["minutes"]] == known, name

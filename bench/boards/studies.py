@@ -97,6 +97,8 @@ class Study:
     truth: Mapping[str, LabelTable]
     """Task -> labels of fold 10."""
     margin: float
+    start: str = ""
+    """Name of the first weights of the tasks that have several; empty without such a task."""
     _influence: dict[tuple[str, int], Floats] = field(default_factory=dict, repr=False)
 
     @property
@@ -107,8 +109,13 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Return backbone and recipe."""
-        return f"{self.backbone.partition(',')[0]}, {self.recipe}"
+        """Return backbone and recipe, with the first weights where these distinguish the study."""
+        return f"{self.backbone.partition(',')[0]}, {self.recipe}" + self.from_start
+
+    @property
+    def from_start(self) -> str:
+        """Return `, from <weights>` if the study is one of several that differ in nothing else; else empty."""
+        return f", from {self.start}" if self.start else ""
 
     def places(self, task: str, fraction: float, arms: Sequence[Arm]) -> set[Place]:
         """Return (draw, seed) of the runs that all arms have."""
@@ -214,8 +221,9 @@ def _of_dataset(boards: Sequence[Board]) -> Iterator[Study]:
                 for recipe in recipes_of(row, tuned):
                     grouped[row.backbone, recipe][board.task, board.fraction, row.init, method].append(row)
     margin = max((board.plan.margin for board in judged), default=0.0)
+    labels = {name: label for board in judged for name, label in board.plan.labels.items()}
     for (backbone, recipe), rows in grouped.items():
-        yield from _by_start(boards[0].dataset, backbone, recipe, rows, truth, margin)
+        yield from _by_start(boards[0].dataset, backbone, recipe, rows, truth, margin, labels)
 
 
 def _truth(board: Board) -> LabelTable:
@@ -234,8 +242,12 @@ def _by_start(
     rows: Mapping[tuple[str, float, str, str], Sequence[Row]],
     truth: Mapping[str, LabelTable],
     margin: float,
+    labels: Mapping[str, str],
 ) -> list[Study]:
-    """Return a study for the largest start of each task, one for the second largest, and so on."""
+    """Return a study for the largest start of each task, one for the second largest, and so on.
+
+    Rows from random weights are in each of them. `labels` are names that people gave to first weights.
+    """
     single = {key: of_cell[0] for key, of_cell in rows.items() if len(of_cell) == 1}
     sizes: dict[str, Counter[str]] = defaultdict(Counter)
     for (task, _, init, _), row in single.items():
@@ -248,7 +260,9 @@ def _by_start(
         cells = {
             (task, fraction, Arm(method, RANDOM if init == RANDOM else PRETRAINED)): row
             for (task, fraction, init, method), row in single.items()
-            if init == starts.get(task) or (init == RANDOM and place == 0)
+            if init in (RANDOM, starts.get(task))
         }
-        studies.append(Study(dataset, backbone, recipe, starts, cells, truth, margin))
+        names = dict.fromkeys(labels.get(init, init) for task, init in starts.items() if len(ranked[task]) > 1)
+        start = " and ".join(names)
+        studies.append(Study(dataset, backbone, recipe, starts, cells, truth, margin, start))
     return studies

@@ -78,8 +78,8 @@ class StudyAnswers:
 
     @property
     def words(self) -> str:
-        """Return the recipe and the backbone, as text."""
-        return f"{RECIPES[self.study.recipe]}, {self.study.backbone.partition(',')[0]}"
+        """Return the recipe, the backbone, and the first weights where these distinguish the study, as text."""
+        return f"{RECIPES[self.study.recipe]}, {self.study.backbone.partition(',')[0]}{self.study.from_start}"
 
     def answer(self, name: str) -> Across | None:
         """Return the answer about a contrast; None if no runs are paired."""
@@ -113,7 +113,8 @@ def answer_page(
         f"{first.dataset}, over all tasks, shares of the training records, draws of a share, and seeds that both have. "
         "Numbers are differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, draws "
         f"and seeds. A difference below {margin:g}, the *margin*, does not matter in practice. Each recipe is a study "
-        f"of its own: defaults, tuned and given settings share no claim. Boards of the tasks: {boards_of}.",
+        "of its own: defaults, tuned and given settings share no claim. So is each set of first weights, where a task "
+        f"has several. Boards of the tasks: {boards_of}.",
         "",
     ]
     if picture:
@@ -409,9 +410,9 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
         )
     if 1.0 not in primary.fractions:
         lines.append("- Anything of training with all records.")
-    if len(primary.starts) < MIN_RUNS:
+    if (num_starts := len(primary.starts)) < MIN_RUNS:
         lines.append(
-            f"- What other pre-trained weights would give: there is {len(primary.starts)} set of them, not three."
+            f"- What other pre-trained weights would give: this needs three sets of them, and there is {num_starts}."
         )
     if probe is None or len(probe.tasks) < len(primary.tasks):
         lines.append("- Whether probe and stochastic depth matter on all of these tasks: `lpft` or `ft-sd` lacks runs.")

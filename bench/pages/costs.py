@@ -19,6 +19,9 @@ SELECTIONS = {
     "last": "the last epoch",
 }
 
+AFTER_OTHERS = "VmHWM"
+"""How earlier versions measured memory on CPUs: in processes that may have run other cells before."""
+
 
 def cost_lines(board: Board) -> list[str]:
     """Return a folded section with the cost table, its notes, the commands and the origin of weights."""
@@ -83,12 +86,13 @@ def costs(row: Row, tuned: bool) -> dict[str, str]:
 
 
 def _peak_memory_mib(run: Mapping[str, Any]) -> float | None:
-    """Return the peak memory of a run in MiB; None if the result does not record how it was measured.
+    """Return the peak memory of a run in MiB; None if it is not known to be the run's own.
 
-    A result without this fact may have the peak of a larger cell that ran earlier in the same process.
+    A result that does not record how it was measured, or by AFTER_OTHERS, may have memory of an earlier cell.
     """
     cost = run.get("cost", {})
-    return cost.get("peak_memory_mib") if cost.get("peak_memory_measured_by") else None
+    known = cost.get("peak_memory_measured_by") not in (None, AFTER_OTHERS)
+    return cost.get("peak_memory_mib") if known else None
 
 
 def _spell_minutes(row: Row) -> str:
@@ -129,7 +133,7 @@ def _notes(board: Board) -> list[str]:
             "so equal runs differ in time."
         )
     if any(_peak_memory_mib(run.document) is None for row in rows for run in row.runs):
-        notes.append("- Peak MiB: – where a result does not say how its memory was measured.")
+        notes.append("- Peak MiB: – where the memory of earlier runs of the same process may be in the figure.")
     if any(map(leaves_out_features, rows)):
         notes.append(
             "- ‡ A phase with a frozen backbone trains on features that are computed once. Where an earlier run had "

@@ -12,6 +12,7 @@ from bench.evaluation.bootstrap import Interval, Summary
 from bench.pages.conditions import spell_runs
 from bench.pages.costs import costs, minutes
 from bench.pages.elements import Html, element
+from bench.pages.groups import GROUP, differences_column
 from bench.pages.names import numbered, short_method, shown_backbone, shown_init
 from bench.pages.page import AP, AUROC, num_labels, spell, spell_difference, spell_role, trained_on
 
@@ -120,7 +121,9 @@ def _cells(board: Board, place: int) -> dict[str, Cell]:
     rank, letters = str(place + 1), ""
     if standing:
         low, high = standing.ranks[row.name]
-        rank, letters = f"{rank} ({low}–{high})" if low < high else rank, standing.letters[row.name] or "–"
+        head, groups = differences_column(board)
+        rank = f"{rank} ({low}–{high})" if low < high else rank
+        letters = groups[place] if head == GROUP else f"{head} {groups[place]}"
     against = standing.baseline.get(row.name) if standing else None
     difference = Cell("baseline" if standing and row.name in standing.baselines else "–", order=-9)
     if against:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation import metrics
 from bench.pages.conditions import SUBSET, few_draws, spell_runs
+from bench.pages.groups import differences_column
 from bench.pages.names import columns, labels_note
 from bench.pages.page import spell, spell_difference, spell_p, trained_on
 
@@ -47,11 +48,14 @@ def table(board: Board) -> str:
     """Return the table of a board with intervals, group letters and differences from the baseline, and its notes."""
     names, shared = columns(board)
     compared = board.standing is not None and bool(board.standing.baseline)
-    head = ["rank", *names, "macro AUROC", *(["group"] if board.standing else [])]
+    differences, groups = differences_column(board)
+    head = ["rank", *names, "macro AUROC", *([differences] if board.standing else [])]
     head += [*(["Δ baseline", "p, Holm"] if compared else []), "macro AP", "runs"]
     of_names = list(zip(*names.values(), strict=True)) or [()] * len(board.rows)
     lines = [_line(head), r"\midrule"]
-    lines += [_line(_cells(board, place, [*of_names[place]], compared)) for place in range(len(board.rows))]
+    lines += [
+        _line(_cells(board, place, [*of_names[place]], groups[place], compared)) for place in range(len(board.rows))
+    ]
     align = "r" + "l" * len(names) + "r" * (len(head) - len(names) - 1)
     return "\n".join(
         [
@@ -83,10 +87,10 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(map(escape, cells)) + r" \\"
 
 
-def _cells(board: Board, place: int, names: Sequence[str], compared: bool) -> list[str]:
+def _cells(board: Board, place: int, names: Sequence[str], group: str, compared: bool) -> list[str]:
     row, standing = board.rows[place], board.standing
     cells = [str(place + 1), *names, spell(row.summaries["frequent"]["auroc"])]
-    cells += [standing.letters[row.name] or "–"] if standing else []
+    cells += [group] if standing else []
     if compared and standing is not None:
         pair = standing.baseline.get(row.name)
         own = "baseline" if row.name in standing.baselines else "–"

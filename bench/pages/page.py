@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from bench.files import read_bytes, write_whole
 from bench.pages.conditions import SUBSET, condition_of, few_draws, spell_runs
 from bench.pages.costs import cost_lines, terms_lines
 from bench.pages.drawn import facts_of, remembered_text
+from bench.pages.groups import DIFFERS, GROUP, differences_column, letters_of
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, labels_note, not_installed, places, recipe, short_method, short_name
 from bench.pages.simulated import simulated_lines
@@ -167,10 +167,17 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     standing = [board.standing for board in boards if board.standing is not None]
     places = "; in brackets the places that it takes in 95 % of bootstrap replicates of patients and runs"
     words = [f"**rank**: the place by macro AUROC{places if standing else ''}."]
-    if standing:
+    shown = {differences_column(board)[0] for board in boards if board.standing is not None}
+    if GROUP in shown:
         words.append(
             "**group**: two rows that share a letter do not differ significantly. That does not make them equal. –: "
             "the row has fewer than three runs, so it is in no group."
+        )
+    if DIFFERS in shown:
+        words.append(
+            "**differs from**: the ranks of the rows from which the row differs significantly, where group letters "
+            "would be more than 26. From other rows it does not differ significantly, or too few of their runs can be "
+            "paired with its own. That does not make them equal. –: the row has fewer than three runs."
         )
     words += [
         "**backbone**: the architecture; the precision if it is not float32; the sampling rate of the files if their "
@@ -305,10 +312,11 @@ def _scores(board: Board) -> list[str]:
     narrow = any(num_labels(row, "all") != num_labels(row, "frequent") for row in board.rows)
     compared = board.standing is not None and bool(board.standing.baseline)
     names, _ = columns(board)
-    head = ["rank", "group", *names, AUROC, *(["Δ baseline", "p, Holm"] if compared else [])]
+    differences, groups = differences_column(board)
+    head = ["rank", differences, *names, AUROC, *(["Δ baseline", "p, Holm"] if compared else [])]
     head += [AP, *(["AUROC, all labels†"] if narrow else []), "runs"]
     rows = [
-        _cells(board, place, [cells[place] for cells in names.values()], narrow, compared)
+        _cells(board, place, [groups[place], *(cells[place] for cells in names.values())], narrow, compared)
         for place in range(len(board.rows))
     ]
     return markdown_table(head, rows, left=2 + len(names))
@@ -321,11 +329,11 @@ def num_labels(row: Row, chosen: str) -> int:
 
 def _cells(board: Board, place: int, names: Sequence[str], narrow: bool, compared: bool) -> list[str]:
     row, standing = board.rows[place], board.standing
-    rank, group = str(place + 1), ""
+    rank = str(place + 1)
     if standing is not None:
         low, high = standing.ranks[row.name]
-        rank, group = f"{place + 1} ({low}–{high})" if low < high else rank, standing.letters[row.name] or "–"
-    cells = [rank, group, *names, spell(row.summaries["frequent"]["auroc"])]
+        rank = f"{place + 1} ({low}–{high})" if low < high else rank
+    cells = [rank, *names, spell(row.summaries["frequent"]["auroc"])]
     if compared and standing is not None:
         pair = standing.baseline.get(row.name)
         own = "baseline" if row.name in standing.baselines else "–"
@@ -647,10 +655,8 @@ def _index_entry(board: Board) -> list[str]:
     """Return the cells of a board in the index: training records, first rows, number of rows, range of scores."""
     if not board.rows:
         return [board.title, "–", "0", "–", "–"]
-    letters = board.standing.letters if board.standing else {}
-    groups = {name: set(re.findall(r"[a-z]\d*", written)) for name, written in letters.items()}
-    first = groups.get(board.rows[0].name, set())
-    rows = [row for row in board.rows if row is board.rows[0] or first & groups.get(row.name, set())]
+    letters = letters_of(board)
+    rows = [row for row, own in zip(board.rows, letters, strict=True) if row is board.rows[0] or letters[0] & own]
     names = ", ".join(short_name(row) + "\\*" * row.few_runs + SUBSET * few_draws(row) for row in rows[:NUM_INDEXED])
     names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""
     scores = [

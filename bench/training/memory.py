@@ -18,6 +18,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of mallopt, from malloc.h."""
 PEAK_RESIDENT = "5"
 """Value that resets VmHWM to the present resident memory; see proc_pid_clear_refs(5)."""
+FRESH = "VmHWM of a fresh process"
+"""How memory is measured on Linux: the peak resident memory of a process that has run no other cell."""
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -38,7 +40,7 @@ class PeakMemory:
 
     device: torch.device
     measured_by: str | None
-    """`torch.cuda.max_memory_allocated`, `VmHWM` (peak resident memory on Linux), or None if it cannot be measured."""
+    """`torch.cuda.max_memory_allocated`, FRESH, or None if it cannot be measured."""
 
     @classmethod
     def begin(cls, device: torch.device) -> PeakMemory:
@@ -53,7 +55,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return cls(device, "torch.cuda.max_memory_allocated")
-        return cls(device, "VmHWM" if use_up() and _trim() and _reset_peak() else None)
+        return cls(device, FRESH if use_up() and _trim() and _reset_peak() else None)
 
     def mib(self) -> float | None:
         """Return the peak in MiB, of GPU memory if training is on a GPU, else of resident memory; None if not
