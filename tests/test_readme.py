@@ -80,11 +80,6 @@ def test_the_readme_can_be_read_in_five_minutes() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
 
 
-def readme() -> str:
-    """The project's first page."""
-    return (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 def test_rows_are_compared_by_names_that_stand_for_one_row_each() -> None:
     """A glob such as ecgfounder-ft-* finds ft-sd and trials too, and of each seed a row of its own."""
     named = [[word for word in words if " on " in word] for _, words in COMMANDS if words[0] == "compare"]
