@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+PASSES_ON = {"click", "typer", "wandb"}
+"""Packages through which the exit of `bench` itself goes: wandb puts a function of its own in place of sys.exit."""
 ERROR_FILE = "BENCH_ERROR_FILE"
 """Environment variable: file to which a rank of `bench run --nproc` writes a user's error, so that it prints once."""
 
@@ -44,7 +46,7 @@ def _who_ends(end: SystemExit) -> str:
         if file.is_relative_to(package):
             place = ""
         elif {"site-packages", "dist-packages"} & set(file.parts):
-            place = place if {"click", "typer"} & set(file.parts) else f"{file}, line {frame.lineno},"
+            place = place if PASSES_ON & set(file.parts) else f"{file}, line {frame.lineno},"
         elif not file.is_relative_to(library) and not frame.filename.startswith("<frozen"):
             place = f"{file}, line {frame.lineno},"
     return place
