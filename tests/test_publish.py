@@ -457,7 +457,7 @@ def test_evaluations_that_must_not_be_published(runs: list[Path], truth: Truth, 
 @pytest.mark.ptbxl
 def test_a_compact_result_holds_fold_10_alone_and_passes_the_check(ptbxl: Path, tmp_path: Path) -> None:
     truth = truth_of(ptbxl)
-    run = next((ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag").glob("net1d_mini-ft-0.1-draw0-seed0-*"))
+    run = next((ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag").glob("net1d_mini-ft-0.1-draw0-seed1-*"))
     before = load_result(run)
     (copied,), faults = publish([run], tmp_path, truth, compact=True)
 
