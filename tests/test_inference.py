@@ -11,15 +11,13 @@ import pandas as pd
 import pytest
 import wfdb
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.errors import CheckpointError, DataError
 from bench.execute import Options, execute
 from bench.inference import predict_records
-from bench.plugin import Backbone, SignalSpec
 from bench.registry.reference import Reference
-from bench.registry.registry import Plugin, registry
+from bench.registry.registry import registry
 from bench.results.result import Result
 
 WHOLE = ("net1d_mini", "lp(probe_epochs=2)")
@@ -27,27 +25,13 @@ WINDOWED = ("fcn_wang", "scratch(epochs=1)")
 PER_WINDOW = ("windowed", "lp(probe_epochs=1)")
 
 
-class Windowed(Backbone):
-    """A convolution over windows that are each standardised."""
-
-    signal_spec = SignalSpec(100, "zscore", window_s=2.5, stride_s=1.25, aggregate="mean", per_window=True)
-    feature_dim = 16
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(12, 16, 16, 4)
-
-    def forward(self, signals: Tensor) -> Tensor:
-        return self.conv(signals).relu().amax(-1)
-
-
 @pytest.fixture(scope="module")
 def runs(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Result]]:
     """Finished runs of backbones that see whole records, windows, and windows that are each preprocessed."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        named = Plugin("backbone", "windowed", Windowed, __name__, "tests")
-        patch.setitem(registry().plugins, ("backbone", "windowed"), named)
+        patch.setattr(registry(), "plugins", dict(registry().plugins))
+        registry().load_file(Path(__file__).parent / "plugins" / "windowed_backbone.py")
         cells = [
             Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference.parse(method))
             for arch, method in (WHOLE, WINDOWED, PER_WINDOW)

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from bench.boards.across import paired
 from bench.boards.rows import Board
 from bench.boards.shown import ShownAsTable
-from bench.boards.studies import FACTORS, against_baseline, studies_of
+from bench.boards.studies import FACTORS, Study, against_baseline, studies_of
 from bench.errors import BenchError, DataError
 from bench.evaluation.compare import ALPHA, POWER
 from bench.evaluation.hierarchical import Units, patient_covariance
@@ -104,15 +104,19 @@ class Variances:
 
 
 def variances_of(boards: Sequence[Board]) -> list[Variances]:
-    """Return the variances of each contrast with replicated pairs, for each study, task and share of records."""
+    """Return the variances of each study of these boards, see `variances_of_study`."""
+    return [one for study in studies_of(boards) for one in variances_of_study(study)]
+
+
+def variances_of_study(study: Study) -> list[Variances]:
+    """Return the variances of each contrast with replicated pairs, for each task and share of records."""
     known = []
-    for study in studies_of(boards):
-        for contrast in (*map(against_baseline, study.methods), *FACTORS):
-            cells = sorted({(task, fraction) for task, fraction, arm in study.rows if arm in contrast.arms})
-            for task, fraction in cells:
-                if len(study.common(task, [fraction], contrast.arms)) > 1:
-                    units = paired(study, contrast, [task], [fraction])
-                    known.append(estimate(units, study.dataset, fraction, study.name, contrast.name))
+    for contrast in (*map(against_baseline, study.methods), *FACTORS):
+        cells = sorted({(task, fraction) for task, fraction, arm in study.rows if arm in contrast.arms})
+        for task, fraction in cells:
+            if len(study.common(task, [fraction], contrast.arms)) > 1:
+                units = paired(study, contrast, [task], [fraction])
+                known.append(estimate(units, study.dataset, fraction, study.name, contrast.name))
     return known
 
 

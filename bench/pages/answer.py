@@ -23,7 +23,7 @@ from bench.boards.across import (
     ranks,
 )
 from bench.boards.declared import BASELINE
-from bench.boards.power import Variances, variances_of
+from bench.boards.power import Variances, variances_of_study
 from bench.boards.rows import Board
 from bench.boards.studies import PROBE, Study, studies_of
 from bench.boards.worth import Worth, worth
@@ -88,13 +88,11 @@ class StudyAnswers:
 
 def answers_of(boards: Sequence[Board]) -> list[StudyAnswers]:
     """Return the answers of each study of the boards of one data set that has any."""
-    variances = variances_of(boards)
     answers = []
     for study in studies_of(boards):
         if of_study := across(study):
             worths = [each for method in study.methods for each in worth(study, method)]
-            own = [each for each in variances if each.study == study.name]
-            answers.append(StudyAnswers(study, of_study, ranks(study), worths, own))
+            answers.append(StudyAnswers(study, of_study, ranks(study), worths, variances_of_study(study)))
     return answers
 
 

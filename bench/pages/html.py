@@ -41,7 +41,7 @@ THEME = """try {
 
 MISSES = "Which records does a row get wrong?"
 MAX_BYTES, MAX_MISSES, SPARE = 3_000_000, 1_000_000, 4_000
-"""Size of the largest file, of what it has of single records, and of their section's elements."""
+"""Bytes: of a file at most; of the single records in it at most; and what the elements around these need."""
 
 Pages = Mapping[tuple[str, str], Sequence[Board]]
 """Dataset and task -> boards of a page."""

@@ -46,9 +46,9 @@ class PeakMemory:
     def begin(cls, device: torch.device) -> PeakMemory:
         """Return freed memory to the system, and start measuring.
 
-        Without a GPU, only the first cell of a process that was started to run cells is measured. A notebook may hold
-        anything. And a cell leaves small blocks between the memory that it freed, so the large blocks of the next cell
-        lie elsewhere: of inception1d, 1,490 MiB after net1d_mini, and 1,354 MiB alone. Nothing is measured without
+        Without a GPU, only the first cell of a process that was started to run cells is measured: a notebook may hold
+        other data. And a cell leaves small blocks in the memory that it freed, so the large blocks of the next cell lie
+        elsewhere: of inception1d, 1,490 MiB after net1d_mini, and 1,354 MiB alone. Nothing is measured without
         glibc's malloc_trim and Linux's clear_refs either, because the peak before could be larger.
         """
         gc.collect()  # models and their hooks refer to each other
