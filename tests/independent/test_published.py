@@ -153,14 +153,37 @@ class Prior:
     """Degrees of freedom of all rows together."""
 
 
-def prior_of(groups: Sequence[Mapping[tuple[int, int], float]], num_independent: int) -> Prior | None:
-    """The prior by these rows' values of (draw, seed): Smyth 2004, the spread raised by a standard error."""
-    known = [(float(np.var([*one.values()], ddof=1)), len(one) - 1.0) for one in groups if len(one) > 1]
-    known = [(variance, freedom) for variance, freedom in known if variance > 0]
-    count = min(num_independent, len(known))
+Values = Mapping[tuple[int, int], float]
+"""(draw, seed) -> value of a run, or of its difference"""
+
+
+def units_of(values: Values) -> tuple[str, Array]:
+    """Sentence 30: what counts as one, and its values: runs of a single draw, or the means of several draws."""
+    draws = sorted({draw for draw, _ in values})
+    if len(draws) == 1:
+        return "runs", np.array([*values.values()])
+    assert {seed for _, seed in values} == {0}, "several draws and seeds: take sentence 32 from test_designs.py"
+    return "draws", np.array([np.mean([v for (draw, _), v in values.items() if draw == one]) for one in draws])
+
+
+def priors_of(groups: Mapping[Any, Values]) -> dict[str, Prior]:
+    """Unit -> its prior, by the values of rows, or by the differences of pairs of rows (first, second)."""
+    priors = {}
+    for kind in ("runs", "draws"):
+        units = {name: of for name, (unit, of) in ((name, units_of(of)) for name, of in groups.items()) if unit == kind}
+        known = {name: of for name, of in units.items() if len(of) > 1 and of.var() > 0}
+        rows = {row for pair in known for row in pair} if all(isinstance(name, tuple) for name in known) else {}
+        if prior := prior_of([*known.values()], len(rows) - 1 if rows else len(known)):
+            priors[kind] = prior
+    return priors
+
+
+def prior_of(groups: Sequence[Array], num_independent: int) -> Prior | None:
+    """The prior by the rows' values of one kind of unit."""
+    count = min(num_independent, len(groups))
     if count < 5:
         return None
-    variance, freedom = np.array(known).T
+    variance, freedom = np.array([(one.var(ddof=1), len(one) - 1.0) for one in groups]).T
     variance = np.maximum(variance, 1e-5 * np.median(variance))
     logs = np.log(variance) - digamma(freedom / 2) + np.log(freedom / 2)
     trigamma = polygamma(1, freedom / 2).mean()
@@ -172,11 +195,11 @@ def prior_of(groups: Sequence[Mapping[tuple[int, int], float]], num_independent:
     return Prior(math.exp(logs.mean() + digamma(half) - math.log(half)), 2 * half, most)
 
 
-def runs_part(values: Mapping[tuple[int, int], float], prior: Prior | None) -> tuple[float, float]:
-    """Variance of the mean of runs by (draw, seed), and its degrees of freedom; nothing published has several draws."""
-    assert len({draw for draw, _ in values}) == 1, "several draws: take sentences 30 to 32 from test_designs.py"
-    count = len(values)
-    own, freedom = (float(np.var([*values.values()], ddof=1)) if count > 1 else 0.0), count - 1.0
+def runs_part(values: Values, priors: Mapping[str, Prior]) -> tuple[float, float]:
+    """Variance of the mean of runs by (draw, seed), and its degrees of freedom: sentences 31 and 33."""
+    kind, units = units_of(values)
+    count, prior = len(units), priors.get(kind)
+    own, freedom = (float(units.var(ddof=1)) if count > 1 else 0.0), count - 1.0
     if prior is None or (count > 1 and own == 0):
         return own / count, freedom
     share = 0.0 if math.isinf(prior.freedom) else freedom / (freedom + prior.freedom)
@@ -215,12 +238,12 @@ def tail_p(value: float, of_patients: float, of_runs: float, freedom: float, of_
 
 
 def interval(
-    values: Mapping[tuple[int, int], float], drawn: Array, limits: tuple[float, float], prior: Prior | None
+    values: Mapping[tuple[int, int], float], drawn: Array, limits: tuple[float, float], priors: Mapping[str, Prior]
 ) -> Array:
     """Value, low and high of the mean of these runs, whose mean on each draw of patients is `drawn`."""
     value = mean_of(values)
     drawn = drawn + value - drawn.mean()
-    of_runs, freedom = runs_part(values, prior)
+    of_runs, freedom = runs_part(values, priors)
     of_patients = float(drawn.var(ddof=1))
     error = math.sqrt(of_patients + of_runs)
     widened = 1.0
@@ -252,7 +275,7 @@ def error_p(
     fold: Fold,
     first: Mapping[tuple[int, int], Array],
     second: Mapping[tuple[int, int], Array],
-    prior: Prior | None,
+    priors: Mapping[str, Prior],
 ) -> float:
     """Sentence 37: p by the standard error over patients (DeLong, patients as clusters) and runs."""
     truth = fold.truth[:, fold.frequent]
@@ -265,7 +288,7 @@ def error_p(
     influence = np.bincount(fold.patient, (deviation / np.sqrt(size * (size - 1))).mean(axis=1))
     of_patients = float((influence**2).sum())
     excess = max(float((influence**4).sum()) - of_patients**2 / len(influence), 0) / 2
-    of_runs, freedom = runs_part(values, prior)
+    of_runs, freedom = runs_part(values, priors)
     return tail_p(mean_of(values), of_patients, of_runs, freedom, of_patients**2 / excess if excess else math.inf)
 
 
@@ -415,10 +438,10 @@ def check_board(
             )
             for run in runs
         }
-    prior = prior_of([*values.values()], len(values))
+    priors = priors_of(values)
     for row in board["rows"]:
         name, shown = row["name"], row["metrics"]["frequent"]["auroc"]
-        check_interval(shown, interval(values[name], mean_of(drawn[name]), (0, 1), prior), f"{name}, frequent auroc")
+        check_interval(shown, interval(values[name], mean_of(drawn[name]), (0, 1), priors), f"{name}, frequent auroc")
     check_ranks(board, values, {name: mean_of(of_row) for name, of_row in drawn.items()})
     check_pairs(board, fold, rows, values, drawn)
     return rows
@@ -448,7 +471,7 @@ def check_pairs(
     assert [(pair["first"], pair["second"]) for pair in pairs] == expected
     swapped: list[tuple[list[Array], list[Array]]] = []
     resolved: dict[Any, Any] = {}
-    prior = prior_of([difference_of(values, *pair) for pair in expected], len(rows) - 1)
+    priors = priors_of({pair: difference_of(values, *pair) for pair in expected})
     for pair in pairs:
         first, second = pair["first"], pair["second"]
         shared = sorted(set(rows[first]) & set(rows[second]))
@@ -456,15 +479,15 @@ def check_pairs(
         what = f"{board['task']} {board['fraction']}: {first} minus {second}"
         difference = difference_of(values, first, second)
         of_draws = mean_of({place: drawn[first][place] - drawn[second][place] for place in shared})
-        bounds = interval(difference, of_draws, (-1, 1), prior)
+        bounds = interval(difference, of_draws, (-1, 1), priors)
         check_interval(pair["auroc"], bounds, what, "difference")
-        p = error_p(fold, *({place: placed[name][place] for place in shared} for name in (first, second)), prior)
+        p = error_p(fold, *({place: placed[name][place] for place in shared} for name in (first, second)), priors)
         close(pair["placement_p"], p, INTEGRAL * p + EXACT, f"{what}, p by the standard error")
         swapped.append(([ranks[first][place] for place in shared], [ranks[second][place] for place in shared]))
         margin = board["plan"]["margin"]
         inside = -margin < pair["auroc"]["low"] and pair["auroc"]["high"] < margin
         assert pair["practically_equal"] == inside, what
-        resolved.setdefault((pair["role"], pair["num_pairs"] > 1), (pair, runs_part(difference, prior)))
+        resolved.setdefault((pair["role"], pair["num_pairs"] > 1), (pair, runs_part(difference, priors)))
     for pair, p in zip(pairs, swap_ps(fold, swapped) if swapped else [], strict=True):
         error = 5 * math.sqrt(2 * max(p, pair["permutation_p"]) / NUM_PERMUTATIONS) + 2 / NUM_PERMUTATIONS
         close(pair["permutation_p"], p, error, f"{pair['first']} minus {pair['second']}, p by permutation")
@@ -487,11 +510,11 @@ def check_ranks(
     board: Mapping[str, Any], values: Mapping[str, Mapping[tuple[int, int], float]], drawn: Mapping[str, Array]
 ) -> None:
     """Sentence 59: patients and runs drawn jointly; the ends agree but for a place or two of Monte Carlo error."""
-    random, prior = np.random.default_rng(3), prior_of([*values.values()], len(values))
+    random, priors = np.random.default_rng(3), priors_of(values)
     shared = {place: random.normal(size=NUM_DRAWS) for place in {p for one in values.values() for p in one}}
     level, moved = random.random(NUM_DRAWS), []
     for name, of_row in values.items():
-        variance, freedom = runs_part(of_row, prior)
+        variance, freedom = runs_part(of_row, priors)
         noise = sum(((v - mean_of(of_row)) * shared[place] for place, v in of_row.items()), np.zeros(NUM_DRAWS))
         scale = math.sqrt(sum((v - mean_of(of_row)) ** 2 for v in of_row.values()))
         noise = noise / scale if scale else random.normal(size=NUM_DRAWS)
