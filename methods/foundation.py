@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.plugin import Batch, Gradients, Incompatible, LogUniform, Method, Phase, register_method
+from bench.plugin import (
+    Batch,
+    Classifier,
+    DropPath,
+    Gradients,
+    Incompatible,
+    LogUniform,
+    Method,
+    Phase,
+    Start,
+    register_method,
+)
+from methods.probes import AttentionProbe
 
 
 @register_method("ft-st-mem")
@@ -122,3 +134,114 @@ class FinetuneECGFM(FinetuneHuBERTECG):
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.Adam(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.98), fused=True)
+
+
+@register_method("ft-ecg-jepa-weimann")
+@dataclass(frozen=True)
+class FinetuneECGJEPAWeimann(Method):
+    """ECG-JEPA's recipe (Weimann & Conrad): AdamW at 1e-3, a warm-up of 2 %, a cosine to 1e-5, dropout in each block.
+
+    Code kweimann/ECG-JEPA 504b4e5, finetune.py with configs/eval/finetune.yaml: 10,000 steps of 128 records, the best of
+    validations every 100 steps, stopped 2,000 steps after it: here in epochs of the whole training set. Weights of
+    linear layers and convolutions decay. Deviation: the last, short batch of an epoch is used.
+    """
+
+    epochs: int = 73
+    lr: float = 1e-3
+    min_lr: float = 1e-5
+    weight_decay: float = 0.01
+    batch_size: int = 128
+    beta2: float = 0.99
+    dropout: float = 0.05
+    patience: int = 15
+
+    search = {"lr": LogUniform(1e-5, 1e-2)}
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        drop_in_blocks(model.backbone, self.dropout)
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        return [
+            Phase(
+                name="finetune",
+                learning_rates={"backbone": self.lr, "head": self.lr},
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                weight_decay=self.weight_decay,
+                no_weight_decay=("1d", "*.registers"),
+                lr_schedule="cosine",
+                min_lr_factor=self.min_lr / self.lr if self.lr else 0.0,
+                warmup=0.02,
+                patience=self.patience,
+            )
+        ]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.9, self.beta2), fused=True)
+
+
+@register_method("lpft-ecg-jepa-weimann")
+@dataclass(frozen=True)
+class ProbeThenFinetuneECGJEPAWeimann(AttentionProbe):
+    """Weimann & Conrad's two steps: the probe of `lp-attn` at their rates, then all at 1e-4 with dropout.
+
+    Their README trains all labels so. Code kweimann/ECG-JEPA 504b4e5, configs/eval/linear.yaml, then
+    finetune_after_linear.yaml: 5,000 steps of 128 records each, gradients cut at norm 1, the probe at a constant rate, a
+    cosine to 1e-6 after a warm-up of 4 % afterwards; validations as in `ft-ecg-jepa-weimann`. Deviations: those of it;
+    their attention has the backbone's number of heads.
+    """
+
+    probe_epochs: int = 37
+    probe_weight_decay: float = 0.1
+    finetune_epochs: int = 37
+    finetune_lr: float = 1e-4
+    finetune_min_lr: float = 1e-6
+    batch_size: int = 128
+    dropout: float = 0.1
+    patience: int = 15
+
+    search = {**AttentionProbe.search, "finetune_lr": LogUniform(1e-6, 1e-3)}
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        super().prepare(model, init)
+        drop_in_blocks(model.backbone, self.dropout)
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        probe = Phase(
+            name="probe",
+            learning_rates={"head": self.probe_lr},
+            epochs=self.probe_epochs,
+            batch_size=self.batch_size,
+            weight_decay=self.probe_weight_decay,
+            no_weight_decay=("1d", "*.query"),
+            gradient_clip_norm=1.0,
+        )
+        finetune = Phase(
+            name="finetune",
+            learning_rates={"backbone": self.finetune_lr, "head": self.finetune_lr},
+            epochs=self.finetune_epochs,
+            batch_size=self.batch_size,
+            lr_schedule="cosine",
+            min_lr_factor=self.finetune_min_lr / self.finetune_lr if self.finetune_lr else 0.0,
+            warmup=0.04,
+            gradient_clip_norm=1.0,
+            patience=self.patience,
+        )
+        return [probe, finetune]
+
+
+def drop_in_blocks(backbone: nn.Module, rate: float) -> None:
+    """Put dropout at the end of each residual branch, in place of its DropPath, and behind each GELU.
+
+    In a Transformer these are the three places of its blocks: after attention, and after each layer of the MLP. Raises
+    Incompatible for a backbone without residual blocks.
+    """
+    modules = dict(backbone.named_modules())
+    if not any(isinstance(module, DropPath) for module in modules.values()):
+        raise Incompatible("its dropout stands in residual blocks, and this backbone has none")
+    for path, module in modules.items():
+        parent, _, name = path.rpartition(".")
+        if isinstance(module, DropPath):
+            setattr(backbone.get_submodule(parent), name, nn.Dropout(rate))
+        elif isinstance(module, nn.GELU):
+            setattr(backbone.get_submodule(parent), name, nn.Sequential(module, nn.Dropout(rate)))
