@@ -141,8 +141,8 @@ class FinetuneECGFM(FinetuneHuBERTECG):
 class FinetuneECGJEPAWeimann(Method):
     """ECG-JEPA's recipe (Weimann & Conrad): AdamW at 1e-3, a warm-up of 2 %, a cosine to 1e-5, dropout in each block.
 
-    Code kweimann/ECG-JEPA 504b4e5, finetune.py with configs/eval/finetune.yaml: 10,000 steps of 128 records, the best of
-    validations every 100 steps, stopped 2,000 steps after it: here in epochs of the whole training set. Weights of
+    Code kweimann/ECG-JEPA 504b4e5, finetune.py with configs/eval/finetune.yaml: 10,000 steps of 128 records, the best
+    of validations every 100 steps, stopped 2,000 steps after it: here in epochs of the whole training set. Weights of
     linear layers and convolutions decay. Deviation: the last, short batch of an epoch is used.
     """
 
@@ -185,9 +185,9 @@ class FinetuneECGJEPAWeimann(Method):
 class ProbeThenFinetuneECGJEPAWeimann(AttentionProbe):
     """Weimann & Conrad's two steps: the probe of `lp-attn` at their rates, then all at 1e-4 with dropout.
 
-    Their README trains all labels so. Code kweimann/ECG-JEPA 504b4e5, configs/eval/linear.yaml, then
-    finetune_after_linear.yaml: 5,000 steps of 128 records each, gradients cut at norm 1, the probe at a constant rate, a
-    cosine to 1e-6 after a warm-up of 4 % afterwards; validations as in `ft-ecg-jepa-weimann`. Deviations: those of it;
+    Their README trains task `all` so. Code kweimann/ECG-JEPA 504b4e5, configs/eval/linear.yaml, then
+    finetune_after_linear.yaml: 5,000 steps of 128 records each, gradients clipped at norm 1; the probe's rate is
+    constant, then a warm-up of 4 % and a cosine to 1e-6. Validations and deviation as in `ft-ecg-jepa-weimann`; also,
     their attention has the backbone's number of heads.
     """
 

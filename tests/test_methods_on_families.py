@@ -9,8 +9,8 @@ from bench.registry.reference import Reference
 from bench.registry.registry import registry
 
 FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
-NEEDS_BLOCKS = {"ft-sd", "lpft-sd", "ft-dropout", "r-drop", "ft-hubert-ecg", "ft-ecg-jepa-weimann"}
-NEEDS_BLOCKS |= {"lpft-ecg-jepa-weimann"}
+WEIMANN = {"ft-ecg-jepa-weimann", "lpft-ecg-jepa-weimann"}
+NEEDS_BLOCKS = {"ft-sd", "lpft-sd", "ft-dropout", "r-drop", "ft-hubert-ecg"} | WEIMANN
 """Methods that drop the residual blocks of a backbone, which an LSTM has not."""
 
 
