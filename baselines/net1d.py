@@ -293,7 +293,8 @@ class CLEFMedium(PublishedNet1D):
     """CLEF medium (Shu et al. 2025, arXiv 2512.02180): the Net1D of `ecgfounder_1lead`, contrastively pre-trained.
 
     Code Nokia-Bell-Labs/ecg-foundation-model 0a1156e, CLEF.py (Clear BSD). Pre-trained on MIMIC-IV-ECG, without PTB-XL.
-    Lead II at 500 Hz, as in their evaluation on PTB-XL, with the filter and z-score of their pre-training.
+    Lead II at 500 Hz, as in their evaluation on PTB-XL, with the filter and z-score of their pre-training. Zenodo's MD5
+    of the file, by a script of others: 781eed16d190ef97733994cd2d01d1ff; its SHA-256 is not known.
     """
 
     checkpoint = PublishedCheckpoint(

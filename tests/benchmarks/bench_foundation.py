@@ -4,6 +4,7 @@ Published: convolutions over one dimension (MERL), products and a softmax in pla
 """
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from bench.training.model import Classifier
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
-    assert allowed is None
-    weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
-    return weights @ value
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+    return scores.softmax(-1) @ value
 
 
 def convolve(layer: nn.Module) -> None:
@@ -51,7 +53,14 @@ class OneDimension(nn.Module):
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-@pytest.mark.parametrize(("name", "num"), [("merl_resnet18", 16), ("st_mem(depth=3)", 2), ("ecg_fm(depth=3)", 4)])
+@pytest.mark.parametrize(
+    ("name", "num"),
+    [
+        *(("merl_resnet18", 16), ("st_mem(depth=3)", 2), ("ecg_jepa(depth=3)", 2), ("ecg_jepa_weimann_s", 8)),
+        *(("ecg_fm(depth=3)", 4), ("deepecg_ssl(depth=3)", 4), ("melp(depth=2)", 2), ("d_beta(depth=2)", 2)),
+        ("hubert_ecg_small(depth=3)", 8),
+    ],
+)
 def test_training_step(
     compare: Any, stepper: Any, monkeypatch: pytest.MonkeyPatch, name: str, num: int, bf16: bool
 ) -> None:
@@ -60,7 +69,8 @@ def test_training_step(
     theirs: Any = copy.deepcopy(ours)
     if name == "merl_resnet18":
         theirs.backbone = OneDimension(ours.backbone)
-    samples = ours.backbone.signal_spec.window or 5000
+    spec = ours.backbone.signal_spec
+    num_leads, samples = len(spec.leads), spec.window or 10 * spec.rate
 
     def as_published(call: Any) -> Any:
         with monkeypatch.context() as patch:
@@ -68,14 +78,15 @@ def test_training_step(
             patch.setattr(wav2vec2, "attend", attend)
             return call()
 
-    few = torch.randn(2, 12, samples)
+    few = torch.randn(2, num_leads, samples)
     with torch.no_grad():
         expected = as_published(lambda: theirs.eval()(few))
         torch.testing.assert_close(ours.eval()(few), expected, rtol=1e-4, atol=1e-5)
-    reference = stepper(theirs.train(), num, samples, bf16=False)
+    shape = {"samples": samples, "num_leads": num_leads}
+    reference = stepper(theirs.train(), num, bf16=False, **shape)
     compare(
-        f"{name} training step in {'bf16' if bf16 else 'float32'}, {num} records of 12 x {samples}",
-        stepper(ours.train(), num, samples, bf16=bf16),
+        f"{name} training step in {'bf16' if bf16 else 'float32'}, {num} records of {num_leads} x {samples}",
+        stepper(ours.train(), num, bf16=bf16, **shape),
         "the published formulation in float32",
         lambda: as_published(reference),
         goal="1",

@@ -94,12 +94,19 @@ Stepper = Callable[..., Callable[[], Tensor]]
 
 
 def training_step(
-    model: nn.Module, num: int, samples: int, *, bf16: bool = True, fused: bool = True, wait: bool = True
+    model: nn.Module,
+    num: int,
+    samples: int,
+    *,
+    num_leads: int = 12,
+    bf16: bool = True,
+    fused: bool = True,
+    wait: bool = True,
 ) -> Callable[[], Tensor]:
-    """A training step on `num` records of twelve leads as a function, which gives the loss; it may wait for a GPU."""
+    """A training step on `num` records as a function, which gives the loss; it may wait for a GPU."""
     device = next(model.parameters()).device
     random = torch.Generator().manual_seed(0)
-    signals = torch.randn(num, 12, samples, generator=random).to(device)
+    signals = torch.randn(num, num_leads, samples, generator=random).to(device)
     labels = torch.ones(num, 5, device=device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=fused)
 

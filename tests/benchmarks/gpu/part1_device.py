@@ -105,6 +105,7 @@ def run(add: Add, device: torch.device) -> None:
     for method, arch, what in KINDS:
         discipline(functools.partial(add_of, add, f"{what} ({method} on {arch})"), method, arch, num, device)
     passes(add, num, device)
+    filtered_windows(add, min(num, 32), device)
 
 
 def add_of(add: Add, whose: str, what: str, *row: object) -> None:
@@ -152,6 +153,25 @@ def passes(add: Add, num: int, device: torch.device) -> None:
     logits = predict(net, whole, "max", world, "float32")
     right = tuple(logits.shape) == (num, 5) and logits.device.type == "cpu"
     add("predictions are on the host, a row a record", right, "", "True", right)
+
+
+def filtered_windows(add: Add, num: int, device: torch.device) -> None:
+    """Windows that are filtered on the host after they are cut, as ST-MEM's: where they are, and what they hold."""
+    from bench.data.signals import SignalSpec
+    from bench.training.batches import SignalSource
+
+    spec = SignalSpec(250, "st_mem", window_s=9, stride_s=0.5, aggregate="mean", per_window=True)
+    given = source(device, num, spec, spec.rate * 10)
+    plain = SignalSource(given.signals, given.rows, given.labels, given.dtype)
+    rows = np.arange(num)
+    whole, crops = given.windows(rows), given.training(rows, (0, "finetune", 0))
+    away = sum(signals.device.type != device.type for signals in (whole, crops))
+    add("windows filtered on the host: tensors elsewhere", away, "", "0", away == 0)
+    same = torch.equal(whole.cpu(), plain.windows(rows))
+    same = same and torch.equal(crops.cpu(), plain.training(rows, (0, "finetune", 0)))
+    add("windows filtered on the host: as on the CPU", same, "", "True", same)
+    norm = float((whole.square().mean((2, 3)) - 1).abs().max())
+    add("windows filtered on the host: largest distance of a variance from 1", norm, "", "below 1e-3", norm < 1e-3)
 
 
 def counted(elsewhere: Counter[str]) -> tuple[int, str, str, bool]:
