@@ -670,11 +670,28 @@ def check_page(page: str, boards: Sequence[Any]) -> None:
             printed = dict(zip(table[0], cells, strict=True))
             value = row["metrics"]["frequent"]["auroc"]["value"]
             assert printed["macro AUROC, frequent labels"].split(" (")[0] == f"{value:.4f}"
-            assert printed["group"] == (row["groups"] or "–")
+            if "group" in printed:
+                assert printed["group"] == (row["groups"] or "–")
+            else:
+                assert ranks_in(printed["differs from"]) == ranks_that_differ(board, row), row["name"]
             if against := row["against_baseline"]:
                 p = against["p_adjusted"]
                 mark = f" ({against['role']})" if against["num_pairs"] >= 3 else "*"
                 assert printed["p, Holm"] == ("< 0.001" if p < 0.001 else f"{p:.3f}") + mark
+
+
+def ranks_in(cell: str) -> set[int]:
+    """The ranks of a cell such as `1–3, 8`."""
+    ends = [list(map(int, part.split("–"))) for part in cell.split(", ") if cell not in ("none", "–")]
+    return {rank for first, *last in ends for rank in range(first, (last or [first])[0] + 1)}
+
+
+def ranks_that_differ(board: Mapping[str, Any], row: Mapping[str, Any]) -> set[int]:
+    """The ranks of the rows that differ significantly from a row, rows of fewer than three runs left out."""
+    rank = {one["name"]: place for place, one in enumerate(board["rows"], 1) if one["groups"]}
+    pairs = [{p["first"], p["second"]} for p in board["pairs"] if p["p_adjusted"] <= 0.05 and p["num_pairs"] >= 3]
+    others = {name for pair in pairs if row["name"] in pair and pair <= set(rank) for name in pair - {row["name"]}}
+    return {rank[name] for name in others}
 
 
 # tests
