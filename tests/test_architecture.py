@@ -232,7 +232,6 @@ def test_writing_is_noticed(tmp_path: Path) -> None:
 
 
 MAY_READ = {
-    "bench.boards.simulations": {"read_text", "open"},  # its own files; published simulations bear its hash
     "bench.data.label_codes": {"open"},  # a table of this package
     "bench.data.prepared": {"open"},  # a file that this process has just created
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file

@@ -36,7 +36,7 @@ from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates
 from bench.evaluation.placements import summarize_all_labels
-from bench.pages.page import Surroundings
+from bench.pages.surroundings import Surroundings
 
 FOLDS = {
     "all": (2198, 1904, "1x2 2x8 3x4 4 5 6 7 8x3 9 10x2 11 12 13 14x2 17 18x4 20 22x2 27 28 29 34 35 40 42x2 44 48 "

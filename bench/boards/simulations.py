@@ -35,7 +35,7 @@ from bench.evaluation.compare import POWER, holm
 from bench.evaluation.metrics import Floats
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.runs import Design, Prior, RunVariance, fit_prior, moderate, resolvable, two_sided_p, unbiased
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 
 SIMULATIONS = "simulations.csv"
 VERSION = "a06009c3"
@@ -577,8 +577,7 @@ def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     names = [*(each.name for each in fields(Rate)), "goal", "job", "version"]
     rows: list[dict[str, Any]] = []
     if path.exists():
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
     declared = dict(jobs(data, scale))
     left = what_is_left(declared, rows)
     kinds = Counter(job.partition(" | ")[0] for job in left)

@@ -31,10 +31,11 @@ from bench.data.tasks import PUBLISHED_TASKS
 from bench.evaluation.compare import ALPHA
 from bench.evaluation.hierarchical import MIN_TASKS, Belief
 from bench.evaluation.runs import MIN_RUNS
+from bench.pages.about_data import PTB_XL
 from bench.pages.across_simulated import simulated_lines
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.page import PTB_XL, spell_p
+from bench.pages.spelling import spell_p
 
 ANSWER = "answer.md"
 TITLE = "Which way of adapting is best?"
