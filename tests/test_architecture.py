@@ -163,7 +163,6 @@ MAY_WRITE = {
     "bench.launch.workers": {"open"},  # what a worker prints
     "bench.results.run_folder": {"open"},  # reads a lock that it may not write
     "bench.registry.trials": {"copytree"},  # checkpoints of a trial in a temporary folder
-    "bench.training.fetch": {"open(?)"},  # an interrupted download is resumed
     "bench.training.memory": {"write_text"},  # /proc/self/clear_refs
 }
 """Module -> what it does beside bench.files."""
