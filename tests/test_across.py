@@ -215,6 +215,8 @@ def test_the_largest_block_of_pairs_is_averaged_whatever_the_scores() -> None:
     assert study.block([Arm("lp"), Arm("ft")]) == (("aa", "bbb"), SHARES)  # 12 pairs, and 6 at 0.1 alone
     assert set(answer(across(study), "lp minus ft").by_fraction) == set(SHARES)
     assert set(answer(across(study), "lp minus ft").by_task) == {"aa", "bbb", "cccc"}
+    text = answer_page(made, answers_of(made), "", [])
+    assert "Measured on aa and bbb with" in text and "higher in 12 of 12 pairs of runs and 2 of 2 tasks." in text
 
 
 def test_a_factor_is_averaged_over_methods_and_needs_all_of_them() -> None:

@@ -74,9 +74,10 @@ def folds_of(data: Path, task: str) -> dict[int, Fold]:
     """Fold 9 and fold 10 of a task, from the two tables alone."""
     people = pd.read_csv(data / "ptbxl_database.csv", index_col="ecg_id").sort_index()
     statements = pd.read_csv(data / "scp_statements.csv", index_col=0)
-    diagnostic = statements[statements["diagnostic"] == 1]
+    kind = {"all": None, "form": "form", "rhythm": "rhythm"}.get(task, "diagnostic")
+    statements = statements if kind is None else statements[statements[kind] == 1]
     column = {"superdiag": "diagnostic_class", "subdiag": "diagnostic_subclass"}.get(task)
-    name_of = {code: code for code in statements.index} if column is None else diagnostic[column].to_dict()
+    name_of = {code: code for code in statements.index} if column is None else statements[column].to_dict()
     codes = people["scp_codes"].map(lambda text: {name_of[code] for code in ast.literal_eval(text) if code in name_of})
     people, codes = people[codes.map(len) > 0], codes[codes.map(len) > 0]
     labels = sorted(set().union(*codes))
