@@ -264,6 +264,12 @@ def test_both_ways_must_agree_in_a_claim(first: Belief, second: Belief, claim: s
     assert Both(first, second, 2).claim(0.01, 0.005) == FEW
 
 
+@pytest.mark.parametrize(("first", "second", "shown"), [(0.99, 0.95, 0.95), (0.01, 0.05, 0.05), (0.4, 0.8, 0.4)])
+def test_the_way_that_is_less_certain_is_shown(first: float, second: float, shown: float) -> None:
+    ways = [replace(belief(0.01, 0.02), above_zero=chance) for chance in (first, second)]
+    assert Both(*ways, 5).better() == shown
+
+
 def test_a_corrected_p_above_5_percent_settles_nothing() -> None:
     both = Both(belief(0.01, 0.02), belief(0.01, 0.02), 5)
 

@@ -70,8 +70,8 @@ class Both:
         return self.modelled is None or self.num_independent < MIN_RUNS
 
     def better(self) -> float:
-        """Return the lower of both probabilities of being better."""
-        return min(way.above_zero for way in self.ways)
+        """Return the probability of being better, by the way that is less certain of the direction."""
+        return min((way.above_zero for way in self.ways), key=lambda chance: abs(chance - 0.5))
 
     def better_by_margin(self) -> float:
         """Return the lower of both probabilities of being better by more than the margin."""

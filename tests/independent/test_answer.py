@@ -550,11 +550,32 @@ def check_way(cell: str, way: Belief | None, what: str) -> None:
 def check_chance(cell: str, spans: Sequence[tuple[float, float]], what: str) -> None:
     """The least of the probabilities that lie in these ranges."""
     least = min(span[0] for span in spans), min(span[1] for span in spans)
+    low, high = shown_chance(cell)
+    assert low <= least[1] and least[0] <= high, f"{what}: {cell}, expected {least}"
+
+
+def check_direction(cell: str, spans: Sequence[tuple[float, float]], what: str) -> None:
+    """The one nearest to one half of the probabilities that lie in these ranges."""
+    shown = shown_chance(cell)
+    assert any(shown[0] <= high and low <= shown[1] for low, high in spans), f"{what}: {cell}, expected one of {spans}"
+    distances = [from_half(span) for span in spans]
+    nearest = min(least for least, _ in distances), min(most for _, most in distances)
+    least, most = from_half(shown)
+    assert least <= nearest[1] and nearest[0] <= most, f"{what}: {cell}, expected {nearest} from one half"
+
+
+def from_half(span: tuple[float, float]) -> tuple[float, float]:
+    """The least and the largest distance of a range from one half."""
+    ends = sorted(abs(end - 0.5) for end in span)
+    return (0.0 if span[0] <= 0.5 <= span[1] else ends[0]), ends[1]
+
+
+def shown_chance(cell: str) -> tuple[float, float]:
+    """The probabilities that are printed so."""
     if cell.startswith(("more", "less")):
-        low, high = (0.999, 1.0) if cell.startswith("more") else (0.0, 0.001)
-        assert least[0] <= high and least[1] >= low, f"{what}: {cell}, expected {least}"
-    else:
-        inside(float(cell.removesuffix(" %")) / 100, least, 0.5e-3, what)
+        return (0.999, 1.0) if cell.startswith("more") else (0.0, 0.001)
+    value = float(cell.removesuffix(" %")) / 100
+    return value - 0.5e-3, value + 0.5e-3
 
 
 def check_numbers(cells: Sequence[str], ways: Sequence[Belief | None], what: str) -> None:
@@ -562,7 +583,7 @@ def check_numbers(cells: Sequence[str], ways: Sequence[Belief | None], what: str
     for cell, way in zip(cells, ways, strict=False):
         check_way(cell, way, what)
     known = [way for way in ways if way]
-    check_chance(cells[2], [way.above for way in known], f"{what}, P(better)")
+    check_direction(cells[2], [way.above for way in known], f"{what}, P(better)")
     check_chance(cells[3], [way.above_margin for way in known], f"{what}, P(by margin)")
 
 
