@@ -124,7 +124,7 @@ def test_labels_of_a_board_are_those_of_bootstrap(runs: list[Result]) -> None:
 
 def test_workers_compute_the_same(runs: list[Result], monkeypatch: pytest.MonkeyPatch) -> None:
     here = [run.known.as_bytes() for run in board_runs(runs, TRUTH, anew=True)]
-    monkeypatch.setattr(resampling, "CHUNK", 1)
+    monkeypatch.setattr(resampling, "LEAST_RUNS", 1)
     monkeypatch.setattr(resampling, "num_cores", lambda: 2)  # so many chunks that workers are started
 
     def never(run: Result, truth: LabelTable) -> None:

@@ -7,17 +7,17 @@ interval of a board rests on replicates of others.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import scipy  # imports its parts where they are first used
 from numpy.typing import NDArray
 
 from bench.boards.comparisons import ScoredRun
-from bench.data.pool import over_cores
+from bench.boards.on_cores import LEAST_RUNS, on_cores
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
@@ -26,14 +26,10 @@ from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.predictions import align
 from bench.evaluation.runs import Streams
 from bench.evaluation.scores import replicates_for
-from bench.processes import num_cores
 from bench.results.remembered import keep, key_of, recall
 from bench.results.result import Result
 
-Output = TypeVar("Output")
 NUM_REPLICATES, SEED = 2000, 0
-CHUNK = 16
-"""Least number of runs for which a process is worth its start."""
 CELLS = 2**15
 """Number of values, levels times replicates, that are computed at once: they fit the second cache of a processor."""
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
@@ -124,14 +120,15 @@ def values_of(run: ScoredRun, metric: str) -> Floats:
 
 def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
     """Read the scores [record, label] of fold 10. They are not kept, because those of 1,000 runs would fill memory."""
-    return align(Result(run.folder, run.document).predictions[TEST_FOLD], truth.ecg_id, truth.labels)
+    return align(unread([run])[0].predictions[TEST_FOLD], truth.ecg_id, truth.labels)
 
 
 def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False) -> list[BoardRun]:
     """Return the runs, resampled. What is not remembered is computed on all cores; with `anew`, all is."""
     known = {run: None if anew else _recalled(run, truth) for run in runs}
-    for run, numbers in _on_cores(compute, [run for run in runs if known[run] is None], truth):
-        known[run] = numbers
+    left = [run for run in known if known[run] is None]
+    for at, numbers in on_cores(functools.partial(compute, truth=truth), unread(left), LEAST_RUNS):
+        run, known[left[at]] = left[at], numbers
         if not anew:
             keep(_key(run, truth), numbers.as_bytes())
     return [BoardRun(run, truth, known[run]) for run in runs]
@@ -140,28 +137,16 @@ def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False)
 def label_replicates(runs: Sequence[ScoredRun], truth: LabelTable) -> list[Floats]:
     """Return for each run its AUROC of each frequent label in each replicate [replicate, frequent label]."""
     on_board = [run.run for run in runs if isinstance(run, BoardRun)]
-    computed, frequent = dict(_on_cores(_auroc_by_label, on_board, truth)), frequent_of(truth)
+    work, frequent = functools.partial(_auroc_by_label, truth=truth), frequent_of(truth)
+    computed = {on_board[at]: found for at, found in on_cores(work, unread(on_board), LEAST_RUNS)}
     return [
         computed[run.run] if isinstance(run, BoardRun) else run.resampled.auroc.replicates[:, frequent] for run in runs
     ]
 
 
-def _on_cores(
-    work: Callable[[Result, LabelTable], Output], runs: Sequence[Result], truth: LabelTable
-) -> Iterator[tuple[Result, Output]]:
-    """Yield each run with what `work` returns of it and the labels of fold 10, in order of completion."""
-    # a process gets the folder of a run and what its predictions are checked by, not the whole document
-    left = {Result(run.folder, {"task": run.document["task"]}): run for run in runs}
-    size = max(CHUNK, -(-len(left) // (4 * num_cores())))
-    light = tuple(left)
-    chunks = [light[at : at + size] for at in range(0, len(light), size)]
-    for chunk, of_chunk in over_cores(functools.partial(_all, work, truth), chunks):
-        for run, output in zip(chunk, of_chunk, strict=True):
-            yield left[run], output
-
-
-def _all(work: Callable[[Result, LabelTable], Output], truth: LabelTable, runs: Iterable[Result]) -> list[Output]:
-    return [work(run, truth) for run in runs]
+def unread(runs: Sequence[Result]) -> list[Result]:
+    """Return the runs without predictions that they keep: for other processes, and to forget what is read."""
+    return [Result(run.folder, run.document) for run in runs]
 
 
 def _key(run: Result, truth: LabelTable) -> str:
