@@ -6,6 +6,7 @@ simulations are bound to the text of `bench.boards.comparisons`, which they run;
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
@@ -63,6 +64,7 @@ def compare_pairs(
     patients, patient_of_record = np.unique(truth.patient_id, return_inverse=True)
     effects = np.empty((len(patients), len(pairs)))
     placed = {id(run): placing.place(run.y_score[:, chosen]) for row in rows.values() for run in row.values()}
+    placements = functools.lru_cache(maxsize=64)(placing.placements)  # those of the first row serve pair after pair
     compared = []
     for column, (first, second) in enumerate(pairs):
         of_first, of_second = paired_runs(rows[first], rows[second])
@@ -73,7 +75,7 @@ def compare_pairs(
         by_error = difference_p(
             truth.patient_id,
             placing.y_true,
-            *([placing.placements(run) for run in runs] for runs in of_runs),
+            *([placements(run) for run in runs] for runs in of_runs),
             design=design,
             priors=priors["auroc"],
         )
@@ -189,7 +191,7 @@ def _rough(effects: Floats, basis: Floats, limit: Floats) -> list[_Rough]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Placed:
     """The ranks of a run: where its records stand among the records of the other class."""
 
