@@ -21,9 +21,10 @@ from bench.evaluation.bootstrap import Estimate, make_replicates, summarize
 from bench.evaluation.metrics import Bools
 from bench.evaluation.predictions import align
 from bench.evaluation.runs import Design
+from bench.pages.about_data import data_lines
 from bench.pages.markdown import markdown_table, sentence
 from bench.pages.names import labels_note, numbered
-from bench.pages.page import data_lines, spell
+from bench.pages.spelling import spell
 from bench.results.result import Result
 
 NUM_REPLICATES = 500
