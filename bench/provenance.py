@@ -203,7 +203,7 @@ def environment(world: World) -> dict[str, Any]:
         "bench": bench.__version__,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **_versions(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "platform": platform.platform(),
@@ -211,6 +211,11 @@ def environment(world: World) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "ranks": world.size,
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 @functools.cache

@@ -120,11 +120,20 @@ def test_boards_scores_and_help_need_no_torch() -> None:
 def test_a_run_imports_no_more_than_it_uses_at_once() -> None:
     """Each of these takes a tenth of a second or more, and a probe on cached features lasts one second."""
     late = ["scipy.signal", "scipy.stats", "scipy.ndimage", "sklearn", "wfdb", "huggingface_hub", "matplotlib", "wandb"]
-    code = f"import sys, bench.execute; print(*[name for name in {late} if name in sys.modules])"
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert imported_of(late, "bench.execute") == []
 
-    assert done.stdout.split() == []
+
+def test_boards_import_what_draws_and_computes_only_where_something_is_new() -> None:
+    late = ["matplotlib", "scipy.optimize", "scipy.stats", "scipy.signal", "sklearn", "multiprocessing.forkserver"]
+
+    assert imported_of(late, "bench.pages.leaderboards") == []
+
+
+def imported_of(names: list[str], module: str) -> list[str]:
+    """Return which of these modules a new process imports with `module`."""
+    code = f"import sys, {module}; print(*[name for name in {names} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 @pytest.mark.parametrize("file", [f for f in BENCH if room_of(name_of(f)) == "evaluation"], ids=name_of)

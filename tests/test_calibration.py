@@ -17,12 +17,22 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import Interval
 from bench.evaluation.predictions import Predictions
+from bench.pages import calibration
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.leaderboards import drawn_curves
 from bench.pages.markdown import cells_of
-from bench.results.result import Result
+from bench.results.result import Result, write_result
 
 LABELS = ("A", "B", "RARE")
+FOLDERS: list[Path] = []
+"""Empty folders for runs."""
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path: Path) -> None:
+    FOLDERS[:] = [tmp_path / str(number) for number in range(9)]
+    for folder in FOLDERS:
+        folder.mkdir()
 
 
 def table(fold: int, seed: int) -> LabelTable:
@@ -60,9 +70,10 @@ def row(seeds: int = 2, test_offset: float = 0.0, folds: tuple[int, ...] = (VAL_
                 scores = logits(truth, seed, test_offset if fold == TEST_FOLD else 0.0)
                 found[fold] = Predictions(truth.ecg_id[::-1], LABELS, scores[::-1])
         document = {"cell": {"method": "ft", "draw": 0, "seed": seed} | cell, "scores": {"scale": None}}
-        run = Result(Path(str(seed)), document)
-        run.__dict__["predictions"] = found
-        runs.append(run)
+        document |= {"task": {"fingerprint": "f"}, "metrics": {f"fold_{fold}": {} for fold in folds}}
+        folder = FOLDERS.pop()
+        write_result(folder, document, found)
+        runs.append(Result(folder, document))
     return Row("net", "random", "ft", tuple(runs), {})
 
 
@@ -194,3 +205,17 @@ def test_constant_scores_have_no_curve() -> None:
 
 def auroc(value: float) -> dict[str, dict[str, Interval]]:
     return {"frequent": {"auroc": Interval(value, value, value)}}
+
+
+def test_workers_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(seeds=1) for _ in range(5)]
+    here = calibrate(board(*rows), Truth())  # type: ignore[arg-type]
+    monkeypatch.setattr(calibration, "LEAST_ROWS", 1)
+    monkeypatch.setattr("bench.boards.on_cores.num_cores", lambda: 2)
+    monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
+    monkeypatch.setattr(calibration, "_scores", None)  # not in this process
+
+    there = calibrate(board(*rows), Truth())  # type: ignore[arg-type]
+
+    assert [each.row for each in there] == rows
+    assert repr([vars(each) for each in there]) == repr([vars(each) for each in here])

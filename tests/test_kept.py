@@ -55,7 +55,7 @@ def boards_of(made: tuple[Path, Truth], plan: BoardPlan = PLAN, **options: Any) 
     return make_boards(find_results(made[0], print), made[1], lambda dataset, task: plan, **options)
 
 
-def never(*arguments: object) -> None:
+def never(*arguments: object, **named: object) -> None:
     raise AssertionError("computed again")
 
 

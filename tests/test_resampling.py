@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.boards import resampling
+from bench.boards import on_cores, resampling
 from bench.boards.comparisons import ScoredRun
 from bench.boards.resampling import BoardRun, Sampler, board_runs, label_replicates, replicates_of, values_of
 from bench.data.splits import TEST_FOLD
@@ -124,8 +124,8 @@ def test_labels_of_a_board_are_those_of_bootstrap(runs: list[Result]) -> None:
 
 def test_workers_compute_the_same(runs: list[Result], monkeypatch: pytest.MonkeyPatch) -> None:
     here = [run.known.as_bytes() for run in board_runs(runs, TRUTH, anew=True)]
-    monkeypatch.setattr(resampling, "CHUNK", 1)
-    monkeypatch.setattr(resampling, "num_cores", lambda: 2)  # so many chunks that workers are started
+    monkeypatch.setattr(resampling, "LEAST_RUNS", 1)
+    monkeypatch.setattr(on_cores, "num_cores", lambda: 2)  # so many chunks that workers are started
 
     def never(run: Result, truth: LabelTable) -> None:
         raise AssertionError("computed in this process")

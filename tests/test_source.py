@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import methods
-from bench.registry.source import code_hash, declared_files
+from bench.registry.source import _parsed, code_hash, declared_files
 
 TEXT: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
 
@@ -72,6 +72,39 @@ def test_what_a_plugin_imports_from_beside_it_is_its_code(tmp_path: Path, monkey
         assert code_hash("plugin_a") == before
     (tmp_path / "unused_by_a.py").write_text("# changed\n")
     assert code_hash("plugin_a") == before
+
+
+def test_unchanged_code_is_not_searched_again_and_a_new_module_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "package_of_c").mkdir()
+    (tmp_path / "package_of_c/__init__.py").write_text("")
+    (tmp_path / "package_of_c/plugin_c.py").write_text("def late():\n    from package_of_c import helper\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("package_of_c.plugin_c")
+    before = code_hash("package_of_c.plugin_c")
+    num_read = _parsed.cache_info()
+
+    assert code_hash("package_of_c.plugin_c") == before
+    assert _parsed.cache_info() == num_read
+
+    (tmp_path / "package_of_c/helper.py").write_text("SCALE = 1\n")
+    with_helper = code_hash("package_of_c.plugin_c")
+    (tmp_path / "package_of_c/helper.py").write_text("SCALE = 2\n")
+    assert len({before, with_helper, code_hash("package_of_c.plugin_c")}) == 3
+    (tmp_path / "package_of_c/helper.py").unlink()
+    assert code_hash("package_of_c.plugin_c") == before
+
+
+def test_a_plugin_file_that_appears_has_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert code_hash("plugin_d") == ""
+
+    (tmp_path / "plugin_d.py").write_text("")
+    importlib.invalidate_caches()
+    importlib.import_module("plugin_d")
+
+    assert code_hash("plugin_d") != ""
 
 
 def test_own_code_needs_no_import(tmp_path: Path) -> None:

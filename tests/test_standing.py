@@ -1,5 +1,6 @@
 """Rows of a board are compared as `comparisons.stand` does it, to the last bit."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,29 @@ def test_permutations_are_counted_as_in_compare() -> None:
 
     expected = compare._num_as_large(effects, 2500, np.random.default_rng(0))
 
-    np.testing.assert_array_equal(standing._num_as_large(effects, 2500, np.random.default_rng(0)), expected)
+    counted = standing._num_as_large(effects, effects[:, :10], 2500, np.random.default_rng(0))
+    np.testing.assert_array_equal(counted, expected)
     assert expected[0] == 2500
     assert {0, 1} < set(expected.tolist())
+
+
+def test_pairs_that_are_nearly_combinations_of_others_are_counted_as_in_compare() -> None:
+    random = np.random.default_rng(3)
+    of_rows = random.normal(size=(90, 12)) * 1e-3 + np.linspace(0, 1e-3, 12)
+    effects = np.stack([of_rows[:, a] - of_rows[:, b] for a, b in itertools.combinations(range(12), 2)], axis=1)
+    effects += random.normal(size=effects.shape) * 1e-6
+    total = effects.sum(axis=0)
+
+    near, far = standing._rough(effects, effects[:, :11], abs(total))[::-1]
+    assert len(far.factors) == 2 and len(far.pairs) > 10 and len(near.factors) == 1 and len(near.pairs) > 10
+    swapped = random.integers(2, size=(500, 90), dtype=np.int8)
+    whole = abs(total - 2 * swapped @ effects)
+    for part in (near, far):
+        maybe = np.zeros(whole.shape, dtype=bool)
+        maybe[tuple(part.large(swapped))] = True
+        assert maybe[:, part.pairs][(whole >= abs(total))[:, part.pairs]].all()
+
+    expected = compare._num_as_large(effects, 4000, np.random.default_rng(0))
+    counted = standing._num_as_large(effects, effects[:, :11], 4000, np.random.default_rng(0))
+    np.testing.assert_array_equal(counted, expected)
+    assert 0 < np.count_nonzero(expected[far.pairs]) < len(far.pairs)

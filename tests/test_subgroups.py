@@ -1,5 +1,6 @@
 """Parts of fold 10: who is in them, and scikit-learn's AUROC on exactly those records."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,14 @@ from bench.boards.comparisons import ScoredRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.boards.subgroups import groups_of
+from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import make_replicates, resample
+from bench.evaluation.predictions import Predictions
+from bench.pages import subgroups as page_module
 from bench.pages.leaderboards import most_compared
 from bench.pages.subgroups import subgroup_page
-from bench.results.result import Result
+from bench.results.result import Result, write_result
 
 SIZE = 600
 RANDOM = np.random.default_rng(0)
@@ -34,6 +38,8 @@ PEOPLE = pd.DataFrame(
     }
 )
 Y_TRUE[PEOPLE["age"] < 40, 1] = False
+FOLDER = tempfile.TemporaryDirectory()
+"""Runs, until the tests have ended."""
 
 
 class Truth:
@@ -45,11 +51,14 @@ class Truth:
 
 def row(name: str, quality: float, seeds: int) -> Row:
     replicates = make_replicates(PATIENTS, Y_TRUE, num_replicates=100)
-    scored = {}
+    scored, runs = {}, []
     for seed in range(seeds):
         y_score = quality * Y_TRUE + np.random.default_rng([seed, int(10 * quality)]).normal(size=Y_TRUE.shape)
         scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, replicates))
-    return Row("net", "random", name, (Result(Path(), {}),) * seeds, {}, scored)
+        folder, document = Path(tempfile.mkdtemp(dir=FOLDER.name)), {"task": {"fingerprint": "f"}}
+        write_result(folder, document, {TEST_FOLD: Predictions(TRUTH.ecg_id, TRUTH.labels, y_score)})
+        runs.append(Result(folder, document))
+    return Row("net", "random", name, tuple(runs), {}, scored)
 
 
 ROWS = (row("lpft", 2.0, 2), row("lp", 1.5, 1), row("scratch", 1.2, 1), row("ft", 1.0, 3))
@@ -157,3 +166,13 @@ def test_the_board_with_most_contrasts_is_shown() -> None:
 
     assert most_compared([plain, few, compared]) is compared
     assert most_compared([plain, board_of(ROWS[:1], None)]) is plain
+
+
+def test_workers_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = page(*ROWS)
+    monkeypatch.setattr(page_module, "FEW_PARTS", 0)
+    monkeypatch.setattr("bench.boards.on_cores.num_cores", lambda: 2)
+    monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
+    monkeypatch.setattr(page_module, "make_replicates", None)  # not in this process
+
+    assert page(*ROWS) == here

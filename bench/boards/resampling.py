@@ -7,17 +7,17 @@ interval of a board rests on replicates of others.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import scipy  # imports its parts where they are first used
 from numpy.typing import NDArray
 
 from bench.boards.comparisons import ScoredRun
-from bench.data.pool import over_cores
+from bench.boards.on_cores import LEAST_RUNS, on_cores
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
@@ -26,16 +26,14 @@ from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.predictions import align
 from bench.evaluation.runs import Streams
 from bench.evaluation.scores import replicates_for
-from bench.processes import num_cores
 from bench.results.remembered import keep, key_of, recall
 from bench.results.result import Result
 
-Output = TypeVar("Output")
 NUM_REPLICATES, SEED = 2000, 0
-CHUNK = 16
-"""Least number of runs for which a process is worth its start."""
-CELLS = 2**16
+CELLS = 2**15
 """Number of values, levels times replicates, that are computed at once: they fit the second cache of a processor."""
+SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
+"""Sides of `searchsorted`: places of lower values only, and also of equal ones."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +120,15 @@ def values_of(run: ScoredRun, metric: str) -> Floats:
 
 def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
     """Read the scores [record, label] of fold 10. They are not kept, because those of 1,000 runs would fill memory."""
-    return align(Result(run.folder, run.document).predictions[TEST_FOLD], truth.ecg_id, truth.labels)
+    return align(unread([run])[0].predictions[TEST_FOLD], truth.ecg_id, truth.labels)
 
 
 def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False) -> list[BoardRun]:
     """Return the runs, resampled. What is not remembered is computed on all cores; with `anew`, all is."""
     known = {run: None if anew else _recalled(run, truth) for run in runs}
-    for run, numbers in _on_cores(compute, [run for run in runs if known[run] is None], truth):
-        known[run] = numbers
+    left = [run for run in known if known[run] is None]
+    for at, numbers in on_cores(functools.partial(compute, truth=truth), unread(left), LEAST_RUNS):
+        run, known[left[at]] = left[at], numbers
         if not anew:
             keep(_key(run, truth), numbers.as_bytes())
     return [BoardRun(run, truth, known[run]) for run in runs]
@@ -138,28 +137,16 @@ def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False)
 def label_replicates(runs: Sequence[ScoredRun], truth: LabelTable) -> list[Floats]:
     """Return for each run its AUROC of each frequent label in each replicate [replicate, frequent label]."""
     on_board = [run.run for run in runs if isinstance(run, BoardRun)]
-    computed, frequent = dict(_on_cores(_auroc_by_label, on_board, truth)), frequent_of(truth)
+    work, frequent = functools.partial(_auroc_by_label, truth=truth), frequent_of(truth)
+    computed = {on_board[at]: found for at, found in on_cores(work, unread(on_board), LEAST_RUNS)}
     return [
         computed[run.run] if isinstance(run, BoardRun) else run.resampled.auroc.replicates[:, frequent] for run in runs
     ]
 
 
-def _on_cores(
-    work: Callable[[Result, LabelTable], Output], runs: Sequence[Result], truth: LabelTable
-) -> Iterator[tuple[Result, Output]]:
-    """Yield each run with what `work` returns of it and the labels of fold 10, in order of completion."""
-    # a process gets the folder of a run and what its predictions are checked by, not the whole document
-    left = {Result(run.folder, {"task": run.document["task"]}): run for run in runs}
-    size = max(CHUNK, -(-len(left) // (4 * num_cores())))
-    light = tuple(left)
-    chunks = [light[at : at + size] for at in range(0, len(light), size)]
-    for chunk, of_chunk in over_cores(functools.partial(_all, work, truth), chunks):
-        for run, output in zip(chunk, of_chunk, strict=True):
-            yield left[run], output
-
-
-def _all(work: Callable[[Result, LabelTable], Output], truth: LabelTable, runs: Iterable[Result]) -> list[Output]:
-    return [work(run, truth) for run in runs]
+def unread(runs: Sequence[Result]) -> list[Result]:
+    """Return the runs without predictions that they keep: for other processes, and to forget what is read."""
+    return [Result(run.folder, run.document) for run in runs]
 
 
 def _key(run: Result, truth: LabelTable) -> str:
@@ -224,8 +211,9 @@ class Sampler:
         self._y_true = y_true
         of_record = np.ascontiguousarray(replicates.counts.T)  # [record, replicate]
         self._num_records = of_record.sum(axis=0, dtype=np.int64)
-        # a narrower type adds more replicates per instruction
-        self._of_record = of_record.astype(np.min_scalar_type(self._num_records.max()), copy=False)
+        # a narrower type adds more replicates per instruction; a record is counted at most twice
+        self._of_record = of_record.astype(np.min_scalar_type(2 * self._num_records.max()), copy=False)
+        self._levels = _Levels(self._of_record.shape[1], self._of_record.dtype, int(self._num_records.max()))
 
     def resample(self, y_score: Floats) -> tuple[Floats, Floats]:
         """Return AUROC and AP, each [replicate, label], of the scores [record, label]."""
@@ -238,52 +226,84 @@ class Sampler:
         """Return AUROC and AP of a label, each [replicate]: the sums of `bootstrap._resample`, in the same order."""
         order = np.argsort(-score, kind="stable")
         is_positive, ascending = is_positive[order], -score[order]
-        of_positives = ascending[is_positive]
+        positives, negatives, of_positives = order[is_positive], order[~is_positive], ascending[is_positive]
         levels = np.unique(of_positives)  # negated scores at which recall increases, best score first
-        at_least, higher = (np.searchsorted(ascending, levels, side=side) for side in ("right", "left"))
-        last = np.searchsorted(of_positives, levels, side="right")
-        tied = not np.array_equal(at_least - higher, np.diff(last, prepend=0))  # a negative has a positive's score
-        step, sums = self._sums([(order, at_least), (order[is_positive], last), *[(order, higher)] * tied])
-        np.maximum(sums[0], 1, out=sums[0])  # where no record is predicted, `step` is 0
-        num_positives = sums[1, -1].astype(np.float64)
-        missorted, precision_sum = np.empty((2, len(num_positives)))
-        size = max(1, CELLS // len(levels))
-        buffers = np.empty((3, len(levels), size))  # used again for each part: memory that is new must be cleared first
-        for start in range(0, len(num_positives), size):
-            part = slice(start, start + size)
-            weight, predicted, other = buffers[:, :, : sums[0, :, part].shape[1]]
-            weight[...], predicted[...] = step[:, part], sums[0, :, part]
-            other[...] = sums[2, :, part] if tied else predicted - weight  # records above a level; whole numbers
-            other += predicted
-            missorted[part] = _dot(weight, other)
-            other[...] = sums[1, :, part]
-            other /= predicted
-            precision_sum[part] = _dot(weight, other)
-        missorted = (missorted - num_positives**2) / 2
+        higher, at_least = (np.searchsorted(ascending, levels, side=side) for side in SIDES)
+        before, last = (np.searchsorted(of_positives, levels, side=side) for side in SIDES)
+        steps = [self._between(positives, last), self._between(negatives, at_least - last)]
+        if not np.array_equal(higher - before, at_least - last):  # a negative has a positive's score
+            steps.append(self._between(negatives, higher - before))
+        num_positives, pairs, precision_sum = self._levels.sums(steps)
+        missorted = (pairs - num_positives**2) / 2
         with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
             auroc = 1 - missorted / (num_positives * (self._num_records - num_positives))
             return auroc, precision_sum / num_positives
 
-    def _sums(self, parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return sums of counts up to edges [part, edge, replicate], and those of the second part between edges.
-
-        A part is an order of records [place] and edges [edge], ascending: the sum is over the records before the edge.
-        """
-        num_edges = len(parts[0][1])
-        index = np.concatenate([order[: edges[-1]] for order, edges in parts])
-        begin = np.cumsum([0, *(edges[-1] for _, edges in parts)])
-        ends = np.concatenate([[0], *(at + edges for at, (_, edges) in zip(begin[:-1], parts, strict=True))])
+    def _between(self, order: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[Any]:
+        """Return [edge, replicate], the sum of counts of the records in `order` up to an edge, from the one before."""
+        index, ends = order[: edges[-1]].astype(np.int32), np.concatenate([[0], edges]).astype(np.int32)
         ones = np.ones(len(index), dtype=self._of_record.dtype)
-        between = scipy.sparse.csr_matrix(
-            (ones, index.astype(np.int32), ends.astype(np.int32)), (len(parts) * num_edges, len(self._of_record))
-        )
-        sums = (between @ self._of_record).reshape(len(parts), num_edges, -1)
-        step = sums[1].copy()
-        for edge in range(1, num_edges):
-            np.add(sums[:, edge], sums[:, edge - 1], out=sums[:, edge])
-        return step, sums
+        between = scipy.sparse.csr_matrix((ones, index, ends), (len(edges), len(self._of_record)))
+        return np.asarray(between @ self._of_record)
 
 
-def _dot(first: Floats, second: Floats) -> Floats:
+class _Levels:
+    """Sums over the levels of a label, computed for a few levels at a time, which fit the cache of a processor.
+
+    The arrays are used again for each label, because memory that is new must be cleared first. Their first row has the
+    sums so far, so terms are added in the order of levels.
+    """
+
+    def __init__(self, num_replicates: int, kind: np.dtype[Any], num_records: int) -> None:
+        self._num = max(1, CELLS // num_replicates)
+        shape = 1 + self._num, num_replicates
+        self._counts = np.empty((3, *shape), dtype=kind)
+        self._predicted, self._both = np.empty((2, self._num, num_replicates), dtype=kind)
+        # the sum of pairs has whole terms, and is below this limit: then float32 has it exactly, in half the time
+        self._pairs = np.empty((2, *shape), dtype=np.float32 if 2 * num_records**2 < 2**24 else np.float64)
+        self._precisions = np.empty((2, *shape))
+
+    def sums(self, steps: Sequence[NDArray[Any]]) -> tuple[Floats, Floats, Floats]:
+        """Return three sums, each [replicate]: of positives, positives x (predicted + above), positives x precision.
+
+        `steps` [level, replicate] are the records that a level adds: positives, negatives, and where negatives have a
+        positive's score, negatives above the level. `predicted` are records at a level or above it; `above` only these.
+        """
+        self._counts[:, 0] = 0
+        for array in (self._pairs, self._precisions):
+            array[0, 0], array[1, 0] = 1, 0
+        for start in range(0, len(steps[0]), self._num):
+            self._add([step[start : start + self._num] for step in steps])
+        of_positives, pairs = self._counts[0, 0].astype(np.float64), self._pairs[1, 0].astype(np.float64)
+        return of_positives, pairs, self._precisions[1, 0].copy()
+
+    def _add(self, steps: Sequence[NDArray[Any]]) -> None:
+        num = len(steps[0])
+        positives, *negatives = (_cumulate(*each) for each in zip(steps, self._counts, strict=False))
+        predicted = np.add(positives, negatives[0], out=self._predicted[:num])
+        both = np.subtract(positives, steps[0], out=self._both[:num])
+        both += negatives[-1]
+        both += predicted
+        weight, value = self._pairs[:, : 1 + num]
+        weight[1:], value[1:] = steps[0], both
+        value[0] = _dot(weight, value)
+        weight, value = self._precisions[:, : 1 + num]
+        weight[1:] = steps[0]
+        if not predicted[0].all():
+            np.maximum(predicted, 1, out=predicted)  # where no record is predicted, `positives` is 0
+        np.divide(positives, predicted, out=value[1:])
+        value[0] = _dot(weight, value)
+        self._counts[:, 0] = self._counts[:, num]
+
+
+def _cumulate(steps: NDArray[Any], sums: NDArray[Any]) -> NDArray[Any]:
+    """Add the rows of `steps` [row, ...] one after another to the first of `sums`, and return the sums after each."""
+    before, sums = sums[0], sums[1 : 1 + len(steps)]
+    for step, row in zip(steps, sums, strict=True):  # faster than `cumsum`
+        before = np.add(before, step, out=row)
+    return sums
+
+
+def _dot(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     """Return [replicate], the sum over levels of the product of two arrays [level, replicate]."""
     return np.asarray(np.einsum("ld,ld->d", first, second))

@@ -6,13 +6,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates
 from bench.boards.comparisons import as_data as comparison_data
 from bench.boards.declared import BoardPlan
 from bench.boards.kept import Numbers, keep_numbers, key_of_board, recall_numbers
-from bench.boards.resampling import BoardRun, board_runs
+from bench.boards.on_cores import LEAST_ROWS, on_cores
+from bench.boards.resampling import BoardRun, board_runs, scores_of, unread
 from bench.boards.standing import stand
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
@@ -272,7 +274,18 @@ def _rows(runs_of: RunsOf, labels: LabelTable, anew: bool) -> list[Row]:
     scored = {key: {run.place: of_run[run] for run in runs} for key, runs in runs_of.items()}
     sets = label_sets(labels.y_true)
     priors = {(chosen, m): _priors(scored.values(), m, sets[chosen]) for chosen in SETS for m in metrics.RANKING}
-    return [_row(key, runs_of[key], row, labels, priors) for key, row in scored.items()]
+    of_all: dict[RowKey, Summary] = {}
+    if (sets["all"] != sets["frequent"]).any():
+        given = [unread(runs) for runs in runs_of.values()]
+        work = partial(_over_all_labels, labels, priors["all", "auroc"])
+        of_all = {list(runs_of)[at]: summary for at, summary in on_cores(work, given, LEAST_ROWS)}
+    return [_row(key, runs_of[key], row, labels, priors, of_all.get(key)) for key, row in scored.items()]
+
+
+def _over_all_labels(labels: LabelTable, priors: Priors, runs: Sequence[Result]) -> Summary:
+    """Return macro AUROC of a row over all labels, some of which are rare."""
+    y_scores = [scores_of(run, labels) for run in runs]
+    return summarize_all_labels(labels.patient_id, labels.y_true, y_scores, design=design_of_runs(runs), priors=priors)
 
 
 def _priors(rows: Iterable[Mapping[Place, BoardRun]], metric: str, labels: metrics.Bools) -> Priors:
@@ -287,17 +300,17 @@ def _row(
     row: Mapping[Place, BoardRun],
     labels: LabelTable,
     priors: Mapping[tuple[str, str], Priors],
+    of_all: Summary | None,
 ) -> Row:
+    """Return a row; `of_all` is its macro AUROC over all labels if some of them are rare."""
     summaries: dict[str, dict[str, Summary | Interval]] = {}
     sets, design = label_sets(labels.y_true), design_of(row)
     for chosen, mask in sets.items():
-        if (mask == sets["frequent"]).all():
+        if of_all is None or chosen == "frequent":
             summaries[chosen] = {
                 m: summarize(estimates(row, m, mask), design=design, priors=priors[chosen, m]) for m in metrics.RANKING
             }
         else:
-            y_scores, of_auroc = [run.y_score for run in row.values()], priors[chosen, "auroc"]
-            of_all = summarize_all_labels(labels.patient_id, labels.y_true, y_scores, design=design, priors=of_auroc)
             precision = design.mean([run.value("average_precision", mask) for run in row.values()])
             summaries[chosen] = {"auroc": of_all, "average_precision": Interval(float(precision), math.nan, math.nan)}
     return Row(*key, runs, summaries, row)

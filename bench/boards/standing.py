@@ -6,6 +6,7 @@ simulations are bound to the text of `bench.boards.comparisons`, which they run;
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
@@ -31,6 +32,9 @@ from bench.data.tasks import LabelTable
 from bench.evaluation import compare, metrics
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import difference_p
+
+FAR = 3.5
+"""Distance, in standard deviations of permuted differences, beyond which few enough are found to compute each again."""
 
 
 def stand(
@@ -60,6 +64,7 @@ def compare_pairs(
     patients, patient_of_record = np.unique(truth.patient_id, return_inverse=True)
     effects = np.empty((len(patients), len(pairs)))
     placed = {id(run): placing.place(run.y_score[:, chosen]) for row in rows.values() for run in row.values()}
+    placements = functools.lru_cache(maxsize=64)(placing.placements)  # those of the first row serve pair after pair
     compared = []
     for column, (first, second) in enumerate(pairs):
         of_first, of_second = paired_runs(rows[first], rows[second])
@@ -70,7 +75,7 @@ def compare_pairs(
         by_error = difference_p(
             truth.patient_id,
             placing.y_true,
-            *([placing.placements(run) for run in runs] for runs in of_runs),
+            *([placements(run) for run in runs] for runs in of_runs),
             design=design,
             priors=priors["auroc"],
         )
@@ -98,29 +103,30 @@ def permutation_ps(effects: Floats) -> Floats:
     num = np.full(num_pairs, comparisons.NUM_PERMUTATIONS)
     if (more := compare.PER_TEST * num_pairs - comparisons.NUM_PERMUTATIONS) > 0:
         few = num_as_large < compare.FEW
-        num_as_large[few] += _num_as_large(effects[:, few], more, random)
+        if few.any():
+            num_rows = (1 + math.isqrt(1 + 8 * num_pairs)) // 2  # if every two rows are a pair, in their order
+            num_as_large[few] += _num_as_large(effects[:, few], effects[:, : num_rows - 1], more, random)
         num[few] += more
     return np.asarray((1 + num_as_large) / (1 + num))
 
 
-def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Generator) -> NDArray[np.int64]:
+def _num_as_large(
+    effects: Floats, basis: Floats, num_permutations: int, random: np.random.Generator
+) -> NDArray[np.int64]:
     """Return [pair], as `compare._num_as_large`, for pairs of which few permuted differences are large.
 
-    float32 products find the differences that may be large; only these are computed in float64. A float32 sum of n
-    terms is off by at most about n x 2**-24 times the sum of their magnitudes (Higham 2002, section 4.2); twice that is
-    taken.
+    `basis` [patient, column] are effects of which those of most pairs are nearly combinations.
+
+    Rough products in float32 find the differences that may be large; only these are computed in float64.
     """
-    total, rough = effects.sum(axis=0), (-2 * effects).astype(np.float32)
+    total = effects.sum(axis=0)
     limit = abs(total) - 1e-12  # as there: sums of equal terms differ by rounding
-    surely_smaller = (limit - 4 * (len(effects) + 8) * 2.0**-24 * abs(effects).sum(axis=0)).astype(np.float32)
+    rough = _rough(effects, basis, limit)
     count = np.zeros(effects.shape[1], dtype=np.int64)
     for start in range(0, num_permutations, compare.CHUNK):
         num = min(compare.CHUNK, num_permutations - start)
         swapped = random.integers(2, size=(num, len(effects)), dtype=np.int8)
-        permuted = swapped.astype(np.float32) @ rough
-        permuted += total.astype(np.float32)
-        np.abs(permuted, out=permuted)
-        at, pair = np.nonzero(permuted > surely_smaller)
+        at, pair = np.concatenate([part.large(swapped) for part in rough], axis=1)
         for places in np.array_split(np.arange(len(at)), len(at) // 10_000 + 1):
             of_pair = pair[places]
             sums = np.einsum("np,pn->n", swapped[at[places]].astype(np.float64), effects[:, of_pair])
@@ -130,6 +136,62 @@ def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Gene
 
 
 @dataclass(frozen=True)
+class _Rough:
+    """Permuted differences of some pairs in float32, with a bound of their error."""
+
+    pairs: NDArray[np.intp]
+    factors: Sequence[NDArray[np.float32]]
+    """Their product [patient, pair] is -2 times the effects, nearly."""
+    total: NDArray[np.float32]
+    """[pair] Difference of which no patient is swapped."""
+    surely_smaller: NDArray[np.float32]
+    """[pair] Rough differences up to this are no large ones."""
+
+    def large(self, swapped: NDArray[np.int8]) -> NDArray[np.intp]:
+        """Return permutation and pair [2, place] of differences that may be large; `swapped` [permutation, patient]."""
+        permuted = swapped.astype(np.float32)
+        for factor in self.factors:
+            permuted = permuted @ factor
+        permuted += self.total
+        np.abs(permuted, out=permuted)
+        at, pair = np.nonzero(permuted > self.surely_smaller)
+        return np.stack([at, self.pairs[pair]])
+
+
+def _rough(effects: Floats, basis: Floats, limit: Floats) -> list[_Rough]:
+    """Return how to compute rough differences of all pairs; `limit` [pair] is the least that is large.
+
+    Two rows differ nearly as they differ from a third row: the effects of all pairs are, but for a few per cent,
+    combinations of those of a single row's pairs, the basis. So most pairs need a product with only as many columns as
+    there are rows. What is left out changes a difference by at most the sum of its magnitudes. Where that is much of
+    the distance from the limit, the whole effects are taken: else too many differences would be computed in float64.
+
+    A float32 sum of n terms is off by at most about n x 2**-24 times the sum of their magnitudes (Higham 2002, section
+    4.2); twice that is taken.
+    """
+    rounding = 4 * 2.0**-24 * (len(effects) + 8)
+    weights = np.linalg.lstsq(basis, effects)[0]
+    fitted = basis @ weights
+    error = abs(effects - fitted).sum(axis=0)
+    error += (rounding + 4 * 2.0**-24 * len(weights)) * (abs(basis).sum(axis=0) @ abs(weights))
+    far = limit - error > FAR * np.sqrt(np.square(effects).sum(axis=0))
+    parts = [
+        (far, (basis, weights[:, far]), fitted, error),
+        (~far, (effects[:, ~far],), effects, rounding * abs(effects).sum(axis=0)),
+    ]
+    return [
+        _Rough(
+            np.flatnonzero(chosen),
+            [(-2 * first).astype(np.float32), *(factor.astype(np.float32) for factor in others)],
+            of_all.sum(axis=0)[chosen].astype(np.float32),
+            (limit - off)[chosen].astype(np.float32),
+        )
+        for chosen, (first, *others), of_all, off in parts
+        if chosen.any()
+    ]
+
+
+@dataclass(frozen=True, eq=False)
 class Placed:
     """The ranks of a run: where its records stand among the records of the other class."""
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+import scipy  # imports its parts where they are first used: scipy.optimize takes 0.2 s
 
 from bench.boards.studies import BASE, Arm, Study
 from bench.evaluation.hierarchical import Units, redraw
@@ -84,7 +84,7 @@ def invert(fractions: tuple[float, ...], curve: Floats, score: float) -> float:
     A redrawn `curve` [fraction] that falls somewhere is replaced by the nearest one that does not.
     """
     if not (np.diff(curve) > 0).all():
-        curve = isotonic_regression(curve).x
+        curve = scipy.optimize.isotonic_regression(curve).x
     if score > curve[-1]:
         return math.inf
     if score < curve[0]:

@@ -19,11 +19,12 @@ FEW = 4
 
 
 def over_cores(
-    examine: Callable[[Chunk], Output], chunks: Sequence[Chunk], *, here: bool = False
+    examine: Callable[[Chunk], Output], chunks: Sequence[Chunk], *, here: bool = False, modules: Sequence[str] = ()
 ) -> Generator[tuple[Chunk, Output], None, None]:
     """Yield (chunk, examine(chunk)) in order of completion. Closing the generator stops the workers.
 
-    `here`: in this process alone, because others could not import what `examine` calls.
+    `here`: in this process alone, because others could not import what `examine` calls. `modules` are imported once for
+    all workers, unless an earlier call has started their server.
     """
     num_workers = 1 if here else min(num_cores(), len(chunks))
     if num_workers <= 1 or len(chunks) <= FEW:
@@ -33,7 +34,7 @@ def over_cores(
     # a fork of this process may copy a lock that a thread of torch holds; a separate server process imports the
     # needed modules once and forks the workers
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.data.signals"])
+    context.set_forkserver_preload(["bench.data.signals", *modules])
     with ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_with_parent) as pool:
         # workers inherit the mask: Ctrl-C reaches all processes of a terminal, but only this one should handle it
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # imports its parts where they are first used: scipy.optimize takes 0.2 s
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from bench.evaluation.metrics import Floats
@@ -268,7 +268,7 @@ def posterior(units: Units, margin: float, *, further_tasks: bool, nodes: int) -
         return float(weight @ ndtr((value - center) / spread))
 
     ends = float((center - 12 * spread).min()), float((center + 12 * spread).max())
-    low, high = (float(brentq(lambda x, q=q: below(x) - q, *ends, xtol=1e-7)) for q in (0.025, 0.975))
+    low, high = (float(scipy.optimize.brentq(lambda x, q=q: below(x) - q, *ends, xtol=1e-7)) for q in (0.025, 0.975))
     return Belief(float(weight @ center), low, high, 1 - below(0.0), 1 - below(margin), below(-margin))
 
 

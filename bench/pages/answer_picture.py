@@ -6,10 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-
 from bench.boards.across import Across, Both
 from bench.boards.declared import BASELINE
 from bench.files import write_whole
@@ -31,6 +27,10 @@ def draw_answers(studies: Sequence[tuple[str, Sequence[Across]]], margin: float,
                 lines += [(task, both, INK) for task, both in answer.by_task.items()]
     if not lines:
         return None
+    import matplotlib as mpl  # takes 0.4 s, which boards without a new picture need not wait for
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 1.2 + 0.27 * len(lines)), layout=ConstrainedLayoutEngine(w_pad=0.15))
         figure.patch.set_alpha(0)

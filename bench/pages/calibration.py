@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bench.boards.resampling import replicates_of
+from bench.boards.on_cores import LEAST_ROWS, on_cores
+from bench.boards.resampling import replicates_of, unread
 from bench.boards.rows import Board, Row, design_of_runs
 from bench.boards.truth import Truth
 from bench.data.splits import TEST_FOLD, VAL_FOLD
@@ -44,7 +46,10 @@ def calibrate(board: Board, truth: Truth) -> list[Calibrated]:
     """Return the calibration of each row whose scores are logits or probabilities; empty without labels."""
     if board.truth is None or not metrics.frequent(board.truth.y_true).any():
         return []
-    return [_calibrate(row, board.truth, truth) for row in board.rows if all(map(_is_probability, row.runs))]
+    rows = [row for row in board.rows if all(map(_is_probability, row.runs))]
+    given = [(unread(row.runs), truth.fold(row.runs[0], VAL_FOLD)) for row in rows]
+    calibrated = dict(on_cores(functools.partial(_numbers, board.truth), given, LEAST_ROWS))
+    return [Calibrated(row, *calibrated[at]) for at, row in enumerate(rows)]
 
 
 def _is_probability(run: Result) -> bool:
@@ -55,31 +60,29 @@ def _scores(run: Result, table: LabelTable, fold: int) -> NDArray[Any]:
     return align(run.predictions[fold], table.ecg_id, table.labels).astype(np.float64)
 
 
-def _calibrate(row: Row, test: LabelTable, truth: Truth) -> Calibrated:
+def _numbers(
+    test: LabelTable, row: tuple[Sequence[Result], LabelTable | None]
+) -> tuple[Summary, float, Reliability, Decisions | None]:
+    """Return the numbers of a row, from its runs and the labels of fold 9, if they are at hand."""
+    runs, val = row
     chosen = metrics.frequent(test.y_true)
     y_true, counts = test.y_true[:, chosen], replicates_of(test).counts.astype(np.float64)
     num_records = counts.sum(axis=1)
-    probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in row.runs]
+    probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in runs]
     squares = [np.square(prob - y_true).mean(axis=1) for prob in probs]  # [record]
     briers = [Estimate(np.asarray(square.mean()), counts @ square / num_records) for square in squares]
     errors = [metrics.expected_calibration_error(y_true, prob).mean() for prob in probs]
     pooled = metrics.reliability(np.tile(y_true.reshape(-1, 1), (len(probs), 1)), np.concatenate(probs).reshape(-1, 1))
-    return Calibrated(
-        row,
-        summarize(briers, design=design_of_runs(row.runs)),
-        float(np.mean(errors)),
-        pooled,
-        _decide(row, test, truth),
-    )
+    brier = summarize(briers, design=design_of_runs(runs))
+    return brier, float(np.mean(errors)), pooled, _decide(runs, test, val)
 
 
-def _decide(row: Row, test: LabelTable, truth: Truth) -> Decisions | None:
+def _decide(runs: Sequence[Result], test: LabelTable, val: LabelTable | None) -> Decisions | None:
     """Return the quality of decisions on fold 10 by each run's thresholds of fold 9: means over runs [label]."""
-    val = truth.fold(row.runs[0], VAL_FOLD)
-    if val is None or any(VAL_FOLD not in run.predictions for run in row.runs):
+    if val is None or any(VAL_FOLD not in run.predictions for run in runs):
         return None
     of_runs = []
-    for run in row.runs:
+    for run in runs:
         thresholds = metrics.f1_thresholds(val.y_true, _scores(run, val, VAL_FOLD))
         of_runs.append(_columns(metrics.decisions(test.y_true, _scores(run, test, TEST_FOLD), thresholds)))
     return Decisions(*np.mean(of_runs, axis=0))

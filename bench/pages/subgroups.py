@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.boards.comparisons import design_of
-from bench.boards.resampling import Sampler
-from bench.boards.rows import Board, Row
+from bench.boards.on_cores import on_cores
+from bench.boards.resampling import Sampler, unread
+from bench.boards.rows import Board
 from bench.boards.subgroups import MIN_RECORDS, groups_of
 from bench.boards.truth import Truth
+from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, make_replicates, summarize
 from bench.evaluation.metrics import Bools
+from bench.evaluation.predictions import align
+from bench.evaluation.runs import Design
 from bench.pages.about_data import data_lines
 from bench.pages.markdown import markdown_table, sentence
 from bench.pages.names import labels_note, numbered
 from bench.pages.spelling import spell
+from bench.results.result import Result
 
 NUM_REPLICATES = 500
 NUM_ROWS = 3
+FEW_PARTS = 1000
+"""Number of parts, times labels and runs, for which a chunk of work is worth its start."""
 
 
 def subgroup_page(board: Board, truth: Truth) -> str:
@@ -39,13 +46,12 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     lines += [f"{board.title}: the first rows{' and the baseline' if first else ''}, by their rank on the board.", ""]
     lines += [sentence(note), ""] if (note := labels_note(rows)) else []
     head = ["", "part of fold 10", "records", "patients", "labels", *(names[row.name] for row in rows)]
-    cells = []
-    # read once: a run does not keep its scores
-    scores = [[run.y_score.astype(np.float64) for run in row.scored.values()] for row in rows]
-    for kind, name, mask in groups_of(truth.people(board.truth)):
-        if kind in ("age", "sex") or mask.sum() >= MIN_RECORDS:
-            cells.append([kind, name, *_cells(board.truth, mask, rows, scores)])
-    lines += markdown_table(head, cells, left=2)
+    parts = [part for part in groups_of(truth.people(board.truth)) if part[0] in ("age", "sex") or _is_large(part[2])]
+    given = [(unread(row.runs), design_of(row.scored)) for row in rows]
+    work = functools.partial(_cells, board.truth, given)
+    least = 1 + FEW_PARTS // (1 + len(board.truth.labels) * sum(len(row.runs) for row in rows))
+    cells = dict(on_cores(work, [mask for _, _, mask in parts], least))
+    lines += markdown_table(head, [[kind, name, *cells[at]] for at, (kind, name, _) in enumerate(parts)], left=2)
     lines += [
         "---",
         "",
@@ -58,10 +64,12 @@ def subgroup_page(board: Board, truth: Truth) -> str:
     return "\n".join(lines)
 
 
-def _cells(
-    truth: LabelTable, mask: Bools, rows: Sequence[Row], scores: Sequence[Sequence[NDArray[np.float64]]]
-) -> list[str]:
-    """Return the cells of a part, which `mask` [record] chooses; `scores` [row][run] are [record, label]."""
+def _is_large(mask: Bools) -> bool:
+    return bool(mask.sum() >= MIN_RECORDS)
+
+
+def _cells(truth: LabelTable, rows: Sequence[tuple[Sequence[Result], Design]], mask: Bools) -> list[str]:
+    """Return the cells of a part, which `mask` [record] chooses. The runs of `rows` keep the predictions they read."""
     part = truth.select(mask)
     chosen = metrics.frequent(part.y_true)
     counts = [f"{len(part):,}", f"{len(np.unique(part.patient_id)):,}", str(int(chosen.sum()))]
@@ -74,8 +82,9 @@ def _cells(
     except BenchError:
         return [*counts, *["–"] * len(rows)]
     cells, sampler = [], Sampler(y_true, replicates)
-    for row, of_row in zip(rows, scores, strict=True):
-        of_part = [y_score[mask][:, chosen] for y_score in of_row]
+    for of_row, design in rows:
+        scores = [align(run.predictions[TEST_FOLD], truth.ecg_id, truth.labels) for run in of_row]
+        of_part = [y_score.astype(np.float64)[mask][:, chosen] for y_score in scores]
         runs = [Estimate(metrics.auroc(y_true, each), sampler.resample(each)[0]).macro(every) for each in of_part]
-        cells.append(spell(summarize(runs, design=design_of(row.scored))))
+        cells.append(spell(summarize(runs, design=design)))
     return [*counts, *cells]
