@@ -406,12 +406,11 @@ def leaderboard(
     `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline, family and
     labels. `labels`: backbone, init or method -> its name in tables and pictures, also where a file declares another.
     """
-    from bench.boards.declared import with_labels
+    from bench.boards.declared import plan_in, with_labels
     from bench.boards.rows import make_boards
     from bench.boards.truth import truth_of
     from bench.pages.leaderboards import not_at_hand
     from bench.pages.names import check_labels
-    from bench.pages.page import plan_in
     from bench.pages.publish import published_results
 
     truth, plans = truth_of(data_folder(data)), Path(boards or BOARDS)
@@ -457,11 +456,10 @@ def compare(
     `by` names columns of the data set, of age, sex, device and site: then `.subgroups` is a DataFrame too.
     """
     from bench.boards.comparisons import compared
-    from bench.boards.declared import BoardPlan
+    from bench.boards.declared import BoardPlan, plan_in
     from bench.boards.selection import select_rows
     from bench.boards.subgroups import KINDS, check_kinds, compare_within
     from bench.boards.truth import truth_of
-    from bench.pages.page import plan_in
 
     truth = truth_of(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]

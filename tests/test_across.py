@@ -215,6 +215,8 @@ def test_the_largest_block_of_pairs_is_averaged_whatever_the_scores() -> None:
     assert study.block([Arm("lp"), Arm("ft")]) == (("aa", "bbb"), SHARES)  # 12 pairs, and 6 at 0.1 alone
     assert set(answer(across(study), "lp minus ft").by_fraction) == set(SHARES)
     assert set(answer(across(study), "lp minus ft").by_task) == {"aa", "bbb", "cccc"}
+    text = answer_page(made, answers_of(made), "", [])
+    assert "Measured on aa and bbb with" in text and "higher in 12 of 12 pairs of runs and 2 of 2 tasks." in text
 
 
 def test_a_factor_is_averaged_over_methods_and_needs_all_of_them() -> None:
@@ -260,6 +262,12 @@ def belief(low: float, high: float, p: float = 0.001) -> Belief:
 def test_both_ways_must_agree_in_a_claim(first: Belief, second: Belief, claim: str) -> None:
     assert Both(first, second, 5).claim(0.01, 0.005) == claim
     assert Both(first, second, 2).claim(0.01, 0.005) == FEW
+
+
+@pytest.mark.parametrize(("first", "second", "shown"), [(0.99, 0.95, 0.95), (0.01, 0.05, 0.05), (0.4, 0.8, 0.4)])
+def test_the_way_that_is_less_certain_is_shown(first: float, second: float, shown: float) -> None:
+    ways = [replace(belief(0.01, 0.02), above_zero=chance) for chance in (first, second)]
+    assert Both(*ways, 5).better() == shown
 
 
 def test_a_corrected_p_above_5_percent_settles_nothing() -> None:

@@ -163,7 +163,6 @@ MAY_WRITE = {
     "bench.launch.workers": {"open"},  # what a worker prints
     "bench.results.run_folder": {"open"},  # reads a lock that it may not write
     "bench.registry.trials": {"copytree"},  # checkpoints of a trial in a temporary folder
-    "bench.training.fetch": {"open(?)"},  # an interrupted download is resumed
     "bench.training.memory": {"write_text"},  # /proc/self/clear_refs
 }
 """Module -> what it does beside bench.files."""
@@ -232,7 +231,6 @@ def test_writing_is_noticed(tmp_path: Path) -> None:
 
 
 MAY_READ = {
-    "bench.boards.simulations": {"read_text", "open"},  # its own files; published simulations bear its hash
     "bench.data.label_codes": {"open"},  # a table of this package
     "bench.data.prepared": {"open"},  # a file that this process has just created
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file

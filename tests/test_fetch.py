@@ -62,7 +62,10 @@ class Archive(http.server.BaseHTTPRequestHandler):
         if asked and self.ranges and begin >= len(self.content):
             self.send_error(416)
             return
-        self.send_response(206 if asked and self.ranges else 200)
+        is_part = bool(asked) and self.ranges
+        self.send_response(206 if is_part else 200)
+        if is_part:
+            self.send_header("Content-Range", f"bytes {begin}-{len(self.content) - 1}/{len(self.content)}")
         self.send_header("Content-Length", str(len(self.content) - begin))
         self.end_headers()
         self.wfile.write(self.content[begin : begin + self.longest])
@@ -76,6 +79,7 @@ class Archive(http.server.BaseHTTPRequestHandler):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server with its defaults, and an empty cache."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.002)
     for name, value in {"content": CONTENT, "ranges": True, "longest": 1 << 30, "asked": []}.items():
         monkeypatch.setattr(Archive, name, value)
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archive)
@@ -141,7 +145,8 @@ def test_a_connection_that_always_breaks_ends_in_a_line(
     monkeypatch.setattr(Archive, "longest", 0)
 
     with pytest.raises(
-        CheckpointError, match=r"could not get .*: .*; 0 bytes are kept; give the command again"
+        CheckpointError,
+        match=r"could not get .*: .*, 6 times; what was received is kept; .* again to go on, or download",
     ) as error:
         fetch_file(f"{server}/file", "weights.pt", SHA256)
 
@@ -166,7 +171,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: str) -> None:
 
 
 def test_what_is_not_there_is_a_line(server: str) -> None:
-    with pytest.raises(CheckpointError, match=r"/none: it is answered with HTTP 404; or download it, and give it with"):
+    with pytest.raises(
+        CheckpointError, match=r"/none is answered with 404 .*; download the file yourself and give it with"
+    ):
         fetch_file(f"{server}/none", "weights.pt", SHA256)
 
 
@@ -180,7 +187,9 @@ def test_no_network_is_a_line_within_seconds(
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     began = time.monotonic()
 
-    with pytest.raises(CheckpointError, match="check the network and HTTPS_PROXY; or download it") as error:
+    with pytest.raises(
+        CheckpointError, match="check the network and HTTPS_PROXY; or download the file yourself"
+    ) as error:
         fetch_file(silent if where == "silent" else where, "weights.pt", SHA256)
 
     assert "\n" not in str(error.value)

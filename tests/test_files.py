@@ -30,7 +30,7 @@ from bench.files import (
     write_into,
     write_whole,
 )
-from bench.pages.page import read_rows
+from bench.pages.surroundings import read_rows
 from bench.results.result import RESULT, load_head, load_result
 from bench.results.run_folder import lock_of
 from bench.results.status import survey

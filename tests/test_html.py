@@ -30,7 +30,8 @@ from bench.pages.html import FITTING, LIBRARY, Section, table_library, write_htm
 from bench.pages.html_data import MAX_INTERVALS, MAX_PAIRS, verdict
 from bench.pages.leaderboards import by_page
 from bench.pages.markdown import cells_of
-from bench.pages.page import page, spell_difference
+from bench.pages.page import page
+from bench.pages.spelling import spell_difference
 from bench.results.result import Result, write_result
 from bench.verbs import Leaderboard, leaderboard
 

@@ -16,7 +16,8 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
 from bench.evaluation.compare import permutation_p
 from bench.pages.ledger import ledger
-from bench.pages.page import read_rows, spell_difference
+from bench.pages.spelling import spell_difference
+from bench.pages.surroundings import read_rows
 from bench.results.result import Result
 
 RANDOM = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.boards.declared import plan_in
 from bench.boards.resampling import replicates_of
 from bench.boards.rows import make_boards
 from bench.boards.truth import Truth, truth_of
@@ -23,7 +24,6 @@ from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.pages.leaderboards import write_leaderboards
-from bench.pages.page import plan_in
 from bench.pages.publish import check, compact_scores, faults_of, publish, published_results
 from bench.results.elsewhere import Truths, write_evaluation
 from bench.results.external import score_external

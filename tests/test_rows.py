@@ -22,7 +22,9 @@ from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.pages.leaderboards import write_answers
 from bench.pages.markdown import cells_of
-from bench.pages.page import Surroundings, page, spell, write_pages
+from bench.pages.page import page, write_pages
+from bench.pages.spelling import spell
+from bench.pages.surroundings import Surroundings
 from bench.results.result import PREDICTIONS, Result, find_results, load_result, record_search, write_result
 
 LABELS = ("MI", "NORM", "RARE")

@@ -4,15 +4,18 @@
 """
 
 import dataclasses
+import itertools
 import math
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.boards import simulations
+from bench.boards.comparisons import compare_pairs
 from bench.boards.simulations import (
     ALL_LABELS,
     EQUAL,
@@ -22,6 +25,7 @@ from bench.boards.simulations import (
     Setting,
     coverage,
     coverage_of_all,
+    equal_models,
     every_third_label,
     false_positives,
     noise,
@@ -30,7 +34,9 @@ from bench.boards.simulations import (
 )
 from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
-from bench.pages.page import Surroundings
+from bench.evaluation.bootstrap import make_replicates
+from bench.evaluation.placements import summarize_all_labels
+from bench.pages.surroundings import Surroundings
 
 FOLDS = {
     "all": (2198, 1904, "1x2 2x8 3x4 4 5 6 7 8x3 9 10x2 11 12 13 14x2 17 18x4 20 22x2 27 28 29 34 35 40 42x2 44 48 "
@@ -307,28 +313,46 @@ def test_rates_are_written_as_pages_read_them_and_go_on_where_they_stopped(
     ]
     assert [rate.setting for rate in simulations.missed(simulations.read_rates(read))] == ["b"]
 
-    monkeypatch.setattr(simulations, "code_version", lambda: "other")
+    monkeypatch.setattr(simulations, "VERSION", "other")
     declared = [job("b", 95.0), job("c", 95.0)]
     simulations.main(tmp_path, tmp_path / "boards", only="c")
     read = Surroundings.load(tmp_path / "boards").simulated
-    assert [(row["job"], row["code"] == "other") for row in read] == [("b", False), ("c", True)], "a is gone, b waits"
+    assert [(row["job"], row["version"] == "other") for row in read] == [("b", False), ("c", True)], (
+        "a is gone, b waits"
+    )
     simulations.main(tmp_path, tmp_path / "boards")
     assert ran == ["a", "b", "c", "b"]
 
 
-def test_a_version_is_that_of_the_code_that_decides_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Not of comments, nor of what reports: else a better message would make hours of simulations stale."""
-    source, version = Path(simulations.__file__).read_text(), simulations.code_version()
-    changed = tmp_path / "simulations.py"
-    monkeypatch.setattr(simulations, "__file__", str(changed))
-    for old, new, same in (
-        ("PATIENT, LABELS, MODELS = 0.25,", "PATIENT, LABELS, MODELS = 0.26,", False),
-        ("simulations are left", "simulations wait", True),
-        ("NUM_REPLICATES = 400", "NUM_REPLICATES = 400  # enough", True),
-    ):
-        assert source.count(old) == 1
-        changed.write_text(source.replace(old, new))
-        assert (simulations.code_version() == version) is same, old
+def test_the_rules_are_those_of_the_published_version() -> None:
+    """Every number here is from the rules whose rates are published: rules that change them need another VERSION."""
+    table, random = every_third_label(TRUTHS["rhythm"]), np.random.default_rng(0)
+    replicates = make_replicates(table.patient_id, table.y_true, 20, 0)
+    models = [runs for _ in range(2) for runs in equal_models(table, "three seeds that vary", random)][:6]
+    rows = {str(place): simulations._row(table, runs, replicates) for place, runs in enumerate(models)}
+    pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=200)
+    difference = pairs[0].differences["auroc"]
+    of_all = summarize_all_labels(table.patient_id, table.y_true, [models[0][0]]).interval
+    crossed = normal_rates(Setting(6, 5, 3, 5, crossed=(0.2, 0.6, 0.2)), 50)
+
+    assert simulations.VERSION == "a06009c3"
+    assert [pairs[place].placement_p for place in (0, 8, 14)] == pytest.approx(
+        [0.768328293141964, 0.005297257276156889, 0.33984725426500234], rel=1e-9
+    )
+    assert [pairs[place].permutation_p for place in (0, 3, 8)] == pytest.approx(
+        [0.4577114427860697, 0.017321785476349102, 0.0006662225183211193], rel=1e-9
+    )
+    assert [pairs[place].p_adjusted for place in (2, 8, 11)] == pytest.approx(
+        [0.8225707440768599, 0.06886434459003955, 0.022966972392827984], rel=1e-9
+    )
+    assert astuple(difference.interval) == pytest.approx(
+        (0.005338371421006016, -0.035827531677122854, 0.048621334730148145), rel=1e-9
+    )
+    assert (difference.patient_sd, difference.run_error, difference.degrees_of_freedom) == pytest.approx(
+        (0.009517223185261044, 0.01487319168525332, 4.691295162874658), rel=1e-9
+    )
+    assert astuple(of_all) == pytest.approx((0.8371213340061963, 0.7979092778188587, 0.8763333901935338), rel=1e-9)
+    assert [rate.percent for rate in crossed] == [96.67, 96.27, 2.0, 4.0, 80.4, 85.2]
 
 
 @pytest.mark.ptbxl

@@ -70,8 +70,8 @@ class Both:
         return self.modelled is None or self.num_independent < MIN_RUNS
 
     def better(self) -> float:
-        """Return the lower of both probabilities of being better."""
-        return min(way.above_zero for way in self.ways)
+        """Return the probability of being better, by the way that is less certain of the direction."""
+        return min((way.above_zero for way in self.ways), key=lambda chance: abs(chance - 0.5))
 
     def better_by_margin(self) -> float:
         """Return the lower of both probabilities of being better by more than the margin."""
@@ -121,6 +121,8 @@ class Across:
     num_records: tuple[int, int]
     """Least and largest number of training records of a run."""
     pairs_better: int
+    tasks_better: int
+    """Tasks with a mean difference above 0, of `tasks`; `by_task` can have more tasks, and other shares."""
     margin: float
     starts: tuple[str, ...]
     """Pre-trained first weights."""
@@ -140,11 +142,6 @@ class Across:
     def alone(self) -> bool:
         """Return whether the runs are of a single board: one task at one share of the records."""
         return len(self.tasks) * len(self.fractions) == 1
-
-    @property
-    def tasks_better(self) -> int:
-        """Return the number of tasks with a mean difference above 0."""
-        return sum(each.value > 0 for each in self.by_task.values())
 
     @property
     def few_draws(self) -> bool:
@@ -212,6 +209,7 @@ def _answer(study: Study, contrast: Contrast) -> Across | None:
         (min(seeds), max(seeds)),
         (min(sizes), max(sizes)),
         int((by_share.values > 0).sum()),
+        int((units.task_means > 0).sum()),
         margin,
         tuple(sorted({study.starts[task] for task in tasks if task in study.starts})),
     )

@@ -8,9 +8,7 @@ and goes on where it was stopped.
 
 from __future__ import annotations
 
-import ast
 import csv
-import hashlib
 import io
 import sys
 from collections import defaultdict
@@ -21,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.boards.simulations import Rate, rate
-from bench.evaluation import hierarchical
 from bench.evaluation.hierarchical import MIN_TASKS, Belief, Units, by_redrawing, posterior, redraw
 from bench.evaluation.runs import MIN_RUNS
 from bench.files import read_bytes, write_whole
 
 SIMULATED = "across_simulations.csv"
+VERSION = "ba4c56e7"
+"""Of the rules that decide these rates, as `simulations.VERSION`; tests/test_across_simulations.py keeps numbers."""
 NUM, NUM_REDRAWN, NODES, NUM_PATIENTS = 400, 1000, 9, 100
 DRAW_SD, SEED_SD, PATIENT_SD, TASK_SD = 0.0095, 0.013, 0.004, 0.01
 """Standard deviations of a difference of macro AUROC. Two tasks share half of the variance of patients."""
@@ -142,39 +141,23 @@ def is_met(rate: Rate) -> bool | None:
     return None
 
 
-def code_version() -> str:
-    """Return 8 digits of the SHA-256 of the code that decides these rates, without docstrings and comments."""
-    digest = hashlib.sha256()
-    for module in (hierarchical, sys.modules[__name__]):
-        tree = ast.parse(read_bytes(Path(str(module.__file__))))
-        tree.body = [node for node in tree.body if getattr(node, "name", "") not in ("main", "code_version", "is_met")]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                node.body = [part for part in node.body if not _is_text(part)]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:8]
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def what_is_left(rows: Iterable[Mapping[str, str]], version: str) -> list[Setting]:
-    """Return the settings that rows of across_simulations.csv do not have by this version of the code."""
-    done = {row["setting"] for row in rows if row["code"] == version}
+def what_is_left(rows: Iterable[Mapping[str, str]]) -> list[Setting]:
+    """Return the settings that rows of across_simulations.csv do not have by this version of the rules."""
+    done = {row["setting"] for row in rows if row["version"] == VERSION}
     return [setting for setting in SETTINGS if str(setting) not in done]
 
 
 def main(folder: Path, num: int = NUM) -> None:
     """Simulate what is left, and write each setting to <folder>/across_simulations.csv as soon as it is known."""
-    path, version = folder / SIMULATED, code_version()
+    path = folder / SIMULATED
     text = read_bytes(path).decode() if path.exists() else ""
-    rows: list[dict[str, object]] = [dict(row) for row in csv.DictReader(io.StringIO(text)) if row["code"] == version]
-    for setting in what_is_left([{key: str(value) for key, value in row.items()} for row in rows], version):
+    known = [row for row in csv.DictReader(io.StringIO(text)) if row["version"] == VERSION]
+    rows: list[Mapping[str, object]] = [*known]
+    for setting in what_is_left(known):
         goals = {True: "met", False: "missed", None: ""}
         rates = rates_of(setting, num // 10 if setting.crossed else num)  # four components take long
-        rows += [{**asdict(each), "goal": goals[is_met(each)], "code": version} for each in rates]
-        write_whole(path, _as_csv([*(each.name for each in fields(Rate)), "goal", "code"], rows))
+        rows += [{**asdict(each), "goal": goals[is_met(each)], "version": VERSION} for each in rates]
+        write_whole(path, _as_csv([*(each.name for each in fields(Rate)), "goal", "version"], rows))
         for each in rates:
             print(*asdict(each).values(), sep=" | ", flush=True)
 

@@ -209,3 +209,13 @@ def backbone_and_init(name: str) -> tuple[str, ...]:
     """Return backbone and init of a row; for scores made elsewhere only the name."""
     row = _ROW.fullmatch(name)
     return (row["backbone"], row["init"]) if row else (name,)
+
+
+def plan_in(*folders: Path) -> Callable[[str, str], BoardPlan]:
+    """Return a function: dataset and task -> plan, from <folder>/<dataset>/<task>.toml in the first folder with one."""
+
+    def plan_of(dataset: str, task: str) -> BoardPlan:
+        paths = [folder / dataset / f"{task}.toml" for folder in folders]
+        return BoardPlan.load(next(filter(Path.is_file, paths), paths[0]))
+
+    return plan_of

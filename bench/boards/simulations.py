@@ -4,15 +4,13 @@ Labels and patients are those of a real fold 10. Scores are random: for each lab
 and among the positives, so the true AUROC is known. The scores of a patient's records are correlated, and so are those
 of labels and of compared models. A second model is cheaper and covers many settings: it has no labels, only normal
 errors of patients, draws and seeds, and uses the same rules of variance as boards. `make simulations` writes
-leaderboards/simulations.csv. It continues where it was stopped: rates of the same code and setting are kept.
+leaderboards/simulations.csv. It continues where it was stopped: rates of the same rules and setting are kept.
 """
 
 from __future__ import annotations
 
-import ast
 import csv
 import functools
-import hashlib
 import io
 import itertools
 import math
@@ -27,20 +25,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from bench.boards import comparisons
 from bench.boards.comparisons import ALPHA, Comparison, ScoredRow, ScoredRun, compare_pairs
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable, find_task, label_table
-from bench.evaluation import bootstrap, compare, metrics, placements, runs
+from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Replicates, make_replicates, resample, summarize
 from bench.evaluation.compare import POWER, holm
 from bench.evaluation.metrics import Floats
 from bench.evaluation.placements import summarize_all_labels
 from bench.evaluation.runs import Design, Prior, RunVariance, fit_prior, moderate, resolvable, two_sided_p, unbiased
-from bench.files import write_whole
+from bench.files import read_bytes, write_whole
 
 SIMULATIONS = "simulations.csv"
+VERSION = "a06009c3"
+"""Of the rules that decide these rates. Change it with the numbers that tests/test_simulations.py keeps of them, and
+run `make simulations`: rates of another version are simulated anew."""
 ALL_LABELS = "coverage, all labels, macro AUROC"
 """The quantity that a page prints beside intervals over all labels."""
 PATIENT, LABELS, MODELS = 0.25, 0.16, 0.5
@@ -559,53 +559,27 @@ def _of_all(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]
     return [coverage_of_all(truth, setting, num_simulations)]
 
 
-def code_version() -> str:
-    """Return 8 digits of the SHA-256 of the code that decides these rates, without its comments and docstrings.
-
-    `main` and what only reports is left out, because it decides no rate.
-    """
-    digest = hashlib.sha256()
-    for module in (metrics, bootstrap, runs, placements, compare, comparisons, sys.modules[__name__]):
-        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-        tree.body = [part for part in tree.body if not _reports(part)]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                node.body = [part for part in node.body if not _is_text(part)]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:8]
-
-
-def _reports(node: ast.stmt) -> bool:
-    """Whether it is one of the functions of this module that run simulations and write what they gave."""
-    return isinstance(node, ast.FunctionDef) and node.name in ("main", "what_is_left", "code_version", "_reports")
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def what_is_left(declared: Collection[str], rows: Iterable[Mapping[str, str]], version: str) -> list[str]:
-    """Return the declared simulations that these rows of simulations.csv do not have by this version of the code."""
-    done = {row["job"] for row in rows if row["code"] == version}
+def what_is_left(declared: Collection[str], rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the declared simulations that these rows of simulations.csv do not have by this version of the rules."""
+    done = {row["job"] for row in rows if row["version"] == VERSION}
     return [job for job in declared if job not in done]
 
 
 def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     """Run the simulations, write each rate to <folder>/simulations.csv as soon as it is known, and print it.
 
-    Rates in the file from the same code are kept. Rates from other code are kept until they are simulated anew, and
-    removed if their simulation is no longer one of `jobs`. `only` chooses the simulations whose names begin with it; if
-    there are none, as with `-`, only what is left to run is printed.
+    Rates of the same VERSION are kept. Rates of another one are kept until they are simulated anew, and removed if
+    their simulation is no longer one of `jobs`. `only` chooses the simulations whose names begin with it; if there are
+    none, as with `-`, only what is left to run is printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, version = folder / SIMULATIONS, code_version()
-    names = [*(each.name for each in fields(Rate)), "goal", "job", "code"]
+    path = folder / SIMULATIONS
+    names = [*(each.name for each in fields(Rate)), "goal", "job", "version"]
     rows: list[dict[str, Any]] = []
     if path.exists():
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
     declared = dict(jobs(data, scale))
-    left = what_is_left(declared, rows, version)
+    left = what_is_left(declared, rows)
     kinds = Counter(job.partition(" | ")[0] for job in left)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     print(f"{len(left)} of {len(declared)} simulations are left{counts and ': '}{counts}", file=sys.stderr, flush=True)
@@ -617,7 +591,7 @@ def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
         rates = simulated()
         goals = {True: "met", False: "missed", None: ""}
         rows = [row for row in rows if row["job"] != job]
-        rows += [{**asdict(rate), "goal": goals[is_met(rate)], "job": job, "code": version} for rate in rates]
+        rows += [{**asdict(rate), "goal": goals[is_met(rate)], "job": job, "version": VERSION} for rate in rates]
         table = io.StringIO()
         writer = csv.DictWriter(table, names, lineterminator="\n")
         writer.writeheader()

@@ -18,7 +18,7 @@ from bench.console.listing import Fitted, add_row, add_stacked_row, new_table, p
 from bench.data.show import person
 from bench.evaluation.metrics import MIN_POSITIVES, RANKING
 from bench.pages.names import not_installed
-from bench.pages.page import over_all_records, spell, spell_difference, spell_p, spell_role
+from bench.pages.spelling import over_all_records, spell, spell_difference, spell_p, spell_role
 from bench.results.elsewhere import Evaluation
 from bench.results.external import ALL_RECORDS, STRODTHOFF2020
 from bench.results.result import Result

@@ -1,24 +1,19 @@
-"""Fetch files over HTTP: a connection kept open, retries after temporary errors, and resumed downloads."""
+"""Download files over HTTP: resume what was interrupted, and try again after temporary errors."""
 
 from __future__ import annotations
 
-import base64
 import email.utils
-import errno
-import http.client
-import itertools
 import random
-import socket
 import ssl
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn, TypeVar
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import urlsplit
+
+import httpx
 
 import bench
 from bench.errors import DataError
@@ -26,20 +21,16 @@ from bench.files import file_sha256, move
 
 T = TypeVar("T")
 TRIES = 6
+"""Number of tries in a row that may bring nothing new."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 120.0
 """Seconds to wait after the first failure (doubled after each other one), and their maximum."""
-SOCKET_TIMEOUT_S = 30.0
-PIECE = 1 << 16
-"""Number of bytes read at a time."""
+SILENCE_S = 30.0
+"""Seconds without an answer or a byte after which a connection is given up."""
 MAX_REDIRECTIONS = 5
-OF_THE_DISK = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
-)
-"""Error numbers of file operations, not of the network."""
-UNREACHABLE = (socket.gaierror, ConnectionRefusedError)
-"""Errors of a host that has no address or takes no connections."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses of temporary errors."""
+Progress = Callable[[int, int | None], None]
+"""Callback with the number of bytes of a file that are there, and its size; None if the server does not say it."""
 
 
 class Passing(Exception):
@@ -51,175 +42,170 @@ class Passing(Exception):
 
 
 class Stopped(Exception):
-    """Another connection has failed, or the user stopped the download."""
-
-
-@dataclass
-class Tally:
-    """Count the bytes that all connections have received."""
-
-    num_bytes: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, num: int) -> None:
-        """Add a number of bytes. May be called by any thread."""
-        with self.lock:
-            self.num_bytes += num
+    """Another thread's download has failed, or the user stopped it."""
 
 
 def checked_url(url: str, what: str) -> str:
-    """Return the URL if it is https, or http on this machine; else raise DataError. `what` begins the message."""
+    """Return the URL if it is safe to ask; else raise DataError. `what` begins the message."""
+    if not _is_safe(url):
+        raise DataError(f"{what} the https:// address of a folder, got {url!r}")
+    return url
+
+
+def _is_safe(url: str) -> bool:
+    """Return whether a URL is whole, and https, or http on this machine."""
     try:
         parts = urlsplit(url)
         own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
         good = bool(parts.hostname) and (parts.scheme == "https" or own) and parts.port != 0
     except ValueError:
-        good = False
-    if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise DataError(f"{what} the https:// address of a folder, got {url!r}")
-    return url
+        return False
+    return good and url.isascii() and url.isprintable() and " " not in url
 
 
-class Connection:
-    """A connection to one host at a time, kept open between files. For use by a single thread."""
+class Downloader:
+    """Downloads files on any number of threads. Connections stay open between files.
 
-    def __init__(self, tally: Tally, stop: threading.Event, first_wait_s: float) -> None:
-        self.tally, self.stop, self.first_wait_s = tally, stop, first_wait_s
-        self.host = ""
-        self.http: http.client.HTTPConnection | None = None
+    `instead` ends a message: what the user can do if a file cannot be had.
+    """
+
+    def __init__(self, instead: str, first_wait_s: float = FIRST_WAIT_S) -> None:
+        self.num_bytes = 0
+        """Number of bytes received."""
+        self._instead, self._first_wait_s = instead, first_wait_s
+        self._stopped, self._counting = threading.Event(), threading.Lock()
+        self._client = httpx.Client(
+            headers={"User-Agent": f"ptbxl-bench/{bench.__version__}", "Accept-Encoding": "identity"},
+            timeout=SILENCE_S,
+            follow_redirects=True,
+            max_redirects=MAX_REDIRECTIONS,
+            event_hooks={"request": [_require_safe]},
+        )
+
+    def __enter__(self) -> Downloader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._client.close()
+
+    def stop(self) -> None:
+        """Make the downloads of all threads raise Stopped."""
+        self._stopped.set()
 
     def text(self, url: str) -> str:
         """Download a small text file and return its text."""
 
         def attempt() -> str:
-            with self._answer(url, {}) as response:
-                if response.status != 200:
-                    _refuse(url, response)
-                content = response.read()
-            self.tally.add(len(content))
-            return content.decode(errors="replace")
+            response = self._client.get(url)
+            if response.status_code != 200:
+                self._refuse(url, response)
+            self._count(len(response.content))
+            return response.content.decode(errors="replace")
 
-        return self._tried(url, attempt)
+        return self._tried(url, attempt, lambda: 0)
 
     def file(self, url: str, target: Path, sha256: str) -> None:
-        """Download a file to `target`. Resume from the bytes of an earlier interrupted attempt."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Download a file to `target`; download it again if it has another hash."""
         part = target.with_name(f".{target.name}.part")
-        self._tried(url, lambda: self._attempt(url, part, sha256))
+
+        def attempt() -> None:
+            self._attempt(url, part)
+            if file_sha256(part) != sha256:
+                part.unlink()
+                raise Passing("does not have the published SHA-256")
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._tried(url, attempt, lambda: _size(part))
         move(part, target)
 
-    def _attempt(self, url: str, part: Path, sha256: str) -> None:
-        start = part.stat().st_size if part.exists() else 0
-        with self._answer(url, {"Range": f"bytes={start}-"} if start else {}) as response:
-            if response.status == 206 and not (response.getheader("Content-Range") or "").startswith(f"bytes {start}-"):
+    def rest(self, url: str, part: Path, progress: Progress = lambda done, size: None) -> None:
+        """Download the bytes that `part` lacks."""
+        self._tried(url, lambda: self._attempt(url, part, progress), lambda: _size(part))
+
+    def _attempt(self, url: str, part: Path, progress: Progress = lambda done, size: None) -> None:
+        """Request the bytes that `part` lacks and append them. If the server sends the whole file, write it anew."""
+        start = _size(part)
+        with self._client.stream("GET", url, headers={"Range": f"bytes={start}-"} if start else {}) as response:
+            if response.status_code == 416:  # nothing is left to send, or the file is shorter: its hash will tell
+                return
+            if response.status_code not in (200, 206):
+                self._refuse(url, response)
+            if response.status_code == 200:
+                start = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 part.unlink(missing_ok=True)
                 raise Passing("answered with another byte range than requested")
-            if response.status == 416:  # the bytes on disk are the whole file, or more
-                if start and file_sha256(part) == sha256:
-                    return
-                part.unlink(missing_ok=True)
-                raise Passing("is shorter than the bytes on disk")
-            if response.status not in (200, 206):
-                _refuse(url, response)
-            with part.open("ab" if response.status == 206 else "wb") as file:
-                while piece := response.read(PIECE):
+            length = response.headers.get("Content-Length", "")
+            size = start + int(length) if length.isdecimal() else None
+            with part.open("ab" if start else "wb") as file:
+                for piece in response.iter_raw():
                     file.write(piece)
-                    self.tally.add(len(piece))
-                    if self.stop.is_set():
+                    start += len(piece)
+                    self._count(len(piece))
+                    progress(start, size)
+                    if self._stopped.is_set():
                         raise Stopped
-            # read(n) ends quietly where the connection does
-            if response.length:
-                raise Passing(f"broke off {response.length:,} bytes before its end")
-        if file_sha256(part) != sha256:
-            part.unlink()
-            raise Passing("does not have the published SHA-256")
 
-    def _tried(self, url: str, attempt: Callable[[], T]) -> T:
-        """Return what `attempt` returns. Retry after temporary errors; the wait doubles, or the server sets it."""
-        wait_s = self.first_wait_s
-        for at in itertools.count(1):
-            if self.stop.is_set():
-                break
+    def _count(self, num: int) -> None:
+        with self._counting:
+            self.num_bytes += num
+
+    def _tried(self, url: str, attempt: Callable[[], T], size: Callable[[], int]) -> T:
+        """Return what `attempt` returns. Retry after temporary errors; the wait doubles, or the server sets it.
+
+        Tries are counted anew when `size`, the number of bytes on disk, has grown.
+        """
+        wait_s, left, most = self._first_wait_s, TRIES, size()
+        while not self._stopped.is_set():
             try:
                 return attempt()
-            except (Passing, http.client.HTTPException, OSError) as error:
-                self.close()
-                if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-                    raise
-                if isinstance(error, ssl.SSLCertVerificationError):
-                    raise DataError(f"{url}: {error.verify_message}; the server's certificate is not trusted") from None
+            except httpx.TooManyRedirects:
+                raise DataError(f"{url} is redirected more than {MAX_REDIRECTIONS} times; {self._instead}") from None
+            except (Passing, httpx.TransportError) as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
-                if isinstance(error, UNREACHABLE) and not self.tally.num_bytes:  # offline: waiting would not help
+                self._require_reachable(url, error, reason)
+                left -= 1
+                if size() > most:
+                    wait_s, left, most = self._first_wait_s, TRIES, size()
+                if not left:
                     raise DataError(
-                        f"{url}: {reason}; check the network and HTTPS_PROXY, or name another --mirror"
-                    ) from None
-                if at == TRIES:
-                    raise DataError(
-                        f"{url}: {reason}, {TRIES} times; complete files are kept; "
-                        "give the same command again to download the rest"
+                        f"{url}: {reason}, {TRIES} times; what was received is kept; give the same command again to "
+                        f"go on, or {self._instead}"
                     ) from None
                 asked_s = error.wait_s if isinstance(error, Passing) else None
                 usual_s = wait_s * random.uniform(0.75, 1.25)
-                self.stop.wait(min(usual_s if asked_s is None else asked_s, LONGEST_WAIT_S))
+                self._stopped.wait(min(usual_s if asked_s is None else asked_s, LONGEST_WAIT_S))
                 wait_s *= 2
         raise Stopped
 
-    @contextmanager
-    def _answer(self, url: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
-        """Return the response after redirections. The connection stays open only if the response is read to its end."""
-        for _ in range(MAX_REDIRECTIONS):
-            response = self._ask(url, headers)
-            target = response.getheader("Location")
-            if response.status not in (301, 302, 303, 307, 308) or not target:
-                break
-            response.read()
-            url = checked_url(urljoin(url, target), f"{url} leads to")
-        else:
-            raise DataError(f"{url} is redirected more than {MAX_REDIRECTIONS} times; name another --mirror")
-        try:
-            yield response
-        finally:
-            if not response.isclosed():
-                response.close()
-                self.close()
+    def _require_reachable(self, url: str, error: Exception, reason: str) -> None:
+        """Raise DataError for a failed connection that waiting would not mend."""
+        if not isinstance(error, httpx.ConnectError | httpx.ProxyError):
+            return
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise DataError(f"{url}: {cause.verify_message}; the server's certificate is not trusted") from None
+            cause = cause.__cause__ or cause.__context__
+        if not self.num_bytes:  # offline
+            raise DataError(f"{url}: {reason}; check the network and HTTPS_PROXY, or {self._instead}") from None
 
-    def _ask(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        parts = urlsplit(url)
-        if self.http is None or self.host != parts.netloc:
-            self.close()
-            self.http, self.host = _connect(parts), parts.netloc
-        agent = {"User-Agent": f"ptbxl-bench/{bench.__version__}", "Accept-Encoding": "identity"}
-        self.http.request("GET", parts.path or "/", headers={**agent, **headers})
-        return self.http.getresponse()
-
-    def close(self) -> None:
-        """Close the connection, if one is open."""
-        if self.http is not None:
-            self.http.close()
-            self.http = None
+    def _refuse(self, url: str, response: httpx.Response) -> NoReturn:
+        """Raise Passing for a status of a temporary error, else DataError."""
+        answer = f"is answered with {response.status_code} {response.reason_phrase}"
+        if response.status_code in PASSING:
+            raise Passing(answer, _retry_after(response.headers.get("Retry-After")))
+        raise DataError(f"{url} {answer}; {self._instead}")
 
 
-def _connect(parts: SplitResult) -> http.client.HTTPConnection:
-    """Return a connection to the host of an address, through $https_proxy if it is set."""
-    host = parts.hostname or ""
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=SOCKET_TIMEOUT_S)
-    proxy = urlsplit(urllib.request.getproxies().get("https", ""))
-    if not proxy.hostname or urllib.request.proxy_bypass(host):
-        return http.client.HTTPSConnection(host, parts.port, timeout=SOCKET_TIMEOUT_S)
-    through = http.client.HTTPSConnection(proxy.hostname, proxy.port, timeout=SOCKET_TIMEOUT_S)
-    pair = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}".encode()
-    permit = {"Proxy-Authorization": f"Basic {base64.b64encode(pair).decode()}"} if proxy.username else {}
-    through.set_tunnel(host, parts.port, permit)
-    return through
+def _require_safe(request: httpx.Request) -> None:
+    """Raise DataError if a request, such as one after a redirection, goes to an address that is not safe."""
+    if not _is_safe(str(request.url)):
+        raise DataError(f"the download is redirected to {request.url}, which is not https")
 
 
-def _refuse(url: str, response: http.client.HTTPResponse) -> NoReturn:
-    """Raise Passing for a status of a temporary error, else DataError."""
-    answer = f"is answered with {response.status} {response.reason}"
-    if response.status in PASSING:
-        raise Passing(answer, _retry_after(response.getheader("Retry-After")))
-    raise DataError(f"{url} {answer}; is there such a version or --mirror?")
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _retry_after(text: str | None) -> float | None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urljoin
@@ -20,13 +20,7 @@ from urllib.parse import quote, urljoin
 from filelock import FileLock, Timeout
 
 from bench.data.checksums import SUMS, parse_sums
-from bench.data.connection import (
-    FIRST_WAIT_S,
-    OF_THE_DISK,
-    Connection,
-    Tally,
-    checked_url,
-)
+from bench.data.connection import FIRST_WAIT_S, Downloader, checked_url
 from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE
 from bench.errors import DataError
 from bench.files import file_sha256, write_whole
@@ -91,18 +85,9 @@ def download(
     if unknown := set(rates) - FILENAMES.keys():
         raise DataError(f"PTB-XL has signals at 100 and 500 Hz, not at {', '.join(map(str, sorted(unknown)))} Hz")
     base = _address(mirror, version)
-    began, tally, stop, local = time.monotonic(), Tally(), threading.Event(), threading.local()
-    with _own_folder(folder), ExitStack() as connections:
-
-        def connection() -> Connection:
-            """Return the connection of the current thread."""
-            if not hasattr(local, "connection"):
-                local.connection = Connection(tally, stop, first_wait_s)
-                connections.callback(local.connection.close)
-            made: Connection = local.connection
-            return made
-
-        text = connection().text(urljoin(base, SUMS))
+    began = time.monotonic()
+    with _own_folder(folder), Downloader("name another --version or --mirror", first_wait_s) as downloader:
+        text = downloader.text(urljoin(base, SUMS))
         sums = parse_sums(text, urljoin(base, SUMS))
         wanted = [name for rate in sorted(set(rates)) for name in sorted(sums) if name.startswith(f"records{rate}/")]
         tables = [STATEMENTS, TABLE]
@@ -122,18 +107,18 @@ def download(
 
         def fetch(name: str) -> None:
             nonlocal num_done
-            connection().file(urljoin(base, quote(name)), folder / name, sums[name])
+            downloader.file(urljoin(base, quote(name)), folder / name, sums[name])
             with counted:
                 num_done += 1
-                progress(num_done, num_all, tally.num_bytes / max(time.monotonic() - began, 1e-3))
+                progress(num_done, num_all, downloader.num_bytes / max(time.monotonic() - began, 1e-3))
 
         # the tables last: a folder with both counts as a data set
-        _in_parallel(fetch, [name for name in lacking if name not in tables], stop)
+        _in_parallel(fetch, [name for name in lacking if name not in tables], downloader.stop)
         write_whole(folder / SUMS, text.encode())
         for name in tables:
             if name in lacking:
                 fetch(name)
-    return Downloaded(folder, base, num_all, len(lacking), tally.num_bytes, tuple(repaired))
+    return Downloaded(folder, base, num_all, len(lacking), downloader.num_bytes, tuple(repaired))
 
 
 def parse_rates(text: str) -> tuple[int, ...]:
@@ -167,11 +152,9 @@ def _own_folder(folder: Path) -> Iterator[None]:
     except FileExistsError:
         raise DataError(f"{folder} is a file; name a folder") from None
     except OSError as error:
-        if error.errno not in OF_THE_DISK:
-            raise
         raise DataError(
-            f"cannot write into {folder}: {error.strerror}; complete files are kept; "
-            "give the same command again to download the rest"
+            f"cannot write into {folder}: {error.strerror}; what was received is kept; "
+            "give the same command again to go on"
         ) from None
     finally:
         if is_new and folder.is_dir() and not any(folder.iterdir()):
@@ -212,7 +195,7 @@ def _disk_bytes(name: str) -> int:
     return HEADER_BYTES if name.endswith(".hea") else DISK_BYTES.get(name.partition("/")[0], TABLE_BYTES)
 
 
-def _in_parallel(fetch: Callable[[str], None], names: Sequence[str], stop: threading.Event) -> None:
+def _in_parallel(fetch: Callable[[str], None], names: Sequence[str], stop: Callable[[], None]) -> None:
     """Download files on NUM_CONNECTIONS threads. The first error or Ctrl-C stops all of them."""
     with ThreadPoolExecutor(NUM_CONNECTIONS, thread_name_prefix="download") as pool:
         futures = [pool.submit(fetch, name) for name in names]
@@ -220,6 +203,6 @@ def _in_parallel(fetch: Callable[[str], None], names: Sequence[str], stop: threa
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
         except BaseException:
-            stop.set()
+            stop()
             pool.shutdown(cancel_futures=True)
             raise

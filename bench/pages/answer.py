@@ -31,10 +31,11 @@ from bench.data.tasks import PUBLISHED_TASKS
 from bench.evaluation.compare import ALPHA
 from bench.evaluation.hierarchical import MIN_TASKS, Belief
 from bench.evaluation.runs import MIN_RUNS
+from bench.pages.about_data import PTB_XL
 from bench.pages.across_simulated import simulated_lines
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.page import PTB_XL, spell_p
+from bench.pages.spelling import spell_p
 
 ANSWER = "answer.md"
 TITLE = "Which way of adapting is best?"
@@ -176,7 +177,7 @@ def _claim(each: StudyAnswers, answer: Across) -> str:
     where = "" if not mark else " on this subset" if answer.num_draws[1] == 1 else " on these subsets"
     start = f"**{VERDICTS[claim]}{where}{mark}.** {_upper(each.words)}: {_size(answer)}"
     conditions = " ".join(filter(None, [_where(answer) + ",", _subset(answer), _weights(answer)])).removesuffix(",")
-    tasks = f" and {answer.tasks_better} of {len(answer.by_task)} tasks" if len(answer.by_task) > 1 else ""
+    tasks = f" and {answer.tasks_better} of {len(answer.tasks)} tasks" if len(answer.tasks) > 1 else ""
     p = spell_p(answer.p_adjusted)
     p = p if p.startswith("<") else f"= {p}"
     return (

@@ -20,9 +20,10 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
 from bench.evaluation.predictions import align
+from bench.pages.about_data import data_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, labels_note, numbered, places
-from bench.pages.page import data_lines, spell
+from bench.pages.spelling import spell
 from bench.results.result import Result
 
 

@@ -14,7 +14,7 @@ from bench.evaluation.bootstrap import Summary
 from bench.evaluation.compare import interval_p, resolvable_difference
 from bench.pages.conditions import condition
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.page import spell_difference, spell_p
+from bench.pages.spelling import spell_difference, spell_p
 
 MODEL = ("ecgfounder", "pretrained")
 """Backbone and init that the claims are about."""

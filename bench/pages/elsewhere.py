@@ -9,9 +9,9 @@ from bench.boards.elsewhere import BoardElsewhere, PairElsewhere, Robustness, Ro
 from bench.boards.rows import Board
 from bench.data.corruptions import KINDS
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.pages.about_data import data_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import short_name
-from bench.pages.page import data_lines
 
 
 def elsewhere_page(

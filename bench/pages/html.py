@@ -21,13 +21,13 @@ from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.evaluation.metrics import MIN_POSITIVES
 from bench.files import write_whole
+from bench.pages.about_data import about, data_lines
 from bench.pages.costs import leaves_out_features, terms
 from bench.pages.elements import Html, element, embedded_json
 from bench.pages.html_data import board_data
 from bench.pages.html_misses import misses_section
 from bench.pages.html_rows import has_rare_labels, page_of, share, table
 from bench.pages.names import labels_note, not_installed
-from bench.pages.page import about, data_lines
 
 INDEX = "index.html"
 LIBRARY = "html/dt_bundle.js"

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.pages.about_data import num_labels, trained_on
 from bench.pages.conditions import spell_runs
 from bench.pages.costs import costs, minutes
 from bench.pages.elements import Html, element
 from bench.pages.groups import GROUP, differences_column
-from bench.pages.names import numbered, short_method, shown_backbone, shown_init
-from bench.pages.page import AP, AUROC, num_labels, spell, spell_difference, spell_role, trained_on
+from bench.pages.names import AP, AUROC, numbered, short_method, shown_backbone, shown_init
+from bench.pages.spelling import spell, spell_difference, spell_role
 
 COLUMNS = {
     "task": ("task", ""),

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation import metrics
+from bench.pages.about_data import trained_on
 from bench.pages.conditions import SUBSET, few_draws, spell_runs
 from bench.pages.groups import differences_column
 from bench.pages.names import columns, labels_note
-from bench.pages.page import spell, spell_difference, spell_p, trained_on
+from bench.pages.spelling import spell, spell_difference, spell_p
 
 ESCAPES = {
     "\\": r"\textbackslash{}",

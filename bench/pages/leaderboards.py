@@ -31,9 +31,10 @@ from bench.pages.elsewhere import elsewhere_page
 from bench.pages.html import write_html
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
-from bench.pages.page import Surroundings, read_rows, write_pages
+from bench.pages.page import write_pages
 from bench.pages.robustness import draw_robustness
 from bench.pages.subgroups import subgroup_page
+from bench.pages.surroundings import Surroundings, read_rows
 
 PICTURES: Sequence[tuple[str, str, Callable[[Board, Path], Path | None]]] = (
     ("forest", "Macro AUROC over frequent labels of each row with its interval", plots.forest),

@@ -12,6 +12,9 @@ from bench.errors import BenchError
 from bench.registry.source import NOT_INSTALLED
 from bench.results.result import EXTERNAL, row_name
 
+AUROC, AP = "macro AUROC, frequent labels", "macro AP, frequent labels"
+"""Heads of the columns of a board."""
+
 
 def short_method(row: Row) -> str:
     """Return a row's method, or the label that people gave it, with its arguments as `(…)`."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.boards.declared import plan_in
 from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
 from bench.boards.rows import make_boards
 from bench.boards.truth import Truth, truth_of
@@ -26,9 +27,11 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.scores import score_fold
 from bench.files import read_bytes, whole_folder, write_into, write_whole
+from bench.pages.index import PROTOCOL
 from bench.pages.leaderboards import write_leaderboards
 from bench.pages.markdown import cells_of
-from bench.pages.page import AP, AUROC, PROTOCOL, page, plan_in
+from bench.pages.names import AP, AUROC
+from bench.pages.page import page
 from bench.registry.reference import Reference
 from bench.results.document import is_installed
 from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluations, write_files

@@ -17,9 +17,10 @@ from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, make_replicates, summarize
 from bench.evaluation.metrics import Bools
+from bench.pages.about_data import data_lines
 from bench.pages.markdown import markdown_table, sentence
 from bench.pages.names import labels_note, numbered
-from bench.pages.page import data_lines, spell
+from bench.pages.spelling import spell
 
 NUM_REPLICATES = 500
 NUM_ROWS = 3

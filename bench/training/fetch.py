@@ -8,18 +8,16 @@ from typing import Any
 from filelock import FileLock
 
 from bench.data.cache import cache_folder
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, DataError
 from bench.files import file_sha256, move
 from bench.training.hub import answer_within, fetch_from_hub
 from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.5
 """Seconds to wait for a first answer, name resolution included."""
-SILENCE_S = 30.0
-"""Seconds without a byte after which a transfer is taken for broken."""
-ATTEMPTS = 5
-"""Number of connections in a row that may end without a new byte before the download is given up."""
-INSTEAD = "; or download it, and give it with --init PATH; or use --init random"
+FIRST_WAIT_S = 1.0
+"""Seconds to wait before a broken download goes on; doubled after each further try that brings nothing."""
+INSTEAD = "download the file yourself and give it with --init PATH, or use --init random"
 
 
 def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
@@ -116,53 +114,20 @@ def _require_hash(part: Path, url: str, sha256: str) -> None:
 
 
 def _download(url: str, part: Path) -> None:
-    """Download the bytes that `part` lacks. Reconnect until `ATTEMPTS` connections in a row brought none."""
-    import httpx
+    """Download the bytes that `part` lacks, with a progress bar. Raises CheckpointError with what to do instead."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+    from bench.data.connection import Downloader
+
     _require_answer(url)
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    timeout = httpx.Timeout(SILENCE_S, connect=ANSWER_S)
-    failures = 0
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        httpx.Client(follow_redirects=True, timeout=timeout) as client,
-    ):
+    with Progress(*columns, console=Console(stderr=True)) as progress, Downloader(INSTEAD, FIRST_WAIT_S) as downloader:
         bar = progress.add_task(part.stem, total=None)
-        while True:
-            before = part.stat().st_size if part.exists() else 0
-            try:
-                return _rest_of_file(client, url, part, progress, bar)
-            except httpx.HTTPStatusError as error:
-                status = error.response.status_code
-                raise CheckpointError(f"could not get {url}: it is answered with HTTP {status}{INSTEAD}") from None
-            except httpx.HTTPError as error:
-                after = part.stat().st_size if part.exists() else 0
-                failures = 0 if after > before else failures + 1
-                if failures == ATTEMPTS:
-                    raise CheckpointError(
-                        f"could not get {url}: {_reason(error)}; {after:,} bytes are kept; give the command again to "
-                        f"go on{INSTEAD}"
-                    ) from None
-
-
-def _rest_of_file(client: Any, url: str, part: Path, progress: Any, bar: Any) -> None:
-    """Request the bytes that `part` lacks and append them. If the server sends the whole file, write `part` anew."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == 416:  # nothing is left to send, or the file has become shorter: the hash will tell
-            return
-        response.raise_for_status()
-        if response.status_code != 206:
-            have = 0
-        size = response.headers.get("Content-Length", "")
-        progress.update(bar, completed=have, total=have + int(size) if size.isdecimal() else None)
-        with part.open("ab" if have else "wb") as file:
-            for chunk in response.iter_raw():  # as they come: collected ones would be lost with the connection
-                file.write(chunk)
-                progress.advance(bar, len(chunk))
+        try:
+            downloader.rest(url, part, lambda done, size: progress.update(bar, completed=done, total=size))
+        except DataError as error:
+            raise CheckpointError(f"could not get {error}") from None
 
 
 def _require_answer(url: str) -> None:
@@ -175,7 +140,7 @@ def _require_answer(url: str) -> None:
 
     error = answer_within(ANSWER_S, ask, (httpx.HTTPError,))
     if error is not None:
-        raise CheckpointError(f"could not get {url}: {_reason(error)}; check the network and HTTPS_PROXY{INSTEAD}")
+        raise CheckpointError(f"could not get {url}: {_reason(error)}; check the network and HTTPS_PROXY; or {INSTEAD}")
 
 
 def _reason(error: Exception) -> str:

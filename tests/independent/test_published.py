@@ -74,9 +74,10 @@ def folds_of(data: Path, task: str) -> dict[int, Fold]:
     """Fold 9 and fold 10 of a task, from the two tables alone."""
     people = pd.read_csv(data / "ptbxl_database.csv", index_col="ecg_id").sort_index()
     statements = pd.read_csv(data / "scp_statements.csv", index_col=0)
-    diagnostic = statements[statements["diagnostic"] == 1]
+    kind = {"all": None, "form": "form", "rhythm": "rhythm"}.get(task, "diagnostic")
+    statements = statements if kind is None else statements[statements[kind] == 1]
     column = {"superdiag": "diagnostic_class", "subdiag": "diagnostic_subclass"}.get(task)
-    name_of = {code: code for code in statements.index} if column is None else diagnostic[column].to_dict()
+    name_of = {code: code for code in statements.index} if column is None else statements[column].to_dict()
     codes = people["scp_codes"].map(lambda text: {name_of[code] for code in ast.literal_eval(text) if code in name_of})
     people, codes = people[codes.map(len) > 0], codes[codes.map(len) > 0]
     labels = sorted(set().union(*codes))
@@ -670,11 +671,28 @@ def check_page(page: str, boards: Sequence[Any]) -> None:
             printed = dict(zip(table[0], cells, strict=True))
             value = row["metrics"]["frequent"]["auroc"]["value"]
             assert printed["macro AUROC, frequent labels"].split(" (")[0] == f"{value:.4f}"
-            assert printed["group"] == (row["groups"] or "–")
+            if "group" in printed:
+                assert printed["group"] == (row["groups"] or "–")
+            else:
+                assert ranks_in(printed["differs from"]) == ranks_that_differ(board, row), row["name"]
             if against := row["against_baseline"]:
                 p = against["p_adjusted"]
                 mark = f" ({against['role']})" if against["num_pairs"] >= 3 else "*"
                 assert printed["p, Holm"] == ("< 0.001" if p < 0.001 else f"{p:.3f}") + mark
+
+
+def ranks_in(cell: str) -> set[int]:
+    """The ranks of a cell such as `1–3, 8`."""
+    ends = [list(map(int, part.split("–"))) for part in cell.split(", ") if cell not in ("none", "–")]
+    return {rank for first, *last in ends for rank in range(first, (last or [first])[0] + 1)}
+
+
+def ranks_that_differ(board: Mapping[str, Any], row: Mapping[str, Any]) -> set[int]:
+    """The ranks of the rows that differ significantly from a row, rows of fewer than three runs left out."""
+    rank = {one["name"]: place for place, one in enumerate(board["rows"], 1) if one["groups"]}
+    pairs = [{p["first"], p["second"]} for p in board["pairs"] if p["p_adjusted"] <= 0.05 and p["num_pairs"] >= 3]
+    others = {name for pair in pairs if row["name"] in pair and pair <= set(rank) for name in pair - {row["name"]}}
+    return {rank[name] for name in others}
 
 
 # tests
@@ -781,7 +799,7 @@ bootstrap.moderate = placements.moderate = lambda own, prior: own
     "folds 9 and 10 are swapped": """
 import bench.cli
 for name, module in list(sys.modules.items()):
-    if name.startswith("bench.") and name != "bench.pages.page" and hasattr(module, "TEST_FOLD"):
+    if name.startswith("bench.") and name != "bench.pages.about_data" and hasattr(module, "TEST_FOLD"):
         module.TEST_FOLD, module.VAL_FOLD = 9, 10
 """,
     "nothing is compared with the baseline": """

@@ -1,0 +1,63 @@
+"""Write the index of all boards, leaderboards/README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.boards.rows import Board, interval_of
+from bench.evaluation import metrics
+from bench.pages.conditions import SUBSET, few_draws
+from bench.pages.groups import letters_of
+from bench.pages.markdown import markdown_table
+from bench.pages.names import AUROC, short_name
+from bench.pages.spelling import spell, spell_range
+from bench.pages.surroundings import Surroundings
+
+PROTOCOL = "PROTOCOL.md"
+NUM_INDEXED = 3
+"""Number of first rows that the index names."""
+
+
+def index_page(
+    boards: Sequence[Board], folder: Path, around: Surroundings | None = None, answered: Sequence[str] = ()
+) -> str:
+    """Return the index of boards whose pages are in `folder`; `answered` are the data sets with a page answer.md."""
+    index = ["# Leaderboards", ""]
+    if answered:
+        where = ", ".join(f"[on {dataset}]({dataset}/answer.md)" for dataset in answered)
+        index += [f"Which way of adapting is best? One answer a question, over all tasks: {where}.", ""]
+    if around and around.reported:
+        index += ["Each published number and claim beside the rows here: [LEDGER.md](LEDGER.md).", ""]
+    if (folder / PROTOCOL).is_file():
+        index += [f"The rules, in numbered sentences: [{PROTOCOL}]({PROTOCOL}).", ""]
+    head = ["dataset", "task", "trained on", "first rows", "rows", AUROC, "macro AUROC, all labels†"]
+    entries = [_entry(board) for board in boards]
+    index += markdown_table(head, entries, left=4) if entries else []
+    index += [
+        f"Frequent labels have at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10. † All "
+        "labels: the number that the literature prints. First rows: the row with the highest value and the rows that "
+        "share a group with it. \\* The row has fewer than three runs, so it has no group and is not said to be best. "
+        f"{SUBSET} The row has fewer than three draws of the share, so claims are about the subsets at hand. "
+        "Scores of one line compare with no other line: tasks and training records differ.",
+        "",
+    ]
+    return "\n".join(index)
+
+
+def _entry(board: Board) -> list[str]:
+    """Return the cells of a board: data set, task, training records, first rows, number of rows, range of scores."""
+    where = [board.dataset, f"[{board.task}]({board.dataset}/{board.task}.md)"]
+    if not board.rows:
+        return [*where, board.title, "–", "0", "–", "–"]
+    letters = letters_of(board)
+    rows = [row for row, own in zip(board.rows, letters, strict=True) if row is board.rows[0] or letters[0] & own]
+    names = ", ".join(short_name(row) + "\\*" * row.few_runs + SUBSET * few_draws(row) for row in rows[:NUM_INDEXED])
+    names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""
+    scores = [
+        spell(rows[0].summaries[chosen]["auroc"])
+        if len(rows) == 1
+        else spell_range([interval_of(row.summaries[chosen]["auroc"]).value for row in rows])
+        for chosen in ("frequent", "all")
+    ]
+    return [*where, board.title, names, str(len(board.rows)), *scores]

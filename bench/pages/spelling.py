@@ -1,0 +1,52 @@
+"""Write scores, differences and p-values as text, the same on all pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.boards.comparisons import Comparison
+from bench.boards.rows import interval_of, recorded_interval
+from bench.evaluation import metrics
+from bench.evaluation.bootstrap import Interval, Summary
+
+
+def spell(summary: Summary | Interval) -> str:
+    """Return a value with its bounds as text; a dash if it is undefined."""
+    interval = interval_of(summary)
+    if math.isnan(interval.value):
+        return "–"
+    bounds = "" if math.isnan(interval.low) else f" ({interval.low:.3f}–{interval.high:.3f})"
+    return f"{interval.value:.4f}{bounds}"
+
+
+def spell_difference(summary: Summary) -> str:
+    """Return a difference with its bounds as text, each with its sign."""
+    interval = summary.interval
+    return f"{interval.value:+.4f} ({interval.low:+.3f} to {interval.high:+.3f})".replace("-", "−")
+
+
+def spell_p(p: float) -> str:
+    """Return a p-value as text; below 0.001 as `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def spell_role(pair: Comparison) -> str:
+    """Return the p-value of a pair as text, with its role or with the mark of few runs."""
+    return f"{spell_p(pair.p_adjusted)}*" if pair.few_pairs else f"{spell_p(pair.p_adjusted)} ({pair.role})"
+
+
+def spell_range(values: Sequence[float]) -> str:
+    """Return the least and the largest value as text; a single number if both are the same."""
+    low, high = f"{min(values):.4f}", f"{max(values):.4f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def over_all_records(scored: Mapping[str, Any]) -> str:
+    """Return as text macro AUROC and AP over all labels and all records of fold 10."""
+    macro = [spell(recorded_interval(scored["macro"]["all"][metric])) for metric in metrics.RANKING]
+    return (
+        f"on all {scored['num_records']:,} records of fold 10, those without a label as negatives: macro AUROC over "
+        f"all labels {macro[0]}, macro AP {macro[1]}"
+    )
