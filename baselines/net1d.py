@@ -89,8 +89,8 @@ def weight_passes(kernel_size: int, stride: int, avx512: bool) -> int:
 def predicts_plain(device: torch.device) -> bool:
     """Return whether tensors have time last in memory: to predict in float32 on a CPU.
 
-    There oneDNN takes 1.4 times as long for a grouped convolution whose channels come last, with AVX2 or AVX-512. In
-    training its gradients take twice as long with time last, and in bf16 everything does.
+    There oneDNN takes 1.3 times as long for a grouped convolution whose channels come last (AVX2; the whole prediction
+    gains with AVX-512 too). In training the gradient of its input takes twice as long with time last.
     """
     bf16 = torch.is_autocast_enabled(device.type)
     return device.type == "cpu" and not torch.is_grad_enabled() and not bf16
