@@ -57,7 +57,7 @@ test-slow: install
 
 test-all: test test-slow
 
-# Speed against stated references; prints a table and writes it to build/benchmarks.md.
+# Speed against stated references; prints a table and writes it to build/benchmarks-KIND.md.
 bench: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/benchmarks -o python_files="bench_*.py"
 

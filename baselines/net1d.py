@@ -3,8 +3,8 @@
 Li et al., NEJM AI 2025; code PKUDigitalHealth/ECGFounder, net1d.py (MIT), rewritten here so that the published
 checkpoint loads strictly. Differences: no `dense` layer, because the harness adds the head; a DropPath before each
 addition. The published network has batch-norm layers that its forward pass never calls; they are kept for the keys of
-the checkpoint and never trained. Inside, tensors are [record, time, channel]: on a CPU this trains three times as fast
-in bf16.
+the checkpoint and never trained. Inside, tensors are [record, time, channel]. In memory channels come last, which on a
+CPU trains three times as fast in bf16; only to predict in float32 on a CPU does time come last, see `predicts_plain`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SameConv1d(nn.Module):
 class Conv1d(nn.Conv1d):
     """Convolution [record, channel, time] -> [record, channel', time / stride rounded up], padded to that.
 
-    An odd padding is longer on the right. In memory channels come last.
+    An odd padding is longer on the right.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -68,15 +68,40 @@ class Conv1d(nn.Conv1d):
 
 
 MOST_TAPS = 14
-"""Maximum kernel size for which oneDNN computes weight gradients fast; Net1D has 16."""
+"""Maximum kernel size for which oneDNN computes weight gradients fast with AVX-512; Net1D has 16."""
+
+
+def has_avx512(capability: str) -> bool:
+    """Return whether a processor has AVX-512, by torch's name of its instruction sets, such as `AVX2`."""
+    return capability.startswith("AVX512")
+
+
+def weight_passes(kernel_size: int, stride: int, avx512: bool) -> int:
+    """Return in how many passes to compute a weight gradient, each with every n-th kernel position.
+
+    For kernels longer than 14, oneDNN computes one matrix product per group, which takes ten times as long as the
+    forward pass. Without AVX-512 its kernels for a dilation take longer still: only a stride of 2 is worth two passes.
+    """
+    passes = -(-kernel_size // MOST_TAPS)
+    return passes if avx512 or stride == passes else 1
+
+
+def predicts_plain(device: torch.device) -> bool:
+    """Return whether tensors have time last in memory: to predict in float32 on a CPU.
+
+    There oneDNN takes 1.3 times as long for a grouped convolution whose channels come last (AVX2; the whole prediction
+    gains with AVX-512 too). In training the gradient of its input takes twice as long with time last.
+    """
+    bf16 = torch.is_autocast_enabled(device.type)
+    return device.type == "cpu" and not torch.is_grad_enabled() and not bf16
 
 
 class _Conv1d(torch.autograd.Function):
-    """A convolution that computes its weight gradient in two passes: even kernel positions, then odd ones.
+    """A convolution with a weight gradient that is fast on CPUs.
 
-    For kernels longer than 14, oneDNN computes one matrix product per group, which takes ten times as long as the
-    forward pass. Two passes give the same sums with the same rounding. Even and odd positions are used, not the first
-    and last eight, because this copies less: with a stride of 2, each pass reads only every other sample.
+    The weight gradient of a long kernel is computed in two passes: even kernel positions, then odd ones. They give the
+    same sums with the same rounding. Even and odd positions are used, not the first and last eight, because this copies
+    less: with a stride of 2, each pass reads only every other sample.
     """
 
     @staticmethod
@@ -93,6 +118,7 @@ class _Conv1d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_x = of_weight = of_bias = None
+        avx512 = has_avx512(torch.backends.cpu.get_cpu_capability())
 
         def gradients(
             of: Tensor, taps: Tensor, stride: int, padding: int, dilation: int, wanted: list[bool]
@@ -105,9 +131,12 @@ class _Conv1d(torch.autograd.Function):
             padded = x.new_empty(x.shape[0], x.shape[1] + ctx.odd, x.shape[2])
             image, _, _ = gradients(padded, weight, ctx.stride, ctx.padding, 1, [True, False, False])
             of_x = _as_signal(image)[:, : x.shape[1]]
-        if any(ctx.needs_input_grad[1:3]):
+        if any(ctx.needs_input_grad[1:3]) and weight.shape[-1] == ctx.stride == ctx.groups == 1 and not avx512:
+            rows = gradient.flatten(0, 1)  # oneDNN takes 1.3 times as long as this matrix product
+            of_weight, of_bias = (rows.T @ x.flatten(0, 1)).unsqueeze(-1), rows.sum(0)
+        elif any(ctx.needs_input_grad[1:3]):
             of_weight = torch.empty_like(weight)
-            parts = -(-weight.shape[-1] // MOST_TAPS)
+            parts = weight_passes(weight.shape[-1], ctx.stride, avx512)
             for part in range(parts):
                 taps, seen, begin = weight[..., part::parts], x, part - ctx.padding
                 stride, dilation, padding = ctx.stride, parts, 0
@@ -127,13 +156,17 @@ class _Conv1d(torch.autograd.Function):
 
 def _conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, odd: int, groups: int) -> Tensor:
     """Convolve x, padded by `padding` at both ends and by `odd` more samples at the right end."""
-    image = _as_image(F.pad(x, (0, 0, 0, odd)) if odd else x)
+    image = _as_image(x)
+    # where time comes last, oneDNN takes twice as long if it has to pad
+    before = padding if image.is_contiguous() else 0
+    if before or odd:
+        image, padding = F.pad(image, (before, before + odd)), padding - before
     return _as_signal(F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), groups=groups))
 
 
 def _as_image(x: Tensor) -> Tensor:
-    """Return [record, time, channel] as an image [record, channel, 1, time], without a copy. Its memory format is
-    channels_last, which convolution and pooling need to be fast."""
+    """Return [record, time, channel] as an image [record, channel, 1, time], without a copy. If channels come last in
+    memory, its memory format is channels_last, which padding keeps, unlike that of a tensor of three dimensions."""
     return x.transpose(1, 2).unsqueeze(2)
 
 
@@ -167,14 +200,22 @@ class Block(nn.Module):
         branch = self.conv3(F.silu(self.conv2(F.silu(branch))))
         squeezed = branch.sum(1) / branch.shape[1]  # torch's mean would copy bf16 to float32
         gate = self.se_fc2(F.silu(self.se_fc1(squeezed))).sigmoid()
+        # the gate multiplies the branch, so DropPath may act on the smaller gate
+        return torch.addcmul(self._shortcut(x), branch, self.drop_path(gate).unsqueeze(1))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        """Pool x over time and widen it by channels of zeros, to the shape of the branch."""
+        image = _as_image(x)
         if self.stride > 1:
             if x.shape[1] % self.stride:
-                x = F.pad(x, (0, 0, (self.stride - 1) // 2, self.stride // 2))
-            x = _as_signal(F.max_pool2d(_as_image(x), (1, self.stride)))
+                image = F.pad(image, ((self.stride - 1) // 2, self.stride // 2))
+            if image.is_contiguous():  # time comes last: torch pools it ten times as fast in one dimension
+                image = F.max_pool1d(image.squeeze(2), self.stride).unsqueeze(2)
+            else:
+                image = F.max_pool2d(image, (1, self.stride))
         if self.widening:
-            x = F.pad(x, (self.widening // 2, self.widening - self.widening // 2))
-        # the gate multiplies the branch, so DropPath may act on the smaller gate
-        return torch.addcmul(x, branch, self.drop_path(gate).unsqueeze(1))
+            image = F.pad(image, (0, 0, 0, 0, self.widening // 2, self.widening - self.widening // 2))
+        return _as_signal(image)
 
 
 class Stage(nn.Module):
@@ -223,7 +264,8 @@ class Net1D(Backbone):
 
     def tokens(self, signals: Tensor) -> Tensor:
         """Signals [record, lead, time] -> [record, time, channel], of which features are the mean."""
-        x: Tensor = F.silu(self.first_conv(signals.transpose(1, 2).contiguous()))
+        x = signals.contiguous().transpose(1, 2)
+        x = F.silu(self.first_conv(x if predicts_plain(signals.device) else x.contiguous()))
         for stage in self.stage_list:
             x = stage(x)
         return x

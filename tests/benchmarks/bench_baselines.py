@@ -38,8 +38,9 @@ def _last(sizes: Any) -> int:
     return int(sizes[-1] if isinstance(sizes, tuple) else sizes)
 
 
+@pytest.mark.parametrize("kind", ["bf16", "float32"])
 @pytest.mark.parametrize("name", ["inception1d", "xresnet1d101", "resnet1d_wang", "fcn_wang"])
-def test_training_step(compare: Any, stepper: Any, name: str) -> None:
+def test_training_step(compare: Any, stepper: Any, name: str, kind: str) -> None:
     torch.manual_seed(0)
     ours = Classifier(make("backbone", Reference(name)), 5)
     theirs: Any = copy.deepcopy(ours)
@@ -48,8 +49,8 @@ def test_training_step(compare: Any, stepper: Any, name: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(few), theirs.eval()(few), rtol=1e-4, atol=1e-5)
     compare(
-        f"{name} training step in bf16, {RECORDS} records of 12 x {SAMPLES}",
-        stepper(ours.train(), RECORDS, SAMPLES),
-        "the same layers in one dimension, bf16 autocast",
-        stepper(theirs.train(), RECORDS, SAMPLES),
+        f"{name} training step in {kind}, {RECORDS} records of 12 x {SAMPLES}",
+        stepper(ours.train(), RECORDS, SAMPLES, bf16=kind == "bf16"),
+        f"the same layers in one dimension, {kind}",
+        stepper(theirs.train(), RECORDS, SAMPLES, bf16=kind == "bf16"),
     )

@@ -123,24 +123,26 @@ def test_training_step(compare: Any, stepper: Any, ours_in: str, theirs_in: str,
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_inference(compare: Any, device: str) -> None:
+@pytest.mark.parametrize(("kind", "goal"), [("bf16", ""), ("float32", "1.3")])
+def test_inference(compare: Any, device: str, kind: str, goal: str) -> None:
     torch.manual_seed(0)
     model = Classifier(ECGFounder(), 5)
     plain = PlainNet1D(model).to(device).eval()
     model.to(device).eval()
-    signals = torch.randn(RECORDS[device], 12, SAMPLES, device=device)
+    signals, bf16 = torch.randn(RECORDS[device], 12, SAMPLES, device=device), kind == "bf16"
 
     def predicting(module: nn.Module, bf16: bool) -> Tensor:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             return module(signals).float().cpu()  # type: ignore[no-any-return]
 
-    torch.testing.assert_close(predicting(model, True), predicting(plain, False), rtol=0, atol=2e-2)
+    torch.testing.assert_close(predicting(model, bf16), predicting(plain, False), rtol=0, atol=2e-2 if bf16 else 1e-4)
     compare(
-        f"Net1D's predictions in bf16, {spelled(device)}",
-        partial(predicting, model, True),
+        f"Net1D's predictions in {kind}, {spelled(device)}",
+        partial(predicting, model, bf16),
         "published formulation in float32",
         partial(predicting, plain, False),
         rounds=4,
+        goal=goal,
     )
 
 

@@ -24,7 +24,12 @@ from torch import Tensor, nn
 
 from bench.training.memory import keep_freed_memory
 
-TABLE = Path(os.environ.get("BENCH_TABLE", "build/benchmarks.md"))
+CAPABILITY = torch.backends.cpu.get_cpu_capability()
+ISA_LIMIT = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+"""Largest instruction set that oneDNN may use, to emulate a lesser processor; empty without a limit."""
+KIND = (ISA_LIMIT or CAPABILITY).lower()
+TABLE = Path(os.environ.get("BENCH_TABLE", f"build/benchmarks-{KIND}.md"))
+"""A table a kind of processor."""
 
 
 def cpu_seconds() -> float:
@@ -145,7 +150,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table, and write it to $BENCH_TABLE or build/benchmarks.md."""
+    """Print the table, and write it to $BENCH_TABLE or build/benchmarks-KIND.md."""
     if not ROWS:
         return
     lines = ["| what | against | ours | theirs | ratio | goal |", "|---|---|---:|---:|---:|---:|"]
@@ -176,7 +181,8 @@ def machine() -> str:
         for word, found in (("AVX512-BF16", cpu._is_avx512_bf16_supported()), ("AMX", cpu._is_amx_tile_supported()))
         if found
     ]
+    used = f"torch used {CAPABILITY}" + (f", oneDNN at most {ISA_LIMIT}: emulated" if ISA_LIMIT else "")
     packages = ", ".join(
         f"{package} {version(package)}" for package in ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
     )
-    return f"{name} ({', '.join(has) or 'no bf16'}), Python {platform.python_version()}, {packages}."
+    return f"{name} ({', '.join(has) or 'no bf16'}; {used}), Python {platform.python_version()}, {packages}."
