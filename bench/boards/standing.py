@@ -1,7 +1,7 @@
 """Compare all rows of a board: `comparisons.stand` to the last bit, fast enough for thousands of pairs.
 
-What a pair of runs needs of each run alone, ranks and placements, is computed once for each run. The published
-simulations are bound to the text of `bench.boards.comparisons`, which they run; this module is bound to its numbers.
+What a pair of runs needs of each run alone, ranks and placements, is computed once for each run. `comparisons` has the
+plain form, which `bench compare` and simulations run, and which tests hold this one against.
 """
 
 from __future__ import annotations
