@@ -13,11 +13,11 @@ from bench.evaluation.compare import (
     group_letters,
     holm,
     interval_p,
-    permutation_p,
     practically_equal,
     resolvable_difference,
 )
 from bench.evaluation.metrics import Bools, Floats
+from bench.evaluation.permutation import permutation_p
 
 BOTH = np.ones(2, dtype=bool)
 

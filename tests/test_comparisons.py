@@ -15,6 +15,7 @@ from bench.boards.comparisons import (
     compare_pairs,
     compared,
     design_of,
+    label_differences,
     stand,
 )
 from bench.boards.declared import BoardPlan
@@ -22,7 +23,8 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, make_replicates, resample
-from bench.evaluation.compare import permutation_p, permutation_ps, resolvable_difference
+from bench.evaluation.compare import resolvable_difference
+from bench.evaluation.permutation import permutation_p
 from bench.evaluation.placements import difference_p, placements
 
 RANDOM = np.random.default_rng(0)
@@ -229,12 +231,13 @@ def test_a_contrast_is_that_of_its_pair(quality: float) -> None:
     rows = {"first": row(1.2), "second": row(quality)}
     for name, baseline in (("first", "second"), ("second", "first")):
         found = compared(rows, BoardPlan(baseline), TRUTH).baseline[name]
-        (expected,) = compare_pairs(rows, [(name, baseline)], 0.005, TRUTH, per_label=True)
+        (expected,) = compare_pairs(rows, [(name, baseline)], 0.005, TRUTH)
+        of_label = label_differences(rows[name], rows[baseline], TRUTH)["A"]
 
         assert (found.first, found.second, found.p_adjusted) == (name, baseline, pytest.approx(expected.p_adjusted))
         for summary, other in zip(
             [*found.differences.values(), found.labels["A"]],
-            [*expected.differences.values(), expected.labels["A"]],
+            [*expected.differences.values(), of_label],
             strict=True,
         ):
             assert dataclasses.astuple(summary.interval) == pytest.approx(dataclasses.astuple(other.interval))
@@ -341,8 +344,9 @@ def test_a_label_with_one_negative_is_no_label_to_claim_by() -> None:
 def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
     labels = np.array([True, True, False])
     scores = {name: [run.y_score for run in runs.values()] for name, runs in ROWS.items()}
-    pairs = [(scores["good"], scores["twin"]), (scores["good"], scores["bad"])]
-    together = permutation_ps(PATIENTS, Y_TRUE, pairs, labels, 1500)
+    pairs = [("good", "twin"), ("good", "bad")]
+    together = compare_pairs(ROWS, pairs, 0.005, TRUTH, num_permutations=1500)
 
-    assert together.tolist() == [permutation_p(PATIENTS, Y_TRUE, *pair, labels, 1500) for pair in pairs]
-    assert permutation_ps(PATIENTS, Y_TRUE, [], labels).shape == (0,)
+    alone = [permutation_p(PATIENTS, Y_TRUE, scores[a], scores[b], labels, 1500) for a, b in pairs]
+    assert [pair.permutation_p for pair in together] == alone
+    assert compare_pairs(ROWS, [], 0.005, TRUTH) == []

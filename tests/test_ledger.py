@@ -14,7 +14,7 @@ from bench.boards.rows import Board, Row
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
-from bench.evaluation.compare import permutation_p
+from bench.evaluation.permutation import permutation_p
 from bench.pages.ledger import ledger
 from bench.pages.spelling import spell_difference
 from bench.pages.surroundings import read_rows

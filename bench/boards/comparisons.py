@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
@@ -16,7 +17,8 @@ from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
 from bench.evaluation.bootstrap import Estimate, Resampled, Summary
-from bench.evaluation.placements import difference_p, placements
+from bench.evaluation.permutation import Placing, permutation_ps
+from bench.evaluation.placements import difference_p
 from bench.evaluation.runs import (
     MIN_RUNS,
     Design,
@@ -80,7 +82,7 @@ class Comparison:
     differences: Mapping[str, Summary]
     """Metric -> difference of the macro average over the labels with at least 10 positives."""
     permutation_p: float
-    """p-value of the difference in macro AUROC, by permuting patients: `compare.permutation_p`."""
+    """p-value of the difference in macro AUROC, by permuting patients: `permutation.permutation_p`."""
     placement_p: float
     """p-value of the difference in macro AUROC, by its standard error: `placements.difference_p`."""
     practically_equal: bool
@@ -235,11 +237,10 @@ def _against_baseline(
 
 def compare_pairs(
     rows: Mapping[str, ScoredRow],
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[Pair],
     margin: float,
     truth: LabelTable,
     *,
-    per_label: bool = False,
     num_permutations: int | None = None,
 ) -> list[Comparison]:
     """Compare each pair of rows; p-values are adjusted by Holm over all of these pairs.
@@ -249,29 +250,26 @@ def compare_pairs(
     common runs.
     """
     chosen = metrics.frequent(truth.y_true)
-    y_true = truth.y_true[:, chosen]
-    placed = {
-        name: {key: placements(y_true, run.y_score[:, chosen]) for key, run in rows[name].items()}
-        for name in dict.fromkeys(itertools.chain.from_iterable(pairs))
-    }
-    paired = []
+    placing = Placing(truth.y_true[:, chosen], truth.patient_id)
+    priors = {metric: priors_of_pairs(rows, metric, chosen) for metric in metrics.RANKING}
+    named = dict.fromkeys(itertools.chain.from_iterable(pairs))
+    placed = {id(run): placing.place(run.y_score[:, chosen]) for name in named for run in rows[name].values()}
+    placements = functools.lru_cache(maxsize=64)(placing.placements)  # those of the first row serve pair after pair
+    compared, effects = [], []
     for first, second in pairs:
         if not _shared(rows[first], rows[second]):
             raise BenchError(f"{first} and {second} have no run of the same draw and seed, so they cannot be paired")
-        paired.append(paired_runs(rows[first], rows[second]))
-    permuted = compare.permutation_ps(
-        truth.patient_id,
-        truth.y_true,
-        [([run.y_score for run in a.values()], [run.y_score for run in b.values()]) for a, b in paired],
-        chosen,
-        num_permutations or NUM_PERMUTATIONS,
-    )
-    priors = {metric: priors_of_pairs(rows, metric, chosen) for metric in metrics.RANKING}
-    comparisons = []
-    for (first, second), (of_first, of_second), p in zip(pairs, paired, permuted, strict=True):
+        of_first, of_second = paired_runs(rows[first], rows[second])
         design = design_of(of_first, of_second)
-        of_runs = [[placed[name][place] for place in of_first] for name in (first, second)]
-        by_error = difference_p(truth.patient_id, y_true, *of_runs, design=design, priors=priors["auroc"])
+        of_runs = [[placed[id(run)] for run in runs.values()] for runs in (of_first, of_second)]
+        effects.append(placing.patient_effects(*of_runs))
+        by_error = difference_p(
+            truth.patient_id,
+            placing.y_true,
+            *([placements(run) for run in runs] for runs in of_runs),
+            design=design,
+            priors=priors["auroc"],
+        )
         differences = {
             metric: compare.difference(
                 estimates(of_first, metric, chosen),
@@ -281,20 +279,14 @@ def compare_pairs(
             )
             for metric in metrics.RANKING
         }
-        comparisons.append(
-            Comparison(
-                first,
-                second,
-                len(of_first),
-                differences,
-                float(p),
-                by_error,
-                compare.practically_equal(differences["auroc"], margin),
-                labels=label_differences(of_first, of_second, truth) if per_label else {},
-                places=tuple(of_first),
-            )
+        equal = compare.practically_equal(differences["auroc"], margin)
+        compared.append(
+            Comparison(first, second, len(of_first), differences, math.nan, by_error, equal, places=tuple(of_first))
         )
-    return _adjusted(comparisons)
+    if not compared:
+        return []
+    permuted = permutation_ps(np.stack(effects, axis=1), num_permutations or NUM_PERMUTATIONS)
+    return _adjusted([replace(pair, permutation_p=float(p)) for pair, p in zip(compared, permuted, strict=True)])
 
 
 def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:

@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates
+from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates, stand
 from bench.boards.comparisons import as_data as comparison_data
 from bench.boards.declared import BoardPlan
 from bench.boards.kept import Numbers, keep_numbers, key_of_board, recall_numbers
 from bench.boards.on_cores import LEAST_ROWS, on_cores
 from bench.boards.resampling import BoardRun, board_runs, scores_of, unread
-from bench.boards.standing import stand
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from bench.boards.rows import make_boards
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import make_replicates, resample
-from bench.evaluation.compare import permutation_p
 from bench.evaluation.metrics import macro
+from bench.evaluation.permutation import permutation_p
 from bench.evaluation.scores import score_fold
 from bench.results.result import Result, find_results
 
