@@ -92,8 +92,7 @@ def predicts_plain(device: torch.device) -> bool:
     There oneDNN takes 1.3 times as long for a grouped convolution whose channels come last (AVX2; the whole prediction
     gains with AVX-512 too). In training the gradient of its input takes twice as long with time last.
     """
-    bf16 = torch.is_autocast_enabled(device.type)
-    return device.type == "cpu" and not torch.is_grad_enabled() and not bf16
+    return device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class _Conv1d(torch.autograd.Function):

@@ -4,7 +4,7 @@ They fit any backbone. Where the authors select by steps or on the test set, her
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from bench.plugin import (
     Start,
     register_method,
 )
+from methods.full_finetune import Finetune, FullFinetune
 from methods.probes import AttentionProbe
 
 
@@ -138,7 +139,7 @@ class FinetuneECGFM(FinetuneHuBERTECG):
 
 @register_method("ft-ecg-jepa-weimann")
 @dataclass(frozen=True)
-class FinetuneECGJEPAWeimann(Method):
+class FinetuneECGJEPAWeimann(FullFinetune):
     """ECG-JEPA's recipe (Weimann & Conrad): AdamW at 1e-3, a warm-up of 2 %, a cosine to 1e-5, dropout in each block.
 
     Code kweimann/ECG-JEPA 504b4e5, finetune.py with configs/eval/finetune.yaml: 10,000 steps of 128 records, the best
@@ -146,35 +147,24 @@ class FinetuneECGJEPAWeimann(Method):
     linear layers and convolutions decay. Deviation: the last, short batch of an epoch is used.
     """
 
-    epochs: int = 73
-    lr: float = 1e-3
-    min_lr: float = 1e-5
-    weight_decay: float = 0.01
+    finetune_epochs: int = 73
+    finetune_lr: float = 1e-3
+    finetune_min_lr: float = 1e-5
+    finetune_weight_decay: float = 0.01
+    warmup: float = 0.02
+    patience: int | None = 15
     batch_size: int = 128
     beta2: float = 0.99
     dropout: float = 0.05
-    patience: int = 15
 
-    search = {"lr": LogUniform(1e-5, 1e-2)}
+    search = {"finetune_lr": LogUniform(1e-5, 1e-2)}
 
     def prepare(self, model: Classifier, init: Start) -> None:
         drop_in_blocks(model.backbone, self.dropout)
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
-        return [
-            Phase(
-                name="finetune",
-                learning_rates={"backbone": self.lr, "head": self.lr},
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-                no_weight_decay=("1d", "*.registers"),
-                lr_schedule="cosine",
-                min_lr_factor=self.min_lr / self.lr if self.lr else 0.0,
-                warmup=0.02,
-                patience=self.patience,
-            )
-        ]
+        decayed_not = ("1d", "*.registers")
+        return [replace(self.finetune(), batch_size=self.batch_size, no_weight_decay=decayed_not)]
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.9, self.beta2), fused=True)
@@ -182,7 +172,7 @@ class FinetuneECGJEPAWeimann(Method):
 
 @register_method("lpft-ecg-jepa-weimann")
 @dataclass(frozen=True)
-class ProbeThenFinetuneECGJEPAWeimann(AttentionProbe):
+class ProbeThenFinetuneECGJEPAWeimann(Finetune, AttentionProbe):
     """Weimann & Conrad's two steps: the probe of `lp-attn` at their rates, then all at 1e-4 with dropout.
 
     Their README trains task `all` so. Code kweimann/ECG-JEPA 504b4e5, configs/eval/linear.yaml, then
@@ -192,13 +182,14 @@ class ProbeThenFinetuneECGJEPAWeimann(AttentionProbe):
     """
 
     probe_epochs: int = 37
-    probe_weight_decay: float = 0.1
     finetune_epochs: int = 37
     finetune_lr: float = 1e-4
     finetune_min_lr: float = 1e-6
+    finetune_weight_decay: float = 0.0
+    warmup: float = 0.04
+    patience: int | None = 15
     batch_size: int = 128
     dropout: float = 0.1
-    patience: int = 15
 
     search = {**AttentionProbe.search, "finetune_lr": LogUniform(1e-6, 1e-3)}
 
@@ -207,27 +198,9 @@ class ProbeThenFinetuneECGJEPAWeimann(AttentionProbe):
         drop_in_blocks(model.backbone, self.dropout)
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
-        probe = Phase(
-            name="probe",
-            learning_rates={"head": self.probe_lr},
-            epochs=self.probe_epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.probe_weight_decay,
-            no_weight_decay=("1d", "*.query"),
-            gradient_clip_norm=1.0,
-        )
-        finetune = Phase(
-            name="finetune",
-            learning_rates={"backbone": self.finetune_lr, "head": self.finetune_lr},
-            epochs=self.finetune_epochs,
-            batch_size=self.batch_size,
-            lr_schedule="cosine",
-            min_lr_factor=self.finetune_min_lr / self.finetune_lr if self.finetune_lr else 0.0,
-            warmup=0.04,
-            gradient_clip_norm=1.0,
-            patience=self.patience,
-        )
-        return [probe, finetune]
+        probe = replace(self.probe(), no_weight_decay=("1d", "*.query"))
+        both = (probe, self.finetune())
+        return [replace(phase, batch_size=self.batch_size, gradient_clip_norm=1.0) for phase in both]
 
 
 def drop_in_blocks(backbone: nn.Module, rate: float) -> None:
