@@ -296,7 +296,7 @@ def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
     drawn = draw_answers([("reported", answers[0].answers)], 0.005, tmp_path / "a.svg")
     text = answer_page(made, answers, "pictures/a.svg", [])
 
-    assert drawn and "lpft-sd (reported), 2 tasks" in drawn.read_text()
+    assert drawn and all(words in drawn.read_text() for words in ("Reported", "lpft-sd, 2 tasks"))
     assert (
         "- **Yes, by more than the margin on this subset§.** Methods at their defaults, net: `lpft-sd` scores" in text
     )

@@ -92,10 +92,12 @@ START = "30 epochs on nondiag"
 """The first weights of the runs in both tables of methods."""
 
 
-def rows_of(page: Path, *columns: str) -> list[dict[str, str]]:
-    """The rows of all tables on a page that have these columns."""
+def rows_of(page: Path, *columns: str, section: str = "") -> list[dict[str, str]]:
+    """The rows of all tables with these columns on a page, or in one of its sections."""
     rows, head = [], list[str]()
-    for line in page.read_text(encoding="utf-8").splitlines():
+    text = page.read_text(encoding="utf-8")
+    text = text.partition(f"## {section}\n")[2].partition("\n## ")[0] if section else text
+    for line in text.splitlines():
         cells = cells_of(line) if line.startswith("|") else []
         if cells and head and set(columns) <= set(head) and not line.startswith("|---"):
             rows.append(dict(zip(head, cells, strict=True)))
@@ -105,7 +107,8 @@ def rows_of(page: Path, *columns: str) -> list[dict[str, str]]:
 
 def on_the_board() -> dict[str, dict[str, str]]:
     """Method -> cells of the published board of superdiag at a tenth."""
-    board = rows_of(ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "init", "Δ baseline")
+    page, section = ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "10 % of the training records"
+    board = rows_of(page, "init", "Δ baseline", section=section)
     return {cells["method"]: cells for cells in board if cells["init"] == START}
 
 
@@ -121,12 +124,24 @@ def test_the_first_table_has_the_numbers_of_the_board() -> None:
         assert shown == [cells["macro AUROC, frequent labels"], cells["Δ baseline"], cells["p, Holm"]]
 
 
+def test_what_the_readme_says_over_tasks_is_on_the_page() -> None:
+    answers = (ROOT / "leaderboards/ptb-xl-1.0.3/answer.md").read_text(encoding="utf-8")
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    sentence = re.search(r"With 1 % of the records, on (form, rhythm and superdiag), .*?\.(?= [A-Z])", text)
+
+    assert sentence and f"on {sentence[1]} with 1 % of the training records, from" in answers
+    shown = re.findall(r"`(\S+)` (?:scores )?([\d.]+) (higher|lower)(?: than `ft`)? (\([^)]*\))", sentence[0])
+    assert len(shown) == 3
+    for method, size, direction, interval in shown:
+        assert f"`{method}` scores {size} {direction} than `ft` {interval}" in answers
+
+
 def test_the_table_of_methods_has_all_of_them_and_the_numbers_of_the_board() -> None:
     board = on_the_board()
     minutes = defaultdict[str, list[float]](list)
     for result in find_results(ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag"):
         method, shown = result.cell["method"], board.get(result.cell["method"])
-        if shown and result.document["init"]["name"] == "own:02d4f296":
+        if shown and result.document["init"]["name"] == "own:02d4f296" and result.cell["fraction"] == 0.1:
             minutes[method].append(sum(phase["seconds"] for phase in result.document["training"]) / 60)
     rows = {row["method"].strip("`"): row for row in rows_of(ROOT / "methods/README.md", "minus `ft`")}
 

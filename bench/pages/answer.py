@@ -411,7 +411,7 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
         lines.append("- Anything of training with all records.")
     if (num_starts := len(primary.starts)) < MIN_RUNS:
         lines.append(
-            f"- What other pre-trained weights would give: this needs three sets of them, and there is {num_starts}."
+            f"- What other pre-trained weights would give: this needs three sets of them; so far: {num_starts}."
         )
     if probe is None or len(probe.tasks) < len(primary.tasks):
         lines.append("- Whether probe and stochastic depth matter on all of these tasks: `lpft` or `ft-sd` lacks runs.")

@@ -179,7 +179,7 @@ def _write_answer(group: Sequence[Board], home: Path, simulated: Sequence[Mappin
     answers = answers_of(group)
     if not answers:
         return []
-    studies = [(each.study.recipe + each.study.from_start, each.answers) for each in answers]
+    studies = [(each.words, each.answers) for each in answers]
     picture = draw_answers(studies, answers[0].study.margin, home / "pictures" / "answer.svg")
     page = answer_page(group, answers, f"pictures/{picture.name}" if picture else "", simulated)
     variances = [one for each in answers for one in each.variances]
