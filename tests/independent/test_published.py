@@ -744,7 +744,7 @@ def check_task(boards: Sequence[Any], folder: Path, data: Path, task: str) -> di
     return numbers | {"calibrated": calibrated, "parts": parts}
 
 
-@pytest.mark.parametrize("task", ["superdiag", "subdiag", "all"])
+@pytest.mark.parametrize("task", ["superdiag", "subdiag", "form", "rhythm", "all"])
 def test_all_that_is_published_is_computed_anew(ptbxl: Path, tmp_path: Path, task: str) -> None:
     boards = product(ptbxl, tmp_path, task)
     numbers = check_task(boards, tmp_path, ptbxl, task)
