@@ -114,7 +114,7 @@ class Study:
 
     @property
     def from_start(self) -> str:
-        """Return `, from <weights>` if the study is one of several that differ in nothing else; else empty."""
+        """Return `, from <weights>` if other studies have the same backbone and recipe; else an empty text."""
         return f", from {self.start}" if self.start else ""
 
     def places(self, task: str, fraction: float, arms: Sequence[Arm]) -> set[Place]:

@@ -8,7 +8,7 @@ chosen patients. p is (1 + k) / (1 + n) with k of n permuted differences as larg
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ FEW = 10
 CHUNK = 1000
 """Number of permutations computed at once."""
 FAR = 3.5
-"""Distance, in standard deviations of permuted differences, beyond which few enough are found to compute each again."""
+"""In standard deviations of the permuted differences: beyond this distance they are few enough for exact sums."""
 
 
 def permutation_p(
@@ -135,12 +135,17 @@ class Placing:
         return np.asarray(np.where(self.y_true, shares, 1 - shares))
 
 
+def _swapped(num_permutations: int, num_patients: int, random: np.random.Generator) -> Iterator[NDArray[np.int8]]:
+    """Yield permutations [permutation, patient], up to CHUNK at once: 1 where a patient's ranks are exchanged."""
+    for start in range(0, num_permutations, CHUNK):
+        yield random.integers(2, size=(min(CHUNK, num_permutations - start), num_patients), dtype=np.int8)
+
+
 def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Return [pair], the number of permutations whose difference is as large as observed; `effects` [patient, pair]."""
     total = effects.sum(axis=0)
     count = np.zeros(effects.shape[1], dtype=np.int64)
-    for start in range(0, num_permutations, CHUNK):
-        swapped = random.integers(2, size=(min(CHUNK, num_permutations - start), len(effects)), dtype=np.int8)
+    for swapped in _swapped(num_permutations, len(effects), random):
         permuted = abs(total - 2 * (swapped.astype(np.float64) @ effects))
         count += (permuted >= abs(total) - 1e-12).sum(axis=0)  # sums of equal terms differ by rounding
     return count
@@ -156,12 +161,10 @@ def _num_as_large_of_many(
     Rough products in float32 find the differences that may be large; only these are computed in float64.
     """
     total = effects.sum(axis=0)
-    limit = abs(total) - 1e-12  # as there: sums of equal terms differ by rounding
+    limit = abs(total) - 1e-12  # sums of equal terms differ by rounding
     rough = _rough(effects, basis, limit)
     count = np.zeros(effects.shape[1], dtype=np.int64)
-    for start in range(0, num_permutations, CHUNK):
-        num = min(CHUNK, num_permutations - start)
-        swapped = random.integers(2, size=(num, len(effects)), dtype=np.int8)
+    for swapped in _swapped(num_permutations, len(effects), random):
         at, pair = np.concatenate([part.large(swapped) for part in rough], axis=1)
         for places in np.array_split(np.arange(len(at)), len(at) // 10_000 + 1):
             of_pair = pair[places]
@@ -173,7 +176,7 @@ def _num_as_large_of_many(
 
 @dataclass(frozen=True)
 class _Rough:
-    """Permuted differences of some pairs in float32, with a bound of their error."""
+    """Compute permuted differences of some pairs in float32, with a bound of the rounding error."""
 
     pairs: NDArray[np.intp]
     factors: Sequence[NDArray[np.float32]]

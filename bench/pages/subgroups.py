@@ -69,7 +69,7 @@ def _is_large(mask: Bools) -> bool:
 
 
 def _cells(truth: LabelTable, rows: Sequence[tuple[Sequence[Result], Design]], mask: Bools) -> list[str]:
-    """Return the cells of a part, which `mask` [record] chooses. The runs of `rows` keep the predictions they read."""
+    """Return the table cells of one part of fold 10, the records where `mask` [record] is True."""
     part = truth.select(mask)
     chosen = metrics.frequent(part.y_true)
     counts = [f"{len(part):,}", f"{len(np.unique(part.patient_id)):,}", str(int(chosen.sum()))]

@@ -168,7 +168,7 @@ def units_of(values: Values) -> tuple[str, Array]:
 
 
 def priors_of(groups: Mapping[Any, Values]) -> dict[str, Prior]:
-    """Unit -> its prior, by the values of rows, or by the differences of pairs of rows (first, second)."""
+    """Unit -> prior, fitted to the values of rows, or to differences if the names are pairs (first, second)."""
     priors = {}
     for kind in ("runs", "draws"):
         units = {name: of for name, (unit, of) in ((name, units_of(of)) for name, of in groups.items()) if unit == kind}
