@@ -108,7 +108,7 @@ class Result:
         """Return the gradient steps of each phase: epochs times batches. A phase that solves for its head has none."""
         num_records = self.document.get("split", {}).get("train_records", 0)
         declared = self.document.get("method", {}).get("phases", ())
-        trained = [len(phase["train_loss"]) for phase in self.document.get("training", ())]
+        trained = [len(phase.get("train_loss", ())) for phase in self.document.get("training", ())]
         return [
             epochs * _batches(num_records, phase["batch_size"])
             for phase, epochs in zip(declared, trained, strict=False)
