@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from bench.console.cells_view import LINE_EVERY_S
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 
 Wandb = Literal["off", "offline", "online"]
 
@@ -187,5 +187,5 @@ def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mappi
             settings=wandb.Settings(console="off"),
         )
     except wandb.errors.Error as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise BenchError(f"Weights & Biases did not start: {reason}; use --wandb offline or off") from None

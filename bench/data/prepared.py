@@ -33,7 +33,7 @@ from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record, prepare_windows
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.files import NotAFile, read_bytes, require_file, whole_folder, write_into
 from bench.registry.source import can_import
 
@@ -144,7 +144,7 @@ def prepare_signals(
                 try:
                     return _open_entry(entry, records, spec, rate)
                 except DAMAGE as error:
-                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    reason = first_line(error)
                     note(f"{entry} is damaged ({reason}) and is computed anew")
                     shutil.rmtree(entry)
             _write_entry(entry, records, spec, rate, progress)

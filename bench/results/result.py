@@ -17,7 +17,7 @@ import numpy as np
 import bench
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.text import UNPRINTABLE
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, DataError, first_line
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
 from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
@@ -233,7 +233,7 @@ def load_result(folder: Path) -> Result:
     except OSError as error:
         raise DataError(f"no finished run at {folder}: {RESULT} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number of thousands of digits
-        raise DataError(f"{path} is damaged: {_first_line(error)}; {HELP}") from None
+        raise DataError(f"{path} is damaged: {first_line(error)}; {HELP}") from None
     if not isinstance(document, dict) or "schema" not in document:
         raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
     if document["schema"] != SCHEMA:
@@ -261,10 +261,6 @@ def _require_predictions(result: Result) -> None:
     if recall(key) is None:
         _ = Result(result.folder, result.document).predictions  # a copy, which is forgotten with what it has read
         keep(key, b"")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_head(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import torch
 
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
+from bench.errors import first_line
 from bench.files import open_file, remove_leftovers, whole_file
 from bench.registry.source import code_hash
 from bench.training.model import Classifier
@@ -83,7 +84,7 @@ class FeatureCache:
             except FileNotFoundError:
                 continue  # another process has removed it to make room
             except DAMAGE as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 note(f"{part} is damaged ({reason}) and is removed; its features are computed again")
                 with contextlib.suppress(OSError):  # a cache that cannot be written must not stop the run
                     part.unlink()
