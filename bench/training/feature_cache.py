@@ -143,8 +143,17 @@ def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
 
 
 def _num_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("part-*.npz") if file.exists())
+    return sum(status.st_size for file in folder.glob("part-*.npz") if (status := _status(file)))
 
 
 def _last_use(folder: Path) -> float:
-    return folder.stat().st_mtime if folder.exists() else 0.0
+    status = _status(folder)
+    return status.st_mtime if status else 0.0
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a file or folder; None if another process has removed it to make room."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
