@@ -202,15 +202,16 @@ def write_predictions(stream: IO[bytes], fingerprint: str, predictions: Mapping[
 
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
-    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    """Write result.json. The metrics are last, so that `load_head` need not read them."""
+    head = {key: value for key, value in document.items() if key != "metrics"}
+    ordered = {**head, "metrics": document["metrics"]} if "metrics" in document else head
+    text = json.dumps(finite(ordered), indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n", fsync=True)  # else a power cut could leave a renamed folder with empty files
 
 
 def record_search(result: Result, search: Mapping[str, Any]) -> None:
     """Add to a finished run's result the search that chose its setting. The digest does not depend on it."""
-    before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
-    whole = {**before, "search": search, "metrics": result.document["metrics"]}
-    _write_document(result.folder / RESULT, whole)
+    _write_document(result.folder / RESULT, {**result.document, "search": search})
 
 
 def finite(value: Any) -> Any:
