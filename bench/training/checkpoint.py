@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError, first_line
-from bench.files import remove_leftovers, require_file, whole_file
+from bench.files import require_file, whole_file
 
 KEPT = 2
 
@@ -93,12 +93,6 @@ class Checkpoints:
             path.unlink(missing_ok=True)
         self._damaged.clear()
         self._saved = time.monotonic()
-
-    def remove(self) -> None:
-        """Remove all checkpoints, when the run is finished."""
-        for path in self._files():
-            path.unlink()
-        remove_leftovers(self.folder)
 
 
 def _number_of(path: Path) -> int:
