@@ -66,6 +66,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def num_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files below a folder. What is removed meanwhile counts as nothing."""
+    total = 0
+    inner = [Path(at) / name for at, _, names in os.walk(path) for name in names]
+    for file in inner or [path] * path.is_file():
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
+
+
 def write_whole(path: Path, content: bytes | str, *, fsync: bool = False) -> None:
     """Write a file, text as UTF-8. At any moment, also after a kill, the file is either the old or the new one."""
     with whole_file(path, fsync=fsync) as stream:

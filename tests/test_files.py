@@ -25,6 +25,7 @@ from bench.files import (
     SharedLock,
     file_sha256,
     locked_alone,
+    num_bytes,
     remove_leftovers,
     replace_folder,
     require_file,
@@ -409,6 +410,18 @@ def test_a_file_is_written_at_a_path_whose_folders_are_missing(tmp_path: Path) -
 
     assert path.read_text() == "text" and write_at(path, "other") == path
     assert path.read_text() == "other"
+
+
+def test_the_size_of_a_folder_is_that_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a").write_bytes(bytes(10))
+    (tmp_path / "inner" / "b").write_bytes(bytes(100))
+    (tmp_path / "c").symlink_to("gone")
+
+    assert num_bytes(tmp_path) == 110
+    assert (num_bytes(tmp_path / "a"), num_bytes(tmp_path / "none")) == (10, 0)
+    monkeypatch.setattr(os, "walk", lambda top: [(str(tmp_path), [], ["a", "removed meanwhile"])])
+    assert num_bytes(tmp_path) == 10
 
 
 def test_the_hash_is_over_the_whole_file(tmp_path: Path) -> None:

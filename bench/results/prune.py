@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from bench.data.cache import cache_folder
 from bench.data.prepared import prepared_sets, unused
 from bench.errors import BenchError, DataError
-from bench.files import PART, move, read_bytes, remove_leftovers
+from bench.files import PART, move, num_bytes, read_bytes, remove_leftovers
+from bench.results.finished import WEIGHTS
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
 
@@ -81,7 +82,7 @@ def prune(
             continue
         for name, path in items:
             usage[name].num += 1
-            usage[name].size += _size(path)
+            usage[name].size += num_bytes(path)
             usage[name].removed = name in removed
         if dry_run:
             continue
@@ -91,7 +92,7 @@ def prune(
             raise BenchError(f"cannot remove {error.filename}: {error.strerror}") from None
     for folder in _ended_plans(runs):
         usage["plans"].num += 1
-        usage["plans"].size += _size(folder)
+        usage["plans"].size += num_bytes(folder)
         usage["plans"].removed = not dry_run
         if not dry_run:
             shutil.rmtree(folder)
@@ -107,7 +108,7 @@ def _prune_signals(use: DiskUse, *, remove: bool) -> None:
                 use.num_running += 1
                 continue
             use.num += 1
-            use.size += _size(entry)
+            use.size += num_bytes(entry)
             use.removed = remove
             if remove:
                 shutil.rmtree(entry)
@@ -144,7 +145,7 @@ def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
             elif match["ending"] and name.startswith("."):
                 items[final].append(("left over", path))
             elif not match["ending"] and (path / RESULT).is_file():
-                items[final] += [("weights", file) for file in path.glob("weights.pt")]
+                items[final] += [("weights", file) for file in path.glob(WEIGHTS)]
                 items[final] += [("left over", file) for file in path.iterdir() if _is_left_over(file)]
         folders[:] = [name for name in folders if not NAME.fullmatch(name)]
     return items
@@ -167,8 +168,3 @@ def _remove(final: Path, paths: list[Path]) -> None:
             else:
                 path.unlink(missing_ok=True)
         lock.unlink()  # removed while held: a process that has just opened it notices and opens a new one
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

@@ -29,7 +29,7 @@ import torch
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
 from bench.errors import first_line
-from bench.files import open_file, remove_leftovers, whole_file
+from bench.files import num_bytes, open_file, remove_leftovers, whole_file
 from bench.registry.source import code_hash
 from bench.training.model import Classifier
 from bench.training.precision import Precision
@@ -111,7 +111,7 @@ class FeatureCache:
         self._make_room()
 
     def _make_room(self) -> None:
-        sizes = {folder: _num_bytes(folder) for folder in self.folder.parent.iterdir()}
+        sizes = {folder: num_bytes(folder) for folder in self.folder.parent.iterdir()}
         for folder in sorted(sizes, key=_last_use):
             if sum(sizes.values()) > LIMIT_BYTES and folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -142,18 +142,8 @@ def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
     return ecg_id, features, seconds
 
 
-def _num_bytes(folder: Path) -> int:
-    return sum(status.st_size for file in folder.glob("part-*.npz") if (status := _status(file)))
-
-
 def _last_use(folder: Path) -> float:
-    status = _status(folder)
-    return status.st_mtime if status else 0.0
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """Return the status of a file or folder; None if another process has removed it to make room."""
     try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another process has removed it to make room
+        return 0.0
