@@ -34,15 +34,7 @@ from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError, first_line
-from bench.files import (
-    NotAFile,
-    SharedLock,
-    locked_alone,
-    read_bytes,
-    require_file,
-    whole_folder,
-    write_into,
-)
+from bench.files import NotAFile, SharedLock, locked_alone, read_bytes, require_file, whole_folder, write_into
 from bench.registry.source import can_import
 
 FORMAT = 2
