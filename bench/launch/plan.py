@@ -315,8 +315,12 @@ class _Facts:
         if (key := (str(cell.method), groups := layer_groups(backbone))) not in self._methods:
             facts = plugin_facts("method", cell.method)  # raises PluginError for a wrong argument, before a cell runs
             made: list[list[dict[str, Any]]] = []
-            declared = lambda: phases_or_reason(make_method(cell.method), groups)[0]
-            why_it_fails(lambda: made.append([phase.facts() for phase in declared()]))
+
+            def declare() -> None:
+                phases, _ = phases_or_reason(make_method(cell.method), groups)
+                made.append([phase.facts() for phase in phases])
+
+            why_it_fails(declare)
             self._methods[key] = {**facts, "phases": made[0]} if made else None
         return self._methods[key]
 
