@@ -6,6 +6,8 @@ stochastic depth has no effect. As in their code, the bidirectional network uses
 where the backward direction has seen a single sample (in their code, the slice for its first step is empty).
 """
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +25,15 @@ class Recurrent(nn.LSTM):
         # without autocast: it supports LSTMs in bf16 only on CPUs with AVX-512, and uses float16 on CUDA
         kind, processor = signals.device.type, torch.backends.cpu.get_cpu_capability()
         bf16 = torch.is_autocast_enabled(kind) and kind == "cpu" and processor.startswith("AVX512")
-        with torch.autocast(kind, enabled=bf16):
+        with torch.autocast(kind, enabled=bf16), self._without_cudnn(signals):
             return super().forward(signals.transpose(1, 2))[0].transpose(1, 2)
+
+    def _without_cudnn(self, signals: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Switch cuDNN off for a pass in eval mode that needs gradients: cuDNN has none for an LSTM in eval mode."""
+        trained = signals.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
+        if self.training or not (torch.is_grad_enabled() and trained):
+            return contextlib.nullcontext()
+        return torch.backends.cudnn.flags(enabled=False)
 
 
 class LSTM1d(Strodthoff2020):

@@ -376,13 +376,16 @@ def prune(
     runs: Runs = RUNS,
     weights: Annotated[bool, typer.Option("--weights", help="Remove the weights of finished runs.")] = False,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Remove runs that were interrupted.")] = False,
+    signals: Annotated[
+        bool, typer.Option("--signals", help="Remove prepared signals that no run uses; runs prepare them again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be removed, and remove nothing.")] = False,
 ) -> None:
     """Remove files of killed runs, and more if requested. Results and running cells are never touched."""
     from bench.console.listing import table
     from bench.results import prune as pruning
 
-    usage = pruning.prune(runs, weights=weights, unfinished=unfinished, dry_run=dry_run)
+    usage = pruning.prune(runs, weights=weights, unfinished=unfinished, signals=signals, dry_run=dry_run)
     out.print(table(str(runs), [category.as_row() for category in usage]))
 
 

@@ -26,6 +26,12 @@ class PluginError(BenchError):
     """A plugin, a reference to it or a hyper-parameter is unknown, broken or of the wrong type."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 200 characters of it; the error's type if it has no text."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:200]
+
+
 @contextlib.contextmanager
 def no_exit() -> Iterator[None]:
     """Within this context, raise PluginError where a plugin ends the program: by exit, or by parsing its arguments."""

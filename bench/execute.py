@@ -39,7 +39,7 @@ from bench.training.distributed import World, accelerator_kind, join, unused_acc
 from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
 from bench.training.memory import PeakMemory
-from bench.training.method import Method, declared_phases
+from bench.training.method import Method, phases_or_reason
 from bench.training.model import Backbone, Classifier, HeadAlone, layer_groups
 from bench.training.phase import Phase
 from bench.training.precision import Precision, dtype, resolve_precision
@@ -92,7 +92,8 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
         setup = set_up(cell, options, data, world)
         folder = open_folder(setup, options, world)
         if finished := finished_result(folder, options):
-            evaluate_also(finished.folder, options.also_on, options.log)
+            if world.is_main:
+                evaluate_also(finished.folder, options.also_on, options.log)
             return finished
         require_shared(setup.table.labels, data.records.name, options.also_on, options.stage)
         progress = watch(folder.path, options.console, options.wandb, setup.facts, world.is_main, options.log)
@@ -134,6 +135,8 @@ class Setup:
     precision: Precision
     facts: Mapping[str, Any]
     """The first half of the result, with the digest that identifies the cell."""
+    declined: str
+    """Why the method declines the backbone instead of declaring phases; empty if it declares them."""
 
 
 def set_up(cell: Cell, options: Options, data: OpenData, world: World) -> Setup:
@@ -143,7 +146,7 @@ def set_up(cell: Cell, options: Options, data: OpenData, world: World) -> Setup:
     cell = replace(cell, manifest=None) if parts.whole else cell  # a manifest of all records changes nothing
     method = make_method(cell.method)
     backbone = build_backbone(cell.arch, cell.entropy)
-    phases = declared_phases(method, layer_groups(backbone))
+    phases, declined = phases_or_reason(method, layer_groups(backbone))
     alike = (options.runs / cell.task).glob(cell.folder_name("*"))  # candidates; the digest will decide
     anew = options.overwrite or options.rerun_stale
     if wants_published(backbone, cell.init) and (anew or not any(alike)):
@@ -163,6 +166,7 @@ def set_up(cell: Cell, options: Options, data: OpenData, world: World) -> Setup:
         init=init,
         precision=precision,
         facts=facts,
+        declined=declined,
     )
 
 
@@ -181,6 +185,8 @@ def finished_result(folder: RunFolder, options: Options) -> Result | None:
 
 def prepare_model(setup: Setup) -> None:
     """Let the method prepare the model, and check its phases. Incompatible, with a reason, if the method declines."""
+    if setup.declined:
+        raise Incompatible(setup.declined)
     same_backbone = prepare(setup.model, setup.method, Start.of(setup.facts, setup.init.head))
     rehearse(setup.model, setup.phases)
     setup.model.made_by = makers(setup.cell, altered=not same_backbone)

@@ -66,10 +66,27 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def num_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files below a folder. What is removed meanwhile counts as nothing."""
+    total = 0
+    inner = [Path(at) / name for at, _, names in os.walk(path) for name in names]
+    for file in inner or [path] * path.is_file():
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
+
+
 def write_whole(path: Path, content: bytes | str, *, fsync: bool = False) -> None:
     """Write a file, text as UTF-8. At any moment, also after a kill, the file is either the old or the new one."""
     with whole_file(path, fsync=fsync) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_at(path: Path, content: bytes | str) -> Path:
+    """Write a file as `write_whole` does, at a path whose folders may be missing. Return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+    return path
 
 
 @contextlib.contextmanager
@@ -208,6 +225,46 @@ def _locked(path: Path) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+class SharedLock:
+    """A lock on a file that others may share, held until this object is deleted or its process ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError if a process removes the file now, see `locked_alone`, or another OSError."""
+        require_file(path)
+        self._file = os.open(path, os.O_RDONLY)
+        gone = FileNotFoundError(errno.ENOENT, "another process removes it", str(path))
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise gone from None
+        except OSError:  # some file systems have no locks; there `locked_alone` yields False
+            pass
+        if not os.path.samestat(path.stat(), os.fstat(self._file)):  # removed between the two lines above
+            raise gone
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+
+@contextlib.contextmanager
+def locked_alone(path: Path) -> Iterator[bool]:
+    """Yield whether no process holds a SharedLock on a file. No process gets one within this context."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(lock)
 
 
 def create_file(path: Path, content: str) -> bool:

@@ -138,7 +138,7 @@ def outcome(
     predictions: Mapping[int, Predictions],
     truth: Mapping[int, LabelTable],
 ) -> dict[str, Any]:
-    """Return the second half of a result: metrics of each fold, intervals for fold 10, training and cost."""
+    """Return the second half of a result: metrics of each fold, intervals for fold 10, and training."""
     # the protocol requires that each read of fold 10 is recorded
     reads = [
         {"at": datetime.now(UTC).isoformat(timespec="seconds"), "records": len(table), "for": "final scores"}

@@ -117,42 +117,38 @@ def run(
         if news := changes(result.document):
             note(console, f"{news} this result; --overwrite runs it again")
         if not cell.of_notebook:
-            named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
-            key = _key_of_run(named, data, init, manifest)
+            key = _key_of_run(
+                method=method,
+                task=task,
+                arch=arch,
+                init=init,
+                data=data,
+                fraction=fraction,
+                draw=draw,
+                manifest=manifest,
+                seed=seed,
+                source_rate=source_rate,
+                precision=precision,
+                stage=stage,
+                runs=runs,
+            )
             remember(key, result.folder, result.document, news, result_cells(result))
     return RunResult(result)
 
 
 def finished(
-    method: str,
-    task: str,
-    arch: str,
-    *,
-    init: str | None,
-    data: Path,
-    fraction: float,
-    draw: int,
-    manifest: Path | None,
-    seed: int,
-    source_rate: int | None,
-    precision: str,
-    stage: str,
-    runs: Path,
-    overwrite: bool,
-    rerun_stale: bool,
-    also_on: Sequence[Path],
-    console: Console,
+    *, overwrite: bool, rerun_stale: bool, also_on: Sequence[Path], console: Console, **named: Any
 ) -> Finished | None:
     """Return the finished run that a command names if hashes of files tell, in half a second, else None.
 
-    None does not mean that there is no such run: `run` knows. A note on changed code is printed as `run` does.
+    `named` are the options that `_key_of_run` takes. None does not mean that there is no such run: `run` knows. A note
+    on changed code is printed as `run` does.
     """
     from bench.results.finished import recognise
 
     if overwrite or also_on:
         return None
-    named = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
-    recognised = recognise(_key_of_run(named, data, init, manifest))
+    recognised = recognise(_key_of_run(**named))
     if recognised and recognised.changed:
         if rerun_stale:
             return None
@@ -161,15 +157,29 @@ def finished(
 
 
 def _key_of_run(
-    named: Sequence[Any], data: str | Path | None, init: str | Path | None, manifest: str | Path | None
+    *,
+    method: Named,
+    task: Named,
+    arch: Named,
+    init: str | Path | None,
+    data: DataSet,
+    fraction: float,
+    draw: int,
+    manifest: str | Path | None,
+    seed: int,
+    source_rate: int | None,
+    precision: str,
+    stage: str,
+    runs: str | Path,
 ) -> str:
     """Return the key under which a finished run is remembered; empty if it is not, as with classes of a notebook."""
     from bench.results.finished import key_of_command
 
-    if not all(isinstance(word, str) for word in named[:3]):
+    if not all(isinstance(word, str) for word in (method, task, arch)):
         return ""
+    options = [method, task, arch, fraction, draw, seed, source_rate, precision, stage, str(runs)]
     start = None if init is None else str(init)
-    return key_of_command(named, data_folder(data), start, None if manifest is None else Path(manifest))
+    return key_of_command(options, data_folder(data), start, None if manifest is None else Path(manifest))
 
 
 def sweep(

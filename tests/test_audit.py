@@ -1,7 +1,7 @@
 """Each audit lets right code pass and names what would go unseen; the methods that trip them are test_door.py's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -122,11 +122,18 @@ def trained(number: int = 2) -> dict[str, nn.Parameter]:
         (lambda ps: "Adam", "returns a str"),
         (lambda ps: torch.optim.SGD(ps[:1], lr=0.1), r"takes head\.1 0 times"),
         (lambda ps: torch.optim.SGD([*ps, nn.Parameter(torch.ones(1))], lr=0.1), "1 parameters that the phase does"),
-        (lambda ps: torch.optim.AdamW(ps, lr=0.1, weight_decay=0.5), "decays weights by 0.5 and the phase declares"),
+        (
+            lambda ps: torch.optim.AdamW(ps, lr=0.1, weight_decay=0.5),
+            r"decays head\.0 by 0\.5 and the phase dec",
+        ),
+        (
+            lambda ps: torch.optim.AdamW(ps, lr=0.1, weight_decay=0.0),
+            r"decays head\.0 by 0 and the phase declares 0",
+        ),
         (lambda ps: with_schedule(torch.optim.AdamW(ps, lr=0.1)), "brings a learning-rate scheduler"),
         (lambda ps: with_hook(torch.optim.AdamW(ps, lr=0.1)), "registers a step hook"),
     ],
-    ids=["a name", "one is missing", "one too many", "decay", "scheduler", "hook"],
+    ids=["a name", "one is missing", "one too many", "decay", "no decay", "scheduler", "hook"],
 )
 def test_an_optimizer_that_nobody_could_resume_or_record_is_refused(
     make: Callable[[list[nn.Parameter]], Any], named: str
@@ -153,6 +160,22 @@ def test_an_optimizer_with_a_group_a_parameter_is_right(make: Callable[..., torc
     groups = [{"params": [p], "weight_decay": 0.01 * (i > 0)} for i, p in enumerate(parameters.values())]
 
     check_optimizer(make(groups, lr=0.1), Recipe(), HEAD, parameters)
+
+
+def test_weight_decay_is_compared_group_by_group() -> None:
+    """A phase that spares all that it trains once was refused, and one that lets a spared parameter decay was not."""
+    parameters = trained(2)
+    spares_all, spares_first = (replace(HEAD, no_weight_decay=spared) for spared in (("1d",), ("head.0",)))
+    first, second = parameters.values()
+    plain = [{"params": [first, second], "weight_decay": 0.0}]
+    declared = [{"params": [first], "weight_decay": 0.0}, {"params": [second]}]
+
+    check_optimizer(torch.optim.AdamW(plain, lr=0.1, weight_decay=0.01), Recipe(), spares_all, parameters)
+    check_optimizer(torch.optim.AdamW(declared, lr=0.1, weight_decay=0.01), Recipe(), spares_first, parameters)
+    both = torch.optim.AdamW([first, second], lr=0.1, weight_decay=0.01)
+    with pytest.raises(PluginError, match=r"decays head\.0 by 0\.01 and the phase declares 0, .* keep the groups"):
+        check_optimizer(both, Recipe(), spares_first, parameters)
+    check_optimizer(torch.optim.LBFGS([first, second]), Recipe(), spares_first, parameters)
 
 
 def test_a_step_is_made_by_the_phases_optimizer_at_its_rates() -> None:

@@ -196,6 +196,35 @@ def test_weights_are_drawn_as_published(name: str) -> None:
         assert not linear.bias.any()
 
 
+@pytest.mark.parametrize(
+    ("training", "trained", "input_trained", "cudnn"),
+    [(True, True, False, True), (False, True, False, False), (False, False, True, False), (False, False, False, True)],
+    ids=["train mode", "eval mode", "eval mode and frozen, behind a trained layer", "eval mode and frozen"],
+)
+def test_an_lstm_runs_without_cudnn_where_that_has_no_gradients(
+    training: bool, trained: bool, input_trained: bool, cudnn: bool
+) -> None:
+    """On a GPU cuDNN refuses the backward pass of an LSTM in eval mode, as auto-rgn and bitfit need it."""
+    backbone = backbone_of("lstm").train(training).requires_grad_(trained)
+    seen: list[bool] = []
+    backbone.layers.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
+    lstm, run = torch.nn.LSTM, torch.nn.LSTM.forward
+
+    def watched(self: torch.nn.LSTM, *given: Any) -> Any:
+        seen.append(torch.backends.cudnn.enabled)
+        return run(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lstm, "forward", watched)
+        features = backbone(torch.zeros(2, 12, 250, requires_grad=input_trained))
+        with torch.no_grad():
+            backbone(torch.zeros(2, 12, 250))
+
+    assert seen == [cudnn, True, True, True], "within the LSTM, and as before after it; without gradients always"
+    if trained or input_trained:
+        features.sum().backward()
+
+
 def test_wavelet_bands_are_those_of_pywavelets() -> None:
     signals = np.random.default_rng(0).standard_normal((2, 1000)).cumsum(-1)
     for ours, theirs in zip(

@@ -431,5 +431,18 @@ def test_a_method_is_checked_on_any_backbone(method: str) -> None:
     declines = str(found[-1].does_not_apply).startswith("it declines: stochastic depth needs at least two residual")
     assert declines == (method == "lpft-sd") == (found[-1].check == "trains on prevalence")
     assert (found[-1].verdict == "n/a") == declines
+
+
+@pytest.mark.parametrize("method", ["ft-hubert-ecg", "surgical"])
+def test_a_decline_in_phases_is_no_fault(method: str) -> None:
+    """Both decline a backbone of one layer group: one in `phases`, the other where a trial names a second group."""
+    *before, last = check_plugin(Reference(method), Reference("prevalence"))
+
+    assert not faults(iter(before))
+    assert (last.check, last.verdict) == ("trains on prevalence", "n/a")
+    assert str(last.does_not_apply).startswith("it declines: ")
+
+
+def test_a_backbone_is_named_for_methods_alone() -> None:
     with pytest.raises(BenchError, match="--arch names the backbone for a method, and net1d_mini is not a method"):
         next(check_plugin(Reference("net1d_mini"), Reference("prevalence")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli, errors
-from bench.errors import BenchError, PluginError, no_exit
+from bench.errors import BenchError, PluginError, first_line, no_exit
 from bench.registry.registry import Registry
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BenchError)]
@@ -25,6 +25,20 @@ def test_the_two_kinds_that_are_told_from_their_text_begin_differently() -> None
 
     assert len(beginnings) == 2
     assert not any(one.startswith(other) for one in beginnings for other in beginnings if one is not other)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("too short\nsee above"), "too short"),
+        (ValueError("\n  \ntoo short"), "too short"),
+        (ValueError(), "ValueError"),
+        (ValueError("\n"), "ValueError"),
+        (ValueError("x" * 1000), "x" * 200),
+    ],
+)
+def test_a_library_s_error_is_cited_in_one_line(error: ValueError, line: str) -> None:
+    assert first_line(error) == line
 
 
 def test_errors_cost_nothing_to_import() -> None:

@@ -1,5 +1,6 @@
 """The spine keeps fold 10 locked: nothing that is trained or selected knows it."""
 
+import contextlib
 import http.server
 import io
 import shutil
@@ -125,6 +126,28 @@ def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
     result = run(demo_set, tmp_path, epochs=3)
 
     assert 3_000 < result.document["cost"]["seconds"] < 3_900, "an epoch, and two that followed from its checkpoint"
+
+
+def test_the_main_rank_alone_tests_a_finished_cell_elsewhere(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all ranks load the weights and write into one folder at the same time."""
+    finished = run(demo_set, tmp_path)
+    cell = Cell(
+        data=demo_set,
+        task="superdiag",
+        arch=Reference("fcn_wang"),
+        method=Reference.parse("scratch(epochs=1)"),
+        precision="float32",
+    )
+    tested: list[int] = []
+    for rank in (1, 0):
+        world = World(rank, 2, torch.device("cpu"))
+        monkeypatch.setattr("bench.execute.join", lambda world=world: contextlib.nullcontext(world))
+        monkeypatch.setattr("bench.execute.evaluate_also", lambda *given, rank=rank: tested.append(rank))
+        assert execute(cell, Options(runs=tmp_path, also_on=(demo_set,))).folder == finished.folder
+
+    assert tested == [0]
 
 
 class SlowHub(http.server.BaseHTTPRequestHandler):

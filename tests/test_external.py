@@ -20,7 +20,7 @@ from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.pages.page import page
 from bench.results.external import as_logits, external_digest, score_external
-from bench.results.result import find_results
+from bench.results.result import find_results, load_head, load_result
 
 Score = Callable[..., Any]
 
@@ -345,13 +345,27 @@ def test_boards_show_external_rows_and_seeds_share_one(
 def test_the_command_of_a_result_gives_it_again(score: Score, scores: pd.DataFrame) -> None:
     said = [
         score(scores, **options).cell["command"]
-        for options in ({"scale": "probability"}, {"fraction": 0.1, "draw": 2, "seed": 3})
+        for options in (
+            {"scale": "probability"},
+            {"fraction": 0.1, "draw": 2, "seed": 3},
+            {"seed": 4, "compat": "strodthoff2020"},
+        )
     ]
 
     assert said == [
         "bench score scores.csv --task superdiag --name other --scale probability",
         "bench score scores.csv --task superdiag --name other --fraction 0.1 --draw 2 --seed 3",
+        "bench score scores.csv --task superdiag --name other --compat strodthoff2020 --seed 4",
     ]
+
+
+def test_a_plan_reads_the_head_alone(score: Score, scores: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metrics are last, whatever scored the model; so the head is whole without them."""
+    result = score(scores, compat="strodthoff2020")
+    expected = {key: value for key, value in load_result(result.folder).document.items() if key != "metrics"}
+    monkeypatch.setattr("bench.results.result.load_result", lambda folder: pytest.fail("it reads the whole document"))
+
+    assert load_head(result.folder) == expected
 
 
 def test_a_draw_of_all_records_is_refused_as_in_a_run(score: Score, scores: pd.DataFrame) -> None:

@@ -302,6 +302,20 @@ def test_room_is_made_by_what_was_longest_not_used(tmp_path: Path, monkeypatch: 
     assert sorted(folder.name for folder in (tmp_path / "features").iterdir()) == ["a", "c"]
 
 
+def test_sets_that_others_remove_meanwhile_do_not_stop_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs make room at once: a file, and a folder, may go between two looks at them."""
+    (tmp_path / "features" / "leaving").mkdir(parents=True)
+    (tmp_path / "features" / "leaving" / "part-1.npz").symlink_to("gone")
+    (tmp_path / "features" / "gone").symlink_to("nowhere")
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # it was there a moment ago
+    monkeypatch.setattr(feature_cache, "LIMIT_BYTES", 100)
+    cache = FeatureCache(tmp_path / "features" / "a")
+
+    cache.save(np.arange(10), np.ones((10, 100)), 1.0)
+
+    assert cache.load(np.arange(10))[0].all()
+
+
 def test_a_set_that_is_too_large_alone_stays_while_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "LIMIT_BYTES", 100)
     cache = FeatureCache(tmp_path / "features" / "a")

@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there, also where their writer was killed in the middle."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -21,12 +22,16 @@ from bench.data.waveforms import read_waveform
 from bench.errors import BenchError
 from bench.files import (
     PART,
+    SharedLock,
     file_sha256,
+    locked_alone,
+    num_bytes,
     remove_leftovers,
     replace_folder,
     require_file,
     whole_file,
     whole_folder,
+    write_at,
     write_into,
     write_whole,
 )
@@ -335,8 +340,8 @@ y_true = rng.random((500, 1)) < 0.5
 reliability_curves({"a": reliability(y_true, rng.random((500, 1)))}, target / "a.svg")
 """,
     "page": """
-from bench.pages.leaderboards import _write
-_write(target / "a.md", "x" * 5000)
+from bench.files import write_at
+write_at(target / "a.md", "x" * 5000)
 """,
     "demo": """
 from bench.demo.dataset import write_demo
@@ -356,6 +361,67 @@ def test_every_writer_leaves_nothing_half_written(tmp_path: Path, writer: str) -
     code = "import sys\nfrom pathlib import Path\ntarget = Path(sys.argv[1])\n" + WRITERS[writer]
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert not [name for name in names(tmp_path) if PART.fullmatch(name)]
+
+
+def test_a_lock_is_shared_or_held_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("x")
+    first, second = SharedLock(path), SharedLock(path)
+    code = "import sys; from pathlib import Path; from bench.files import *\n"
+    code += "with locked_alone(Path(sys.argv[1])) as alone: print(alone)"
+
+    def alone_elsewhere() -> str:
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert alone_elsewhere() == "False"
+    del first
+    with locked_alone(path) as alone:
+        assert not alone, "the second one is left"
+    del second
+    assert alone_elsewhere() == "True"
+    with locked_alone(path) as alone:
+        assert alone
+        with pytest.raises(FileNotFoundError, match="another process removes it"):
+            SharedLock(path)
+    SharedLock(path)
+    with locked_alone(tmp_path / "none") as alone:
+        assert not alone
+
+
+def test_a_file_that_was_removed_before_it_was_locked_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock = tmp_path / "file", fcntl.flock
+    path.write_text("x")
+
+    def late(file: int, kind: int) -> None:
+        path.unlink()
+        path.write_text("of another process")
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileNotFoundError):
+        SharedLock(path)
+
+
+def test_a_file_is_written_at_a_path_whose_folders_are_missing(tmp_path: Path) -> None:
+    path = write_at(tmp_path / "a" / "b" / "page.md", "text")
+
+    assert path.read_text() == "text" and write_at(path, "other") == path
+    assert path.read_text() == "other"
+
+
+def test_the_size_of_a_folder_is_that_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a").write_bytes(bytes(10))
+    (tmp_path / "inner" / "b").write_bytes(bytes(100))
+    (tmp_path / "c").symlink_to("gone")
+
+    assert num_bytes(tmp_path) == 110
+    assert (num_bytes(tmp_path / "a"), num_bytes(tmp_path / "none")) == (10, 0)
+    monkeypatch.setattr(os, "walk", lambda top: [(str(tmp_path), [], ["a", "removed meanwhile"])])
+    assert num_bytes(tmp_path) == 10
 
 
 def test_the_hash_is_over_the_whole_file(tmp_path: Path) -> None:

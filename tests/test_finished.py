@@ -16,6 +16,8 @@ import bench
 from bench import verbs
 from bench.results import finished
 from bench.results.finished import key_of_command, recognise
+from bench.results.result import PREDICTIONS, RESULT
+from bench.training.weights import WEIGHTS
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -103,6 +105,13 @@ def test_the_same_command_is_recognised_and_another_is_not(data: Path, runs: Pat
         assert ask(data, runs, **changes) is None
     assert ask(data, runs, init="random") is None
     assert ask(data, tmp_path) is None
+
+
+def test_names_of_files_are_those_of_a_run() -> None:
+    """They stand here again, because the modules that write these files import NumPy and torch."""
+    names = (finished.RESULT, finished.PREDICTIONS, finished.WEIGHTS)
+
+    assert names == (RESULT, PREDICTIONS, WEIGHTS)
 
 
 def test_changed_labels_are_noticed(data: Path, runs: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from bench.boards import resampling
 from bench.boards.comparisons import Comparison
 from bench.boards.declared import BoardPlan
-from bench.boards.rows import Board, make_boards
+from bench.boards.rows import Board, by_page, make_boards
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
@@ -28,7 +28,6 @@ from bench.pages import html_data
 from bench.pages.elements import element
 from bench.pages.html import FITTING, LIBRARY, Section, table_library, write_html
 from bench.pages.html_data import MAX_INTERVALS, MAX_PAIRS, verdict
-from bench.pages.leaderboards import by_page
 from bench.pages.markdown import cells_of
 from bench.pages.page import page
 from bench.pages.spelling import spell_difference

@@ -94,6 +94,7 @@ class Watch:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
     done: list[int] = field(default_factory=list)
+    phases_ended: int = 0
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
         self.done.append(steps_done)
@@ -107,6 +108,9 @@ class Watch:
         self.epochs.append(facts)
         if self.stop("epoch", len(self.epochs)):
             raise KeyboardInterrupt
+
+    def phase_ends(self) -> None:
+        self.phases_ended += 1
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -764,9 +768,11 @@ def test_a_frozen_backbone_whose_features_are_not_finite_is_named_and_no_learnin
 def test_patience_stops_a_phase_that_gets_no_better(tmp_path: Path) -> None:
     model, data = turning()
 
-    (report,) = run(model, Recipe([phase({"head": 0.05}, epochs=9, patience=2)]), tmp_path, data)
+    watch = Watch()
+    (report,) = run(model, Recipe([phase({"head": 0.05}, epochs=9, patience=2)]), tmp_path, data, watch)
 
     assert (report.best_epoch, len(report.train_loss)) == (1, 3)
+    assert watch.phases_ended == 1
 
 
 def test_no_weight_decay_spares_what_it_names(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import wfdb
 
 from bench.data import prepared
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
-from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals
+from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals, prepared_sets, unused
 from bench.data.signals import PREPROCESSINGS, Preprocessing, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
@@ -450,6 +452,9 @@ def test_a_full_disk_is_named_and_nothing_is_left(small: Path, cache: Path, monk
     message = refuse(small, cache)
     assert message.startswith(f"no space left in {cache} for the prepared signals (0.00058 GB)")
     assert "$BENCH_CACHE" in message
+    minutes = replace(load_records(small), seconds=60.0)
+    with pytest.raises(DataError, match=r"for the prepared signals \(0\.0035 GB\)"):
+        prepare_signals(minutes, RAW)
 
 
 @pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP])
@@ -573,6 +578,27 @@ def test_two_that_start_at_once_make_one_entry_and_agree(demo_set: Path, cache: 
     assert len(entries(cache)) == 1
     lock = f"{cache / entries(cache)[0]}.lock"
     assert waited[3] == f"waiting for another process that prepares these signals (it holds {lock})"
+
+
+def test_who_comes_while_signals_are_removed_waits_and_prepares_them_again(small: Path, cache: Path) -> None:
+    before = prepare_signals(load_records(small), RAW).values[:].copy()
+    (entry,) = prepared_sets()
+    notes, found = list[str](), list[PreparedSignals]()
+    other = threading.Thread(
+        target=lambda: found.append(prepare_signals(load_records(small), RAW, note=notes.append)), daemon=True
+    )
+    with unused(entry) as free:
+        assert free
+        other.start()
+        while not notes:
+            time.sleep(0.01)
+        shutil.rmtree(entry)
+    other.join()
+
+    assert len(notes) == 1 and notes[0].startswith("waiting for another process")
+    assert np.array_equal(found[0].values, before)
+    with unused(entry) as free:
+        assert not free, "the thread's signals are in use"
 
 
 def test_who_waits_shows_how_far_the_other_one_is(demo_set: Path, cache: Path, tmp_path: Path) -> None:

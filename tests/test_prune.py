@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bench.data.datasets.ptbxl import load_records
+from bench.data.prepared import prepare_signals, prepared_sets
+from bench.data.signals import SignalSpec
 from bench.errors import DataError
 from bench.results.prune import prune
 from bench.results.result import RESULT
@@ -27,6 +31,14 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache without prepared signals."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("BENCH_CACHE", str(folder))
+    return folder
+
+
 def left(runs: Path) -> set[str]:
     return {str(path.relative_to(runs / "superdiag")) for path in runs.rglob("*") if path.is_file()}
 
@@ -35,7 +47,7 @@ def test_a_dry_run_counts_and_removes_nothing(runs: Path) -> None:
     before = left(runs)
     found = {use.name: (use.num, use.size, use.removed) for use in prune(runs, weights=True, dry_run=True)}
 
-    assert found.pop("plans") == (0, 0, False)
+    assert found.pop("plans") == found.pop("signals") == (0, 0, False)
     assert found == {"left over": (2, 102, False), "weights": (1, 1000, False), "unfinished": (1, 10, False)}
     assert left(runs) == before
 
@@ -48,6 +60,7 @@ def test_leftovers_go_and_the_only_result_of_a_cell_comes_back(runs: Path) -> No
         ("weights", "no"),
         ("unfinished", "no"),
         ("plans", "no"),
+        ("signals", "no"),
     ]
     assert left(runs) == {
         "net-ft-seed0-00000001/result.json",
@@ -74,6 +87,27 @@ def test_a_running_cell_keeps_its_files(runs: Path) -> None:
 
     assert found["unfinished"] == (0, 1)
     assert "net-ft-seed0-00000002.unfinished/checkpoint-0001.pt" in left(runs)
+
+
+def test_prepared_signals_go_if_asked_but_not_under_a_run(runs: Path, cache: Path, demo_set: Path) -> None:
+    """Once they stayed for ever: 2.6 GB a set of PTB-XL at 500 Hz, and again after the data set was moved."""
+    used, unused = (prepare_signals(load_records(demo_set), SignalSpec(rate, "none")) for rate in (100, 50))
+    before, size = used.values[3].copy(), sum(file.stat().st_size for file in (cache / unused.entry).iterdir())
+    (killed := cache / f".{unused.entry}.01234567.part").mkdir()
+    del unused
+
+    found = {use.name: use for use in prune(runs, dry_run=True)}["signals"]
+    assert (found.num, found.size, found.num_running, found.removed) == (1, size, 1, False)
+    assert len(prepared_sets()) == 2
+    found = {use.name: use for use in prune(runs, signals=True)}["signals"]
+    assert (found.num, found.num_running, found.removed) == (1, 1, True)
+    assert [entry.name for entry in prepared_sets()] == [used.entry] and not killed.exists()
+    assert np.array_equal(used.values[3], before)
+    del used
+    prune(runs)
+    assert len(prepared_sets()) == 1, "if asked"
+    prune(runs, signals=True)
+    assert prepared_sets() == []
 
 
 def test_free_locks_go(runs: Path) -> None:

@@ -1,5 +1,6 @@
 """A grid of cells: which there are, which are done, and what comes of failing, killed and interrupted workers."""
 
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import bench
 from bench.boards.rows import make_boards
 from bench.boards.truth import truth_of
 from bench.cell import Cell
@@ -38,6 +40,7 @@ from bench.results.prune import prune
 from bench.results.result import RESULT, Result, find_results, load_head, load_result
 from bench.results.run_folder import RunFolder, lock_of
 from bench.results.status import survey
+from methods.full_finetune import FullFinetune
 
 QUIET = Console(quiet=True)
 
@@ -165,6 +168,56 @@ def test_a_changed_default_is_to_do_and_changed_code_is_stale(
     assert list(_remarks(plan, Options(runs=runs), 1, False)) == [
         "stale: 1 finished cells; method lp (methods.linear_probe) has changed since; --rerun-stale runs them again"
     ]
+
+
+def test_the_result_of_present_code_is_the_cells_and_not_a_stale_one(
+    done: tuple[Path, Cell, Result], tmp_path: Path
+) -> None:
+    """Both are of this cell; the stale one is a decline, and its folder comes first."""
+    runs, cell, result = done
+    shutil.copytree(runs, tmp_path / "runs")
+    fresh = tmp_path / "runs" / "superdiag" / result.folder.name
+    stale = fresh.with_name(f"a-{fresh.name}")
+    shutil.copytree(fresh, stale)
+    document = json.loads((stale / RESULT).read_text())
+    document["method"]["code_sha256"], document["incompatible"] = "0" * 64, "it will not"
+    (stale / RESULT).write_text(json.dumps(document))
+
+    (planned,) = make_plan([cell], Options(runs=tmp_path / "runs")).cells
+    assert (planned.state, planned.reason, planned.folder) == ("done", "", fresh)
+    shutil.rmtree(fresh)
+    (planned,) = make_plan([cell], Options(runs=tmp_path / "runs")).cells
+    assert (planned.state, planned.folder) == ("stale", stale)
+    assert planned.reason == "method lp (methods.linear_probe) has changed since"
+
+
+def test_a_decline_in_phases_is_a_decline_and_ends_no_sweep(demo_set: Path, tmp_path: Path) -> None:
+    """A backbone of one layer group: `phases` of ft-hubert-ecg says so before there is a model."""
+    reason = "its first layer group stays frozen, and this backbone has only one"
+    out = Console(file=io.StringIO(), width=200)
+
+    def sweep(**options: Any) -> list[tuple[str, str, str]]:
+        methods = ["ft-hubert-ecg", "ft(finetune_epochs=1)"]
+        given = {"data": demo_set, "seed": 0, "runs": tmp_path, "out": out, "console": QUIET}
+        swept = bench.sweep(methods, "superdiag", "prevalence", **given, **options)
+        facts = [(cell.cell.method, cell.as_data()) for cell in swept.cells]
+        return [(str(method), each["state"], each["reason"]) for method, each in facts]
+
+    assert [state for _, state, _ in sweep(dry_run=True)] == ["to do", "to do"]
+    ended = [("ft-hubert-ecg", "declined", reason), ("ft(finetune_epochs=1)", "done", "")]
+    assert sweep() == ended
+    assert sweep(dry_run=True) == ended, "and is recorded"
+    (declined,) = [result for result in find_results(tmp_path) if result.incompatible]
+    assert declined.document["method"]["phases"] == []
+
+
+def test_a_method_whose_code_fails_ends_no_plan(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [probe(demo_set), replace(probe(demo_set), method=Reference("ft"))]
+    monkeypatch.setattr(FullFinetune, "phases", lambda self, layer_groups: 1 / 0)
+
+    assert states(cells, tmp_path) == ["to do", "to do"], "whoever runs it has its traceback"
 
 
 def test_weights_from_a_file_count_by_what_is_in_it(demo_set: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def run_through(folder: Path, console: Console) -> None:
             for _ in range(3):
                 watcher.step_ends()
             watcher.epoch_ends({**EPOCH, "phase": "probe {x}", "epoch": epoch})
+        watcher.phase_ends()
         watcher.finish({"fold_10": {"auroc": 0.9}})
 
 
@@ -58,6 +59,22 @@ def test_the_console_keeps_a_line_a_phase(tmp_path: Path) -> None:
 
     assert "a note with [brackets]" in shown.getvalue()
     assert "probe {x}: epoch 2/2  loss 0.5000  fold-9 AUROC 0.7500, weights of epoch 1" in shown.getvalue()
+
+
+def test_a_phase_that_ends_before_its_last_epoch_has_a_line_too(tmp_path: Path) -> None:
+    """Patience ended a phase in silence, and its bar stayed."""
+    shown = io.StringIO()
+    with watch(tmp_path, Console(file=shown, width=200), "off", PLAN, is_main=True) as watcher:
+        watcher.phase_begins("finetune", 9, 3, 0)
+        for epoch in (1, 2, 3):
+            watcher.epoch_ends({**EPOCH, "epoch": epoch})
+        watcher.phase_ends()
+        watcher.phase_begins("fitted", 1, 0, 0)
+        watcher.phase_ends()
+
+    lines = [line for line in shown.getvalue().splitlines() if line]
+    assert len(lines) == 1
+    assert lines[0].startswith("finetune: epoch 3/9  loss 0.5000  fold-9 AUROC 0.7500, weights of epoch 1, ")
 
 
 def test_the_bar_shows_counts_loss_and_time_left(tmp_path: Path) -> None:

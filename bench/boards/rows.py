@@ -76,6 +76,14 @@ def runs_of(boards: Iterable[Board]) -> list[Result]:
     return [run for board in boards for runs in (*(row.runs for row in board.rows), board.declined) for run in runs]
 
 
+def by_page(boards: Iterable[Board]) -> dict[tuple[str, str], list[Board]]:
+    """Return dataset and task -> boards of their page."""
+    pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
+    for board in boards:
+        pages[board.dataset, board.task].append(board)
+    return pages
+
+
 def design_of_runs(runs: Sequence[Result]) -> Design:
     """Return the design of a row's runs, which says which of them are independent."""
     return Design.of([run.place for run in runs], [run.streams for run in runs])

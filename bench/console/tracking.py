@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from bench.console.cells_view import LINE_EVERY_S
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 
 Wandb = Literal["off", "offline", "online"]
 
@@ -62,6 +62,7 @@ class Silent:
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def step_ends(self) -> None: ...
     def epoch_ends(self, facts: dict[str, Any]) -> None: ...
+    def phase_ends(self) -> None: ...
     def note(self, text: str) -> None: ...
     def prepared(self, done: int, total: int) -> None: ...
     def finish(self, summary: Mapping[str, Any]) -> None: ...
@@ -101,7 +102,7 @@ class Tracker(Silent):
         self._stop_bar()
         self._phase = (name, num_epochs, time.monotonic())
         self._steps, self._num_steps = steps_done, num_epochs * steps_per_epoch
-        self._last = ""
+        self._last, self._best_epoch = "", 0
 
     def step_ends(self) -> None:
         self._steps += 1
@@ -109,7 +110,8 @@ class Tracker(Silent):
 
     def epoch_ends(self, facts: dict[str, Any]) -> None:
         self._write({"event": "epoch", **facts})
-        name, num_epochs, began = self._phase
+        name, num_epochs, _ = self._phase
+        self._best_epoch = facts["best_epoch"]
         self._last = (
             f"epoch {facts['epoch']}/{num_epochs}  loss {facts['train_loss']:.4f}  "
             f"fold-9 AUROC {facts['val_macro_auroc']:.4f}"
@@ -119,10 +121,14 @@ class Tracker(Silent):
         self._advance(name, self._steps, self._num_steps, self._last)
         if self._run:
             self._run.log({f"{name}/{key}": facts[key] for key in ("train_loss", "val_macro_auroc", "learning_rate")})
-        if facts["epoch"] == num_epochs:
-            self._stop_bar()
+
+    def phase_ends(self) -> None:
+        """Note the last epoch and the selected one, if this attempt trained an epoch of the phase."""
+        self._stop_bar()
+        name, _, began = self._phase
+        if self._last:
             seconds = time.monotonic() - began
-            self.note(f"{name}: {self._last}, weights of epoch {facts['best_epoch']}, {seconds:.0f} s")
+            self.note(f"{name}: {self._last}, weights of epoch {self._best_epoch}, {seconds:.0f} s")
 
     def note(self, text: str) -> None:
         self._write({"event": "note", "text": text})
@@ -187,5 +193,5 @@ def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mappi
             settings=wandb.Settings(console="off"),
         )
     except wandb.errors.Error as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise BenchError(f"Weights & Biases did not start: {reason}; use --wandb offline or off") from None

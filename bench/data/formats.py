@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from bench.data.leads import LEADS, choose_leads
 from bench.data.waveforms import MAX_RATE, MILLIVOLTS, Note, check_amplitude, read_waveform
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.files import require_file
 
 MAX_SAMPLES = 10_000_000
@@ -139,7 +139,7 @@ def _open_npy(source: SignalFile) -> npt.NDArray[Any]:
             warnings.simplefilter("ignore", UserWarning)  # on headers as Python 2 wrote them
             array: npt.NDArray[Any] = np.load(source.file, mmap_mode="r", allow_pickle=False)
     except NPY_DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)
         raise DataError(
             f"{source.file} cannot be read as a .npy file ({reason}); expected numbers of one type, as numpy.save "
             "writes them"
@@ -171,7 +171,7 @@ def open_hdf5(source: SignalFile) -> Iterator[Any]:
                 )
             yield file[name]
     except (OSError, RuntimeError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)
         raise DataError(f"{source.file} cannot be read as HDF5: {reason}") from None
 
 
@@ -189,7 +189,7 @@ def read_edf(source: SignalFile) -> Stored:
             rate, unit = facts.pop()
             return Stored(np.stack([file.readSignal(n) for n in known]), labels, whole_rate(rate, source), unit)
     except OSError as error:
-        raise DataError(f"{source.file} cannot be read as EDF: {str(error).splitlines()[0][:120]}") from None
+        raise DataError(f"{source.file} cannot be read as EDF: {first_line(error)}") from None
 
 
 DICOM_DAMAGE = (
@@ -214,7 +214,7 @@ def read_dicom(source: SignalFile) -> Stored:
             values = record.waveform_array(0).T  # multiplied by each channel's sensitivity
             rate = float(group.SamplingFrequency)
     except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *DICOM_DAMAGE) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)
         raise DataError(f"{source.file} cannot be read as a DICOM waveform: {reason}") from None
     if len(units) != 1:
         raise DataError(f"{source.file} has leads in {', '.join(sorted(units))}; expected one unit")

@@ -22,7 +22,7 @@ from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out
 from bench.data.tasks import LabelTable
 from bench.data.text import read_text
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.files import write_whole
 
 SCHEMA = 1
@@ -172,7 +172,7 @@ def _from_json(text: str, source: str) -> Manifest:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source} is not JSON: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{source} is not JSON: {first_line(error)}") from None
     if not isinstance(document, dict) or "train" not in document:
         raise DataError(f"{source} is not a manifest: expected an object with a list `train` of ecg_ids")
     if document.get("schema", SCHEMA) != SCHEMA:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.formats import MAX_SAMPLES, library
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.files import open_file
 
 PART_BYTES = 64 * 2**20
@@ -199,7 +199,7 @@ def _copy_hdf5(path: Path, name: str, target: Path, num: int | None) -> str:
             _copy(known[chosen].place, target, is_reversed=True)
             return chosen
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)
         raise DataError(f"{path} cannot be read as HDF5: {reason}") from None
 
 

@@ -33,8 +33,8 @@ from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec, prepare_record, prepare_windows
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
-from bench.errors import DataError
-from bench.files import NotAFile, read_bytes, require_file, whole_folder, write_into
+from bench.errors import DataError, first_line
+from bench.files import NotAFile, SharedLock, locked_alone, read_bytes, require_file, whole_folder, write_into
 from bench.registry.source import can_import
 
 FORMAT = 2
@@ -76,6 +76,8 @@ class PreparedSignals:
     """[record]"""
     entry: str = ""
     """Name of the cache entry, derived from all that changes the signals; empty if they are not from the cache."""
+    lock: SharedLock | None = None
+    """Keeps the cache entry from being removed as long as these signals are in use."""
 
     @property
     def length(self) -> int:
@@ -144,7 +146,7 @@ def prepare_signals(
                 try:
                     return _open_entry(entry, records, spec, rate)
                 except DAMAGE as error:
-                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    reason = first_line(error)
                     note(f"{entry} is damaged ({reason}) and is computed anew")
                     shutil.rmtree(entry)
             _write_entry(entry, records, spec, rate, progress)
@@ -172,6 +174,7 @@ DAMAGE = (
 
 def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> PreparedSignals:
     """Return the signals of an entry, memory-mapped. Raises one of DAMAGE if its files are not complete."""
+    lock = SharedLock(entry / "about.json")
     about = json.loads(read_bytes(entry / "about.json"))
     for name in ("ecg_id.npy", "signals.npy", "scale.npy"):
         require_file(entry / name)
@@ -184,6 +187,7 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
         np.load(entry / "signals.npy", mmap_mode="r"),
         np.load(entry / "scale.npy"),
         entry.name,
+        lock,
     )
     expected = (len(records), len(spec.leads))
     if not np.array_equal(signals.ecg_id, records.ecg_id) or signals.values.ndim != 3:
@@ -191,6 +195,23 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
     if signals.values.shape[:2] != expected or signals.scale.shape != expected[:1] or signals.values.dtype != np.int16:
         raise ValueError(f"its signals are {list(signals.values.shape)}, of {len(signals.scale)} records")
     return signals
+
+
+def prepared_sets() -> list[Path]:
+    """Return the cache entries of all prepared signals, of any data set."""
+    return sorted(file.parent for file in cache_folder().glob("[!.]*/signals.npy"))
+
+
+@contextlib.contextmanager
+def unused(entry: Path) -> Iterator[bool]:
+    """Yield whether no process uses or prepares the signals of an entry. No process begins to within this context."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(f"{entry}.lock", timeout=0))
+        except OSError:  # Timeout is one too
+            yield False
+        else:
+            yield stack.enter_context(locked_alone(entry / "about.json"))
 
 
 def _scaling_in(facts: Mapping[str, Any]) -> Scaling:
@@ -273,8 +294,9 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     return f"{records.name}-{rate}-{spec.rate}hz-{spec.preprocessing}-{digest.hexdigest()[:16]}"
 
 
-def _num_bytes(records: Records, spec: SignalSpec, seconds: float = 10.0) -> int:
-    return len(records) * len(spec.leads) * round(seconds * spec.rate) * 2
+def _num_bytes(records: Records, spec: SignalSpec) -> int:
+    """Return the size of an entry's signals. Records of a data set that states no length, as PTB-XL, have 10 s."""
+    return len(records) * len(spec.leads) * round((records.seconds or 10.0) * spec.rate) * 2
 
 
 def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, progress: Progress) -> None:

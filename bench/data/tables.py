@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data.text import HEAD, UTF16, read_text, refuse_pointer
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.files import open_file, read_bytes
 
 MAX_FIELD = 1_000_000
@@ -126,7 +126,7 @@ def read_csv(path: Path, columns: tuple[str, ...], expected: str = "") -> pd.Dat
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         _refuse_saved_otherwise(path, columns)
-        raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not a readable CSV file: {first_line(error)}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         _refuse_saved_otherwise(path, columns)

@@ -20,7 +20,7 @@ from bench.data.headers import DEFAULT_GAIN, Header, Scale, read_header
 from bench.data.leads import LEADS as LEADS
 from bench.data.leads import LeadChoice, choose_leads, name_leads
 from bench.data.text import refuse_pointer
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.files import open_file, require_file, write_into
 
 MILLIVOLTS = {
@@ -281,7 +281,7 @@ def _read_with_wfdb(header: Header) -> npt.NDArray[Any]:
         *(ZeroDivisionError, OverflowError, MemoryError, RuntimeError),
     ) as error:
         raise DataError(
-            f"{header.path} and {', '.join(files)} cannot be read as a WFDB record: {_first_line(error)}"
+            f"{header.path} and {', '.join(files)} cannot be read as a WFDB record: {first_line(error)}"
         ) from None
 
 
@@ -316,7 +316,3 @@ def _check_sums(header: Header, samples: npt.NDArray[Any]) -> None:
                 f"{header.path.with_name(channel.file)}: lead {channel.scale.lead} does not match the checksum in "
                 f"{header.path.name}; the file is damaged, download it again"
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

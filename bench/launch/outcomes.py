@@ -44,6 +44,13 @@ class Ended:
     """Why the method declined the backbone; the result of such a cell has no scores."""
     failure: Failure | None = None
 
+    @property
+    def state_and_reason(self) -> tuple[str, str]:
+        """`failed`, `declined` or `done`, and why; empty if it is done."""
+        if self.failure:
+            return "failed", self.failure.reason
+        return ("declined", self.incompatible) if self.incompatible else ("done", "")
+
     def result(self) -> Result:
         """Return the finished run's result. Raises BenchError with the reason of a failure."""
         if self.folder is None:

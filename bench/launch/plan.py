@@ -27,7 +27,7 @@ from bench.results.identity import RANDOM, changes, code_of, planned_identity
 from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
 from bench.training.distributed import choose_device
-from bench.training.method import declared_phases
+from bench.training.method import phases_or_reason
 from bench.training.model import Backbone, count_parameters, layer_groups
 from bench.training.precision import resolve_precision
 from bench.training.weights import hash_weights, initialize, names_published, wants_published
@@ -147,12 +147,12 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         heads = [head for key in keys for head in finished.get(key, [])]
         news = [facts.changes(cell, head) for head in heads]
         path = failure_path(options.runs, cell, options.stage)
-        # a result with present code wins over stale ones
         if heads:
-            reason = heads[0]["incompatible"] or ""
-            stale = all(news)
-            state: State = "stale" if stale else "declined" if reason else "done"
-            planned[command] = Planned(cell, state, news[0] if stale else reason, heads[0]["folder"])
+            # a result with present code wins over stale ones
+            head, change = min(zip(heads, news, strict=True), key=lambda each: bool(each[1]))
+            reason = head["incompatible"] or ""
+            state: State = "stale" if change else "declined" if reason else "done"
+            planned[command] = Planned(cell, state, change or reason, head["folder"])
         else:
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
@@ -215,7 +215,7 @@ class _Facts:
     def __init__(self, data: Path) -> None:
         self._data = OpenData(data)
         self._device = choose_device(0, 1)
-        self._methods: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+        self._methods: dict[tuple[str, tuple[str, ...]], dict[str, Any] | None] = {}
         self._backbones: dict[str, Backbone | None] = {}
         self._backbone_facts: dict[str, dict[str, Any]] = {}
         self._starts: dict[tuple[str, str], str | None] = {}
@@ -230,15 +230,15 @@ class _Facts:
         return backbone is not None and wants_published(backbone, None)
 
     def keys(self, cell: Cell, elsewhere: bool) -> list[str]:
-        """Return the possible identities of a cell, see `_finished`; none if backbone or weights cannot be loaded."""
-        backbone = self._backbone(cell.arch)
+        """Return the possible identities of a cell, see `_finished`; none if its plugins fail or it has no weights."""
+        backbone, method = self._backbone(cell.arch), self._method(cell)
         start = self._start(cell, backbone) if backbone is not None else None
-        if backbone is None or start is None:
+        if backbone is None or method is None or start is None:
             return []
         precisions = {resolve_precision(cell.precision, self._device)}
         if elsewhere and cell.precision == "auto":
             precisions |= {"bf16", "float32"}
-        method, arch = self._method(cell), self._arch(cell.arch)
+        arch = self._arch(cell.arch)
         table = self._data.table(cell.task)
         parts = self._data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
         candidates = [
@@ -282,7 +282,8 @@ class _Facts:
         backbone = self._backbone(cell.arch)
         if backbone is None or self.without_labels(cell):
             return 0.0
-        phases = self._method(cell)["phases"]
+        method = self._method(cell)
+        phases = method["phases"] if method else []
         epochs = sum(
             phase["epochs"] for phase in phases if any(part.split(".")[0] != "head" for part in phase["learning_rates"])
         )
@@ -306,12 +307,21 @@ class _Facts:
             return str(error)
         return None
 
-    def _method(self, cell: Cell) -> dict[str, Any]:
+    def _method(self, cell: Cell) -> dict[str, Any] | None:
+        """Return the facts about a cell's method; None if the backbone's code or the method's code fails."""
         backbone = self._backbone(cell.arch)
-        groups = layer_groups(backbone) if backbone else ()
-        if (key := (str(cell.method), groups)) not in self._methods:
-            phases = [phase.facts() for phase in declared_phases(make_method(cell.method), groups)] if backbone else []
-            self._methods[key] = {**plugin_facts("method", cell.method), "phases": phases}
+        if backbone is None:
+            return None
+        if (key := (str(cell.method), groups := layer_groups(backbone))) not in self._methods:
+            facts = plugin_facts("method", cell.method)  # raises PluginError for a wrong argument, before a cell runs
+            made: list[list[dict[str, Any]]] = []
+
+            def declare() -> None:
+                phases, _ = phases_or_reason(make_method(cell.method), groups)
+                made.append([phase.facts() for phase in phases])
+
+            why_it_fails(declare)
+            self._methods[key] = {**facts, "phases": made[0]} if made else None
         return self._methods[key]
 
     def _arch(self, reference: Reference) -> dict[str, Any]:
@@ -323,7 +333,13 @@ class _Facts:
         """Return a new backbone; None if its code fails. Then its cells fail with the reason, and others still run."""
         if (name := str(reference)) not in self._backbones:
             made: list[Backbone] = []
-            why_it_fails(lambda: made.append(make_backbone(reference)))
+
+            def make() -> None:
+                backbone = make_backbone(reference)
+                layer_groups(backbone)  # code of the plugin too
+                made.append(backbone)
+
+            why_it_fails(make)
             self._backbones[name] = made[0] if made else None
         return self._backbones[name]
 

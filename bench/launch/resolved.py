@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from bench.boards.declared import BASELINE
 from bench.boards.power import Variances, read_variances
 from bench.boards.studies import against_baseline
+from bench.cell import Cell
 from bench.errors import DataError
 from bench.results.result import published_folder
-
-if TYPE_CHECKING:
-    from bench.launch.sweep import Grid
 
 MOST_LINES = 6
 
@@ -27,16 +24,17 @@ def published_variances() -> list[Variances]:
     return read_variances(folder)
 
 
-def resolved_lines(grid: Grid, known: Sequence[Variances]) -> Iterator[str]:
-    """Yield a line for each method, task and share of the grid: the difference that its runs would resolve.
+def resolved_lines(cells: Sequence[Cell], known: Sequence[Variances]) -> Iterator[str]:
+    """Yield a line for each method, task and share of a grid's cells: the difference that its runs would resolve.
 
     It follows from the variances `known`. Nothing without the baseline in the grid, or if no variance is known.
     """
-    wanted = {against_baseline(method.name).name for method in grid.methods}
-    draws, seeds = len(grid.draws), len(grid.seeds)
+    methods = {cell.method.name for cell in cells}
+    present = {(against_baseline(cell.method.name).name, cell.task, cell.fraction) for cell in cells}
+    draws, seeds = (len({getattr(cell, name) for cell in cells}) for name in ("draw", "seed"))
     lines = []
-    for one in known if BASELINE in {method.name for method in grid.methods} and draws * seeds > 1 else ():
-        if one.contrast in wanted and one.task in grid.tasks and one.fraction in grid.fractions:
+    for one in known if BASELINE in methods and draws * seeds > 1 else ():
+        if (one.contrast, one.task, one.fraction) in present:
             if draws > 1 and math.isnan(one.draw_sd):
                 least = "how draws vary was never measured, so this cannot be said"
             else:

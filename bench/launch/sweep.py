@@ -261,7 +261,7 @@ def sweep(
     if dry_run:
         from bench.launch.resolved import published_variances, resolved_lines
 
-        for line in resolved_lines(grid, published_variances()):
+        for line in resolved_lines(grid.cells(), published_variances()):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
     ended = {} if dry_run else _run(plan, options, crew, rerun_stale, out, err, slurm)
     swept = [_swept(each, ended.get(cell_id(each.cell, options.stage)), options.stage) for each in plan.cells]
@@ -315,8 +315,8 @@ def _swept(planned: Planned, end: Ended | None, stage: str) -> SweptCell:
     name = cell_id(planned.cell, stage)
     if end is None:
         return SweptCell(planned.cell, planned.state, planned.folder, planned.reason, name, planned.seconds)
-    state = "failed" if end.failure else "declined" if end.incompatible else "done"
-    return SweptCell(end.cell, state, end.folder, end.failure.reason if end.failure else "", name, planned.seconds)
+    state, reason = end.state_and_reason
+    return SweptCell(end.cell, state, end.folder, reason, name, planned.seconds)
 
 
 def _report(swept: Sequence[SweptCell], out: Console) -> None:

@@ -185,7 +185,7 @@ class _Pool:
             for each in [name for name in self.left if name in self.ended and name not in mine]:
                 self.left.remove(each)
                 end = self.outcomes[each] = self.plan.ended(each)
-                self.view.ends(-1, words_of(end.cell), *_how(end), None)
+                self.view.ends(-1, words_of(end.cell), *end.state_and_reason, None)
         return bool(self.left)
 
     def _time_is_over(self) -> bool:
@@ -317,7 +317,7 @@ class _Pool:
         self.ended.add(task.entry.id)
         self.outcomes[task.entry.id] = end
         self.later.pop(task.entry.id, None)
-        self.view.ends(slot, words_of(end.cell), *_how(end), time.monotonic() - task.began)
+        self.view.ends(slot, words_of(end.cell), *end.state_and_reason, time.monotonic() - task.began)
 
     def _give_up(self, claim: str) -> None:
         """Stop a cell that another worker may have taken over, because this machine was cut off from the folder."""
@@ -363,13 +363,6 @@ def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}", details
     return next((line for line in reversed(details.splitlines()) if line.strip()), ended), details
-
-
-def _how(one: Ended) -> tuple[str, str]:
-    """Return the outcome in one word, and the reason if there is one."""
-    if one.failure:
-        return "failed", one.failure.reason
-    return ("declined", one.incompatible) if one.incompatible else ("done", "")
 
 
 def words_of(cell: Cell) -> str:

@@ -10,7 +10,7 @@ from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY
 from bench.boards.rows import Board, Row
 from bench.pages.conditions import condition_of
 from bench.pages.names import places, recipe, short_method
-from bench.pages.spelling import over_all_records, spell_difference, spell_p, spell_range
+from bench.pages.spelling import equals, over_all_records, spell_difference, spell_p, spell_range
 from bench.results.external import ALL_RECORDS
 
 CLOSE_EFFECT = 2
@@ -134,9 +134,8 @@ def _with_p(board: Board, pair: Comparison) -> str:
     place, rows = places(board), {row.name: row for row in board.rows}
     names = [f"{place[name]} ({_label(rows[name])})" for name in (pair.first, pair.second)]
     verdict = "" if pair.claimed else ", not significant"
-    p = spell_p(pair.p_adjusted)
-    p = f"p {p}" if p.startswith("<") else f"p = {p}"
-    return f"{names[0]} − {names[1]} {spell_difference(pair.differences['auroc'])}, {p}{verdict}"
+    difference, p = spell_difference(pair.differences["auroc"]), equals(spell_p(pair.p_adjusted))
+    return f"{names[0]} − {names[1]} {difference}, p {p}{verdict}"
 
 
 def _enumerated(numbers: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.boards.rows import Board, runs_of
-from bench.files import read_bytes, write_whole
+from bench.files import read_bytes, write_at
 from bench.results.remembered import keep, key_of, recall
 
 
@@ -58,10 +58,7 @@ def remembered(
     key = key_of("pages", what, facts)
     if (content := recall(key)) is not None:
         texts: dict[str, str] = json.loads(content)
-        for name, text in texts.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / name, text)
-        return [folder / name for name in texts]
+        return [write_at(folder / name, text) for name, text in texts.items()]
     written = list(write())
     texts = {path.relative_to(folder).as_posix(): read_bytes(path).decode() for path in written}
     keep(key, json.dumps(texts).encode())

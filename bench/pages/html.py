@@ -20,7 +20,7 @@ from bench.boards.rows import Board
 from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.evaluation.metrics import MIN_POSITIVES
-from bench.files import write_whole
+from bench.files import write_at
 from bench.pages.about_data import about, data_lines
 from bench.pages.costs import leaves_out_features, terms
 from bench.pages.elements import Html, element, embedded_json
@@ -72,18 +72,12 @@ def write_html(
     """
     library = table_library()
     links = {name: "/".join(quote(part, safe="") for part in name) + ".html" for name in pages}
-    written = [_write(folder / INDEX, index_page([board for of in pages.values() for board in of], library, links))]
+    written = [write_at(folder / INDEX, index_page([board for of in pages.values() for board in of], library, links))]
     links = {name: f"../{link}" for name, link in links.items()}
     for (dataset, task), boards in pages.items():
         text = task_page(boards, truth, library, links, sections.get((dataset, task), ()), misses=misses)
-        written.append(_write(folder / dataset / f"{task}.html", text))
+        written.append(write_at(folder / dataset / f"{task}.html", text))
     return written
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
-    return path
 
 
 def table_library() -> str:

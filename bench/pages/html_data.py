@@ -16,10 +16,10 @@ from bench.evaluation.metrics import RANKING
 from bench.pages.conditions import condition_of
 from bench.pages.costs import leaves_out_features
 from bench.pages.details import Details, Part, details, some_pairs
-from bench.pages.html_rows import board_key, equals, facts, row_key, share, training_minutes
+from bench.pages.html_rows import board_key, facts, row_key, share, training_minutes
 from bench.pages.names import numbered, short_method, shown_backbone, shown_init
 from bench.pages.pictures import CHANCE
-from bench.pages.spelling import spell_role
+from bench.pages.spelling import equals, spell_role
 
 MAX_INTERVALS = 40_000
 """Number of differences by label and part on a page: about 1 MB. Beyond, only declared pairs have them."""

@@ -15,7 +15,7 @@ from bench.pages.costs import costs, minutes
 from bench.pages.elements import Html, element
 from bench.pages.groups import GROUP, differences_column
 from bench.pages.names import AP, AUROC, numbered, short_method, shown_backbone, shown_init
-from bench.pages.spelling import spell, spell_difference, spell_role
+from bench.pages.spelling import equals, spell, spell_difference, spell_role
 
 COLUMNS = {
     "task": ("task", ""),
@@ -152,11 +152,6 @@ def _scored(summary: Summary | Interval) -> Cell:
     value, _, bounds = spell(summary).partition(" ")
     number = interval_of(summary).value
     return Cell(value, bounds, -1 if math.isnan(number) else number)
-
-
-def equals(p: str) -> str:
-    """Return a p-value with its sign: `= 0.010` or `< 0.001`."""
-    return p if p.startswith("<") else f"= {p}"
 
 
 def training_minutes(row: Row) -> float | None:

@@ -16,12 +16,12 @@ from bench.boards.answers import answers_of
 from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
 from bench.boards.power import VARIANCES, as_csv
-from bench.boards.rows import Board, as_data, runs_of
+from bench.boards.rows import Board, as_data, by_page, runs_of
 from bench.boards.subgroups import subgroups_frame
 from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.evaluation.metrics import Reliability
-from bench.files import write_whole
+from bench.files import write_at
 from bench.pages import latex
 from bench.pages import pictures as plots
 from bench.pages.answer import ANSWER, answer_page
@@ -70,23 +70,15 @@ def write_formats(
     if "csv" in formats:
         frames = {"results": results_frame(runs_of(boards)), "rows": rows_frame(boards)}
         frames |= {"comparisons": pairs_frame(boards), "subgroups": subgroups_frame(boards, truth)}
-        written += [_write(folder / f"{name}.csv", frame.to_csv(index=False)) for name, frame in frames.items()]
+        written += [write_at(folder / f"{name}.csv", frame.to_csv(index=False)) for name, frame in frames.items()]
     if "tex" in formats:
         pages = by_page(boards).items()
-        written += [_write(folder / dataset / f"{task}.tex", latex.tables(group)) for (dataset, task), group in pages]
+        written += [write_at(folder / dataset / f"{task}.tex", latex.tables(group)) for (dataset, task), group in pages]
     if "html" in formats:
         written += write_html(by_page(boards), folder, truth, misses=misses)
     if "json" in formats:
-        written.append(_write(folder / "leaderboards.json", json.dumps(as_data(boards), indent=1) + "\n"))
+        written.append(write_at(folder / "leaderboards.json", json.dumps(as_data(boards), indent=1) + "\n"))
     return written
-
-
-def by_page(boards: Sequence[Board]) -> dict[tuple[str, str], list[Board]]:
-    """Return dataset and task -> boards of their page."""
-    pages: dict[tuple[str, str], list[Board]] = defaultdict(list)
-    for board in boards:
-        pages[board.dataset, board.task].append(board)
-    return pages
 
 
 def _draw(group: Sequence[Board], folder: Path, truth: Truth, endings: Sequence[str]) -> list[Path]:
@@ -154,11 +146,11 @@ def write_leaderboards(
                 draw_robustness(all_strengths, path)
                 drawn[all_strengths] = f"pictures/{path.name}"
             written += [home / name for name in drawn.values()]
-            written.append(_write(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
+            written.append(write_at(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
     written += write_answers(boards, folder, read_rows((given or folder) / SIMULATED), anew=anew)
     if around.reported:
-        written.append(_write(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
+        written.append(write_at(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     answered = [path.parent.name for path in written if path.name == ANSWER]
     return [*written, *write_pages(boards, folder, around, pictures, links, overviews, answered, anew=anew)]
 
@@ -184,7 +176,7 @@ def _write_answer(group: Sequence[Board], home: Path, simulated: Sequence[Mappin
     picture = draw_answers(studies, answers[0].study.margin, home / "pictures" / "answer.svg")
     page = answer_page(group, answers, f"pictures/{picture.name}" if picture else "", simulated)
     variances = [one for each in answers for one in each.variances]
-    written = [_write(home / ANSWER, page), _write(home / VARIANCES, as_csv(variances))]
+    written = [write_at(home / ANSWER, page), write_at(home / VARIANCES, as_csv(variances))]
     return [*written, picture] if picture else written
 
 
@@ -209,7 +201,7 @@ def _write_calibration(group: Sequence[Board], slugs: Mapping[Board, str], home:
         if plots.reliability_curves(drawn_curves(board, rows), path, plots.title(board)):
             curves[board] = f"pictures/{path.name}"
             written.append(path)
-    page = _write(home / f"{group[0].task}-calibration.md", calibration_page(judged, curves))
+    page = write_at(home / f"{group[0].task}-calibration.md", calibration_page(judged, curves))
     return [*written, page]
 
 
@@ -218,7 +210,7 @@ def _write_subgroups(group: Sequence[Board], slugs: Mapping[Board, str], home: P
     known = [board for board in group if board.truth is not None and board.rows]
     if not known:
         return []
-    return [_write(home / f"{group[0].task}-subgroups.md", subgroup_page(most_compared(known), truth))]
+    return [write_at(home / f"{group[0].task}-subgroups.md", subgroup_page(most_compared(known), truth))]
 
 
 def drawn_curves(board: Board, rows: Sequence[Calibrated]) -> dict[str, Reliability]:
@@ -248,9 +240,3 @@ def _slug(board: Board, group: Sequence[Board]) -> str:
 def _drawn(group: Sequence[Board]) -> list[Board]:
     """Return the boards with the first fingerprint, without those whose training records are from a manifest."""
     return [board for board in group if board.fingerprint == group[0].fingerprint and not board.manifest]
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
-    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,11 +12,11 @@ import numpy as np
 
 from bench.boards.comparisons import NUM_PERMUTATIONS
 from bench.boards.resampling import NUM_REPLICATES, values_of
-from bench.boards.rows import Board, Row
+from bench.boards.rows import Board, Row, by_page
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.datasets import origin_of
 from bench.evaluation import metrics
-from bench.files import write_whole
+from bench.files import write_at
 from bench.pages.about_data import PTB_XL, about, data_lines, fold_facts, num_labels, trained_on
 from bench.pages.conclusions import all_records_lines, conclusions, margin_question
 from bench.pages.conditions import SUBSET, few_draws, spell_runs
@@ -353,19 +352,11 @@ def write_pages(
     `answered` are the data sets with a page answer.md, which the index links first. Pages of the same results and
     surroundings are not computed again, except with `anew`.
     """
-    by_page: dict[tuple[str, str], list[Board]] = defaultdict(list)
-    for board in boards:
-        by_page[board.dataset, board.task].append(board)
     written = []
-    for (dataset, task), group in by_page.items():
-        path = folder / dataset / f"{task}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for (dataset, task), group in by_page(boards).items():
         beside = links.get((dataset, task), ()), overviews.get((dataset, task), "")
         shown = [pictures.get(board, ()) for board in group]
         facts = facts_of(group, anew, asdict(around or Surroundings()), shown, beside, origin_of(dataset))
-        write_whole(path, remembered_text("page", facts, partial(page, group, around, pictures, *beside)))
-        written.append(path)
-    path = folder / "README.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, index_page(boards, folder, around, answered))
-    return [*written, path]
+        text = remembered_text("page", facts, partial(page, group, around, pictures, *beside))
+        written.append(write_at(folder / dataset / f"{task}.md", text))
+    return [*written, write_at(folder / "README.md", index_page(boards, folder, around, answered))]

@@ -24,7 +24,7 @@ from bench.boards.comparisons import paired_runs
 from bench.boards.elsewhere import BoardElsewhere
 from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation.metrics import Reliability
-from bench.files import write_whole
+from bench.files import write_at
 from bench.pages.costs import leaves_out_features, minutes
 from bench.pages.names import numbered, places, short_name
 
@@ -167,8 +167,7 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
             figure.legend(handles, names, loc="outside lower center", ncols=ncols, fontsize=9, handlelength=3)
         picture = io.BytesIO()
         figure.savefig(picture, format=ending, metadata=METADATA[ending])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, picture.getvalue())
+    write_at(path, picture.getvalue())
 
 
 def without_constant(rows: Sequence[Row]) -> Sequence[Row]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.boards.declared import plan_in
 from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
-from bench.boards.rows import make_boards
+from bench.boards.rows import by_page, make_boards
 from bench.boards.truth import Truth, truth_of
 from bench.data.pool import FEW, over_cores
 from bench.data.splits import TEST_FOLD
@@ -367,11 +367,9 @@ def _drawn_by(svg: str) -> str:
 
 def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
     """Return the differences between a page and the results in rows, mean scores and numbers of runs."""
-    by_page: dict[Path, list[Any]] = {}
-    for board in make_boards(results, lambda result: None):
-        by_page.setdefault(folder / board.dataset / f"{board.task}.md", []).append(board)
     faults = []
-    for path, boards in by_page.items():
+    for (dataset, task), boards in by_page(make_boards(results, lambda result: None)).items():
+        path = folder / dataset / f"{task}.md"
         try:
             same = _rows_in(read_bytes(path).decode(errors="replace")) == _rows_in(page(boards))
         except OSError:

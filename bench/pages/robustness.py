@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.boards.elsewhere import Robustness
 from bench.data.corruptions import KINDS
 from bench.evaluation.bootstrap import Interval
-from bench.files import write_whole
+from bench.files import write_at
 from bench.pages.names import numbered
 from bench.pages.pictures import CHANCE, INK, MAX_LINES, METADATA, STYLE, series, title
 
@@ -53,8 +53,7 @@ def draw_robustness(robustness: Robustness, path: Path) -> None:
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=9, handlelength=3)
         picture = io.BytesIO()
         figure.savefig(picture, format="svg", metadata=METADATA["svg"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, picture.getvalue())
+    write_at(path, picture.getvalue())
 
 
 def _draw_panel(axes: Axes, robustness: Robustness, corruption: str, handles: dict[str, Any]) -> None:

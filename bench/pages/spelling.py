@@ -33,6 +33,11 @@ def spell_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def equals(p: str) -> str:
+    """Return a p-value as text with its sign: `= 0.010` or `< 0.001`."""
+    return p if p.startswith("<") else f"= {p}"
+
+
 def spell_role(pair: Comparison) -> str:
     """Return the p-value of a pair as text, with its role or with the mark of few runs."""
     return f"{spell_p(pair.p_adjusted)}*" if pair.few_pairs else f"{spell_p(pair.p_adjusted)} ({pair.role})"

@@ -18,7 +18,7 @@ from typing import Any
 
 import bench
 from bench.data.cache import cache_folder
-from bench.files import read_bytes, write_whole
+from bench.files import read_bytes, write_at
 from bench.registry.registry import OURS, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files, plugin_files
 
@@ -131,8 +131,7 @@ def _hash_of(*content: object) -> str:
 def _keep(file: Path, text: str) -> None:
     """Write the catalogue atomically. If the cache cannot be written, it is made anew next time."""
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text)
+        write_at(file, text)
 
 
 def _facts(plugin: Plugin) -> dict[str, Any]:

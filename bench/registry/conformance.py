@@ -5,6 +5,7 @@ A check returns None, or one line that says what is wrong and how to correct it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import sys
@@ -142,7 +143,11 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
     `two_processes` also runs it on two ranks, which takes some seconds to start.
     """
     fault_of = partial(_fault, "method", reference)
-    fault = fault_of(lambda: _declares(reference, arch))
+    try:
+        fault = fault_of(lambda: _declares(reference, arch))
+    except Incompatible as reason:
+        yield _declines(arch, reason)
+        return
     yield Finding("declares phases", fault)
     if fault:
         return
@@ -158,7 +163,7 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
     try:
         fault = fault_of(lambda: _fits(reference, arch))
     except Incompatible as reason:
-        yield Finding(f"trains on {arch}", None, f"it declines: {reason}; --arch names another backbone")
+        yield _declines(arch, reason)
         return
     yield Finding(f"fits {arch}", fault)
     if fault:
@@ -179,6 +184,10 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
         yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:
         yield Finding("trains alike on two processes", fault_of(lambda: _ranks_agree(reference, arch, weights)))
+
+
+def _declines(arch: Reference, reason: Incompatible) -> Finding:
+    return Finding(f"trains on {arch}", None, f"it declines: {reason}; --arch names another backbone")
 
 
 def _fault(kind: Kind, reference: Reference, check: Callable[[], str | None]) -> str | None:
@@ -448,8 +457,9 @@ def _searchable(reference: Reference, method: Method, arch: Reference) -> str | 
     for name, search in method.search.items():
         for quantile in (0.0, 0.5, 0.999):
             tried = Reference(reference.name, {**reference.arguments, name: search.at(quantile)})
-            if fault := _fault("method", tried, partial(_declares, tried, arch)):
-                return f"{tried}: {fault}"
+            with contextlib.suppress(Incompatible):  # a trial of such a setting is recorded as declined
+                if fault := _fault("method", tried, partial(_declares, tried, arch)):
+                    return f"{tried}: {fault}"
     return None
 
 

@@ -83,11 +83,6 @@ class Plugin:
         return code_hash(self.module) or (notebook_hash(self.make) if self.module == NOTEBOOK else "")
 
     @property
-    def is_installed(self) -> bool:
-        """Return whether a package holds it; a file or a notebook is not on other machines."""
-        return not self.distribution.endswith(NOT_INSTALLED)
-
-    @property
     def file(self) -> Path | None:
         """The file that `--plugin` named, if it is from one."""
         return _loaded().get(self.module)

@@ -121,6 +121,9 @@ class Trial:
     def epoch_ends(self, facts: dict[str, Any]) -> None:
         """Nothing to remember."""
 
+    def phase_ends(self) -> None:
+        """Nothing to remember."""
+
     def note(self, text: str) -> None:
         """Nothing to remember."""
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 
 MOST_BYTES = 2**31
 """Largest size of an unpacked file: 100 times that of all records and labels of PTB-XL."""
@@ -35,5 +35,5 @@ def open_arrays(stream: BinaryIO, path: Path, expected: str, advice: str) -> Ite
                 raise DataError(f"{path} unpacks to {size:,} bytes, expected {MOST_BYTES:,} at most; {advice}")
             yield file
     except DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"{path} is not {expected}: {reason}; {advice}") from None

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.splits import TEST_FOLD
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, DataError, first_line
 from bench.evaluation.metrics import MIN_POSITIVES
 from bench.evaluation.predictions import Predictions
 from bench.files import open_file, read_bytes, whole_folder, write_into
@@ -159,7 +159,7 @@ def load_evaluation(folder: Path, run: Result) -> Evaluation:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; {HELP}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {(str(error).splitlines() or ['nested too deep'])[0]}; {HELP}") from None
+        raise DataError(f"{path} is damaged: {first_line(error)}; {HELP}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise DataError(f"{path} is no evaluation of schema {SCHEMA}; {HELP}")
     if wrong := [*evaluation_faults(document), *not_finite(document)]:

@@ -81,7 +81,7 @@ def score_external(
         "source_rate": None,
         "precision": None,
     }
-    cell["command"] = _command(file, cell, scale) + " --partial" * partial
+    cell["command"] = _command(file, cell, scale, compat) + " --partial" * partial
     document: dict[str, Any] = {
         "stage": PART if partial else "test",
         "cell": cell,
@@ -252,10 +252,11 @@ def _scored(predictions: Predictions, truth: LabelTable, fold: int) -> dict[str,
     return score_fold(truth.y_true, predictions.logits, truth.labels, patients)
 
 
-def _command(file: Path, cell: Mapping[str, Any], scale: str | None) -> str:
+def _command(file: Path, cell: Mapping[str, Any], scale: str | None, compat: str | None) -> str:
     """Return the command line that produces this result, for the folder of the file and the default data folder."""
     arguments = ["bench", "score", file.name, "--task", cell["task"], "--name", cell["arch"]]
     arguments += ["--scale", scale] if scale else []
+    arguments += ["--compat", compat] if compat else []
     arguments += ["--fraction", repr(cell["fraction"]), "--draw", str(cell["draw"])] if cell["fraction"] < 1 else []
     arguments += ["--seed", str(cell["seed"])] if cell["seed"] else []
     return shlex.join(arguments)

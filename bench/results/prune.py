@@ -14,8 +14,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bench.data.cache import cache_folder
+from bench.data.prepared import prepared_sets, unused
 from bench.errors import BenchError, DataError
-from bench.files import PART, move, read_bytes
+from bench.files import PART, move, num_bytes, read_bytes, remove_leftovers
+from bench.results.finished import WEIGHTS
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
 
@@ -29,6 +32,7 @@ KINDS = {
     "weights": "of finished runs",
     "unfinished": "runs with their checkpoints",
     "plans": "of sweeps and tunings that have ended",
+    "signals": "prepared signals in the cache that no run uses",
 }
 
 
@@ -56,8 +60,12 @@ class DiskUse:
         }
 
 
-def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_run: bool = False) -> list[DiskUse]:
-    """Remove leftovers of killed runs, and weights and unfinished runs if requested. Return the space of each category.
+def prune(
+    runs: Path, *, weights: bool = False, unfinished: bool = False, signals: bool = False, dry_run: bool = False
+) -> list[DiskUse]:
+    """Remove leftovers of killed runs, and what is requested besides. Return the space of each category.
+
+    Prepared signals are those of all data sets; a run that needs them prepares them again.
 
     Lock files that no process holds are removed too but not counted: they are empty, and every cell leaves one. The
     lock of a cell is held while its files are removed, so that a cell which starts meanwhile keeps its files.
@@ -65,9 +73,8 @@ def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_ru
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; --runs names another folder")
     usage = {name: DiskUse(name) for name in KINDS}
-    removed = {
-        name for name, asked in zip(KINDS, (True, weights, unfinished, True), strict=True) if asked and not dry_run
-    }
+    asked = dict(zip(KINDS, (True, weights, unfinished, True, signals), strict=True))
+    removed = {name for name in KINDS if asked[name] and not dry_run}
     for final, items in sorted(_items(runs).items()):
         if is_locked(lock_of(final)):
             for name, _ in items:
@@ -75,7 +82,7 @@ def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_ru
             continue
         for name, path in items:
             usage[name].num += 1
-            usage[name].size += _size(path)
+            usage[name].size += num_bytes(path)
             usage[name].removed = name in removed
         if dry_run:
             continue
@@ -85,11 +92,28 @@ def prune(runs: Path, *, weights: bool = False, unfinished: bool = False, dry_ru
             raise BenchError(f"cannot remove {error.filename}: {error.strerror}") from None
     for folder in _ended_plans(runs):
         usage["plans"].num += 1
-        usage["plans"].size += _size(folder)
+        usage["plans"].size += num_bytes(folder)
         usage["plans"].removed = not dry_run
         if not dry_run:
             shutil.rmtree(folder)
+    _prune_signals(usage["signals"], remove="signals" in removed)
     return list(usage.values())
+
+
+def _prune_signals(use: DiskUse, *, remove: bool) -> None:
+    """Count prepared signals, those in use as of running cells, and remove the others, and what kills have left."""
+    for entry in prepared_sets():
+        with unused(entry) as free:
+            if not free:
+                use.num_running += 1
+                continue
+            use.num += 1
+            use.size += num_bytes(entry)
+            use.removed = remove
+            if remove:
+                shutil.rmtree(entry)
+    if remove:
+        remove_leftovers(cache_folder())
 
 
 def _ended_plans(runs: Path) -> Iterator[Path]:
@@ -121,7 +145,7 @@ def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
             elif match["ending"] and name.startswith("."):
                 items[final].append(("left over", path))
             elif not match["ending"] and (path / RESULT).is_file():
-                items[final] += [("weights", file) for file in path.glob("weights.pt")]
+                items[final] += [("weights", file) for file in path.glob(WEIGHTS)]
                 items[final] += [("left over", file) for file in path.iterdir() if _is_left_over(file)]
         folders[:] = [name for name in folders if not NAME.fullmatch(name)]
     return items
@@ -144,8 +168,3 @@ def _remove(final: Path, paths: list[Path]) -> None:
             else:
                 path.unlink(missing_ok=True)
         lock.unlink()  # removed while held: a process that has just opened it notices and opens a new one
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

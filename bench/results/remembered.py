@@ -18,7 +18,7 @@ from pathlib import Path
 
 import bench
 from bench.data.cache import cache_folder
-from bench.files import read_bytes, write_whole
+from bench.files import read_bytes, write_at
 
 LIMIT_BYTES = 2**30
 """Maximum size of all entries in bytes. Beyond it, those that were not used for longest are removed."""
@@ -58,8 +58,7 @@ def keep(key: str, content: bytes) -> None:
     path = _path(key)
     with contextlib.suppress(OSError):
         _make_room()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, hashlib.sha256(content).digest() + content)
+        write_at(path, hashlib.sha256(content).digest() + content)
 
 
 def _path(key: str) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 import bench
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.text import UNPRINTABLE
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, DataError, first_line
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.runs import Streams
 from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
@@ -219,15 +219,16 @@ def write_predictions(stream: IO[bytes], fingerprint: str, predictions: Mapping[
 
 
 def _write_document(path: Path, document: Mapping[str, Any]) -> None:
-    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    """Write result.json. The metrics are last, so that `load_head` need not read them."""
+    head = {key: value for key, value in document.items() if key != "metrics"}
+    ordered = {**head, "metrics": document["metrics"]} if "metrics" in document else head
+    text = json.dumps(finite(ordered), indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n", fsync=True)  # else a power cut could leave a renamed folder with empty files
 
 
 def record_search(result: Result, search: Mapping[str, Any]) -> None:
     """Add to a finished run's result the search that chose its setting. The digest does not depend on it."""
-    before = {key: value for key, value in result.document.items() if key not in ("search", "metrics")}
-    whole = {**before, "search": search, "metrics": result.document["metrics"]}
-    _write_document(result.folder / RESULT, whole)
+    _write_document(result.folder / RESULT, {**result.document, "search": search})
 
 
 def finite(value: Any) -> Any:
@@ -250,7 +251,7 @@ def load_result(folder: Path) -> Result:
     except OSError as error:
         raise DataError(f"no finished run at {folder}: {RESULT} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number of thousands of digits
-        raise DataError(f"{path} is damaged: {_first_line(error)}; {HELP}") from None
+        raise DataError(f"{path} is damaged: {first_line(error)}; {HELP}") from None
     if not isinstance(document, dict) or "schema" not in document:
         raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
     if document["schema"] != SCHEMA:
@@ -278,10 +279,6 @@ def _require_predictions(result: Result) -> None:
     if recall(key) is None:
         _ = Result(result.folder, result.document).predictions  # a copy, which is forgotten with what it has read
         keep(key, b"")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_head(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data.text import decode, refuse_pointer
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 from bench.evaluation.predictions import NUM_NAMED, Predictions
 from bench.files import read_bytes
 from bench.results.arrays import MOST_BYTES, open_arrays
@@ -52,7 +52,7 @@ def read_scores(path: Path, content: bytes, labels: Sequence[str], log: Callable
         if content.startswith(b"\x1f\x8b"):
             content = _unpacked(content, path)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from None
     if content.startswith(b"\x93NUMPY"):
         raise DataError(f"{path} is an array{_shape(content)} without ecg_ids and labels; {SAVE_ARRAY}")
     if path.suffix == ".npz":
@@ -139,7 +139,7 @@ def _read_csv(path: Path, text: str, labels: Sequence[str], log: Callable[[str],
                 io.StringIO(text), header=None, skiprows=1, names=range(len(head)), index_col=False, low_memory=False
             )
     except (csv.Error, ValueError, pd.errors.ParserWarning) as error:
-        raise DataError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not a readable CSV file: {first_line(error)}") from None
     kept = _label_columns(head, labels, path, log)
     at = head.index("ecg_id")
     scores = table[kept]

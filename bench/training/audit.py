@@ -15,6 +15,7 @@ from bench.training.batch import Start
 from bench.training.method import Method
 from bench.training.model import Classifier, drop_paths
 from bench.training.phase import Phase
+from bench.training.weight_decay import has_no_decay
 from bench.training.weights import hash_weights
 
 
@@ -163,12 +164,32 @@ def check_optimizer(
         )
     if len(given) > len(trained):
         raise PluginError(f"{where} takes {len(given) - len(trained)} parameters that the phase does not train")
-    decays = [group["weight_decay"] for group in optimizer.param_groups if "weight_decay" in group]
-    if decays and max(decays) != phase.weight_decay:
-        raise PluginError(
-            f"{where} decays weights by {max(decays):g} and the phase declares {phase.weight_decay:g}, which the "
-            "result records; pass weight_decay=phase.weight_decay (AdamW's own default is 0.01)"
-        )
+    _check_weight_decay(optimizer, where, phase, trained)
+
+
+def _check_weight_decay(
+    optimizer: torch.optim.Optimizer, where: str, phase: Phase, trained: Mapping[str, Tensor]
+) -> None:
+    """Raise PluginError if a parameter decays by more than the phase declares for it, or if none decays that should."""
+    paths = {id(parameter): path for path, parameter in trained.items()}
+    decaying, declaring = list[str](), list[str]()
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if "weight_decay" in group else ():
+            path, decay = paths[id(parameter)], group["weight_decay"]
+            declared = 0.0 if has_no_decay(path, parameter, phase.no_weight_decay) else phase.weight_decay
+            if decay not in (0.0, declared):
+                raise PluginError(_other_decay(where, path, decay, declared))
+            decaying += [path] * bool(decay)
+            declaring += [path] * bool(declared)
+    if declaring and not decaying:
+        raise PluginError(_other_decay(where, declaring[0], 0.0, phase.weight_decay))
+
+
+def _other_decay(where: str, path: str, decay: float, declared: float) -> str:
+    return (
+        f"{where} decays {path} by {decay:g} and the phase declares {declared:g}, which the result records; pass "
+        "weight_decay=phase.weight_decay (AdamW's own default is 0.01), and keep the groups that no_weight_decay spares"
+    )
 
 
 @contextmanager

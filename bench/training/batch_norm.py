@@ -13,7 +13,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.errors import Incompatible
+from bench.errors import BenchError
 from bench.training.distributed import World
 from bench.training.model import Classifier
 
@@ -79,7 +79,8 @@ def _all_reduce(value: Tensor) -> Tensor:
 def share_batch_norm(model: nn.Module, world: World) -> None:
     """Replace the batch norms in a model by batch norms over all ranks, with the same keys and values.
 
-    Raises Incompatible for an unknown kind of batch norm, because each rank would use its own statistics.
+    Raises BenchError for an unknown kind of batch norm, because each rank would use its own statistics. That is no
+    decline: the cell runs on a single process, and its digest does not depend on the number of processes.
     """
     if world.size == 1:
         return
@@ -88,7 +89,7 @@ def share_batch_norm(model: nn.Module, world: World) -> None:
             assert isinstance(child, _BatchNorm)
             setattr(model, name, _shared(child, world))
         elif isinstance(child, _BatchNorm) and not isinstance(child, RankBatchNorm | nn.SyncBatchNorm):
-            raise Incompatible(
+            raise BenchError(
                 f"the backbone's {type(child).__name__} computes its statistics on each rank alone; "
                 "use nn.BatchNorm1d, or a single process"
             )

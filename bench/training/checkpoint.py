@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from bench.errors import BenchError
-from bench.files import remove_leftovers, require_file, whole_file
+from bench.errors import BenchError, first_line
+from bench.files import require_file, whole_file
 
 KEPT = 2
 
@@ -85,7 +85,7 @@ class Checkpoints:
                 torch.save({**state, "code": self.code, "run_seconds": self.run_seconds()}, stream)
         except (OSError, RuntimeError) as error:
             raise BenchError(
-                f"could not write a checkpoint to {self.folder} ({str(error).splitlines()[0]}); "
+                f"could not write a checkpoint to {self.folder} ({first_line(error)}); "
                 "free some space and give the same command again: it resumes from the last checkpoint"
             ) from None
         good = [path for path in self._files() if path not in self._damaged]
@@ -93,12 +93,6 @@ class Checkpoints:
             path.unlink(missing_ok=True)
         self._damaged.clear()
         self._saved = time.monotonic()
-
-    def remove(self) -> None:
-        """Remove all checkpoints, when the run is finished."""
-        for path in self._files():
-            path.unlink()
-        remove_leftovers(self.folder)
 
 
 def _number_of(path: Path) -> int:

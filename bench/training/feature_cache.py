@@ -28,7 +28,8 @@ import torch
 
 from bench.data.cache import cache_folder
 from bench.data.prepared import PreparedSignals
-from bench.files import open_file, remove_leftovers, whole_file
+from bench.errors import first_line
+from bench.files import num_bytes, open_file, remove_leftovers, whole_file
 from bench.registry.source import code_hash
 from bench.training.model import Classifier
 from bench.training.precision import Precision
@@ -83,7 +84,7 @@ class FeatureCache:
             except FileNotFoundError:
                 continue  # another process has removed it to make room
             except DAMAGE as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 note(f"{part} is damaged ({reason}) and is removed; its features are computed again")
                 with contextlib.suppress(OSError):  # a cache that cannot be written must not stop the run
                     part.unlink()
@@ -110,7 +111,7 @@ class FeatureCache:
         self._make_room()
 
     def _make_room(self) -> None:
-        sizes = {folder: _num_bytes(folder) for folder in self.folder.parent.iterdir()}
+        sizes = {folder: num_bytes(folder) for folder in self.folder.parent.iterdir()}
         for folder in sorted(sizes, key=_last_use):
             if sum(sizes.values()) > LIMIT_BYTES and folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -141,9 +142,8 @@ def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
     return ecg_id, features, seconds
 
 
-def _num_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("part-*.npz") if file.exists())
-
-
 def _last_use(folder: Path) -> float:
-    return folder.stat().st_mtime if folder.exists() else 0.0
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another process has removed it to make room
+        return 0.0

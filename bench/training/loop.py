@@ -274,6 +274,7 @@ class PhaseRun:
             self._let_method_finish()
         self.frozen.check()
         self.report.seconds += time.monotonic() - began
+        self.watcher.phase_ends()
 
     def _let_method_finish(self) -> None:
         self.model.eval()

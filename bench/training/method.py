@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.errors import PluginError
+from bench.errors import Incompatible, PluginError
 from bench.training.batch import Batch, SignalBatch, Start
 from bench.training.judge import Judge
 from bench.training.model import Classifier
@@ -43,7 +43,8 @@ class Method:
         """Return the phases in order; each starts from the weights that the one before selected.
 
         `layer_groups` are paths of the backbone's parts, shallow to deep, such as `backbone.blocks.0`. The phases
-        follow from these and the hyper-parameters alone: they are in the digest.
+        follow from these and the hyper-parameters alone: they are in the digest. Raise `Incompatible` with a reason to
+        decline a backbone with such layer groups.
         """
         raise NotImplementedError
 
@@ -105,6 +106,17 @@ def declared_phases(method: Method, layer_groups: Sequence[str]) -> Sequence[Pha
             "def phases(self, layer_groups) -> list[Phase]"
         ) from None
     return method.phases(tuple(layer_groups))
+
+
+def phases_or_reason(method: Method, layer_groups: Sequence[str]) -> tuple[Sequence[Phase], str]:
+    """Return the method's phases and an empty text; no phases and its reason if it declines the backbone in `phases`.
+
+    The digest of a declined cell then has no phases.
+    """
+    try:
+        return declared_phases(method, layer_groups), ""
+    except Incompatible as reason:
+        return [], str(reason)
 
 
 def overrides(method: Method, hook: str) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, first_line
 from bench.files import file_sha256, open_file, whole_file
 from bench.training.fetch import fetch_checkpoint
 from bench.training.model import Backbone, Classifier
@@ -265,7 +265,7 @@ def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> Non
         with whole_file(path) as stream:
             torch.save({"state_dict": state, "about": dict(about)}, stream)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"could not write {path} ({reason}); free some space and give the command again"
         ) from None

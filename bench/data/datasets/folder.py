@@ -25,7 +25,7 @@ from bench.data.splits import deal_folds
 from bench.data.tables import TextTable, check_patients, read_text_table
 from bench.data.text import read_text
 from bench.data.waveforms import MAX_RATE
-from bench.errors import DataError
+from bench.errors import DataError, first_line
 
 ABOUT, RECORDS, LABELS = "dataset.toml", "records.csv", "labels.csv"
 SECONDS = 10.0
@@ -175,7 +175,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         about = tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not TOML: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not TOML: {first_line(error)}") from None
     for section, keys in KEYS.items():
         part = about.get(section, {}) if section else about
         if not isinstance(part, dict):

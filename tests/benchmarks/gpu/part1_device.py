@@ -30,6 +30,8 @@ KINDS = (
     ("lpft-sd", "net1d_mini", "stochastic depth"),
     ("ft", "xresnet1d18", "batch norm"),
     ("ft", "lstm", "dropout of an LSTM"),
+    ("auto-rgn", "lstm", "gradients before training, in eval mode, of an LSTM"),
+    ("bitfit", "lstm", "training an LSTM in eval mode"),
     ("ft", "s4", "dropout of channels, complex numbers"),
     ("ft-sd", "vit1d_tiny", "attention and crops"),
 )
