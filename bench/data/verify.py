@@ -24,6 +24,7 @@ from bench.data.records import Records
 from bench.data.waveforms import LEADS, Note
 from bench.errors import DataError
 from bench.files import file_sha256
+from bench.registry.source import can_import
 
 SECONDS = 10
 """Length of every record of PTB-XL in seconds."""
@@ -182,7 +183,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     # workers finish in any order, so failures are sorted by ecg_id before they are reported
     examined: list[tuple[int, str, str]] = []
     chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
-    with contextlib.closing(over_cores(_examine_chunk, chunks)) as outcomes:
+    with contextlib.closing(over_cores(_examine_chunk, chunks, here=not can_import(records.format.module))) as outcomes:
         for chunk, culprits in outcomes:
             examined += culprits
             done += len(chunk)

@@ -113,6 +113,7 @@ FIELDS: Mapping[str, Kind] = {
     "dataset.synthetic": FLAG,
     "dataset.num_records?": COUNT,
     "dataset.seconds?": SECONDS.or_null(),
+    **{f"dataset.{key}?": TEXT for key in ("reader", "distribution", "module", "code_sha256")},
     "task": TABLE,
     "task.name": TEXT,
     "task.fingerprint": TEXT,
