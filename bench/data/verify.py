@@ -22,7 +22,7 @@ from bench.data.pool import over_cores
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.waveforms import LEADS, Note
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 from bench.files import file_sha256
 from bench.registry.source import can_import
 
@@ -150,7 +150,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
                 failures["wrong hashes"].append(name)
     try:
         records = load_records(folder)
-    except DataError as error:
+    except (DataError, PluginError) as error:
         failures["table"].append(str(error))
         return Report(folder, "unknown", 0, {}, _checks(failures, num_checked))
     jobs, present = _find_files(records, sums, failures, num_checked)

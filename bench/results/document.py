@@ -225,6 +225,7 @@ EVALUATION_FIELDS: Mapping[str, Kind] = {
     "dataset.licence": TEXT,
     "dataset.source": TEXT,
     "dataset.rate": COUNT,
+    **{f"dataset.{key}?": TEXT for key in ("reader", "distribution", "module", "code_sha256")},
     "scored_on": TEXT,
     "corruptions": LIST,
     "corruptions[]": TEXT,
