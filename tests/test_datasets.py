@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +178,17 @@ def test_two_readers_of_one_folder_are_named(tmp_path: Path) -> None:
     words = rf"is read as data set cpsc2018 of bench.data.datasets.cpsc2018 and as mine of {__name__}; expected one"
     with pytest.raises(DataError, match=words):
         load_records(tmp_path)
+
+
+def test_no_plugin_is_imported_where_only_ours_are_installed(tmp_path: Path) -> None:
+    """It would take torch along."""
+    cpsc_headers(tmp_path, CPSC[0])
+    code = (
+        "import sys; from pathlib import Path; from bench.data.datasets import load_records; "
+        "print(load_records(Path(sys.argv[1])).dataset, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["cpsc2018", "False"]
 
 
 def test_a_reader_whose_module_fails_to_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,9 +215,11 @@ def test_failures_are_not_tried_again_while_another_worker_is_at_work(demo_set: 
     plan.write(entries[1], Ended(cells[1], tmp_path / "a-run-that-was-deleted"))
     with plan.claims() as claims:
         assert claims.take(running, claims.all())
-        plan.forget([failed, gone, running])
+        assert plan.is_at_work()
+        plan.forget([failed, gone, running], failed=False)
         assert plan.outcomes() == {failed}
         claims.release(running)
+        assert not plan.is_at_work()
         plan.forget([failed, gone, running])
         assert plan.outcomes() == set()
 

@@ -127,7 +127,7 @@ def read_signals(
     signals = choice.assemble(values).astype(np.float32)
     for note in (*(Note(kind, text) for kind, text in choice.notes), *check_amplitude(signals, leads)):
         log(note)
-    return signals, stored.rate
+    return signals, whole_rate(stored.rate, source)
 
 
 def _checked(stored: object, source: SignalFile) -> npt.NDArray[Any]:

@@ -157,7 +157,11 @@ class PlanFolder:
         return not taken.issuperset(self._left())
 
     def is_at_work(self) -> bool:
-        """Return whether a worker runs a cell of this plan now."""
+        """Return whether a worker runs a cell of this plan now.
+
+        Then a command that joins it leaves failed cells alone: each task of a job array gives the same command, and
+        would else try again what has failed in another task.
+        """
         claims, left = self.claims(), set(self._left())
         return any(not (claim.free or claims.is_dead(claim)) for name, claim in claims.all().items() if name in left)
 
@@ -237,16 +241,11 @@ class PlanFolder:
         if len(search["trials"]) >= len(result.document.get("search", search)["trials"]):
             record_search(result, search)
 
-    def forget(self, ids: Iterable[str]) -> None:
-        """Remove the outcomes of cells that are to be run again.
-
-        Failures stay while a worker runs a cell of this plan: each task of a job array gives the same command, and
-        would else try again what has failed in another task.
-        """
-        ended, at_work = self.outcomes(), self.is_at_work()
+    def forget(self, ids: Iterable[str], *, failed: bool = True) -> None:
+        """Remove the outcomes of cells that are to be run again; without `failed`, those of failed cells stay."""
         self._trials.clear()
-        for each in ended.intersection(ids):
-            if not (at_work and self.ended(each).failure):
+        for each in self.outcomes().intersection(ids):
+            if failed or not self.ended(each).failure:
                 (self.folder / f"{each}.json").unlink(missing_ok=True)
 
 

@@ -290,7 +290,7 @@ def _run(
 
         hand_over(folder, ids, slurm, out)
         return {}
-    folder.forget(ids)
+    folder.forget(ids, failed=not folder.is_at_work())
     return drain(folder, ids, options, crew, err)
 
 
