@@ -28,6 +28,7 @@ from bench.registry.source import (
     NOTEBOOK,
     PLUGIN_FILES,
     code_hash,
+    is_own,
     location,
     notebook_hash,
     plugin_files,
@@ -119,8 +120,8 @@ class Registry:
             registry()  # first, so that a notebook or a script takes no name of an installed plugin
             taken = self.plugins.get(key)
         # a third-party module may import ours, so who imports a module does not say whose plugins it registers
-        own = module.partition(".")[0] == bench.__name__
-        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{place_of(module)}{NOT_INSTALLED}"
+        ours = f"{OURS} {bench.__version__}" if is_own(module) else ""
+        origin = ours or self._importing or f"{place_of(module)}{NOT_INSTALLED}"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:
