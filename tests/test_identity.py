@@ -251,7 +251,6 @@ def test_a_corrected_reader_of_signals_makes_results_stale_and_signals_new(lab: 
     assert np.array_equal(logits(), first)
     printed(lab.bench(*command, "--rerun-stale"))
     assert not np.allclose(logits(), first)
-    assert lab.states() == [("done", "")]
 
 
 @pytest.mark.slow
