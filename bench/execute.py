@@ -27,7 +27,7 @@ from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.document import require_printable
-from bench.results.identity import changes, code_of, other_code
+from bench.results.identity import changes, code_at_hand, code_of, other_code
 from bench.results.result import Result
 from bench.results.run_folder import RunFolder
 from bench.training.audit import prepare
@@ -91,7 +91,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
         data = data or OpenData(cell.data)
         setup = set_up(cell, options, data, world)
         folder = open_folder(setup, options, world)
-        if finished := finished_result(folder, options):
+        if finished := finished_result(folder, options, cell.data):
             if world.is_main:
                 evaluate_also(finished.folder, options.also_on, options.log)
             return finished
@@ -176,10 +176,10 @@ def open_folder(setup: Setup, options: Options, world: World) -> RunFolder:
     return RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
 
 
-def finished_result(folder: RunFolder, options: Options) -> Result | None:
+def finished_result(folder: RunFolder, options: Options, data: Path) -> Result | None:
     """Return the cell's result; None if there is none, or if the options ask for another."""
     finished = None if options.overwrite else folder.finished()
-    stale = finished and options.rerun_stale and changes(finished.document)
+    stale = finished and options.rerun_stale and changes(finished.document, partial(code_at_hand, data=data))
     return None if stale else finished
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bench.data.corruptions import Corruption
 from bench.data.datasets import load_records
+from bench.data.datasets.held import reader_facts
 from bench.data.formats import read_signals
 from bench.data.prepared import choose_source_rate
 from bench.data.records import Records
@@ -21,7 +22,7 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.inference import TRAINED_S, Trained, load_trained
-from bench.results.elsewhere import EVALUATION, Evaluation, Truths, folder_of, write_evaluation
+from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
 from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device
 from bench.training.features import EVALUATION_BATCH
@@ -86,6 +87,7 @@ def evaluate(
             "licence": records.licence,
             "source": records.source,
             "rate": rate,
+            **reader_facts(records, data),
         },
         "scored_on": scope.words,
         "corruptions": [str(corruption) for corruption in corruptions],
@@ -149,15 +151,24 @@ def require_shared(labels: Sequence[str], home: str, folders: Sequence[Path], st
 
 
 def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> None:
-    """Test a run on the data sets in these folders, unless it has been tested there.
+    """Test a run on the data sets in these folders, unless it has been tested there by the present readers of these.
 
     Raises CheckpointError if it has not, and kept no weights.
     """
     for folder in folders:
-        result, name = load_result(run), load_records(folder).name
-        if not result.incompatible and not (folder_of(result, name, [], 0) / EVALUATION).is_file():
-            log(f"testing on {name}")
+        result, records = load_result(run), load_records(folder)
+        if not result.incompatible and not _is_tested(result, records, folder):
+            log(f"testing on {records.name}")
             evaluate(run, folder, log=log)
+
+
+def _is_tested(result: Result, records: Records, folder: Path) -> bool:
+    """Return whether a run has been tested on these records, as read by the code that reads them now."""
+    try:
+        read_by = load_evaluation(folder_of(result, records.name, [], 0), result).document["dataset"]
+    except DataError:  # there is none, or it is damaged
+        return False
+    return bool(read_by.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", ""))
 
 
 def _fold_10(result: Result, records: Records) -> Scope:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,7 +84,7 @@ def run(
     from bench.execute import Options, execute
     from bench.registry.reference import Reference
     from bench.results.finished import remember
-    from bench.results.identity import changes
+    from bench.results.identity import changes, code_at_hand
 
     console = console or _progress()
     cell = Cell(
@@ -114,7 +115,7 @@ def run(
         options = _run_on_ranks(nproc, cell, options)
     result = execute(cell, options)
     if is_main():
-        if news := changes(result.document):
+        if news := changes(result.document, partial(code_at_hand, data=cell.data)):
             note(console, f"{news} this result; --overwrite runs it again")
         if not cell.of_notebook:
             key = _key_of_run(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.data.formats import FORMATS, SignalFile, SignalFormat, millivolts, num_records, read_signals
+from bench.data.formats import FORMATS, WFDB, SignalFile, SignalFormat, Stored, millivolts, num_records, read_signals
 from bench.data.waveforms import LEADS, Note
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 
 RATE, NUM, LENGTH = 250, 3, 500
 
@@ -208,3 +209,57 @@ def test_a_file_that_is_missing_or_is_something_else_is_named(tmp_path: Path) ->
     (tmp_path / "x.npy").write_text("record,lead\n")
     with pytest.raises(DataError, match=r"x\.npy cannot be read as a \.npy file"):
         read(source)
+
+
+def leads_last(source: SignalFile) -> Stored:
+    """A plugin's format that forgets which axis comes first."""
+    return Stored(np.zeros((LENGTH, 12)), LEADS, RATE, "mV")
+
+
+def one_lead(source: SignalFile) -> Stored:
+    return Stored(np.zeros(LENGTH), ("I",), RATE, "mV")
+
+
+def a_tuple(source: SignalFile) -> Stored:
+    return np.zeros((12, LENGTH)), LEADS, RATE, "mV"  # type: ignore[return-value]
+
+
+def texts(source: SignalFile) -> Stored:
+    return Stored(np.full((12, LENGTH), "0"), LEADS, RATE, "mV")
+
+
+def a_list(source: SignalFile) -> Stored:
+    return Stored([[lead] * LENGTH for lead in range(12)], LEADS, RATE, "mV")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (leads_last, r"the shape \[500, 12\] and names 12 leads, expected \[lead, time\], .*; transpose them$"),
+        (one_lead, r"the shape \[500\] and names 1 leads, expected \[lead, time\], with a row for each lead$"),
+        (a_tuple, "returns a tuple, expected a bench.plugin.Stored"),
+        (texts, "returns values of type <U1, expected numbers"),
+    ],
+)
+def test_what_a_plugins_format_returns_in_another_form_is_named(tmp_path: Path, wrong: object, words: str) -> None:
+    source = SignalFile(tmp_path / "r1", format=replace(WFDB, read=wrong))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=rf"r1.hea: its reader, {__name__}, .*{words}"):
+        read_signals(source)
+
+
+def test_a_plugins_format_may_return_lists(tmp_path: Path) -> None:
+    assert read(SignalFile(tmp_path / "r1", format=replace(WFDB, read=a_list)))[:, 7].tolist() == list(range(12))
+
+
+def test_a_format_reads_by_a_function_that_other_processes_can_import() -> None:
+    def inner(source: SignalFile) -> Stored:
+        return a_list(source)
+
+    for wrong in (inner, lambda source: a_list(source), partial(a_list)):
+        with pytest.raises(PluginError, match="expected a function at the top of a module"):
+            replace(WFDB, read=wrong)
+
+
+def test_the_code_of_a_plugins_format_is_known() -> None:
+    assert len(replace(WFDB, read=a_list).code_sha256) == 64
+    assert {format.code_sha256 for format in FORMATS.values()} == {""}, "ours are part of the harness"

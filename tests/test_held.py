@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from rich.console import Console
 import bench
 from bench.boards.truth import truth_of
 from bench.data.datasets import load_records
-from bench.data.datasets.held import hold
+from bench.data.datasets.held import hold, reader_facts
+from bench.data.formats import SignalFile, Stored
 from bench.data.records import Records
 from bench.errors import BenchError
 from bench.pages.publish import publish
+from bench.results.identity import changes, code_at_hand
 
 CELL = {"method": "lp(probe_epochs=1)", "task": "superdiag", "arch": "prevalence", "precision": "float32"}
 QUIET = Console(quiet=True)
@@ -75,6 +79,35 @@ def test_records_of_unknown_code_have_the_hash_of_their_content(women: Records, 
     assert any("data set is from a file that is not installed" in fault for fault in faults)
     frame = bench.misses(result, n=2, data=women)
     assert set(frame["sex"]) == {"female"}
+
+
+def all_records() -> Records:
+    """The data set of $HELD."""
+    return load_records(Path(os.environ["HELD"]))
+
+
+def test_code_that_holds_records_is_at_hand_where_they_are(
+    women: Records, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELD", str(demo_set))
+    for number, data in enumerate((women, all_records)):
+        result = bench.run(data=data, runs=tmp_path / str(number), console=QUIET, **CELL)  # type: ignore[arg-type]
+        here = partial(code_at_hand, data=hold(data))
+        other = {**result.document, "dataset": {**result.document["dataset"], "code_sha256": "0" * 64}}
+
+        assert changes(result.document, here) == ""
+        assert changes(other, here).endswith(" has changed since")
+
+
+def read(source: SignalFile) -> Stored:
+    raise NotImplementedError
+
+
+def test_the_code_that_reads_signals_is_part_of_held_records(women: Records) -> None:
+    other = replace(women, format=replace(women.format, read=read))
+
+    assert reader_facts(women, hold(women))["code_sha256"] == women.content
+    assert reader_facts(other, hold(other))["code_sha256"] != women.content
 
 
 def test_a_class_is_called_and_its_folder_stays_its_own(demo_set: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -68,6 +69,28 @@ class Net(Backbone):
             os.kill(os.getpid(), signal.SIGKILL)
         return self.layer(signals.mean(-1))
 '''
+SIGNALS = """
+import numpy as np
+from bench.plugin import Stored
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+def read(source):
+    return Stored(np.load(source.file), LEADS, 100, "mV")
+"""
+ECGS = """
+from lab_signals import read
+from bench.plugin import SignalFormat, make_records, read_text_table, register_dataset
+
+
+@register_dataset("lab_ecgs")
+def records(folder):
+    if not (folder / "ecgs.csv").is_file():
+        return None
+    tables = [read_text_table(folder / name) for name in ("ecgs.csv", "codes.csv")]
+    return make_records(folder, *tables, name="lab_ecgs", rate=100, format=SignalFormat("lab", (".npy",), read))
+"""
 RECIPE = '''
 from bench.plugin import Method, Phase, register_method
 
@@ -88,7 +111,8 @@ EDITED = {
 
 
 class Lab:
-    """A copy of `bench`, and three packages with a method, a backbone and a preprocessing, all of which may be edited.
+    """A copy of `bench`, and packages with a method, a backbone, a preprocessing and a data set, all of which may be
+    edited.
 
     Every command is a process of its own.
     """
@@ -99,9 +123,10 @@ class Lab:
         about = folder / "site/lab-1.0.dist-info"
         about.mkdir(parents=True)
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
-        lines = [f"{name} = {name}\n" for name in ("lab_filters", "lab_net", "lab_recipe")]
+        lines = [f"{name} = {name}\n" for name in ("lab_filters", "lab_net", "lab_recipe", "lab_ecgs")]
         (about / "entry_points.txt").write_text("[bench.plugins]\n" + "".join(lines))
-        for name, text in (("filters", FILTERS), ("net", NET), ("recipe", RECIPE)):
+        texts = {"filters": FILTERS, "net": NET, "recipe": RECIPE, "signals": SIGNALS, "ecgs": ECGS}
+        for name, text in texts.items():
             (folder / f"site/lab_{name}.py").write_text(text)
 
     def bench(self, verb: str, *words: str, runs: str = "runs", kill_at: int = 0) -> subprocess.CompletedProcess[str]:
@@ -200,6 +225,35 @@ def test_stale_says_whose_code_has_changed(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_a_corrected_reader_of_signals_makes_results_stale_and_signals_new(lab: Lab) -> None:
+    """Such as one that read a lead in another unit."""
+    folder, rng = lab.folder / "ecgs", np.random.default_rng(0)
+    folder.mkdir()
+    rows = [f"r{at:02},p{at:02},{('A', 'B', 'A;B', '')[at % 4]}" for at in range(60)]
+    (folder / "ecgs.csv").write_text("\n".join(["record,patient,labels", *rows]))
+    (folder / "codes.csv").write_text("code,group\nA,x\nB,x\n")
+    for row in rows:
+        np.save(folder / f"{row[:3]}.npy", rng.normal(0, 0.3, (12, 1000)).astype(np.float32))
+    command = ("run", "--data", str(folder), "--task", "x")
+
+    def logits() -> Any:
+        (path,) = (lab.folder / "runs").rglob("predictions.npz")
+        with np.load(path) as file:
+            return next(file[name] for name in file.files if "logits" in name)
+
+    printed(lab.bench(*command))
+    first = logits()
+    path = lab.folder / "site/lab_signals.py"
+    path.write_text(path.read_text().replace("np.load(source.file)", "5 * np.load(source.file)"))
+
+    assert lab.states() == [("stale", "dataset lab_ecgs (lab_ecgs) has changed since")]
+    assert "dataset lab_ecgs (lab_ecgs) has changed since this result" in printed(lab.bench(*command))
+    assert np.array_equal(logits(), first)
+    printed(lab.bench(*command, "--rerun-stale"))
+    assert not np.allclose(logits(), first)
+
+
+@pytest.mark.slow
 def test_what_is_run_again_because_it_is_stale_goes_on_after_a_kill(lab: Lab) -> None:
     printed(lab.bench("run"))
     lab.edit("harness")
@@ -232,6 +286,17 @@ def test_code_is_no_part_of_the_digest(done: Result) -> None:
 
     assert changes({**done.document, "code": other}) == "harness bench (bench.execute) has changed since"
     assert identity({**done.document, "code": other}) == identity(done.document) == done.digest
+
+
+def test_the_code_of_a_data_sets_reader_counts_where_it_is_not_ours(done: Result) -> None:
+    facts = {"reader": "mine", "module": "gone_lab", "distribution": "gone 1.0", "code_sha256": "0" * 64}
+    document = {**done.document, "dataset": {**done.document["dataset"], **facts}}
+
+    assert changes(document) == "dataset mine (gone_lab) is not installed here"
+    assert identity(document) == done.digest
+    assert other_code({"dataset": "a"}, {"dataset": "b"}) == "dataset"
+    scores = {key: value for key, value in document.items() if key != "backbone"}
+    assert "dataset" not in code_of(scores), "of scores from elsewhere it gave the labels alone"
 
 
 def test_published_digests_are_what_they_were() -> None:

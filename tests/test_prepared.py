@@ -29,10 +29,12 @@ import wfdb
 
 from bench.data import prepared
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
+from bench.data.formats import WFDB
 from bench.data.prepared import PreparedSignals, choose_source_rate, prepare_signals, prepared_sets, unused
 from bench.data.signals import PREPROCESSINGS, Preprocessing, SignalSpec, prepare_record
 from bench.data.waveforms import LEADS, read_waveform
 from bench.errors import DataError
+from bench.registry.registry import _REGISTRY
 from bench.training.batches import SignalSource, epoch_batches
 
 RAW = SignalSpec(100, "none")
@@ -217,6 +219,76 @@ def test_an_edited_preprocessing_of_a_plugin_is_another_entry(
         np.testing.assert_allclose(found.read(np.arange(24)), float(factor) * exact(small, RAW, 100), atol=1e-3)
 
     assert names[0] == names[1] != names[2]
+
+
+READER = """
+from bench.data.waveforms import LEADS, read_waveform
+from bench.plugin import Stored
+
+
+def read(source):
+    signals, rate = read_waveform(source.path)
+    return Stored(2 * signals, LEADS, rate, "mV")
+"""
+
+
+def test_an_edited_reader_of_signals_is_another_entry(
+    small: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its format is named, and though neither rate, leads nor unit have changed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = list[str]()
+    for factor, name in (("2", "wfdb"), ("2", "wfdb"), ("3.25", "wfdb"), ("3.25", "mine"), ("4.5", "mine")):
+        (tmp_path / "reading_lab.py").write_text(READER.replace("2 *", f"{factor} *"))
+        importlib.invalidate_caches()
+        try:
+            read = importlib.import_module("reading_lab").read
+            records = replace(load_records(small), format=replace(WFDB, name=name, read=read))
+            signals = prepare_signals(records, RAW)
+        finally:
+            sys.modules.pop("reading_lab", None)
+        names.append(signals.entry)
+        np.testing.assert_allclose(signals.read(np.arange(24)), float(factor) * exact(small, RAW, 100), atol=1e-3)
+
+    assert names[0] == names[1] and len(set(names)) == 4
+
+
+def test_a_format_of_a_plugin_file_is_read_where_its_module_is(
+    small: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process can import it, so none is started."""
+    monkeypatch.setattr("bench.data.pool.FEW", 0)
+    monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
+    monkeypatch.setattr(prepared, "CHUNK", 12)
+    (tmp_path / "reading_file.py").write_text(READER)
+    _REGISTRY.load_file(tmp_path / "reading_file.py")
+    records = load_records(small)
+    read = sys.modules["reading_file.py"].read
+
+    signals = prepare_signals(replace(records, format=replace(WFDB, read=read)), RAW)
+
+    np.testing.assert_allclose(signals.read(np.arange(24)), 2 * exact(small, RAW, 100), atol=1e-3)
+
+
+def test_records_that_are_padded_are_counted(small: Path, cache: Path) -> None:
+    """In a set whose records are cut or padded; where all have one length there is nothing to count."""
+    records = load_records(small)
+    assert prepare_signals(replace(records, seconds=10.0), RAW).findings == {}
+    path = small / "records100/00000/00017_lr"
+    samples = wfdb.rdrecord(str(path), physical=False).d_signal
+    wfdb.wrsamp(
+        *(path.name, 100, ["mV"] * 12, list(LEADS)),
+        d_signal=samples[:600],
+        fmt=["16"] * 12,
+        adc_gain=[1000.0] * 12,
+        baseline=[0] * 12,
+        write_dir=str(path.parent),
+    )
+
+    signals = prepare_signals(replace(records, seconds=10.0), RAW)
+
+    assert signals.findings == {"records padded with zeros": [17]}
+    assert not signals.read(np.array([16]))[0][:, :200].any()
 
 
 def test_an_entry_is_found_again_and_not_written_again(demo_set: Path, cache: Path) -> None:
@@ -429,7 +501,8 @@ def test_a_record_of_another_length_is_named_and_nothing_is_left(small: Path, ca
         write_dir=str(path.parent),
     )
     message = refuse(small, cache)
-    assert f"{path}.dat has 900 samples" in message and "the same length" in message
+    assert f"{path}.dat has 900 samples, 9 s; " in message and "the same length" in message
+    assert "give its Records a length, such as seconds=10, to which each record is cut or padded" in message
 
 
 def test_a_record_of_another_rate_is_named_and_nothing_is_left(small: Path, cache: Path) -> None:

@@ -34,7 +34,7 @@ from bench.results.prune import prune
 from bench.results.result import Result, find_results, load_result
 from bench.results.status import survey
 from bench.training.features import EVALUATION_BATCH
-from bench.transfer import Scope, _logits, _scope, evaluate
+from bench.transfer import Scope, _is_tested, _logits, _scope, evaluate
 
 pytestmark = pytest.mark.slow
 NUM_HOME, NUM_ELSEWHERE = 300, 60
@@ -303,6 +303,24 @@ def test_a_cell_that_was_finished_before_is_tested_with_kept_weights_only(
     cell = Cell(data=home_set, task="diag", arch=Reference("net1d_mini"), method=Reference.parse(METHODS[1]))
     with pytest.raises(CheckpointError, match="kept no weights; run its cell again with --keep-weights best"):
         execute(cell, Options(runs=tmp_path / "runs", also_on=(other_set,)))
+
+
+def test_a_test_by_a_reader_that_has_changed_counts_no_more(
+    runs: list[Result], evaluations: list[Evaluation], other_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs[0].folder, folder := tmp_path / runs[0].folder.name)
+    result, records = load_result(folder), load_records(other_set)
+    path = folder / evaluations[0].folder.relative_to(runs[0].folder) / EVALUATION
+    assert _is_tested(result, records, other_set), "a reader of ours has no code of its own"
+
+    document = json.loads(path.read_text())
+    document["dataset"]["code_sha256"] = "0" * 64
+    path.write_text(json.dumps(document))
+    assert not _is_tested(result, records, other_set)
+    path.write_text("{")
+    assert not _is_tested(result, records, other_set), "a damaged file"
+    path.unlink()
+    assert not _is_tested(result, records, other_set)
 
 
 def test_a_cell_whose_test_fails_goes_on_where_it_stopped(

@@ -205,6 +205,25 @@ def test_cells_that_nobody_runs_are_counted(demo_set: Path, tmp_path: Path) -> N
         assert not plan.has_unclaimed(), "finals of a failed trial are not run"
 
 
+def test_failures_are_not_tried_again_while_another_worker_is_at_work(demo_set: Path, tmp_path: Path) -> None:
+    """Each task of a job array gives the same command: what failed in one is not tried once a task."""
+    options, cells = Options(runs=tmp_path, stage="val"), [probe(demo_set, epochs) for epochs in (1, 2, 3)]
+    entries = [Entry.of(cell, options) for cell in cells]
+    failed, gone, running = (entry.id for entry in entries)
+    plan = PlanFolder.of(entries, cells, options)
+    plan.write(entries[0], Ended(cells[0], failure=failure(cells[0], "ZeroDivisionError")))
+    plan.write(entries[1], Ended(cells[1], tmp_path / "a-run-that-was-deleted"))
+    with plan.claims() as claims:
+        assert claims.take(running, claims.all())
+        assert plan.is_at_work()
+        plan.forget([failed, gone, running], failed=False)
+        assert plan.outcomes() == {failed}
+        claims.release(running)
+        assert not plan.is_at_work()
+        plan.forget([failed, gone, running])
+        assert plan.outcomes() == set()
+
+
 def failure(cell: Cell, reason: str) -> "working.Failure":
     return working.Failure.now(cell.command(), "val", reason, "")
 

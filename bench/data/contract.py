@@ -7,25 +7,33 @@ contract.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from bench.data.datasets import load_records
+from bench.data.datasets.held import reader_facts
 from bench.data.formats import SignalFile, read_signals
 from bench.data.info import counts_of
 from bench.data.leads import LEADS
+from bench.data.prepared import SAME_LENGTH
 from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tables import check_patients
 from bench.data.tasks import tasks_of, tasks_of_labels
 from bench.data.waveforms import Note
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
+from bench.registry.registry import why_it_fails
 
 NUM_SAMPLED = 24
 """Number of records whose signals are read."""
 NUM_NAMED = 5
+COLUMNS = ("patient_id", "strat_fold", "scp_codes")
+"""Columns that the table of every data set has; `make_records` makes them."""
+SHORTEST_S = 1.0
+"""Minimum plausible length of a record in seconds, a heartbeat. A shorter one may have its axes exchanged."""
 
 
 class Finding(NamedTuple):
@@ -47,16 +55,33 @@ def check_dataset(folder: Path) -> Iterator[Finding]:
     """Check the data set in `folder`. Yield a finding for each check; nothing after tables that cannot be read."""
     try:
         records = load_records(folder)
-    except DataError as error:
+    except (DataError, PluginError) as error:
         yield Finding("its reader reads the tables", str(error))
+        return
+    if missing := [column for column in COLUMNS if column not in records.table]:
+        yield Finding("its reader reads the tables", f"the table of its Records lacks {', '.join(missing)}")
         return
     name = f"{records.name}, {len(records):,} records of {records.table['patient_id'].nunique():,} patients"
     yield Finding(f"its reader reads the tables: {name}")
+    reader = reader_facts(records, folder).get("module")
     for check, examine in CHECKS.items():
-        try:
-            yield Finding(check, note=examine(records))
-        except DataError as error:
-            yield Finding(check, str(error))
+        outcome: list[Finding] = []
+        look = partial(_look, check, examine, records, outcome)
+        # a plugin's error is a fault of the data set; an error of bench keeps its traceback
+        if reader and (reason := why_it_fails(look)):
+            yield Finding(check, f"{reason}, from what {' and '.join(sorted({reader, records.format.module}))} gives")
+            continue
+        if not reader:
+            look()
+        yield outcome[0]
+
+
+def _look(check: str, examine: Callable[[Records], str], records: Records, outcome: list[Finding]) -> None:
+    """Add the outcome of a check."""
+    try:
+        outcome.append(Finding(check, note=examine(records)))
+    except DataError as error:
+        outcome.append(Finding(check, str(error)))
 
 
 def _check_ids(records: Records) -> str:
@@ -149,26 +174,42 @@ def _check_signals(records: Records) -> str:
         sources = records.signal_files(rate)
         if not sources[0].file.is_file():
             continue
+        lengths: dict[int, SignalFile] = {}
         for at in np.unique(np.linspace(0, len(sources) - 1, NUM_SAMPLED).astype(int)).tolist():
-            for note in _examine(records, sources[at], rate):
+            length, of_record = _examine(records, sources[at], rate)
+            lengths.setdefault(length, sources[at])
+            for note in of_record:
                 notes.setdefault(note.kind, f"{sources[at]}: {note.text}")
+        if len(lengths) > 1 and records.seconds is None:
+            (first, one), (second, other), *_ = lengths.items()
+            raise DataError(
+                f"{one} has {first / rate:g} s and {other} {second / rate:g} s, and all records must have the same "
+                f"length; {SAME_LENGTH}"
+            )
     return "; ".join(notes.values())
 
 
-def _examine(records: Records, source: SignalFile, rate: int) -> list[Note]:
+def _examine(records: Records, source: SignalFile, rate: int) -> tuple[int, list[Note]]:
+    """Return the number of samples of a record, and notes on it."""
     notes: list[Note] = []
     signals, actual = read_signals(source, LEADS, notes.append)
     if actual != rate:
         raise DataError(f"{source} says {actual} Hz, and the data set {rate} Hz; correct the rate")
     if not signals.shape[1] or np.isnan(signals).all():
         raise DataError(f"{source} has no valid sample")
+    shortest = min(SHORTEST_S, records.seconds or SHORTEST_S)
+    if signals.shape[1] < shortest * rate:
+        raise DataError(
+            f"{source} has {signals.shape[1]} samples a lead, {signals.shape[1] / rate:g} s at {rate} Hz; expected at "
+            f"least {shortest:g} s, read as [lead, time]"
+        )
     if records.seconds and signals.shape[1] != round(records.seconds * rate):
         notes.append(Note("length", f"{signals.shape[1] / rate:g} s, cut or padded to {records.seconds:g} s"))
     if np.isnan(signals).any():
         notes.append(Note("invalid", "some samples are invalid, which count as 0 mV"))
     if flat := [lead for lead, row in zip(LEADS, signals, strict=True) if np.ptp(row) == 0]:
         notes.append(Note("flat", f"flat: {', '.join(flat)}"))
-    return notes
+    return signals.shape[1], notes
 
 
 CHECKS: dict[str, Callable[[Records], str]] = {

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from bench.data.leads import LEADS, choose_leads
 from bench.data.waveforms import MAX_RATE, MILLIVOLTS, Note, check_amplitude, read_waveform
-from bench.errors import DataError, first_line
+from bench.errors import DataError, PluginError, first_line
 from bench.files import require_file
+from bench.registry.source import function_hash, is_at_top
 
 MAX_SAMPLES = 10_000_000
 """Maximum number of samples of a record in all leads: 12 leads of 14 minutes at 1,000 Hz."""
@@ -58,6 +59,23 @@ class SignalFormat:
     unit: str = ""
     array: str = ""
     """HDF5: path of the array in the file."""
+
+    def __post_init__(self) -> None:
+        if self.read is not None and not is_at_top(self.read):
+            raise PluginError(
+                f"format {self.name!r} reads by {self.read!r:.80}, expected a function at the top of a module: other "
+                "processes import it from there, and its code is part of the name of the cached signals"
+            )
+
+    @property
+    def module(self) -> str:
+        """Name of the module that defines `read`."""
+        return self.read.__module__ if self.read else __name__
+
+    @property
+    def code_sha256(self) -> str:
+        """SHA-256 over the code of a plugin's `read`; empty for the formats of `bench`."""
+        return function_hash(self.read) if self.read else ""
 
 
 WFDB = SignalFormat()
@@ -98,17 +116,38 @@ def read_signals(
         raise DataError(f"{source.file} is missing") from None
     except OSError as error:
         raise DataError(f"{source.file} cannot be read: {error.strerror or error}") from None
+    values = _checked(stored, source)
     try:
         step = millivolts(stored.unit)
         choice = choose_leads(stored.leads, leads)
     except DataError as error:
         raise DataError(f"{source} {error}") from None
-    values = stored.values[list(choice.columns)].astype(np.float64) * step
+    values = values[list(choice.columns)].astype(np.float64) * step
     values[~np.isfinite(values)] = np.nan
     signals = choice.assemble(values).astype(np.float32)
     for note in (*(Note(kind, text) for kind, text in choice.notes), *check_amplitude(signals, leads)):
         log(note)
-    return signals, stored.rate
+    return signals, whole_rate(stored.rate, source)
+
+
+def _checked(stored: object, source: SignalFile) -> npt.NDArray[Any]:
+    """Return the values [lead, time] of what a format has read. Raises DataError if they have another form.
+
+    A plugin's format may return anything; `_stored` looks for the lead axis of the arrays of `bench` alone.
+    """
+    reader = f"{source}: its reader, {source.format.module},"
+    if not isinstance(stored, Stored):
+        raise DataError(f"{reader} returns a {type(stored).__name__}, expected a bench.plugin.Stored")
+    values, leads = np.asarray(stored.values), stored.leads
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{reader} returns values of type {values.dtype}, expected numbers")
+    if values.ndim != 2 or len(values) != len(leads):
+        hint = "; transpose them" if values.ndim == 2 and values.shape[1] == len(leads) else ""
+        raise DataError(
+            f"{reader} returns values of the shape {list(values.shape)} and names {len(leads)} leads, expected "
+            f"[lead, time], with a row for each lead{hint}"
+        )
+    return values
 
 
 def millivolts(unit: str) -> float:

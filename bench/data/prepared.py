@@ -35,7 +35,7 @@ from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError, first_line
 from bench.files import NotAFile, SharedLock, locked_alone, read_bytes, require_file, whole_folder, write_into
-from bench.registry.source import can_import
+from bench.registry.source import can_import, is_own
 
 FORMAT = 2
 """Version of the file format. Increase it when the files of a cache entry change their meaning."""
@@ -46,6 +46,11 @@ Progress = Callable[[int, int], None]
 Log = Callable[[str], None]
 PROGRESS = "progress"
 """Name of a file in the folder of an unfinished entry: number of records done and of all, for processes that wait."""
+SAME_LENGTH = (
+    "get the file again, or, if lengths differ, let the data set's reader give its Records a length, such as "
+    "seconds=10, to which each record is cut or padded"
+)
+"""What to do about a record of another length."""
 LOOK_S = 0.5
 """Seconds between two checks of the progress of another process."""
 
@@ -261,8 +266,9 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
     made += [spec.preprocessing_rate] if spec.preprocessing_rate else []
     made += ["per window"] if spec.per_window else []  # such an entry holds mV
     stated = records.format
-    if stated.name != WFDB.name:
+    if stated.name != WFDB.name or not is_own(stated.module):
         made += [stated.name, stated.rate, stated.leads, stated.unit, stated.array, records.table.get("row", [])]
+    made += [] if is_own(stated.module) else [stated.module, stated.code_sha256]  # a reader has no version
     digest.update(json.dumps(made + ([records.seconds] if records.seconds else []), default=list).encode())
     digest.update(chosen.code_sha256.encode())  # the author of a plugin may forget to raise its version
     digest.update(str(records.folder.resolve()).encode())
@@ -323,7 +329,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             seconds=records.seconds,
             preprocessing=PREPROCESSINGS[spec.preprocessing],
         )
-        here = not can_import(PREPROCESSINGS[spec.preprocessing].module)
+        here = not all(map(can_import, (PREPROCESSINGS[spec.preprocessing].module, records.format.module)))
         with contextlib.closing(over_cores(prepare, chunks, here=here)) as prepared:
             for chunk, chunk_facts in prepared:
                 facts[list(chunk)] = chunk_facts
@@ -338,6 +344,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             "records with invalid samples, set to 0 mV": fact["nan"] > 0,
             "records of zeros": fact["zero"] > 0,
             "records with a flat lead": (fact["flat"] > 0) & (fact["zero"] == 0),
+            "records padded with zeros": fact["padded"] > 0,
             **{what: fact[kind] > 0 for kind, what in KINDS.items()},
         }
         about = {
@@ -359,7 +366,7 @@ def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
     write_into(path.parent, path.name, buffer.getvalue())
 
 
-_FACTS = ("scale", "num", "sum", "sum_of_squares", "nan", "zero", "flat", *KINDS)
+_FACTS = ("scale", "num", "sum", "sum_of_squares", "nan", "zero", "flat", "padded", *KINDS)
 
 
 def _fit_scaling(records: Records, spec: SignalSpec, fact: dict[str, npt.NDArray[np.float64]]) -> Scaling:
@@ -403,8 +410,9 @@ def _prepare_chunk(
         signals = prepare_record(raw, rate, spec, seconds, str(source.path))
         if signals.shape != values.shape[1:]:
             raise DataError(
-                f"{source.path}{source.format.endings[-1]} has {raw.shape[1]} samples; the first record's length gives "
-                f"{values.shape[2]} at {spec.rate} Hz, and all records of the dataset must have the same length"
+                f"{source.path}{source.format.endings[-1]} has {raw.shape[1]} samples, {raw.shape[1] / rate:g} s; the "
+                f"first record's length gives {values.shape[2]} at {spec.rate} Hz, and all records of the dataset must "
+                f"have the same length; {SAME_LENGTH}"
             )
         values[row], scale = quantize(signals)
         # sums in float64, because variances are differences of large numbers
@@ -418,6 +426,7 @@ def _prepare_chunk(
             invalid.sum(),
             not raw[~invalid].any(),
             (np.ptp(raw, axis=1) == 0).any(),
+            seconds is not None and raw.shape[1] < round(seconds * rate),
             *(any(note.kind == kind for note in notes) for kind in KINDS),
         )
     return facts

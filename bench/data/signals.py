@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # imports its parts where they are first used: scipy.signal takes 0.9 s of CPU
 
-import bench
 from bench.data.waveforms import LEADS
 from bench.errors import DataError, PluginError
 from bench.registry.reference import is_name
-from bench.registry.source import code_hash, notebook_hash
+from bench.registry.source import function_hash, is_at_top
 
 Signal = npt.NDArray[np.float32]
 Apply = TypeVar("Apply", bound=Callable[[Signal, int], Signal])
@@ -130,9 +129,7 @@ class Preprocessing:
     @property
     def code_sha256(self) -> str:
         """SHA-256 over the code of a plugin's preprocessing; empty for those of `bench`, which have a version."""
-        if self.module.partition(".")[0] == bench.__name__:
-            return ""
-        return code_hash(self.module) or notebook_hash(self.apply)
+        return function_hash(self.apply)
 
 
 def zscore(record: Signal, rate: int) -> Signal:
@@ -201,7 +198,7 @@ def register_preprocessing(name: str, version: int, *, standardized: bool = Fals
             raise PluginError(
                 f"{apply.__module__} registers preprocessing {name!r}; letters, digits, - and _ make a name"
             )
-        if apply.__qualname__ != apply.__name__ or "<" in apply.__name__:
+        if not is_at_top(apply):
             raise PluginError(
                 f"preprocessing {name!r} must be a function at the top of a module, to be imported elsewhere"
             )

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import bench
 from bench.data.records import Records
 from bench.errors import DataError, PluginError
 from bench.registry.reference import canonical
 from bench.registry.registry import find, find_optional, register_task, registry
+from bench.registry.source import is_own
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def task_facts(table: LabelTable) -> dict[str, Any]:
     """Return what a result records of its task; for a task that is not ours also where its rule comes from."""
     facts: dict[str, Any] = {"name": table.task, "fingerprint": table.fingerprint, "labels": list(table.labels)}
     plugin = find_optional("task", table.task)
-    if plugin and plugin.module.partition(".")[0] != bench.__name__:
+    if plugin and not is_own(plugin.module):
         facts |= {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
     return facts
 

@@ -22,8 +22,9 @@ from bench.data.pool import over_cores
 from bench.data.published import version_of
 from bench.data.records import Records
 from bench.data.waveforms import LEADS, Note
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 from bench.files import file_sha256
+from bench.registry.source import can_import
 
 SECONDS = 10
 """Length of every record of PTB-XL in seconds."""
@@ -149,7 +150,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
                 failures["wrong hashes"].append(name)
     try:
         records = load_records(folder)
-    except DataError as error:
+    except (DataError, PluginError) as error:
         failures["table"].append(str(error))
         return Report(folder, "unknown", 0, {}, _checks(failures, num_checked))
     jobs, present = _find_files(records, sums, failures, num_checked)
@@ -182,7 +183,7 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
     # workers finish in any order, so failures are sorted by ecg_id before they are reported
     examined: list[tuple[int, str, str]] = []
     chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
-    with contextlib.closing(over_cores(_examine_chunk, chunks)) as outcomes:
+    with contextlib.closing(over_cores(_examine_chunk, chunks, here=not can_import(records.format.module))) as outcomes:
         for chunk, culprits in outcomes:
             examined += culprits
             done += len(chunk)

@@ -66,6 +66,8 @@ class Claims:
     def all(self) -> dict[str, Claim]:
         """Return name -> newest claim."""
         claims: dict[str, Claim] = {}
+        if not self._folder.is_dir():
+            return claims
         for file in os.listdir(self._folder):  # noqa: PTH208, thousands of names
             name, _, number = file.removesuffix(FREE).rpartition(".")
             if not number.isdigit():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.cell import Cell
+from bench.data.datasets.held import reader_facts
 from bench.data.opened import OpenData
 from bench.data.prepared import require_files
 from bench.data.signals import SignalSpec
@@ -252,9 +253,14 @@ class _Facts:
         """Return a text that names the code that has changed since this result of the cell; empty if none has."""
         backbone = self._backbone(cell.arch)
         assert backbone is not None, "a cell without one has no identity, and so no result"
-        document = {"method": self._method(cell), "backbone": self._arch(cell.arch)}
+        document = {"method": self._method(cell), "backbone": self._arch(cell.arch), "dataset": self._reader}
         now = code_of({**document, "code": self._code(backbone.signal_spec)})
         return changes(head, lambda source: now[source.kind].sha256 if source.kind in now else "")
+
+    @functools.cached_property
+    def _reader(self) -> dict[str, str]:
+        """Facts about the code that read the data set."""
+        return {"name": self._data.records.name, **reader_facts(self._data.records, self._data.folder)}
 
     @functools.cache  # noqa: B019
     def _code(self, spec: SignalSpec) -> dict[str, dict[str, str]]:

@@ -153,13 +153,26 @@ class PlanFolder:
 
     def has_unclaimed(self) -> bool:
         """Return whether a cell is left that can be run and that no worker runs."""
+        taken = {name for name, claim in self.claims().all().items() if not claim.free}
+        return not taken.issuperset(self._left())
+
+    def is_at_work(self) -> bool:
+        """Return whether a worker runs a cell of this plan now.
+
+        Then a command that joins it leaves failed cells alone: each task of a job array gives the same command, and
+        would else try again what has failed in another task.
+        """
+        claims, left = self.claims(), set(self._left())
+        return any(not (claim.free or claims.is_dead(claim)) for name, claim in claims.all().items() if name in left)
+
+    def _left(self) -> list[str]:
+        """Return the names of the claims on cells that have not ended and can be run."""
         ended, names = self.outcomes(), list[str]()
         for entry in self.entries.values():
             if entry.id not in ended and ended.issuperset(entry.best_of):
                 with contextlib.suppress(BenchError):  # a trial has failed, so its finals are not run
                     names.append(self.claim_name(entry))
-        taken = {name for name, claim in self.claims().all().items() if not claim.free}
-        return not taken.issuperset(names)
+        return names
 
     def _with(self, entry: Entry, method: str | None = None) -> Cell:
         """Return the cell of an entry as it is written, or with another method."""
@@ -228,11 +241,12 @@ class PlanFolder:
         if len(search["trials"]) >= len(result.document.get("search", search)["trials"]):
             record_search(result, search)
 
-    def forget(self, ids: Iterable[str]) -> None:
-        """Remove the outcomes of cells that are to be run again."""
+    def forget(self, ids: Iterable[str], *, failed: bool = True) -> None:
+        """Remove the outcomes of cells that are to be run again; without `failed`, those of failed cells stay."""
         self._trials.clear()
-        for each in ids:
-            (self.folder / f"{each}.json").unlink(missing_ok=True)
+        for each in self.outcomes().intersection(ids):
+            if failed or not self.ended(each).failure:
+                (self.folder / f"{each}.json").unlink(missing_ok=True)
 
 
 def plans(runs: Path) -> Iterator[PlanFolder]:

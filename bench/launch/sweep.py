@@ -290,7 +290,7 @@ def _run(
 
         hand_over(folder, ids, slurm, out)
         return {}
-    folder.forget(ids)
+    folder.forget(ids, failed=not folder.is_at_work())
     return drain(folder, ids, options, crew, err)
 
 
@@ -331,7 +331,7 @@ def _report(swept: Sequence[SweptCell], out: Console) -> None:
             out.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     if count["failed"]:
         advice = "next: their tracebacks are beside the runs (*.failed); the same command tries them again"
-        out.print(advice, markup=False, highlight=False)
+        out.print(f"{advice}, once no worker is at this sweep", markup=False, highlight=False)
     if count["to do"]:
         out.print("next: time is over; the same command goes on", markup=False, highlight=False)
 

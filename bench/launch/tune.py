@@ -114,13 +114,14 @@ def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Opti
     entries += [Entry.of(cell, options, best_of=[cell_id(each, "val") for each in tries]) for cell, tries in finals]
     plain = [str(folder.relative_to(options.runs)) for folder, head in find_heads(options.runs) if "search" not in head]
     plan = PlanFolder.of(entries, [*ranked, *(cell for cell, _ in finals)], options, plain)
-    plan.forget(cell_id(each.cell, "val") for each in planned.of(*LEFT))
+    retried = not plan.is_at_work()
+    plan.forget([cell_id(each.cell, "val") for each in planned.of(*LEFT)], failed=retried)
     chosen = {
         entry.id: plan.cell(entry) for entry in entries if entry.best_of and all(map(plan.has_ended, entry.best_of))
     }
     if chosen:
         left = {str(each.cell) for each in make_plan(list(chosen.values()), options).of(*LEFT)}
-        plan.forget(each for each, cell in chosen.items() if str(cell) in left)
+        plan.forget([each for each, cell in chosen.items() if str(cell) in left], failed=retried)
     return plan, entries
 
 

@@ -28,6 +28,7 @@ from bench.registry.source import (
     NOTEBOOK,
     PLUGIN_FILES,
     code_hash,
+    is_own,
     location,
     notebook_hash,
     plugin_files,
@@ -114,8 +115,8 @@ class Registry:
             registry()  # first, so that a notebook or a script takes no name of an installed plugin
             taken = self.plugins.get(key)
         # a third-party module may import ours, so who imports a module does not say whose plugins it registers
-        own = module.partition(".")[0] == bench.__name__
-        origin = f"{OURS} {bench.__version__}" if own else self._importing or f"{place_of(module)}{NOT_INSTALLED}"
+        ours = f"{OURS} {bench.__version__}" if is_own(module) else ""
+        origin = ours or self._importing or f"{place_of(module)}{NOT_INSTALLED}"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:
@@ -188,9 +189,11 @@ class Registry:
         message = f"unknown {' or '.join(kinds)} {name!r}."
         message += f" Did you mean {known[near[0]]!r}?" if near else ""
         message += f" Known: {', '.join(known.values())}."
-        for module, reason in self.broken.items():
-            message += f" Plugin {module} failed to import: {reason.rstrip('.')}."
-        return PluginError(message)
+        return PluginError(" ".join([message, *(f"{each}." for each in self.not_imported())]))
+
+    def not_imported(self) -> list[str]:
+        """Return a text for each module that failed to import, with the reason."""
+        return [f"Plugin {module} failed to import: {reason.rstrip('.')}" for module, reason in self.broken.items()]
 
     def kinds_of(self, name: str) -> list[Kind]:
         """Return the kinds that have a plugin of that name."""
@@ -209,6 +212,13 @@ def registry() -> Registry:
     """Return the registry, with all installed plugins imported."""
     _REGISTRY.load()
     return _REGISTRY
+
+
+def has_others() -> bool:
+    """Return whether there may be plugins that are not ours: of a package, a file or this process. Imports none."""
+    packages = {entry_point.dist.name for entry_point in entry_points(group=GROUP) if entry_point.dist is not None}
+    registered = any(not plugin.distribution.startswith(f"{OURS} ") for plugin in _REGISTRY.plugins.values())
+    return bool(packages - {OURS}) or bool(plugin_files()) or registered
 
 
 def load_plugin(file: Path | str) -> None:

@@ -215,6 +215,23 @@ def can_import(module: str) -> bool:
     return module != NOTEBOOK and not module.endswith(".py")
 
 
+def is_own(module: str) -> bool:
+    """Return whether a module belongs to `bench`."""
+    return module.partition(".")[0] == "bench"
+
+
+def is_at_top(function: object) -> bool:
+    """Return whether a function is defined at the top of a module, from where other processes can import it."""
+    name = str(getattr(function, "__qualname__", "<"))
+    return "<" not in name and name == getattr(function, "__name__", "")
+
+
+def function_hash(function: Callable[..., Any]) -> str:
+    """Return the SHA-256 over the code of a plugin's function, see `code_hash`; empty for functions of `bench`."""
+    module = function.__module__
+    return "" if is_own(module) else code_hash(module) or notebook_hash(function)
+
+
 def notebook_hash(make: Callable[..., Any]) -> str:
     """Return the SHA-256 over the notebook cell that defines a class or function; empty if its source is not known."""
     source = _notebook_cell(make)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.data.datasets.held import HeldFolder, reader_facts
 from bench.data.splits import TEST_FOLD
 from bench.registry.registry import find_registered
 from bench.registry.source import NOTEBOOK, code_hash
@@ -25,7 +26,7 @@ SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
 """Modules of `bench` that decide an outcome. The other modules resolve names, which a result records, or compute
 scores, which can be recomputed from its predictions."""
-KINDS = ("method", "backbone", "preprocessing", "harness")
+KINDS = ("method", "backbone", "preprocessing", "dataset", "harness")
 TOLERANCE = 1e-3
 """Maximum difference in macro AUROC between repeats: machines add floating-point numbers in different orders."""
 
@@ -131,11 +132,16 @@ class Source:
 
 
 def code_of(document: Mapping[str, Any]) -> dict[str, Source]:
-    """Return the code that a result records: kind -> source. Older results lack some kinds."""
+    """Return the code that a result records: kind -> source. Older results lack some kinds.
+
+    A data set that `bench` reads itself has no code of its own. Of scores from elsewhere it gave the labels alone.
+    """
     recorded = document.get("code", {})
     sections = {kind: document.get(kind) or recorded.get(kind) for kind in KINDS}
+    if "module" not in (sections["dataset"] or {}) or not sections["backbone"]:
+        del sections["dataset"]
     return {
-        kind: Source(kind, section["name"], section["module"], section.get("code_sha256", ""))
+        kind: Source(kind, section.get("reader", section["name"]), section["module"], section.get("code_sha256", ""))
         for kind, section in sections.items()
         if section
     }
@@ -150,11 +156,14 @@ def harness_facts() -> dict[str, str]:
     return {"name": "bench", "module": SPINE, "code_sha256": code_hash(SPINE, HARNESS)}
 
 
-def code_at_hand(source: Source) -> str:
+def code_at_hand(source: Source, data: object = None) -> str:
     """Return the hash of the installed version of this code; empty if it is not installed.
 
-    What a notebook or a script defined is at hand in that notebook or script only.
+    What a notebook or a script defined is at hand in that notebook or script only. Records that it holds have no
+    registered reader: `data` is the folder that holds them.
     """
+    if source.kind == "dataset" and isinstance(data, HeldFolder) and data.records is not None:
+        return reader_facts(data.records, data)["code_sha256"]
     if source.module == NOTEBOOK:
         plugin = find_registered(source.kind, source.name)
         return plugin.code_hash if plugin and plugin.module == NOTEBOOK else ""

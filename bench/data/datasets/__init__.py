@@ -10,10 +10,11 @@ from bench.data.datasets.held import HeldFolder
 from bench.data.records import Records
 from bench.data.tasks import find_task
 from bench.errors import DataError, PluginError
-from bench.registry.registry import registry
+from bench.registry.registry import Plugin, has_others, registry, why_it_fails
 
-OURS = (folder.load_records, ptbxl.load_records, cpsc2018.load_records)
-"""Tried first, so that plugins are imported only for a folder that none of these recognises."""
+MARKED = (folder.load_records, ptbxl.load_records)
+"""Readers of folders that hold a table of a certain name. What they can read is theirs, so no plugin is imported."""
+OURS = (*MARKED, cpsc2018.load_records)
 
 ORIGINS = {
     "ptb-xl": (ptbxl.LICENCE, ptbxl.SOURCE),
@@ -38,31 +39,77 @@ def load_records(folder: Path) -> Records:
         )
     records = _recognized(folder)
     if records is None:
-        known = ", ".join(plugin.name for plugin in registry().of_kind("dataset"))
-        raise DataError(
-            f"{folder} is no data set known here ({known}): {ptbxl.TABLE} and dataset.toml are missing; `bench data "
-            "import` makes a data set of a table and signals"
-        )
+        raise DataError("; ".join([_unknown(folder), *registry().not_imported()]))
     return records
 
 
+def _unknown(folder: Path) -> str:
+    known = ", ".join(plugin.name for plugin in registry().of_kind("dataset"))
+    return (
+        f"{folder} is no data set known here ({known}): {ptbxl.TABLE} and dataset.toml are missing; `bench data "
+        "import` makes a data set of a table and signals"
+    )
+
+
 def _recognized(folder: Path) -> Records | None:
-    """Return the records by the first reader that recognises the folder; None if there is none."""
-    for read in OURS:
-        if (records := read(folder)) is not None:
+    """Return the records by the reader that can read the folder; None if no reader recognises it.
+
+    Plugins are asked too where ours refuse the folder, and where its files are named as those of CPSC2018, which says
+    little. Raises DataError if a reader recognises the folder and refuses it, or if two can read it, and PluginError if
+    no reader recognises it and a plugin fails on it.
+    """
+    read: dict[str, Records] = {}
+    refused: list[str] = []
+    for reader in OURS:
+        try:
+            records = reader(folder)
+        except DataError as error:
+            refused.append(str(error))
+            continue
+        if records is not None and reader in MARKED:
             return records
-    for plugin in registry().of_kind("dataset"):
-        if plugin.make in OURS:
-            continue
-        records = plugin.make(folder)
-        if records is None:
-            continue
-        if not isinstance(records, Records) or records.dataset != plugin.name:
-            raise PluginError(
-                f"data set {plugin.name!r} of {plugin.module} reads {folder} as a {type(records).__name__}, expected "
-                f"None or bench.plugin.Records with dataset={plugin.name!r}"
-            )
+        if records is not None:
+            read[f"{records.dataset} of {reader.__module__}"] = records
+    others = [plugin for plugin in registry().of_kind("dataset") if plugin.make not in OURS] if has_others() else []
+    failed: list[str] = []
+    for plugin in others:
+        records = _ask(plugin, folder, refused, failed)
+        if records is not None:
+            read[f"{plugin.name} of {plugin.module}"] = records
+    if len(read) > 1:
+        raise DataError(
+            f"{folder} is read as data set {' and as '.join(read)}; expected one: uninstall the package that is not "
+            "meant, or let its reader return None for this folder"
+        )
+    if read:
+        return next(iter(read.values()))
+    not_imported = registry().not_imported() if has_others() else []
+    if refused:
+        raise DataError("; ".join([*refused, *failed, *not_imported]))
+    if failed:
+        raise PluginError("; ".join([_unknown(folder), *failed, *not_imported]))
+    return None
+
+
+def _ask(plugin: Plugin, folder: Path, refused: list[str], failed: list[str]) -> Records | None:
+    """Return what a plugin's reader reads. Add why it refuses a folder that it recognises, or why it fails on one."""
+    made: list[object] = [None]
+
+    def ask() -> None:
+        try:
+            made.append(plugin.make(folder))
+        except DataError as error:
+            refused.append(str(error))
+
+    reason, records = why_it_fails(ask), made[-1]
+    if reason is None and isinstance(records, Records) and records.dataset == plugin.name:
         return records
+    if reason or records is not None:
+        fault = f"fails on {folder} ({reason})" if reason else f"reads {folder} as a {type(records).__name__}"
+        failed.append(
+            f"data set {plugin.name!r} of {plugin.module} {fault}, expected None or bench.plugin.Records with "
+            f"dataset={plugin.name!r}"
+        )
     return None
 
 

@@ -90,6 +90,8 @@ def make_records(
     `signals` is the folder of the signal files, relative to `folder`. Raises DataError with file, row and column for
     ids that repeat, unknown labels, patients in more than one of folds 1-8, 9 and 10, and values of the wrong form.
     """
+    _refuse_other_types(table)
+    _refuse_other_types(labels)
     statements = _statements(labels)
     texts = table.column("record")
     _refuse_repeats(table, "record", texts)
@@ -334,6 +336,19 @@ def _whole(table: TextTable, row: int, column: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 16):
         raise DataError(f"{table.where(row, column)} is {text[:20]!r}, expected a whole number from 0")
     return int(text)
+
+
+def _refuse_other_types(table: TextTable) -> None:
+    """Raise DataError if a cell is no text, or a row has another number of cells: a plugin may make its own tables."""
+    for row, cells in enumerate(table.rows):
+        if len(cells) != len(table.columns):
+            raise DataError(f"{table.where(row)} has {len(cells)} cells for {len(table.columns)} columns")
+        for column, cell in zip(table.columns, cells, strict=True):
+            if not isinstance(cell, str):
+                raise DataError(
+                    f"{table.where(row, column)} is {cell!r:.40}, of type {type(cell).__name__}; expected a text, as "
+                    "str() gives it, and an empty text where nothing is known"
+                )
 
 
 def _refuse_repeats(table: TextTable, column: str, texts: Sequence[str]) -> None:

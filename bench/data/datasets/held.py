@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import PosixPath
 from typing import Any
@@ -40,16 +41,24 @@ def hold(data: object) -> HeldFolder:
 def reader_facts(records: Records, folder: object) -> dict[str, str]:
     """Return package, module and hash of the code that read a data set; empty for readers of bench.
 
-    Of records whose code is unknown, the hash is that of their content.
+    `reader` is the name of a registered reader. Records that a notebook holds have no reader of a name: the hash is
+    that of the code that made them, or of their content if the code is unknown, and of a format's code if it has some.
     """
-    maker = folder.maker if isinstance(folder, HeldFolder) and folder.records is not None else None
-    if isinstance(folder, HeldFolder) and folder.records is not None and maker is None:
-        return {"distribution": f"object{NOT_INSTALLED}", "module": NOTEBOOK, "code_sha256": records.content}
-    if maker is not None:
-        origin = f"{place_of(maker.__module__)}{NOT_INSTALLED}"
-        plugin: Plugin | None = Plugin("dataset", records.dataset, maker, maker.__module__, origin)
-    else:
-        plugin = find_optional("dataset", records.dataset)
+    if isinstance(folder, HeldFolder) and folder.records is not None:
+        return _held_facts(records, folder.maker)
+    plugin = find_optional("dataset", records.dataset)
     if plugin is None or plugin.distribution.startswith(f"{OURS} "):
         return {}
-    return {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
+    facts = {"distribution": plugin.distribution, "module": plugin.module, "code_sha256": plugin.code_hash}
+    return {"reader": plugin.name, **facts}
+
+
+def _held_facts(records: Records, maker: Callable[..., Any] | None) -> dict[str, str]:
+    if maker is None:
+        place, module, code = "object", NOTEBOOK, records.content
+    else:
+        place, module = place_of(maker.__module__), maker.__module__
+        code = Plugin("dataset", records.dataset, maker, module, place).code_hash
+    if records.format.code_sha256:
+        code = hashlib.sha256(f"{code} {records.format.code_sha256}".encode()).hexdigest()
+    return {"distribution": f"{place}{NOT_INSTALLED}", "module": module, "code_sha256": code}
