@@ -90,7 +90,7 @@ def test_a_method_that_changes_itself_is_named(change: Callable[[Method], None])
 def test_prepare_says_whether_the_backbone_is_still_the_same_but_for_its_weights(
     change: Callable[[Classifier], object], same: bool
 ) -> None:
-    assert prepare(model(), Recipe(change=change), START) is same
+    assert prepare(model(), Recipe(change=change), START).same_backbone is same
 
 
 @pytest.mark.parametrize(

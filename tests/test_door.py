@@ -32,12 +32,11 @@ from bench.registry.trials import (
     ALONE,
     BATCH,
     Trial,
-    fits,
     largest_gap,
-    prepared_model,
     rounding_gap,
     run_trial,
-    short_phases,
+    set_up,
+    shortened,
 )
 from bench.results.result import Result
 from bench.training.distributed import World, join
@@ -90,9 +89,8 @@ def _registered() -> Iterator[None]:
 def trial_of(name: str, arch: str = "small") -> tuple[Trial, Method]:
     """A short run of a method. Raises Incompatible if it declines the backbone."""
     method = make_method(Reference.parse(ON_SMALL.get(name, name) if arch == "small" else name))
-    model = prepared_model(partial(make_backbone, Reference(arch)), method)
-    fits(model, method)
-    return Trial(model, short_phases(method, model, BATCH_ON_SMALL if arch == "small" else BATCH)), method
+    model, phases = set_up(partial(make_backbone, Reference(arch)), method)
+    return Trial(model, shortened(phases, BATCH_ON_SMALL if arch == "small" else BATCH)), method
 
 
 def end_of(name: str, world: World, arch: str = "small") -> dict[str, Tensor] | None:

@@ -17,11 +17,11 @@ from bench.errors import BenchError, Incompatible
 from bench.execute import make_backbone, make_method
 from bench.registry.reference import Reference
 from bench.registry.registry import registry
-from bench.registry.trials import prepared_model
+from bench.registry.trials import set_up
 from bench.training.batch import Start
 from bench.training.loop import rehearse
 from bench.training.method import Method, Phase
-from bench.training.model import Classifier, count_parameters, layer_groups
+from bench.training.model import Classifier, count_parameters
 from methods.ft_official import OfficialFinetune
 from methods.full_finetune import FullFinetune, FullFinetuneStochasticDepth
 from methods.linear_probe import LinearProbe
@@ -47,9 +47,9 @@ README = Path(inspect.getfile(LinearProbe)).parent / "README.md"
 def trained_on_net1d_mini(name: str) -> list[int]:
     """Parameters that each phase trains, with 5 labels."""
     method = make_method(Reference(name))
-    model = prepared_model(partial(make_backbone, Reference("net1d_mini")), method)
+    model, phases = set_up(partial(make_backbone, Reference("net1d_mini")), method)
     found = []
-    for phase in method.phases(layer_groups(model.backbone)):
+    for phase in phases:
         model.train_parts(phase.learning_rates, fitted=phase.fitted)
         found.append(count_parameters(model, trainable=True))
     return found

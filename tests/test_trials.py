@@ -15,10 +15,10 @@ from bench.registry.trials import (
     Trial,
     largest_gap,
     made_up_signals,
-    prepared_model,
     rounding_gap,
     run_trial,
-    short_phases,
+    set_up,
+    shortened,
 )
 from bench.training.model import drop_paths
 
@@ -54,8 +54,8 @@ class Finetune(Method):
 
 
 def trial(method: Method, folder: Path | None = None, *, writes: bool = True) -> Trial:
-    model = prepared_model(Residual, method)
-    return Trial(model, short_phases(method, model), folder, writes)
+    model, phases = set_up(Residual, method)
+    return Trial(model, shortened(phases), folder, writes)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class WarmHead(Finetune):
 
 def test_a_method_that_uses_an_earlier_head_is_tried_with_such_a_head() -> None:
     """As in a run from weights that have a head; else bench check says that it declines pretrained weights."""
-    model = prepared_model(Residual, WarmHead(), "pretrained")
+    model, _ = set_up(Residual, WarmHead(), "pretrained")
 
     assert {name: list(value.shape) for name, value in model.head.named_parameters()} == {
         "weight": [NUM_LABELS, 2],
@@ -83,7 +83,7 @@ def test_a_method_that_uses_an_earlier_head_is_tried_with_such_a_head() -> None:
     }
     assert not any(value.any() for value in model.head.parameters())
     with pytest.raises(Incompatible, match="no earlier head"):
-        prepared_model(Residual, WarmHead(), "random")
+        set_up(Residual, WarmHead(), "random")
 
 
 def test_signals_are_as_long_and_wide_as_the_backbone_expects() -> None:
@@ -92,7 +92,7 @@ def test_signals_are_as_long_and_wide_as_the_backbone_expects() -> None:
 
 
 def test_phases_are_shortened_and_otherwise_as_declared() -> None:
-    first, second = short_phases(Finetune(), prepared_model(Residual, Finetune()))
+    first, second = shortened(set_up(Residual, Finetune())[1])
 
     assert (first.epochs, second.epochs, first.batch_size) == (2, 2, 6)
     assert (second.drop_path_rate, second.lr_schedule, first.learning_rates) == (0.5, "cosine", {"head": 0.1})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.errors import PluginError
@@ -46,13 +49,44 @@ def _attributes(method: Method) -> dict[str, tuple[int, str]]:
     }
 
 
-def prepare(model: Classifier, method: Method, start: Start) -> bool:
-    """Let the method prepare the model, and return whether the backbone is still the same but for its weights.
+@dataclass(frozen=True)
+class Prepared:
+    """What a method's `prepare` has made of a model."""
 
-    PluginError where it puts in what the harness could not see.
-    """
+    same_backbone: bool
+    """Whether the backbone is still the same but for its weights."""
+    parameters: tuple[str, ...]
+    """Paths of the parameters that it has added."""
+    resting: tuple[str, ...]
+    """Paths of the modules that it has added, and that drop values or learn statistics in train mode alone."""
+
+    def check_use(self, model: Classifier, trained: Collection[str], in_training: Collection[str]) -> None:
+        """Raise PluginError for an added parameter that no phase trains, or an added module that always rests.
+
+        `trained` are the paths of the parameters that a phase trains, `in_training` of the modules that a phase puts
+        into train mode.
+        """
+        if idle := [name for name in self.parameters if name not in {*trained, *model.never_trained}]:
+            raise PluginError(
+                f"prepare() adds {idle[0]}, which no phase trains: layer_groups are those of the backbone before "
+                "prepare(); name what is new by a path or pattern, or turn its requires_grad off"
+            )
+        for name in self.resting:
+            own = [f"{name}.{inner}" for inner, _ in model.get_submodule(name).named_parameters()]
+            if name not in in_training and (_drop_rate(model.get_submodule(name)) or not own or {*own} & {*trained}):
+                kind = type(model.get_submodule(name)).__name__
+                raise PluginError(
+                    f"prepare() puts a {kind} at {name}, which rests: no phase puts it into train mode, for which it "
+                    "must train the module itself or all parameters of the module around it; put it and the new "
+                    "parameters into a module without frozen ones, and name that module in the phase"
+                )
+
+
+def prepare(model: Classifier, method: Method, start: Start) -> Prepared:
+    """Let the method prepare the model. PluginError where it puts in what the harness could not see."""
     state, num_paths, hidden = NoState(method), len(drop_paths(model)), set(_hidden_modules(model))
     structure, kinds = _structure(model.backbone), _kinds(model)
+    parameters, rates = set(model.parameters()), {module: _drop_rate(module) for module in model.modules()}
     method.prepare(model, start)
     state.check("prepare")
     name = type(method).__name__
@@ -88,7 +122,24 @@ def prepare(model: Classifier, method: Method, start: Start) -> bool:
             f"{name}.prepare() sets rates of stochastic depth, which the phases set anew; declare "
             "drop_path_rate, drop_path_shape, drop_path_unit and drop_path_when of a Phase"
         )
-    return _structure(model.backbone) == structure
+    return Prepared(
+        _structure(model.backbone) == structure,
+        tuple(path for path, parameter in model.named_parameters() if parameter not in parameters),
+        tuple(
+            path for path, module in model.named_modules() if _rests(module) and rates.get(module) != _drop_rate(module)
+        ),
+    )
+
+
+def _drop_rate(module: nn.Module) -> float:
+    """Return the share of values that a module drops in training, such as dropout, attention and recurrent layers."""
+    rate = module.p if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0.0)
+    return rate if isinstance(rate, int | float) else 0.0
+
+
+def _rests(module: nn.Module) -> bool:
+    """Return whether a module does something else in eval mode: it drops nothing, or its statistics stay."""
+    return _drop_rate(module) > 0 or (isinstance(module, _NormBase) and module.track_running_stats)
 
 
 def _kinds(model: nn.Module) -> list[torch.dtype]:

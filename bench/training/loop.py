@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.audit import Frozen, NoState, Untouched, check_optimizer, check_state, one_step
+from bench.training.audit import Frozen, NoState, Prepared, Untouched, check_optimizer, check_state, one_step
 from bench.training.averaging import Averaged
 from bench.training.batch import Batch, SignalBatch
 from bench.training.batch_norm import recalibrate
@@ -118,11 +118,13 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
         )
 
 
-def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
+def rehearse(model: Classifier, phases: Sequence[Phase], prepared: Prepared | None = None) -> None:
     """Check the phases before training: raise an error for an unknown part, missing DropPaths and a repeated name.
 
     Phases with the same name would have the same order of records, the same masks and the same name in the log.
+    `prepared`: raise an error for what the method's `prepare` has added and no phase trains, too.
     """
+    trained, in_training = set[str](), set[str]()
     if twice := [name for name, num in Counter(phase.name for phase in phases).items() if num > 1]:
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each phase its own name")
     for phase in phases:
@@ -134,6 +136,10 @@ def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
                 f"phase {phase.name!r} has drop_path_rate {phase.drop_path_rate:g}, and no block that it trains would "
                 f"drop: frozen blocks do not{first * (phase.drop_path_shape == 'linear')}"
             )
+        trained |= {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        in_training |= {name for name, module in model.named_modules() if module.training}
+    if prepared:
+        prepared.check_use(model, trained, in_training)
 
 
 class PhaseRun:
