@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from bench.errors import BenchError, Incompatible, no_exit
+from bench.errors import BenchError, Incompatible, PluginError, no_exit
 from bench.execute import make_backbone, make_method
 from bench.files import read_bytes, whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
@@ -370,9 +370,7 @@ def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Ten
 
 
 def _two_processes(reference: Reference) -> str | None:
-    alone, shared = _trained_step(reference), _on_two_processes(reference)
-    if isinstance(shared, str):
-        return shared
+    alone, shared = _trained_step(reference), _from_new_processes(2, "backbone", str(reference))
     gap = max(float((alone[key] - shared[key]).abs().max()) for key in alone)
     return f"after one step two processes differ from one by {gap:.1e} in float64" if gap > 1e-8 else None
 
@@ -397,19 +395,17 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         }
 
 
-def _on_two_processes(reference: Reference) -> dict[str, Tensor] | str:
-    """The gradients; or the reason why there are none."""
-    return _from_new_processes(2, "backbone", str(reference))
+def _from_new_processes(num: int, kind: Kind, *references: str) -> dict[str, Tensor]:
+    """Train a backbone's step or a method's trial on so many ranks, and return the tensors of the first rank.
 
-
-def _from_new_processes(num: int, kind: Kind, *references: str) -> dict[str, Tensor] | str:
-    """Train a backbone's step or a method's trial on so many ranks. Return the first rank's tensors, or why it fails."""
+    PluginError with what a rank's error says.
+    """
     with tempfile.TemporaryDirectory() as folder:
         target, fault = Path(folder) / "tensors.pt", Path(folder) / "fault"
         try:
             launch_ranks(num, _rank, (kind, references, target, fault), Node())
         except ChildFailedError:
-            return read_bytes(fault).decode() if fault.exists() else "a process died"
+            raise PluginError(read_bytes(fault).decode() if fault.exists() else "a process died") from None
         tensors: dict[str, Tensor] = torch.load(target)
         return tensors
 
@@ -546,10 +542,7 @@ def _processes_agree(reference: Reference, arch: Reference) -> str | None:
     after_others = run_trial(_trial(reference, arch, seed=OTHER_SEED), make_method(reference), ALONE)
 
     def difference(num_processes: int) -> str | None:
-        tensors = _from_new_processes(num_processes, "method", str(reference), str(arch))
-        if isinstance(tensors, str):
-            return tensors
-        gap, key = largest_gap(after_others, tensors)
+        gap, key = largest_gap(after_others, _from_new_processes(num_processes, "method", str(reference), str(arch)))
         trial = _trial(reference, arch, seed=OTHER_SEED)
         if gap <= RANK_TOLERANCE or gap <= 10 * rounding_gap(after_others, trial, make_method(reference)):
             return None
