@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench.errors import PluginError
+from bench.errors import BenchError, PluginError
 from bench.training.batch import Start
+from bench.training.distributed import World
 from bench.training.method import Method
 from bench.training.model import Classifier, drop_paths
 from bench.training.phase import Phase
@@ -281,6 +282,16 @@ class Frozen:
         changed = model.changed_keys(phase.learning_rates)
         self.keys = [key for key in model.state_dict() if key not in changed]
         self.before = self._hashes()
+        """Key -> hash; checkpoints hold these in place of the values."""
+
+    def check_same(self, before: Mapping[str, str]) -> None:
+        """Raise BenchError if a frozen parameter or buffer is not that of the run which left these hashes."""
+        if other := [key for key in self.keys if self.before[key] != before.get(key)]:
+            raise BenchError(
+                f"{other[0]}, which phase {self.phase.name!r} does not train, is not what it was when the checkpoint "
+                "was written: prepare() computes it otherwise on this machine or by this library; resume where the run "
+                "began, or begin again by --overwrite"
+            )
 
     def check(self) -> None:
         """Raise PluginError if a frozen parameter or buffer has moved."""
@@ -292,8 +303,27 @@ class Frozen:
             )
 
     def _hashes(self) -> dict[str, str]:
-        state = self.model.state_dict()
-        return {key: hash_weights({key: state[key]}) for key in self.keys}
+        return hash_each(self.model, self.keys)
+
+
+def hash_each(model: Classifier, keys: Collection[str]) -> dict[str, str]:
+    """Return key -> SHA-256 of its value, for these keys of a model's state dict."""
+    return {key: hash_weights({key: value}) for key, value in model.state_dict().items() if key in keys}
+
+
+def check_same_on_ranks(model: Classifier, world: World) -> None:
+    """Raise BenchError if the ranks begin with different weights: each prepares a model of its own."""
+    if world.size == 1:
+        return
+    hashes = hash_each(model, model.state_dict())
+    own = torch.tensor([[int(sha256[:15], 16) for sha256 in hashes.values()]], device=world.device)
+    of_ranks = world.gather(own, world.size)
+    differing = (of_ranks != of_ranks[0]).any(0).tolist()
+    if other := [key for key, differs in zip(hashes, differing, strict=True) if differs]:
+        raise BenchError(
+            f"the ranks begin with different values of {other[0]}: prepare() computes or draws it otherwise on another "
+            "machine; let it draw from torch's generator alone, and run all ranks on machines of one kind"
+        )
 
 
 def check_state(state: Mapping[str, Any]) -> None:

@@ -19,7 +19,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.audit import Frozen, NoState, Prepared, Untouched, check_optimizer, check_state, one_step
+from bench.training.audit import (
+    Frozen,
+    NoState,
+    Prepared,
+    Untouched,
+    check_optimizer,
+    check_same_on_ranks,
+    check_state,
+    one_step,
+)
 from bench.training.averaging import Averaged
 from bench.training.batch import Batch, SignalBatch
 from bench.training.batch_norm import recalibrate
@@ -74,6 +83,7 @@ def train(
     world.wait()  # until the main rank has created the folder
     resumed = checkpoints.newest()
     check_same_start(resumed, checkpoints.folder, world)
+    check_same_on_ranks(model, world)
     if resumed:
         reports = [PhaseReport(**report) for report in resumed["reports"]]
         steps = f" and {resumed['step']} steps" if resumed["step"] else ""
@@ -209,6 +219,7 @@ class PhaseRun:
         if not self.phase.fitted:
             self._set_up_optimizer()
         if state:
+            self.frozen.check_same(state["frozen"])
             self.restore(state)
         steps_done = len(self.report.train_loss) * self.steps_per_epoch + self.step
         watcher.phase_begins(self.phase.name, self.phase.epochs, self.steps_per_epoch, steps_done)
@@ -327,6 +338,7 @@ class PhaseRun:
             "loss_sum": float(self.loss_sum),
             "seconds": time.monotonic() - self.began if self.step else 0.0,
             "initial": self.initial,
+            "frozen": self.frozen.before,
             "model": self._weights(self.model),
             "average": self.averaged.state() if self.averaged else None,
             "method": self.method_state,
