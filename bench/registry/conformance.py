@@ -176,6 +176,10 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
             yield Finding(f"trains {phase.name} as declared", of_this)
             if of_this:
                 return
+        if overrides(method, "finish"):
+            yield Finding(
+                "leaves the last phase as fold 9 has selected or judged it", None, next(iter(trial.notes), None)
+            )
         fault = fault_of(lambda: _resumes(reference, arch, trial, weights))
         yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:

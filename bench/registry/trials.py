@@ -99,6 +99,8 @@ class Trial:
     phase: Phase | None = None
     fault: str | None = None
     """The first difference between training and the declared phase, or None."""
+    notes: list[str] = field(default_factory=list)
+    """What a run would note."""
     _before: dict[str, Tensor] = field(default_factory=dict)
     _steps_of_phase: int = 0
 
@@ -128,7 +130,8 @@ class Trial:
         """Nothing to remember."""
 
     def note(self, text: str) -> None:
-        """Nothing to remember."""
+        """Keep it."""
+        self.notes.append(text)
 
     def _of_first_step(self) -> str | None:
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}

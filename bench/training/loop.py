@@ -62,6 +62,7 @@ from bench.training.precision import Precision, autocast
 from bench.training.report import PhaseReport, Watcher
 from bench.training.schedule import advance, make_schedule
 from bench.training.weight_decay import split_weight_decay
+from bench.training.weights import are_equal
 
 
 def train(
@@ -102,7 +103,7 @@ def train(
         run.begin(train_source, val_source, reports, watcher, checkpoints, state)
         while not run.is_done():
             run.epoch(len(reports[-1].train_loss))
-        run.finish()
+        run.finish(is_last=position + 1 == len(phases))
     return reports
 
 
@@ -183,6 +184,8 @@ class PhaseRun:
         self.seconds = 0.0
         """Seconds that these steps took in earlier attempts."""
         self.method_state: dict[str, Tensor] = {}
+        self.labels_fit = torch.ones((), dtype=torch.bool, device=world.device)
+        """Whether all labels that `augment` has returned lie in [0, 1]."""
 
     def begin(
         self,
@@ -219,7 +222,7 @@ class PhaseRun:
         if not self.phase.fitted:
             self._set_up_optimizer()
         if state:
-            self.frozen.check_same(state["frozen"])
+            self.frozen.check_same(state.get("frozen", self.frozen.before))  # older checkpoints have no hashes
             self.restore(state)
         steps_done = len(self.report.train_loss) * self.steps_per_epoch + self.step
         watcher.phase_begins(self.phase.name, self.phase.epochs, self.steps_per_epoch, steps_done)
@@ -282,17 +285,17 @@ class PhaseRun:
             self._recalibrate(self.averaged.model)
         return self.averaged.model
 
-    def finish(self) -> None:
+    def finish(self, *, is_last: bool) -> None:
         """Load the weights of the selected epoch, and let the method's `finish` change them."""
         began = time.monotonic()
         self.load(self.best)
         self.masks.rest()
         if overrides(self.method, "finish"):
-            self._let_method_finish()
+            self._let_method_finish(is_last)
         self.frozen.check()
         self.report.seconds += time.monotonic() - began
 
-    def _let_method_finish(self) -> None:
+    def _let_method_finish(self, is_last: bool) -> None:
         self.model.eval()
         judge = Judge(
             self.phase,
@@ -324,6 +327,12 @@ class PhaseRun:
         if self.phase.fitted:
             self.report.val_loss, self.report.val_macro_auroc, self.report.best_epoch = [loss], [score], 1
             self.report.val_macro_auroc_frequent = [over_frequent]
+        elif is_last and not judge.scores and not are_equal(self._weights(self.model), self.best):
+            selected = self.report.val_macro_auroc[(self.report.best_epoch or 1) - 1]
+            self.watcher.note(
+                f"finish() changes the weights that leave phase {self.phase.name}, the last, without judge.score: "
+                f"fold-9 macro AUROC {selected:.4f} becomes {score:.4f}; judge.phase tells the phases apart"
+            )
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Load weights of this phase into the model; other weights stay."""
@@ -332,6 +341,7 @@ class PhaseRun:
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs, except the initial weights of the run."""
         check_state(self.method_state)
+        self._require_labels()
         return {
             "reports": [asdict(report) for report in self.reports],
             "step": self.step,
@@ -378,6 +388,7 @@ class PhaseRun:
             if self.checkpoints.due():
                 self.checkpoints.save(self.state())
             self.watcher.step_ends()
+        self._require_labels()
         return float(self.loss_sum) / num_records
 
     def _train_step(self, rows: Rows, stream: tuple[object, ...], number: int, step: int) -> Tensor:
@@ -442,10 +453,18 @@ class PhaseRun:
                 f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
                 f"expected {list(signals.shape)} and {list(labels.shape)}"
             )
-        # once an epoch, since a GPU would have to be waited for
-        if self.step == 0 and not bool(((changed_labels >= 0) & (changed_labels <= 1)).all()):
-            raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
+        self.labels_fit &= ((changed_labels >= 0) & (changed_labels <= 1)).all()
+        if self.step == 0:
+            self._require_labels()
         return changed[share].to(signals.dtype), changed_labels[share].to(labels.dtype)
+
+    def _require_labels(self) -> None:
+        """Raise PluginError if `augment` has returned labels outside [0, 1] in a step so far.
+
+        Asked where the device is waited for anyway, and before a checkpoint is written; not in every step.
+        """
+        if not bool(self.labels_fit):
+            raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
 
     def _backward(self, x: Tensor, labels: Tensor, number: int, num_records: int) -> Tensor:
         """Compute the clipped gradients of the mean loss over a batch of all ranks. Return the sum of its losses."""
