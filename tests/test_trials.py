@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.errors import PluginError
 from bench.plugin import Backbone, Batch, Classifier, DropPath, Incompatible, Method, Phase, SignalSpec, Start
 from bench.registry.trials import (
     ALONE,
@@ -19,8 +20,9 @@ from bench.registry.trials import (
     run_trial,
     set_up,
     shortened,
+    start_named,
 )
-from bench.training.model import drop_paths
+from bench.training.model import drop_paths, layer_groups
 
 
 class Residual(Backbone):
@@ -96,6 +98,39 @@ def test_phases_are_shortened_and_otherwise_as_declared() -> None:
 
     assert (first.epochs, second.epochs, first.batch_size) == (2, 2, 6)
     assert (second.drop_path_rate, second.lr_schedule, first.learning_rates) == (0.5, "cosine", {"head": 0.1})
+
+
+@dataclass(frozen=True)
+class ByGroups(Method):
+    """A rate for each layer group; `prepare` adds a part that is one more."""
+
+    new_part: str = ""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.scale = nn.Parameter(torch.ones(1))
+        model.backbone.register_forward_hook(lambda backbone, inputs, output: output * backbone.scale)
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = ["head", *layer_groups, *filter(None, [self.new_part])]
+        return [Phase(name="finetune", learning_rates=dict.fromkeys(parts, 0.01), epochs=2)]
+
+
+def test_layer_groups_are_those_of_before_prepare_as_in_a_run() -> None:
+    _, phases = set_up(Residual, ByGroups("backbone.scale"))
+
+    assert sorted(phases[0].learning_rates) == sorted(["head", "backbone.scale", *layer_groups(Residual())])
+    with pytest.raises(PluginError, match=r"prepare\(\) adds backbone\.scale, which no phase trains: layer_groups are"):
+        set_up(Residual, ByGroups())
+
+
+def test_trials_of_two_seeds_differ_in_weights_records_and_order() -> None:
+    ends = []
+    for seed in (0, 1):
+        model, phases = set_up(Residual, Finetune(), seed=seed)
+        ends.append(run_trial(Trial(model, shortened(phases), seed=seed), Finetune(), ALONE))
+
+    assert largest_gap(*ends)[0] > 1e-3
+    assert start_named("random", 0).positives != start_named("random", 1).positives
 
 
 def test_a_right_method_has_no_fault_and_moves() -> None:
