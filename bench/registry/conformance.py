@@ -177,9 +177,8 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
             if of_this:
                 return
         if overrides(method, "finish"):
-            yield Finding(
-                "leaves the last phase as fold 9 has selected or judged it", None, next(iter(trial.notes), None)
-            )
+            notes = (note for note in trial.notes if note.startswith("finish()"))
+            yield Finding("leaves the last phase as selected or judged", None, next(notes, None))
         fault = fault_of(lambda: _resumes(reference, arch, trial, weights))
         yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:
