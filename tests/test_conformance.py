@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,18 @@ from bench.plugin import (
     register_backbone,
     register_method,
 )
-from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin
+from bench.registry.conformance import (
+    TRIED_ON,
+    Finding,
+    _processes_agree,
+    check_backbone,
+    check_method,
+    check_plugin,
+)
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, load_plugin, make, registry
 from bench.registry.source import PLUGIN_FILES
+from bench.registry.trials import ALONE, Trial, run_trial, set_up, shortened
 from bench.training.model import Classifier
 
 FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base", "hubert_ecg_small", "merl_resnet18"}
@@ -423,18 +432,18 @@ def test_a_finish_that_alters_the_last_phase_unjudged_is_noted(registered: Calla
 def test_what_a_method_keeps_from_run_to_run_is_told_from_what_a_rank_does_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In processes of their own; a cached function of its arguments is right."""
     monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
     monkeypatch.setenv(PLUGIN_FILES, "")
     load_plugin(Path(__file__).parent / "plugins" / "between_runs.py")
 
-    of_runs, of_ranks = (faults(check_method(Reference(name))) for name in ("writes-once", "centres-the-batch"))
-    of_nothing = faults(check_method(Reference("caches-a-constant")))
+    of_runs, of_ranks = map(Reference, ("writes-once", "centres-the-batch"))
+    model, phases = set_up(partial(make, "backbone", TRIED_ON), make("method", of_runs))
+    run_trial(Trial(model, shortened(phases)), make("method", of_runs), ALONE)
 
-    (check,) = {*of_runs, *of_ranks}
-    assert check == "trains alike on two processes, and after another run" and of_nothing == {}
-    assert re.match(r"trained after another run of the same process, head\.(weight|bias) differs", of_runs[check])
-    assert re.match(r"on two processes head\.(weight|bias) differs", of_ranks[check])
+    found = [str(_processes_agree(reference, TRIED_ON)) for reference in (of_runs, of_ranks)]
+
+    assert re.match(r"trained after another run of the same process, head\.(weight|bias) differs by ", found[0])
+    assert re.match(r"on two processes head\.(weight|bias) differs by ", found[1])
 
 
 @pytest.mark.parametrize(

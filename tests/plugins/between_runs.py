@@ -1,10 +1,8 @@
-"""Methods that keep something from run to run of a process, and one that may: `bench check` tells them apart."""
+"""A method that keeps something from run to run, and one that errs on several ranks: `bench check` tells which."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,21 +31,6 @@ class WritesOnce(Probe):
             START.update({name: p.detach().clone() for name, p in batch.parameters.items()})
         away = sum((p - START[name]).square().sum() for name, p in batch.parameters.items())
         return super().loss(batch) + away
-
-
-@functools.cache
-def weights(num_labels: int) -> Tensor:
-    """Return what follows from the argument alone."""
-    return torch.linspace(1, 2, num_labels, dtype=torch.float64)
-
-
-@register_method("caches-a-constant")
-@dataclass(frozen=True)
-class CachesAConstant(Probe):
-    """A cached function whose value follows from its argument."""
-
-    def loss(self, batch: Batch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(batch.logits(), batch.labels, weight=weights(batch.labels.shape[1]))
 
 
 @register_method("centres-the-batch")
