@@ -60,7 +60,7 @@ def _lines(answers: Sequence[Across]) -> list[Line]:
         where = f"{len(answer.tasks)} tasks" if len(answer.tasks) > 1 else answer.tasks[0]
         lines.append((f"{answer.contrast.plus[0].method}, {where}", answer.these_tasks, COLORS[0]))
         if len(answer.by_task) > 1:
-            lines += [(task, both, INK) for task, both in answer.by_task.items()]
+            lines += [(task, both, INK) for task, (_, both) in answer.by_task.items()]
     return lines
 
 
