@@ -187,9 +187,9 @@ def prepare_model(setup: Setup) -> None:
     """Let the method prepare the model, and check its phases. Incompatible, with a reason, if the method declines."""
     if setup.declined:
         raise Incompatible(setup.declined)
-    same_backbone = prepare(setup.model, setup.method, Start.of(setup.facts, setup.init.head))
-    rehearse(setup.model, setup.phases)
-    setup.model.made_by = makers(setup.cell, altered=not same_backbone)
+    prepared = prepare(setup.model, setup.method, Start.of(setup.facts, setup.init.head))
+    rehearse(setup.model, setup.phases, prepared)
+    setup.model.made_by = makers(setup.cell, altered=not prepared.same_backbone)
 
 
 def open_signals(setup: Setup, data: OpenData, watcher: Silent) -> PreparedSignals:

@@ -1,5 +1,6 @@
 """Each audit lets right code pass and names what would go unseen; the methods that trip them are test_door.py's."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.errors import PluginError
+from bench.errors import BenchError, PluginError
 from bench.plugin import Backbone, Batch, Classifier, DropPath, Method, Phase, SignalSpec, Start
 from bench.training.audit import Frozen, NoState, Untouched, check_optimizer, check_state, one_step, prepare
+from bench.training.loop import rehearse
 
 START = Start("random", 10, (3,), ("MI",))
 HEAD = Phase(name="probe", learning_rates={"head": 0.1}, epochs=1, weight_decay=0.01)
@@ -90,7 +92,7 @@ def test_a_method_that_changes_itself_is_named(change: Callable[[Method], None])
 def test_prepare_says_whether_the_backbone_is_still_the_same_but_for_its_weights(
     change: Callable[[Classifier], object], same: bool
 ) -> None:
-    assert prepare(model(), Recipe(change=change), START) is same
+    assert prepare(model(), Recipe(change=change), START).same_backbone is same
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,74 @@ def test_what_prepare_must_not_do_is_refused(change: Callable[[Classifier], obje
     with pytest.raises(PluginError, match=named):
         prepare(model(), Recipe(change=change), START)
     assert torch.get_default_dtype() == torch.float32
+
+
+class Wrapped(nn.Module):
+    """A layer and what is put beside it."""
+
+    def __init__(self, layer: nn.Module, **beside: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        self.layer = layer
+        for name, value in beside.items():
+            setattr(self, name, value)
+
+
+def wrap(**beside: nn.Module | nn.Parameter) -> Callable[[Classifier], None]:
+    def change(adapted: Classifier) -> None:
+        adapted.backbone.stem = Wrapped(adapted.backbone.stem, **copy.deepcopy(beside))
+
+    return change
+
+
+def both(adapted: Classifier) -> None:
+    """Weight normalisation: the weight becomes two new parameters."""
+    nn.utils.parametrizations.weight_norm(adapted.backbone.stem)
+
+
+SCALE, DROP = nn.Parameter(torch.ones(1)), nn.Dropout(0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts", "named"),
+    [
+        (wrap(scale=SCALE), ["head"], r"adds backbone\.stem\.scale, which no phase trains"),
+        (wrap(scale=SCALE), ["backbone.stem"], None),
+        (wrap(scale=nn.Parameter(torch.ones(1), requires_grad=False)), ["head"], None),
+        (both, ["head"], r"adds backbone\.stem\.parametrizations\.weight\.original0, which no phase trains"),
+        (both, ["backbone.stem"], None),
+        (wrap(drop=DROP, scale=SCALE), ["backbone.stem.scale"], r"a Dropout at backbone\.stem\.drop, which rests"),
+        (wrap(drop=DROP, scale=SCALE), ["backbone.stem"], None),
+        (wrap(drop=nn.Dropout(0.0)), ["head"], None),
+        (wrap(drop=nn.Dropout1d(0.1)), ["head"], r"a Dropout1d at backbone\.stem\.drop, which rests"),
+        (wrap(norm=nn.BatchNorm1d(4, affine=False)), ["head"], r"a BatchNorm1d at backbone\.stem\.norm, which rests"),
+        (wrap(norm=nn.BatchNorm1d(4)), ["backbone.*.weight", "backbone.*.bias"], "a BatchNorm1d at backbone"),
+        (wrap(norm=nn.BatchNorm1d(4).requires_grad_(False)), ["head"], None),
+        (wrap(norm=nn.BatchNorm1d(4)), ["backbone.*.norm"], None),
+        (wrap(rnn=nn.GRU(4, 4, 2, dropout=0.1)), ["backbone.*.rnn.*_l?"], r"a GRU at backbone\.stem\.rnn, which rests"),
+    ],
+)
+def test_what_prepare_adds_is_used_by_a_phase(
+    change: Callable[[Classifier], object], parts: list[str], named: str | None
+) -> None:
+    adapted = model()
+    prepared = prepare(adapted, Recipe(change=change), START)
+    rates = dict.fromkeys(["head", *parts], 0.1)
+    phases = [replace(HEAD, name="first", learning_rates=rates), HEAD]
+
+    if named is None:
+        rehearse(adapted, phases, prepared)
+        return
+    with pytest.raises(PluginError, match=named):
+        rehearse(adapted, phases, prepared)
+
+
+def test_dropout_that_the_backbone_came_with_may_rest_unless_its_rate_is_set() -> None:
+    adapted = model()
+    adapted.backbone.stem = nn.Sequential(adapted.backbone.stem, nn.Dropout(0.1))
+
+    assert prepare(adapted, Recipe(), START).resting == ()
+    change = lambda adapted: setattr(adapted.backbone.stem[1], "p", 0.2)
+    assert prepare(adapted, Recipe(change=change), START).resting == ("backbone.stem.1",)
 
 
 def trained(number: int = 2) -> dict[str, nn.Parameter]:
@@ -213,6 +283,7 @@ def test_a_loss_may_read_and_not_alter() -> None:
 def test_a_frozen_buffer_that_moves_is_named() -> None:
     adapted = model()
     frozen = Frozen(adapted, HEAD)
+    frozen.check_same(dict(frozen.before))
     nn.init.ones_(adapted.head.weight)  # type: ignore[arg-type]
     frozen.check()
 
@@ -245,3 +316,16 @@ def _batch() -> Batch:
     nothing: dict[str, Any] = {"parameters": {}, "initial_weights": {}, "state": {}}
     facts: dict[str, Any] = {"step": 0, "num_steps": 1, "num_records": 2, "positives": torch.zeros(1), **nothing}
     return Batch(passes=Passes(), x=torch.ones(2, 3), labels=torch.zeros(2, 1), phase=HEAD, **facts)  # type: ignore[arg-type]
+
+
+def test_a_frozen_part_that_is_not_that_of_the_checkpoint_is_named() -> None:
+    adapted, other = model(), model()
+    before = Frozen(adapted, HEAD).before
+    other.load_state_dict(adapted.state_dict())
+    nn.init.zeros_(other.head.weight)  # type: ignore[arg-type]
+    Frozen(other, HEAD).check_same(before)
+
+    nn.init.zeros_(other.backbone.stem.bias)
+
+    with pytest.raises(BenchError, match=r"^backbone\.stem\.bias, which phase 'probe' does not train, is not what"):
+        Frozen(other, HEAD).check_same(before)

@@ -70,3 +70,18 @@ def test_swa_is_the_mean_of_the_late_epochs() -> None:
         assert averaged.selectable == (epoch >= 2)
 
     torch.testing.assert_close(averaged.model.head.weight, (seen[2] + seen[3]) / 2)
+
+
+def test_a_tied_tensor_is_averaged_once_a_step() -> None:
+    """Its keys in the state dict are two."""
+    model = Classifier(Tiny(), 3)
+    model.backbone.blocks[1] = model.backbone.blocks[0]
+    averaged = Averaged(model, EMA(0.5), model.state_dict())
+    for _ in range(8):  # (1 + 8) / (10 + 8) = 0.5
+        averaged.step_ends()
+    before = averaged.model.backbone.blocks[1].weight.clone()
+
+    walk(model)
+    averaged.step_ends()
+
+    torch.testing.assert_close(averaged.model.backbone.blocks[1].weight, (before + model.backbone.blocks[0].weight) / 2)

@@ -4,6 +4,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from bench.plugin import (
     Batch,
     DropPath,
     Gradients,
+    Judge,
     Method,
     Phase,
     SignalSpec,
@@ -25,9 +28,18 @@ from bench.plugin import (
     register_backbone,
     register_method,
 )
-from bench.registry.conformance import Finding, check_backbone, check_method, check_plugin
+from bench.registry.conformance import (
+    TRIED_ON,
+    Finding,
+    _processes_agree,
+    check_backbone,
+    check_method,
+    check_plugin,
+)
 from bench.registry.reference import Reference
-from bench.registry.registry import _REGISTRY, make, registry
+from bench.registry.registry import _REGISTRY, load_plugin, make, registry
+from bench.registry.source import PLUGIN_FILES
+from bench.registry.trials import ALONE, Trial, run_trial, set_up, shortened
 from bench.training.model import Classifier
 
 FOUNDATION = {"clef_medium", "ecg_cpc", "ecg_fm", "ecg_jepa", "hubert_ecg_base", "hubert_ecg_small", "merl_resnet18"}
@@ -388,6 +400,50 @@ def test_a_faulty_method_is_told_so(
     registered: Callable[..., Reference], faulty: type[Method], check: str, words: str
 ) -> None:
     assert words in faults(check_method(registered(faulty), two_processes=False))[check]
+
+
+@dataclass(frozen=True)
+class NewHeadAtTheEnd(Method):
+    """Of each phase, the last one too."""
+
+    judges: bool = False
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name=name, learning_rates={"head": 1e-3}, epochs=1) for name in ("first", "second")]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        if self.judges:
+            judge.score()
+        model.head.reset_parameters()  # type: ignore[operator]
+
+
+def test_a_finish_that_alters_the_last_phase_unjudged_is_noted(registered: Callable[..., Reference]) -> None:
+    name = registered(NewHeadAtTheEnd).name
+    found = {}
+    for judges in (False, True):
+        findings = {f.check: f for f in check_method(Reference(name, {"judges": judges}), two_processes=False)}
+        found[judges] = findings["leaves the last phase as selected or judged"]
+
+    assert (found[False].verdict, found[True].verdict) == ("n/a", "ok")
+    assert "finish() changes the weights that leave phase second, the last" in str(found[False].does_not_apply)
+
+
+@pytest.mark.slow
+def test_what_a_method_keeps_from_run_to_run_is_told_from_what_a_rank_does_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+    monkeypatch.setenv(PLUGIN_FILES, "")
+    load_plugin(Path(__file__).parent / "plugins" / "between_runs.py")
+
+    of_runs, of_ranks = map(Reference, ("writes-once", "centres-the-batch"))
+    model, phases = set_up(partial(make, "backbone", TRIED_ON), make("method", of_runs))
+    run_trial(Trial(model, shortened(phases)), make("method", of_runs), ALONE)
+
+    found = [str(_processes_agree(reference, TRIED_ON)) for reference in (of_runs, of_ranks)]
+
+    assert re.match(r"trained after another run of the same process, head\.(weight|bias) differs by ", found[0])
+    assert re.match(r"on two processes head\.(weight|bias) differs by ", found[1])
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from bench.data.signals import SignalSpec
 from bench.errors import BenchError
 from bench.plugin import Backbone
 from bench.results.result import Result, find_results
+from bench.training.audit import check_same_on_ranks
 from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints
@@ -215,6 +216,20 @@ def run_batch_norm(shape: tuple[int, ...], world: World) -> dict[str, Tensor]:
 NUMBERS, SHAPES = (1, 2, 3, 10, 128, 301), ((2, 4, 5), (3, 4), (7, 4, 9))
 
 
+def other_starts(world: World) -> str:
+    """What is said of a frozen part that a rank has prepared otherwise; nothing of equal ones."""
+    torch.manual_seed(1)
+    model = Classifier(BatchNorm(), 3)
+    check_same_on_ranks(model, world)
+    with torch.no_grad():
+        model.backbone.get_parameter("tail.2.weight")[0, 0] *= 1 + 1e-6 * world.rank
+    try:
+        check_same_on_ranks(model, world)
+    except BenchError as error:
+        return str(error)
+    return ""
+
+
 def everything(world: World, names: Sequence[str], folder: Path) -> dict[str, Any]:
     """What a number of ranks makes of these cases."""
     try:
@@ -223,6 +238,7 @@ def everything(world: World, names: Sequence[str], folder: Path) -> dict[str, An
     except BenchError as error:
         disagreement = str(error)
     return {
+        "other starts": other_starts(world),
         **{name: train_case(name, world) for name in names},
         "resumed": {name: resume_case(name, world, folder / name) for name in names if name.startswith("float32")},
         "scores": {num: score_numbers(num, world) for num in NUMBERS},
@@ -357,6 +373,12 @@ def test_ranks_that_found_different_checkpoints_say_so(alone: dict[str, Any], to
     assert alone["disagreement"] == ""
     assert "see different states of" in together["disagreement"]
     assert ": 0 epochs and 3 steps, 1 epochs and 3 steps" in together["disagreement"]
+
+
+@pytest.mark.slow
+def test_ranks_that_prepare_other_weights_say_so(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert alone["other starts"] == ""
+    assert together["other starts"].startswith("the ranks begin with different values of backbone.tail.2.weight: ")
 
 
 @pytest.mark.slow

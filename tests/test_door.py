@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import Tensor
 
 from bench.cell import Cell
-from bench.errors import Incompatible
+from bench.errors import BenchError, Incompatible
 from bench.execute import Options, execute, make_backbone, make_method
 from bench.registry.conformance import check_method
 from bench.registry.reference import Reference
@@ -32,12 +32,11 @@ from bench.registry.trials import (
     ALONE,
     BATCH,
     Trial,
-    fits,
     largest_gap,
-    prepared_model,
     rounding_gap,
     run_trial,
-    short_phases,
+    set_up,
+    shortened,
 )
 from bench.results.result import Result
 from bench.training.distributed import World, join
@@ -90,9 +89,8 @@ def _registered() -> Iterator[None]:
 def trial_of(name: str, arch: str = "small") -> tuple[Trial, Method]:
     """A short run of a method. Raises Incompatible if it declines the backbone."""
     method = make_method(Reference.parse(ON_SMALL.get(name, name) if arch == "small" else name))
-    model = prepared_model(partial(make_backbone, Reference(arch)), method)
-    fits(model, method)
-    return Trial(model, short_phases(method, model, BATCH_ON_SMALL if arch == "small" else BATCH)), method
+    model, phases = set_up(partial(make_backbone, Reference(arch)), method)
+    return Trial(model, shortened(phases, BATCH_ON_SMALL if arch == "small" else BATCH)), method
 
 
 def end_of(name: str, world: World, arch: str = "small") -> dict[str, Tensor] | None:
@@ -213,6 +211,11 @@ CAUGHT = {
     "strange-labels": "returns labels outside [0, 1]",
     "another-head-at-the-end": "finish() puts other modules into the model",
     "tensor-beside-the-weights": "a model that is prepared anew and loads its weights",
+    "forgets-its-new-part": "prepare() adds backbone.shift, which no phase trains",
+    "freezes-in-prepare": "a phase trains part 'backbone.blocks.0', which has no parameters to train of its own",
+    "dropout-that-rests": "prepare() puts a Dropout at backbone.stem.0.drop, which rests",
+    "norm-that-rests": "prepare() puts a BatchNorm1d at backbone.stem.0.drop, which rests",
+    "rests-by-rate": "prepare() puts a Dropout at backbone.stem.3, which rests",
     "hook-with-a-memory": "a hook or function of prepare() holds its modules",
 }
 BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")
@@ -229,6 +232,15 @@ def test_faulty_methods_are_caught(name: str) -> None:
 
     assert CAUGHT[name] in fault
     assert "\n" not in fault
+
+
+@pytest.mark.parametrize("name", ["forgets-its-new-part", "freezes-in-prepare", "dropout-that-rests"])
+def test_a_run_refuses_what_the_check_refuses(name: str, demo_set: Path, tmp_path: Path) -> None:
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("small"), method=Reference(name), init="random")
+
+    with pytest.raises(BenchError) as caught:
+        execute(cell, Options(runs=tmp_path, stage="val", console=Console(file=io.StringIO())))
+    assert str(caught.value) == next(iter(faults(name).values()))
 
 
 def on_ranks(num_ranks: int, names: list[str], folder: Path, arch: str = "small") -> dict[str, Any]:

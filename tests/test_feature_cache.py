@@ -161,8 +161,8 @@ def test_only_a_method_that_alters_the_backbone_has_features_of_its_own(demo_set
     def made_by(name: str, arch: str = "net1d_mini") -> str:
         cell = Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference(name))
         model = Classifier(make_backbone(cell.arch), 5)
-        same = prepare(model, make_method(cell.method), Start("random", 10, (5,) * 5))
-        return makers(cell, altered=not same)
+        prepared = prepare(model, make_method(cell.method), Start("random", 10, (5,) * 5))
+        return makers(cell, altered=not prepared.same_backbone)
 
     plain = made_by("lp")
     assert {made_by(name) for name in ("lpft", "lp-norm", "lp-attn", "knn", "scratch", "bitfit")} == {plain}

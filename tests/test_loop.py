@@ -17,16 +17,18 @@ from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, DataError, Incompatible, PluginError
 from bench.plugin import Backbone, DropPath
-from bench.training.batch import Batch
+from bench.training.batch import Batch, SignalBatch
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
+from bench.training.judge import Judge
 from bench.training.loop import PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase
 from bench.training.precision import Precision, resolve_precision
 from bench.training.report import PhaseReport
+from methods.layerwise import GradualUnfreezing, LayerwiseDecay
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
 
@@ -50,6 +52,24 @@ class Flat(Backbone):
 
     def forward(self, signals: Tensor) -> Tensor:
         return signals.mean(-1)
+
+
+class Tied(Backbone):
+    """One block, four times."""
+
+    signal_spec = SignalSpec(100, "none")
+    feature_dim = 12
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = nn.Sequential(nn.Conv1d(12, 12, 3, padding=1), nn.BatchNorm1d(12), nn.ReLU())
+        self.stem, self.blocks = nn.Conv1d(12, 12, 1), nn.ModuleList([block] * 4)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.stem(signals)
+        for block in self.blocks:
+            x = x + block(x)
+        return x.mean(-1)
 
 
 class Mixed(Backbone):
@@ -710,6 +730,20 @@ def test_a_checkpoint_from_before_groups_had_names_is_gone_on_from(tmp_path: Pat
     assert "resumed in phase finetune after epoch 1" in watch.notes
 
 
+def test_a_run_whose_frozen_part_came_out_otherwise_is_not_resumed(tmp_path: Path) -> None:
+    """As where `prepare` computes it, by an SVD for instance, and the run goes on on another machine."""
+    method = Recipe([phase({"head": 1e-2}, name="probe"), phase({"backbone.stem": 1e-2, "head": 1e-2}, name="stem")])
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(Mixed), method, tmp_path, watch=Watch(lambda *event: event == ("epoch", 5)))
+    other = model_of(Mixed)
+    with torch.no_grad():
+        other.backbone.get_parameter("blocks.1.0.weight")[0, 0, 0] *= 1 + 1e-6
+
+    with pytest.raises(BenchError, match=r"^backbone\.blocks\.1\.0\.weight, which phase 'stem' does not train, is not"):
+        run(other, method, tmp_path)
+    run(model_of(Mixed), method, tmp_path)
+
+
 def test_a_finished_training_resumes_to_its_end(tmp_path: Path) -> None:
     whole, again = model_of(Mixed), model_of(Mixed)
     run(whole, lpft_sd(), tmp_path)
@@ -728,6 +762,21 @@ def test_a_checkpoint_holds_what_has_changed_and_no_more(tmp_path: Path) -> None
 
     state = Checkpoints(tmp_path, writes=False, note=print).newest()
     assert state is not None and set(state["model"]) == set(state["best"]) == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("method", [LayerwiseDecay(finetune_epochs=2), GradualUnfreezing(finetune_epochs=1)])
+def test_layer_groups_of_tied_weights_are_trained_and_resumed(method: Method, tmp_path: Path) -> None:
+    whole, again = model_of(Tied), model_of(Tied)
+    before = weights(whole)
+    run(whole, method, _new(tmp_path, "whole"))
+    folder = _new(tmp_path, "killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(Tied), method, folder, watch=Watch(lambda *event: event == ("step", 2)), minutes=0)
+
+    run(again, method, folder)
+
+    assert {f"backbone.blocks.{depth}.0.weight" for depth in range(4)} < moved(whole, before)
+    assert moved(again, weights(whole)) == set()
 
 
 @pytest.mark.parametrize(("in_hardware", "chosen"), [(True, "bf16"), (False, "float32")])
@@ -835,6 +884,53 @@ def test_batch_norm_statistics_move_in_the_first_call_of_a_closure_alone(tmp_pat
         run(model, method, tmp_path / type(method).__name__)
 
     assert moved(models[0], weights(models[1])) == set()
+
+
+@pytest.mark.parametrize(("wrong", "num_epochs"), [(0, 0), (2, 0), (4, 1)])
+def test_labels_outside_0_and_1_are_refused_in_any_step_and_not_saved(
+    wrong: int, num_epochs: int, tmp_path: Path
+) -> None:
+    """An epoch has four steps."""
+
+    class Doubles(Recipe):
+        def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+            return batch.signals, batch.labels * (2 if batch.step == wrong else 1)
+
+    with pytest.raises(PluginError, match=r"augment\(\) returns labels outside \[0, 1\]"):
+        run(model_of(Mixed), Doubles([phase({"head": 1e-2})]), tmp_path)
+
+    state = Checkpoints(tmp_path, writes=False, note=print).newest()
+    assert len(state["reports"][0]["train_loss"] if state else []) == num_epochs
+
+
+class NewHead(Recipe):
+    """A new head at the end of each phase, or of the first alone."""
+
+    only = ""
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        if self.only in ("", judge.phase.name):
+            model.head.reset_parameters()
+
+
+class NewHeadOnce(NewHead):
+    only = "probe"
+
+
+def test_a_finish_that_alters_the_last_phase_unjudged_is_noted(tmp_path: Path) -> None:
+    phases = [phase({"head": 1e-2}, name="probe"), phase({"backbone": 1e-2, "head": 1e-2}, name="finetune")]
+    notes = {}
+    for kind in (NewHead, NewHeadOnce):
+        watch = Watch()
+        reports = run(model_of(Mixed), kind(phases), _new(tmp_path, kind.__name__), watch=watch)
+        notes[kind] = [note for note in watch.notes if note.startswith("finish()")]
+        selected, finished = reports[1].val_macro_auroc[reports[1].best_epoch - 1], reports[1].finished_val_macro_auroc
+
+        if kind is NewHead:
+            text = f"fold-9 macro AUROC {selected:.4f} becomes {finished:.4f}; judge.phase tells the phases apart"
+            assert len(notes[kind]) == 1 and notes[kind][0].endswith(text)
+            assert "the weights that leave phase finetune, the last, without judge.score" in notes[kind][0]
+    assert notes[NewHeadOnce] == []
 
 
 @pytest.mark.parametrize("average", [EMA(0.9), SWA(0.5)], ids=str)

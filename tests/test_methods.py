@@ -17,11 +17,11 @@ from bench.errors import BenchError, Incompatible
 from bench.execute import make_backbone, make_method
 from bench.registry.reference import Reference
 from bench.registry.registry import registry
-from bench.registry.trials import prepared_model
+from bench.registry.trials import set_up
 from bench.training.batch import Start
 from bench.training.loop import rehearse
 from bench.training.method import Method, Phase
-from bench.training.model import Classifier, count_parameters, layer_groups
+from bench.training.model import Classifier, count_parameters
 from methods.ft_official import OfficialFinetune
 from methods.full_finetune import FullFinetune, FullFinetuneStochasticDepth
 from methods.linear_probe import LinearProbe
@@ -47,19 +47,19 @@ README = Path(inspect.getfile(LinearProbe)).parent / "README.md"
 def trained_on_net1d_mini(name: str) -> list[int]:
     """Parameters that each phase trains, with 5 labels."""
     method = make_method(Reference(name))
-    model = prepared_model(partial(make_backbone, Reference("net1d_mini")), method)
+    model, phases = set_up(partial(make_backbone, Reference("net1d_mini")), method)
     found = []
-    for phase in method.phases(layer_groups(model.backbone)):
+    for phase in phases:
         model.train_parts(phase.learning_rates, fitted=phase.fitted)
         found.append(count_parameters(model, trainable=True))
     return found
 
 
 def test_the_table_of_the_readme_is_complete_and_its_parameters_are_right() -> None:
-    part = README.read_text().partition("## What is shipped")[2].partition("\n## ")[0]
+    part = README.read_text().partition("\n| method |")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
-    assert sorted(row[0].strip("`") for row in rows[2:]) == sorted(SHIPPED)
-    for name, change, parameters, *_, source in rows[2:]:
+    assert sorted(row[0].strip("`") for row in rows[1:]) == sorted(SHIPPED)
+    for name, change, parameters, *_, source in rows[1:]:
         trained = [f"{num:,}" for num in trained_on_net1d_mini(name.strip("`"))]
         ends = {trained[0], trained[-1], f"{trained[0]}, then {trained[-1]}", f"{trained[0]} to {trained[-1]}"}
         assert parameters in ends and (len(trained) == 1 or parameters not in trained), name

@@ -12,7 +12,7 @@ from baselines.net1d import ECGFounder, Net1D, Net1DMini, SameConv1d
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, Incompatible, PluginError
 from bench.plugin import Backbone
-from bench.training.model import Classifier, DropPath, count_parameters, set_drop_path
+from bench.training.model import Classifier, DropPath, count_parameters, first_keys, set_drop_path
 
 OFFICIAL = {
     5000: (-0.177915, 0.140275, -0.336096, 0.349989, 0.232728),
@@ -297,6 +297,31 @@ def test_changed_keys_are_parameters_and_buffers_of_the_parts() -> None:
     assert model.changed_keys({"head"}) == {"head.weight", "head.bias"}
     assert "backbone.tail.layers.0.running_mean" in model.changed_keys({"backbone.tail"})
     assert model.changed_keys({"head", "backbone"}) == set(model.state_dict())
+
+
+class TiedLayers(Backbone):
+    """A layer that is there twice, and an embedding whose weight another layer has too."""
+
+    signal_spec = SignalSpec(100, "none")
+    feature_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.BatchNorm1d(4)] * 2)
+        self.into, self.out = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.out.weight = self.into.weight
+
+
+def test_all_keys_of_a_tied_tensor_change_with_it() -> None:
+    model = Classifier(TiedLayers(), 3)
+    both = {f"backbone.layers.{i}.{name}" for i in (0, 1) for name in model.backbone.layers[0].state_dict()}
+
+    assert model.changed_keys(["backbone.layers.0"]) == both and len(both) == 2 * 5
+    assert model.changed_keys(["backbone.into"]) == {
+        f"backbone.{key}" for key in ("into.weight", "into.bias", "out.weight")
+    }
+    assert model.changed_keys(["backbone.out"]) == {"backbone.out.bias"}, "its weight is trained as that of `into`"
+    assert first_keys({"a": torch.zeros(0), "b": torch.zeros(0)}) == {"a": "a", "b": "b"}
 
 
 @pytest.mark.parametrize(("backbone", "count"), [(ECGFounder, 20), (Net1DMini, 12)])

@@ -3,19 +3,32 @@
 import importlib
 import itertools
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
 from bench.errors import PluginError
+from bench.plugin import Backbone, Method, register_backbone, register_method
 from bench.registry import source
 from bench.registry.reference import Reference
-from bench.registry.registry import Plugin, Registry, find, make, normalize, registry, resolve, why_it_fails
+from bench.registry.registry import (
+    _REGISTRY,
+    Plugin,
+    Registry,
+    find,
+    find_registered,
+    make,
+    normalize,
+    registry,
+    resolve,
+    why_it_fails,
+)
 
 
 def test_the_kinds_of_a_name() -> None:
@@ -323,3 +336,106 @@ def test_everything_that_is_registered_has_a_summary() -> None:
     for kind in ("task", "method", "backbone"):
         for plugin in registry().of_kind(kind):
             assert plugin.summary
+
+
+@dataclass(frozen=True)
+class Long(Method):
+    """A method with hyper-parameters, from which others inherit."""
+
+    epochs: int = 30
+    parts: tuple[str, ...] = field(default_factory=tuple)
+
+
+class NoAnnotation(Long):
+    epochs = 100
+
+
+class NoDecorator(Long):
+    epochs: int = 100
+
+
+class NewAttribute(Long):
+    warmup: float = 0.1
+
+
+class OverAFactory(Long):
+    parts = ("head",)
+
+
+class NoDataclass(Method):
+    epochs: int = 30
+
+
+@dataclass(frozen=True)
+class OfAPlainParent(NoAnnotation):
+    warmup: float = 0.1
+
+
+WRITE = "write @dataclass(frozen=True) directly above class"
+
+
+@pytest.mark.parametrize("decorate", [dataclass(frozen=True), lambda kind: kind], ids=["decorated", "not decorated"])
+def test_a_value_that_no_object_would_have_is_refused(decorate: Callable[[type], type]) -> None:
+    with pytest.raises(PluginError) as caught:
+        register_method("long")(decorate(NoAnnotation))
+
+    assert str(caught.value) == (
+        "method 'long': NoAnnotation.epochs is 100, but objects of NoAnnotation would have 30, that of the parent's "
+        f"field; {WRITE} NoAnnotation, below @register_method, and annotate the attribute, as in epochs: int = 100"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (NoDecorator, f"NoDecorator.epochs is 100, but objects of NoDecorator would have 30, .*{re.escape(WRITE)} NoD"),
+        (NewAttribute, r"NewAttribute\.warmup has an annotation and is no dataclass field; write @dataclass"),
+        (OverAFactory, r"OverAFactory\.parts is \('head',\), but objects of OverAFactory would have no default"),
+        (
+            NoDataclass,
+            r"NoDataclass\.epochs has an annotation and is no dataclass field; .* or annotate it as a ClassVar",
+        ),
+        (
+            OfAPlainParent,
+            rf"NoAnnotation\.epochs is 100, but objects of OfAPlainParent .*{re.escape(WRITE)} NoAnnotation",
+        ),
+    ],
+)
+def test_an_attribute_that_is_no_field_is_named_with_its_class(kind: type, named: str) -> None:
+    with pytest.raises(PluginError, match=named):
+        register_method("long")(kind)
+    assert find_registered("method", "long") is None
+
+
+def test_a_backbone_that_is_a_dataclass_is_held_to_its_fields_too() -> None:
+    @dataclass(eq=False)
+    class Net(Backbone):
+        depth: int = 2
+
+    class Deep(Net):
+        depth = 50
+
+    with pytest.raises(PluginError, match=r"backbone 'deep': Deep\.depth is 50, but objects of Deep would have 2"):
+        register_backbone("deep")(Deep)
+
+
+def test_class_variables_slots_factories_and_values_as_in_the_field_are_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+
+    @dataclass(frozen=True, slots=True)
+    class Slotted(Method):
+        _: KW_ONLY
+        epochs: int = 30
+        parts: tuple[str, ...] = field(default_factory=tuple)
+        kind: ClassVar[str] = "a"
+        needs_signals = False
+
+    class Same(Long):
+        epochs = 30
+        shown: "ClassVar[int]" = 3
+
+    assert register_method("slotted")(Slotted) is Slotted
+    assert register_method("same")(Same) is Same
+    assert make("method", Reference("same", {"epochs": 3})).epochs == 3

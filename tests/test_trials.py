@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.errors import PluginError
 from bench.plugin import Backbone, Batch, Classifier, DropPath, Incompatible, Method, Phase, SignalSpec, Start
 from bench.registry.trials import (
     ALONE,
@@ -15,12 +16,13 @@ from bench.registry.trials import (
     Trial,
     largest_gap,
     made_up_signals,
-    prepared_model,
     rounding_gap,
     run_trial,
-    short_phases,
+    set_up,
+    shortened,
+    start_named,
 )
-from bench.training.model import drop_paths
+from bench.training.model import drop_paths, layer_groups
 
 
 class Residual(Backbone):
@@ -54,8 +56,8 @@ class Finetune(Method):
 
 
 def trial(method: Method, folder: Path | None = None, *, writes: bool = True) -> Trial:
-    model = prepared_model(Residual, method)
-    return Trial(model, short_phases(method, model), folder, writes)
+    model, phases = set_up(Residual, method)
+    return Trial(model, shortened(phases), folder, writes)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class WarmHead(Finetune):
 
 def test_a_method_that_uses_an_earlier_head_is_tried_with_such_a_head() -> None:
     """As in a run from weights that have a head; else bench check says that it declines pretrained weights."""
-    model = prepared_model(Residual, WarmHead(), "pretrained")
+    model, _ = set_up(Residual, WarmHead(), "pretrained")
 
     assert {name: list(value.shape) for name, value in model.head.named_parameters()} == {
         "weight": [NUM_LABELS, 2],
@@ -83,7 +85,7 @@ def test_a_method_that_uses_an_earlier_head_is_tried_with_such_a_head() -> None:
     }
     assert not any(value.any() for value in model.head.parameters())
     with pytest.raises(Incompatible, match="no earlier head"):
-        prepared_model(Residual, WarmHead(), "random")
+        set_up(Residual, WarmHead(), "random")
 
 
 def test_signals_are_as_long_and_wide_as_the_backbone_expects() -> None:
@@ -92,10 +94,43 @@ def test_signals_are_as_long_and_wide_as_the_backbone_expects() -> None:
 
 
 def test_phases_are_shortened_and_otherwise_as_declared() -> None:
-    first, second = short_phases(Finetune(), prepared_model(Residual, Finetune()))
+    first, second = shortened(set_up(Residual, Finetune())[1])
 
     assert (first.epochs, second.epochs, first.batch_size) == (2, 2, 6)
     assert (second.drop_path_rate, second.lr_schedule, first.learning_rates) == (0.5, "cosine", {"head": 0.1})
+
+
+@dataclass(frozen=True)
+class ByGroups(Method):
+    """A rate for each layer group; `prepare` adds a part that is one more."""
+
+    new_part: str = ""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.scale = nn.Parameter(torch.ones(1))
+        model.backbone.register_forward_hook(lambda backbone, inputs, output: output * backbone.scale)
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = ["head", *layer_groups, *filter(None, [self.new_part])]
+        return [Phase(name="finetune", learning_rates=dict.fromkeys(parts, 0.01), epochs=2)]
+
+
+def test_layer_groups_are_those_of_before_prepare_as_in_a_run() -> None:
+    _, phases = set_up(Residual, ByGroups("backbone.scale"))
+
+    assert sorted(phases[0].learning_rates) == sorted(["head", "backbone.scale", *layer_groups(Residual())])
+    with pytest.raises(PluginError, match=r"prepare\(\) adds backbone\.scale, which no phase trains: layer_groups are"):
+        set_up(Residual, ByGroups())
+
+
+def test_trials_of_two_seeds_differ_in_weights_records_and_order() -> None:
+    ends = []
+    for seed in (0, 1):
+        model, phases = set_up(Residual, Finetune(), seed=seed)
+        ends.append(run_trial(Trial(model, shortened(phases), seed=seed), Finetune(), ALONE))
+
+    assert largest_gap(*ends)[0] > 1e-3
+    assert start_named("random", 0).positives != start_named("random", 1).positives
 
 
 def test_a_right_method_has_no_fault_and_moves() -> None:

@@ -335,6 +335,49 @@ def safetensors_of(weights: dict[str, Tensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text + body
 
 
+class Tied(Unpublished):
+    """Its layers are one, as in ALBERT, and so are two weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.out = nn.ModuleList([nn.Linear(4, 4)] * 3), nn.Linear(12, 4)
+        self.out.weight = self.layer.weight
+
+
+OTHERS = (("layers.1.", "layers.2.", "out.weight"), ("layers.0.", "layers.1.", "layer.weight"))
+
+
+@pytest.mark.parametrize("left_out", OTHERS)
+@pytest.mark.parametrize("prefix", ["", "model.encoder."])
+def test_one_name_of_a_tied_tensor_is_enough(prefix: str, left_out: tuple[str, ...], tmp_path: Path) -> None:
+    """safetensors keep a single name of a tensor that has several."""
+    theirs, backbone = Tied(), Tied()
+    kept = {prefix + key: value.clone() for key, value in theirs.state_dict().items() if not key.startswith(left_out)}
+    assert len(kept) == 5
+    torch.save(kept, tmp_path / "file.pth")
+
+    init = initialize(backbone, str(tmp_path / "file.pth"))
+
+    assert init.sha256 == hash_weights(theirs.state_dict())
+    del kept[f"{prefix}out.bias"]
+    torch.save(kept, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match=r"lacks 1 of its keys: (model\.encoder\.)?out\.bias"):
+        initialize(Tied(), str(tmp_path / "file.pth"))
+
+
+def test_two_states_with_one_name_a_tied_tensor_are_not_guessed(tmp_path: Path) -> None:
+    states = {}
+    for name in ("student", "teacher"):
+        kept = {
+            key: value for key, value in Tied().state_dict().items() if not key.startswith(("layers.1", "layers.2"))
+        }
+        states |= {f"{name}.{key}": value for key, value in kept.items()}
+    torch.save(states, tmp_path / "file.pth")
+
+    with pytest.raises(CheckpointError, match="holds several weights that fit the backbone"):
+        initialize(Tied(), str(tmp_path / "file.pth"))
+
+
 class Attack:
     def __init__(self, target: Path) -> None:
         self.target = target

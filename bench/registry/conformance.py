@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from bench.errors import BenchError, Incompatible, no_exit
+from bench.errors import BenchError, Incompatible, PluginError, no_exit
 from bench.execute import make_backbone, make_method
 from bench.files import read_bytes, whole_file, write_whole
 from bench.launch.torchrun import Node, launch_ranks
@@ -30,15 +30,16 @@ from bench.registry.registry import Kind, find, registry
 from bench.registry.trials import (
     ALONE,
     NUM_LABELS,
+    OTHER_SEED,
+    SEED,
     Trial,
-    fits,
     largest_gap,
     made_up_labels,
     made_up_signals,
-    prepared_model,
     rounding_gap,
     run_trial,
-    short_phases,
+    set_up,
+    shortened,
 )
 from bench.training.averaging import frozen_copy
 from bench.training.batch_norm import share_batch_norm
@@ -180,10 +181,14 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
             yield Finding(f"trains {phase.name} as declared", of_this)
             if of_this:
                 return
+        if overrides(method, "finish"):
+            notes = (note for note in trial.notes if note.startswith("finish()"))
+            yield Finding("leaves the last phase as selected or judged", None, next(notes, None))
         fault = fault_of(lambda: _resumes(reference, arch, trial, weights))
         yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:
-        yield Finding("trains alike on two processes", fault_of(lambda: _ranks_agree(reference, arch, weights)))
+        fault = fault_of(lambda: _processes_agree(reference, arch))
+        yield Finding("trains alike on two processes, and after another run", fault)
 
 
 def _declines(arch: Reference, reason: Incompatible) -> Finding:
@@ -377,9 +382,7 @@ def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Ten
 
 
 def _two_processes(reference: Reference) -> str | None:
-    alone, shared = _trained_step(reference), _on_two_processes(reference)
-    if isinstance(shared, str):
-        return shared
+    alone, shared = _trained_step(reference), _from_new_processes(2, "backbone", str(reference))
     gap = max(float((alone[key] - shared[key]).abs().max()) for key in alone)
     return f"after one step two processes differ from one by {gap:.1e} in float64" if gap > 1e-8 else None
 
@@ -404,19 +407,17 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         }
 
 
-def _on_two_processes(reference: Reference) -> dict[str, Tensor] | str:
-    """The gradients; or the reason why there are none."""
-    return _from_two_processes("backbone", str(reference))
+def _from_new_processes(num: int, kind: Kind, *references: str) -> dict[str, Tensor]:
+    """Train a backbone's step or a method's trial on so many ranks, and return the tensors of the first rank.
 
-
-def _from_two_processes(kind: Kind, *references: str) -> dict[str, Tensor] | str:
-    """Train a step on two ranks and return the tensors of the first rank, or why it fails."""
+    PluginError with what a rank's error says.
+    """
     with tempfile.TemporaryDirectory() as folder:
         target, fault = Path(folder) / "tensors.pt", Path(folder) / "fault"
         try:
-            launch_ranks(2, _rank, (kind, references, target, fault), Node())
+            launch_ranks(num, _rank, (kind, references, target, fault), Node())
         except ChildFailedError:
-            return read_bytes(fault).decode() if fault.exists() else "a process of the two died"
+            raise PluginError(read_bytes(fault).decode() if fault.exists() else "a process died") from None
         tensors: dict[str, Tensor] = torch.load(target)
         return tensors
 
@@ -438,7 +439,7 @@ def _save(tensors: dict[str, Tensor], target: Path) -> None:
 
 def _rank_trial(reference: Reference, arch: Reference) -> dict[str, Tensor]:
     with join() as world:
-        return run_trial(_trial(reference, arch), make_method(reference), world)
+        return run_trial(_trial(reference, arch, seed=OTHER_SEED), make_method(reference), world)
 
 
 def _declares(reference: Reference, arch: Reference) -> str | None:
@@ -485,14 +486,14 @@ def _declined(reference: Reference, arch: Reference) -> Iterator[Finding]:
 
 
 def _fits(reference: Reference, arch: Reference, init: str = "random") -> None:
-    method = make_method(reference)
-    fits(prepared_model(partial(make_backbone, arch), method, init), method)
+    set_up(partial(make_backbone, arch), make_method(reference), init)
 
 
-def _trial(reference: Reference, arch: Reference, folder: Path | None = None, *, writes: bool = True) -> Trial:
-    method = make_method(reference)
-    model = prepared_model(partial(make_backbone, arch), method)
-    return Trial(model, short_phases(method, model), folder, writes)
+def _trial(
+    reference: Reference, arch: Reference, folder: Path | None = None, *, writes: bool = True, seed: int = SEED
+) -> Trial:
+    model, phases = set_up(partial(make_backbone, arch), make_method(reference), seed=seed)
+    return Trial(model, shortened(phases), folder, writes, seed)
 
 
 def _made_anew(reference: Reference, arch: Reference) -> str | None:
@@ -500,12 +501,12 @@ def _made_anew(reference: Reference, arch: Reference) -> str | None:
     method = make_method(reference)
     outside = Outside(method)
     with outside.watch():
-        model = prepared_model(partial(make_backbone, arch), method).eval()
+        model, _ = set_up(partial(make_backbone, arch), method)
     if outside.fault:
         return outside.fault
-    signals = made_up_signals(model.backbone, 2).double()
-    copied, anew = frozen_copy(model), prepared_model(partial(make_backbone, arch), method, seed=1).eval()
-    anew.load_state_dict(model.state_dict())
+    signals = made_up_signals(model.eval().backbone, 2).double()
+    copied, (anew, _) = frozen_copy(model), set_up(partial(make_backbone, arch), method, seed=1)
+    anew.eval().load_state_dict(model.state_dict())
     with torch.no_grad():
         expected = model(signals)
         # not to the bit: attention takes another path where weights have no gradient
@@ -546,14 +547,29 @@ def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[
     return None
 
 
-def _ranks_agree(reference: Reference, arch: Reference, weights: dict[str, Tensor]) -> str | None:
-    shared = _from_two_processes("method", str(reference), str(arch))
-    if isinstance(shared, str):
-        return shared
-    gap, key = largest_gap(weights, shared)
-    if gap <= RANK_TOLERANCE or gap <= 10 * rounding_gap(weights, _trial(reference, arch), make_method(reference)):
+def _processes_agree(reference: Reference, arch: Reference) -> str | None:
+    """Compare a trial that follows others in this process with the same one on two new processes.
+
+    Where they differ, one new process tells whether an earlier trial or the number of ranks is the cause.
+    """
+    after_others = run_trial(_trial(reference, arch, seed=OTHER_SEED), make_method(reference), ALONE)
+
+    def difference(num_processes: int) -> str | None:
+        gap, key = largest_gap(after_others, _from_new_processes(num_processes, "method", str(reference), str(arch)))
+        trial = _trial(reference, arch, seed=OTHER_SEED)
+        if gap <= RANK_TOLERANCE or gap <= 10 * rounding_gap(after_others, trial, make_method(reference)):
+            return None
+        return f"{key} differs by {gap:.1e} in float64"
+
+    if not (of_ranks := difference(2)):
         return None
+    if of_others := difference(1):
+        return (
+            f"trained after another run of the same process, {of_others}: the method's code keeps something from run "
+            "to run, in a variable of its module, a cache or a default argument; keep tensors in batch.state, take the "
+            "start from batch.initial_weights, and let a cached function depend on its arguments alone"
+        )
     return (
-        f"on two processes {key} differs by {gap:.1e} in float64: something is drawn or computed on each rank's part "
-        "alone; draw in augment from batch.rng, and let the loss be a mean over records"
+        f"on two processes {of_ranks}: something is drawn or computed on each rank's part alone; draw in augment from "
+        "batch.rng, and let the loss be a mean over records"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -10,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import sys
 import types
 import typing
@@ -300,6 +302,8 @@ def register_dataset(name: str) -> Callable[[T], T]:
 
 
 def _registered(kind: Kind, name: str, make: T) -> T:
+    if isinstance(make, type) and (kind == "method" or is_dataclass(make)):
+        _require_fields(kind, name, make)
     _REGISTRY.add(kind, name, make)
     return make
 
@@ -419,6 +423,36 @@ def _spell(hint: Any) -> str:
 def is_dataclass(make: object) -> bool:
     """Return whether `make` is a dataclass type."""
     return isinstance(make, type) and hasattr(make, "__dataclass_fields__")
+
+
+def _require_fields(kind: Kind, name: str, make: type) -> None:
+    """Raise PluginError if an attribute of a class looks like a hyper-parameter, and no object would have its value.
+
+    Without an annotation, or without `@dataclass` above the class, a value is no field: objects keep the default of the
+    parent's field. All annotations of a method are fields or ClassVars; a backbone's bases annotate what they like.
+    """
+    right = f"write @dataclass(frozen=True) directly above class {{}}, below @register_{kind}"
+    fields = {field for base in make.__mro__ for field in getattr(base, "__dataclass_fields__", {})}
+    for base in make.__mro__:
+        of_kind = kind == "method" or is_dataclass(base)
+        decorated = "__dataclass_fields__" in vars(base)
+        for attribute, hint in inspect.get_annotations(base).items() if of_kind and not decorated else ():
+            if attribute not in fields and not re.match(r"(typing\.|t\.)?ClassVar\b", str(hint)):
+                raise PluginError(
+                    f"{kind} {name!r}: {base.__name__}.{attribute} has an annotation and is no dataclass field; "
+                    f"{right.format(base.__name__)}, or annotate it as a ClassVar if it is no hyper-parameter"
+                )
+    for field in dataclasses.fields(make) if is_dataclass(make) else ():
+        value = inspect.getattr_static(make, field.name, dataclasses.MISSING)
+        in_slot = isinstance(value, types.MemberDescriptorType)
+        if not in_slot and value is not field.default and value != field.default:
+            owner = next(base.__name__ for base in make.__mro__ if field.name in vars(base))
+            default = "no default" if field.default is dataclasses.MISSING else repr(field.default)
+            raise PluginError(
+                f"{kind} {name!r}: {owner}.{field.name} is {value!r}, but objects of {make.__name__} would have "
+                f"{default}, that of the parent's field; {right.format(owner)}, and annotate the attribute, as in "
+                f"{field.name}: {type(value).__name__} = {value!r}"
+            )
 
 
 def _function(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -35,7 +35,8 @@ records there is little more. Five are enough on all families: noise of 1e-15 in
 EPSILON = 1e-4
 """Smallest epsilon of a trial's optimiser. Adam makes steps of rounding where a true gradient is nil, such as that of
 the biases of attention's keys: with epsilon = 1e-8 a step is 5e4 times as large as such a gradient."""
-SEED = 0
+SEED, OTHER_SEED = 0, 1
+"""Trials of different seeds differ in initial weights, training records and random draws, as two cells do."""
 
 
 def made_up_signals(backbone: Backbone, num_records: int = 4) -> Tensor:
@@ -47,34 +48,38 @@ def made_up_signals(backbone: Backbone, num_records: int = 4) -> Tensor:
     return nn.functional.avg_pool1d(rough.float(), 5, 1, 2) * 2.0
 
 
-def made_up_labels(num_records: int) -> Tensor:
+def made_up_labels(num_records: int, seed: int = SEED) -> Tensor:
     """Return labels [record, label]."""
-    return torch.from_numpy(random_stream("labels").integers(0, 2, (num_records, NUM_LABELS))).float()
+    return torch.from_numpy(random_stream("labels").integers(0, 2, (num_records, NUM_LABELS))).float().roll(seed, 0)
 
 
-def start_named(name: str) -> Start:
+def start_named(name: str, seed: int = SEED) -> Start:
     """Return the start of a trial whose init has this name."""
-    positives = made_up_labels(NUM_TRAIN + NUM_VAL)[:NUM_TRAIN].sum(0).int().tolist()
+    positives = made_up_labels(NUM_TRAIN + NUM_VAL, seed)[:NUM_TRAIN].sum(0).int().tolist()
     return Start(name, NUM_TRAIN, tuple(positives), tuple("ABCDE"))
 
 
-def prepared_model(
+def set_up(
     make_backbone: Callable[[], Backbone], method: Method, init: str = "random", seed: int = SEED
-) -> Classifier:
-    """Return the model that a trial trains, in float64."""
+) -> tuple[Classifier, Sequence[Phase]]:
+    """Return the model that a trial trains, prepared and in float64, and the method's phases.
+
+    As in a run, phases are declared before the model is prepared. Raises the errors that a run raises before training.
+    """
     torch.manual_seed(seed)
-    model = Classifier(make_backbone(), NUM_LABELS)
-    start = start_named(init)
+    backbone = make_backbone()
+    phases = declared_phases(method, layer_groups(backbone))
+    model = Classifier(backbone, NUM_LABELS)
+    start = start_named(init, seed)
     if method.uses_published_head and init != "random":
         head = {key: torch.zeros_like(value) for key, value in model.head.state_dict().items()}
         start = replace(start, head=head, head_labels=start.labels)
-    prepare(model, method, start)
-    return model.double()
+    rehearse(model, phases, prepare(model, method, start))
+    return model.double(), phases
 
 
-def short_phases(method: Method, model: Classifier, batch_size: int = BATCH) -> list[Phase]:
-    """Return the method's phases with few epochs and small batches."""
-    phases = declared_phases(method, layer_groups(model.backbone))
+def shortened(phases: Sequence[Phase], batch_size: int = BATCH) -> list[Phase]:
+    """Return the phases with few epochs and small batches."""
     return [replace(phase, epochs=min(EPOCHS, phase.epochs), batch_size=batch_size) for phase in phases]
 
 
@@ -89,10 +94,13 @@ class Trial:
     would leave it."""
     writes: bool = True
     """Whether it writes checkpoints. A trial that is only to be resumed from them does not."""
+    seed: int = SEED
     steps: int = 0
     phase: Phase | None = None
     fault: str | None = None
     """The first difference between training and the declared phase, or None."""
+    notes: list[str] = field(default_factory=list)
+    """What a run would note."""
     _before: dict[str, Tensor] = field(default_factory=dict)
     _steps_of_phase: int = 0
 
@@ -125,7 +133,8 @@ class Trial:
         """Nothing to remember."""
 
     def note(self, text: str) -> None:
-        """Nothing to remember."""
+        """Keep it."""
+        self.notes.append(text)
 
     def _of_first_step(self) -> str | None:
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -179,7 +188,7 @@ def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
     model = trial.model
     trial.watch_drop_paths()
     share_batch_norm(model, world)
-    labels = made_up_labels(NUM_TRAIN + NUM_VAL).double()
+    labels = made_up_labels(NUM_TRAIN + NUM_VAL, trial.seed).double()
     signals = made_up_signals(model.backbone, NUM_TRAIN + NUM_VAL).double().unsqueeze(1)
     sources = [FeatureSource(signals[part], labels[part]) for part in (slice(NUM_TRAIN), slice(NUM_TRAIN, None))]
     writes = trial.folder is not None and trial.writes
@@ -191,7 +200,7 @@ def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
             method,
             trial.phases,
             *sources,
-            seed=SEED,
+            seed=trial.seed,
             world=world,
             precision="float64",
             watcher=trial,
@@ -206,11 +215,6 @@ def _raise_epsilon(optimizer: torch.optim.Optimizer, *_: object) -> None:
     for group in optimizer.param_groups:
         if "eps" in group:
             group["eps"] = max(group["eps"], EPSILON)
-
-
-def fits(model: Classifier, method: Method) -> None:
-    """Raise the errors that a run raises before training."""
-    rehearse(model, declared_phases(method, layer_groups(model.backbone)))
 
 
 def rounding_gap(weights: dict[str, Tensor], trial: Trial, method: Method) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench.errors import PluginError
+from bench.errors import BenchError, PluginError
 from bench.training.batch import Start
+from bench.training.distributed import World
 from bench.training.method import Method
 from bench.training.model import Classifier, drop_paths
 from bench.training.phase import Phase
@@ -47,13 +51,44 @@ def _attributes(method: Method) -> dict[str, tuple[int, str]]:
     }
 
 
-def prepare(model: Classifier, method: Method, start: Start) -> bool:
-    """Let the method prepare the model, and return whether the backbone is still the same but for its weights.
+@dataclass(frozen=True)
+class Prepared:
+    """What a method's `prepare` has made of a model."""
 
-    PluginError where it puts in what the harness could not see.
-    """
+    same_backbone: bool
+    """Whether the backbone is still the same but for its weights."""
+    parameters: tuple[str, ...]
+    """Paths of the parameters that it has added."""
+    resting: tuple[str, ...]
+    """Paths of the modules that it has added, and that drop values or learn statistics in train mode alone."""
+
+    def check_use(self, model: Classifier, trained: Collection[str], in_training: Collection[str]) -> None:
+        """Raise PluginError for an added parameter that no phase trains, or an added module that always rests.
+
+        `trained` are the paths of the parameters that a phase trains, `in_training` of the modules that a phase puts
+        into train mode.
+        """
+        if idle := [name for name in self.parameters if name not in {*trained, *model.never_trained}]:
+            raise PluginError(
+                f"prepare() adds {idle[0]}, which no phase trains: layer_groups are those of the backbone before "
+                "prepare(); name what is new by a path or pattern, or turn its requires_grad off"
+            )
+        for name in self.resting:
+            own = [f"{name}.{inner}" for inner, _ in model.get_submodule(name).named_parameters()]
+            if name not in in_training and (_drop_rate(model.get_submodule(name)) or not own or {*own} & {*trained}):
+                kind = type(model.get_submodule(name)).__name__
+                raise PluginError(
+                    f"prepare() puts a {kind} at {name}, which rests: no phase puts it into train mode, for which it "
+                    "must train the module itself or all parameters of the module around it; put it and the new "
+                    "parameters into a module without frozen ones, and name that module in the phase"
+                )
+
+
+def prepare(model: Classifier, method: Method, start: Start) -> Prepared:
+    """Let the method prepare the model. PluginError where it puts in what the harness could not see."""
     state, num_paths, hidden = NoState(method), len(drop_paths(model)), set(_hidden_modules(model))
     structure, kinds = _structure(model.backbone), _kinds(model)
+    parameters, rates = set(model.parameters()), {module: _drop_rate(module) for module in model.modules()}
     method.prepare(model, start)
     state.check("prepare")
     name = type(method).__name__
@@ -89,7 +124,24 @@ def prepare(model: Classifier, method: Method, start: Start) -> bool:
             f"{name}.prepare() sets rates of stochastic depth, which the phases set anew; declare "
             "drop_path_rate, drop_path_shape, drop_path_unit and drop_path_when of a Phase"
         )
-    return _structure(model.backbone) == structure
+    return Prepared(
+        _structure(model.backbone) == structure,
+        tuple(path for path, parameter in model.named_parameters() if parameter not in parameters),
+        tuple(
+            path for path, module in model.named_modules() if _rests(module) and rates.get(module) != _drop_rate(module)
+        ),
+    )
+
+
+def _drop_rate(module: nn.Module) -> float:
+    """Return the share of values that a module drops in training, such as dropout, attention and recurrent layers."""
+    rate = module.p if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0.0)
+    return rate if isinstance(rate, int | float) else 0.0
+
+
+def _rests(module: nn.Module) -> bool:
+    """Return whether a module does something else in eval mode: it drops nothing, or its statistics stay."""
+    return _drop_rate(module) > 0 or (isinstance(module, _NormBase) and module.track_running_stats)
 
 
 def _kinds(model: nn.Module) -> list[torch.dtype]:
@@ -251,6 +303,16 @@ class Frozen:
         changed = model.changed_keys(phase.learning_rates)
         self.keys = [key for key in model.state_dict() if key not in changed]
         self.before = self._hashes()
+        """Key -> hash; checkpoints hold these in place of the values."""
+
+    def check_same(self, before: Mapping[str, str]) -> None:
+        """Raise BenchError if a frozen parameter or buffer is not that of the run which left these hashes."""
+        if other := [key for key in self.keys if self.before[key] != before.get(key)]:
+            raise BenchError(
+                f"{other[0]}, which phase {self.phase.name!r} does not train, is not what it was when the checkpoint "
+                "was written: prepare() computes it otherwise on this machine or by this library; resume where the run "
+                "began, or begin again by --overwrite"
+            )
 
     def check(self) -> None:
         """Raise PluginError if a frozen parameter or buffer has moved."""
@@ -262,8 +324,27 @@ class Frozen:
             )
 
     def _hashes(self) -> dict[str, str]:
-        state = self.model.state_dict()
-        return {key: hash_weights({key: state[key]}) for key in self.keys}
+        return hash_each(self.model, self.keys)
+
+
+def hash_each(model: Classifier, keys: Collection[str]) -> dict[str, str]:
+    """Return key -> SHA-256 of its value, for these keys of a model's state dict."""
+    return {key: hash_weights({key: value}) for key, value in model.state_dict().items() if key in keys}
+
+
+def check_same_on_ranks(model: Classifier, world: World) -> None:
+    """Raise BenchError if the ranks begin with different weights: each prepares a model of its own."""
+    if world.size == 1:
+        return
+    hashes = hash_each(model, model.state_dict())
+    own = torch.tensor([[int(sha256[:15], 16) for sha256 in hashes.values()]], device=world.device)
+    of_ranks = world.gather(own, world.size)
+    differing = (of_ranks != of_ranks[0]).any(0).tolist()
+    if other := [key for key, differs in zip(hashes, differing, strict=True) if differs]:
+        raise BenchError(
+            f"the ranks begin with different values of {other[0]}: prepare() computes or draws it otherwise on another "
+            "machine; let it draw from torch's generator alone, and run all ranks on machines of one kind"
+        )
 
 
 def check_state(state: Mapping[str, Any]) -> None:

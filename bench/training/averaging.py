@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.training.dropout import RankDropout, rest
-from bench.training.model import Classifier
+from bench.training.model import Classifier, first_keys
 from bench.training.phase import EMA, SWA
 
 
@@ -25,8 +25,9 @@ class Averaged:
     def __init__(self, model: Classifier, rule: EMA | SWA, changed: Iterable[str]) -> None:
         self.rule, self.model = rule, frozen_copy(model)
         self._of_model, own = model.state_dict(), self.model.state_dict()
-        self.weights = {key: own[key] for key in own if key in set(changed)}
-        """State dict of what is averaged; the tensors are the copy's own."""
+        wanted, first = set(changed), first_keys(own)
+        self.weights = {key: own[key] for key in own if key in wanted and first[key] == key}
+        """State dict of what is averaged, a tied tensor once; the tensors are the copy's own."""
         self.num_updates = 0
 
     @property

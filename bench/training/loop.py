@@ -19,7 +19,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
-from bench.training.audit import Frozen, NoState, Untouched, check_optimizer, check_state, one_step
+from bench.training.audit import (
+    Frozen,
+    NoState,
+    Prepared,
+    Untouched,
+    check_optimizer,
+    check_same_on_ranks,
+    check_state,
+    one_step,
+)
 from bench.training.averaging import Averaged
 from bench.training.batch import Batch, SignalBatch
 from bench.training.batch_norm import recalibrate
@@ -53,6 +62,7 @@ from bench.training.precision import Precision, autocast
 from bench.training.report import PhaseReport, Watcher
 from bench.training.schedule import advance, make_schedule
 from bench.training.weight_decay import split_weight_decay
+from bench.training.weights import are_equal
 
 
 def train(
@@ -74,6 +84,7 @@ def train(
     world.wait()  # until the main rank has created the folder
     resumed = checkpoints.newest()
     check_same_start(resumed, checkpoints.folder, world)
+    check_same_on_ranks(model, world)
     if resumed:
         reports = [PhaseReport(**report) for report in resumed["reports"]]
         steps = f" and {resumed['step']} steps" if resumed["step"] else ""
@@ -92,7 +103,7 @@ def train(
         run.begin(train_source, val_source, reports, watcher, checkpoints, state)
         while not run.is_done():
             run.epoch(len(reports[-1].train_loss))
-        run.finish()
+        run.finish(is_last=position + 1 == len(phases))
     return reports
 
 
@@ -118,11 +129,13 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
         )
 
 
-def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
+def rehearse(model: Classifier, phases: Sequence[Phase], prepared: Prepared | None = None) -> None:
     """Check the phases before training: raise an error for an unknown part, missing DropPaths and a repeated name.
 
     Phases with the same name would have the same order of records, the same masks and the same name in the log.
+    `prepared`: raise an error for what the method's `prepare` has added and no phase trains, too.
     """
+    trained, in_training = set[str](), set[str]()
     if twice := [name for name, num in Counter(phase.name for phase in phases).items() if num > 1]:
         raise PluginError(f"the method has several phases named {twice[0]!r}; give each phase its own name")
     for phase in phases:
@@ -134,6 +147,10 @@ def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
                 f"phase {phase.name!r} has drop_path_rate {phase.drop_path_rate:g}, and no block that it trains would "
                 f"drop: frozen blocks do not{first * (phase.drop_path_shape == 'linear')}"
             )
+        trained |= {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        in_training |= {name for name, module in model.named_modules() if module.training}
+    if prepared:
+        prepared.check_use(model, trained, in_training)
 
 
 class PhaseRun:
@@ -167,6 +184,8 @@ class PhaseRun:
         self.seconds = 0.0
         """Seconds that these steps took in earlier attempts."""
         self.method_state: dict[str, Tensor] = {}
+        self.labels_fit = torch.ones((), dtype=torch.bool, device=world.device)
+        """Whether all labels that `augment` has returned lie in [0, 1]."""
 
     def begin(
         self,
@@ -203,6 +222,7 @@ class PhaseRun:
         if not self.phase.fitted:
             self._set_up_optimizer()
         if state:
+            self.frozen.check_same(state.get("frozen", self.frozen.before))  # older checkpoints have no hashes
             self.restore(state)
         steps_done = len(self.report.train_loss) * self.steps_per_epoch + self.step
         watcher.phase_begins(self.phase.name, self.phase.epochs, self.steps_per_epoch, steps_done)
@@ -265,18 +285,18 @@ class PhaseRun:
             self._recalibrate(self.averaged.model)
         return self.averaged.model
 
-    def finish(self) -> None:
+    def finish(self, *, is_last: bool) -> None:
         """Load the weights of the selected epoch, and let the method's `finish` change them."""
         began = time.monotonic()
         self.load(self.best)
         self.masks.rest()
         if overrides(self.method, "finish"):
-            self._let_method_finish()
+            self._let_method_finish(is_last)
         self.frozen.check()
         self.report.seconds += time.monotonic() - began
         self.watcher.phase_ends()
 
-    def _let_method_finish(self) -> None:
+    def _let_method_finish(self, is_last: bool) -> None:
         self.model.eval()
         judge = Judge(
             self.phase,
@@ -308,6 +328,12 @@ class PhaseRun:
         if self.phase.fitted:
             self.report.val_loss, self.report.val_macro_auroc, self.report.best_epoch = [loss], [score], 1
             self.report.val_macro_auroc_frequent = [over_frequent]
+        elif is_last and not judge.scores and not are_equal(self._weights(self.model), self.best):
+            selected = self.report.val_macro_auroc[(self.report.best_epoch or 1) - 1]
+            self.watcher.note(
+                f"finish() changes the weights that leave phase {self.phase.name}, the last, without judge.score: "
+                f"fold-9 macro AUROC {selected:.4f} becomes {score:.4f}; judge.phase tells the phases apart"
+            )
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Load weights of this phase into the model; other weights stay."""
@@ -316,12 +342,14 @@ class PhaseRun:
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs, except the initial weights of the run."""
         check_state(self.method_state)
+        self._require_labels()
         return {
             "reports": [asdict(report) for report in self.reports],
             "step": self.step,
             "loss_sum": float(self.loss_sum),
             "seconds": time.monotonic() - self.began if self.step else 0.0,
             "initial": self.initial,
+            "frozen": self.frozen.before,
             "model": self._weights(self.model),
             "average": self.averaged.state() if self.averaged else None,
             "method": self.method_state,
@@ -361,6 +389,7 @@ class PhaseRun:
             if self.checkpoints.due():
                 self.checkpoints.save(self.state())
             self.watcher.step_ends()
+        self._require_labels()
         return float(self.loss_sum) / num_records
 
     def _train_step(self, rows: Rows, stream: tuple[object, ...], number: int, step: int) -> Tensor:
@@ -425,10 +454,18 @@ class PhaseRun:
                 f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
                 f"expected {list(signals.shape)} and {list(labels.shape)}"
             )
-        # once an epoch, since a GPU would have to be waited for
-        if self.step == 0 and not bool(((changed_labels >= 0) & (changed_labels <= 1)).all()):
-            raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
+        self.labels_fit &= ((changed_labels >= 0) & (changed_labels <= 1)).all()
+        if self.step == 0:
+            self._require_labels()
         return changed[share].to(signals.dtype), changed_labels[share].to(labels.dtype)
+
+    def _require_labels(self) -> None:
+        """Raise PluginError if `augment` has returned labels outside [0, 1] in a step so far.
+
+        Asked where the device is waited for anyway, and before a checkpoint is written; not in every step.
+        """
+        if not bool(self.labels_fit):
+            raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
 
     def _backward(self, x: Tensor, labels: Tensor, number: int, num_records: int) -> Tensor:
         """Compute the clipped gradients of the mean loss over a batch of all ranks. Return the sum of its losses."""

@@ -42,9 +42,9 @@ class Method:
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         """Return the phases in order; each starts from the weights that the one before selected.
 
-        `layer_groups` are paths of the backbone's parts, shallow to deep, such as `backbone.blocks.0`. The phases
-        follow from these and the hyper-parameters alone: they are in the digest. Raise `Incompatible` with a reason to
-        decline a backbone with such layer groups.
+        `layer_groups` are paths of the backbone's parts, shallow to deep, such as `backbone.blocks.0`, before `prepare`
+        has added any. The phases follow from these and the hyper-parameters alone: they are in the digest. Raise
+        `Incompatible` with a reason to decline a backbone with such layer groups.
         """
         raise NotImplementedError
 
@@ -53,8 +53,8 @@ class Method:
 
         Modules may be added, wrapped and renamed within `model.backbone`, and `model.head` may be another module; it
         stays `head(backbone(signals))`, or `head(backbone.tokens(signals))` after `model.use_tokens()`. A parameter
-        whose `requires_grad` is off afterwards is never trained. `bench predict` prepares a new model in the same way
-        before it loads the weights.
+        whose `requires_grad` is off afterwards is never trained; all others that are added must be in a phase. `bench
+        predict` prepares a new model in the same way before it loads the weights.
         """
 
     def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ class Method:
         optimizer.step()
 
     def finish(self, model: Classifier, judge: Judge) -> None:
-        """Alter the weights that leave a phase, of parts that it trains.
+        """Alter the weights that leave a phase, the last one too, of parts that it trains; `judge.phase` says which.
 
         `model` has the weights of the selected epoch. See `Judge` for what can be asked.
         """

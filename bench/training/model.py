@@ -235,10 +235,15 @@ class Classifier(nn.Module):
         return list(groups.values())
 
     def changed_keys(self, parts: Collection[str]) -> set[str]:
-        """Return the keys of the state dict, parameters and buffers, that training these parts changes."""
-        enclosed = self._enclosed(parts)
+        """Return the keys of the state dict, parameters and buffers, that training these parts changes.
+
+        A tensor with several keys goes by the first, as in `named_parameters`; then all of its keys change.
+        """
+        enclosed, first = self._enclosed(parts), first_keys(self.state_dict())
         return {
-            key for key in self.state_dict() if _owner(key, parts) is not None or key.rpartition(".")[0] in enclosed
+            key
+            for key, of_tensor in first.items()
+            if _owner(of_tensor, parts) is not None or of_tensor.rpartition(".")[0] in enclosed
         }
 
     def train_mode(self, parts: Collection[str]) -> None:
@@ -265,6 +270,15 @@ class Classifier(nn.Module):
             for name, _ in self.named_modules()
             if name and name not in of_module and all(next(of_module[a] for a in _above(name) if a in of_module))
         }
+
+
+def first_keys(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return key -> the first key of the same tensor: weights that are tied have several keys in a state dict."""
+    first = dict[object, str]()
+    return {
+        key: first.setdefault((value.data_ptr(), value.shape, value.stride()), key) if value.data_ptr() else key
+        for key, value in state.items()
+    }
 
 
 def _above(name: str) -> list[str]:

@@ -17,9 +17,9 @@ class PublishedCheckpoint:
     """Where a backbone's published weights are, and how the keys of their file become the backbone's.
 
     Every key of the file must be the backbone's, the head's, or left out. Every parameter and buffer of the backbone
-    must be in the file. Give a repository with `filename` and `revision`, or a `url` with `sha256`, or only the `page`
-    where a person finds the file, if no program may fetch it. Patterns are regular expressions, matched at the
-    beginning of a key. Raises PluginError if a declaration cannot be right.
+    must be in the file; of a tied one, a single key is enough. Give a repository with `filename` and `revision`, or a
+    `url` with `sha256`, or only the `page` where a person finds the file, if no program may fetch it. Patterns are
+    regular expressions, matched at the beginning of a key. Raises PluginError if a declaration cannot be right.
     """
 
     repo: str = ""

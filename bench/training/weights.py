@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.errors import CheckpointError, first_line
 from bench.files import file_sha256, open_file, whole_file
 from bench.training.fetch import fetch_checkpoint
-from bench.training.model import Backbone, Classifier
+from bench.training.model import Backbone, Classifier, first_keys
 from bench.training.published import PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
@@ -183,7 +183,7 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
             "prefix, head_prefix and left_out how a file is to be read"
         )
     # several readings are an error only if their weights differ, as those of `model` and `ema` do
-    if any(not _are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
+    if any(not are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
         raise CheckpointError(
             f"{path} holds several weights that fit the backbone: {'; '.join(map(str, fitting[:4]))}; save the right "
             "ones to a separate file, or name them by state_dict and prefix in the backbone's "
@@ -193,19 +193,26 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
 
 
 def _readings(where: str, state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[_Reading]:
-    """Yield the readings of a state dict that have all keys, else the one that has most of them."""
+    """Yield the readings of a state dict that have all keys, else the one that has most of them.
+
+    Of the keys of a tied tensor one is enough: safetensors keep no more.
+    """
     wanted, published = backbone.state_dict(), backbone.checkpoint
+    first = first_keys(wanted)
+    num_tensors = len(set(first.values()))
     prefixes: Counter[str] = Counter()
     for key in state:
         parts = key.split(".")
         prefixes.update("".join(f"{part}." for part in parts[:at]) for at in _places(parts, wanted))
     if published and published.prefix:  # the prefix may end without a dot
         prefixes[published.prefix] = sum(published.prefix + key in state for key in wanted)
-    whole = [prefix for prefix, num in prefixes.items() if num >= len(wanted)]
+    whole = [prefix for prefix, num in prefixes.items() if num >= num_tensors]
     for prefix in whole or [prefix for prefix, _ in prefixes.most_common(1)] or [""]:
         left_out, unknown = _beside(state, prefix, backbone)
-        weights = {key: state[prefix + key] for key in wanted if prefix + key in state}
-        yield _Reading(where, prefix, len(weights), weights, left_out, unknown)
+        given = {key: state[prefix + key] for key in wanted if prefix + key in state}
+        of_tensor = {first[key]: value for key, value in reversed(given.items())}
+        tied = {key: of_tensor[first[key]] for key in wanted if key not in given and first[key] in of_tensor}
+        yield _Reading(where, prefix, len(given), {**given, **tied}, left_out, unknown)
 
 
 def _places(parts: list[str], wanted: Mapping[str, Tensor]) -> list[int]:
@@ -238,7 +245,8 @@ def _beside(state: Mapping[str, Tensor], prefix: str, backbone: Backbone) -> tup
     return tuple(left_out), tuple(unknown)
 
 
-def _are_equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+def are_equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    """Return whether the second state dict has the values of the first."""
     return all(torch.equal(value, others[key]) for key, value in weights.items())
 
 

@@ -620,3 +620,81 @@ class NoiseInLoss(Finetune):
     def loss(self, batch: Batch) -> Tensor:
         logits = batch.logits()
         return F.binary_cross_entropy_with_logits(logits * (torch.rand_like(logits) > 0.1), batch.labels)
+
+
+@register_method("forgets-its-new-part")
+@dataclass(frozen=True)
+class ForgetsItsNewPart(Method):
+    """A rate for each layer group, which are those of the backbone before `prepare`: the new part has none."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.shift = nn.Parameter(torch.zeros(model.backbone.feature_dim))
+        model.backbone.register_forward_hook(lambda backbone, inputs, output: output + backbone.shift)
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="finetune", learning_rates=dict.fromkeys(["head", *layer_groups], 1e-3), epochs=2)]
+
+
+@register_method("freezes-in-prepare")
+@dataclass(frozen=True)
+class FreezesInPrepare(Method):
+    """A layer group that has a rate, and no parameter that may have a gradient."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.blocks[0].requires_grad_(False)
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="finetune", learning_rates=dict.fromkeys(["head", *layer_groups], 1e-3), epochs=2)]
+
+
+class Beside(nn.Module):
+    """As peft writes it: a frozen layer, and beside it two that are trained, behind dropout."""
+
+    def __init__(self, layer: nn.Conv1d, drop: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.drop = layer, drop
+        self.lora_a = nn.Conv1d(layer.in_channels, 2, layer.kernel_size, layer.stride, bias=False)
+        self.lora_b = nn.Conv1d(2, layer.out_channels, 1, bias=False)
+        nn.init.zeros_(self.lora_b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.lora_b(self.lora_a(self.drop(x)))  # type: ignore[no-any-return]
+
+
+@register_method("dropout-that-rests")
+@dataclass(frozen=True)
+class DropoutThatRests(Method):
+    """The frozen layer is in the module of the dropout, which so stays in eval mode."""
+
+    def drop(self, channels: int) -> nn.Module:
+        return nn.Dropout(0.1)
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        for name, layer in list(model.backbone.named_modules()):
+            if isinstance(layer, nn.Conv1d):
+                parent, _, last = name.rpartition(".")
+                setattr(model.backbone.get_submodule(parent), last, Beside(layer, self.drop(layer.in_channels)))
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="finetune", learning_rates={"head": 1e-3, "backbone.*.lora_*": 1e-3}, epochs=2)]
+
+
+@register_method("norm-that-rests")
+@dataclass(frozen=True)
+class NormThatRests(DropoutThatRests):
+    """The same of batch norm, which would normalise by the zeros and ones that it came with."""
+
+    def drop(self, channels: int) -> nn.Module:
+        return nn.BatchNorm1d(channels, affine=False)
+
+
+@register_method("rests-by-rate")
+@dataclass(frozen=True)
+class RestsByRate(Method):
+    """Dropout of a frozen part, whose rate it sets."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.stem[-1].p = 0.5
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="probe", learning_rates={"head": 1e-3}, epochs=2)]

@@ -160,6 +160,39 @@ class VeRA(Method):
         return [Phase(name="finetune", learning_rates={"head": 1e-3, "backbone.*.vera_*": self.lr}, epochs=2)]
 
 
+class LowRankBeside(nn.Module):
+    """A frozen layer, and beside it an update behind dropout, in a module of its own, which is in train mode so."""
+
+    def __init__(self, layer: nn.Conv1d, rank: int) -> None:
+        super().__init__()
+        self.layer = layer
+        into = nn.Conv1d(layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False)
+        self.update = nn.Sequential(nn.Dropout(0.1), into, nn.Conv1d(rank, layer.out_channels, 1, bias=False))
+        nn.init.zeros_(self.update[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.update(x)  # type: ignore[no-any-return]
+
+
+@register_method("lora-dropout")
+@dataclass(frozen=True)
+class LoRADropout(Method):
+    """LoRA of convolutions with dropout on its input, as in peft (Hu et al. 2021)."""
+
+    rank: int = 4
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        layers = {name: m for name, m in model.backbone.named_modules() if type(m) is nn.Conv1d and m.groups == 1}
+        if not layers:
+            raise Incompatible("it adds to convolutions over time, and this backbone has none")
+        for name, layer in layers.items():
+            parent, _, last = name.rpartition(".")
+            setattr(model.backbone.get_submodule(parent), last, LowRankBeside(layer, self.rank))
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="finetune", learning_rates={"head": 1e-3, "backbone.*.update": 1e-3}, epochs=2)]
+
+
 @register_method("lbfgs")
 @dataclass(frozen=True)
 class LBFGSProbe(Method):
