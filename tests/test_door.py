@@ -214,8 +214,15 @@ CAUGHT = {
     "another-head-at-the-end": "finish() puts other modules into the model",
     "tensor-beside-the-weights": "a model that is prepared anew and loads its weights",
     "hook-with-a-memory": "a hook or function of prepare() holds its modules",
+    "batch-statistics": "a record's logits change by",
+    "nil-at-first": "with the other records of its batch, so scores would use fold 10",
+    "tent": "two passes over the same records give different outputs in eval mode",
+    "random-views-at-test": "test-time augmentation has fixed transforms",
+    "two-views-as-one": "return a second view of the records in a dict as third value",
+    "few-extras": "returns a tensor [2] as 'noise' of its third value, expected a tensor [record, ...] of 6 records",
+    "alters-an-extra": "loss() alters the batch in place",
 }
-BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")
+BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss", "memory-of-a-rank")
 """What only several ranks show."""
 
 

@@ -27,6 +27,9 @@ class Averaged:
         self._of_model, own = model.state_dict(), self.model.state_dict()
         self.weights = {key: own[key] for key in own if key in set(changed)}
         """State dict of what is averaged; the tensors are the copy's own."""
+        of_storage = {value.data_ptr(): key for key, value in self.weights.items()}
+        self._moved = list(of_storage.values())
+        """The last key of each storage: tied weights have several keys and are moved once."""
         self.num_updates = 0
 
     @property
@@ -50,7 +53,8 @@ class Averaged:
     @torch.no_grad()
     def _move(self, share: float) -> None:
         """Move this share of the way to the model; counts and the like, which are no fractions, are taken over."""
-        for key, value in self.weights.items():
+        for key in self._moved:
+            value = self.weights[key]
             if share < 1.0 and value.is_floating_point():
                 value.lerp_(self._of_model[key], share)
             else:
