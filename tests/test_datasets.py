@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import wfdb
 
 from bench.data.contract import check_dataset
 from bench.data.datasets import load_records
 from bench.data.datasets.folder import make_records
+from bench.data.datasets.held import hold
 from bench.data.formats import FORMATS
 from bench.data.records import Records
 from bench.data.tables import TextTable
@@ -148,3 +152,25 @@ def test_a_rate_that_the_files_contradict_is_found(demo_set: Path, copy_first, t
         header.write_text(header.read_text().replace(" 12 100 ", " 12 250 "))
 
     assert any("says 250 Hz, and the data set 100 Hz" in fault for fault in faults(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("seconds", [None, 2.0])
+def test_records_of_several_lengths_need_one_to_be_cut_to(
+    demo_set: Path,
+    copy_first,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    seconds: float | None,
+) -> None:
+    copy_first(40, tmp_path)
+    header = max((tmp_path / "records100").rglob("*.hea"))
+    record = wfdb.rdrecord(str(header.with_suffix("")), sampto=300, physical=False)
+    record.wrsamp(write_dir=str(header.parent))
+
+    found = faults(hold(replace(load_records(tmp_path), seconds=seconds)))
+
+    assert len(found) == (seconds is None)
+    for fault in found:
+        assert re.search(rf" lasts 10 s and \S*{header.stem}\S* 3 s, and all records must have one length", fault), (
+            fault
+        )
+        assert fault.endswith("say seconds= in its Records or make_records, to which each is cut or padded")

@@ -427,7 +427,7 @@ def test_a_record_of_another_length_is_named_and_nothing_is_left(small: Path, ca
         write_dir=str(path.parent),
     )
     message = refuse(small, cache)
-    assert f"{path}.dat has 900 samples" in message and "the same length" in message
+    assert f"{path}.dat has 900 samples" in message and "the same length; say seconds= in its Records or" in message
 
 
 def test_a_record_of_another_rate_is_named_and_nothing_is_left(small: Path, cache: Path) -> None:

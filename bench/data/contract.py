@@ -149,13 +149,23 @@ def _check_signals(records: Records) -> str:
         sources = records.signal_files(rate)
         if not sources[0].file.is_file():
             continue
+        lengths = dict[int, SignalFile]()
         for at in np.unique(np.linspace(0, len(sources) - 1, NUM_SAMPLED).astype(int)).tolist():
-            for note in _examine(records, sources[at], rate):
+            num_samples, of_record = _examine(records, sources[at], rate)
+            lengths.setdefault(num_samples, sources[at])
+            for note in of_record:
                 notes.setdefault(note.kind, f"{sources[at]}: {note.text}")
+        if records.seconds is None and len(lengths) > 1:
+            (first, source), (other, another), *_ = lengths.items()
+            raise DataError(
+                f"{source} lasts {first / rate:g} s and {another} {other / rate:g} s, and all records must have one "
+                "length; say seconds= in its Records or make_records, to which each is cut or padded"
+            )
     return "; ".join(notes.values())
 
 
-def _examine(records: Records, source: SignalFile, rate: int) -> list[Note]:
+def _examine(records: Records, source: SignalFile, rate: int) -> tuple[int, list[Note]]:
+    """Return the number of samples of a record, and what is unusual in it."""
     notes: list[Note] = []
     signals, actual = read_signals(source, LEADS, notes.append)
     if actual != rate:
@@ -168,7 +178,7 @@ def _examine(records: Records, source: SignalFile, rate: int) -> list[Note]:
         notes.append(Note("invalid", "some samples are invalid, which count as 0 mV"))
     if flat := [lead for lead, row in zip(LEADS, signals, strict=True) if np.ptp(row) == 0]:
         notes.append(Note("flat", f"flat: {', '.join(flat)}"))
-    return notes
+    return signals.shape[1], notes
 
 
 CHECKS: dict[str, Callable[[Records], str]] = {

@@ -382,7 +382,8 @@ def _prepare_chunk(
         if signals.shape != values.shape[1:]:
             raise DataError(
                 f"{source.path}{source.format.endings[-1]} has {raw.shape[1]} samples; the first record's length gives "
-                f"{values.shape[2]} at {spec.rate} Hz, and all records of the dataset must have the same length"
+                f"{values.shape[2]} at {spec.rate} Hz, and all records of the dataset must have the same length; say "
+                "seconds= in its Records or make_records, to which each is cut or padded"
             )
         values[row], scale = quantize(signals)
         # sums in float64, because variances are differences of large numbers

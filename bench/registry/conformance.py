@@ -263,10 +263,12 @@ def _change_by_batch(module: nn.Module, signals: Tensor, tolerance: float) -> st
     """
     together = module(signals)
     for copies in (2, 1):
-        apart = torch.cat([module(torch.stack([record] * copies))[:1] for record in signals])
-        if apart.shape != together.shape:
-            return f"are {list(apart.shape)} one by one and {list(together.shape)} in a batch"
-        gap = float((together - apart).abs().max() / (together.abs().max() + 1e-12))
+        outputs = [module(torch.stack([record] * copies)) for record in signals]
+        if outputs[0].shape != (copies, *together.shape[1:]):
+            return f"are {list(outputs[0].shape)} in a batch of {copies} and {list(together.shape)} of {len(together)}"
+        gap = float(
+            (together - torch.cat([output[:1] for output in outputs])).abs().max() / (together.abs().max() + 1e-12)
+        )
         if not gap <= tolerance:
             return f"change by {gap:.1e} with the other records of its batch"
     return None

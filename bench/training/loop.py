@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -116,6 +117,21 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
             f"the ranks see different states of {folder}: {', '.join(texts)}; "
             "all machines of a run need the same runs folder"
         )
+
+
+def check_same_state(state: Mapping[str, Tensor], world: World) -> None:
+    """Raise PluginError if a rank keeps other tensors in `batch.state` than the main one, whose are in checkpoints."""
+    keys = sorted(state)
+    # of the keys a checksum, of each tensor two sums: a state may have a row for each training record
+    facts = {"'s keys": torch.tensor([zlib.crc32(repr(keys).encode()) % 10**5, 0.0], dtype=torch.float64)}
+    facts |= {f"[{key!r}]": torch.stack([(v := state[key].double()).sum(), v.square().sum()]) for key in keys}
+    for what, own in facts.items():
+        of_ranks = world.gather(own[None].to(world.device), world.size)
+        if not torch.allclose(of_ranks, of_ranks[:1].expand_as(of_ranks), rtol=1e-6, atol=1e-9, equal_nan=True):
+            raise PluginError(
+                f"batch.state{what} differs between processes, and a checkpoint keeps that of the first alone; compute "
+                "it from what batch.gather() returns for the whole batch"
+            )
 
 
 def rehearse(model: Classifier, phases: Sequence[Phase]) -> None:
@@ -297,7 +313,9 @@ class PhaseRun:
                 "seconds": seconds,
             }
         )
-        self.checkpoints.save(self.state())
+        state = self.state()
+        check_same_state(self.method_state, self.world)
+        self.checkpoints.save(state)
 
     def _scored_model(self, epoch: int) -> Classifier:
         """Return the model to validate: the averaged model if the phase averages weights, else the trained model."""
