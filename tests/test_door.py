@@ -220,6 +220,7 @@ CAUGHT = {
     "random-views-at-test": "test-time augmentation has fixed transforms",
     "two-views-as-one": "return a second view of the records in a dict as third value",
     "few-extras": "returns a tensor [2] as 'noise' of its third value, expected a tensor [record, ...] of 6 records",
+    "noise-by-the-step": "loss() seeds a generator, so that all seeds, draws and cells have the same noise",
     "alters-an-extra": "loss() alters the batch in place",
 }
 BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")

@@ -705,6 +705,19 @@ class AltersAnExtra(Finetune):
         return F.binary_cross_entropy_with_logits(logits + batch.extra["noise"].add_(1), batch.labels)
 
 
+@register_method("noise-by-the-step")
+@dataclass(frozen=True)
+class NoiseByTheStep(Finetune):
+    """Noise that is the same for all seeds, draws and cells."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        generator = torch.Generator().manual_seed(batch.step)
+        noise = torch.randn(batch.num_records, 1, generator=generator).to(batch.labels)
+        return F.binary_cross_entropy_with_logits(batch.logits() + noise[batch.rows], batch.labels)
+
+
 @register_method("memory-of-a-rank")
 @dataclass(frozen=True)
 class MemoryOfARank(Finetune):
