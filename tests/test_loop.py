@@ -889,6 +889,19 @@ def test_a_third_value_of_augment_that_is_no_tensor_of_records_is_named(tmp_path
         run(model_of(Mixed), Views([phase({"backbone": 0.01, "head": 0.01})], bad=True), tmp_path)
 
 
+def test_gathered_values_are_those_of_the_ranks_records_in_a_type_that_an_empty_rank_has_too(tmp_path: Path) -> None:
+    run = PhaseRun(model_of(Mixed), Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
+    values = torch.tensor([[0.5], [2.0]], requires_grad=True)
+
+    gathered = run._gather(2, 2, values)
+
+    assert torch.equal(gathered, values) and not gathered.requires_grad
+    kinds = {kind: run._gather(2, 2, values.to(kind)).dtype for kind in (torch.bfloat16, torch.float64, torch.int64)}
+    assert kinds == {torch.bfloat16: torch.float32, torch.float64: torch.float64, torch.int64: torch.int64}
+    with pytest.raises(PluginError, match=r"batch\.gather\(\) was given 1 rows where this rank has 2 of the batch"):
+        run._gather(2, 2, values[:1])
+
+
 @pytest.mark.parametrize("returned", [{}, {"weights": torch.zeros(11)}])
 def test_a_third_value_may_be_empty_and_types_of_a_batch_are_its_own(returned: dict[str, Tensor]) -> None:
     signals, labels, rows = torch.zeros(11, 12, 32), torch.zeros(11, 3), torch.arange(11)

@@ -529,7 +529,9 @@ class PhaseRun:
                 f"batch.gather() was given {len(values)} rows where this rank has {num_own} of the batch; give it "
                 "values [record, ...]"
             )
-        return self.world.gather(values.detach(), num_records)
+        # a rank without records computes in float32, see _loss
+        narrow = values.dtype in (torch.bfloat16, torch.float16)
+        return self.world.gather(values.detach().float() if narrow else values.detach(), num_records)
 
     def _loss(self, batch: Batch) -> Tensor:
         """Return the mean loss over this rank's records.
