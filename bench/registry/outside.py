@@ -54,8 +54,7 @@ class Outside:
         if self.fault is not None or event not in ("call", "c_call"):
             return
         what = _of_builtin(function) if event == "c_call" else _of_frame(frame)
-        caller = frame if event == "c_call" else frame.f_back
-        if _seeds(frame, event, function) and self._hook(caller, deep=False) == "loss()":
+        if _seeds(frame, event, function) and self._hook(_caller(frame), deep=False) == "loss()":
             self.fault = (
                 "loss() seeds a generator, so that all seeds, draws and cells have the same noise; draw in augment "
                 "from batch.rng, return it in a third value, and take it from batch.extra"
@@ -105,7 +104,15 @@ def _seeds(frame: FrameType, event: str, function: Any) -> bool:
     """Return whether a call seeds a generator of torch or Python. NumPy's are not seen here."""
     if event == "c_call":
         return bool(function.__name__ == "manual_seed")
-    return (_module(frame), frame.f_code.co_name) in (("torch.random", "manual_seed"), ("random", "seed"))
+    return _module(frame) == "random" and frame.f_code.co_name == "seed"
+
+
+def _caller(frame: FrameType) -> FrameType | None:
+    """Return the frame that called a function of torch or random, through which a generator is seeded."""
+    caller: FrameType | None = frame
+    while caller and _module(caller).split(".")[0] in ("torch", "random"):
+        caller = caller.f_back
+    return caller
 
 
 def _module(frame: FrameType) -> str:
