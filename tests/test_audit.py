@@ -313,7 +313,8 @@ def _batch() -> Batch:
         def logits(self, x: Tensor, masks: int) -> Tensor:
             return x.sum(1, keepdim=True)
 
-    nothing: dict[str, Any] = {"parameters": {}, "initial_weights": {}, "state": {}}
+    nothing: dict[str, Any] = {"parameters": {}, "initial_weights": {}, "state": {}, "extra": {}}
+    nothing |= {"rows": torch.arange(2), "gather": torch.clone}
     facts: dict[str, Any] = {"step": 0, "num_steps": 1, "num_records": 2, "positives": torch.zeros(1), **nothing}
     return Batch(passes=Passes(), x=torch.ones(2, 3), labels=torch.zeros(2, 1), phase=HEAD, **facts)  # type: ignore[arg-type]
 

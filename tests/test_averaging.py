@@ -53,6 +53,38 @@ def test_ema_is_torchs_once_its_decay_is_reached() -> None:
         torch.testing.assert_close(own, theirs)
 
 
+class Tied(Tiny):
+    """Both blocks are the same, and so is a layer that nothing calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks[1] = self.blocks[0]
+        self.again = nn.Conv1d(12, 12, 1)
+        self.again.weight = self.blocks[0].weight
+
+
+@pytest.mark.parametrize("rule", ["ema", "swa"])
+def test_tied_weights_move_once(rule: str) -> None:
+    model = Classifier(Tied(), 3)
+    keys = [key for key in model.state_dict() if key.endswith(("blocks.0.weight", "blocks.1.weight", "again.weight"))]
+    averaged = Averaged(model, EMA(0.5) if rule == "ema" else SWA(0.01), model.state_dict())
+    averaged.num_updates = 8 if rule == "ema" else 0  # (1 + 8) / (10 + 8) = 0.5
+    torchs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5) if rule == "ema" else None)
+    if rule == "ema":
+        torchs.update_parameters(model)  # the first is a copy
+    for epoch in range(5):
+        walk(model)
+        averaged.step_ends()
+        averaged.epoch_ends(epoch, 5)
+        torchs.update_parameters(model)
+
+    own, theirs = averaged.model.state_dict(), torchs.module.state_dict()
+    assert len(keys) == 3
+    assert not torch.allclose(own[keys[0]], model.state_dict()[keys[0]])
+    for key, value in theirs.items():
+        torch.testing.assert_close(own[key], value)
+
+
 def test_the_first_updates_forget_the_start() -> None:
     assert [EMA(0.999).decay_at(n) for n in (0, 1, 90)] == pytest.approx([1 / 10, 2 / 11, 91 / 100])
     assert EMA(0.999).decay_at(10**5) == 0.999

@@ -1,5 +1,6 @@
 """Every registered backbone and method passes the conformance checks, and each check finds what it is there for."""
 
+import random
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -215,6 +216,83 @@ class IdlePaths(Sound):
         return x.mean(-1)
 
 
+class AfterTheAddition(Sound):
+    """Its DropPaths drop the stream and not a branch of it."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            x = path(x + self.block(x.relu()))
+        return x.mean(-1)
+
+
+class AfterTheLastAddition(Sound):
+    """One of its DropPaths does."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        first, second = self.paths
+        x = self.norm(self.conv(signals))
+        x = x + first(self.block(x.relu()))
+        return second(x + self.block(x.relu())).mean(-1)
+
+
+class TokenByToken(Sound):
+    """Its rows are those of all records at the first moment, then of all at the next."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            rows = self.block(x.relu()).permute(2, 0, 1)
+            x = x + path(rows.flatten(0, 1)).view(rows.shape).permute(1, 2, 0)
+        return x.mean(-1)
+
+
+class RecordByRecord(Sound):
+    """Its rows are those of the first record at all moments, then of the next."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            rows = self.block(x.relu()).transpose(1, 2)
+            x = x + path(rows.flatten(0, 1)).view(rows.shape).transpose(1, 2)
+        return x.mean(-1)
+
+
+class NilBranches(Sound):
+    """Its branches are nil at first, as by Goyal et al. 2017."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((4, 1), 1e-6))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            x = x + path(self.scale * self.block(x.relu()))
+        return x.mean(-1)
+
+
+class ClassToken(Sound):
+    """A token hears of its record by attention alone, in a single block, and is the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.block
+        self.token = nn.Parameter(torch.randn(1, 4))
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+        self.block = nn.Linear(4, 4)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.tokens(signals)[:, 0]
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals)).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), 1, 4), x], 1)
+        first, second = self.paths
+        x = x + first(self.attention(x, x, x, need_weights=False)[0])
+        return x + second(self.block(x.relu()))
+
+
 class Attending(Sound):
     """Drops values and weights of attention, by torch's own layers."""
 
@@ -262,6 +340,110 @@ class FlatTokens(Sound):
         return self.forward(signals)
 
 
+class EarlyTokens(Sound):
+    """Its tokens are what its blocks begin with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv1d(4, 4, 1)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.tokens(signals).transpose(1, 2)
+        for path in self.paths:
+            x = x + path(self.block(x.relu()))
+        return self.last(x).mean(-1)
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        return self.norm(self.conv(signals)).transpose(1, 2)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.path = nn.Conv1d(4, 4, 1), DropPath()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.path(self.conv(x))
+
+
+class BeforeTheLastBlock(Sound):
+    """Its tokens lack a residual block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = Block()
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.last(self.tokens(signals).transpose(1, 2)).mean(-1)
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            x = x + path(self.block(x.relu()))
+        return x.transpose(1, 2)
+
+
+class AttentivePooling(Sound):
+    """Pools its tokens by weights that are learnt; two layers are a tail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(4, 1)
+        self.tail = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        tokens = self.tokens(signals)
+        return self.tail((self.weigh(tokens).softmax(1) * tokens).sum(1))
+
+    def tokens(self, signals: Tensor) -> Tensor:
+        x = self.norm(self.conv(signals))
+        for path in self.paths:
+            x = x + path(self.block(x.relu()))
+        return x.transpose(1, 2)
+
+
+class OfTheBatch(Sound):
+    """Normalises features by those of the batch; a single record is an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.BatchNorm1d(4, track_running_stats=False)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.last(super().forward(signals))
+
+
+class Squeezed(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals).squeeze()
+
+
+class MasksByNumPy(Sound):
+    """As transformers masks time in wav2vec 2."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        features = super().forward(signals)
+        kept = np.random.rand(len(features), 1) > 0.1 if self.training else np.ones((len(features), 1))  # noqa: NPY002
+        return features * torch.from_numpy(kept).to(features)
+
+
+class DropsLayersByPython(Sound):
+    """As LayerDrop of some programs."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals) * (2.0 if self.training and random.random() < 0.1 else 1.0)
+
+
+class Float32Inside(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals.float())
+
+
+class Float32Features(Sound):
+    def forward(self, signals: Tensor) -> Tensor:
+        return super().forward(signals).float()
+
+
 class Delicate(Sound):
     def forward(self, signals: Tensor) -> Tensor:
         return ((self.norm(self.conv(signals)) * 1e4) % 1.0).mean(-1) + 0 * super().forward(signals)
@@ -290,7 +472,9 @@ def test_what_two_processes_trip_over_is_one_line(registered: Callable[..., Refe
     assert "\n" not in fault[1]
 
 
-@pytest.mark.parametrize("sound", [Sound, FixedLength, Attending])
+@pytest.mark.parametrize(
+    "sound", [Sound, FixedLength, Attending, RecordByRecord, NilBranches, ClassToken, AttentivePooling]
+)
 def test_a_sound_backbone_passes(registered: Callable[..., Reference], sound: type[Backbone]) -> None:
     assert faults(check_backbone(registered(sound), two_processes=False)) == {}
 
@@ -322,13 +506,24 @@ def test_an_unknown_name_is_a_mistake_and_no_fault_of_a_backbone() -> None:
         (NotFinite, "computes features", "NaN or infinite"),
         (NumpyWeights, "is the same for the same seed", "conv.weight differs"),
         (Unregistered, "survives a state-dict round trip", "register tensors"),
-        (LooksAtTheBatch, "treats records alone as in a batch", "with its batch"),
+        (LooksAtTheBatch, "treats records alone as in a batch", "with the other records of its batch"),
         (Unused, "trains every trainable parameter", "2 parameters get no gradient, first backbone.idle.weight"),
         (Steep, "trains every trainable parameter", "the gradient of backbone.conv.weight is NaN or infinite"),
         (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
         (IdlePaths, "drops paths at the set rate", "change nothing"),
-        (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers of its own"),
-        (DropsByFunction, "draws no masks of its own", "backbone draws random numbers of its own"),
+        (AfterTheAddition, "drops paths at the set rate", "where backbone.paths.1 drops, two different records have"),
+        (AfterTheLastAddition, "drops paths at the set rate", "where backbone.paths.1 drops, two different records"),
+        (TokenByToken, "drops paths at the set rate", "drop a branch of another record than they should"),
+        (OfTheBatch, "treats records alone as in a batch", "with the other records of its batch in eval mode"),
+        (Squeezed, "treats records alone as in a batch", "are [4] in a batch of 1 and [4, 4] of 4"),
+        (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers by torch in"),
+        (DropsByFunction, "draws no masks of its own", "backbone draws random numbers by torch in training"),
+        (MasksByNumPy, "draws no masks of its own", "backbone draws random numbers by NumPy in training"),
+        (DropsLayersByPython, "draws no masks of its own", "backbone draws random numbers by Python in training"),
+        (EarlyTokens, "pools its tokens, if it has any", "goes on from its tokens by block, last, which tokens()"),
+        (BeforeTheLastBlock, "pools its tokens, if it has any", "goes on from its tokens by last, which tokens()"),
+        (Float32Inside, "follows the type of its input", "of float64 signals conv gets a float32 tensor"),
+        (Float32Features, "follows the type of its input", "float64 signals give torch.float32 features"),
         (Backwards, "orders its layer groups", "in the order norm, conv, block; override layer_groups()"),
         (Overlapping, "orders its layer groups", "conv.weight is in 2 of its layer groups, expected one"),
         (FlatTokens, "pools its tokens, if it has any", "two records give tokens [2, 4], expected [2, token, dim]"),

@@ -217,13 +217,23 @@ CAUGHT = {
     "norm-that-rests": "prepare() puts a BatchNorm1d at backbone.stem.0.drop, which rests",
     "rests-by-rate": "prepare() puts a Dropout at backbone.stem.3, which rests",
     "hook-with-a-memory": "a hook or function of prepare() holds its modules",
+    "batch-statistics": "a record's logits change by",
+    "nil-at-first": "with the other records of its batch, so scores would use fold 10",
+    "tent": "two passes over the same records give different outputs in eval mode",
+    "random-views-at-test": "test-time augmentation has fixed transforms",
+    "two-views-as-one": "return a second view of the records in a dict as third value",
+    "few-extras": "returns a tensor [2] as 'noise' of its third value, expected a tensor [record, ...] of 6 records",
+    "noise-by-the-step": "loss() seeds a generator, so that all seeds, draws and cells have the same noise",
+    "alters-an-extra": "loss() alters the batch in place",
 }
 BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")
 """What only several ranks show."""
+STOPS_RANKS = "memory-of-a-rank"
+"""What several ranks refuse."""
 
 
 def test_every_faulty_method_is_expected_to_be_caught() -> None:
-    assert {*CAUGHT, *BY_RANKS} == set(FAULTY)
+    assert {*CAUGHT, *BY_RANKS, STOPS_RANKS} == set(FAULTY)
 
 
 @pytest.mark.parametrize("name", CAUGHT)
@@ -302,6 +312,27 @@ def test_what_a_rank_does_alone_shows(name: str, together: dict[str, Any]) -> No
 
     assert gap > 1e-5
     assert rounding_gap(alone, *trial_of(name, "small")) <= 1e-8, "it is not rounding"
+
+
+@pytest.mark.slow
+def test_a_memory_that_ranks_do_not_share_is_a_fault_and_one_that_they_share_is_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By all of `bench check`, whose ranks are processes of their own."""
+    monkeypatch.setenv("BENCH_PLUGINS", os.pathsep.join(str(PLUGINS / f"{name}.py") for name in FILES))
+    found = {
+        name: {finding.check: finding.fault for finding in check_method(Reference(name), Reference("small"))}
+        for name in ("early-learning", "two-views", STOPS_RANKS)
+    }
+
+    fault = found[STOPS_RANKS].pop("trains alike on two processes")
+    assert fault is not None and fault.startswith("batch.state['seen'] differs between processes, and a checkpoint")
+    assert {name: {fault for fault in faults.values() if fault} for name, faults in found.items()} == {
+        "early-learning": set(),
+        "two-views": set(),
+        STOPS_RANKS: set(),
+    }
+    assert len(found["early-learning"]) == len(found["two-views"]) > len(found[STOPS_RANKS]) > 5
 
 
 if __name__ == "__main__":

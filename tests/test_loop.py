@@ -17,12 +17,12 @@ from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, DataError, Incompatible, PluginError
 from bench.plugin import Backbone, DropPath
-from bench.training.batch import Batch, SignalBatch
+from bench.training.batch import Augmented, Batch, SignalBatch
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.judge import Judge
-from bench.training.loop import PhaseRun, rehearse, train
+from bench.training.loop import Inputs, PhaseRun, augmented, rehearse, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase
@@ -493,7 +493,7 @@ def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics(tm
 
     for num in (2, 0):
         run.masks.begin_step((0,), num, slice(0, num))
-        run._backward(torch.zeros(num, 12, 32), torch.zeros(num, 3), 0, 2)
+        run._backward(Inputs(torch.zeros(num, 12, 32), torch.zeros(num, 3), torch.arange(num), {}), 0, 2)
 
     assert seen == [torch.bfloat16, torch.float32]
 
@@ -953,3 +953,69 @@ def test_epochs_before_an_average_are_never_selected(tmp_path: Path) -> None:
     (report,) = run(model_of(Mixed), Recipe([phase({"head": 1.0}, epochs=4, average=SWA(0.5))]), tmp_path)
 
     assert report.best_epoch in (3, 4)
+
+
+@dataclass
+class Views(OwnLoss):
+    """Counts how often each record is seen, and checks that what `augment` returned belongs to it."""
+
+    bad: bool = False
+
+    def augment(self, batch: SignalBatch) -> Augmented:
+        assert len(batch.rows) == len(batch.signals)
+        extra = {"doubled": 2 * batch.signals.double(), "rows": batch.rows.clone(), "names": [0] if self.bad else None}
+        batch.rows.zero_()
+        return batch.signals + 1, batch.labels, {name: value for name, value in extra.items() if value is not None}
+
+    def loss(self, batch: Batch) -> Tensor:
+        train, _ = sources()
+        assert torch.equal(batch.labels, train.labels[batch.rows])
+        assert torch.equal(batch.signals, train.features[batch.rows, 0] + 1)
+        assert torch.equal(batch.extra["doubled"], 2 * train.features[batch.rows, 0])
+        assert torch.equal(batch.extra["rows"], batch.rows)
+        assert torch.equal(batch.gather(batch.labels), batch.labels)
+        counts = batch.state.setdefault("counts", torch.zeros(batch.num_records))
+        counts[batch.gather(batch.rows)] += 1
+        assert int(counts.sum()) == batch.step // 4 * 40 + [11, 22, 33, 40][batch.step % 4]
+        return super().loss(batch)
+
+
+def test_a_loss_gets_the_rows_of_its_records_and_what_augment_made_of_them(tmp_path: Path) -> None:
+    run(model_of(Mixed), Views([phase({"backbone": 0.01, "head": 0.01})]), tmp_path)
+
+
+def test_a_third_value_of_augment_that_is_no_tensor_of_records_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        PluginError, match=r"augment\(\) returns a list as 'names' of its third value, expected a tensor"
+    ):
+        run(model_of(Mixed), Views([phase({"backbone": 0.01, "head": 0.01})], bad=True), tmp_path)
+
+
+def test_gathered_values_are_those_of_the_ranks_records_in_a_type_that_an_empty_rank_has_too(tmp_path: Path) -> None:
+    run = PhaseRun(model_of(Mixed), Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
+    values = torch.tensor([[0.5], [2.0]], requires_grad=True)
+
+    gathered = run._gather(2, 2, values)
+
+    assert torch.equal(gathered, values) and not gathered.requires_grad
+    kinds = {kind: run._gather(2, 2, values.to(kind)).dtype for kind in (torch.bfloat16, torch.float64, torch.int64)}
+    assert kinds == {torch.bfloat16: torch.float32, torch.float64: torch.float64, torch.int64: torch.int64}
+    with pytest.raises(PluginError, match=r"batch\.gather\(\) was given 1 rows where this rank has 2 of the batch"):
+        run._gather(2, 2, values[:1])
+
+
+@pytest.mark.parametrize("returned", [{}, {"weights": torch.zeros(11)}])
+def test_a_third_value_may_be_empty_and_types_of_a_batch_are_its_own(returned: dict[str, Tensor]) -> None:
+    signals, labels, rows = torch.zeros(11, 12, 32), torch.zeros(11, 3), torch.arange(11)
+    further = {**returned, "shift": torch.arange(11), "kept": torch.ones(11, 2, dtype=torch.bool)}
+
+    inputs = augmented((signals.double(), labels, further), signals, labels, rows)
+
+    assert inputs.x.dtype == torch.float32
+    kinds = {"weights": torch.float32, "shift": torch.int64, "kept": torch.bool}
+    assert {name: value.dtype for name, value in inputs.extra.items()} == {name: kinds[name] for name in further}
+    for wrong in ((signals, labels, [signals]), (signals, labels, {}, {})):
+        with pytest.raises(
+            PluginError, match=r"must return signals and labels, and if need be a dict of further tensors"
+        ):
+            augmented(wrong, signals, labels, rows)  # type: ignore[arg-type]

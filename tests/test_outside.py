@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from bench.plugin import Method, Phase
+from bench.plugin import Batch, Method, Phase
 from bench.registry.outside import Outside
 
 
@@ -81,3 +82,37 @@ def test_what_others_read_meanwhile_is_no_fault() -> None:
         Path(__file__).read_text()
 
     assert outside.fault is None
+
+
+@dataclass(frozen=True)
+class Draws(Method):
+    """Calls what it is given in its loss."""
+
+    what: Callable[[], Any]
+
+    def loss(self, batch: Batch) -> Tensor:
+        self.what()
+        return torch.zeros(())
+
+
+@pytest.mark.parametrize(
+    ("what", "is_fault"),
+    [
+        (lambda: torch.Generator().manual_seed(3), True),
+        (lambda: torch.manual_seed(3), True),
+        (lambda: random.Random(3), True),
+        (lambda: torch.rand(3), False),
+        (lambda: torch.nn.functional.dropout(torch.ones(3)), False),
+    ],
+)
+def test_a_loss_that_seeds_a_generator_is_named(what: Callable[[], Any], is_fault: bool) -> None:
+    outside = Outside(Draws(what))
+    with outside.watch():
+        Draws(what).loss(None)  # type: ignore[arg-type]
+
+    assert (outside.fault is not None and outside.fault.startswith("loss() seeds a generator")) == is_fault
+
+
+def test_prepare_may_seed_a_generator() -> None:
+    """Such as for a projection that all runs share."""
+    assert fault_of(lambda: torch.Generator().manual_seed(3)) is None

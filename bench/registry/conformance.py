@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import random
 import sys
 import tempfile
 import traceback
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -46,7 +48,7 @@ from bench.training.batch_norm import share_batch_norm
 from bench.training.distributed import join
 from bench.training.dropout import redraw, share_dropout
 from bench.training.method import Method, declared_phases, overrides
-from bench.training.model import Classifier, layer_groups, set_drop_path
+from bench.training.model import Backbone, Classifier, DropPath, layer_groups, set_drop_path
 from bench.training.phase import Phase
 
 BF16_TOLERANCE = 0.05
@@ -107,6 +109,7 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
         ("draws no masks of its own", _own_draws),
         ("orders its layer groups", _layer_groups),
         ("pools its tokens, if it has any", _tokens),
+        ("follows the type of its input", _float64),
         ("agrees in bf16", _bf16),
     ]
     if two_processes:
@@ -170,7 +173,8 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
     if fault:
         return
     yield from _declined(reference, arch)
-    yield Finding("can be copied and made anew", fault_of(lambda: _made_anew(reference, arch)))
+    differs = fault_of(lambda: _made_anew(reference, arch))
+    yield Finding("can be copied and made anew", differs)
     weights: dict[str, Tensor] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "whole").mkdir()
@@ -184,6 +188,8 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
         if overrides(method, "finish"):
             notes = (note for note in trial.notes if note.startswith("finish()"))
             yield Finding("leaves the last phase as selected or judged", None, next(notes, None))
+        if not differs:
+            yield Finding("predicts each record by itself", fault_of(lambda: _predicts_alone(reference, arch, weights)))
         fault = fault_of(lambda: _resumes(reference, arch, trial, weights))
         yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:
@@ -258,13 +264,28 @@ def _round_trip(reference: Reference) -> str | None:
 
 def _alone(reference: Reference) -> str | None:
     model = _classifier(reference).eval()
-    signals = made_up_signals(model.backbone)
-    with torch.no_grad():
-        together = model.backbone(signals)
-        alone = torch.cat([model.backbone(record[None]) for record in signals])
-    scale = float(together.abs().max()) + 1e-12
-    gap = float((together - alone).abs().max()) / scale
-    return f"a record's features change by {gap:.1e} with its batch in eval mode" if gap > 1e-4 else None
+    change = _change_by_batch(model.backbone, made_up_signals(model.backbone), 1e-4)
+    return f"a record's features {change} in eval mode; compute them from the record alone" if change else None
+
+
+@torch.no_grad()
+def _change_by_batch(module: nn.Module, signals: Tensor, tolerance: float) -> str | None:
+    """Return how the outputs of records change with the other records of their batch, or None.
+
+    `tolerance` is relative to the largest output. A record stands beside a copy of itself before it stands alone,
+    because batch norm without running statistics gives an error for a single record.
+    """
+    together = module(signals)
+    for copies in (2, 1):
+        outputs = [module(torch.stack([record] * copies)) for record in signals]
+        if outputs[0].shape != (copies, *together.shape[1:]):
+            return f"are {list(outputs[0].shape)} in a batch of {copies} and {list(together.shape)} of {len(together)}"
+        gap = float(
+            (together - torch.cat([output[:1] for output in outputs])).abs().max() / (together.abs().max() + 1e-12)
+        )
+        if not gap <= tolerance:
+            return f"change by {gap:.1e} with the other records of its batch"
+    return None
 
 
 def _gradients(reference: Reference) -> str | None:
@@ -292,7 +313,7 @@ def _frozen(reference: Reference) -> str | None:
 
 def _drop_paths(reference: Reference) -> str | None:
     model = _classifier(reference)
-    paths = set_drop_path(model, 0.9)
+    paths = set_drop_path(model, 0.1, "constant")
     model.train()
     signals = made_up_signals(model.backbone, 2)
     outputs = []
@@ -303,22 +324,66 @@ def _drop_paths(reference: Reference) -> str | None:
         outputs.append(model.backbone(signals))
     if torch.equal(*outputs):
         return "its DropPath modules change nothing; call them on the branch before the addition"
+    return _dropped_rows(model, paths, signals)
+
+
+@torch.no_grad()
+def _dropped_rows(model: Classifier, paths: Sequence[DropPath], signals: Tensor) -> str | None:
+    """Check that DropPaths drop the branch of their own record, and that its stream stays.
+
+    All else is in eval mode, because batch norm in training mixes records. A little noise lets branches count that
+    begin as nil.
+    """
+    model.eval()
+    for path in paths:
+        path.train()
+    for parameter in model.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+
+    def features(keep: Sequence[float], dropping: Sequence[DropPath] = paths) -> Tensor:
+        for path in paths:
+            path.keep = torch.tensor(keep if path in dropping else [1.0, 1.0])
+        return model.backbone(signals)  # type: ignore[no-any-return]
+
+    expected = torch.stack([features([1.0, 1.0])[0], features([0.0, 0.0])[1]])
+    if not _alike(features([1.0, 0.0]), expected):
+        return (
+            "its DropPath modules drop a branch of another record than they should; call them on [record, ...], or on "
+            "several rows a record, those of a record one after another"
+        )
+    # A class token hears of its record by attention alone. So a right backbone may be silent without half of its
+    # branches, or without the first of two; but without any other single one it is not.
+    names = {module: name for name, module in model.named_modules()}
+    for half in (paths[: len(paths) // 2], paths[len(paths) // 2 :]):
+        for path in half if _alike(*features([0.0, 0.0], half)) else ():
+            if _alike(*features([0.0, 0.0], [path])) and (len(paths) > 2 or path is not paths[0]):
+                return (
+                    f"where {names[path]} drops, two different records have the same features: it drops more than a "
+                    "branch; call it on the branch before the addition, x + drop_path(branch(x))"
+                )
     return None
 
 
+def _alike(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors are equal but for rounding in float32."""
+    return float((first - second).abs().max()) <= 1e-5 * float(first.abs().max())
+
+
 def _own_draws(reference: Reference) -> str | None:
-    """Return the fault of a backbone whose forward pass in training draws from torch's global generator."""
+    """Return the fault of a backbone whose forward pass in training draws from a global generator."""
     model = _classifier(reference).train()
     signals = made_up_signals(model.backbone)
     redraw(share_dropout(model), len(signals), slice(0, len(signals)), signals.device, "conformance")
-    states, drawing = dict[nn.Module, Tensor](), list[str]()
+    states, drawing = dict[nn.Module, dict[str, object]](), list[str]()
 
     def begin(module: nn.Module, _: object) -> None:
-        states[module] = torch.get_rng_state()
+        states[module] = _generator_states()
 
     def end(name: str, module: nn.Module, *_: object) -> None:
-        if not torch.equal(states[module], torch.get_rng_state()):
-            drawing.append(name)
+        now = _generator_states()
+        drawing.extend(
+            f"{name} draws random numbers by {owner}" for owner in now if now[owner] != states[module][owner]
+        )
 
     for name, module in model.named_modules():
         module.register_forward_pre_hook(begin)
@@ -327,9 +392,19 @@ def _own_draws(reference: Reference) -> str | None:
     if not drawing:
         return None
     return (
-        f"{drawing[0]} draws random numbers of its own in training, so results depend on the number of processes; "
-        "drop by nn.Dropout on tensors [record, ...], or set its dropout to 0"
+        f"{drawing[0]} in training, so results depend on the number of processes; drop by nn.Dropout on tensors "
+        "[record, ...], or set the rate of its dropout, masks or dropped layers to 0"
     )
+
+
+def _generator_states() -> dict[str, object]:
+    """Return the states of the global generators, by owner."""
+    _, keys, *position = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "NumPy": (np.asarray(keys).tobytes(), *position),
+        "Python": random.getstate(),
+    }
 
 
 def _layer_groups(reference: Reference) -> str | None:
@@ -354,13 +429,79 @@ def _layer_groups(reference: Reference) -> str | None:
 
 
 def _tokens(reference: Reference) -> str | None:
+    """Check the shape of tokens, and that `forward` does not go on from them but for pooling and a tail."""
     backbone = make_backbone(reference).eval()
+    signals = made_up_signals(backbone, 2)
     try:
-        with torch.no_grad():
-            shape = list(backbone.tokens(made_up_signals(backbone, 2)).shape)
+        tokens = backbone.tokens(signals)
     except Incompatible:
         return None
-    return None if len(shape) == 3 and shape[0] == 2 else f"two records give tokens {shape}, expected [2, token, dim]"
+    if tokens.dim() != 3 or len(tokens) != 2:
+        return f"two records give tokens {list(tokens.shape)}, expected [2, token, dim]"
+    if tokens.requires_grad:
+        tokens.sum().backward()  # type: ignore[no-untyped-call]
+    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    ahead = [
+        group
+        for group in backbone.layer_groups()
+        if all(p.grad is None for name, p in trained.items() if f"{name}.".startswith(f"{group}."))
+    ]
+    wide = _of_sequences(backbone, ahead, signals)
+    if len(wide) > 1 or any(isinstance(part, DropPath) for group in wide for part in _parts(backbone, group)):
+        return (
+            f"its forward pass goes on from its tokens by {', '.join(wide)}, which tokens() leaves out; return the "
+            "last tokens, those which forward pools"
+        )
+    return None
+
+
+def _parts(backbone: Backbone, group: str) -> list[nn.Module]:
+    """Return the modules of a layer group; none if it is a parameter."""
+    return [part for name, part in backbone.named_modules() if f"{name}.".startswith(f"{group}.")]
+
+
+def _of_sequences(backbone: Backbone, groups: Sequence[str], signals: Tensor) -> list[str]:
+    """Return those of the layer groups whose weights are applied to more than one row a record."""
+    wide = dict[str, None]()
+
+    def see(group: str, module: nn.Module, given: tuple[object, ...]) -> None:
+        if any(isinstance(x, Tensor) and x.shape[:-1] != signals.shape[:1] for x in given):
+            wide[group] = None
+
+    for group in groups:
+        for part in _parts(backbone, group):
+            if next(part.parameters(recurse=False), None) is not None:
+                part.register_forward_pre_hook(partial(see, group))
+    with torch.no_grad():
+        backbone(signals)
+    return list(wide)
+
+
+def _float64(reference: Reference) -> str | None:
+    """Check that features of float64 signals are float64, as the checks of two processes and of methods need it."""
+    backbone = make_backbone(reference).double().eval()
+    given = list[str]()
+
+    def see(name: str, module: nn.Module, inputs: tuple[object, ...]) -> None:
+        if any(isinstance(x, Tensor) and x.dtype == torch.float32 for x in inputs):
+            given.append(name)
+
+    for name, module in backbone.named_modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            module.register_forward_pre_hook(partial(see, name))
+    try:
+        with torch.no_grad():
+            features = backbone(made_up_signals(backbone, 2).double())
+    except RuntimeError as error:  # torch's words for it differ by layer
+        if not given:
+            raise
+        raise PluginError(
+            f"of float64 signals {given[-1]} gets a float32 tensor: something before it converts to float32; follow "
+            f"the input's type, as in x.to(signals.dtype) in place of x.float() ({str(error).splitlines()[0]})"
+        ) from error
+    if features.dtype == torch.float64:
+        return None
+    return f"float64 signals give {features.dtype} features; follow the input's type, convert nothing by .float()"
 
 
 def _bf16(reference: Reference) -> str | None:
@@ -384,7 +525,10 @@ def _loss(model: Classifier, num_records: int, part: slice = slice(None)) -> Ten
 def _two_processes(reference: Reference) -> str | None:
     alone, shared = _trained_step(reference), _from_new_processes(2, "backbone", str(reference))
     gap = max(float((alone[key] - shared[key]).abs().max()) for key in alone)
-    return f"after one step two processes differ from one by {gap:.1e} in float64" if gap > 1e-8 else None
+    if gap <= 1e-8:
+        return None
+    rounds = "; as little as this is float32's rounding: follow the input's type, convert nothing by .float()"
+    return f"after one step two processes differ from one by {gap:.1e} in float64{rounds * (gap < 1e-5)}"
 
 
 def _trained_step(reference: Reference) -> dict[str, Tensor]:
@@ -509,6 +653,11 @@ def _made_anew(reference: Reference, arch: Reference) -> str | None:
     anew.eval().load_state_dict(model.state_dict())
     with torch.no_grad():
         expected = model(signals)
+        if not torch.allclose(model(signals), expected, rtol=1e-8, atol=1e-10):
+            return (
+                "two passes over the same records give different outputs in eval mode; draw nothing there and keep "
+                "nothing from pass to pass: test-time augmentation has fixed transforms"
+            )
         # not to the bit: attention takes another path where weights have no gradient
         if not torch.allclose(anew(signals), expected, rtol=1e-8, atol=1e-10):
             return (
@@ -531,6 +680,21 @@ def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> s
     with outside.watch():
         weights.update(run_trial(trial, method, ALONE))
     return trial.fault or outside.fault
+
+
+def _predicts_alone(reference: Reference, arch: Reference, weights: dict[str, Tensor]) -> str | None:
+    """Compare the trained model's outputs of a batch with those of each record by itself."""
+    model = prepared_model(partial(make_backbone, arch), make_method(reference)).eval()
+    model.load_state_dict(weights)
+    change = _change_by_batch(model, made_up_signals(model.backbone, 3).double(), 1e-8)
+    moved = [key for key, value in model.state_dict().items() if not torch.equal(value, weights[key])]
+    if not change and not moved:
+        return None
+    what = f"a record's logits {change}" if change else f"{moved[0]} changes in eval mode"
+    return (
+        f"{what}, so scores would use fold 10 and depend on batch size and processes; predict by the record alone: "
+        "batch norm with running statistics, test-time augmentation with fixed transforms of each record"
+    )
 
 
 def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[str, Tensor]) -> str | None:

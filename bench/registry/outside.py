@@ -1,4 +1,7 @@
-"""What a method reads from outside: the clock, the environment, files and generators that nobody seeds."""
+"""What a method reads from outside: the clock, the environment, files and generators that nobody seeds.
+
+And a generator that a loss seeds by itself.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,12 @@ class Outside:
         if self.fault is not None or event not in ("call", "c_call"):
             return
         what = _of_builtin(function) if event == "c_call" else _of_frame(frame)
-        if what and (hook := self._hook(frame, deep=what == "a file")):
+        if _seeds(frame, event, function) and self._hook(_caller(frame), deep=False) == "loss()":
+            self.fault = (
+                "loss() seeds a generator, so that all seeds, draws and cells have the same noise; draw in augment "
+                "from batch.rng, return it in a third value, and take it from batch.extra"
+            )
+        elif what and (hook := self._hook(frame, deep=what == "a file")):
             self.fault = (
                 f"{hook} reads {what}, which neither result nor checkpoint records; take all that it depends on from "
                 "hyper-parameters and the batch, and random numbers from batch.rng in augment"
@@ -90,6 +98,21 @@ def _of_builtin(function: Any) -> str | None:
 def _of_frame(frame: FrameType) -> str | None:
     """Return what a function in Python reads, or None."""
     return "the environment" if _module(frame) == "os" and frame.f_code.co_name == "__getitem__" else None
+
+
+def _seeds(frame: FrameType, event: str, function: Any) -> bool:
+    """Return whether a call seeds a generator of torch or Python. NumPy's are not seen here."""
+    if event == "c_call":
+        return bool(function.__name__ == "manual_seed")
+    return _module(frame) == "random" and frame.f_code.co_name == "seed"
+
+
+def _caller(frame: FrameType) -> FrameType | None:
+    """Return the frame that called a function of torch or random, through which a generator is seeded."""
+    caller: FrameType | None = frame
+    while caller and _module(caller).split(".")[0] in ("torch", "random"):
+        caller = caller.f_back
+    return caller
 
 
 def _module(frame: FrameType) -> str:

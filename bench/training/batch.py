@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from bench.errors import PluginError
 from bench.training.phase import Phase
+
+Augmented = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Mapping[str, Tensor]]
+"""What `augment` returns: signals, labels and, if need be, name -> further tensor [record, ...] for the loss."""
 
 NOT_A_TEXT = "init is an object, not a text: compare its name, as in init.name == 'random'"
 
@@ -63,6 +66,9 @@ class SignalBatch:
     """[record, lead, time], prepared as the backbone expects: filtered and normalised."""
     labels: Tensor
     """[record, label]"""
+    rows: Tensor
+    """[record] Number of each record among the training records, from 0 to num_records - 1; the same in every epoch
+    and on any number of ranks."""
     rng: np.random.Generator
     """Random generator of this batch; the same on every rank and in a resumed run."""
     phase: Phase
@@ -100,6 +106,13 @@ class Batch:
     """Signals; or features, if the frozen backbone was run once before the phase."""
     labels: Tensor
     """[record, label]"""
+    rows: Tensor
+    """[record] Number of each record among the training records, from 0 to num_records - 1; as in `SignalBatch`."""
+    extra: Mapping[str, Tensor]
+    """Name -> tensor [record, ...] that `augment` returned as its third value; empty if it returned two."""
+    gather: Callable[[Tensor], Tensor]
+    """Return values [record, ...] of the whole batch, without gradient, given those of this rank's records. Every rank
+    must call it. What is written into `state` is computed from these, or the ranks would differ."""
     phase: Phase
     step: int
     """Number of finished steps of the phase."""
@@ -114,7 +127,8 @@ class Batch:
     initial_weights: Mapping[str, Tensor]
     """State dict at the beginning of the phase, only for parts that this or an earlier phase trains."""
     state: dict[str, Tensor]
-    """Tensors that a method keeps between the steps of a phase; equal on all ranks, and saved in checkpoints."""
+    """Tensors that a method keeps between the steps of a phase; equal on all ranks (see `gather`), and saved in
+    checkpoints."""
     signals_allowed: bool = True
     calls: list[tuple[str, Tensor, int]] = field(default_factory=list)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,7 @@ from bench.training.audit import (
     one_step,
 )
 from bench.training.averaging import Averaged
-from bench.training.batch import Batch, SignalBatch
+from bench.training.batch import Augmented, Batch, SignalBatch
 from bench.training.batch_norm import recalibrate
 from bench.training.batches import (
     Rows,
@@ -129,6 +130,21 @@ def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: Wor
         )
 
 
+def check_same_state(state: Mapping[str, Tensor], world: World) -> None:
+    """Raise PluginError if a rank keeps other tensors in `batch.state` than the main one, whose are in checkpoints."""
+    keys = sorted(state)
+    # of the keys a checksum, of each tensor two sums: a state may have a row for each training record
+    facts = {"'s keys": torch.tensor([zlib.crc32(repr(keys).encode()) % 10**5, 0.0], dtype=torch.float64)}
+    facts |= {f"[{key!r}]": torch.stack([(v := state[key].double()).sum(), v.square().sum()]) for key in keys}
+    for what, own in facts.items():
+        of_ranks = world.gather(own[None].to(world.device), world.size)
+        if not torch.allclose(of_ranks, of_ranks[:1].expand_as(of_ranks), rtol=1e-6, atol=1e-9, equal_nan=True):
+            raise PluginError(
+                f"batch.state{what} differs between processes, and a checkpoint keeps that of the first alone; compute "
+                "it from what batch.gather() returns for the whole batch"
+            )
+
+
 def rehearse(model: Classifier, phases: Sequence[Phase], prepared: Prepared | None = None) -> None:
     """Check the phases before training: raise an error for an unknown part, missing DropPaths and a repeated name.
 
@@ -151,6 +167,49 @@ def rehearse(model: Classifier, phases: Sequence[Phase], prepared: Prepared | No
         in_training |= {name for name, module in model.named_modules() if module.training}
     if prepared:
         prepared.check_use(model, trained, in_training)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the loss of a batch gets; see `Batch`."""
+
+    x: Tensor
+    labels: Tensor
+    rows: Tensor
+    extra: Mapping[str, Tensor]
+
+
+def augmented(returned: Augmented, signals: Tensor, labels: Tensor, rows: Tensor) -> Inputs:
+    """Return what `augment` made of a batch, in the types of the batch. PluginError if it is something else."""
+    changed, changed_labels, *further = returned
+    extra = further[0] if further else {}
+    if len(further) > 1 or not isinstance(extra, Mapping):
+        raise PluginError(
+            "augment() must return signals and labels, and if need be a dict of further tensors [record, ...] as third "
+            "value"
+        )
+    if changed.shape != signals.shape or changed_labels.shape != labels.shape:
+        raise PluginError(
+            f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
+            f"expected {list(signals.shape)} and {list(labels.shape)}; return a second view of the records in a dict "
+            "as third value, and take it from batch.extra in loss"
+        )
+    for name, value in extra.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != labels.shape[:1]:
+            kind = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise PluginError(
+                f"augment() returns {kind} as {name!r} of its third value, expected a tensor [record, ...] of "
+                f"{len(labels)} records"
+            )
+    return Inputs(
+        changed.to(signals.dtype),
+        changed_labels.to(labels.dtype),
+        rows,
+        {
+            name: value.to(signals.device, signals.dtype if value.is_floating_point() else value.dtype)
+            for name, value in extra.items()
+        },
+    )
 
 
 class PhaseRun:
@@ -274,7 +333,9 @@ class PhaseRun:
                 "seconds": seconds,
             }
         )
-        self.checkpoints.save(self.state())
+        state = self.state()
+        check_same_state(self.method_state, self.world)
+        self.checkpoints.save(state)
 
     def _scored_model(self, epoch: int) -> Classifier:
         """Return the model to validate: the averaged model if the phase averages weights, else the trained model."""
@@ -395,7 +456,7 @@ class PhaseRun:
     def _train_step(self, rows: Rows, stream: tuple[object, ...], number: int, step: int) -> Tensor:
         """Train one step on a batch and return the sum of its records' losses before the step."""
         share = self.world.share(len(rows))
-        x, labels = self._read(rows, share, stream, number)
+        inputs = self._read(rows, share, stream, number)
         self.masks.begin_step((*stream, step), len(rows), share)
         sums = list[Tensor]()
 
@@ -403,7 +464,7 @@ class PhaseRun:
             # a plugin may use torch's global generator
             torch.manual_seed(int(random_stream(*stream, step, self.world.rank, "torch").integers(2**62)))
             buffers = {key: value.clone() for key, value in self.model.named_buffers()} if sums else {}
-            sums.append(self._backward(x, labels, number, len(rows)))
+            sums.append(self._backward(inputs, number, len(rows)))
             with torch.no_grad():
                 for key, buffer in self.model.named_buffers():
                     if key in buffers:
@@ -421,8 +482,8 @@ class PhaseRun:
             self.averaged.step_ends()
         return sums[0]
 
-    def _read(self, rows: Rows, share: slice, stream: tuple[object, ...], number: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and labels of this rank's share of a batch, augmented by the method.
+    def _read(self, rows: Rows, share: slice, stream: tuple[object, ...], number: int) -> Inputs:
+        """Return this rank's share of a batch, augmented by the method.
 
         If the method augments, every rank augments the whole batch, so that results do not depend on the number of
         ranks.
@@ -430,15 +491,17 @@ class PhaseRun:
         augments = overrides(self.method, "augment")
         chosen = rows if augments else rows[share]
         signals = send(self.train_source.training(chosen, stream), self.world.device)
-        labels = self.train_labels[send(torch.from_numpy(chosen), self.world.device)]
+        index = send(torch.from_numpy(chosen), self.world.device)
+        labels = self.train_labels[index]
         if not augments:
-            return signals, labels
+            return Inputs(signals, labels, index, {})
         step_stream = (*stream, number, "augment")
         torch.manual_seed(int(random_stream(*step_stream, "torch").integers(2**62)))  # the same on every rank
         spec = self.model.backbone.signal_spec
         batch = SignalBatch(
             signals,
             labels,
+            index.clone(),  # those of the loss stay right whatever augment does
             random_stream(*step_stream),
             self.phase,
             number,
@@ -447,17 +510,14 @@ class PhaseRun:
             spec.leads,
             self.train_source.mv_per_unit,
         )
-        changed, changed_labels = self.method.augment(batch)
+        returned = self.method.augment(batch)
         self.no_state.check("augment")
-        if changed.shape != signals.shape or changed_labels.shape != labels.shape:
-            raise PluginError(
-                f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
-                f"expected {list(signals.shape)} and {list(labels.shape)}"
-            )
-        self.labels_fit &= ((changed_labels >= 0) & (changed_labels <= 1)).all()
+        changed = augmented(returned, signals, labels, index)
+        self.labels_fit &= ((changed.labels >= 0) & (changed.labels <= 1)).all()
         if self.step == 0:
             self._require_labels()
-        return changed[share].to(signals.dtype), changed_labels[share].to(labels.dtype)
+        extra = {name: value[share] for name, value in changed.extra.items()}
+        return Inputs(changed.x[share], changed.labels[share], index[share], extra)
 
     def _require_labels(self) -> None:
         """Raise PluginError if `augment` has returned labels outside [0, 1] in a step so far.
@@ -467,12 +527,16 @@ class PhaseRun:
         if not bool(self.labels_fit):
             raise PluginError("augment() returns labels outside [0, 1]; weigh those of a mixture by shares of 1")
 
-    def _backward(self, x: Tensor, labels: Tensor, number: int, num_records: int) -> Tensor:
+    def _backward(self, inputs: Inputs, number: int, num_records: int) -> Tensor:
         """Compute the clipped gradients of the mean loss over a batch of all ranks. Return the sum of its losses."""
+        x = inputs.x
         batch = Batch(
             self.passes,
             x,
-            labels,
+            inputs.labels,
+            inputs.rows,
+            inputs.extra,
+            partial(self._gather, len(x), num_records),
             self.phase,
             number,
             self.phase.epochs * self.steps_per_epoch,
@@ -496,6 +560,17 @@ class PhaseRun:
         own = loss.detach().double() * len(x) if len(x) else torch.zeros((), dtype=torch.float64, device=x.device)
         return self.world.sum(own)
 
+    def _gather(self, num_own: int, num_records: int, values: Tensor) -> Tensor:
+        """Return values [record, ...] of a whole batch, given those of this rank's records."""
+        if len(values) != num_own:
+            raise PluginError(
+                f"batch.gather() was given {len(values)} rows where this rank has {num_own} of the batch; give it "
+                "values [record, ...]"
+            )
+        # a rank without records computes in float32, see _loss
+        narrow = values.dtype in (torch.bfloat16, torch.float16)
+        return self.world.gather(values.detach().float() if narrow else values.detach(), num_records)
+
     def _loss(self, batch: Batch) -> Tensor:
         """Return the mean loss over this rank's records.
 
@@ -506,7 +581,7 @@ class PhaseRun:
         precision = "float32" if empty else self.precision
         untouched = Untouched(
             {
-                "the batch": [batch.x, batch.labels],
+                "the batch": [batch.x, batch.labels, batch.rows, *batch.extra.values()],
                 "weights": batch.parameters.values(),
                 "the initial weights": batch.initial_weights.values(),
             }

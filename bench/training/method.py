@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import Incompatible, PluginError
-from bench.training.batch import Batch, SignalBatch, Start
+from bench.training.batch import Augmented, Batch, SignalBatch, Start
 from bench.training.judge import Judge
 from bench.training.model import Classifier
 from bench.training.phase import EMA, SWA, Phase
@@ -57,10 +57,11 @@ class Method:
         predict` prepares a new model in the same way before it loads the weights.
         """
 
-    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+    def augment(self, batch: SignalBatch) -> Augmented:
         """Return altered signals [record, lead, time] and labels [record, label] of a training batch.
 
-        The batch is whole, whatever the number of ranks; draw from `batch.rng`. Labels may be any in [0, 1].
+        The batch is whole, whatever the number of ranks; draw from `batch.rng`. Labels may be any in [0, 1]. A third
+        value may be name -> tensor [record, ...], such as a second view or noise: the loss gets it as `batch.extra`.
         """
         return batch.signals, batch.labels
 

@@ -596,6 +596,143 @@ class HookWithAMemory(Finetune):
         model.head[0].register_forward_hook(lambda head, inputs, output: output + layer(output))
 
 
+class BatchStatistics(nn.Module):
+    """A head that normalises features by those of the batch, at test time too."""
+
+    def __init__(self, head: nn.Module, num_features: int) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(num_features, track_running_stats=False), head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(self.norm(features))
+
+
+@register_method("batch-statistics")
+@dataclass(frozen=True)
+class OfBatchStatistics(Finetune):
+    """Scores of a record depend on the other records of fold 10 in its batch."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.head = BatchStatistics(model.head, model.backbone.feature_dim)
+
+
+class BesideBatch(nn.Module):
+    """A new layer that is nil at first, and compares records with the mean of their batch."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.scale * (features - features.mean(0))
+
+
+@register_method("nil-at-first")
+@dataclass(frozen=True)
+class NilAtFirst(Finetune):
+    """Depends on the batch once it is trained."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.head = nn.Sequential(BesideBatch(model.backbone.feature_dim), model.head)
+
+
+class EntropyMinimising(nn.Module):
+    """A head that trains itself on the records that it predicts (TENT, Wang et al. 2021)."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head, self.shift = head, nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            with torch.enable_grad():
+                p = (self.head(features.detach()) + self.shift).sigmoid()
+                (gradient,) = torch.autograd.grad(-(p * p.log() + (1 - p) * (1 - p).log()).mean(), self.shift)
+            self.shift.data -= gradient
+        return self.head(features) + self.shift
+
+
+@register_method("tent")
+@dataclass(frozen=True)
+class Tent(Finetune):
+    """Adapts to fold 10."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.head = EntropyMinimising(model.head)
+
+
+@register_method("random-views-at-test")
+@dataclass(frozen=True)
+class RandomViewsAtTest(Finetune):
+    """Test-time augmentation that draws, so that no two predictions are equal."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.register_forward_pre_hook(
+            lambda backbone, given: None if backbone.training else given[0] + 0.1 * torch.randn_like(given[0])
+        )
+
+
+@register_method("two-views-as-one")
+@dataclass(frozen=True)
+class TwoViewsAsOne(Finetune):
+    """Gives a second view in place of more records."""
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        return torch.cat([batch.signals, batch.signals.flip(-1)]), torch.cat([batch.labels, batch.labels])
+
+
+@register_method("few-extras")
+@dataclass(frozen=True)
+class FewExtras(Finetune):
+    """A third value that is not of records."""
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        return batch.signals, batch.labels, {"noise": torch.zeros(2)}
+
+
+@register_method("alters-an-extra")
+@dataclass(frozen=True)
+class AltersAnExtra(Finetune):
+    """A second closure would get the altered view."""
+
+    needs_signals = False
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        return batch.signals, batch.labels, {"noise": torch.zeros(len(batch.labels), 1)}
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        return F.binary_cross_entropy_with_logits(logits + batch.extra["noise"].add_(1), batch.labels)
+
+
+@register_method("noise-by-the-step")
+@dataclass(frozen=True)
+class NoiseByTheStep(Finetune):
+    """Noise that is the same for all seeds, draws and cells."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        generator = torch.Generator().manual_seed(batch.step)
+        noise = torch.randn(batch.num_records, 1, generator=generator).to(batch.labels)
+        return F.binary_cross_entropy_with_logits(batch.logits() + noise[batch.rows], batch.labels)
+
+
+@register_method("memory-of-a-rank")
+@dataclass(frozen=True)
+class MemoryOfARank(Finetune):
+    """Remembers its own records alone, and in the next epoch another rank has them."""
+
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        before = batch.state.setdefault("seen", torch.zeros(batch.num_records, 1, dtype=logits.dtype))
+        weight = 1 + before[batch.rows]
+        before[batch.rows] = logits.detach().sigmoid().mean(1, keepdim=True)
+        return (F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none") * weight).mean()
+
+
 @register_method("half-of-the-batch")
 @dataclass(frozen=True)
 class HalfOfTheBatch(Finetune):

@@ -307,6 +307,65 @@ class WarmHead(Finetune):
             parameter.data[rows] = init.head[name][earlier]
 
 
+@register_method("two-views")
+@dataclass(frozen=True)
+class TwoViews(Finetune):
+    """What the model sees in a weakly altered record holds in a strongly altered one (FixMatch, Sohn et al. 2020)."""
+
+    sure: float = 0.52
+    needs_signals = True
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        noise = torch.from_numpy(batch.rng.standard_normal(batch.signals.shape)).to(batch.signals)
+        kept = torch.from_numpy(batch.rng.random((*batch.signals.shape[:2], 1)) < 0.5).to(batch.signals)
+        return batch.signals + 0.1 * noise, batch.labels, {"strong": (batch.signals + noise) * kept}
+
+    def loss(self, batch: Batch) -> Tensor:
+        weak, strong = batch.logits(), batch.forward(batch.extra["strong"], masks=1)
+        seen = weak.detach().sigmoid()
+        is_sure = torch.maximum(seen, 1 - seen) > self.sure
+        of_views = F.binary_cross_entropy_with_logits(strong, seen.round(), reduction="none") * is_sure
+        return F.binary_cross_entropy_with_logits(weak, batch.labels) + of_views.mean()
+
+
+@register_method("early-learning")
+@dataclass(frozen=True)
+class EarlyLearning(Finetune):
+    """Predictions stay near their own running means (early-learning regularisation, Liu et al. 2020)."""
+
+    weight: float = 3.0
+    memory: float = 0.7
+    needs_signals = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = batch.logits()
+        empty = batch.labels.new_zeros(batch.num_records, batch.labels.shape[1])
+        means = batch.state.setdefault("means", empty)
+        rows, seen = batch.gather(batch.rows), batch.gather(logits.sigmoid())
+        means[rows] = self.memory * means[rows] + (1 - self.memory) * seen
+        p, mean = logits.sigmoid(), means[batch.rows]
+        apart = 1 - (p * mean + (1 - p) * (1 - mean))
+        bce = F.binary_cross_entropy_with_logits(logits, batch.labels)
+        return bce + self.weight * apart.clamp(min=1e-4).log().mean()
+
+
+@register_method("shifts")
+@dataclass(frozen=True)
+class Shifts(Finetune):
+    """Test-time augmentation: features are the mean over three shifts of a record."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        def shift(backbone: nn.Module, given: tuple[Tensor]) -> Tensor | None:
+            x = given[0]
+            return None if backbone.training else torch.stack([x, x.roll(4, -1), x.roll(-4, -1)], 1).flatten(0, 1)
+
+        def join(backbone: nn.Module, given: tuple[Tensor], features: Tensor) -> Tensor | None:
+            return None if backbone.training else features.unflatten(0, (-1, 3)).mean(1)
+
+        model.backbone.register_forward_pre_hook(shift)
+        model.backbone.register_forward_hook(join)
+
+
 @register_method("running-mean")
 @dataclass(frozen=True)
 class RunningMean(Finetune):
