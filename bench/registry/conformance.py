@@ -684,8 +684,8 @@ def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> s
 
 def _predicts_alone(reference: Reference, arch: Reference, weights: dict[str, Tensor]) -> str | None:
     """Compare the trained model's outputs of a batch with those of each record by itself."""
-    model = prepared_model(partial(make_backbone, arch), make_method(reference)).eval()
-    model.load_state_dict(weights)
+    model, _ = set_up(partial(make_backbone, arch), make_method(reference))
+    model.eval().load_state_dict(weights)
     change = _change_by_batch(model, made_up_signals(model.backbone, 3).double(), 1e-8)
     moved = [key for key, value in model.state_dict().items() if not torch.equal(value, weights[key])]
     if not change and not moved:
