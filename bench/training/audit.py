@@ -239,8 +239,9 @@ def _check_weight_decay(
 
 def _other_decay(where: str, path: str, decay: float, declared: float) -> str:
     return (
-        f"{where} decays {path} by {decay:g} and the phase declares {declared:g}, which the result records; pass "
-        "weight_decay=phase.weight_decay (AdamW's own default is 0.01), and keep the groups that no_weight_decay spares"
+        f"{where} decays weights by {decay:g} and the phase declares {declared:g} for {path}, which the result "
+        "records; pass weight_decay=phase.weight_decay (AdamW's own default is 0.01), and keep the groups that "
+        "no_weight_decay spares"
     )
 
 
