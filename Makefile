@@ -53,7 +53,7 @@ test: check
 
 # Kills, several processes, SLURM, the recomputation of published results; then the published boards.
 test-slow: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m slow
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 	$(BENCH) leaderboard --check
 
 test-all: test test-slow
