@@ -40,19 +40,20 @@ demo: install
 	@cat $(DEMO)/leaderboards/synthetic-*/superdiag.md
 
 # Lint, types, and the rules of the house: a minute.
+CHECKED := tests/test_architecture.py tests/test_readme.py
 check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto tests/test_architecture.py tests/test_readme.py
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto $(CHECKED)
 
-# `make check` and all tests that are not marked slow.
+# `make check` and all other tests that are not marked slow.
 test: check
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow" $(CHECKED:%=--ignore=%)
 
 # Kills, several processes, SLURM, the recomputation of published results; then the published boards.
 test-slow: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile -m slow
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 	$(BENCH) leaderboard --check
 
 test-all: test test-slow

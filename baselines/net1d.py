@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 import baselines.preprocessing  # noqa: F401 (registers clef)
+from baselines.processors import has_avx512
 from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 ECGFOUNDER_COMMIT = "d9b1793951b2342f5f7e84f1ac03cd37f8a08724"
@@ -71,11 +72,6 @@ MOST_TAPS = 14
 """Maximum kernel size for which oneDNN computes weight gradients fast with AVX-512; Net1D has 16."""
 
 
-def has_avx512(capability: str) -> bool:
-    """Return whether a processor has AVX-512, by torch's name of its instruction sets, such as `AVX2`."""
-    return capability.startswith("AVX512")
-
-
 def weight_passes(kernel_size: int, stride: int, avx512: bool) -> int:
     """Return in how many passes to compute a weight gradient, each with every n-th kernel position.
 
@@ -117,7 +113,7 @@ class _Conv1d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_x = of_weight = of_bias = None
-        avx512 = has_avx512(torch.backends.cpu.get_cpu_capability())
+        avx512 = has_avx512()
 
         def gradients(
             of: Tensor, taps: Tensor, stride: int, padding: int, dilation: int, wanted: list[bool]

@@ -71,13 +71,14 @@ def he_normal(module: nn.Module) -> None:
 
 
 class Convolutions(nn.Sequential):
-    """Layers that treat a record as an image of height 1: [record, lead, time] -> [record, channel, time].
+    """Layers that treat a record as an image of height 1: [record, lead, time] -> [record, channel, time]."""
 
-    The memory format is channels_last, with which convolution and pooling are fast.
-    """
+    def memory_format(self, device: torch.device) -> torch.memory_format:
+        """Return channels_last, with which convolution and pooling are fast."""
+        return torch.channels_last
 
     def forward(self, signals: Tensor) -> Tensor:
-        images = signals.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        images = signals.unsqueeze(2).contiguous(memory_format=self.memory_format(signals.device))
         return super().forward(images).squeeze(2)  # type: ignore[no-any-return, no-untyped-call]
 
 

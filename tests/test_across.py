@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from bench.boards import across as across_module
 from bench.boards.across import ALONE, BETTER, EQUAL, FEW, MUCH_BETTER, WORSE, Across, Both, across, ranks
+from bench.boards.answers import answers_of
 from bench.boards.comparisons import ScoredRun
 from bench.boards.declared import FAMILY, PRIMARY, BoardPlan
 from bench.boards.power import variances_of
@@ -22,7 +24,7 @@ from bench.boards.worth import worth
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import make_replicates, resample
 from bench.evaluation.hierarchical import Belief
-from bench.pages.answer import answer_page, answers_of
+from bench.pages.answer import answer_page
 from bench.pages.answer_picture import draw_answers
 from bench.results.result import Result
 
@@ -54,6 +56,7 @@ def board(
     init: str = "own:1",
     tuned: Sequence[str] = (),
     spread: float = RUN,
+    phases: Sequence[tuple[int, int]] = (),
 ) -> Board:
     """A board with a row for each method; a higher quality separates positives better."""
     truth = table(task)
@@ -72,6 +75,8 @@ def board(
             search = {"search": {"trials": [{"method": method}] * 4}} if name in tuned else {}
             cell = {"task": task, "fraction": fraction, "method": method, "draw": place[0], "seed": place[1]}
             document = {"cell": cell, "split": {"train_records": int(1e4 * fraction)}, **search}
+            document["method"] = {"phases": [{"batch_size": size} for size, _ in phases]}
+            document["training"] = [{"train_loss": [0.5] * epochs} for _, epochs in phases]
             runs.append(Result(Path(f"{task}-{fraction}-{name}-{place}"), document))
         rows.append(Row("net", start or init, method, tuple(runs), {}, scored))
     plan = BoardPlan("ft")
@@ -216,7 +221,10 @@ def test_the_largest_block_of_pairs_is_averaged_whatever_the_scores() -> None:
     assert set(answer(across(study), "lp minus ft").by_fraction) == set(SHARES)
     assert set(answer(across(study), "lp minus ft").by_task) == {"aa", "bbb", "cccc"}
     text = answer_page(made, answers_of(made), "", [])
-    assert "Measured on aa and bbb with" in text and "higher in 12 of 12 pairs of runs and 2 of 2 tasks." in text
+    assert (
+        ", on aa and bbb. Better with" in text
+        and "higher in 12 of 12 pairs of runs and 2 of 2 tasks; 2 subsets" in text
+    )
 
 
 def test_a_factor_is_averaged_over_methods_and_needs_all_of_them() -> None:
@@ -228,6 +236,9 @@ def test_a_factor_is_averaged_over_methods_and_needs_all_of_them() -> None:
 
     assert probe.these_tasks.value == pytest.approx((each[0] + each[1] - each[2]) / 2, abs=1e-12)
     assert probe.claim in (BETTER, MUCH_BETTER) and depth.claim not in (BETTER, MUCH_BETTER, WORSE)
+    with_depth, after_probe = (answer(found, f"lpft-sd minus {name}").these_tasks.value for name in ("ft-sd", "lpft"))
+    assert probe.these_tasks.value == pytest.approx((each[0] + with_depth) / 2, abs=1e-12)
+    assert depth.these_tasks.value == pytest.approx((each[2] + after_probe) / 2, abs=1e-12)
     assert answer(found, PRETRAINING.name).claim in (BETTER, MUCH_BETTER)
     (study,) = studies_of(boards({"ft": 0.5, "lpft": 0.9, "lpft-sd": 0.9}, ["aa", "bbb"], 3, 1))
     assert not {PROBE.name, PRETRAINING.name} & {each.contrast.name for each in across(study)}
@@ -298,9 +309,10 @@ def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
 
     assert drawn and all(words in drawn.read_text() for words in ("Reported", "lpft-sd, 2 tasks"))
     assert (
-        "- **Yes, by more than the margin on this subset§.** Methods at their defaults, net: `lpft-sd` scores" in text
+        "- **A, with 1, 3 and 10 % of the records on this subset§: yes, by more than the margin.** `lpft-sd` scores"
+        in text
     )
-    assert "on aa and bbb with 1, 3 and 10 % of the training records, on one subset of each share (100 to 1,000" in text
+    assert ", on aa and bbb. Better with" in text and "; one subset of each share (100 to 1,000 records)" in text
     assert "No answer yet: no study has all the runs that this needs." in text  # factors
     assert "This cannot be said: fewer than 3 tasks have the runs." in text
     assert "Anything of all, diag, subdiag, superdiag, form and rhythm" in text
@@ -310,10 +322,22 @@ def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
     assert {each.contrast for each in variances_of(made)} == {"lp minus ft", "lpft-sd minus ft"}
 
 
+def test_a_factor_is_shown_with_the_two_effects_whose_mean_it_is_and_the_steps_of_its_methods() -> None:
+    """Stochastic depth harms without a probe and helps after one: the mean alone would hide that."""
+    qualities = {"ft": 0.9, "lpft": 0.9, "ft-sd": 0.5, "lpft-sd": 1.1}
+    made = boards(qualities, ["aa", "bbb"], 3, 1, phases=[(256, 30)])
+    text = answer_page(made, answers_of(made), "", [])
+
+    (line,) = re.findall("Stochastic depth changes macro AUROC by .*", text)
+    without, after = re.findall(r"([+−])[\d.]+ \([^)]*\) (?:without a probe|after one)", line)
+    assert (without, after) == ("−", "+")
+    assert "| 1 %: 30; 3 %: 60; 10 %: 120 |" in text  # of 100, 300 and 1,000 records
+
+
 def test_three_draws_lift_the_condition_on_the_page() -> None:
     made = boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb", "cccc"], 3, 1)
     text = answer_page(made, answers_of(made), "", [])
 
-    assert "- **Yes, by more than the margin.** Methods at their defaults, net" in text
-    assert "expected over tasks like these 3" in text
-    assert "on one subset" not in text and "§ What another subset" not in text
+    assert "- **A, with 1, 3 and 10 % of the records: yes, by more than the margin.**" in text
+    assert "| A | lpft-sd minus ft | aa, bbb and cccc |" in text
+    assert "one subset" not in text and "§ What another subset" not in text

@@ -17,6 +17,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from baselines.fcn import FCNWang
 from baselines.s4 import S4, StateSpace
 from baselines.vit1d import positions
 from baselines.wavelet import WaveletNN, wavelet_bands, wavelet_features
@@ -355,3 +356,19 @@ def test_layer_groups_run_from_shallow_to_deep(name: str, first: str, last: str,
     groups = make_backbone(Reference(name)).layer_groups()
 
     assert (groups[0], groups[-1], len(groups)) == (first, last, num)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [("DEFAULT", torch.contiguous_format), ("AVX2", torch.contiguous_format), ("AVX512", torch.channels_last)],
+)
+def test_fcn_wang_chooses_its_layout_by_the_processor(
+    capability: str, expected: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    layers, seen = FCNWang().layers, []
+    next(iter(layers.children())).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    layers(torch.randn(2, 12, 250))
+
+    assert seen[0].is_contiguous(memory_format=expected)
+    assert layers.memory_format(torch.device("cuda")) == torch.channels_last

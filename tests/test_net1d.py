@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.net1d import Conv1d, Net1D, has_avx512, predicts_plain, weight_passes
+from baselines.net1d import Conv1d, Net1D, predicts_plain, weight_passes
+from baselines.processors import has_avx512
 from bench.plugin import SignalSpec
 
 CPU = torch.device("cpu")
@@ -78,9 +79,7 @@ torch.save((torch.backends.cpu.get_cpu_capability(), gradients), sys.argv[1])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not has_avx512(torch.backends.cpu.get_cpu_capability()), reason="no AVX-512 to compare AVX2 with on this processor"
-)
+@pytest.mark.skipif(not has_avx512(), reason="no AVX-512 to compare AVX2 with on this processor")
 def test_gradients_with_avx2_equal_those_with_avx512(tmp_path: Path) -> None:
     """Both ways in processes of their own, because torch reads these variables when it starts."""
     results = []

@@ -267,11 +267,9 @@ def test_the_reader_that_bench_new_writes_installs_and_passes_its_test(wheel_ven
 @pytest.mark.parametrize("kind", ["wheel_venv", "editable_venv"])
 def test_the_published_results_come_along(kind: str, request: pytest.FixtureRequest) -> None:
     venv: Venv = request.getfixturevalue(kind)
-    code = (
-        "import bench; frame = bench.load_results([], include_published=True); print(*set(frame['task']), len(frame))"
-    )
+    code = "import bench; print(*bench.load_results([], include_published=True)['task'])"
     words = [str(venv.python), "-P", "-c", code]
     done = subprocess.run(words, cwd=venv.work, env=venv.environment(), capture_output=True, text=True)
 
-    number = len(list((ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag").glob("*/result.json")))
-    assert done.stdout.split() == ["superdiag", str(number)], done.stderr
+    tasks = [path.parts[-3] for path in (ROOT / "leaderboards/ptb-xl-1.0.3/results").glob("*/*/result.json")]
+    assert sorted(done.stdout.split()) == sorted(tasks), done.stderr

@@ -88,7 +88,7 @@ def test_rows_are_compared_by_names_that_stand_for_one_row_each() -> None:
     assert names == [[row_name("ecgfounder, bf16", "pretrained", method) for method in ("lpft-sd", "ft")]]
 
 
-START = "30 epochs on nondiag"
+START, TENTH = "30 epochs on rhythm and form", "10 % of the training records"
 """The first weights of the runs in both tables of methods."""
 
 
@@ -107,8 +107,7 @@ def rows_of(page: Path, *columns: str, section: str = "") -> list[dict[str, str]
 
 def on_the_board() -> dict[str, dict[str, str]]:
     """Method -> cells of the published board of superdiag at a tenth."""
-    page, section = ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "10 % of the training records"
-    board = rows_of(page, "init", "Δ baseline", section=section)
+    board = rows_of(ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "init", "Δ baseline", section=TENTH)
     return {cells["method"]: cells for cells in board if cells["init"] == START}
 
 
@@ -129,11 +128,28 @@ def test_what_the_readme_says_over_tasks_is_on_the_page() -> None:
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     sentence = re.search(r"With 1 % of the records, on (form, rhythm and superdiag), .*?\.(?= [A-Z])", text)
 
-    assert sentence and f"on {sentence[1]} with 1 % of the training records, from" in answers
+    assert sentence
     shown = re.findall(r"`(\S+)` (?:scores )?([\d.]+) (higher|lower)(?: than `ft`)? (\([^)]*\))", sentence[0])
     assert len(shown) == 3
     for method, size, direction, interval in shown:
-        assert f"`{method}` scores {size} {direction} than `ft` {interval}" in answers
+        claim = f".** `{method}` scores {size} {direction} than `ft` {interval}, on {sentence[1]}. Better"
+        assert any(
+            line.startswith("- **A, with 1 % of the records: ") and claim in line for line in answers.splitlines()
+        )
+    steps = re.search(r"`ft` takes (\d+) steps, and `lpft-sd` (\d+) and (\d+)", text)
+    (study,) = [line for line in answers.splitlines() if line.startswith("| A | net1d_mini | defaults |")]
+    assert steps and f"| 1 %: {steps[1]}; " in study and f"| 1 %: {steps[2]} + {steps[3]}; " in study
+
+
+def test_the_readme_has_the_other_sizes_of_its_first_finding() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    shown = re.search(
+        r"two other sets of weights on one of these subsets, `lpft-sd` scores ([\d.]+) and ([\d.]+)", text
+    )
+
+    board = rows_of(ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "init", "Δ baseline", section=TENTH)
+    others = [row for row in board if row["method"].startswith("lpft-sd") and row["init"] not in (START, "random")]
+    assert shown and [row["Δ baseline"][:7] for row in others] == [f"+{size}" for size in shown.groups()]
 
 
 def test_the_table_of_methods_has_all_of_them_and_the_numbers_of_the_board() -> None:

@@ -22,6 +22,7 @@ from bench.provenance import _git_commit
 from bench.registry.reference import Reference
 from bench.results.result import PREDICTIONS, RESULT, UNFINISHED, Result, find_results, load_result, write_result
 from bench.results.run_folder import RunFolder
+from bench.training.batches import epoch_batches
 
 DOCUMENT: dict[str, Any] = {
     "digest": "d" * 64,
@@ -373,3 +374,17 @@ def test_a_second_process_and_ctrl_c_do_no_damage(demo_set: Path, tmp_path: Path
     assert [path for path in (runs / "superdiag").iterdir() if path.is_dir()] == [again.folder]
     assert "resumed in phase probe" in (again.folder / "log.jsonl").read_text()
     assert len(again.document["training"][0]["train_loss"]) == 1000
+
+
+@pytest.mark.parametrize("num_records", [1, 2, 71, 256, 257, 258, 1709])
+@pytest.mark.parametrize("batch_size", [1, 64, 256])
+def test_steps_are_those_of_the_training_loop(tmp_path: Path, num_records: int, batch_size: int) -> None:
+    """Two phases, and between them one that solves for its head."""
+    document = {
+        "split": {"train_records": num_records},
+        "method": {"phases": [{"batch_size": batch_size}] * 3},
+        "training": [{"train_loss": [0.5] * epochs} for epochs in (30, 0, 2)],
+    }
+    in_epoch = sum(1 for _ in epoch_batches(num_records, batch_size, (0,)))
+
+    assert Result(tmp_path, document).steps == [30 * in_epoch, 2 * in_epoch]

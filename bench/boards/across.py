@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.boards.declared import BASELINE, FAMILY, PRIMARY
-from bench.boards.studies import FACTORS, PRETRAINED, Arm, Contrast, Study, against_baseline
+from bench.boards.studies import PRETRAINED, Arm, Contrast, Study, against_baseline, contrasts_of
 from bench.evaluation.compare import ALPHA, holm
 from bench.evaluation.hierarchical import MIN_TASKS, Belief, Units, by_mixed_model, by_redrawing, redraw
 from bench.evaluation.metrics import Floats
@@ -110,8 +110,10 @@ class Across:
     these_tasks: Both
     further_tasks: Both | None
     """The expectation over tasks like these; None with fewer than MIN_TASKS tasks."""
-    by_task: dict[str, Both]
-    by_fraction: dict[float, Both]
+    by_task: dict[str, tuple[tuple[float, ...], Both]]
+    """Task -> the fractions that its own runs have in common, and the estimate over these."""
+    by_fraction: dict[float, tuple[tuple[str, ...], Both]]
+    """Fraction -> the tasks with paired runs, and the estimate over these."""
     num_pairs: int
     """Pairs of runs, over tasks, fractions, draws and seeds."""
     num_draws: tuple[int, int]
@@ -155,8 +157,7 @@ def across(study: Study) -> list[Across]:
     Holm as on boards (PROTOCOL.md, section 8): the primary contrast alone; the others over all of them, and with at
     least the p of the primary contrast. A contrast of too few runs, or of a single board, is not counted.
     """
-    contrasts = [*map(against_baseline, study.methods), *FACTORS]
-    answers = [answer for contrast in contrasts if (answer := _answer(study, contrast))]
+    answers = [answer for contrast in contrasts_of(study.methods) if (answer := _answer(study, contrast))]
     tested = [at for at, answer in enumerate(answers) if not (answer.these_tasks.few or answer.alone)]
     first = [at for at in tested if answers[at].contrast.name == CONTRAST]
     family = [at for at in tested if at not in first]
@@ -181,12 +182,12 @@ def _answer(study: Study, contrast: Contrast) -> Across | None:
     for fraction in known:
         having = tuple(task for task in _tasks(study, contrast) if study.common(task, [fraction], contrast.arms))
         if having:
-            by_fraction[fraction] = both(paired(study, contrast, having, [fraction]), margin)
+            by_fraction[fraction] = having, both(paired(study, contrast, having, [fraction]), margin)
     by_task = {}
     for task in _tasks(study, contrast):
         _, of_task = study.block(contrast.arms, [task])
         if of_task:
-            by_task[task] = both(paired(study, contrast, [task], of_task), margin)
+            by_task[task] = of_task, both(paired(study, contrast, [task], of_task), margin)
     draws = [design.num_draws for design in units.designs]
     seeds = [design.draw.count(draw) for design in units.designs for draw in set(design.draw)]
     sizes = [

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from bench.boards.across import paired
 from bench.boards.rows import Board
 from bench.boards.shown import ShownAsTable
-from bench.boards.studies import FACTORS, Study, against_baseline, studies_of
+from bench.boards.studies import Study, contrasts_of, studies_of
 from bench.errors import BenchError, DataError
 from bench.evaluation.compare import ALPHA, POWER
 from bench.evaluation.hierarchical import Units, patient_covariance
@@ -111,7 +111,7 @@ def variances_of(boards: Sequence[Board]) -> list[Variances]:
 def variances_of_study(study: Study) -> list[Variances]:
     """Return the variances of each contrast with replicated pairs, for each task and share of records."""
     known = []
-    for contrast in (*map(against_baseline, study.methods), *FACTORS):
+    for contrast in contrasts_of(study.methods):
         cells = sorted({(task, fraction) for task, fraction, arm in study.rows if arm in contrast.arms})
         for task, fraction in cells:
             if len(study.common(task, [fraction], contrast.arms)) > 1:

@@ -60,11 +60,19 @@ DEPTH = Contrast("stochastic depth", (Arm("ft-sd"), Arm("lpft-sd")), (BASE, Arm(
 PRETRAINING = Contrast("pre-training", (BASE, Arm("lpft-sd")), (Arm(BASELINE, RANDOM), Arm("lpft-sd", RANDOM)))
 FACTORS = (PROBE, DEPTH, PRETRAINING)
 """Each factor, averaged over the methods that differ in nothing else."""
+AFTER_PROBE = Contrast("lpft-sd minus lpft", (Arm("lpft-sd"),), (Arm("lpft"),))
+WITH_DEPTH = Contrast("lpft-sd minus ft-sd", (Arm("lpft-sd"),), (Arm("ft-sd"),))
+"""A factor where the other one is present. Where it is absent, the contrasts are `ft-sd minus ft`, `lpft minus ft`."""
 
 
 def against_baseline(method: str) -> Contrast:
     """Return the contrast of a method with the declared baseline."""
     return Contrast(f"{method} minus {BASELINE}", (Arm(method),), (BASE,))
+
+
+def contrasts_of(methods: Iterable[str]) -> list[Contrast]:
+    """Return all contrasts of a study with these methods."""
+    return [*map(against_baseline, methods), AFTER_PROBE, WITH_DEPTH, *FACTORS]
 
 
 def recipes_of(row: Row, tuned: Iterable[tuple[str, str, str]]) -> set[str]:
@@ -99,6 +107,8 @@ class Study:
     margin: float
     start: str = ""
     """Name of the first weights of the tasks that have several; empty without such a task."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """First weights -> the name that people gave them."""
     _influence: dict[tuple[str, int], Floats] = field(default_factory=dict, repr=False)
 
     @property
@@ -106,6 +116,11 @@ class Study:
         """Return the methods with a pre-trained row, without the baseline."""
         names = dict.fromkeys(arm.method for _, _, arm in self.rows if arm.start == PRETRAINED)
         return sorted(set(names) - {BASELINE})
+
+    @property
+    def tuned_on(self) -> set[tuple[str, float]]:
+        """Return (task, fraction) of the rows whose setting a search on fold 9 chose; others have the same setting."""
+        return {(task, fraction) for (task, fraction, _), row in self.rows.items() if row.num_trials}
 
     @property
     def name(self) -> str:
@@ -264,5 +279,5 @@ def _by_start(
         }
         names = dict.fromkeys(labels.get(init, init) for task, init in starts.items() if len(ranked[task]) > 1)
         start = " and ".join(names)
-        studies.append(Study(dataset, backbone, recipe, starts, cells, truth, margin, start))
+        studies.append(Study(dataset, backbone, recipe, starts, cells, truth, margin, start, labels))
     return studies

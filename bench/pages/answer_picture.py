@@ -12,6 +12,7 @@ from bench.boards.across import Across, Both
 from bench.boards.declared import BASELINE
 from bench.files import write_whole
 from bench.pages.pictures import COLORS, HOLLOW, INK, METADATA, STYLE
+from bench.pages.spelling import spell_shares
 
 WIDTH = 60
 """Number of characters in a line of a title, which fits beside the names of methods."""
@@ -58,9 +59,10 @@ def _lines(answers: Sequence[Across]) -> list[Line]:
     methods = [answer for answer in answers if answer.contrast.name.endswith(f" minus {BASELINE}")]
     for answer in sorted(methods, key=lambda answer: -answer.these_tasks.value):
         where = f"{len(answer.tasks)} tasks" if len(answer.tasks) > 1 else answer.tasks[0]
-        lines.append((f"{answer.contrast.plus[0].method}, {where}", answer.these_tasks, COLORS[0]))
+        name = f"{answer.contrast.plus[0].method}, {where}, {spell_shares(answer.fractions)}"
+        lines.append((name, answer.these_tasks, COLORS[0]))
         if len(answer.by_task) > 1:
-            lines += [(task, both, INK) for task, both in answer.by_task.items()]
+            lines += [(f"{task}, {spell_shares(shares)}", both, INK) for task, (shares, both) in answer.by_task.items()]
     return lines
 
 

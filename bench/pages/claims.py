@@ -112,9 +112,10 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         "## Claims",
         "",
         f"{len(claims)} claims of {', '.join(dict.fromkeys(claim['source'] for claim in claims))}, task by task, on "
-        f"their own model, {MODEL[0]} ({MODEL[1]}): {_tally([each for each in findings if each.model == MODEL])}. On "
-        f"other models: {_tally([each for each in findings if each.model != MODEL])}. Each holds on the conditions "
-        "that its status names.",
+        f"the model of its first version, {MODEL[0]} ({MODEL[1]}): "
+        f"{_tally([each for each in findings if each.model == MODEL])}. On other models: "
+        f"{_tally([each for each in findings if each.model != MODEL])}. Each holds on the conditions that its status "
+        "names.",
         "",
         "- The compared rows are methods at their defaults. Their runs are paired by draw and seed. The metric is over "
         "frequent labels: those with at least 10 positives and 10 negatives in fold 10.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from bench.boards.comparisons import Comparison
@@ -48,8 +49,11 @@ def few_draws(row: Row) -> bool:
 
 
 def spell_runs(row: Row) -> str:
-    """Return the number of a row's runs, with marks: * few runs, § few draws."""
-    return str(len(row.runs)) + "*" * row.few_runs + SUBSET * few_draws(row)
+    """Return a row's runs, with marks: * few runs, § few draws. Of a part of the records, draws times seeds."""
+    seeds = Counter(run.place[0] for run in row.runs).values()
+    of_draw = str(min(seeds)) if len(set(seeds)) == 1 else f"{min(seeds)}–{max(seeds)}"
+    number = f"{len(seeds)} × {of_draw}" if any(map(_is_subset, row.runs)) else str(len(row.runs))
+    return number + "*" * row.few_runs + SUBSET * few_draws(row)
 
 
 def _is_subset(run: Result) -> bool:

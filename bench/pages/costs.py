@@ -74,6 +74,7 @@ def costs(row: Row, tuned: bool) -> dict[str, str]:
     trained = f"{max((phase['trainable_parameters'] for phase in phases), default=0):,}"
     return {
         "trained parameters": trained if runs else "–",
+        "steps": " or ".join(dict.fromkeys(" + ".join(map(str, run.steps)) for run in row.runs)) or "–",
         "selection": ", ".join(dict.fromkeys(phase["selection"] for phase in phases)) if runs else "–",
         **({"trials": str(row.num_trials or "–")} if tuned else {}),
         "minutes": _spell_minutes(row) if runs else "–",
@@ -127,6 +128,11 @@ def _notes(board: Board) -> list[str]:
     notes = [f"- Selection: the weights that a phase ends with: {'; '.join(known)}."] if known else []
     if any(row.num_trials for row in board.rows):
         notes.append("- Trials: settings of the method that were tried on fold 9; the row is the best of them.")
+    if any(run.steps for row in rows for run in row.runs):
+        notes.append(
+            "- Steps: gradient steps of a run, phase by phase: epochs times batches. With few records an epoch is a "
+            "single batch, and a method of two phases takes more steps than a method of one."
+        )
     if rows:
         notes.append(
             "- Minutes: wall-clock time of training, mean and range of a row's runs. Other work shared the machines, "

@@ -37,7 +37,8 @@ def index_page(
     index += [
         f"Frequent labels have at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10. † All "
         "labels: the number that the literature prints. First rows: the row with the highest value and the rows that "
-        "share a group with it. \\* The row has fewer than three runs, so it has no group and is not said to be best. "
+        "share a group with it, of those that have runs of the same draws and seeds. \\* The row has fewer than three "
+        "runs, so it has no group and is not said to be best. "
         f"{SUBSET} The row has fewer than three draws of the share, so claims are about the subsets at hand. "
         "Scores of one line compare with no other line: tasks and training records differ.",
         "",
@@ -51,7 +52,12 @@ def _entry(board: Board) -> list[str]:
     if not board.rows:
         return [*where, board.title, "–", "0", "–", "–"]
     letters = letters_of(board)
-    rows = [row for row, own in zip(board.rows, letters, strict=True) if row is board.rows[0] or letters[0] & own]
+    paired = set(board.rows[0].scored)
+    rows = [
+        row
+        for row, own in zip(board.rows, letters, strict=True)
+        if row is board.rows[0] or (letters[0] & own and paired & set(row.scored))
+    ]
     names = ", ".join(short_name(row) + "\\*" * row.few_runs + SUBSET * few_draws(row) for row in rows[:NUM_INDEXED])
     names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""
     scores = [

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.boards.across_simulations import SIMULATED
+from bench.boards.answers import answers_of
 from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
 from bench.boards.power import VARIANCES, as_csv
@@ -23,7 +24,7 @@ from bench.evaluation.metrics import Reliability
 from bench.files import write_whole
 from bench.pages import latex
 from bench.pages import pictures as plots
-from bench.pages.answer import ANSWER, answer_page, answers_of
+from bench.pages.answer import ANSWER, answer_page
 from bench.pages.answer_picture import draw_answers
 from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.drawn import facts_of, remembered
@@ -179,7 +180,7 @@ def _write_answer(group: Sequence[Board], home: Path, simulated: Sequence[Mappin
     answers = answers_of(group)
     if not answers:
         return []
-    studies = [(each.words, each.answers) for each in answers]
+    studies = [(f"{each.letter}: {each.study.name}", each.answers) for each in answers]
     picture = draw_answers(studies, answers[0].study.margin, home / "pictures" / "answer.svg")
     page = answer_page(group, answers, f"pictures/{picture.name}" if picture else "", simulated)
     variances = [one for each in answers for one in each.variances]

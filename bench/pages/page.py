@@ -122,7 +122,8 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     if any(num_labels(row, "all") != num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")
     words.append(
-        "**runs**: seeds and draws of the training records. With several draws, all seeds of a draw count as one run."
+        "**runs**: draws of the training records × seeds; of all records, seeds. With several draws, all seeds of a "
+        "draw count as one run. Rows of different draws were trained on different records."
         + (" \\* fewer than three runs count: how much training varies is not known." if _few(rows) else "")
         + (
             f" {SUBSET} fewer than three draws of this share: claims are about the subsets at hand."

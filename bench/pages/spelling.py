@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.boards.across import Both
 from bench.boards.comparisons import Comparison
 from bench.boards.rows import interval_of, recorded_interval
 from bench.evaluation import metrics
@@ -50,3 +51,28 @@ def over_all_records(scored: Mapping[str, Any]) -> str:
         f"on all {scored['num_records']:,} records of fold 10, those without a label as negatives: macro AUROC over "
         f"all labels {macro[0]}, macro AP {macro[1]}"
     )
+
+
+def spell_both(both: Both) -> str:
+    """Return a difference with the wider bounds of both ways, each with its sign."""
+    return f"{both.value:+.4f} ({both.low:+.3f} to {both.high:+.3f})".replace("-", "−")
+
+
+def spell_probability(value: float) -> str:
+    """Return a probability in percent; near its ends as more or less than, as replicates do not reach further."""
+    percent = 100 * value
+    if percent > 99.9:
+        return "more than 99.9 %"
+    return "less than 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+
+
+def spell_shares(fractions: Sequence[float]) -> str:
+    """Return shares of records in percent, as text; `all` for all records."""
+    if tuple(fractions) == (1.0,):
+        return "all"
+    return f"{listed([f'{100 * fraction:.3g}' for fraction in fractions])} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -104,6 +104,18 @@ class Result:
         return self.document.get("split", {}).get("sha256")  # type: ignore[no-any-return]
 
     @property
+    def steps(self) -> list[int]:
+        """Return the gradient steps of each phase: epochs times batches. A phase that solves for its head has none."""
+        num_records = self.document.get("split", {}).get("train_records", 0)
+        declared = self.document.get("method", {}).get("phases", ())
+        trained = [len(phase.get("train_loss", ())) for phase in self.document.get("training", ())]
+        return [
+            epochs * _batches(num_records, phase["batch_size"])
+            for phase, epochs in zip(declared, trained, strict=False)
+            if epochs
+        ]
+
+    @property
     def board(self) -> tuple[str, str, str, float, str]:
         """Data set, task, fingerprint, fraction and manifest: the key of the board to which it belongs."""
         cell = self.cell
@@ -174,6 +186,11 @@ def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predic
         wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits  # metrics in float16 would be coarse
         predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, wide)
     return predictions
+
+
+def _batches(num_records: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch: a single record that is left joins the last batch."""
+    return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
 
 
 def row_name(backbone: str, init: str, method: str) -> str:

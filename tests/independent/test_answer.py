@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,6 @@ ERRORS = 4
 WIDTH = 0.04
 """Share of an interval's width by which two grids over the mixed model's posterior may differ."""
 PRIMARY = "lpft-sd minus ft"
-RECIPES = {
-    "reported": "methods at their defaults",
-    "tuned": "methods tuned on fold 9",
-    "given": "settings given by hand",
-}
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +132,10 @@ def run_of(folder: Path, document: Mapping[str, Any], fold: Any, patients: Array
 Arm = tuple[str, bool]
 """Method, and whether it started from random weights."""
 FT, LPFT, FT_SD, LPFT_SD = (("ft", False), ("lpft", False), ("ft-sd", False), ("lpft-sd", False))
+WITH_BOTH: dict[str, dict[Arm, float]] = {
+    "lpft-sd minus lpft": {LPFT_SD: 1.0, LPFT: -1.0},
+    "lpft-sd minus ft-sd": {LPFT_SD: 1.0, FT_SD: -1.0},
+}
 FACTORS: dict[str, dict[Arm, float]] = {
     "a probe before fine-tuning": {LPFT: 0.5, LPFT_SD: 0.5, FT: -0.5, FT_SD: -0.5},
     "stochastic depth": {FT_SD: 0.5, LPFT_SD: 0.5, FT: -0.5, LPFT: -0.5},
@@ -147,7 +146,6 @@ FACTORS: dict[str, dict[Arm, float]] = {
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    words: str
     recipe: str
     backbone: str
     suffix: str
@@ -155,11 +153,21 @@ class Study:
     starts: Mapping[str, str]
     """Task -> first weights"""
     cells: Mapping[tuple[str, float, Arm], Mapping[Place, Run]]
+    letter: str = ""
+    """Its name on the page."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone}, {self.recipe}{self.suffix}"
+
+    @property
+    def words(self) -> str:
+        return f"study {self.letter}: {self.name}"
 
     @property
     def contrasts(self) -> dict[str, dict[Arm, float]]:
         names = sorted({name for _, _, (name, random) in self.cells if not random} - {"ft"})
-        return {f"{name} minus ft": {(name, False): 1.0, FT: -1.0} for name in names} | FACTORS
+        return {f"{name} minus ft": {(name, False): 1.0, FT: -1.0} for name in names} | WITH_BOTH | FACTORS
 
     def common(self, task: str, shares: Sequence[float], arms: Iterable[Arm]) -> list[Place]:
         return sorted(set.intersection(*(set(self.cells.get((task, f, arm), ())) for f in shares for arm in arms)))
@@ -239,8 +247,7 @@ def studies_of(runs: Sequence[Run]) -> list[Study]:
                     cells.setdefault((run.task, run.share, (run.name, run.start == "random")), {})[run.place] = run
             several = dict.fromkeys(labels.get(start, start) for task, start in starts.items() if len(order[task]) > 1)
             suffix = f", from {' and '.join(several)}" if several else ""
-            words = f"{RECIPES[recipe]}, {backbone}{suffix}"
-            studies.append(Study(words, recipe, backbone, suffix, starts, cells))
+            studies.append(Study(recipe, backbone, suffix, starts, cells))
     return [study for study in studies if any(paired(study, one) for one in study.contrasts.values())]
 
 
@@ -607,7 +614,7 @@ def section(page: str, heading: str) -> list[str]:
 
 def check_evidence(page: str, study: Study, answers: Mapping[str, Answer], margin: float) -> int:
     """Every number of a study's table, and the sentences about its contrasts; returns the contrasts compared."""
-    folded = page.partition(f"<summary>The evidence: {study.words}</summary>")[2].partition("</details>")[0]
+    folded = page.partition(f"<summary>The evidence of {study.words}</summary>")[2].partition("</details>")[0]
     table = next(table for table in tables_in(folded) if table[0][0] == "contrast")
     groups: list[list[list[str]]] = []
     for row in table[2:]:
@@ -632,7 +639,7 @@ def check_evidence(page: str, study: Study, answers: Mapping[str, Answer], margi
         allowed = answer.claims(ps.get(name, (1.0, 1.0)))
         assert claimed in allowed, f"{what}: {claimed}, expected {allowed}"
         check_parts(group[1:], study, answer, margin, what)
-        check_sentence(page, study, name, answer, group[0])
+        check_sentence(page, study, name, answer, {one[0][0]: one[0] for one in groups})
     starts = {task: study.starts[task] for answer in answers.values() for task in tasks_of(study, answer)}
     assert f"First weights: {'; '.join(f'{task}: {starts[task]}' for task in sorted(starts))}." in folded
     return len(groups)
@@ -652,12 +659,14 @@ def check_parts(rows: Sequence[Sequence[str]], study: Study, answer: Answer, mar
     tasks = tasks_of(study, answer)
     for task in tasks if len(tasks) > 1 else ():
         shares, _ = study.block([*answer.contrast], [task])
-        expected[task] = study.contrast_units(answer.contrast, shares, [task]), False
+        units = study.contrast_units(answer.contrast, shares, [task])
+        expected[f"{task}; {percent(shares)}"] = units, False
     shares = sorted({share for _, share, arm in study.cells if arm in answer.contrast})
     having = {share: [task for task in tasks if study.common(task, [share], answer.contrast)] for share in shares}
     for share, of_share in having.items():
         if of_share and sum(map(bool, having.values())) > 1:
-            expected[percent([share])] = study.contrast_units(answer.contrast, [share], of_share), False
+            units = study.contrast_units(answer.contrast, [share], of_share)
+            expected[f"{listed(of_share)}; {percent([share])}"] = units, False
     assert [row[1] for row in rows] == [*expected], what
     for row, (units, further_tasks) in zip(rows, expected.values(), strict=True):
         check_numbers(row[3:7], both_ways(units, margin, further_tasks), f"{what}, {row[1]}")
@@ -670,49 +679,74 @@ HEADINGS = {
     "pre-training": "Does pre-training help?",
 }
 VERDICTS = {
-    BETTER: "Yes",
-    BY_MARGIN: "Yes, by more than the margin",
-    WORSE: "No, it is worse",
-    EQUAL: "It makes no difference that matters",
-    UNSETTLED: "Not settled",
-    DISAGREE: "Not settled, the two ways of computing it disagree",
-    FEW: "No answer",
-    ALONE: "No answer over tasks and shares yet",
+    BETTER: "yes",
+    BY_MARGIN: "yes, by more than the margin",
+    WORSE: "no, it is worse",
+    EQUAL: "it makes no difference that matters",
+    UNSETTLED: "not settled",
+    DISAGREE: "not settled, the two ways of computing it disagree",
+}
+PARTS = {
+    "a probe before fine-tuning": {
+        "lpft minus ft": "without stochastic depth",
+        "lpft-sd minus ft-sd": "with it",
+    },
+    "stochastic depth": {"ft-sd minus ft": "without a probe", "lpft-sd minus lpft": "after one"},
 }
 
 
-def check_sentence(page: str, study: Study, name: str, answer: Answer, cells: Sequence[str]) -> None:
+def check_sentence(page: str, study: Study, name: str, answer: Answer, table: Mapping[str, Sequence[str]]) -> None:
     """The page says in words what the table has: the wider bounds, the claim, its conditions, how consistent it is."""
+    if name in WITH_BOTH:
+        return
+    cells = table[name]
     lines = section(page, HEADINGS.get(name, "And the other methods?"))
     claimed, size = cells[8].removesuffix("§"), size_words(name, [WAY.fullmatch(cell) for cell in cells[3:5]])
-    where = f"on {listed([*answer.places])} with {percent(answer.shares)} of the training records"
+    size = [one + parts_of_factor(name, table) for one in size]
     if not answer.is_tested:
         (task, *_) = answer.places
-        why = f"which [its board]({task}.md) judges" if claimed == ALONE else "from fewer than three runs"
-        start, end = f"- **{VERDICTS[claimed]}.** {upper(study.words)}: ", f"; {where} alone, {why}."
-        of_study = [line.removeprefix(start).removesuffix(end).split("; ") for line in lines if line.startswith(start)]
+        why = "one task at one share, which its board judges" if claimed == ALONE else "fewer than three runs"
+        start = f"- **{study.letter}: no answer here**, {why} ([{task}]({task}.md), {percent(answer.shares)}): "
+        of_study = [line.removeprefix(start).removesuffix(".").split("; ") for line in lines if line.startswith(start)]
         assert any(one in sizes for sizes in of_study for one in size), f"{study.words}: {size}"
         return
     draws, records = answer.num_draws, [run.num_records for run in runs_in(study, answer)]
     low, high = f"{min(records):,}", f"{max(records):,}"
-    subsets, on, condition = "", "", ""
+    on, conditions = "", []
     if answer.mark:
         on = " on this subset§" if draws[-1] == 1 else " on these subsets§"
         subsets = "one subset" if draws[-1] == 1 else f"{draws[0]} subsets"
-        condition = f" on {subsets} of each share ({low if low == high else f'{low} to {high}'} records)"
+        conditions.append(f"{subsets} of each share ({low if low == high else f'{low} to {high}'} records)")
     starts = len({study.starts[task] for task in answer.places})
-    weights = "" if starts >= 3 else " from one set of weights" if starts == 1 else f" from {starts} sets of weights"
+    if starts < 3:
+        conditions.append("one set of first weights" + " for each task" * (starts > 1))
     p, _, role = cells[7].replace("(", "").replace(")", "").rpartition(" ")
     higher = f"higher in {num_higher(study, answer)} of {cells[2]} pairs of runs"
     if len(answer.places) > 1:
         higher += f" and {sum(mean[0] > 0 for mean in answer.units.means.values())} of {len(answer.places)} tasks"
     expected = [
-        f"- **{VERDICTS[claimed]}{on}.** {upper(study.words)}: {one}, better with a probability of {cells[5]} "
-        f"(p {p if p.startswith('<') else f'= {p}'}, {role}). Measured {where}{',' if condition or weights else ''}"
-        f"{condition}{weights}; {higher}."
+        f"- **{study.letter}, with {percent(answer.shares)} of the records{on}: {VERDICTS[claimed]}.** {one}, on "
+        f"{listed([*answer.places])}. Better with a probability of {cells[5]} "
+        f"(p {p if p.startswith('<') else f'= {p}'}, {role}); {'; '.join([higher, ', '.join(conditions)])}."
         for one in size
     ]
     assert set(expected) & set(lines), f"{expected} not in {lines}"
+
+
+def parts_of_factor(name: str, table: Mapping[str, Sequence[str]]) -> str:
+    """The two effects whose mean a factor is, by their own rows of the table, where they rest on the same runs."""
+    parts = {table[part][1:3] == table[name][1:3] and part: where for part, where in PARTS.get(name, {}).items()}
+    if len(parts) < 2 or False in parts:
+        return ""
+    words = [f"{signed_words(table[part])} {where}" for part, where in parts.items()]
+    return f": {' and '.join(words)}"
+
+
+def signed_words(cells: Sequence[str]) -> str:
+    """A difference with the wider bounds of both ways."""
+    ways = [shown for cell in cells[3:5] if (shown := WAY.fullmatch(cell))]
+    low, high = min(number(way[2]) for way in ways), max(number(way[3]) for way in ways)
+    return f"{ways[0][1]} ({low:+.3f} to {high:+.3f})".replace("-", "−")
 
 
 def runs_in(study: Study, answer: Answer) -> Iterator[Run]:
@@ -738,7 +772,7 @@ def size_words(name: str, ways: Sequence[re.Match[str] | None]) -> list[str]:
     value = next(way[1] for way in ways if way)
     signed = f"{value} ({low:+.3f} to {high:+.3f})".replace("-", "−")
     if " minus " not in name:
-        return [f"{name} changes macro AUROC by {signed}"]
+        return [f"{upper(name)} changes macro AUROC by {signed}"]
     first, second = name.split(" minus ")
     both_sides = f"`{first}` minus `{second}` is {signed}"
     near, far = sorted((abs(low), abs(high)))
@@ -752,7 +786,7 @@ def size_words(name: str, ways: Sequence[re.Match[str] | None]) -> list[str]:
 
 def ranked_units(study: Study, answers: Mapping[str, Answer]) -> tuple[list[str], Answer, Units]:
     """Methods that have all runs of the primary contrast's block, or else of the largest; a column for each."""
-    methods = {name.removesuffix(" minus ft"): answer for name, answer in answers.items() if name not in FACTORS}
+    methods = {name.removesuffix(" minus ft"): answer for name, answer in answers.items() if name.endswith(" minus ft")}
     first = max(methods, key=lambda m: (m == "lpft-sd", len(methods[m].units.values) * len(methods[m].shares)))
     block = methods[first]
     arms = [FT, (first, False)]
@@ -768,13 +802,13 @@ def ranked_units(study: Study, answers: Mapping[str, Answer]) -> tuple[list[str]
 
 def check_ranks(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
     """Probabilities of ranks, and which method comes first; returns the methods compared."""
-    folded = page.partition(f"<summary>The evidence: {study.words}</summary>")[2].partition("</details>")[0]
+    folded = page.partition(f"<summary>The evidence of {study.words}</summary>")[2].partition("</details>")[0]
     tables = [table for table in tables_in(folded) if table[0][:2] == ["method", "rank 1"]]
     methods, block, units = ranked_units(study, answers)
     known = len(methods) >= 3 and not all(answer.is_few for answer in answers.values())
     assert len(tables) == known
     first = section(page, "Which method comes first?")
-    start = f"- {upper(study.words)}: of "
+    start = f"- {study.letter}, with {percent(block.shares)} of the records: of "
     if not known:
         assert not any(line.startswith(start) for line in first)
         return 0
@@ -794,10 +828,9 @@ def check_ranks(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
             ends = [1 + int(np.searchsorted(below, level + sign * reach)) for sign in (-1, 1)]
             assert ends[0] <= int(shown) <= ends[1], f"{study.words}: {row[0]}, {row[-1]}"
     if not block.is_alone:
-        names = listed([f"`{row[0]}`" for row in rows])
-        where = f"on {listed([*block.places])} with {percent(block.shares)} of the training records"
+        names, where = listed([f"`{row[0]}`" for row in rows]), f"on {listed([*block.places])}"
         mark = f", on the subsets at hand{block.mark}" if block.mark else ""
-        line = f"{start}{names}, `{rows[0][0]}` comes first with a probability of {rows[0][1]}, {where}{mark}."
+        line = f"{start}{names}, `{rows[0][0]}` comes first with a probability of {rows[0][1]} {where}{mark}."
         assert line in first, line
     return len(rows)
 
@@ -870,7 +903,7 @@ def worths_of(study: Study, method: str, answer: Answer) -> list[Worth]:
 
 def check_worths(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
     """What methods are worth, with its interval, or why it is refused; returns the sentences compared."""
-    folded = page.partition(f"<summary>The evidence: {study.words}</summary>")[2].partition("</details>")[0]
+    folded = page.partition(f"<summary>The evidence of {study.words}</summary>")[2].partition("</details>")[0]
     shown = [line[2:] for line in folded.splitlines() if line.startswith("- ") and " of the records `" in line]
     lines = section(page, "What is a method worth in labels?")
     refused: dict[str, list[str]] = {}
@@ -878,7 +911,7 @@ def check_worths(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
     compared = 0
     for name, answer in answers.items():
         method = name.removesuffix(" minus ft")
-        for worth in worths_of(study, method, answer) if name not in FACTORS else ():
+        for worth in worths_of(study, method, answer) if name.endswith(" minus ft") else ():
             if worth.reason:
                 refused.setdefault(worth.reason, [])
                 refused[worth.reason] += [f"`{method}`"] * (f"`{method}`" not in refused[worth.reason])
@@ -886,12 +919,13 @@ def check_worths(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
             start = f"{listed(worth.tasks)}: with {100 * worth.share:.3g} % of the records `{method}` does "
             (words,) = [line.removeprefix(start) for line in shown if line.startswith(start)]
             check_worth(words, worth, f"{study.words}: {method}, {worth.tasks}, {worth.share}")
-            whole = f"- {upper(study.words)}, on {start}{words}"
+            whole = f"- {study.letter}, on {start}{words}"
             assert (whole in lines) == (len(worth.tasks) == most), whole
             compared += 1
     assert compared == len(shown)
     for reason, methods in refused.items():
-        assert f"- Refused for {listed(methods)}, {study.words}: {reason}." in lines
+        (line,) = [line for line in lines if line.startswith(f"- Refused, because {reason}: ")]
+        assert f"{study.letter} ({', '.join(methods)})" in re.split("[:;] ", line.removesuffix("."))
     return compared
 
 
@@ -975,9 +1009,8 @@ POWER = (0.77, 0.83)
 
 def check_runs(page: str, study: Study, variances: Sequence[Mapping[str, str]], margin: float) -> int:
     """The table of how many runs it takes, and variances.csv; returns the spreads compared."""
-    name = f"{study.backbone}, {study.recipe}{study.suffix}"
     spreads = spreads_of(study)
-    rows = [row for row in variances if row["study"] == name]
+    rows = [row for row in variances if row["study"] == study.name]
     assert [(row["contrast"], row["task"], float(row["fraction"])) for row in rows] == [*spreads]
     for row, spread in zip(rows, spreads.values(), strict=True):
         for key, value in zip(
@@ -988,7 +1021,7 @@ def check_runs(page: str, study: Study, variances: Sequence[Mapping[str, str]], 
             assert row[key] == ("" if math.isnan(value) else f"{value:.3g}"), (row, key, value)
         assert (int(row["draws"]), int(row["pairs"])) == (spread.num_draws, spread.num_pairs), row
     (table,) = tables_in("\n".join(section(page, "How many more runs would it take?")))
-    shown = [row[1:] for row in table[2:] if row[0] == name]
+    shown = [row[1:] for row in table[2:] if row[0] == study.letter]
     primary = [(task, share, spread) for (one, task, share), spread in spreads.items() if one == PRIMARY]
     assert len(shown) == len(primary)
     for cells, (task, share, spread) in zip(shown, primary, strict=True):
@@ -1001,12 +1034,12 @@ def check_needed(cells: Sequence[str], task: str, share: float, spread: Spread, 
     sds = [f"{sd:.4f}" if sd == sd else "not known" for sd in (spread.patients, spread.draws, spread.seeds)]
     assert list(cells[:6]) == [task, percent([share]), *sds, f"{draws} × {seeds:.2g}"]
     half_digit = 0.5e-4 / float(cells[6])
-    inside(spread.power(draws, seeds, float(cells[6])), POWER, 2 * half_digit, f"{cells}, resolves now")
+    inside(spread.power(draws, seeds, float(cells[6])), POWER, 2 * half_digit, f"{cells}, found now")
     for cell, sd, runs_of in zip(
         cells[7:9], (spread.seeds, spread.draws), (lambda n: (1, n), lambda n: (n, 1)), strict=True
     ):
         if spread.limit > margin:
-            assert cell == f"no number: patients allow {spread.limit:.4f}"
+            assert cell == f"never: {spread.limit:.4f}"
         elif math.isnan(sd):
             assert cell == "not known"
         else:
@@ -1019,7 +1052,7 @@ def check_needed(cells: Sequence[str], task: str, share: float, spread: Spread, 
     kind, _, resolved = cells[9].partition(": ")
     options = {"another draw": (draws + 1, seeds), "another seed": (draws, seeds + 1)}
     reached = {one: spread.power(*runs, float(resolved)) for one, runs in options.items()}
-    inside(reached[kind], POWER, 2 * half_digit, f"{cells}, more is worth")
+    inside(reached[kind], POWER, 2 * half_digit, f"{cells}, gains most")
     if not math.isnan(spread.seeds):
         assert reached[kind] >= max(reached.values()) - (POWER[1] - POWER[0]), cells
 
@@ -1028,18 +1061,47 @@ def check_needed(cells: Sequence[str], task: str, share: float, spread: Spread, 
 
 
 def check_further(page: str, every: Mapping[Study, Mapping[str, Answer]]) -> None:
+    """A row for each contrast that is seen on three tasks; the evidence has the same number, which is checked there."""
     lines = section(page, "Would it hold on another task?")
     known = [
-        (study, name, answer)
+        [study.letter, name, listed([*answer.places])]
         for study, answers in every.items()
         for name, answer in answers.items()
         if len(answer.places) >= 3
     ]
-    assert sum(line.startswith("- ") for line in lines) == len(known)
+    shown = [row for table in tables_in("\n".join(lines)) for row in table[2:]]
+    assert sorted(row[:3] for row in shown) == sorted(known)
     assert any(line.startswith("This cannot be said") for line in lines) == (not known)
-    for study, name, answer in known:
-        start, end = f"- {upper(study.words)}: {name}, ", f" expected over tasks like these {len(answer.places)}."
-        assert sum(line.startswith(start) and line.endswith(end) for line in lines) == 1, name
+    for study, answers in every.items():
+        folded = page.partition(f"<summary>The evidence of {study.words}</summary>")[2].partition("</details>")[0]
+        rows, name = tables_in(folded)[0][2:], ""
+        for row in rows:
+            name = row[0] or name
+            if row[1] == "tasks like these":
+                assert [study.letter, name, listed([*answers[name].places]), signed_words(row)] in shown
+
+
+def check_studies(page: str, studies: Sequence[Study]) -> list[Study]:
+    """The table of studies names each with its letter: the one with the most runs first. Returns them with letters."""
+    headings = re.findall(r"<summary>The evidence of study ([A-Z]+): (.+)</summary>", page)
+    letters = {name: letter for letter, name in headings}
+    assert sorted(letters) == sorted(study.name for study in studies)
+    sizes = {letters[study.name]: sum(map(len, study.cells.values())) for study in studies}
+    assert [sizes[letter] for letter in sorted(sizes)] == sorted(sizes.values(), reverse=True)
+    rows = {row[0]: row for row in tables_in(page)[0][2:]}
+    assert sorted(rows) == sorted(sizes)
+    for study in studies:
+        _, backbone, recipe, _, runs, *_ = rows[letters[study.name]]
+        assert backbone == study.backbone.partition(",")[0]
+        assert recipe.partition(" ")[0] == {"reported": "defaults", "tuned": "tuned", "given": "set"}[study.recipe]
+        for (task, share, arm), of_cell in study.cells.items():
+            if arm == FT:
+                draws = len({draw for draw, _ in of_cell})
+                (part,) = [
+                    one for one in runs.split("; ") if percent([share]) in one and task in re.split("[:,] ", one)
+                ]
+                assert part.endswith(f", {draws} × {len(of_cell) / draws:.2g}"), part
+    return [replace(study, letter=letters[study.name]) for study in studies]
 
 
 def check_page(page: str, variances: Sequence[Mapping[str, str]], runs: Sequence[Run]) -> dict[str, int]:
@@ -1047,8 +1109,7 @@ def check_page(page: str, variances: Sequence[Mapping[str, str]], runs: Sequence
     plans = [tomllib.loads(path.read_text()) for path in sorted(HOME.glob("*.toml"))]
     (margin,) = {plan["margin"] for plan in plans}
     assert {plan["primary"] for plan in plans} == {PRIMARY} and f"below {margin:g}, the *margin*" in page
-    every = {study: answers_of(study, margin) for study in studies_of(runs)}
-    assert sorted(re.findall(r"<summary>The evidence: (.+)</summary>", page)) == sorted(one.words for one in every)
+    every = {study: answers_of(study, margin) for study in check_studies(page, studies_of(runs))}
     compared = dict.fromkeys(("contrasts", "ranks", "worths", "spreads"), 0)
     for study, answers in every.items():
         compared["contrasts"] += check_evidence(page, study, answers, margin)
