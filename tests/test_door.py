@@ -332,7 +332,7 @@ def test_a_memory_that_ranks_do_not_share_is_a_fault_and_one_that_they_share_is_
         "two-views": set(),
         STOPS_RANKS: set(),
     }
-    assert len(found["early-learning"]) == len(found["two-views"]) > len(found[STOPS_RANKS]) > 5
+    assert "trains alike on two processes" in found["early-learning"].keys() & found["two-views"].keys()
 
 
 if __name__ == "__main__":
