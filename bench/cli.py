@@ -25,7 +25,7 @@ from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 if TYPE_CHECKING:
     from bench.launch.slurm import Slurm
-    from bench.registry.conformance import Finding
+    from bench.registry.findings import Finding
 
 app = typer.Typer(
     help="Compare methods of adapting ECG foundation models: run, score and compare them on PTB-XL or your own data.",

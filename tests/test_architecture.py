@@ -96,7 +96,7 @@ def test_what_is_open_to_all_knows_no_room(name: str) -> None:
 
 def test_only_what_sits_on_top_knows_the_spine() -> None:
     above = {"bench.cli", "bench.verbs", "bench.launch", "bench.__main__"}
-    above |= {"bench.registry.conformance", "bench.registry.published_weights"}
+    above |= {"bench.registry.backbone_checks", "bench.registry.method_checks", "bench.registry.published_weights"}
     knowing = {name_of(f) for f in BENCH if {"bench.execute", "bench.cli"} & set(imports(f))}
 
     assert {name if name in above else name.rpartition(".")[0] for name in knowing} <= above
@@ -158,7 +158,7 @@ def test_everything_is_caught_only_where_plugins_are_loaded_and_checked() -> Non
             if caught & {None, "Exception", "BaseException"} and not reraised:
                 places.append(name_of(file))
 
-    assert sorted(places) == ["bench.registry.conformance", "bench.registry.registry"]
+    assert sorted(places) == ["bench.registry.findings", "bench.registry.registry"]
 
 
 MAY_WRITE = {

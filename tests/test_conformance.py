@@ -29,14 +29,9 @@ from bench.plugin import (
     register_backbone,
     register_method,
 )
-from bench.registry.conformance import (
-    TRIED_ON,
-    Finding,
-    _processes_agree,
-    check_backbone,
-    check_method,
-    check_plugin,
-)
+from bench.registry.conformance import check_backbone, check_method, check_plugin
+from bench.registry.findings import Finding
+from bench.registry.method_checks import TRIED_ON, _processes_agree
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, load_plugin, make, registry
 from bench.registry.source import PLUGIN_FILES

@@ -12,7 +12,7 @@ import torch
 
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
-from bench.registry.conformance import Finding
+from bench.registry.findings import Finding
 from bench.registry.published_weights import check_all, check_published, reference_signals
 from bench.registry.reference import Reference
 from bench.registry.registry import make

@@ -12,7 +12,7 @@ from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
 from bench.execute import make_backbone
 from bench.files import file_sha256
-from bench.registry.conformance import Finding
+from bench.registry.findings import Finding
 from bench.registry.reference import Reference
 from bench.training.model import Backbone, Classifier
 from bench.training.published import PublishedCheckpoint
