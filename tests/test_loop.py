@@ -17,12 +17,12 @@ from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, DataError, Incompatible, PluginError
 from bench.plugin import Backbone, DropPath
-from bench.training.batch import Augmented, Batch, SignalBatch
+from bench.training.batch import Augmented, Batch, Inputs, SignalBatch, augmented
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.judge import Judge
-from bench.training.loop import Inputs, PhaseRun, augmented, rehearse, train
+from bench.training.loop import PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase

@@ -178,3 +178,46 @@ class Batch:
             raise PluginError(
                 f"the loss uses {what}, but the method has needs_signals = False; use batch.logits(), or set it to True"
             )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the loss of a batch gets; see `Batch`."""
+
+    x: Tensor
+    labels: Tensor
+    rows: Tensor
+    extra: Mapping[str, Tensor]
+
+
+def augmented(returned: Augmented, signals: Tensor, labels: Tensor, rows: Tensor) -> Inputs:
+    """Return what `augment` made of a batch, in the types of the batch. PluginError if it is something else."""
+    changed, changed_labels, *further = returned
+    extra = further[0] if further else {}
+    if len(further) > 1 or not isinstance(extra, Mapping):
+        raise PluginError(
+            "augment() must return signals and labels, and if need be a dict of further tensors [record, ...] as third "
+            "value"
+        )
+    if changed.shape != signals.shape or changed_labels.shape != labels.shape:
+        raise PluginError(
+            f"augment() returns signals {list(changed.shape)} and labels {list(changed_labels.shape)}, "
+            f"expected {list(signals.shape)} and {list(labels.shape)}; return a second view of the records in a dict "
+            "as third value, and take it from batch.extra in loss"
+        )
+    for name, value in extra.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != labels.shape[:1]:
+            kind = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise PluginError(
+                f"augment() returns {kind} as {name!r} of its third value, expected a tensor [record, ...] of "
+                f"{len(labels)} records"
+            )
+    return Inputs(
+        changed.to(signals.dtype),
+        changed_labels.to(labels.dtype),
+        rows,
+        {
+            name: value.to(signals.device, signals.dtype if value.is_floating_point() else value.dtype)
+            for name, value in extra.items()
+        },
+    )
