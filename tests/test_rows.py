@@ -145,7 +145,7 @@ def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: P
     lines = page([board]).splitlines()
     assert any("| tuned | ft | tuned |" in line for line in lines)
     assert any("| plain | ft | reported |" in line for line in lines)
-    assert [line.split(" | ")[3] for line in lines if line.startswith(("| 1 | 1,234", "| 2 | 1,234"))] == ["7", "–"]
+    assert [line.split(" | ")[4] for line in lines if line.startswith(("| 1 | 1,234", "| 2 | 1,234"))] == ["7", "–"]
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_the_page_says_protocol_cost_and_command(write: Write, tmp_path: Path) -
 
     for words in (
         "Folds 1-8 train, 9 selects, 10 tests",
-        "| 1,234 | best | 1.5 |",
+        "| 1,234 | – | best | 1.5 |",
         "1. `bench run --seed 7",
         "the best fold-9",
     ):
@@ -628,7 +628,7 @@ def test_pages_have_the_answer_over_all_tasks_and_the_index_links_it(write: Writ
     names = {path.relative_to(folder).as_posix() for path in written}
     assert names == {f"ptb-xl-1.0.3/{name}" for name in ("answer.md", "variances.csv", "pictures/answer.svg")}
     text = (folder / "ptb-xl-1.0.3/answer.md").read_text()
-    assert "**Yes, by more than the margin on this subset§.** Methods at their defaults, net: `lpft-sd` scores" in text
+    assert "on this subset§: yes, by more than the margin.** `lpft-sd` scores" in text
     assert "[on ptb-xl-1.0.3](ptb-xl-1.0.3/answer.md)" in (folder / "README.md").read_text()
     assert {each.contrast for each in read_variances(folder)} == {"lpft-sd minus ft"}
     first = {path: path.read_bytes() for path in written}

@@ -58,6 +58,7 @@ NUMBER = Kind("a finite number", _is_number)
 AMOUNT = Kind("a finite number from 0", lambda value: _is_number(value) and value >= 0)
 SHARE = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
 COUNT = Kind("a whole number from 0", _is_count)
+SIZE = Kind("a whole number from 1", lambda value: _is_count(value) and value > 0)
 REPLICATES = Kind("a whole number from 2 to 100,000", lambda value: _is_count(value, 100_000) and value >= 2)
 SHAPE = Kind(
     "a list of sizes of 100 million values at most",
@@ -131,6 +132,7 @@ FIELDS: Mapping[str, Kind] = {
     **_of_plugin("method"),
     "method.phases": LIST,
     "method.phases[]": TABLE,
+    "method.phases[].batch_size?": SIZE,
     **_of_plugin("backbone"),
     "backbone.parameters?": COUNT,
     "backbone.feature_dim?": COUNT,
@@ -179,6 +181,7 @@ FIELDS: Mapping[str, Kind] = {
     "training[].trainable_parameters": COUNT,
     "training[].on_features?": FLAG,
     "training[].selection": TEXT,
+    "training[].train_loss?": LIST,
     "training[].val_macro_auroc": LIST,
     "training[].val_macro_auroc[]": SHARE.or_null(),
     "training[].seconds": AMOUNT,

@@ -112,7 +112,7 @@ class Result:
         return [
             epochs * _batches(num_records, phase["batch_size"])
             for phase, epochs in zip(declared, trained, strict=False)
-            if epochs
+            if epochs and "batch_size" in phase
         ]
 
     @property
