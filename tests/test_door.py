@@ -230,6 +230,7 @@ BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")
 """What only several ranks show."""
 STOPS_RANKS = "memory-of-a-rank"
 """What several ranks refuse."""
+CHECK_OF_RANKS = "trains alike on two processes, and after another run"
 
 
 def test_every_faulty_method_is_expected_to_be_caught() -> None:
@@ -325,14 +326,14 @@ def test_a_memory_that_ranks_do_not_share_is_a_fault_and_one_that_they_share_is_
         for name in ("early-learning", "two-views", STOPS_RANKS)
     }
 
-    fault = found[STOPS_RANKS].pop("trains alike on two processes")
+    fault = found[STOPS_RANKS].pop(CHECK_OF_RANKS)
     assert fault is not None and fault.startswith("batch.state['seen'] differs between processes, and a checkpoint")
     assert {name: {fault for fault in faults.values() if fault} for name, faults in found.items()} == {
         "early-learning": set(),
         "two-views": set(),
         STOPS_RANKS: set(),
     }
-    assert "trains alike on two processes" in found["early-learning"].keys() & found["two-views"].keys()
+    assert CHECK_OF_RANKS in found["early-learning"].keys() & found["two-views"].keys()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from baselines.fcn import FCNWang
 from baselines.net1d import ECGFounder, Net1D, Net1DMini, SameConv1d
 from bench.data.signals import SignalSpec
 from bench.errors import BenchError, Incompatible, PluginError
+from bench.execute import make_backbone
 from bench.plugin import Backbone
+from bench.registry.reference import Reference
 from bench.training.model import Classifier, DropPath, count_parameters, first_keys, set_drop_path
 
 OFFICIAL = {
@@ -395,3 +397,15 @@ def test_the_backbone_initialises_its_head() -> None:
 
     weight: Tensor = Classifier(Zero(), 4).head.weight
     assert weight.shape == (4, 256) and not weight.any()
+
+
+def test_what_tokens_do_not_pass_through_is_never_trained() -> None:
+    model = Classifier(make_backbone(Reference("xresnet1d18")), 5)
+    model.use_tokens()
+
+    resting = {name.split(".")[1] for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert resting == {"tail"}
+    whole = Classifier(make_backbone(Reference("net1d_mini")), 5)
+    before = [parameter.requires_grad for parameter in whole.parameters()]
+    whole.use_tokens()
+    assert [parameter.requires_grad for parameter in whole.parameters()] == before

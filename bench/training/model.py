@@ -171,12 +171,19 @@ class Classifier(nn.Module):
     def use_tokens(self) -> int:
         """Use the backbone's tokens as the head's input in place of its features. Return the tokens' dimension.
 
-        Raises Incompatible if the backbone has no tokens.
+        What makes features of the tokens, such as a tail after the pooling, is then never trained. Raises Incompatible
+        if the backbone has no tokens.
         """
         spec, modes = self.backbone.signal_spec, {module: module.training for module in self.modules()}
         weight = next(self.parameters())
         signals = weight.new_zeros(1, len(spec.leads), spec.window or 10 * spec.rate)
-        dim = self.eval().backbone.tokens(signals).shape[-1]
+        trained = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+        with torch.enable_grad():
+            tokens = self.eval().backbone.tokens(signals)
+            gradients = torch.autograd.grad(tokens.sum(), trained, allow_unused=True) if trained else ()
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        dim = tokens.shape[-1]
         for module, training in modes.items():
             module.training = training
         self.takes_tokens = True
