@@ -52,6 +52,8 @@ PLUGIN = '''
             min_likelihood=50,
         )
     )
+LEFT_OUT = ("all", "rhythm", "subdiag")
+"""Tasks whose published results the packages of these tests do not carry, to be quick."""
 
 
     @register_method("warm-head")
@@ -132,8 +134,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tree")
     for name in ("bench", "methods", "baselines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    some = shutil.ignore_patterns("all", "rhythm", "subdiag")  # of the published results
-    shutil.copytree(ROOT / "leaderboards", folder / "leaderboards", ignore=some)
+    shutil.copytree(ROOT / "leaderboards", folder / "leaderboards", ignore=shutil.ignore_patterns(*LEFT_OUT))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -272,4 +273,4 @@ def test_the_published_results_come_along(kind: str, request: pytest.FixtureRequ
     done = subprocess.run(words, cwd=venv.work, env=venv.environment(), capture_output=True, text=True)
 
     tasks = [path.parts[-3] for path in (ROOT / "leaderboards/ptb-xl-1.0.3/results").glob("*/*/result.json")]
-    assert sorted(done.stdout.split()) == sorted(tasks), done.stderr
+    assert sorted(done.stdout.split()) == sorted(task for task in tasks if task not in LEFT_OUT), done.stderr
