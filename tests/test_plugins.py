@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LEFT_OUT = ("all", "rhythm", "subdiag")
+"""Tasks whose published results the packages of these tests do not carry, to be quick."""
 PROJECT = """
     [build-system]
     requires = ["setuptools"]
@@ -52,8 +54,6 @@ PLUGIN = '''
             min_likelihood=50,
         )
     )
-LEFT_OUT = ("all", "rhythm", "subdiag")
-"""Tasks whose published results the packages of these tests do not carry, to be quick."""
 
 
     @register_method("warm-head")
