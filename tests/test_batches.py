@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec, zscore
-from bench.training.batches import DeviceSource, SignalSource, cut_windows, epoch_batches, num_batches, random_stream
+from bench.data.splits import num_batches
+from bench.training.batches import DeviceSource, SignalSource, cut_windows, epoch_batches, random_stream
 
 
 def source(window_s: float | None) -> SignalSource:

@@ -60,14 +60,20 @@ DEPTH = Contrast("stochastic depth", (Arm("ft-sd"), Arm("lpft-sd")), (BASE, Arm(
 PRETRAINING = Contrast("pre-training", (BASE, Arm("lpft-sd")), (Arm(BASELINE, RANDOM), Arm("lpft-sd", RANDOM)))
 FACTORS = (PROBE, DEPTH, PRETRAINING)
 """Each factor, averaged over the methods that differ in nothing else."""
-AFTER_PROBE = Contrast("lpft-sd minus lpft", (Arm("lpft-sd"),), (Arm("lpft"),))
-WITH_DEPTH = Contrast("lpft-sd minus ft-sd", (Arm("lpft-sd"),), (Arm("ft-sd"),))
-"""A factor where the other one is present. Where it is absent, the contrasts are `ft-sd minus ft`, `lpft minus ft`."""
+
+
+def minus(first: str, second: str) -> Contrast:
+    """Return the contrast of two methods."""
+    return Contrast(f"{first} minus {second}", (Arm(first),), (Arm(second),))
 
 
 def against_baseline(method: str) -> Contrast:
     """Return the contrast of a method with the declared baseline."""
-    return Contrast(f"{method} minus {BASELINE}", (Arm(method),), (BASE,))
+    return minus(method, BASELINE)
+
+
+AFTER_PROBE, WITH_DEPTH = minus("lpft-sd", "lpft"), minus("lpft-sd", "ft-sd")
+"""A factor where the other one is present. Where it is absent, the contrasts are `ft-sd minus ft`, `lpft minus ft`."""
 
 
 def contrasts_of(methods: Iterable[str]) -> list[Contrast]:

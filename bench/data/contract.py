@@ -25,7 +25,7 @@ from bench.data.tables import check_patients
 from bench.data.tasks import tasks_of, tasks_of_labels
 from bench.data.waveforms import Note
 from bench.errors import DataError, PluginError
-from bench.registry.registry import why_it_fails
+from bench.registry.registry import attempt
 
 NUM_SAMPLED = 24
 """Number of records whose signals are read."""
@@ -65,23 +65,19 @@ def check_dataset(folder: Path) -> Iterator[Finding]:
     yield Finding(f"its reader reads the tables: {name}")
     reader = reader_facts(records, folder).get("module")
     for check, examine in CHECKS.items():
-        outcome: list[Finding] = []
-        look = partial(_look, check, examine, records, outcome)
+        look = partial(_look, check, examine, records)
         # a plugin's error is a fault of the data set; an error of bench keeps its traceback
-        if reader and (reason := why_it_fails(look)):
-            yield Finding(check, f"{reason}, from what {' and '.join(sorted({reader, records.format.module}))} gives")
-            continue
-        if not reader:
-            look()
-        yield outcome[0]
+        finding, reason = attempt(look) if reader else (look(), None)
+        modules = " and ".join(sorted({reader or "", records.format.module}))
+        yield finding or Finding(check, f"{reason}, from what {modules} gives")
 
 
-def _look(check: str, examine: Callable[[Records], str], records: Records, outcome: list[Finding]) -> None:
-    """Add the outcome of a check."""
+def _look(check: str, examine: Callable[[Records], str], records: Records) -> Finding:
+    """Return the outcome of a check."""
     try:
-        outcome.append(Finding(check, note=examine(records)))
+        return Finding(check, note=examine(records))
     except DataError as error:
-        outcome.append(Finding(check, str(error)))
+        return Finding(check, str(error))
 
 
 def _check_ids(records: Records) -> str:

@@ -209,7 +209,7 @@ def prepared_sets() -> list[Path]:
 
 @contextlib.contextmanager
 def unused(entry: Path) -> Iterator[bool]:
-    """Yield whether no process uses or prepares the signals of an entry. No process begins to within this context."""
+    """Yield whether no process uses or prepares the signals of an entry. None begins to before this context ends."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(FileLock(f"{entry}.lock", timeout=0))

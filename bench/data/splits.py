@@ -170,3 +170,11 @@ def deal(shares: npt.NDArray[np.float64], num_parts: int) -> npt.NDArray[np.int6
         for column, share in zip(item_columns, given[entries].tolist(), strict=True):
             need[chosen][column] -= share
     return part
+
+
+def num_batches(num_records: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch.
+
+    If one record remains, it is added to the last batch, because batch norm cannot train on one record.
+    """
+    return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))

@@ -22,7 +22,7 @@ from bench.execute import Options, make_backbone, make_method
 from bench.launch.outcomes import failure_path
 from bench.provenance import code_facts, plugin_facts, sections
 from bench.registry.reference import Reference
-from bench.registry.registry import why_it_fails
+from bench.registry.registry import attempt
 from bench.results.failures import Failure
 from bench.results.identity import RANDOM, changes, code_of, planned_identity
 from bench.results.result import find_heads
@@ -320,14 +320,12 @@ class _Facts:
             return None
         if (key := (str(cell.method), groups := layer_groups(backbone))) not in self._methods:
             facts = plugin_facts("method", cell.method)  # raises PluginError for a wrong argument, before a cell runs
-            made: list[list[dict[str, Any]]] = []
 
-            def declare() -> None:
-                phases, _ = phases_or_reason(make_method(cell.method), groups)
-                made.append([phase.facts() for phase in phases])
+            def declare() -> list[dict[str, Any]]:
+                return [phase.facts() for phase in phases_or_reason(make_method(cell.method), groups)[0]]
 
-            why_it_fails(declare)
-            self._methods[key] = {**facts, "phases": made[0]} if made else None
+            phases, _ = attempt(declare)
+            self._methods[key] = None if phases is None else {**facts, "phases": phases}
         return self._methods[key]
 
     def _arch(self, reference: Reference) -> dict[str, Any]:
@@ -338,15 +336,13 @@ class _Facts:
     def _backbone(self, reference: Reference) -> Backbone | None:
         """Return a new backbone; None if its code fails. Then its cells fail with the reason, and others still run."""
         if (name := str(reference)) not in self._backbones:
-            made: list[Backbone] = []
 
-            def make() -> None:
+            def make() -> Backbone:
                 backbone = make_backbone(reference)
                 layer_groups(backbone)  # code of the plugin too
-                made.append(backbone)
+                return backbone
 
-            why_it_fails(make)
-            self._backbones[name] = made[0] if made else None
+            self._backbones[name], _ = attempt(make)
         return self._backbones[name]
 
     def _head(self, cell: Cell, backbone: Backbone) -> dict[str, str]:

@@ -29,7 +29,7 @@ from bench.pages.across_simulated import simulated_lines
 from bench.pages.answer_tables import all_few, evidence_lines, runs_lines, studies_lines, worth_words
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import markdown_table
-from bench.pages.spelling import listed, spell_both, spell_p, spell_probability, spell_shares
+from bench.pages.spelling import equals, listed, spell_both, spell_p, spell_probability, spell_shares
 
 ANSWER = "answer.md"
 TITLE = "Which way of adapting is best?"
@@ -140,12 +140,11 @@ def _claim(each: StudyAnswers, answer: Across) -> str:
     subset = "" if not answer.few_draws else " on this subset" if answer.num_draws[1] == 1 else " on these subsets"
     subset += SUBSET * answer.few_draws
     tasks = f" and {answer.tasks_better} of {len(answer.tasks)} tasks" if len(answer.tasks) > 1 else ""
-    p = spell_p(answer.p_adjusted)
     conditions = ", ".join(filter(None, [_subset(answer), _weights(answer)]))
     return (
         f"**{each.letter}, with {spell_shares(answer.fractions)} of the records{subset}: {VERDICTS[answer.claim]}.** "
         f"{_size(each, answer)}, on {listed(answer.tasks)}. Better with a probability of "
-        f"{spell_probability(answer.these_tasks.better())} (p {p if p.startswith('<') else f'= {p}'}, {answer.role}); "
+        f"{spell_probability(answer.these_tasks.better())} (p {equals(spell_p(answer.p_adjusted))}, {answer.role}); "
         f"higher in {answer.pairs_better} of {_pairs(answer)}{tasks}{conditions and '; '}{conditions}."
     )
 

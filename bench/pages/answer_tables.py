@@ -15,7 +15,7 @@ from bench.evaluation.hierarchical import Belief
 from bench.evaluation.runs import MIN_RUNS
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.spelling import listed, spell_p, spell_probability, spell_shares
+from bench.pages.spelling import STEPS, listed, spell_p, spell_probability, spell_shares, spell_steps
 
 PRIMARY_ARM = Arm(CONTRAST.partition(" ")[0])
 
@@ -43,8 +43,7 @@ def studies_lines(answers: Sequence[StudyAnswers]) -> list[str]:
         for each in answers
     ]
     lines = markdown_table(head, rows, left=len(head))
-    words = "*Steps*: gradient steps of a run, phase by phase: epochs times batches. With few records an epoch is a "
-    words += "single batch, and a method of two phases takes more steps than a method of one."
+    words = f"*Steps*: {STEPS}"
     if any(_trained_here(each.study) for each in answers):
         words += f" First weights from runs on {answers[0].study.dataset} have seen all records of folds 1 to 8, with "
         words += "the labels that their name says."
@@ -97,7 +96,7 @@ def _steps(study: Study, arm: Arm) -> str:
     of_share: dict[float, dict[str, None]] = {}
     for (_, fraction, other), row in sorted(study.rows.items(), key=lambda cell: cell[0][1]):
         if other == arm:
-            steps = (" + ".join(map(str, run.steps)) for run in row.runs if run.steps)
+            steps = (spell_steps(run) for run in row.runs if run.steps)
             of_share.setdefault(fraction, {}).update(dict.fromkeys(steps))
     return "; ".join(f"{spell_shares([share])}: {' or '.join(steps)}" for share, steps in of_share.items() if steps)
 

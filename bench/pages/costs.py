@@ -11,6 +11,7 @@ from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Summary
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import recipe
+from bench.pages.spelling import STEPS, spell_steps
 from bench.results.result import Result
 
 SELECTIONS = {
@@ -74,7 +75,7 @@ def costs(row: Row, tuned: bool) -> dict[str, str]:
     trained = f"{max((phase['trainable_parameters'] for phase in phases), default=0):,}"
     return {
         "trained parameters": trained if runs else "–",
-        "steps": " or ".join(dict.fromkeys(" + ".join(map(str, run.steps)) for run in row.runs)) or "–",
+        "steps": " or ".join(dict.fromkeys(map(spell_steps, row.runs))) or "–",
         "selection": ", ".join(dict.fromkeys(phase["selection"] for phase in phases)) if runs else "–",
         **({"trials": str(row.num_trials or "–")} if tuned else {}),
         "minutes": _spell_minutes(row) if runs else "–",
@@ -129,10 +130,7 @@ def _notes(board: Board) -> list[str]:
     if any(row.num_trials for row in board.rows):
         notes.append("- Trials: settings of the method that were tried on fold 9; the row is the best of them.")
     if any(run.steps for row in rows for run in row.runs):
-        notes.append(
-            "- Steps: gradient steps of a run, phase by phase: epochs times batches. With few records an epoch is a "
-            "single batch, and a method of two phases takes more steps than a method of one."
-        )
+        notes.append(f"- Steps: {STEPS}")
     if rows:
         notes.append(
             "- Minutes: wall-clock time of training, mean and range of a row's runs. Other work shared the machines, "

@@ -11,6 +11,7 @@ from bench.boards.comparisons import Comparison
 from bench.boards.rows import interval_of, recorded_interval
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.results.result import Result
 
 
 def spell(summary: Summary | Interval) -> str:
@@ -81,3 +82,14 @@ def spell_shares(fractions: Sequence[float]) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+STEPS = (
+    "gradient steps of a run, phase by phase: epochs times batches. With few records an epoch is a single batch, and a "
+    "method of two phases takes more steps than a method of one."
+)
+
+
+def spell_steps(run: Result) -> str:
+    """Return the gradient steps of a run's phases, such as `30 + 30`; empty if it took none."""
+    return " + ".join(map(str, run.steps))

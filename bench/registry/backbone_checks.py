@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.errors import Incompatible, PluginError
+from bench.errors import Incompatible, PluginError, first_line
 from bench.execute import make_backbone, make_method
 from bench.registry.findings import Finding, fault_of
 from bench.registry.new_processes import from_new_processes
@@ -359,7 +359,7 @@ def _float64(reference: Reference) -> str | None:
             raise
         raise PluginError(
             f"of float64 signals {given[-1]} gets a float32 tensor: something before it converts to float32; follow "
-            f"the input's type, as in x.to(signals.dtype) in place of x.float() ({str(error).splitlines()[0]})"
+            f"the input's type, as in x.to(signals.dtype) in place of x.float() ({first_line(error)})"
         ) from error
     if features.dtype == torch.float64:
         return None

@@ -1,7 +1,4 @@
-"""What a method reads from outside: the clock, the environment, files and generators that nobody seeds.
-
-And a generator that a loss seeds by itself.
-"""
+"""What a method reads from outside (clock, environment, files, unseeded generators), and what a loss seeds."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ from bench.registry.source import (
 
 Kind = Literal["method", "backbone", "task", "dataset"]
 T = TypeVar("T", bound=Callable[..., Any])
+Outcome = TypeVar("Outcome")
 OURS = "ptbxl-bench"
 
 
@@ -309,16 +310,20 @@ def _registered(kind: Kind, name: str, make: T) -> T:
 
 
 def why_it_fails(action: Callable[[], object]) -> str | None:
-    """Run a third party's code; return the reason in one line if it fails, else None.
+    """Run a third party's code; return the reason in one line if it fails, else None."""
+    return attempt(action)[1]
+
+
+def attempt(action: Callable[[], Outcome]) -> tuple[Outcome | None, str | None]:
+    """Run a third party's code; return what it returns and None, or None and in one line the reason why it fails.
 
     This is the only place that catches every exception: one broken plugin must not stop the others.
     """
     try:
-        action()
+        return action(), None
     except (Exception, SystemExit) as error:  # noqa: BLE001
         words = " ".join(str(error).split())
-        return f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return None
+        return None, f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def normalize(kind: Kind, reference: Reference) -> Reference:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from bench.data.splits import num_batches
 from bench.training.audit import prepare
 from bench.training.batch import Start
 from bench.training.batch_norm import share_batch_norm
-from bench.training.batches import FeatureSource, num_batches, random_stream
+from bench.training.batches import FeatureSource, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
 from bench.training.loop import rehearse, train

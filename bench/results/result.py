@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 import bench
-from bench.data.splits import TEST_FOLD, VAL_FOLD
+from bench.data.splits import TEST_FOLD, VAL_FOLD, num_batches
 from bench.data.text import UNPRINTABLE
 from bench.errors import BenchError, DataError, first_line
 from bench.evaluation.predictions import Predictions
@@ -110,7 +110,7 @@ class Result:
         declared = self.document.get("method", {}).get("phases", ())
         trained = [len(phase.get("train_loss", ())) for phase in self.document.get("training", ())]
         return [
-            epochs * _batches(num_records, phase["batch_size"])
+            epochs * num_batches(num_records, phase["batch_size"])
             for phase, epochs in zip(declared, trained, strict=False)
             if epochs and "batch_size" in phase
         ]
@@ -186,11 +186,6 @@ def _predictions_in(file: Any, path: Path, fingerprint: str) -> dict[int, Predic
         wide = logits.astype(np.float32) if logits.dtype == np.float16 else logits  # metrics in float16 would be coarse
         predictions[fold] = Predictions(ecg_id.astype(np.int64, copy=False), labels, wide)
     return predictions
-
-
-def _batches(num_records: int, batch_size: int) -> int:
-    """Return the number of batches of an epoch: a single record that is left joins the last batch."""
-    return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
 
 
 def row_name(backbone: str, init: str, method: str) -> str:

@@ -303,7 +303,7 @@ class Frozen:
         self.model, self.phase = model, phase
         changed = model.changed_keys(phase.learning_rates)
         self.keys = [key for key in model.state_dict() if key not in changed]
-        self.before = self._hashes()
+        self.before = hash_each(self.model, self.keys)
         """Key -> hash; checkpoints hold these in place of the values."""
 
     def check_same(self, before: Mapping[str, str]) -> None:
@@ -317,20 +317,18 @@ class Frozen:
 
     def check(self) -> None:
         """Raise PluginError if a frozen parameter or buffer has moved."""
-        now = self._hashes()
+        now = hash_each(self.model, self.keys)
         if moved := [key for key in self.keys if now[key] != self.before[key]]:
             raise PluginError(
                 f"{moved[0]} moved in phase {self.phase.name!r}, which does not train it; give its part a learning "
                 "rate, or leave it and its mode alone"
             )
 
-    def _hashes(self) -> dict[str, str]:
-        return hash_each(self.model, self.keys)
-
 
 def hash_each(model: Classifier, keys: Collection[str]) -> dict[str, str]:
     """Return key -> SHA-256 of its value, for these keys of a model's state dict."""
-    return {key: hash_weights({key: value}) for key, value in model.state_dict().items() if key in keys}
+    state = model.state_dict()
+    return {key: hash_weights({key: state[key]}) for key in keys}
 
 
 def check_same_on_ranks(model: Classifier, world: World) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bench.data.prepared import PreparedSignals
 from bench.data.signals import PREPROCESSINGS, unchanged
+from bench.data.splits import num_batches
 from bench.data.tasks import LabelTable
 
 Rows = npt.NDArray[np.int64]
@@ -171,14 +172,6 @@ class FeatureSource:
 
     def windows(self, rows: Rows) -> Tensor:
         return self.features[send(torch.from_numpy(rows), self.features.device)]
-
-
-def num_batches(num_records: int, batch_size: int) -> int:
-    """Return the number of batches of an epoch.
-
-    If one record remains, it is added to the last batch, because batch norm cannot train on one record.
-    """
-    return max(1, -(-num_records // batch_size) - (batch_size > 1 and num_records % batch_size == 1))
 
 
 def epoch_batches(num_records: int, batch_size: int, stream: Sequence[object]) -> Iterator[Rows]:

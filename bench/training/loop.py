@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from bench.data.splits import num_batches
 from bench.errors import BenchError, Diverged, Incompatible, PluginError
 from bench.evaluation.metrics import auroc, frequent
 from bench.training.audit import (
@@ -39,7 +40,6 @@ from bench.training.batches import (
     SignalSource,
     Source,
     epoch_batches,
-    num_batches,
     random_stream,
     send,
 )

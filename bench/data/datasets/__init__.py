@@ -10,7 +10,7 @@ from bench.data.datasets.held import HeldFolder
 from bench.data.records import Records
 from bench.data.tasks import find_task
 from bench.errors import DataError, PluginError
-from bench.registry.registry import Plugin, has_others, registry, why_it_fails
+from bench.registry.registry import Plugin, attempt, has_others, registry
 
 MARKED = (folder.load_records, ptbxl.load_records)
 """Readers of folders that hold a table of a certain name. What they can read is theirs, so no plugin is imported."""
@@ -93,15 +93,15 @@ def _recognized(folder: Path) -> Records | None:
 
 def _ask(plugin: Plugin, folder: Path, refused: list[str], failed: list[str]) -> Records | None:
     """Return what a plugin's reader reads. Add why it refuses a folder that it recognises, or why it fails on one."""
-    made: list[object] = [None]
 
-    def ask() -> None:
+    def ask() -> object:
         try:
-            made.append(plugin.make(folder))
+            return plugin.make(folder)
         except DataError as error:
             refused.append(str(error))
+            return None
 
-    reason, records = why_it_fails(ask), made[-1]
+    records, reason = attempt(ask)
     if reason is None and isinstance(records, Records) and records.dataset == plugin.name:
         return records
     if reason or records is not None:
