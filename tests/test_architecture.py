@@ -30,7 +30,7 @@ MAY_KNOW = {
 ROOMS = (*MAY_KNOW, "registry", "launch")
 WITHOUT_TORCH = ("data", "demo", "evaluation", "results", "boards", "pages", "console")
 NAMES = ("bench.registry.reference", "bench.registry.registry", "bench.registry.source")
-DOORS = {"bench", "bench.errors", "bench.files", "bench.processes", *NAMES}
+DOORS = {"bench", "bench.drawing", "bench.errors", "bench.files", "bench.processes", *NAMES}
 
 
 def name_of(file: Path) -> str:

@@ -80,8 +80,8 @@ def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
     )
     reason = "stochastic depth needs at least two residual blocks, and this backbone has none"
 
-    assert plain["drops paths at the set rate"] == ("n/a", reason)
-    assert plain["computes features"] == residual["drops paths at the set rate"] == ("ok", None)
+    assert plain["drops branches by record"] == ("n/a", reason)
+    assert plain["computes features"] == residual["drops branches by record"] == ("ok", None)
     declined = {check for check in plain if check.startswith("is declined by")}
     names = [
         *(
@@ -505,10 +505,18 @@ def test_an_unknown_name_is_a_mistake_and_no_fault_of_a_backbone() -> None:
         (Unused, "trains every trainable parameter", "2 parameters get no gradient, first backbone.idle.weight"),
         (Steep, "trains every trainable parameter", "the gradient of backbone.conv.weight is NaN or infinite"),
         (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
-        (IdlePaths, "drops paths at the set rate", "change nothing"),
-        (AfterTheAddition, "drops paths at the set rate", "where backbone.paths.1 drops, two different records have"),
-        (AfterTheLastAddition, "drops paths at the set rate", "where backbone.paths.1 drops, two different records"),
-        (TokenByToken, "drops paths at the set rate", "drop a branch of another record than they should"),
+        (IdlePaths, "drops branches by record", "change nothing"),
+        (
+            AfterTheAddition,
+            "drops branches by record",
+            "where backbone.paths.1 drops, two different records have",
+        ),
+        (
+            AfterTheLastAddition,
+            "drops branches by record",
+            "where backbone.paths.1 drops, two different records",
+        ),
+        (TokenByToken, "drops branches by record", "drop a branch of another record than they should"),
         (OfTheBatch, "treats records alone as in a batch", "with the other records of its batch in eval mode"),
         (Squeezed, "treats records alone as in a batch", "are [4] in a batch of 1 and [4, 4] of 4"),
         (TimeFirst, "draws no masks of its own", "backbone.layers.0.dropout1 draws random numbers by torch in"),

@@ -28,6 +28,7 @@ from bench.training.model import Classifier, layer_groups
 from bench.training.phase import EMA, SWA, Phase
 from bench.training.precision import Precision, resolve_precision
 from bench.training.report import PhaseReport
+from bench.training.step import gather_batch
 from methods.layerwise import GradualUnfreezing, LayerwiseDecay
 from methods.linear_probe import LinearProbe
 from methods.lpft import LPFTStochasticDepth
@@ -493,7 +494,7 @@ def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics(tm
 
     for num in (2, 0):
         run.masks.begin_step((0,), num, slice(0, num))
-        run._backward(Inputs(torch.zeros(num, 12, 32), torch.zeros(num, 3), torch.arange(num), {}), 0, 2)
+        run.steps._backward(Inputs(torch.zeros(num, 12, 32), torch.zeros(num, 3), torch.arange(num), {}), 0, 2)
 
     assert seen == [torch.bfloat16, torch.float32]
 
@@ -992,16 +993,17 @@ def test_a_third_value_of_augment_that_is_no_tensor_of_records_is_named(tmp_path
 
 
 def test_gathered_values_are_those_of_the_ranks_records_in_a_type_that_an_empty_rank_has_too(tmp_path: Path) -> None:
-    run = PhaseRun(model_of(Mixed), Recipe([]), phase({"backbone": 1e-3}), ALONE, "bf16", 0, set())
     values = torch.tensor([[0.5], [2.0]], requires_grad=True)
 
-    gathered = run._gather(2, 2, values)
+    gathered = gather_batch(ALONE, 2, 2, values)
 
     assert torch.equal(gathered, values) and not gathered.requires_grad
-    kinds = {kind: run._gather(2, 2, values.to(kind)).dtype for kind in (torch.bfloat16, torch.float64, torch.int64)}
+    kinds = {
+        kind: gather_batch(ALONE, 2, 2, values.to(kind)).dtype for kind in (torch.bfloat16, torch.float64, torch.int64)
+    }
     assert kinds == {torch.bfloat16: torch.float32, torch.float64: torch.float64, torch.int64: torch.int64}
     with pytest.raises(PluginError, match=r"batch\.gather\(\) was given 1 rows where this rank has 2 of the batch"):
-        run._gather(2, 2, values[:1])
+        gather_batch(ALONE, 2, 2, values[:1])
 
 
 @pytest.mark.parametrize("returned", [{}, {"weights": torch.zeros(11)}])

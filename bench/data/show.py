@@ -18,6 +18,7 @@ from bench.data.info import HIDDEN_AGE, SEXES
 from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, middle, prepare_record
 from bench.data.waveforms import LEADS, Note
+from bench.drawing import styled
 from bench.errors import DataError
 from bench.files import write_whole
 from bench.registry.registry import registry
@@ -240,12 +241,11 @@ def statements_of(records: Records, ecg_id: int) -> str:
 
 
 def _write(sheets: list[Tracing], header: list[str], path: Path) -> None:
-    import matplotlib as mpl  # takes 0.4 s, and pages need the texts of this module alone
     from matplotlib.figure import Figure
 
     above = LINE_MM * (len(header) + 1.5)
     height = 2 * MARGIN_MM + above + len(sheets) * (TITLE_MM + SHEET_MM)
-    with mpl.rc_context(STYLE):
+    with styled(STYLE):
         figure = Figure(figsize=(WIDTH_MM / MM_PER_INCH, height / MM_PER_INCH), facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, WIDTH_MM), ylim=(0, height))

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.boards.across import Across, Both
 from bench.boards.declared import BASELINE
+from bench.drawing import styled
 from bench.files import write_whole
 from bench.pages.pictures import COLORS, HOLLOW, INK, METADATA, STYLE
 from bench.pages.spelling import spell_shares
@@ -33,7 +34,7 @@ def draw_answers(studies: Sequence[tuple[str, Sequence[Across]]], margin: float,
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     sizes = [len(lines) for _, lines in parts]
-    with mpl.rc_context(STYLE):
+    with styled(STYLE):
         height = 1.0 + 0.45 * len(parts) + 0.24 * sum(sizes)
         figure = Figure(figsize=(7.5, height), layout=ConstrainedLayoutEngine(w_pad=0.15))
         figure.patch.set_alpha(0)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
@@ -18,6 +17,7 @@ from matplotlib.patches import Rectangle
 from bench.boards.misses import MISSED, MOST_LABELS, Misses
 from bench.data.records import Records
 from bench.data.show import INK, MM_PER_INCH, SHEET_MM, STYLE, WIDTH_MM, draw_paper, person, raw_tracing
+from bench.drawing import styled
 from bench.errors import BenchError, DataError
 from bench.files import write_whole
 
@@ -82,7 +82,7 @@ def _sheet(misses: Misses, records: Records, kind: str, progress: Callable[[int,
         drawn += 1
         progress(drawn, len(rows))
 
-    with mpl.rc_context({**STYLE, "pdf.fonttype": 42}):
+    with styled({**STYLE, "pdf.fonttype": 42}):
         return _pages(misses, rows, tile) if kind == ".pdf" else _picture(misses, rows, tile, kind[1:])
 
 

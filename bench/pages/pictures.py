@@ -23,6 +23,7 @@ from bench.boards.comparisons import label_differences as label_differences_of
 from bench.boards.comparisons import paired_runs
 from bench.boards.elsewhere import BoardElsewhere
 from bench.boards.rows import Board, Row, interval_of
+from bench.drawing import styled
 from bench.evaluation.metrics import Reliability
 from bench.files import write_at
 from bench.pages.costs import leaves_out_features, minutes
@@ -145,13 +146,12 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 @contextmanager
 def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
-    import matplotlib as mpl  # takes 0.4 s, which boards without a new picture need not wait for
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     ending = path.suffix.removeprefix(".")
     paper = ending != "svg"
-    with mpl.rc_context(PAPER if paper else STYLE):
+    with styled(PAPER if paper else STYLE):
         figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.04 if paper else 0.15))
         axes = figure.add_subplot()
         if not paper:

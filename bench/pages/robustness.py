@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.boards.elsewhere import Robustness
 from bench.data.corruptions import KINDS
+from bench.drawing import styled
 from bench.evaluation.bootstrap import Interval
 from bench.files import write_at
 from bench.pages.names import numbered
@@ -28,13 +29,12 @@ def draw_robustness(robustness: Robustness, path: Path) -> None:
     All panels share the vertical axis and begin with the score on records as they are. Strengths stand at equal
     distances, because each corruption has a unit of its own. A dashed line marks chance if it is near.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     curves = list(robustness.curves.items())
     num_rows = math.ceil(len(curves) / COLUMNS)
-    with mpl.rc_context(STYLE):
+    with styled(STYLE):
         figure = Figure(figsize=(9, 0.9 + 2.9 * num_rows), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
         figure.patch.set_alpha(0)
         panels = figure.subplots(num_rows, min(COLUMNS, len(curves)), sharey=True, squeeze=False)

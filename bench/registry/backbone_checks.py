@@ -42,7 +42,7 @@ def check_backbone(reference: Reference, *, two_processes: bool = True) -> Itera
         ("treats records alone as in a batch", _alone),
         ("trains every trainable parameter", _gradients),
         ("stays as it is when frozen", _frozen),
-        ("drops paths at the set rate", _drop_paths),
+        ("drops branches by record", _drop_paths),
         ("draws no masks of its own", _own_draws),
         ("orders its layer groups", _layer_groups),
         ("pools its tokens, if it has any", _tokens),

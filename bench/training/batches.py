@@ -22,6 +22,7 @@ from bench.data.prepared import PreparedSignals
 from bench.data.signals import PREPROCESSINGS, unchanged
 from bench.data.splits import num_batches
 from bench.data.tasks import LabelTable
+from bench.training.distributed import World
 
 Rows = npt.NDArray[np.int64]
 
@@ -180,3 +181,13 @@ def epoch_batches(num_records: int, batch_size: int, stream: Sequence[object]) -
     last = num_batches(num_records, batch_size) - 1
     for number in range(last + 1):
         yield order[number * batch_size : None if number == last else (number + 1) * batch_size]
+
+
+def rank_batches(
+    source: Source, batch_size: int, stream: Sequence[object], world: World
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs [record, ...] and labels [record, label] of this rank's share of each batch of an epoch."""
+    for rows in epoch_batches(len(source.labels), batch_size, stream):
+        share = rows[world.share(len(rows))]
+        x = source.training(share, stream)
+        yield send(x, world.device), send(source.labels[torch.from_numpy(share)], world.device)
