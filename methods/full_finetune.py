@@ -90,6 +90,17 @@ class FullFinetuneStochasticDepth(FullFinetune):
     search = {**FullFinetune.search, **STOCHASTIC_DEPTH}
 
 
+@register_method("ft-long")
+@dataclass(frozen=True)
+class FullFinetuneLong(FullFinetune):
+    """Full fine-tuning for as many epochs as both phases of `lpft` have together: a control for its number of steps.
+
+    The number is ours. With few records an epoch is a single batch, and `ft` may end before it has converged.
+    """
+
+    finetune_epochs: int = 60
+
+
 @register_method("ft-warmup")
 @dataclass(frozen=True)
 class FullFinetuneWarmup(FullFinetune):

@@ -244,6 +244,22 @@ def test_a_factor_is_averaged_over_methods_and_needs_all_of_them() -> None:
     assert not {PROBE.name, PRETRAINING.name} & {each.contrast.name for each in across(study)}
 
 
+def test_fine_tuning_of_as_many_steps_is_asked_about_of_its_own() -> None:
+    """lpft-sd is better than ft, and ft of as many steps is as good."""
+    made = boards({"ft": 0.5, "ft-long": 0.9, "lpft-sd": 0.9}, ["aa", "bbb"], 3, 1)
+    (study,) = studies_of(made)
+    found = across(study)
+    steps = answer(found, "lpft-sd minus ft-long")
+
+    assert answer(found).claim in (BETTER, MUCH_BETTER) and steps.claim not in (BETTER, MUCH_BETTER)
+    assert steps.these_tasks.value == pytest.approx(
+        answer(found).these_tasks.value - answer(found, "ft-long minus ft").these_tasks.value, abs=1e-12
+    )
+    text = answer_page(made, answers_of(made), "", [])
+    _, _, after = text.partition("## Is `lpft-sd` better than fine-tuning of as many steps (`ft-long`)?")
+    assert "`lpft-sd` minus `ft-long` is" in after.partition("##")[0]
+
+
 def test_the_family_waits_for_the_primary_contrast() -> None:
     """lp is far better, but the primary contrast is not settled, so that nothing of the family is."""
     (study,) = studies_of(boards({"ft": 0.5, "lp": 2.0, "lpft-sd": 0.5}, ["aa", "bbb"], 3, 1))

@@ -21,6 +21,7 @@ from methods.full_finetune import (
     FullFinetune,
     FullFinetuneDropout,
     FullFinetuneEMA,
+    FullFinetuneLong,
     FullFinetuneStochasticDepth,
     FullFinetuneSWA,
     FullFinetuneWarmup,
@@ -50,6 +51,7 @@ def signal_batch(seed: int = 0, num: int = 16, **fields: Any) -> Any:
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
+        (FullFinetuneLong(), {"epochs": sum(phase.epochs for phase in LPFT().phases(()))}),
         (FullFinetuneWarmup(), {"warmup": 0.1}),
         (FullFinetuneEMA(), {"average": EMA(0.999)}),
         (FullFinetuneSWA(), {"average": SWA(0.75)}),

@@ -76,9 +76,13 @@ AFTER_PROBE, WITH_DEPTH = minus("lpft-sd", "lpft"), minus("lpft-sd", "ft-sd")
 """A factor where the other one is present. Where it is absent, the contrasts are `ft-sd minus ft`, `lpft minus ft`."""
 
 
+STEPS = minus("lpft-sd", "ft-long")
+"""The primary method against fine-tuning of as many epochs as both of its phases have."""
+
+
 def contrasts_of(methods: Iterable[str]) -> list[Contrast]:
     """Return all contrasts of a study with these methods."""
-    return [*map(against_baseline, methods), AFTER_PROBE, WITH_DEPTH, *FACTORS]
+    return [*map(against_baseline, methods), AFTER_PROBE, WITH_DEPTH, STEPS, *FACTORS]
 
 
 def recipes_of(row: Row, tuned: Iterable[tuple[str, str, str]]) -> set[str]:

@@ -19,7 +19,7 @@ from bench.boards.across import (
 from bench.boards.answers import StudyAnswers
 from bench.boards.declared import BASELINE
 from bench.boards.rows import Board
-from bench.boards.studies import AFTER_PROBE, DEPTH, PRETRAINING, PROBE, WITH_DEPTH
+from bench.boards.studies import AFTER_PROBE, DEPTH, PRETRAINING, PROBE, STEPS, WITH_DEPTH
 from bench.data.tasks import PUBLISHED_TASKS
 from bench.evaluation.compare import ALPHA
 from bench.evaluation.hierarchical import MIN_TASKS
@@ -47,7 +47,8 @@ NAMES = {
     "ft-sd": "fine-tuning with stochastic depth",
     "lpft-sd": "a linear probe, then fine-tuning with stochastic depth",
 }
-FACTOR_QUESTIONS = {
+QUESTIONS = {
+    STEPS.name: "Is `lpft-sd` better than fine-tuning of as many steps (`ft-long`)?",
     PROBE.name: "Does a linear probe before fine-tuning help?",
     DEPTH.name: "Does stochastic depth help?",
     PRETRAINING.name: "Does pre-training help?",
@@ -72,7 +73,7 @@ def answer_page(
         lines += [f"![Difference from {BASELINE} of each method, over all tasks and in each task]({picture})", ""]
     lines += _methods(answers)
     lines += _first(answers)
-    for name, question in FACTOR_QUESTIONS.items():
+    for name, question in QUESTIONS.items():
         lines += _question(question, answers, name)
     lines += _labels(answers)
     lines += _further(answers)

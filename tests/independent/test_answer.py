@@ -136,6 +136,7 @@ WITH_BOTH: dict[str, dict[Arm, float]] = {
     "lpft-sd minus lpft": {LPFT_SD: 1.0, LPFT: -1.0},
     "lpft-sd minus ft-sd": {LPFT_SD: 1.0, FT_SD: -1.0},
 }
+STEPS: dict[str, dict[Arm, float]] = {"lpft-sd minus ft-long": {LPFT_SD: 1.0, ("ft-long", False): -1.0}}
 FACTORS: dict[str, dict[Arm, float]] = {
     "a probe before fine-tuning": {LPFT: 0.5, LPFT_SD: 0.5, FT: -0.5, FT_SD: -0.5},
     "stochastic depth": {FT_SD: 0.5, LPFT_SD: 0.5, FT: -0.5, LPFT: -0.5},
@@ -167,7 +168,7 @@ class Study:
     @property
     def contrasts(self) -> dict[str, dict[Arm, float]]:
         names = sorted({name for _, _, (name, random) in self.cells if not random} - {"ft"})
-        return {f"{name} minus ft": {(name, False): 1.0, FT: -1.0} for name in names} | WITH_BOTH | FACTORS
+        return {f"{name} minus ft": {(name, False): 1.0, FT: -1.0} for name in names} | WITH_BOTH | STEPS | FACTORS
 
     def common(self, task: str, shares: Sequence[float], arms: Iterable[Arm]) -> list[Place]:
         return sorted(set.intersection(*(set(self.cells.get((task, f, arm), ())) for f in shares for arm in arms)))
@@ -674,6 +675,7 @@ def check_parts(rows: Sequence[Sequence[str]], study: Study, answer: Answer, mar
 
 HEADINGS = {
     PRIMARY: "Is a linear probe, then fine-tuning with stochastic depth (`lpft-sd`) better than `ft`?",
+    "lpft-sd minus ft-long": "Is `lpft-sd` better than fine-tuning of as many steps (`ft-long`)?",
     "a probe before fine-tuning": "Does a linear probe before fine-tuning help?",
     "stochastic depth": "Does stochastic depth help?",
     "pre-training": "Does pre-training help?",
