@@ -51,7 +51,9 @@ def faults(findings: Iterator[Any]) -> dict[str, str]:
     return {finding.check: finding.fault for finding in findings if finding.fault}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "ecgfounder" in name else name for name in BACKBONES]
+)
 def test_backbones_conform(name: str) -> None:
     assert faults(check_backbone(Reference(name), two_processes=False)) == {}
 

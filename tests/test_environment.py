@@ -87,13 +87,15 @@ main()
     assert "superdiag" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["torch", "numpy", "bench_helper", "methods", "json", "rich"])
-def test_a_file_of_the_working_folder_hides_no_module(tmp_path: Path, name: str) -> None:
-    (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
-    for command in ([BENCH], [sys.executable, "-m", "bench"]):
-        done = subprocess.run([*command, "list", "methods"], cwd=tmp_path, env=PLAIN, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "lpft" in done.stdout
+@pytest.mark.parametrize("command", [[BENCH], [sys.executable, "-m", "bench"]], ids=["bench", "python -m bench"])
+def test_a_file_of_the_working_folder_hides_no_module(tmp_path: Path, command: list[str]) -> None:
+    for name in ("torch", "numpy", "bench_helper", "methods", "json", "rich"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the wrong {name}')")
+
+    done = subprocess.run([*command, "list", "methods"], cwd=tmp_path, env=PLAIN, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "lpft" in done.stdout
 
 
 def test_no_process_that_we_start_imports_from_the_working_folder(tmp_path: Path) -> None:
