@@ -267,7 +267,9 @@ def test_many_cells_run_once_each_whatever_becomes_of_workers(slurm: Path, demo_
         for result in results(runs)
     ]
     assert len(events) == num
-    assert all(of_cell.count("finished") == 1 for of_cell in events)
+    # a worker that is killed between its last line and the rename of the folder has a second one, by who resumes it
+    assert all(of_cell[-1] == "finished" for of_cell in events)
+    assert all(of_cell.count("finished") <= of_cell.count("begins") for of_cell in events)
     assert sum(of_cell.count("begins") > 1 for of_cell in events) <= 3, "the cells of three workers that were killed"
     assert not list(runs.rglob("*.failed"))
     assert not list((runs / ".plans/claims").iterdir())
@@ -305,14 +307,14 @@ def test_a_worker_stops_before_its_limit_and_is_requeued(slurm: Path, demo_set: 
     cell, runs = small(demo_set, "lp(probe_epochs=200000)"), tmp_path / "runs"
     began = time.monotonic()
 
-    (job,) = submitted([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=1))
-    wait_until(lambda: "Restarts=1" in said("scontrol", "show", "job", job, "--oneliner"), 120, runs / FOLDER)
+    (job,) = submitted([cell], Options(runs=runs, checkpoint_minutes=0), Slurm(minutes=2))
+    wait_until(lambda: "Restarts=1" in said("scontrol", "show", "job", job, "--oneliner"), 180, runs / FOLDER)
     waited = time.monotonic() - began
     subprocess.run(["scancel", job], check=True)
 
     log = next((runs / FOLDER).glob("*_log.err")).read_text()
     assert "Caught signal SIGUSR2" in log and "TIME LIMIT" not in log
-    assert waited < 60 + 30
+    assert waited < 120 + 30
     assert [path.suffix for path in runs.glob(".plans/claims/*.free")] == [".free"], "its cell was given back"
 
 
