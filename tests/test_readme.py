@@ -136,9 +136,24 @@ def test_what_the_readme_says_over_tasks_is_on_the_page() -> None:
         assert any(
             line.startswith("- **A, with 1 % of the records: ") and claim in line for line in answers.splitlines()
         )
-    steps = re.search(r"`ft` takes (\d+) steps, and `lpft-sd` (\d+) and (\d+)", text)
-    (study,) = [line for line in answers.splitlines() if line.startswith("| A | net1d_mini | defaults |")]
-    assert steps and f"| 1 %: {steps[1]}; " in study and f"| 1 %: {steps[2]} + {steps[3]}; " in study
+
+
+def test_what_the_readme_says_of_steps_is_on_the_page_and_the_board() -> None:
+    """Half of the gain of lpft-sd with 1 % is that of as many epochs of ft, and none of it with a tenth."""
+    answers = (ROOT / "leaderboards/ptb-xl-1.0.3/answer.md").read_text(encoding="utf-8")
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    shown = re.search(r"over `ft` of as many epochs \(`ft-long`\), `lpft-sd` gains ([\d.]+) (\([^)]*\))", text)
+    start = "- **A, with 1 % of the records: yes, by more than the margin.** "
+    (whole, longer) = (
+        float(size)
+        for name in ("lpft-sd", "ft-long")
+        for size in re.findall(re.escape(f"{start}`{name}` scores ") + r"([\d.]+) higher than `ft` ", answers)
+    )
+
+    assert shown and f"{start}`lpft-sd` scores {shown[1]} higher than `ft-long` {shown[2]}, on form, rhythm" in answers
+    assert "half of the gain is more steps" in text and 0.45 < longer / whole < 0.55
+    assert "With a tenth, `ft-long` scores as `ft`." in text
+    assert abs(float(on_the_board()["ft-long"]["Δ baseline"].split()[0].replace("−", "-"))) < 0.001
 
 
 def test_the_readme_has_the_other_sizes_of_its_first_finding() -> None:
