@@ -508,16 +508,8 @@ def test_an_unknown_name_is_a_mistake_and_no_fault_of_a_backbone() -> None:
         (Steep, "trains every trainable parameter", "the gradient of backbone.conv.weight is NaN or infinite"),
         (NeverFrozen, "stays as it is when frozen", "norm.running_mean changes"),
         (IdlePaths, "drops branches by record", "change nothing"),
-        (
-            AfterTheAddition,
-            "drops branches by record",
-            "where backbone.paths.1 drops, two different records have",
-        ),
-        (
-            AfterTheLastAddition,
-            "drops branches by record",
-            "where backbone.paths.1 drops, two different records",
-        ),
+        (AfterTheAddition, "drops branches by record", "where backbone.paths.1 drops, two different records have"),
+        (AfterTheLastAddition, "drops branches by record", "where backbone.paths.1 drops, two different records"),
         (TokenByToken, "drops branches by record", "drop a branch of another record than they should"),
         (OfTheBatch, "treats records alone as in a batch", "with the other records of its batch in eval mode"),
         (Squeezed, "treats records alone as in a batch", "are [4] in a batch of 1 and [4, 4] of 4"),

@@ -139,7 +139,7 @@ def test_what_the_readme_says_over_tasks_is_on_the_page() -> None:
 
 
 def test_what_the_readme_says_of_steps_is_on_the_page_and_the_board() -> None:
-    """Half of the gain of lpft-sd with 1 % is that of as many epochs of ft, and none of it with a tenth."""
+    """ft with as many epochs reaches half of the gain of lpft-sd at 1 % of the records, and nothing of it at 10 %."""
     answers = (ROOT / "leaderboards/ptb-xl-1.0.3/answer.md").read_text(encoding="utf-8")
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     shown = re.search(r"over `ft` of as many epochs \(`ft-long`\), `lpft-sd` gains ([\d.]+) (\([^)]*\))", text)

@@ -77,7 +77,7 @@ AFTER_PROBE, WITH_DEPTH = minus("lpft-sd", "lpft"), minus("lpft-sd", "ft-sd")
 
 
 STEPS = minus("lpft-sd", "ft-long")
-"""The primary method against fine-tuning of as many epochs as both of its phases have."""
+"""The primary method minus fine-tuning with as many epochs as its two phases have together."""
 
 
 def contrasts_of(methods: Iterable[str]) -> list[Contrast]:

@@ -42,3 +42,9 @@ def advance(schedule: LRScheduler | ReduceLROnPlateau | None) -> None:
     """Step what is stepped every step."""
     if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
         schedule.step()
+
+
+def advance_epoch(schedule: LRScheduler | ReduceLROnPlateau | None, val_macro_auroc: float) -> None:
+    """Step what is stepped every epoch, by its score."""
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(val_macro_auroc)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bench.data.splits import num_batches
 from bench.errors import PluginError
@@ -22,11 +21,11 @@ from bench.training.method import Method, overrides
 from bench.training.passes import PhasePasses
 from bench.training.phase import Phase
 from bench.training.precision import Precision, autocast
-from bench.training.schedule import advance, make_schedule
+from bench.training.schedule import advance, advance_epoch, make_schedule
 
 
 class Steps:
-    """The steps of a phase, and what they carry from one to the next: optimiser, schedule, the method's state."""
+    """The training steps of a phase, with what lasts from step to step: optimiser, schedule, the method's tensors."""
 
     def __init__(
         self,
@@ -78,12 +77,11 @@ class Steps:
         return loss
 
     def epoch_ends(self, val_macro_auroc: float) -> None:
-        """Step a schedule that is stepped every epoch."""
-        if isinstance(self.lr_scheduler, ReduceLROnPlateau):
-            self.lr_scheduler.step(val_macro_auroc)
+        """Advance a learning-rate schedule that follows the score of each epoch."""
+        advance_epoch(self.lr_scheduler, val_macro_auroc)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the steps. PluginError for a method's state that it could not keep."""
+        """Return what a checkpoint keeps. Raise PluginError if `batch.state` holds what a checkpoint cannot keep."""
         check_state(self.method_state)
         self._require_labels()
         return {
@@ -103,10 +101,10 @@ class Steps:
         self.done, self.loss_sum = state["step"], state["loss_sum"]
 
     def check_same_on_ranks(self) -> None:
-        """Raise PluginError if a rank keeps other tensors in `batch.state` than the main one, whose are saved."""
+        """Raise PluginError if `batch.state` differs between ranks; checkpoints hold that of the main rank."""
         state = self.method_state
         keys = sorted(state)
-        # of the keys a checksum, of each tensor two sums: a state may have a row for each training record
+        # a checksum of the keys and two sums of each tensor, because a tensor may have a row for each training record
         facts = {"'s keys": torch.tensor([zlib.crc32(repr(keys).encode()) % 10**5, 0.0], dtype=torch.float64)}
         facts |= {f"[{key!r}]": torch.stack([(v := state[key].double()).sum(), v.square().sum()]) for key in keys}
         for what, own in facts.items():
@@ -220,7 +218,7 @@ class Steps:
         self.world.sum_gradients(parameters)
         if self.phase.gradient_clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.phase.gradient_clip_norm)
-        # summed over ranks in every step, because the main rank alone decides when to write a checkpoint
+        # the main rank may write a checkpoint after any step, and it needs the sum over all ranks: so sum in every step
         own = loss.detach().double() * len(x) if len(x) else torch.zeros((), dtype=torch.float64, device=x.device)
         return self.world.sum(own)
 
@@ -263,7 +261,10 @@ class Steps:
 
 
 def gather_batch(world: World, num_own: int, num_records: int, values: Tensor) -> Tensor:
-    """Return values [record, ...] of a whole batch, given those of this rank's records. PluginError for other rows."""
+    """Return values [record, ...] of a whole batch, given those of this rank's records.
+
+    Raise PluginError if the number of rows is not that of this rank's records.
+    """
     if len(values) != num_own:
         raise PluginError(
             f"batch.gather() was given {len(values)} rows where this rank has {num_own} of the batch; give it "
