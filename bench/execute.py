@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from bench.cell import Cell
 from bench.console.terminal import Terminal
@@ -107,10 +108,10 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             # cost is measured from here, because weights are downloaded and signals prepared once for many cells
             checkpoints = open_checkpoints(setup, options, folder, watcher, world)
             memory = PeakMemory.begin(world.device)
-            reports = train_model(setup, signals, watcher, checkpoints, world)
+            reports, val_logits = train_model(setup, signals, watcher, checkpoints, world)
             share_weights(setup, folder, world)
             folds = folds_to_score(setup.table, options.stage)
-            predictions = predict_folds(setup, signals, folds, reports, world, checkpoints.count)
+            predictions = predict_folds(setup, signals, folds, reports, val_logits, world, checkpoints.count)
             if not world.is_main:
                 return Result(folder.final, setup.facts)
             scored = outcome(options.stage, setup.model, signals, reports, predictions, folds)
@@ -211,8 +212,8 @@ def open_checkpoints(setup: Setup, options: Options, folder: RunFolder, watcher:
 
 def train_model(
     setup: Setup, signals: PreparedSignals, watcher: Silent, checkpoints: Checkpoints, world: World
-) -> list[PhaseReport]:
-    """Train the model in place on folds 1-8, select on fold 9, and return a report of each phase."""
+) -> tuple[list[PhaseReport], Tensor]:
+    """Train the model in place on folds 1-8 and select on fold 9. Return what `bench.training.loop.train` does."""
     share_batch_norm(setup.model.to(world.device, dtype(setup.precision)), world)
     return train(
         setup.model,
@@ -241,11 +242,13 @@ def predict_folds(
     signals: PreparedSignals,
     folds: Mapping[int, LabelTable],
     reports: Sequence[PhaseReport],
+    val_logits: Tensor,
     world: World,
     count: Callable[[float], None],
 ) -> dict[int, Predictions]:
     """Return fold -> logits for each of its records. A backbone that stayed frozen uses cached features.
 
+    `val_logits`: those of the validation records, known from training; a manifest may leave out some of fold 9.
     `count` receives the seconds that an earlier run spent on features of fold 10; training has counted fold 9.
     """
     model, precision = setup.model, setup.precision
@@ -253,13 +256,15 @@ def predict_folds(
     module = HeadAlone(model) if frozen else model
     predictions = {}
     for fold, truth in folds.items():
-        source: Source = SignalSource.of(signals, truth, dtype(precision), world.device)
-        if frozen:
-            began = time.monotonic()
-            (source,), seconds = compute_features(model, [source], world, precision)
-            if fold == TEST_FOLD:
-                count(seconds - (time.monotonic() - began))
-        logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
+        logits = val_logits
+        if fold == TEST_FOLD or len(truth) > len(setup.parts.val):
+            source: Source = SignalSource.of(signals, truth, dtype(precision), world.device)
+            if frozen:
+                began = time.monotonic()
+                (source,), seconds = compute_features(model, [source], world, precision)
+                if fold == TEST_FOLD:
+                    count(seconds - (time.monotonic() - began))
+            logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
         predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
     return predictions
 

@@ -139,7 +139,7 @@ def train_case(name: str, world: World, checkpoints: Checkpoints | None = None, 
     start = {key: value.clone() for key, value in model.state_dict().items()}
     share_batch_norm(model, world)
     watch = Watch(stop)
-    reports = train(
+    reports, _ = train(
         model,
         Small(recipe),
         Small(recipe).phases(()),

@@ -52,11 +52,12 @@ def records_of(data: Path, ecg_ids: NDArray[np.int64], column: str = "filename_l
     return [data / names[ecg_id] for ecg_id in ecg_ids]
 
 
+@pytest.mark.parametrize("fold", [9, 10])
 @pytest.mark.parametrize("arch", ["net1d_mini", "fcn_wang", "windowed"])
-def test_records_of_fold_10_get_the_probabilities_of_the_run(
-    arch: str, runs: dict[str, Result], demo_set: Path
+def test_records_get_the_probabilities_of_the_run(
+    arch: str, fold: int, runs: dict[str, Result], demo_set: Path
 ) -> None:
-    stored = runs[arch].predictions[10]
+    stored = runs[arch].predictions[fold]
     found = probabilities(runs[arch], records_of(demo_set, stored.ecg_id))
 
     assert found.std(axis=0).max() > 1e-3, "all the same tells nothing"

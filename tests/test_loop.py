@@ -21,6 +21,7 @@ from bench.training.batch import Augmented, Batch, Inputs, SignalBatch, augmente
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
+from bench.training.features import predict
 from bench.training.judge import Judge
 from bench.training.loop import PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
@@ -162,7 +163,11 @@ def phase(parts: dict[str, float], **options: Any) -> Phase:
     return Phase(**{"name": "phase", "learning_rates": parts, "epochs": 3, "batch_size": 11, **options})
 
 
-def run(
+def run(*inputs: Any, **options: Any) -> list[PhaseReport]:
+    return run_with_logits(*inputs, **options)[0]
+
+
+def run_with_logits(
     model: Classifier,
     method: Method,
     folder: Path,
@@ -171,7 +176,7 @@ def run(
     seed: int = 0,
     precision: Precision = "float32",
     minutes: float = 10.0,
-) -> list[PhaseReport]:
+) -> tuple[list[PhaseReport], Tensor]:
     train_source, val_source = data or sources()
     watch = watch or Watch()
     return train(
@@ -266,13 +271,15 @@ def turning() -> tuple[Classifier, tuple[FeatureSource, FeatureSource]]:
 
 @pytest.mark.parametrize(("selection", "best_epoch"), [("best", 1), ("lowest-loss", 1), ("last", 6)])
 def test_the_selected_epoch_leaves_the_phase(selection: Any, best_epoch: int, tmp_path: Path) -> None:
+    """With its logits on fold 9."""
     model, data = turning()
     first, _ = turning()
     only = phase({"head": 0.05}, epochs=6, selection=selection)
     run(first, Recipe([replace(only, epochs=best_epoch, selection="last")]), _new(tmp_path, "first"), data)
 
-    (report,) = run(model, Recipe([only]), _new(tmp_path, "whole"), data)
+    (report,), logits = run_with_logits(model, Recipe([only]), _new(tmp_path, "whole"), data)
 
+    assert torch.equal(logits, predict(model, data[1], "max", ALONE, "float32"))
     assert report.val_macro_auroc[0] == max(report.val_macro_auroc) > 0.9 and report.val_macro_auroc[-1] < 0.1
     assert (report.best_epoch, report.selection) == (best_epoch, selection)
     assert moved(model, weights(first)) == set()
@@ -593,7 +600,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
     method: Callable[[], Method], minutes: float, tmp_path: Path
 ) -> None:
     whole = model_of(Mixed)
-    undisturbed = run(whole, method(), _new(tmp_path, "whole"))
+    undisturbed, logits_of_whole = run_with_logits(whole, method(), _new(tmp_path, "whole"))
     num_steps, num_epochs = 4 * sum(p.epochs for p in method().phases(())), sum(p.epochs for p in method().phases(()))
     moments = [("step", at) for at in range(1, num_steps + 1, 2)] + [("epoch", at) for at in range(1, num_epochs + 1)]
     for event, at in moments:
@@ -603,9 +610,10 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
             run(model_of(Mixed), method(), folder, watch=kill, minutes=minutes)
         model, watch = model_of(Mixed), Watch()
 
-        reports = run(model, method(), folder, watch=watch)
+        reports, logits = run_with_logits(model, method(), folder, watch=watch)
 
         assert moved(model, weights(whole)) == set(), f"killed at {event} {at}"
+        assert torch.equal(logits, logits_of_whole)
         assert [without_clock(report) for report in reports] == [without_clock(report) for report in undisturbed]
         reached = at if event == "step" else 4 * at
         done = reached if minutes == 0 else (reached - 1) // 4 * 4
@@ -948,6 +956,26 @@ def test_the_average_leaves_the_phase(average: EMA | SWA, tmp_path: Path) -> Non
     (tmp_path / "still").mkdir()
     (again,) = run(averaged, still, tmp_path / "still")
     assert again.val_loss[0] == pytest.approx(report.val_loss[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Recipe([phase({"head": 1.0}, epochs=4)]),
+        Recipe([phase({"backbone": 1e-2, "head": 1e-2}, average=EMA(0.9), selection="last")]),
+        Recipe([phase({"backbone": 1e-2, "head": 1e-2}, average=SWA(0.5))]),
+        NewHead([phase({"backbone": 1e-2, "head": 1e-2})]),
+        lpft_sd(),
+    ],
+    ids=["best", "ema", "swa", "finish", "lpft-sd"],
+)
+def test_the_logits_on_fold_9_are_those_of_the_final_weights(method: Method, tmp_path: Path) -> None:
+    model, data = model_of(Mixed), sources()
+
+    _, logits = run_with_logits(model, method, tmp_path, data)
+
+    assert torch.equal(logits, predict(model, data[1], "max", ALONE, "float32"))
+    assert logits.std(0).min() > 0.01, "the same for all records tells nothing"
 
 
 def test_epochs_before_an_average_are_never_selected(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,11 @@ def train(
     precision: Precision,
     watcher: Watcher,
     checkpoints: Checkpoints,
-) -> list[PhaseReport]:
-    """Train the model in place through all phases, from the newest checkpoint if there is one. Return a report each."""
+) -> tuple[list[PhaseReport], Tensor]:
+    """Train the model in place through all phases, from the newest checkpoint if there is one.
+
+    Returns a report of each phase, and the logits [record, label] of fold 9 by the final weights.
+    """
     check_sources(train_source, val_source)
     reports: list[PhaseReport] = []
     world.wait()  # until the main rank has created the folder
@@ -83,7 +86,7 @@ def train(
         while not run.is_done():
             run.epoch(len(reports[-1].train_loss))
         run.finish(is_last=position + 1 == len(phases))
-    return reports
+    return reports, run.val_logits
 
 
 def check_sources(train: Source, val: Source) -> None:
@@ -132,6 +135,20 @@ def rehearse(model: Classifier, phases: Sequence[Phase], prepared: Prepared | No
         prepared.check_use(model, trained, in_training)
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What a model scores on fold 9."""
+
+    logits: Tensor
+    """[record, label]"""
+    loss: float
+    """Mean binary cross-entropy."""
+    macro_auroc: float
+    """Over all labels with a positive and a negative."""
+    macro_auroc_frequent: float | None
+    """Over the frequent labels; None if there are none."""
+
+
 class PhaseRun:
     """A running phase: its trained parts, its steps, and the best weights so far."""
 
@@ -153,6 +170,8 @@ class PhaseRun:
         self.num_trainable = count_parameters(model, trainable=True)
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
+        self.val_logits = torch.empty(0)
+        """[record, label], logits of fold 9 by the best weights so far."""
         self.seconds = 0.0
         """Seconds that the finished steps of the present epoch took in earlier attempts."""
 
@@ -209,16 +228,16 @@ class PhaseRun:
         if not math.isfinite(loss):
             raise self._diverged(f"epoch {epoch + 1}", f"the training loss is {loss}")
         scored = self._scored_model(epoch)
-        val_loss, val_macro_auroc, val_macro_auroc_frequent = self._validate(scored, f"epoch {epoch + 1}")
-        score = {"best": val_macro_auroc, "lowest-loss": -val_loss, "last": float(epoch)}[self.phase.selection]
+        val = self._validate(scored, f"epoch {epoch + 1}")
+        score = {"best": val.macro_auroc, "lowest-loss": -val.loss, "last": float(epoch)}[self.phase.selection]
         if score > self.best_score and (self.averaged is None or self.averaged.selectable):
-            self.best_score, report.best_epoch = score, epoch + 1
+            self.best_score, self.val_logits, report.best_epoch = score, val.logits, epoch + 1
             self.best = {key: value.detach().clone() for key, value in self._weights(scored).items()}
-        self.steps.epoch_ends(val_macro_auroc)
+        self.steps.epoch_ends(val.macro_auroc)
         report.train_loss.append(loss)
-        report.val_loss.append(val_loss)
-        report.val_macro_auroc.append(val_macro_auroc)
-        report.val_macro_auroc_frequent.append(val_macro_auroc_frequent)
+        report.val_loss.append(val.loss)
+        report.val_macro_auroc.append(val.macro_auroc)
+        report.val_macro_auroc_frequent.append(val.macro_auroc_frequent)
         seconds = time.monotonic() - self.began
         report.seconds += seconds
         self.seconds = 0.0
@@ -227,9 +246,9 @@ class PhaseRun:
                 "phase": self.phase.name,
                 "epoch": epoch + 1,
                 "train_loss": loss,
-                "val_loss": val_loss,
-                "val_macro_auroc": val_macro_auroc,
-                "val_macro_auroc_frequent": val_macro_auroc_frequent,
+                "val_loss": val.loss,
+                "val_macro_auroc": val.macro_auroc,
+                "val_macro_auroc_frequent": val.macro_auroc_frequent,
                 "best_epoch": report.best_epoch,
                 "learning_rate": self.steps.optimizer.param_groups[0]["lr"],
                 "seconds": seconds,
@@ -270,7 +289,7 @@ class PhaseRun:
             self.phase,
             self.model,
             self.initial,
-            score=lambda: self._validate(self.model, "finish()")[1],
+            score=lambda: self._validate(self.model, "finish()").macro_auroc,
             features=partial(
                 training_features,
                 self.model,
@@ -291,16 +310,17 @@ class PhaseRun:
                 f"{type(self.method).__name__}.finish() puts other modules into the model, which a new model that "
                 "loads these weights would not have; put them in by prepare, and set their values in finish"
             )
-        loss, score, over_frequent = self._validate(self.model, "finish()")
-        self.report.judged, self.report.finished_val_macro_auroc = judge.scores, score
+        val = self._validate(self.model, "finish()")
+        self.val_logits = val.logits
+        self.report.judged, self.report.finished_val_macro_auroc = judge.scores, val.macro_auroc
         if self.phase.fitted:
-            self.report.val_loss, self.report.val_macro_auroc, self.report.best_epoch = [loss], [score], 1
-            self.report.val_macro_auroc_frequent = [over_frequent]
+            self.report.val_loss, self.report.val_macro_auroc, self.report.best_epoch = [val.loss], [val.macro_auroc], 1
+            self.report.val_macro_auroc_frequent = [val.macro_auroc_frequent]
         elif is_last and not judge.scores and not are_equal(self._weights(self.model), self.best):
             selected = self.report.val_macro_auroc[(self.report.best_epoch or 1) - 1]
             self.watcher.note(
                 f"finish() changes the weights that leave phase {self.phase.name}, the last, without judge.score: "
-                f"fold-9 macro AUROC {selected:.4f} becomes {score:.4f}; judge.phase tells the phases apart"
+                f"fold-9 macro AUROC {selected:.4f} becomes {val.macro_auroc:.4f}; judge.phase tells the phases apart"
             )
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -318,6 +338,7 @@ class PhaseRun:
             "average": self.averaged.state() if self.averaged else None,
             "best": self.best,
             "best_score": self.best_score,
+            "val_logits": self.val_logits,
             **self.steps.state(),
         }
 
@@ -327,7 +348,7 @@ class PhaseRun:
         self.steps.restore(state)
         if self.averaged:
             self.averaged.restore(state["average"])
-        self.best, self.best_score = state["best"], state["best_score"]
+        self.best, self.best_score, self.val_logits = state["best"], state["best_score"], state["val_logits"]
         self.seconds = state.get("seconds", 0.0)
 
     def _weights(self, model: Classifier) -> dict[str, Tensor]:
@@ -345,8 +366,7 @@ class PhaseRun:
 
         recalibrate(model, self.phase.learning_rates, run)
 
-    def _validate(self, model: Classifier, when: str) -> tuple[float, float, float | None]:
-        """Return binary cross-entropy and macro AUROC on fold 9: over all defined labels, and over frequent ones."""
+    def _validate(self, model: Classifier, when: str) -> Validation:
         aggregate = model.backbone.signal_spec.aggregate
         module = HeadAlone(model) if self.report.on_features else model
         logits = predict(module, self.val_source, aggregate, self.world, self.precision)
@@ -356,7 +376,7 @@ class PhaseRun:
         loss = nn.functional.binary_cross_entropy_with_logits(logits.double(), labels.double())
         by_label, is_frequent = auroc(labels.numpy(), logits.numpy()), frequent(labels.numpy())
         over_frequent = float(by_label[is_frequent].mean()) if is_frequent.any() else None
-        return float(loss), float(np.nanmean(by_label)), over_frequent
+        return Validation(logits, float(loss), float(np.nanmean(by_label)), over_frequent)
 
     def _diverged(self, when: str, what: str) -> Diverged:
         if "backbone" not in {part.partition(".")[0] for part in self.phase.learning_rates}:

@@ -200,7 +200,7 @@ def train(net: Any, method: Any, records: Any, val: Any, device: torch.device, *
 
     folder = more.get("folder")
     files = Checkpoints(folder or Path(), bool(folder), lambda text: None, minutes=more.get("minutes", 1e9))
-    return train_cell(
+    reports, _ = train_cell(
         net,
         method,
         declared_phases(method, layer_groups(net.backbone)),
@@ -212,6 +212,7 @@ def train(net: Any, method: Any, records: Any, val: Any, device: torch.device, *
         watcher=more.get("watcher") or Quiet(),
         checkpoints=files,
     )
+    return reports
 
 
 def wait(device: torch.device) -> None:
