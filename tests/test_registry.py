@@ -250,6 +250,18 @@ def test_a_broken_module_costs_its_own_names_only(package: Package) -> None:
         found.find("method", "half")
 
 
+def test_a_module_imported_before_the_registry_is_of_its_package(package: Package, tmp_path: Path) -> None:
+    """And one of the same name, from elsewhere, is not."""
+    name = package({"mine.py": GOOD.replace("NAME", "mine")})
+    (tmp_path / "beside.py").write_text(textwrap.dedent(GOOD.replace("NAME", "beside")))
+    importlib.import_module(f"{name}.mine")
+    importlib.import_module("beside")
+
+    assert find("method", "mine").distribution == f"{name} 1.0"
+    assert find("method", "beside").distribution == "beside.py, not installed"
+    del sys.modules["beside"]
+
+
 def test_a_strangers_second_choice_of_our_name_is_his_loss(package: Package) -> None:
     first, second = (package({"mine.py": GOOD.replace("NAME", "the-same")}) for _ in range(2))
     found = loaded()

@@ -30,6 +30,7 @@ from bench.registry.source import (
     NOTEBOOK,
     PLUGIN_FILES,
     code_hash,
+    distribution_of,
     is_own,
     location,
     notebook_hash,
@@ -119,7 +120,7 @@ class Registry:
             taken = self.plugins.get(key)
         # a third-party module may import ours, so who imports a module does not say whose plugins it registers
         ours = f"{OURS} {bench.__version__}" if is_own(module) else ""
-        origin = ours or self._importing or f"{place_of(module)}{NOT_INSTALLED}"
+        origin = ours or self._importing or distribution_of(module) or f"{place_of(module)}{NOT_INSTALLED}"
         self.plugins[key] = Plugin(kind, name, make, module, origin)
 
     def load(self) -> None:

@@ -44,6 +44,18 @@ def declared_files() -> list[Path]:
     return sorted(files)
 
 
+def distribution_of(module: str) -> str:
+    """Return name and version of the package that declares an imported module in the entry-point group; else empty."""
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "").resolve()
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.dist is not None and f"{module}.".startswith(f"{entry_point.value}."):
+            with contextlib.suppress(FileNotFoundError):  # the registry reports it when it imports the package
+                home = location(entry_point.dist, entry_point.value)
+                if file == home or home.parent in file.parents:
+                    return f"{entry_point.dist.name} {entry_point.dist.version}"
+    return ""
+
+
 def location(dist: Distribution, package: str) -> Path:
     """Return the file of a distribution's package or module, from a wheel or an editable install (PEP 610)."""
     from urllib.parse import urlparse  # late, because it brings much that few commands need
