@@ -141,8 +141,8 @@ def test_a_broken_design_is_seen(mutant: str) -> None:
 
 STUDIES = [
     (alpha, patients, runs, known)
-    for alpha in (0.05, 0.05 / 3, 0.05 / 100)
-    for patients, runs, known in ((1.0, 0.5, 5.0), (1.0, 4.0, 9.0), (0.2, 9.0, 20.0), (1.0, 1.0, 3.0))
+    for alpha in (0.05, 0.05 / 3, 0.05 / 100, 0.05 / 2000)
+    for patients, runs, known in ((1.0, 0.3, 2.95), (1.0, 0.5, 5.0), (1.0, 4.0, 9.0), (0.2, 9.0, 20.0), (1.0, 1.0, 3.0))
 ]
 """Level, variance of patients and of runs, degrees of freedom of that of runs."""
 
@@ -155,9 +155,10 @@ def power(level: float, patients: float, runs: float, known: float, difference: 
     chance = (np.arange(1000) + 0.5) / 1000
     values = difference + math.sqrt(patients + runs) * np.random.default_rng(2).permutation(norm.ppf(chance))
     estimated = runs * chi2.ppf(chance, known) / known
-    scaled = chi2.ppf((np.arange(1500) + 0.5) / 1500, known) / known
+    scaled = np.exp(np.linspace(-60, 6, 3000))  # by its logarithm, because a small p is made by the smallest ones
+    weights = chi2.pdf(known * scaled, known) * known * scaled * 66 / 2999
     error = np.sqrt(patients + estimated[:, None] / scaled)
-    p = 2 * norm.sf(abs(values)[:, None] / error).mean(axis=1)
+    p = 2 * (norm.sf(abs(values)[:, None] / error) * weights).sum(axis=1)
     return float((p <= level).mean())
 
 
