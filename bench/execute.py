@@ -41,7 +41,7 @@ from bench.training.features import compute_features, predict
 from bench.training.loop import rehearse, train
 from bench.training.memory import PeakMemory
 from bench.training.method import Method, phases_or_reason
-from bench.training.model import Backbone, Classifier, HeadAlone, layer_groups
+from bench.training.model import Backbone, Classifier, layer_groups
 from bench.training.phase import Phase
 from bench.training.precision import Precision, dtype, resolve_precision
 from bench.training.report import PhaseReport
@@ -253,7 +253,7 @@ def predict_folds(
     """
     model, precision = setup.model, setup.precision
     frozen = all(report.on_features for report in reports)
-    module = HeadAlone(model) if frozen else model
+    module = model.module_for(on_features=frozen)
     predictions = {}
     for fold, truth in folds.items():
         logits = val_logits

@@ -34,7 +34,7 @@ from bench.training.features import (
 from bench.training.judge import Judge
 from bench.training.masks import Masks
 from bench.training.method import Method, overrides
-from bench.training.model import Classifier, HeadAlone, count_parameters, set_drop_path
+from bench.training.model import Classifier, count_parameters, set_drop_path
 from bench.training.passes import PhasePasses
 from bench.training.phase import SWA, Phase
 from bench.training.precision import Precision, autocast
@@ -359,16 +359,17 @@ class PhaseRun:
         """Compute the batch-norm statistics of the trained parts anew, over all training records."""
 
         def run() -> None:
+            module = model.module_for(on_features=self.report.on_features)
             stream = (self.seed, self.phase.name, "rates")
             for x, _ in rank_batches(self.train_source, self.phase.batch_size, stream, self.world):
                 with autocast(self.precision if len(x) else "float32", self.world.device):
-                    model.classify(x if self.report.on_features else model.encode(x))
+                    module(x)
 
         recalibrate(model, self.phase.learning_rates, run)
 
     def _validate(self, model: Classifier, when: str) -> Validation:
         aggregate = model.backbone.signal_spec.aggregate
-        module = HeadAlone(model) if self.report.on_features else model
+        module = model.module_for(on_features=self.report.on_features)
         logits = predict(module, self.val_source, aggregate, self.world, self.precision)
         if not bool(torch.isfinite(logits).all()):
             raise self._diverged(when, "outputs on fold 9 are not finite")

@@ -211,6 +211,10 @@ class Classifier(nn.Module):
     def forward(self, signals: Tensor) -> Tensor:
         return self.classify(self.encode(signals))
 
+    def module_for(self, *, on_features: bool) -> nn.Module:
+        """Return the module that computes logits from signals: this one. From features, it is the head alone."""
+        return HeadAlone(self) if on_features else self
+
     def train_parts(self, parts: Mapping[str, float], *, fitted: bool = False) -> list[dict[str, Any]]:
         """Freeze everything except `parts`, set train and eval modes, and return parameter groups for an optimiser.
 

@@ -31,7 +31,7 @@ class PhasePasses:
     def logits(self, x: Tensor, masks: int) -> Tensor:
         """Return logits with these masks."""
         self.masks.use(masks, len(x))
-        return self.model.classify(x) if self.on_features else self.model(x)
+        return self.model.module_for(on_features=self.on_features)(x)  # type: ignore[no-any-return]
 
     def features(self, x: Tensor, masks: int) -> Tensor:
         """Return the head's input with these masks."""
@@ -53,4 +53,4 @@ class PhasePasses:
 
     @torch.no_grad()
     def _frozen(self, model: Classifier, x: Tensor) -> Tensor:
-        return model.eval().classify(x) if self.on_features else model.eval()(x)
+        return model.eval().module_for(on_features=self.on_features)(x)  # type: ignore[no-any-return]
