@@ -168,8 +168,8 @@ def test_recipes_never_share_a_claim_and_a_default_that_won_its_search_is_both()
     arms = {study.recipe: {arm.method: row.method for (_, _, arm), row in study.rows.items()} for study in found}
 
     assert arms["tuned"] == {"ft": "ft(lr=1)", "lp": "lp", "lpft": "lpft(lr=1)"}
-    assert arms["reported"] == {"ft": "ft", "lp": "lp", "lpft": "lpft"}
-    assert set(arms) == {"tuned", "reported"}  # lpft(lr=2), given by hand, has no baseline
+    assert arms["defaults"] == {"ft": "ft", "lp": "lp", "lpft": "lpft"}
+    assert set(arms) == {"tuned", "defaults"}  # lpft(lr=2), given by hand, has no baseline
 
 
 def test_a_setting_tuned_at_one_share_is_tuned_at_the_others() -> None:
@@ -191,12 +191,12 @@ def test_two_sets_of_weights_of_one_task_are_two_studies() -> None:
     assert dict(second.starts) == {"aa": "own:2"}
     assert all(("aa", 0.1, Arm("ft", "random")) in study.rows for study in (first, second))
     assert [study.name for study in (first, second)] == [
-        "net, reported, from own:1",
-        "net, reported, from own:2",
+        "net, defaults, from own:1",
+        "net, defaults, from own:2",
     ]
     labelled = [replace(each, plan=replace(each.plan, labels={"own:2": "half the data"})) for each in made]
-    assert studies_of(labelled)[1].name == "net, reported, from half the data"
-    assert studies_of(made[1:])[0].name == "net, reported"
+    assert studies_of(labelled)[1].name == "net, defaults, from half the data"
+    assert studies_of(made[1:])[0].name == "net, defaults"
     known = [(one.study, one.task, one.contrast) for one in variances_of(made)]
     assert len(known) == len(set(known)), "each study has variances of its own"
 
@@ -320,10 +320,10 @@ def test_ranks_are_shares_of_redrawn_studies() -> None:
 def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
     made = boards({"ft": 0.5, "lp": 0.5, "lpft-sd": 1.1}, ["aa", "bbb"], 1, 3)
     answers = answers_of(made)
-    drawn = draw_answers([("reported", answers[0].answers)], 0.005, tmp_path / "a.svg")
+    drawn = draw_answers([("defaults", answers[0].answers)], 0.005, tmp_path / "a.svg")
     text = answer_page(made, answers, "pictures/a.svg", [])
 
-    assert drawn and all(words in drawn.read_text() for words in ("Reported", "lpft-sd, 2 tasks"))
+    assert drawn and all(words in drawn.read_text() for words in ("Defaults", "lpft-sd, 2 tasks"))
     assert (
         "- **A, with 1, 3 and 10 % of the records on this subset§: yes, by more than the margin.** `lpft-sd` scores"
         in text

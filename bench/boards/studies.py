@@ -22,7 +22,7 @@ from bench.evaluation.metrics import Floats
 from bench.evaluation.parts import macro_auroc
 from bench.evaluation.runs import Design, Place
 
-REPORTED, TUNED, GIVEN = "reported", "tuned", "given"
+DEFAULTS, TUNED, BY_HAND = "defaults", "tuned", "set by hand"
 """Recipes: a method's defaults, the best setting of a search on fold 9, arguments of a command."""
 RANDOM, PRETRAINED = "random", "pre-trained"
 
@@ -92,8 +92,8 @@ def recipes_of(row: Row, tuned: Iterable[tuple[str, str, str]]) -> set[str]:
     """
     recipes = {TUNED} if (row.backbone, row.init, row.method) in set(tuned) else set()
     if "(" not in row.method:
-        recipes.add(REPORTED)
-    return recipes or {GIVEN}
+        recipes.add(DEFAULTS)
+    return recipes or {BY_HAND}
 
 
 Cell = tuple[str, float, Arm]

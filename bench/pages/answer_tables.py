@@ -9,7 +9,7 @@ from bench.boards.across import ALONE, CONTRAST, FEW, Across, Both, Ranked
 from bench.boards.answers import StudyAnswers
 from bench.boards.declared import BASELINE
 from bench.boards.power import Variances
-from bench.boards.studies import BASE, GIVEN, REPORTED, Arm, Study
+from bench.boards.studies import BASE, TUNED, Arm, Study
 from bench.boards.worth import Worth
 from bench.evaluation.hierarchical import Belief
 from bench.evaluation.runs import MIN_RUNS
@@ -51,8 +51,8 @@ def studies_lines(answers: Sequence[StudyAnswers]) -> list[str]:
 
 
 def _recipe(study: Study) -> str:
-    if study.recipe in (REPORTED, GIVEN):
-        return "defaults" if study.recipe == REPORTED else "set by hand"
+    if study.recipe != TUNED:
+        return study.recipe
     cells = {(task, fraction) for task, fraction, _ in study.rows}
     if cells <= study.tuned_on:
         return "tuned on fold 9"

@@ -225,8 +225,8 @@ def studies_of(runs: Sequence[Run]) -> list[Study]:
     tuned = {(run.backbone, run.start, run.method) for run in runs if run.searched}
     grouped: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        recipes = ["tuned"] * ((run.backbone, run.start, run.method) in tuned) + ["reported"] * ("(" not in run.method)
-        for recipe in recipes or ["given"]:
+        recipes = ["tuned"] * ((run.backbone, run.start, run.method) in tuned) + ["defaults"] * ("(" not in run.method)
+        for recipe in recipes or ["set by hand"]:
             grouped.setdefault((run.backbone, recipe), []).append(run)
     studies = []
     for (backbone, recipe), group in grouped.items():
@@ -1095,7 +1095,7 @@ def check_studies(page: str, studies: Sequence[Study]) -> list[Study]:
     for study in studies:
         _, backbone, recipe, _, runs, *_ = rows[letters[study.name]]
         assert backbone == study.backbone.partition(",")[0]
-        assert recipe.partition(" ")[0] == {"reported": "defaults", "tuned": "tuned", "given": "set"}[study.recipe]
+        assert recipe.startswith(study.recipe)
         for (task, share, arm), of_cell in study.cells.items():
             if arm == FT:
                 draws = len({draw for draw, _ in of_cell})
