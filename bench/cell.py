@@ -11,7 +11,7 @@ from bench.data.datasets.held import HeldFolder
 from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, find, find_optional, normalize
-from bench.registry.source import NOTEBOOK
+from bench.registry.source import NOT_INSTALLED
 from bench.results.document import quoted
 
 
@@ -77,9 +77,13 @@ class Cell:
 
     @property
     def of_notebook(self) -> list[str]:
-        """Return the names of its method, backbone, task and data set that a notebook or a script defines."""
+        """Return the names of its method, backbone, task and data set that only this process can import.
+
+        Those of a notebook, a script, or a module that it imports from beside itself.
+        """
         held = [f"the data set of {self.data}"] if isinstance(self.data, HeldFolder) else []
-        return [*(plugin.name for plugin in self._plugins if plugin.module == NOTEBOOK), *held]
+        here = (plugin for plugin in self._plugins if plugin.distribution.endswith(NOT_INSTALLED) and not plugin.file)
+        return [*(plugin.name for plugin in here), *held]
 
     @property
     def _plugins(self) -> list[Plugin]:

@@ -186,7 +186,8 @@ def sweep(
     sbatch: Sbatch = [],
     minutes: Minutes = None,
     shard: Annotated[
-        str | None, typer.Option(help="The part of one of several machines that share no files, from 0/4 to 3/4.")
+        str | None,
+        typer.Option(help="Run one part of the sweep, such as 0/4, where machines share no files."),
     ] = None,
     runs: Runs = RUNS,
     rerun_stale: Annotated[

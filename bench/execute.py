@@ -114,7 +114,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             predictions = predict_folds(setup, signals, folds, reports, val_logits, world, checkpoints.count)
             if not world.is_main:
                 return Result(folder.final, setup.facts)
-            scored = outcome(options.stage, setup.model, signals, reports, predictions, folds)
+            scored = outcome(options.stage, setup.model, setup.facts, signals, reports, predictions, folds)
             costs = cost(checkpoints.run_seconds(), memory)
             document = {**setup.facts, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])

@@ -57,6 +57,11 @@ class Trained:
         """Length to which the training records were cut or padded; None if all had one length."""
         return self.result.document["dataset"].get("seconds")  # type: ignore[no-any-return]
 
+    @property
+    def length_s(self) -> float:
+        """Length of the training records."""
+        return self.seconds or self.result.document["signals"].get("seconds") or TRAINED_S
+
     def prepare(self, raw: Signal, rate: int, seconds: float | None, name: str) -> Signal:
         """Return a record [lead, time] in mV as the cache holds it for the model, rounded and standardised as fold 10.
 
@@ -120,7 +125,7 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
         raw, rate = read_waveform(path, spec.leads, notes.append)
         for note in notes:
             log(f"{path}: {note.text}")
-        for remark in _remarks(path, raw, rate, spec, seconds):
+        for remark in _remarks(path, raw, rate, trained):
             log(remark)
         probabilities = torch.sigmoid(trained.logits(trained.prepare(raw, rate, seconds, str(path))[None])[0])
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
@@ -134,13 +139,14 @@ def _scaling(result: Result, run: Path) -> Scaling:
     return Scaling(facts["mean"], facts["std"], facts["fitted_on"])
 
 
-def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: float | None) -> Iterator[str]:
+def _remarks(path: Path, raw: Signal, rate: int, trained: Trained) -> Iterator[str]:
     """Yield remarks on how a record [lead, time] in mV differs from the training records.
 
     Raises DataError if it is too short or has no signal.
 
     As in training, a lead without a signal is used as it is, and invalid samples count as 0 mV.
     """
+    spec, seconds = trained.spec, trained.seconds
     lasts, least = raw.shape[1] / rate, max(SHORTEST_S, 0 if seconds else spec.window_s or 0)
     if lasts < least:
         raise DataError(f"{path} lasts {lasts:g} s; this backbone needs at least {least:g} s")
@@ -152,8 +158,8 @@ def _remarks(path: Path, raw: Signal, rate: int, spec: SignalSpec, seconds: floa
         yield f"{path} has no signal in {_names(spec, silent)}; its probabilities rest on the other leads"
     if (holes := invalid.any(axis=1) & ~silent).any():
         yield f"{path} has invalid samples in {_names(spec, holes)}, set to 0 mV"
-    if not (seconds or spec.window or math.isclose(lasts, TRAINED_S, rel_tol=0.1)):
-        yield f"{path} lasts {lasts:g} s; the run was trained on records of {TRAINED_S:g} s"
+    if not (seconds or spec.window or math.isclose(lasts, trained.length_s, rel_tol=0.1)):
+        yield f"{path} lasts {lasts:g} s; the run was trained on records of {trained.length_s:g} s"
 
 
 def _names(spec: SignalSpec, chosen: npt.NDArray[np.bool_]) -> str:

@@ -126,19 +126,23 @@ def sections(
         },
         "method": method,
         "backbone": backbone,
-        "signals": spec.facts(),
+        "signals": {**spec.facts(), **({"files": records.stated} if records.stated else {})},
     }
 
 
 def outcome(
     stage: str,
     model: Classifier,
+    facts: Mapping[str, Any],
     signals: PreparedSignals,
     reports: Sequence[PhaseReport],
     predictions: Mapping[int, Predictions],
     truth: Mapping[int, LabelTable],
 ) -> dict[str, Any]:
-    """Return the second half of a result: metrics of each fold, intervals for fold 10, and training."""
+    """Return the second half of a result: metrics of each fold, intervals for fold 10, and training.
+
+    `facts`: the first half.
+    """
     # the protocol requires that each read of fold 10 is recorded
     reads = [
         {"at": datetime.now(UTC).isoformat(timespec="seconds"), "records": len(table), "for": "final scores"}
@@ -156,7 +160,8 @@ def outcome(
         "stage": stage,
         "incompatible": None,
         "signals": {
-            **signals.spec.facts(),
+            **facts["signals"],
+            "seconds": signals.length / signals.spec.rate,
             "scaling": asdict(signals.scaling),
             "findings": signals.findings,
         },

@@ -21,7 +21,7 @@ from bench.data.tasks import find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
-from bench.inference import TRAINED_S, Trained, load_trained
+from bench.inference import Trained, load_trained
 from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
 from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device
@@ -87,6 +87,7 @@ def evaluate(
             "licence": records.licence,
             "source": records.source,
             "rate": rate,
+            **({"files": records.stated} if records.stated else {}),
             **reader_facts(records, data),
         },
         "scored_on": scope.words,
@@ -168,7 +169,8 @@ def _is_tested(result: Result, records: Records, folder: Path) -> bool:
         read_by = load_evaluation(folder_of(result, records.name, [], 0), result).document["dataset"]
     except DataError:  # there is none, or it is damaged
         return False
-    return bool(read_by.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", ""))
+    same_code = read_by.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", "")
+    return bool(same_code and read_by.get("files", {}) == records.stated)
 
 
 def _fold_10(result: Result, records: Records) -> Scope:
@@ -197,7 +199,7 @@ def _logits(
     """
     columns = [trained.labels.index(each.label) for each in scope.shared]
     files, ecg_ids, leads = records.signal_files(rate), records.ecg_id.tolist(), trained.spec.leads
-    seconds = trained.seconds or TRAINED_S
+    seconds = trained.length_s
     logits = np.empty((len(scope.rows), len(columns)))
     for start in range(0, len(scope.rows), EVALUATION_BATCH):
         batch = []

@@ -214,8 +214,8 @@ def sweep(
 
     Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
     each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
-    backbones whose weights are for non-commercial use only. `shard` is the part of a machine that sees no files of
-    others, such as `0/4`. After `minutes`, what is left stays for the next time. `out` receives the plan and the
+    backbones whose weights are for non-commercial use only. `shard` is one part of the sweep, such as `0/4`, where
+    machines share no files. After `minutes`, what is left stays for the next time. `out` receives the plan and the
     outcome, `console` progress.
     """
     from bench.execute import Options

@@ -103,6 +103,7 @@ class GradualUnfreezing(Finetune):
                 drop_path_rate=self.drop_path_rate if layer_groups[start:] else 0.0,
                 lr_schedule="constant",
                 selection="last",
+                patience=None,
             )
             for stage, start in enumerate(starts)
         ]

@@ -148,7 +148,7 @@ def test_everything_that_changes_features_changes_the_key(cache: Path, monkeypat
     keys.add(FeatureCache.of(model, signals, "float32", device))
     model.takes_tokens = True
     keys.add(FeatureCache.of(model, signals, "float32", device))
-    monkeypatch.setattr(feature_cache, "code_hash", lambda module: "changed code")
+    monkeypatch.setattr(feature_cache, "_own_code", lambda: "changed code")
     keys.add(FeatureCache.of(model, signals, "float32", device))
     monkeypatch.setattr(torch, "__version__", "another version")
     keys.add(FeatureCache.of(model, signals, "float32", device))
@@ -323,6 +323,19 @@ def test_a_set_that_is_too_large_alone_stays_while_it_is_used(tmp_path: Path, mo
     cache.save(np.arange(10), np.ones((10, 100)), 1.0)
 
     assert cache.load(np.arange(10))[0].all()
+
+
+def test_a_cache_of_others_is_read(cache: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may do all, so the refusal of a folder of others is played."""
+    (first,), _ = compute_features(known_model(), [source_of(3)], ALONE, "float32")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    (again,), _ = compute_features(known_model(), [source_of(3)], ALONE, "float32")
+
+    assert len(passes) == 1 and torch.equal(first.features, again.features)
 
 
 def test_a_cache_that_cannot_be_written_costs_no_run(cache: Path, passes: list[int]) -> None:

@@ -26,8 +26,10 @@ from methods.full_finetune import (
     FullFinetuneSWA,
     FullFinetuneWarmup,
 )
+from methods.layerwise import GradualUnfreezing
 from methods.losses import Asymmetric, Balanced, Focal, LabelSmoothing
 from methods.lpft import LPFT, LPFTDistill, WiSEFT
+from methods.probes import LogisticProbe
 from methods.regularisers import L2SP, SAM, RDrop
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 3.0], [-0.2, 0.1]])
@@ -234,3 +236,22 @@ def test_augmentation_is_drawn_from_the_batchs_generator_and_grows_with_its_stre
     assert 0 < weak < strong
     changed = (results[3] != noise).flatten(1).any(1)
     assert changed.sum() > 8
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (WiSEFT(points=33), "points is 33; 1 to 32"),
+        (WiSEFT(points=0), "points is 0"),
+        (LogisticProbe(strengths=33), "33"),
+    ],
+)
+def test_more_weights_than_fold_9_may_score_are_declined_before_training(method: Method, words: str) -> None:
+    with pytest.raises(Incompatible, match=words):
+        method.phases(("backbone.stem",))
+
+
+def test_patience_is_that_of_the_last_phase_of_gradual_unfreezing() -> None:
+    *thaws, last = GradualUnfreezing(patience=3).phases(("backbone.stem", "backbone.blocks"))
+
+    assert [phase.patience for phase in thaws] == [None] * len(thaws) and last.patience == 3

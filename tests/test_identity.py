@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from bench.cell import Cell
-from bench.execute import Options, execute
+from bench.data.formats import SignalFormat
+from bench.data.opened import OpenData
+from bench.execute import Options, execute, set_up
 from bench.registry.reference import Reference
 from bench.registry.source import _source_files
 from bench.results.identity import (
@@ -30,6 +34,7 @@ from bench.results.identity import (
     planned_identity,
 )
 from bench.results.result import RESULT, Result, load_head
+from bench.training.distributed import World
 
 ROOT = Path(__file__).parent.parent
 FILTERS = """
@@ -297,6 +302,31 @@ def test_the_code_of_a_data_sets_reader_counts_where_it_is_not_ours(done: Result
     assert other_code({"dataset": "a"}, {"dataset": "b"}) == "dataset"
     scores = {key: value for key, value in document.items() if key != "backbone"}
     assert "dataset" not in code_of(scores), "of scores from elsewhere it gave the labels alone"
+
+
+def test_what_a_data_set_states_of_its_files_is_part_of_the_digest(demo_set: Path) -> None:
+    data = OpenData(demo_set)
+    records, cell = (
+        data.records,
+        Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp")),
+    )
+    npy = partial(SignalFormat, "npy", (".npy",), leads=("I", "II"))
+
+    def digest_with(**stated: Any) -> str:
+        data.records = replace(records, **stated)
+        return str(set_up(cell, Options(), data, World(0, 1, torch.device("cpu"))).facts["digest"])
+
+    assert digest_with() == digest_with(seconds=10.0)
+    others = [{"seconds": 5.0}, {"format": npy(unit="mV")}, {"format": npy(unit="uV")}, {"format": npy(array="x")}]
+    assert len({digest_with(), *(digest_with(**other) for other in others)}) == 5
+
+
+def test_a_planned_cell_knows_the_published_head(done: Result) -> None:
+    """Two files may have one backbone and two heads."""
+    one, other = ({**done.document, "init": {**done.document["init"], "head_sha256": head * 64}} for head in "ab")
+
+    first, second = (planned_identity(document, document["init"]["sha256"]) for document in (one, other))
+    assert first == identity(one) != second == identity(other)
 
 
 def test_published_digests_are_what_they_were() -> None:

@@ -39,8 +39,8 @@ def test_rows_have_the_number_of_their_place() -> None:
 
 
 def test_a_recipe_is_reported_tuned_or_given() -> None:
-    assert recipe(row("ft")) == "reported"
-    assert recipe(row("ft(lr=0.1)")) == "given"
+    assert recipe(row("ft")) == "defaults"
+    assert recipe(row("ft(lr=0.1)")) == "set by hand"
     assert recipe(row("ft(lr=0.1)", trials=8)) == "tuned"
     assert recipe(row("external")) == "–"
 
@@ -57,7 +57,7 @@ def test_a_column_that_all_rows_share_becomes_a_sentence() -> None:
 
 def test_the_recipe_is_a_column_where_it_tells_rows_of_a_method_from_each_other() -> None:
     cells, _ = columns(board(row("ft"), row("ft(lr=0.1)"), row("lp")))
-    assert cells["recipe"] == ["reported", "given", "reported"]
+    assert cells["recipe"] == ["defaults", "set by hand", "defaults"]
     assert "recipe" not in columns(board(row("ft"), row("lp(lr=1)")))[0]
 
 

@@ -1,9 +1,12 @@
 """Names and references: how they are read and printed, what is said of a wrong one, and what a broken module costs."""
 
+import hashlib
 import importlib
 import itertools
+import linecache
 import os
 import re
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from bench.errors import PluginError
-from bench.plugin import Backbone, Method, register_backbone, register_method
+from bench.plugin import Backbone, Method, Task, register_backbone, register_method, register_task
 from bench.registry import source
 from bench.registry.reference import Reference
 from bench.registry.registry import (
@@ -29,6 +32,7 @@ from bench.registry.registry import (
     resolve,
     why_it_fails,
 )
+from bench.registry.source import code_hash
 
 
 def test_the_kinds_of_a_name() -> None:
@@ -262,6 +266,54 @@ def test_a_module_imported_before_the_registry_is_of_its_package(package: Packag
     del sys.modules["beside"]
 
 
+def test_a_module_of_a_user_takes_no_name_of_an_installed_plugin(tmp_path: Path) -> None:
+    (tmp_path / "my_methods.py").write_text(textwrap.dedent(GOOD.replace("NAME", "ft")))
+    script = """
+        from bench.errors import PluginError
+        try:
+            import my_methods
+        except PluginError as error:
+            print(error)
+        from bench.registry.registry import find
+        print(find("method", "ft").module, find("method", "lpft-sd").module)
+    """
+
+    shown = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    assert shown[0] == "method 'ft' is already registered by methods.full_finetune; my_methods must choose another name"
+    assert shown[1] == "methods.full_finetune methods.lpft"
+
+
+def test_a_cell_of_a_notebook_that_is_put_back_has_its_own_hash() -> None:
+    """IPython names a cell by its text, so a text that comes back keeps its place among those that linecache has."""
+    hashes = []
+    for rate in (0.1, 0.2, 0.1):
+        text = f"class Mine:\n    rate = {rate}\n    def phases(self):\n        return self.rate\n"
+        name = f"/tmp/ipykernel_1/{rate}.py"
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        made: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, name, "exec"), made)
+        hashes.append(source.notebook_hash(made["Mine"]))
+        assert hashes[-1] == hashlib.sha256(text.encode()).hexdigest()
+
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_a_task_of_a_notebook_has_the_hash_of_its_cell() -> None:
+    text = "def labels_of(code, statement):\n    return [code]\n"
+    name = "/tmp/ipykernel_1/task.py"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    made: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, name, "exec"), made)
+
+    register_task(Task("of-a-cell", "Of a cell.", made["labels_of"]))
+
+    plugin = _REGISTRY.plugins.pop(("task", "of_a_cell"))
+    assert source.notebook_hash(plugin.make) == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_a_strangers_second_choice_of_our_name_is_his_loss(package: Package) -> None:
     first, second = (package({"mine.py": GOOD.replace("NAME", "the-same")}) for _ in range(2))
     found = loaded()
@@ -312,13 +364,14 @@ def test_the_code_hash_follows_what_a_module_uses_of_its_package(
     )
     plugin = loaded().find("method", "hashed")
     before = plugin.code_hash
-    assert before == plugin.code_hash
+    assert before == code_hash(plugin.module)
 
     (tmp_path / name / "other.py").write_text("RATE = 2")
 
-    assert (plugin.code_hash != before) is counts
+    assert (code_hash(plugin.module) != before) is counts
     (tmp_path / name / "mine.py").write_text("changed = 1")
-    assert plugin.code_hash != before
+    assert code_hash(plugin.module) != before
+    assert plugin.code_hash == before, "this process runs what it has imported"
 
 
 def test_a_file_is_parsed_again_only_after_a_change(package: Package, tmp_path: Path) -> None:
@@ -327,13 +380,13 @@ def test_a_file_is_parsed_again_only_after_a_change(package: Package, tmp_path: 
     before = plugin.code_hash
     num_parsed = source._parsed.cache_info().misses
 
-    assert plugin.code_hash == before
+    assert code_hash(plugin.module) == before
     assert source._parsed.cache_info().misses == num_parsed
 
     times = file.stat()
     file.write_text(file.read_text().replace("float", "FLOAT"))  # of the same size, and then of the same time
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert plugin.code_hash != before
+    assert code_hash(plugin.module) != before
     assert source._parsed.cache_info().misses > num_parsed
 
 

@@ -144,7 +144,7 @@ def test_a_tuned_row_says_how_many_settings_were_tried(write: Write, tmp_path: P
     assert [row.num_trials for row in board.rows] == [7, 0]
     lines = page([board]).splitlines()
     assert any("| tuned | ft | tuned |" in line for line in lines)
-    assert any("| plain | ft | reported |" in line for line in lines)
+    assert any("| plain | ft | defaults |" in line for line in lines)
     assert [line.split(" | ")[4] for line in lines if line.startswith(("| 1 | 1,234", "| 2 | 1,234"))] == ["7", "–"]
 
 

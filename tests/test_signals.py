@@ -28,6 +28,7 @@ from bench.data.signals import (
 )
 from bench.data.waveforms import read_waveform
 from bench.errors import DataError, PluginError
+from bench.registry.source import code_hash
 
 
 def published_ecgfounder(record: npt.NDArray[np.float64], rate: int) -> npt.NDArray[np.float64]:
@@ -211,7 +212,8 @@ def test_a_plugins_preprocessing_is_known_by_its_name(monkeypatch: pytest.Monkey
 
     record = fixed_record()
     assert np.array_equal(prepare_record(record, 500, SignalSpec(500, "flipped")), -record)
-    assert signals.PREPROCESSINGS["flipped"] == signals.Preprocessing(3, flipped, True)
+    chosen = signals.PREPROCESSINGS["flipped"]
+    assert chosen == signals.Preprocessing(3, flipped, True, code_hash(__name__))
     with pytest.raises(DataError, match=r"unknown preprocessing 'fliped'; .*none.*, flipped; did you mean 'flipped'"):
         SignalSpec(500, "fliped")
 

@@ -305,6 +305,17 @@ def test_a_cell_that_was_finished_before_is_tested_with_kept_weights_only(
         execute(cell, Options(runs=tmp_path / "runs", also_on=(other_set,)))
 
 
+def test_records_are_cut_to_the_length_of_the_training_records(runs: list[Result]) -> None:
+    trained = load_trained(runs[0].folder)
+    long = {**trained.result.document, "signals": {**trained.result.document["signals"], "seconds": 30.0}}
+    old = {**long, "signals": {key: value for key, value in long["signals"].items() if key != "seconds"}}
+
+    lengths = [replace(trained, result=Result(runs[0].folder, doc)).length_s for doc in (long, old)]
+
+    assert lengths == [30.0, 10.0]
+    assert trained.result.document["signals"]["seconds"] == 10.0
+
+
 def test_a_test_by_a_reader_that_has_changed_counts_no_more(
     runs: list[Result], evaluations: list[Evaluation], other_set: Path, tmp_path: Path
 ) -> None:
@@ -313,6 +324,7 @@ def test_a_test_by_a_reader_that_has_changed_counts_no_more(
     path = folder / evaluations[0].folder.relative_to(runs[0].folder) / EVALUATION
     assert _is_tested(result, records, other_set), "a reader of ours has no code of its own"
 
+    assert not _is_tested(result, replace(records, seconds=5.0), other_set), "cut to another length"
     document = json.loads(path.read_text())
     document["dataset"]["code_sha256"] = "0" * 64
     path.write_text(json.dumps(document))

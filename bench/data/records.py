@@ -49,6 +49,20 @@ class Records:
         return len(self.table)
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """What the data set states of its signal files; empty for WFDB records of 10 s or of one length."""
+        form = self.format
+        stated = {
+            "format": form.name,
+            "rate": form.rate,
+            "leads": list(form.leads),
+            "unit": form.unit,
+            "array": form.array,
+        }
+        length = {} if self.seconds in (None, 10.0) else {"seconds": self.seconds}
+        return length if form.name == WFDB.name else stated | length
+
+    @property
     def ecg_id(self) -> npt.NDArray[np.int64]:
         """[record]"""
         return self.table.index.to_numpy(np.int64)

@@ -120,16 +120,13 @@ class Preprocessing:
     """(record [lead, time] in mV, rate in Hz) -> record [lead, time]"""
     standardized: bool = False
     """True if the output is then standardised with one mean and standard deviation over folds 1-8 of the data set."""
+    code_sha256: str = ""
+    """SHA-256 over the code of a plugin's preprocessing when it was registered; empty for those of `bench`."""
 
     @property
     def module(self) -> str:
         """Name of the module that defines `apply`."""
         return self.apply.__module__
-
-    @property
-    def code_sha256(self) -> str:
-        """SHA-256 over the code of a plugin's preprocessing; empty for those of `bench`, which have a version."""
-        return function_hash(self.apply)
 
 
 def zscore(record: Signal, rate: int) -> Signal:
@@ -208,7 +205,7 @@ def register_preprocessing(name: str, version: int, *, standardized: bool = Fals
                 f"preprocessing {name!r} is already registered by {taken.apply.__module__}; "
                 f"{apply.__module__} must choose another name"
             )
-        PREPROCESSINGS[name] = Preprocessing(version, apply, standardized)
+        PREPROCESSINGS[name] = Preprocessing(version, apply, standardized, function_hash(apply))
         return apply
 
     return register

@@ -80,7 +80,7 @@ for task in (
     register_task(task)
 
 PUBLISHED_TASKS = ("all", "diag", "subdiag", "superdiag", "form", "rhythm")
-"""The six tasks of Strodthoff et al. 2021."""
+"""The six tasks of Strodthoff et al. 2020."""
 LONG_NAMES = {"diagnostic": "diag", "subdiagnostic": "subdiag", "superdiagnostic": "superdiag"}
 """Long names from the literature -> names used here."""
 
@@ -129,7 +129,7 @@ class LabelTable:
 
 
 def label_table(records: Records, task: Task) -> LabelTable:
-    """Return the labels of all records by the rule of Strodthoff et al. 2021: each statement counts, at any likelihood.
+    """Return the labels of all records by the rule of Strodthoff et al. 2020: each statement counts, at any likelihood.
 
     Raises DataError if scp_codes names an unknown statement, NoPositive if no record has a label, and PluginError if
     the task's rule returns anything but a list of labels.

@@ -36,7 +36,7 @@ LEAST, MOST = 1e-4, 0.5
 NODES, MOST_NODES = 18, 8000
 """Number of nodes of a component, and the most that a grid has: a crossed design has four components."""
 NEGLIGIBLE = 1e-3
-"""Share of the weight of a node at the end of a grid below which the next grid leaves it out."""
+"""Minimum share of the weight: an end node of a grid with less is left out of the next grid."""
 TOLERANCE = 0.05
 """Largest change of a bound between two grids, as a share of the interval's width, with which they have converged."""
 

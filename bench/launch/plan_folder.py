@@ -113,7 +113,7 @@ class PlanFolder:
         return cls(folder)._knowing(entries, cells)
 
     def _knowing(self, entries: Sequence[Entry], cells: Sequence[Cell]) -> PlanFolder:
-        """Return this plan, which need not make these cells from their fields."""
+        """Keep these cells, so that they are not built again from the plan file, and return the plan."""
         self._cells.update({entry.id: cell for entry, cell in zip(entries, cells, strict=True)})
         return self
 

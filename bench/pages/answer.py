@@ -131,7 +131,11 @@ def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
         else:
             lines.append(f"- {_claim(each, answer)}")
     for (claim, letter, task, share), sizes in unanswered.items():
-        why = "one task at one share, which its board judges" if claim == ALONE else "fewer than three runs"
+        why = (
+            "one task at one share, which its board judges, by narrower intervals"
+            if claim == ALONE
+            else "fewer than three runs"
+        )
         lines.append(f"- **{letter}: no answer here**, {why} ([{task}]({task}.md), {share}): {'; '.join(sizes)}.")
     return lines
 

@@ -119,8 +119,8 @@ def runs_lines(answers: Sequence[StudyAnswers]) -> list[str]:
         f"To find `{CONTRAST}` significant in 80 % of studies, as a single test at 5 %, where it is as large as the "
         f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; "
         "from three runs they are rough. *Found now*: the least difference that so many runs find. *Seeds needed*: of "
-        "one draw, so about that subset. *Draws needed*: of one seed each. *Never*: fold 10 has too few patients for "
-        "the margin; behind it stands the least difference that endless runs would find. *Gains most*: the further run "
+        "one draw, so about that subset. *Draws needed*: of one seed each. *Never: x*: with any number of runs, fold "
+        "10 shows differences of at least x alone, and x is above the margin. *Gains most*: the further run "
         "that lowers *found now* most, and to what. `bench power` answers for other differences, and for planned looks "
         "at the data.",
         "",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from bench.boards.comparisons import ALPHA, Comparison
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY
 from bench.boards.rows import Board, Row
+from bench.boards.studies import DEFAULTS
 from bench.pages.conditions import condition_of
 from bench.pages.names import places, recipe, short_method
 from bench.pages.spelling import equals, over_all_records, spell_difference, spell_p, spell_range
@@ -70,8 +71,8 @@ def _declared_claims(board: Board, tested: Sequence[Comparison]) -> list[str]:
     lines = []
     if primary := [_forward(board, pair) for pair in tested if pair.role == PRIMARY]:
         lines.append(
-            f"- Primary contrast: {board.plan.primary}. Each backbone, init and recipe is a study of its own, tested "
-            f"at 5 %; nothing is corrected over studies. {_on_conditions(board, primary, _with_p)}."
+            f"- Primary contrast: {board.plan.primary}. Each backbone and init, tuned or not, is a study of its own, "
+            f"tested at 5 %; nothing is corrected over studies. {_on_conditions(board, primary, _with_p)}."
         )
     if family := [_forward(board, pair) for pair in tested if pair.role == FAMILY]:
         significant = [pair for pair in family if pair.claimed]
@@ -164,7 +165,7 @@ def _label(row: Row) -> str:
     """Return a row's method in a claim, with its recipe where these are not the method's defaults."""
     if row.runs[0].external:
         return row.labels.get(row.backbone, row.backbone)
-    return short_method(row) + ("" if recipe(row) == "reported" else f", {recipe(row)}")
+    return short_method(row) + ("" if recipe(row) == DEFAULTS else f", {recipe(row)}")
 
 
 def _rows(number: int) -> str:

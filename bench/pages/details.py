@@ -27,7 +27,7 @@ class Part:
 
     name: str
     facts: str
-    """How many positives, or how many records, patients and labels it has."""
+    """Of a label, its positives; of a part, its records, patients and labels."""
     scores: Mapping[str, float]
     """Row name -> AUROC of the label, or macro AUROC in the part; the mean of the row's runs."""
     differences: Mapping[Pair, Interval]

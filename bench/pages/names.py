@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench.boards.rows import Board, Row
+from bench.boards.studies import BY_HAND, DEFAULTS, TUNED
 from bench.errors import BenchError
 from bench.registry.source import NOT_INSTALLED
 from bench.results.result import EXTERNAL, row_name
@@ -101,12 +102,12 @@ def _absent(name: str, known: Iterable[str]) -> str:
 
 
 def recipe(row: Row) -> str:
-    """Return where a row's setting comes from: `reported` (the method's defaults), `tuned` or `given` (by hand)."""
+    """Return where a row's setting comes from: the method's defaults, a search (tuned) or a command (set by hand)."""
     if row.runs[0].external:
         return "–"
     if row.num_trials:
-        return "tuned"
-    return "given" if "(" in row.method else "reported"
+        return TUNED
+    return BY_HAND if "(" in row.method else DEFAULTS
 
 
 def not_installed(board: Board) -> str:

@@ -95,12 +95,14 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
         "signals were resampled.",
         "**init**: the weights that training starts from. `own:` and a hash: weights that a run of this program left. "
         "`file:` and a hash: weights from a file that was made elsewhere.",
-        "**method**: the recipe. `(…)` stands for arguments; the command in the fold below each table spells them out.",
+        "**method**: the training procedure. `(…)` stands for arguments; the command in the fold below each table "
+        "spells them out.",
     ]
     if any("recipe" in columns(board)[0] for board in boards):
         words.append(
-            "**recipe**: `reported`, the method's defaults, which follow published recipes; `tuned`, the best of "
-            "several settings on fold 9; `given`, arguments of the command."
+            "**recipe**: `defaults`, those of the method, which follow published recipes; `tuned`, the best of several "
+            "settings on fold 9; `set by hand`, arguments of the command. The page over all tasks calls a row *tuned*, "
+            "too, if a search at another share chose its setting."
         )
     words.append(
         f"**macro AUROC**, **macro AP** (average precision), frequent labels: means over the labels with at least "

@@ -53,6 +53,9 @@ class Plugin:
     module: str
     distribution: str
     """Name and version of the package that registered it, such as `my-lab-nets 1.2`."""
+    code_hash: str = ""
+    """SHA-256 over the source files that define it, in a notebook over the cell that does; when it was registered,
+    because a file that is edited later is not what this process runs."""
 
     @property
     def summary(self) -> str:
@@ -83,11 +86,6 @@ class Plugin:
         return all(parameter.default is not parameter.empty for parameter in self.parameters.values())
 
     @property
-    def code_hash(self) -> str:
-        """SHA-256 over the source files that define the plugin; in a notebook over the cell that does."""
-        return code_hash(self.module) or (notebook_hash(self.make) if self.module == NOTEBOOK else "")
-
-    @property
     def file(self) -> Path | None:
         """The file that `--plugin` named, if it is from one."""
         return _loaded().get(self.module)
@@ -110,18 +108,18 @@ class Registry:
                 f"{module} registers {kind} {name!r}; a name is made of letters, digits, - and _, without a digit first"
             )
         key = (kind, canonical(name))
+        # a third-party module may import ours, so who imports a module does not say whose plugins it registers
+        ours = f"{OURS} {bench.__version__}" if is_own(module) else ""
+        package = ours or self._importing or distribution_of(module)
+        if not package and not module.endswith(".py") and self is _REGISTRY:
+            registry()  # first, so that a notebook, a script or a module of a user takes no name of an installed plugin
         taken = self.plugins.get(key)
         if taken and (taken.module, taken.make.__qualname__) != (module, make.__qualname__):
             raise PluginError(
                 f"{kind} {name!r} is already registered by {taken.module}; {module} must choose another name"
             )
-        if module == NOTEBOOK and self is _REGISTRY:
-            registry()  # first, so that a notebook or a script takes no name of an installed plugin
-            taken = self.plugins.get(key)
-        # a third-party module may import ours, so who imports a module does not say whose plugins it registers
-        ours = f"{OURS} {bench.__version__}" if is_own(module) else ""
-        origin = ours or self._importing or distribution_of(module) or f"{place_of(module)}{NOT_INSTALLED}"
-        self.plugins[key] = Plugin(kind, name, make, module, origin)
+        origin = package or f"{place_of(module)}{NOT_INSTALLED}"
+        self.plugins[key] = Plugin(kind, name, make, module, origin, hash_of(make))
 
     def load(self) -> None:
         """Import each module of each package in the entry-point group; a module that fails is recorded in `broken`."""
@@ -225,6 +223,12 @@ def has_others() -> bool:
     return bool(packages - {OURS}) or bool(plugin_files()) or registered
 
 
+def hash_of(make: Callable[..., Any]) -> str:
+    """Return the SHA-256 over the source files that define a plugin; in a notebook over the cell that does."""
+    module = make.__module__
+    return code_hash(module) or (notebook_hash(make) if module == NOTEBOOK else "")
+
+
 def load_plugin(file: Path | str) -> None:
     """Load a plugin file that is not installed, here and in the processes that are started from here."""
     registry().load_file(Path(file))
@@ -292,6 +296,7 @@ def register_task(task: Any) -> None:
     make.__module__ = task.labels_of.__module__
     make.__qualname__ = getattr(task.labels_of, "__qualname__", task.name)
     make.__doc__ = task.description
+    make.defined_by = task.labels_of  # type: ignore[attr-defined]
     _REGISTRY.add("task", task.name, make)
 
 

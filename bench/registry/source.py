@@ -251,9 +251,15 @@ def notebook_hash(make: Callable[..., Any]) -> str:
 
 
 def _notebook_cell(make: Callable[..., Any]) -> str:
-    """Return the text of the cell, which Jupyter keeps in `linecache`; a class does not know its own, so search it."""
-    if code := getattr(make, "__code__", None):
-        return "".join(linecache.getlines(code.co_filename))
+    """Return the text of the cell, which Jupyter keeps in `linecache`.
+
+    A function knows its cell. A class without functions does not, so the last cell that defines one of its name counts.
+    """
+    make = getattr(make, "defined_by", make)
+    for part in (make, *(vars(make).values() if isinstance(make, type) else ())):
+        code = getattr(part, "__code__", None)
+        if code and not code.co_filename.startswith("<"):  # <string>: a function that `dataclass` has made
+            return "".join(linecache.getlines(code.co_filename))
     begins = re.compile(rf"^class {make.__name__}\b", re.MULTILINE)
     cells = ["".join(entry[2]) for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
     return next((cell for cell in reversed(cells) if begins.search(cell)), "")

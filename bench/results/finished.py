@@ -46,12 +46,18 @@ def key_of_command(options: Sequence[object], data: Path, init: str | None, mani
     """Return the key of the cell that these options name; empty if it cannot be known without loading the data set."""
     if any(name in os.environ for name in RANKS) or not any((data / name).is_file() for name in TABLES):
         return ""
+    if plugin_files():
+        return ""  # only the registry knows which files beside them they import
     tables = sorted(path for path in data.iterdir() if path.suffix in (".csv", ".toml"))
-    plugins = [*declared_files(), *map(Path, plugin_files())]
     weights = Path(init) if init else None
     if weights and weights.is_dir():
         weights = weights / WEIGHTS
-    read = [*tables, *plugins, *([manifest] if manifest else []), *([weights] if weights and weights.is_file() else [])]
+    read = [
+        *tables,
+        *declared_files(),
+        *([manifest] if manifest else []),
+        *([weights] if weights and weights.is_file() else []),
+    ]
     try:
         files = [[str(path), file_sha256(path)] for path in read]
     except OSError:

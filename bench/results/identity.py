@@ -57,7 +57,7 @@ def identity(document: Mapping[str, Any]) -> str:
 
 def planned_identity(document: Mapping[str, Any], start: str | None = None) -> str:
     """Return the digest of a cell before it runs. `start` is the hash of its initial weights [default: as recorded]."""
-    return identity({**document, "init": {"sha256": start or _start(document)}})
+    return identity({**document, "init": {**document["init"], "sha256": start or _start(document)}})
 
 
 def digest(facts: Mapping[str, Any]) -> str:
@@ -66,8 +66,8 @@ def digest(facts: Mapping[str, Any]) -> str:
 
 
 def _signals(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the specification of the signals, without values that were computed from the records."""
-    return {key: value for key, value in document["signals"].items() if key not in ("scaling", "findings")}
+    """Return what decides how signals are prepared, without values that were computed from the records."""
+    return {key: value for key, value in document["signals"].items() if key not in ("scaling", "findings", "seconds")}
 
 
 def _start(document: Mapping[str, Any]) -> str | None:

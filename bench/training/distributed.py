@@ -110,6 +110,7 @@ def join() -> Iterator[World]:
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = choose_device(local, num_local)
     on_gpu = device.type == "cuda"
+    torch.set_float32_matmul_precision("highest")  # float32 is exact on every device; bf16 is the fast precision
     if on_gpu:
         torch.cuda.set_device(device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for reproducible sums
@@ -117,7 +118,7 @@ def join() -> Iterator[World]:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # filling is for debugging only, and writes every new tensor once more
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.allow_tf32 = False  # float32 is exact on every device; bf16 is the fast precision
+        torch.backends.cudnn.allow_tf32 = False
     else:
         keep_freed_memory()
         if num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 by default

@@ -10,6 +10,7 @@ ECGFounder.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -41,6 +42,12 @@ Features = npt.NDArray[np.float32 | np.float64]
 Seconds = npt.NDArray[np.float64]
 
 
+@functools.cache
+def _own_code() -> str:
+    """Return the hash of the code that computes features, as this process has imported it."""
+    return code_hash("bench.training.features")
+
+
 @dataclass(frozen=True)
 class FeatureCache:
     """A feature set."""
@@ -59,7 +66,7 @@ class FeatureCache:
             "weights": hash_weights(model.backbone.state_dict()),
             "tokens": model.takes_tokens,
             "precision": precision,
-            "code": code_hash("bench.training.features"),
+            "code": _own_code(),
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
         }
@@ -97,7 +104,7 @@ class FeatureCache:
             shares.append(np.full(new.sum(), seconds / len(here)))
         if not rows:
             return known, np.empty((0, 0), dtype=np.float32), np.empty(0)
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it to make room
+        with contextlib.suppress(OSError):  # removed to make room, or a folder of others that may only be read
             os.utime(self.folder)  # time of last use, which decides what is removed
         return known, np.concatenate(rows)[at[known]], np.concatenate(shares)[at[known]]
 

@@ -83,8 +83,8 @@ class Method:
     def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
         """Make one step, by calling `closure` at least once.
 
-        `closure` sets the gradients to zero, computes the loss by the same masks and its gradient over all ranks, clips
-        it, and returns the mean loss of the whole batch. Every rank calls this. Batch-norm statistics move in the
+        `closure` sets the gradients to zero, computes loss and gradient over all ranks with the same masks, clips the
+        gradient, and returns the mean loss of the batch. Every rank calls this. Batch-norm statistics move in the
         first call alone.
         """
         closure()

@@ -92,7 +92,7 @@ class Phase:
     warmup: float = 0.0
     """Share of the steps over which learning rates rise from nearly 0; the schedule fills the rest of the steps."""
     average: EMA | SWA | None = None
-    """Averaged weights, which are then validated, selected, saved and predicted with; training goes on from its own."""
+    """Averaged weights are then validated, selected, saved and predicted with; training continues without them."""
     drop_path_shape: Shape = "linear"
     """`constant`: all residual blocks have `drop_path_rate`."""
     drop_path_unit: Unit = "record"

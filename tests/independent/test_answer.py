@@ -707,7 +707,11 @@ def check_sentence(page: str, study: Study, name: str, answer: Answer, table: Ma
     size = [one + parts_of_factor(name, table) for one in size]
     if not answer.is_tested:
         (task, *_) = answer.places
-        why = "one task at one share, which its board judges" if claimed == ALONE else "fewer than three runs"
+        why = (
+            "one task at one share, which its board judges, by narrower intervals"
+            if claimed == ALONE
+            else "fewer than three runs"
+        )
         start = f"- **{study.letter}: no answer here**, {why} ([{task}]({task}.md), {percent(answer.shares)}): "
         of_study = [line.removeprefix(start).removesuffix(".").split("; ") for line in lines if line.startswith(start)]
         assert any(one in sizes for sizes in of_study for one in size), f"{study.words}: {size}"

@@ -4,7 +4,7 @@
 comments and A0001.mat. Liu et al., J. Med. Imaging Health Inform. 2018; Perez Alday et al., Physiol. Meas. 2020.
 
 The data set has no patient ids, so each record counts as a patient. It has no folds either. The folds of Strodthoff et
-al. 2021 depend on the order in which a file system listed the records, so they cannot be computed again. If the file
+al. 2020 depend on the order in which a file system listed the records, so they cannot be computed again. If the file
 that their code wrote, icbeb_database.csv, is in the folder, its folds are used (`icbeb-folds` in the data set's name);
 else folds are assigned here (`own-folds`). Each record is cut to its middle 10 s; a shorter one is padded with zeros on
 both sides after preprocessing. Strodthoff et al. use the whole record.

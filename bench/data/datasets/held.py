@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.data.records import Records
 from bench.errors import BenchError
-from bench.registry.registry import OURS, Plugin, find_optional, place_of
+from bench.registry.registry import OURS, find_optional, hash_of, place_of
 from bench.registry.source import NOT_INSTALLED, NOTEBOOK
 
 
@@ -58,7 +58,7 @@ def _held_facts(records: Records, maker: Callable[..., Any] | None) -> dict[str,
         place, module, code = "object", NOTEBOOK, records.content
     else:
         place, module = place_of(maker.__module__), maker.__module__
-        code = Plugin("dataset", records.dataset, maker, module, place).code_hash
+        code = hash_of(maker)
     if records.format.code_sha256:
         code = hashlib.sha256(f"{code} {records.format.code_sha256}".encode()).hexdigest()
     return {"distribution": f"{place}{NOT_INSTALLED}", "module": module, "code_sha256": code}
