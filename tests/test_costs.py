@@ -92,7 +92,7 @@ def test_weights_of_one_command_are_told_apart() -> None:
     assert "by which commit; the rows that start from it ran at `abababa`." in text
     twins = "`own:1111aaaa` and `own:2222bbbb` are different weights, though command and digest"
     assert twins in text
-    assert "not crossed (`own:1111aaaa` only tuned, `own:2222bbbb` only reported)" in text
+    assert "not crossed (`own:1111aaaa` only tuned, `own:2222bbbb` only defaults)" in text
 
     crossed = text_of(*rows, row("lp", {}, init=start("own:1111aaaa")))
     assert twins in crossed

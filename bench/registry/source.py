@@ -256,10 +256,11 @@ def _notebook_cell(make: Callable[..., Any]) -> str:
     A function knows its cell. A class without functions does not, so the last cell that defines one of its name counts.
     """
     make = getattr(make, "defined_by", make)
+    # entries of files have a time; others, such as the functions that `dataclass` makes, are not there
+    cells = {name: "".join(entry[2]) for name, entry in linecache.cache.items() if len(entry) == 4 and entry[1] is None}
     for part in (make, *(vars(make).values() if isinstance(make, type) else ())):
         code = getattr(part, "__code__", None)
-        if code and not code.co_filename.startswith("<"):  # <string>: a function that `dataclass` has made
-            return "".join(linecache.getlines(code.co_filename))
+        if code and code.co_filename in cells:
+            return cells[code.co_filename]
     begins = re.compile(rf"^class {make.__name__}\b", re.MULTILINE)
-    cells = ["".join(entry[2]) for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
-    return next((cell for cell in reversed(cells) if begins.search(cell)), "")
+    return next((cell for cell in reversed(cells.values()) if begins.search(cell)), "")
