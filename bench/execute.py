@@ -213,7 +213,10 @@ def open_checkpoints(setup: Setup, options: Options, folder: RunFolder, watcher:
 def train_model(
     setup: Setup, signals: PreparedSignals, watcher: Silent, checkpoints: Checkpoints, world: World
 ) -> tuple[list[PhaseReport], Tensor]:
-    """Train the model in place on folds 1-8 and select on fold 9. Return what `bench.training.loop.train` does."""
+    """Train the model in place on folds 1-8 and select on fold 9.
+
+    Returns a report of each phase, and the logits [record, label] of fold 9.
+    """
     share_batch_norm(setup.model.to(world.device, dtype(setup.precision)), world)
     return train(
         setup.model,

@@ -38,7 +38,7 @@ def test_rows_have_the_number_of_their_place() -> None:
     assert list(numbered(two).values()) == ["1. ft on net (random)", "2. lp(…) on net (random)"]
 
 
-def test_a_recipe_is_reported_tuned_or_given() -> None:
+def test_a_recipe_is_defaults_tuned_or_set_by_hand() -> None:
     assert recipe(row("ft")) == "defaults"
     assert recipe(row("ft(lr=0.1)")) == "set by hand"
     assert recipe(row("ft(lr=0.1)", trials=8)) == "tuned"

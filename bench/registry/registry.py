@@ -54,7 +54,7 @@ class Plugin:
     distribution: str
     """Name and version of the package that registered it, such as `my-lab-nets 1.2`."""
     code_hash: str = ""
-    """SHA-256 over the source files that define it, in a notebook over the cell that does; when it was registered,
+    """SHA-256 over the source files, or the notebook cell, that define it. It is taken when the plugin is registered,
     because a file that is edited later is not what this process runs."""
 
     @property

@@ -253,7 +253,7 @@ def notebook_hash(make: Callable[..., Any]) -> str:
 def _notebook_cell(make: Callable[..., Any]) -> str:
     """Return the text of the cell, which Jupyter keeps in `linecache`.
 
-    A function knows its cell. A class without functions does not, so the last cell that defines one of its name counts.
+    A function knows its cell. A class without functions does not: then it is the last cell with a class of its name.
     """
     make = getattr(make, "defined_by", make)
     # entries of files have a time; others, such as the functions that `dataclass` makes, are not there

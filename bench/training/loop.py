@@ -137,7 +137,7 @@ def rehearse(model: Classifier, phases: Sequence[Phase], prepared: Prepared | No
 
 @dataclass(frozen=True)
 class Validation:
-    """What a model scores on fold 9."""
+    """The logits and scores of a model on fold 9."""
 
     logits: Tensor
     """[record, label]"""
@@ -171,7 +171,7 @@ class PhaseRun:
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
         self.val_logits = torch.empty(0)
-        """[record, label], logits of fold 9 by the best weights so far."""
+        """Logits [record, label] of fold 9, by the best weights so far."""
         self.seconds = 0.0
         """Seconds that the finished steps of the present epoch took in earlier attempts."""
 

@@ -212,7 +212,7 @@ class Classifier(nn.Module):
         return self.classify(self.encode(signals))
 
     def module_for(self, *, on_features: bool) -> nn.Module:
-        """Return the module that computes logits from signals: this one. From features, it is the head alone."""
+        """Return the module that computes logits: this one from signals, its head alone from features."""
         return HeadAlone(self) if on_features else self
 
     def train_parts(self, parts: Mapping[str, float], *, fitted: bool = False) -> list[dict[str, Any]]:

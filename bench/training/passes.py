@@ -25,13 +25,15 @@ class PhasePasses:
         on_features: bool,
     ) -> None:
         self.model, self.masks, self.averaged, self.on_features = model, masks, averaged, on_features
+        self.module = model.module_for(on_features=on_features)
+        """Computes logits from `x`."""
         self.initial_weights = initial_weights
         self._initial: Classifier | None = None
 
     def logits(self, x: Tensor, masks: int) -> Tensor:
         """Return logits with these masks."""
         self.masks.use(masks, len(x))
-        return self.model.module_for(on_features=self.on_features)(x)  # type: ignore[no-any-return]
+        return self.module(x)  # type: ignore[no-any-return]
 
     def features(self, x: Tensor, masks: int) -> Tensor:
         """Return the head's input with these masks."""

@@ -248,11 +248,10 @@ class Steps:
     def _mean_gradients(self) -> dict[str, Tensor]:
         """Return path -> mean gradient of the logistic loss over all training records, in eval mode."""
         self.model.eval()
-        module = self.model.module_for(on_features=self.passes.on_features)
         stream = (self.seed, self.phase.name, "rates")
         for x, labels in rank_batches(self.source, self.phase.batch_size, stream, self.world):
             with autocast(self.precision, self.world.device):
-                logits = module(x)
+                logits = self.passes.module(x)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
             (loss / labels.shape[1] / len(self.labels)).backward()  # type: ignore[no-untyped-call]
         self.world.sum_gradients(list(self.parameters.values()))
