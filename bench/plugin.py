@@ -12,6 +12,7 @@ from bench.data.tables import TextTable, read_text_table
 from bench.data.tasks import Task
 from bench.errors import DataError, Incompatible
 from bench.registry.registry import register_backbone, register_dataset, register_method, register_task
+from bench.training.judge import MOST_SCORES
 from bench.training.method import EMA, SWA, Batch, Gradients, Judge, Method, Phase, SignalBatch, Start
 from bench.training.model import Backbone, Classifier, DropPath
 from bench.training.published import PublishedCheckpoint
@@ -20,6 +21,7 @@ from bench.training.search import Choice, LogUniform, Uniform
 __all__ = [
     "EMA",
     "FORMATS",
+    "MOST_SCORES",
     "SWA",
     "Backbone",
     "Batch",

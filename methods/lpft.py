@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.plugin import Batch, Classifier, Incompatible, Judge, Phase, Uniform, register_method
+from bench.plugin import MOST_SCORES, Batch, Classifier, Incompatible, Judge, Phase, Uniform, register_method
 from methods.full_finetune import STOCHASTIC_DEPTH, Finetune
 from methods.linear_probe import Probe
 
@@ -48,8 +48,8 @@ class WiSEFT(LPFT):
     points: int = 11
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
-        if not 1 <= self.points <= 32:
-            raise Incompatible(f"points is {self.points}; 1 to 32 weights can be scored on fold 9")
+        if not 1 <= self.points <= MOST_SCORES:
+            raise Incompatible(f"points is {self.points}; 1 to {MOST_SCORES} weights can be scored on fold 9")
         return super().phases(layer_groups)
 
     def finish(self, model: Classifier, judge: Judge) -> None:

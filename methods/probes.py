@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Choice, Classifier, Incompatible, Judge, Method, Phase, Start, register_method
+from bench.plugin import MOST_SCORES, Choice, Classifier, Incompatible, Judge, Method, Phase, Start, register_method
 from methods.linear_probe import LinearProbe
 
 
@@ -165,8 +165,8 @@ class LogisticProbe(Method):
     search = {"largest_c": Choice((1e0, 1e2, 1e4))}
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
-        if not 1 <= self.strengths <= 32:
-            raise Incompatible(f"strengths is {self.strengths}; 1 to 32 heads can be scored on fold 9")
+        if not 1 <= self.strengths <= MOST_SCORES:
+            raise Incompatible(f"strengths is {self.strengths}; 1 to {MOST_SCORES} heads can be scored on fold 9")
         return [Phase.fit("probe")]
 
     def finish(self, model: Classifier, judge: Judge) -> None:
