@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,12 +95,12 @@ def load_trained(run: Path) -> Trained:
         raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights best --overwrite")
     # build the model as the run did: the method may have changed its modules before the weights were saved
     labels, precision = result.document["task"]["labels"], result.cell["precision"]
-    backbone = make("backbone", Reference.parse(result.cell["arch"]))
+    backbone = make("backbone", _as_run(result.document["backbone"]))
     assert isinstance(backbone, Backbone)
     model = Classifier(backbone, len(labels))
     # values of the head are loaded below, but a method may need its shapes
     head = {key: torch.zeros(shape) for key, shape in result.document["init"].get("head", {}).items()}
-    prepare(model, make("method", Reference.parse(result.cell["method"])), Start.of(result.document, head))
+    prepare(model, make("method", _as_run(result.document["method"])), Start.of(result.document, head))
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
     return Trained(result, model, _scaling(result, run))
@@ -130,6 +131,11 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
         probabilities = torch.sigmoid(trained.logits(trained.prepare(raw, rate, seconds, str(path))[None])[0])
         writer.writerow([path.name, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
+
+
+def _as_run(plugin: Mapping[str, Any]) -> Reference:
+    """Return the reference to a plugin of a result, with all hyper-parameters of the run: defaults may have changed."""
+    return Reference(plugin["name"], plugin["resolved"])
 
 
 def _scaling(result: Result, run: Path) -> Scaling:

@@ -17,8 +17,9 @@ from bench.errors import CheckpointError, DataError
 from bench.execute import Options, execute
 from bench.inference import predict_records
 from bench.registry.reference import Reference
-from bench.registry.registry import registry
+from bench.registry.registry import make, registry
 from bench.results.result import Result
+from methods.peft import LoRA
 
 WHOLE = ("net1d_mini", "lp(probe_epochs=2)")
 WINDOWED = ("fcn_wang", "scratch(epochs=1)")
@@ -61,6 +62,22 @@ def test_records_get_the_probabilities_of_the_run(
     found = probabilities(runs[arch], records_of(demo_set, stored.ecg_id))
 
     assert found.std(axis=0).max() > 1e-3, "all the same tells nothing"
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-stored.logits.astype(float))), atol=1e-5, rtol=0)
+
+
+def test_a_default_that_changed_after_the_run_does_not_change_its_model(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = Reference.parse("lora(epochs=1)")
+    run = execute(
+        Cell(data=demo_set, task="superdiag", arch=Reference("net1d_mini"), method=lora), Options(runs=tmp_path)
+    )
+    monkeypatch.setattr(LoRA.__init__, "__defaults__", (30, 0.001, 0.0, 4, 16.0))
+    assert make("method", lora).rank == 4 != run.document["method"]["resolved"]["rank"]
+    stored = run.predictions[9]
+
+    found = probabilities(run, records_of(demo_set, stored.ecg_id))
+
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-stored.logits.astype(float))), atol=1e-5, rtol=0)
 
 
