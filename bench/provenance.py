@@ -25,6 +25,7 @@ from bench.data.splits import TEST_FOLD, Split
 from bench.data.tasks import LabelTable, task_facts
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
+from bench.processor import processor_name
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, resolve
 from bench.results.identity import harness_facts, identity
@@ -212,7 +213,7 @@ def environment(world: World) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(world.device) if on_gpu else _processor(),
+        "device": torch.cuda.get_device_name(world.device) if on_gpu else processor_name(),
         "threads": torch.get_num_threads(),
         "ranks": world.size,
     }
@@ -238,12 +239,3 @@ def _git_commit() -> str | None:
 
 def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@functools.cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

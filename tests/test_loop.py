@@ -788,13 +788,13 @@ def test_layer_groups_of_tied_weights_are_trained_and_resumed(method: Method, tm
     assert moved(again, weights(whole)) == set()
 
 
-@pytest.mark.parametrize(("in_hardware", "chosen"), [(True, "bf16"), (False, "float32")])
+@pytest.mark.parametrize(("faster", "chosen"), [(True, "bf16"), (False, "float32")])
 def test_precision_is_what_was_asked_for_or_what_there_is(
-    in_hardware: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+    faster: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu = torch.device("cpu")
     assert resolve_precision("auto", cpu) in ("bf16", "float32")
-    monkeypatch.setattr("bench.training.precision._has_bf16", lambda device: in_hardware)
+    monkeypatch.setattr("bench.training.precision._is_faster_in_bf16", lambda device: faster)
     assert resolve_precision("auto", cpu) == chosen
     assert resolve_precision("float64", cpu) == "float64"
     with pytest.raises(BenchError, match="unknown precision 'fp16'; expected auto, float32, bf16 or float64"):

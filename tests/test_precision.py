@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
 
 from baselines.net1d import Net1DMini
+from bench.processor import processor_fact, processor_name
 from bench.training.model import Classifier
 from bench.training.precision import Precision, autocast, dtype, resolve_precision
 
@@ -23,6 +25,36 @@ def test_a_gpu_that_emulates_bf16_has_none(monkeypatch: pytest.MonkeyPatch, in_h
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
     assert resolve_precision("auto", torch.device("cuda")) == chosen
+
+
+@pytest.mark.parametrize(
+    ("vendor", "amx", "avx512_bf16", "chosen"),
+    [
+        ("AuthenticAMD", False, True, "bf16"),
+        ("AuthenticAMD", False, False, "float32"),
+        ("GenuineIntel", False, True, "float32"),  # half as fast as float32 where measured
+        ("GenuineIntel", True, True, "bf16"),
+        ("", False, True, "float32"),
+    ],
+)
+def test_auto_is_bf16_on_processors_that_are_faster_in_it(
+    vendor: str, amx: bool, avx512_bf16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    core = f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: Processor\n\n"
+    (tmp_path / "cpuinfo").write_text(core + core.replace(vendor or "none", "AuthenticAMD"))
+    monkeypatch.setattr("bench.processor.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+
+    assert resolve_precision("auto", CPU) == chosen
+    assert processor_name() == "Processor"
+
+
+def test_no_fact_is_known_where_linux_states_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("bench.processor.CPUINFO", tmp_path / "nothing")
+
+    assert processor_fact("vendor_id") == ""
+    assert processor_name()
 
 
 @pytest.mark.parametrize(

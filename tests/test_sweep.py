@@ -140,7 +140,7 @@ def test_a_cell_that_ran_on_other_hardware_is_done(
     cell = replace(cell, precision="auto")
     there = result.cell["precision"]
     for has_bf16 in (True, False):
-        monkeypatch.setattr("bench.training.precision._has_bf16", lambda device, has=has_bf16: has)
+        monkeypatch.setattr("bench.training.precision._is_faster_in_bf16", lambda device, has=has_bf16: has)
         here = "bf16" if has_bf16 else "float32"
         (planned,) = make_plan([cell], Options(runs=runs), elsewhere=True).cells
         assert planned.state == "done"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import file_sha256, read_bytes
+from bench.processor import processor_fact
 from bench.registry.source import declared_files, plugin_files
 from bench.results.remembered import keep, key_of, recall
 
@@ -67,13 +68,9 @@ def key_of_command(options: Sequence[object], data: Path, init: str | None, mani
 
 def _hardware() -> list[object]:
     """Return what the precision `auto` depends on, as far as files tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    said = hashlib.sha256("".join(map(processor_fact, ("vendor_id", "flags", "Features"))).encode()).hexdigest()
     cards = sorted(path.name for path in Path("/dev").glob("nvidia*"))
-    return [version("torch"), hashlib.sha256(flags.encode()).hexdigest(), cards, os.environ.get("CUDA_VISIBLE_DEVICES")]
+    return [version("torch"), said, cards, os.environ.get("CUDA_VISIBLE_DEVICES")]
 
 
 def remember(key: str, folder: Path, document: Mapping[str, Any], changed: str, table: Mapping[str, Any]) -> None:

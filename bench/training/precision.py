@@ -8,23 +8,29 @@ from typing import Literal
 import torch
 
 from bench.errors import BenchError
+from bench.processor import processor_fact
 
 Precision = Literal["float64", "float32", "bf16"]
 
 
 def resolve_precision(asked: str, device: torch.device) -> Precision:
-    """Resolve `auto` to bf16 if the device multiplies bf16 matrices in hardware, else to float32."""
+    """Resolve `auto` to bf16 if the device multiplies matrices faster in bf16, else to float32."""
     if asked == "auto":
-        return "bf16" if _has_bf16(device) else "float32"
+        return "bf16" if _is_faster_in_bf16(device) else "float32"
     if asked not in ("float64", "float32", "bf16"):
         raise BenchError(f"unknown precision {asked!r}; expected auto, float32, bf16 or float64")
     return asked  # type: ignore[return-value]
 
 
-def _has_bf16(device: torch.device) -> bool:
+def _is_faster_in_bf16(device: torch.device) -> bool:
+    """Return whether it is a GPU with bf16, or a CPU with AMX or AMD's AVX512-BF16.
+
+    By AVX512-BF16 an AMD EPYC multiplies large matrices 2.2 times as fast as in float32, an Intel Xeon half as fast.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    by_amd = torch.cpu._is_avx512_bf16_supported() and processor_fact("vendor_id") == "AuthenticAMD"
+    return torch.cpu._is_amx_tile_supported() or by_amd
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:

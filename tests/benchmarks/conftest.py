@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.processor import processor_name
 from bench.training.memory import keep_freed_memory
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
@@ -172,9 +173,6 @@ def spell(seconds: float) -> str:
 
 def machine() -> str:
     """Processor, what it can do, and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
     cpu = torch.cpu
     has = [
         word
@@ -185,4 +183,6 @@ def machine() -> str:
     packages = ", ".join(
         f"{package} {version(package)}" for package in ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
     )
-    return f"{name} ({', '.join(has) or 'no bf16'}; {used}), Python {platform.python_version()}, {packages}."
+    return (
+        f"{processor_name()} ({', '.join(has) or 'no bf16'}; {used}), Python {platform.python_version()}, {packages}."
+    )
