@@ -1,6 +1,7 @@
 """A training step of foundation models against their published formulation, with the same weights.
 
-Published: convolutions over one dimension (MERL), products and a softmax in place of torch's attention (the others).
+Published: convolutions over one dimension (MERL), all Cauchy sums of a state space at once (ECG-CPC), products and a
+softmax in place of torch's attention (the others).
 """
 
 import copy
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from baselines import vit1d, wav2vec2
 from baselines.merl import Conv
+from baselines.s4 import StateSpace
 from bench.execute import make_backbone
 from bench.registry.reference import Reference
 from bench.training.model import Classifier
@@ -23,6 +25,26 @@ def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = N
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
     return scores.softmax(-1) @ value
+
+
+def stacked_kernel(space: StateSpace, length: int) -> Tensor:
+    """Return the impulse responses [direction, channel, time]: four sums over poles, divided by 1 + the root of unity.
+
+    The last root is -1, where the published code divides by a rounding error; so it does here.
+    """
+    output, full = torch.view_as_complex(space.output), space.length
+    root = torch.polar(torch.ones(full // 2 + 1), -2 * math.pi / full * torch.arange(full // 2 + 1))
+    z = (2 * (1 - root) / (1 + root)).unsqueeze(-1)
+    step = space.log_step.exp().unsqueeze(-1)
+    poles = (torch.view_as_complex(space.poles) * step).unsqueeze(-2)
+    low_rank, input_map = torch.view_as_complex(space.low_rank), torch.view_as_complex(space.input_map)
+    left = torch.stack([input_map.expand_as(output), low_rank.expand_as(output)])
+    right = torch.stack([output, low_rank.conj().expand_as(output)])
+    weights = (left.unsqueeze(1) * right.unsqueeze(0) * step).unsqueeze(-2)
+    sums = (weights / (z - poles) + weights.conj() / (z - poles.conj())).sum(-1)
+    response = (sums[0, 0] - sums[0, 1] * sums[1, 0] / (1 + sums[1, 1])) * 2 / (1 + root)
+    impulses: Tensor = torch.fft.irfft(response, n=full)
+    return impulses[..., :length]
 
 
 def convolve(layer: nn.Module) -> None:
@@ -58,7 +80,7 @@ class OneDimension(nn.Module):
     [
         *(("merl_resnet18", 16), ("st_mem(depth=3)", 2), ("ecg_jepa(depth=3)", 2), ("ecg_jepa_weimann_s", 8)),
         *(("ecg_fm(depth=3)", 4), ("deepecg_ssl(depth=3)", 4), ("melp(depth=2)", 2), ("d_beta(depth=2)", 2)),
-        ("hubert_ecg_small(depth=3)", 8),
+        *(("hubert_ecg_small(depth=3)", 8), ("ecg_cpc(depth=2)", 8)),
     ],
 )
 def test_training_step(
@@ -76,6 +98,7 @@ def test_training_step(
         with monkeypatch.context() as patch:
             patch.setattr(vit1d, "attend", attend)
             patch.setattr(wav2vec2, "attend", attend)
+            patch.setattr(StateSpace, "kernel", stacked_kernel)
             return call()
 
     few = torch.randn(2, num_leads, samples)
