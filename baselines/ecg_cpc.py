@@ -32,6 +32,11 @@ RENAMES = (
     (r"^(.*)\.output_linear\.0\.", r"\1.mix."),
 )
 """How the file's keys become ours, in this order; the state dict is under `state_dict`."""
+CONFIGURATION = (
+    *(r"clinical_ts\.", r"omegaconf\.", r"typing\.", r"pathlib\.", r"collections\.defaultdict$"),
+    r"builtins\.(?:bool|bytes|dict|float|int|list|str|tuple)$",
+)
+"""Classes of the configuration that Lightning saves beside the weights: OmegaConf names the types of its values."""
 
 
 class CausalStateSpace(StateSpace):
@@ -78,7 +83,7 @@ class ECGCPC(Backbone):
         state_dict="state_dict",
         renames=RENAMES,
         left_out=(r"blocks\.\d+\.kernel\.kernel\.(?:omega|z|Q)$", r"ts_encoder\.head_ssl\."),
-        inert_classes=(r"clinical_ts\.",),
+        inert_classes=CONFIGURATION,
         license="CC-BY-4.0",
         pretraining_data="HEEDB",
         ptbxl_seen="no",

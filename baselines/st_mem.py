@@ -21,6 +21,7 @@ LEADS, PATCHES, SAMPLES, WIDTH = 12, 30, 75, 768
 """Leads, patches of a lead, samples of a patch."""
 
 RENAMES = (
+    (r"^encoder\.", ""),
     (r"^to_patch_embedding\.1\.", "patches.0."),
     (r"^to_patch_embedding\.2\.", "patches.1."),
     (r"^to_patch_embedding\.3\.", "patches.2."),
@@ -35,7 +36,11 @@ RENAMES = (
     (r"^(.*)\.ff\.fn\.net\.0\.", r"\1.mlp.1."),
     (r"^(.*)\.ff\.fn\.net\.3\.", r"\1.mlp.3."),
 )
-"""How the keys of the encoder's file become ours, in this order; the state dict is under `model`."""
+"""How the keys of a file become ours, in this order; the state dict is under `model`.
+
+The file of the encoder and the full one both load. The full one begins its encoder's keys with `encoder.`, has the
+embedding of patches a second time without it, and a decoder.
+"""
 
 
 @register_backbone("st_mem")
@@ -48,6 +53,7 @@ class STMEM(Backbone):
         sha256="6f63d370fd1a2ccf2fbddd681571adf985eeae3f652973f0071342a39b7793d6",
         state_dict="model",
         renames=RENAMES,
+        left_out=(r"decoder_", r"to_decoder_embedding\.", r"mask_embedding$"),
         noncommercial=True,
         pretraining_data="Chapman, Ningbo, CODE-15",
         ptbxl_seen="no",

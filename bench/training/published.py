@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from bench.errors import PluginError
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class PublishedCheckpoint:
     left_out: tuple[str, ...] = ()
     """Patterns of other keys that the backbone does not need, such as `decoder\\.`. A result names all such keys."""
     renames: tuple[tuple[str, str], ...] = ()
-    """Pairs (pattern, replacement), as for `re.sub`, applied to each key of the file in turn, before all else."""
+    """Pairs (pattern, replacement), as for `re.sub`, applied to each key of the file in turn, before all else. Several
+    keys may get one name if their tensors are equal, as those of a module that the file has twice."""
     inert_classes: tuple[str, ...] = ()
     """Patterns of classes, such as `clinical_ts\\.config\\.`, whose objects the file holds beside its weights. They are
     read as objects that hold nothing and do nothing."""
@@ -104,14 +103,8 @@ class PublishedCheckpoint:
         """Place of the weights as text."""
         return f"not published, see {self.page}" if self.withheld else self.where
 
-    def renamed(self, state: Mapping[str, Value]) -> dict[str, Value]:
-        """Return a state dict with the names that `renames` give. Raises ValueError if two keys get one name."""
-        named = {self._renamed(key): value for key, value in state.items()}
-        if len(named) < len(state):
-            raise ValueError("renames give several keys one name")
-        return named
-
-    def _renamed(self, key: str) -> str:
+    def renamed(self, key: str) -> str:
+        """Return the name that `renames` give to a key of the file."""
         for pattern, replacement in self.renames:
             key = re.sub(f"^(?:{pattern})", replacement, key)
         return key

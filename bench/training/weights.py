@@ -100,6 +100,7 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
     """Load a file strictly: all keys and shapes must fit, and all values must be finite."""
     states, about = read_state_dicts(path, backbone.checkpoint)
     reading = _choose_reading(states, backbone, path)
+    state = states[reading.where]
     _require_finite(reading.weights, backbone.state_dict(), path)
     backbone.load_state_dict(reading.weights)
     sha256 = hash_weights(backbone.state_dict())
@@ -108,8 +109,8 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
         name += f":{sha256[:8]}" if name != "pretrained" else ""
     if name == "pretrained" and backbone.checkpoint:
         facts = {**facts, "terms": backbone.checkpoint.terms()}
-    head = _head_tensors(backbone, states[reading.where], reading.prefix)
-    return Init(name, sha256, path.name, reading.left_out, facts, head)
+    left_out = tuple(state.key_of[key] for key in reading.left_out)
+    return Init(name, sha256, path.name, left_out, facts, _head_tensors(backbone, state, reading.prefix))
 
 
 def _head_tensors(backbone: Backbone, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -158,7 +159,7 @@ class _Reading:
         return "keys" + f" under {self.where!r}" * bool(self.where) + f" after {self.prefix!r}" * bool(self.prefix)
 
 
-def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbone, path: Path) -> _Reading:
+def _choose_reading(states: Mapping[str, StateDict], backbone: Backbone, path: Path) -> _Reading:
     """Return the only mapping with which all keys and shapes fit. Raises CheckpointError if there is none, or several.
 
     Training programs add prefixes to keys (`module.`, `_orig_mod.`, `model.backbone.`) and put state dicts under names
@@ -176,9 +177,11 @@ def _choose_reading(states: Mapping[str, Mapping[str, Tensor]], backbone: Backbo
         fitting = declared or fitting
     if not fitting:
         nearest = max(readings, key=lambda reading: (reading.num_matching, len(states[reading.where])))
-        fault = _faults(nearest.weights, wanted, nearest.unknown, nearest.prefix)[0]
+        key_of = states[nearest.where].key_of
+        unknown = tuple(key_of[key] for key in nearest.unknown)
+        fault = _faults(nearest.weights, wanted, unknown, nearest.prefix)[0]
         raise CheckpointError(
-            f"{path} does not fit the backbone: it {fault}; the file has {_first_three(states[nearest.where])}, the "
+            f"{path} does not fit the backbone: it {fault}; the file has {_first_three(key_of.values())}, the "
             f"backbone expects {_first_three(wanted)}; the backbone's PublishedCheckpoint says with state_dict, "
             "prefix, head_prefix and left_out how a file is to be read"
         )
@@ -353,9 +356,25 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return states.get("state_dict") or next(iter(states.values())), about
 
 
+class StateDict(dict[str, Tensor]):
+    """Tensors of a file by name, after the renames of its published checkpoint."""
+
+    def __init__(self, state: Mapping[str, Tensor], published: PublishedCheckpoint | None) -> None:
+        """Raises ValueError if the renames give tensors that differ one name."""
+        super().__init__()
+        self.key_of: dict[str, str] = {}
+        """Name -> key of the file."""
+        for key, value in state.items():
+            name = published.renamed(key) if published else key
+            if name in self and not torch.equal(value, self[name]):
+                raise ValueError(f"renames give {self.key_of[name]} and {key} one name, {name}")
+            self.setdefault(name, value)
+            self.key_of.setdefault(name, key)
+
+
 def read_state_dicts(
     path: Path, published: PublishedCheckpoint | None = None
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+) -> tuple[dict[str, StateDict], dict[str, Any]]:
     """Return the state dicts in a checkpoint file (keys joined by dots -> tensors by name), and the facts in `about`.
 
     The published checkpoint says which keys are renamed and which classes are inert. Runs no code from the file.
@@ -363,19 +382,18 @@ def read_state_dicts(
     """
     is_safetensors = path.suffix == ".safetensors"
     document = _read_safetensors(path) if is_safetensors else _read_document(path, published)
-    states = dict(_state_dicts(document))
-    is_own = isinstance(document, Mapping) and "about" in document  # see save_weights: its keys need no new names
-    if published and published.renames and not is_own:
-        try:
-            states = {where: published.renamed(state) for where, state in states.items()}
-        except ValueError as error:
-            raise CheckpointError(f"{path} does not fit its PublishedCheckpoint: {error}") from None
-    if not states:
+    found = dict(_state_dicts(document))
+    if not found:
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, alone or under 'state_dict'")
-    for state in states.values():
+    for state in found.values():
         for key, value in state.items():
             if value.is_quantized or value.is_meta or value.layout != torch.strided:
                 raise CheckpointError(f"{path}: {key[:80]!a} is {_type_of(value)}, expected a dense tensor of numbers")
+    is_own = isinstance(document, Mapping) and "about" in document  # see save_weights: its keys need no new names
+    try:
+        states = {where: StateDict(state, None if is_own else published) for where, state in found.items()}
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit its PublishedCheckpoint: {error}") from None
     about = document.get("about") if isinstance(document, Mapping) else None
     return states, dict(about) if isinstance(about, Mapping) else {}
 
