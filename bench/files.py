@@ -62,8 +62,13 @@ def read_bytes(path: Path, *, may_be_pipe: bool = False) -> bytes:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a regular file in hexadecimal digits."""
+    return file_hash(path, "sha256")
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """Return a hash of a regular file in hexadecimal digits."""
     with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def num_bytes(path: Path) -> int:

@@ -35,7 +35,7 @@ from bench.training.model import Classifier, count_parameters
 from bench.training.phase import Phase
 from bench.training.precision import Precision
 from bench.training.report import PhaseReport
-from bench.training.weights import Init, hash_weights
+from bench.training.weights import INHERITED, Init, hash_weights
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "wfdb")
 
@@ -85,6 +85,7 @@ def describe(
         "trained_on": f"{table.task} of {records.name}, folds 1-8",
         "command": cell.command(),
         "labels": list(table.labels),
+        **{key: init.facts[key] for key in INHERITED if key in init.facts},
     }
     return document
 

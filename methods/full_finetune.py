@@ -119,8 +119,8 @@ class FullFinetuneWarmup(FullFinetune):
 class FullFinetuneEMA(FullFinetune):
     """Full fine-tuning with an exponential moving average of the weights, decay 0.999 (Polyak & Juditsky 1992).
 
-    average <- d * average + (1 - d) * weights after each step; d rises to 0.999, a common value (see `EMA`). The
-    average is validated, selected, saved and used for prediction.
+    average <- d * average + (1 - d) * weights after each step; d is at most 0.999, a common value, and (1 + n) /
+    (10 + n) at step n until 8,990 (see `EMA`). The average is validated, selected, saved and used for prediction.
     """
 
     average: Literal["ema", "swa"] | None = "ema"

@@ -1,5 +1,6 @@
 """Full fine-tuning with another loss, for rare labels or for uncertain labels."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,10 @@ class Focal(FullFinetune):
     search = {**FullFinetune.search, "gamma": Uniform(0.5, 4.0)}
 
     def loss(self, batch: Batch) -> Tensor:
-        log_p = logsigmoid(batch.logits() * (2 * batch.labels - 1))
-        return -((1 - log_p.exp()).pow(self.gamma) * log_p).mean()
+        x = batch.logits() * (2 * batch.labels - 1)
+        # sigmoid(-x) is 1 - p; where it is 0, a power below 1 has no gradient
+        wrong = x.neg().sigmoid().clamp(min=torch.finfo(x.dtype).tiny)
+        return -(wrong.pow(self.gamma) * logsigmoid(x)).mean()
 
 
 @register_method("ft-asl")
@@ -34,7 +37,8 @@ class Asymmetric(FullFinetune):
     """Asymmetric loss (Ridnik et al. 2021): a larger focusing gamma for negatives; negatives below a margin count 0.
 
     Positives: (1 - p)^gamma_positive * log p. Negatives: q^gamma_negative * log(1 - q) with q = max(p - margin, 0).
-    gamma_positive 1, gamma_negative 4 and margin 0.05 are the paper's values for COCO.
+    gamma_negative 4 and margin 0.05 are values of the authors' code for COCO, gamma_positive 1 is its default. The
+    gradient passes through the focusing factors too.
     """
 
     gamma_negative: float = 4.0
@@ -46,10 +50,10 @@ class Asymmetric(FullFinetune):
 
     def loss(self, batch: Batch) -> Tensor:
         logits, labels = batch.logits(), batch.labels
-        p = logits.sigmoid()
+        p, wrong = logits.sigmoid(), logits.neg().sigmoid().clamp(min=torch.finfo(logits.dtype).tiny)
         q = (p - self.margin).clamp(min=0)
-        positives = labels * (1 - p).pow(self.gamma_positive) * logsigmoid(logits)
-        negatives = (1 - labels) * q.pow(self.gamma_negative) * torch.log1p(-q.clamp(max=1 - 1e-8))
+        positives = labels * wrong.pow(self.gamma_positive) * logsigmoid(logits)
+        negatives = (1 - labels) * q.pow(self.gamma_negative) * (wrong + self.margin).clamp(1e-8, 1).log()
         return -(positives + negatives).mean()
 
 
@@ -59,17 +63,18 @@ class Balanced(FullFinetune):
     """BCE whose positives are weighted by the effective number of training records (Cui et al. 2019).
 
     Positives of a label with n positives among N records have the weight E(N - n) / E(n), where E(n) = (1 - beta^n) /
-    (1 - beta). beta = 0.999 is the paper's value. beta = 0 is plain BCE; for beta -> 1 the weight is the ratio of
-    negatives to positives.
+    (1 - beta). beta = 0.999 is the paper's value. beta = 0 is plain BCE; at 1 the weight is the ratio of negatives to
+    positives.
     """
 
     beta: float = 0.999
     needs_signals = False
 
     def loss(self, batch: Batch) -> Tensor:
-        positives = batch.positives.clamp(min=1)
+        positives = batch.positives.double().clamp(min=1)
         negatives = (batch.num_records - positives).clamp(min=1)
-        weight = (1 - self.beta**negatives) / (1 - self.beta**positives)
+        log_beta = math.log(min(max(self.beta, 1e-300), 1 - 1e-12))
+        weight = torch.expm1(negatives * log_beta) / torch.expm1(positives * log_beta)
         return binary_cross_entropy_with_logits(batch.logits(), batch.labels, pos_weight=weight.to(batch.labels.dtype))
 
 

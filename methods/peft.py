@@ -146,7 +146,9 @@ class Adapter(ParameterEfficient):
 
     Source: arXiv 1902.00751, with its width of 64. There is one adapter per block, as in Pfeiffer et al. 2021 (arXiv
     2005.00247), and norms are not trained. The last layer is the last convolution, or, in a group without convolutions,
-    the last linear layer: in a Transformer block the end of the MLP.
+    the last linear layer: in a Transformer block the end of the MLP. Deviation: where a group registers the
+    convolution of its shortcut last (inception1d, MERL, some groups of resnet1d_wang and xresnet1d), the adapter is on
+    the shortcut.
     """
 
     width: int = 64

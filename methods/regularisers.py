@@ -68,7 +68,8 @@ class RDrop(FullFinetune):
     """R-Drop: penalise the difference of two passes with different stochastic depth, as in `ft-sd` (Liang et al. 2021).
 
     Loss: mean BCE of both passes + alpha / 2 * (KL(p||q) + KL(q||p)), the mean over independent Bernoulli labels.
-    alpha = 1 is the smallest value in the paper. Each step runs the backbone twice.
+    alpha = 1 is a value of the paper; the authors' code for ViT has 0.6 in these terms. Each step runs the backbone
+    twice.
     """
 
     drop_path_rate: float = 0.5

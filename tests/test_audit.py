@@ -245,7 +245,7 @@ def test_weight_decay_is_compared_group_by_group() -> None:
     both = torch.optim.AdamW([first, second], lr=0.1, weight_decay=0.01)
     with pytest.raises(PluginError, match=r"by 0\.01 and the phase declares 0 for head\.0, .* keep the gr"):
         check_optimizer(both, Recipe(), spares_first, parameters)
-    check_optimizer(torch.optim.LBFGS([first, second]), Recipe(), spares_first, parameters)
+    check_optimizer(torch.optim.LBFGS([first, second], lr=0.1), Recipe(), spares_first, parameters)
 
 
 def test_a_step_is_made_by_the_phases_optimizer_at_its_rates() -> None:

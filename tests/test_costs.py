@@ -141,3 +141,35 @@ def test_terms_of_published_weights_stand_on_the_board_once() -> None:
         "",
     ]
     assert not terms_lines(replace(board, rows=(row("scratch", {}),)))
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "begins"),
+    [
+        (
+            "pretrained",
+            {"from": "https://a.org", "unverified": True},
+            "Published weights of net: https://a.org, compared ",
+        ),
+        (
+            "file:01234567",
+            {"file": "a.pt", "unverified": True},
+            "`file:01234567` of net, from the file `a.pt`, was compared",
+        ),
+        (
+            "own:01234567",
+            {"repo": "lab/net", "command": "bench run"},
+            "`own:01234567` of net was trained from published ",
+        ),
+    ],
+)
+def test_terms_stay_with_weights_of_any_origin(name: str, facts: dict[str, Any], begins: str) -> None:
+    terms = {"license": "CC-BY-NC-4.0", "noncommercial": True, "ptbxl_seen": "yes"}
+    init = {"name": name, "sha256": "0" * 64, "facts": {**facts, "terms": terms}}
+    given = row("ft", {}, init=init, cell={"arch": "net", "command": "bench run"})
+    board = Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", (given,), (), None, BoardPlan(), None)
+
+    line, _ = terms_lines(board)
+
+    assert line.startswith(f"- {begins}")
+    assert line.endswith("licence CC-BY-NC-4.0, non-commercial use only; PTB-XL seen in pre-training: yes.")

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.errors import BenchError, Incompatible
@@ -39,8 +39,11 @@ from bench.registry.trials import (
     shortened,
 )
 from bench.results.result import Result
+from bench.training.batch import Start
 from bench.training.distributed import World, join
 from bench.training.method import Method
+from bench.training.model import Classifier
+from methods.full_finetune import FullFinetune
 
 PLUGINS = Path(__file__).parent / "plugins"
 FILES = ("small_backbone", "right_methods", "faulty_methods")
@@ -225,12 +228,43 @@ CAUGHT = {
     "few-extras": "returns a tensor [2] as 'noise' of its third value, expected a tensor [record, ...] of 6 records",
     "noise-by-the-step": "loss() seeds a generator, so that all seeds, draws and cells have the same noise",
     "alters-an-extra": "loss() alters the batch in place",
+    "two-nil-factors": "has a gradient of 0 in every step, so it never learns",
+    "one-rate": "the rate 0.002, and the phase declares 0.0001, which the result records",
+    "spares-nothing": "spares bias, norm.weight from weight decay, which fits no parameter that it trains",
+    "fits-another-phase": "finish() leaves phase 'closed-form', which it is to fit, as it began",
+    "fits-without-finish": "FitsWithoutFinish is fitted by finish(), which the method does not have",
+    "views-at-the-end": "the trained model gives other outputs than a new one that loads its weights",
+    "remembers-for-eval": "the trained model gives other outputs than a new one that loads its weights",
 }
 BY_RANKS = ("mixup-in-loss", "batch-mean", "half-of-the-batch", "noise-in-loss")
 """What only several ranks show."""
 STOPS_RANKS = "memory-of-a-rank"
 """What several ranks refuse."""
 CHECK_OF_RANKS = "trains alike on two processes, and after another run"
+
+
+def test_a_backbone_that_is_frozen_by_hand_rests() -> None:
+    trial, method = trial_of("frozen-by-hand")
+    before = {key: value.clone() for key, value in trial.model.state_dict().items()}
+
+    after = run_trial(trial, method, ALONE)
+
+    moved = {key for key in after if not torch.equal(before[key], after[key])}
+    assert moved and all(key.startswith("head.") or key.endswith((".left", ".right")) for key in moved), moved
+
+
+def test_a_prepare_that_changes_the_features_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def note(prepare: Callable[[Method, Classifier, Start], None]) -> list[str | None]:
+        monkeypatch.setattr(FullFinetune, "prepare", prepare)
+        found = check_method(Reference("ft"), Reference("small"), two_processes=False)
+        return [each.does_not_apply for each in found if each.check.startswith("keeps the weights")]
+
+    def forgets(self: Method, model: Classifier, init: Start) -> None:
+        model.apply(lambda module: nn.init.ones_(module.weight) if isinstance(module, nn.Conv1d) else None)
+
+    (text,) = note(forgets)
+    assert str(text).startswith("prepare() changes stem.0.weight, and with it the features")
+    assert note(lambda self, model, init: nn.init.ones_(model.head.weight)) == []  # type: ignore[arg-type]
 
 
 def test_every_faulty_method_is_expected_to_be_caught() -> None:

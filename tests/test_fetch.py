@@ -1,9 +1,10 @@
 """Published files outside the hub: fetched once, gone on with, and refused if they are not what was published."""
 
 import http.server
+import io
 import threading
 from collections.abc import Iterator
-from hashlib import sha256
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,13 +91,18 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     running.server_close()
 
 
+def fetched(url: str) -> Path:
+    """The file at an address, of which CONTENT is published."""
+    return fetch_file(PublishedCheckpoint(filename="weights.pt", url=url, sha256=SHA256))
+
+
 @pytest.mark.parametrize("path", ["/file", "/moved"])
 def test_a_file_is_fetched_once(path: str, server: str) -> None:
-    first = fetch_file(server + path, "weights.pt", SHA256)
+    first = fetched(server + path)
     num_asked = len(Archive.asked)
 
     assert first.read_bytes() == CONTENT
-    assert fetch_file(server + path, "weights.pt", SHA256) == first
+    assert fetched(server + path) == first
     assert len(Archive.asked) == num_asked
     assert [file.name for file in first.parent.iterdir() if file.suffix == ".part"] == []
 
@@ -104,7 +110,7 @@ def test_a_file_is_fetched_once(path: str, server: str) -> None:
 def test_a_broken_connection_is_gone_on_with(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Archive, "longest", 400_000)
 
-    assert fetch_file(f"{server}/file", "weights.pt", SHA256).read_bytes() == CONTENT
+    assert fetched(f"{server}/file").read_bytes() == CONTENT
     begins = [int(asked[6:-1]) for asked in Archive.asked if asked]
     assert len(begins) >= 2 and begins == sorted(set(begins)), Archive.asked
 
@@ -114,7 +120,7 @@ def test_a_killed_download_goes_on_in_the_next_command(server: str, tmp_path: Pa
     folder.mkdir(parents=True)
     (folder / "weights.pt.part").write_bytes(CONTENT[:1000])
 
-    assert fetch_file(f"{server}/file", "weights.pt", SHA256).read_bytes() == CONTENT
+    assert fetched(f"{server}/file").read_bytes() == CONTENT
     assert "bytes=1000-" in Archive.asked
 
 
@@ -127,7 +133,7 @@ def test_a_server_without_ranges_sends_all_again(
     folder.mkdir(parents=True)
     (folder / "weights.pt.part").write_bytes(CONTENT[:length])
 
-    assert fetch_file(f"{server}/file", "weights.pt", SHA256).read_bytes() == CONTENT
+    assert fetched(f"{server}/file").read_bytes() == CONTENT
 
 
 def test_a_whole_part_is_taken(server: str, tmp_path: Path) -> None:
@@ -135,7 +141,7 @@ def test_a_whole_part_is_taken(server: str, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "weights.pt.part").write_bytes(CONTENT)
 
-    assert fetch_file(f"{server}/file", "weights.pt", SHA256).read_bytes() == CONTENT
+    assert fetched(f"{server}/file").read_bytes() == CONTENT
 
 
 def test_a_connection_that_always_breaks_ends_in_a_line(
@@ -147,7 +153,7 @@ def test_a_connection_that_always_breaks_ends_in_a_line(
         CheckpointError,
         match=r"could not get .*: .*, 6 times; what was received is kept; .* again to go on, or download",
     ) as error:
-        fetch_file(f"{server}/file", "weights.pt", SHA256)
+        fetched(f"{server}/file")
 
     assert "\n" not in str(error.value)
 
@@ -157,23 +163,23 @@ def test_another_file_is_refused_and_deleted(server: str, tmp_path: Path, monkey
     given = sha256(CONTENT + b"!").hexdigest()
 
     with pytest.raises(CheckpointError, match=f"it has SHA-256 {given}, expected {SHA256}; it was deleted"):
-        fetch_file(f"{server}/file", "weights.pt", SHA256)
+        fetched(f"{server}/file")
 
     assert [file.name for file in (tmp_path / "cache").rglob("weights.pt*")] == []
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(server: str) -> None:
-    path = fetch_file(f"{server}/file", "weights.pt", SHA256)
+    path = fetched(f"{server}/file")
     path.write_bytes(b"damaged")
 
-    assert fetch_file(f"{server}/file", "weights.pt", SHA256).read_bytes() == CONTENT
+    assert fetched(f"{server}/file").read_bytes() == CONTENT
 
 
 def test_what_is_not_there_is_a_line(server: str) -> None:
     with pytest.raises(
         CheckpointError, match=r"/none is answered with 404 .*; download the file yourself and give it with"
     ):
-        fetch_file(f"{server}/none", "weights.pt", SHA256)
+        fetched(f"{server}/none")
 
 
 @pytest.mark.parametrize("where", ["http://127.0.0.1:9/file", "http://no-such-host.invalid/file", "silent"])
@@ -192,7 +198,7 @@ def test_no_network_is_a_line_within_seconds(
     with pytest.raises(
         CheckpointError, match="check the network and HTTPS_PROXY; or download the file yourself"
     ) as error:
-        fetch_file(silent if where == "silent" else where, "weights.pt", SHA256)
+        fetched(silent if where == "silent" else where)
 
     assert "\n" not in str(error.value)
     assert asked == [fetch.ANSWER_S], "it waits for an answer once"
@@ -202,7 +208,7 @@ def test_a_cache_that_is_a_file_is_a_line(server: str, tmp_path: Path, monkeypat
     (tmp_path / "cache").write_text("")
 
     with pytest.raises(CheckpointError, match=r"could not write .*; set BENCH_CACHE to another folder"):
-        fetch_file(f"{server}/file", "weights.pt", SHA256)
+        fetched(f"{server}/file")
 
 
 def test_pretrained_comes_from_an_address(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +227,24 @@ def test_pretrained_comes_from_an_address(server: str, tmp_path: Path, monkeypat
     file = {"from": f"{server}/file", "file": "tiny.pth", "file_sha256": hashed}
     assert init.facts == given.facts == {**file, "terms": Tiny.checkpoint.terms()}
     assert torch.equal(backbone.layer.weight, layer.weight)
+
+
+def test_an_md5_is_compared_where_no_sha256_is_known(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(12, 4)
+    torch.save({"layer.weight": layer.weight, "layer.bias": layer.bias}, written := io.BytesIO())
+    monkeypatch.setattr(Archive, "content", written.getvalue())
+    hashed = md5(written.getvalue()).hexdigest()
+    monkeypatch.setattr(
+        Tiny, "checkpoint", PublishedCheckpoint(filename="t.pth", url=f"{server}/file", md5=hashed), raising=False
+    )
+
+    init = initialize(Tiny(), None)
+
+    assert init.name == "pretrained" and "unverified" not in init.facts
+    monkeypatch.setattr(Archive, "content", CONTENT)
+    other = PublishedCheckpoint(filename="t.pth", url=f"{server}/file", md5="0" * 32)
+    with pytest.raises(CheckpointError, match=f"it has MD5 {md5(CONTENT).hexdigest()}, expected 0000.*was deleted"):
+        fetch_file(other)
 
 
 def test_what_no_program_may_fetch_is_said_with_its_page() -> None:

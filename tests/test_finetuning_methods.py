@@ -96,6 +96,25 @@ def test_dropout_stands_where_stochastic_depth_would_with_the_same_rates() -> No
         FullFinetuneDropout().prepare(Classifier(FCNWang(), 3), Start("random", 10, ()))
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(Focal(gamma=0.5), Focal(gamma=4.0), Asymmetric(margin=0.0), Asymmetric(gamma_positive=0.5)),
+        *(Balanced(beta=0.0), Balanced(beta=0.99999999), Balanced(beta=1.0)),
+    ],
+)
+def test_losses_of_certain_predictions_have_finite_gradients(method: FullFinetune) -> None:
+    logits = torch.tensor([[-120.0, -20, 0, 18, 120], [120, 18, 0, -20, -120]], requires_grad=True)
+    facts = {"num_records": 1709, "positives": torch.tensor([1.0, 3, 171, 800, 1709])}
+
+    for label in (0.0, 1.0):
+        logits.grad = None
+        loss = method.loss(SimpleNamespace(logits=lambda: logits, labels=torch.full((2, 5), label), **facts))  # type: ignore[arg-type]
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
+        assert logits.grad.abs().max() > 0
+
+
 def test_focal_loss_at_gamma_0_is_bce_and_falls_for_what_is_certain() -> None:
     plain = F.binary_cross_entropy_with_logits(LOGITS, LABELS)
     p = torch.where(LABELS > 0, LOGITS.sigmoid(), 1 - LOGITS.sigmoid())

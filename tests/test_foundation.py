@@ -147,14 +147,14 @@ def test_a_plan_says_what_is_fetched_and_under_which_terms(demo_set: Path, tmp_p
     )
     assert "to be fetched from http://no-such-host.invalid/cpc.ckpt (size not stated); licence CC-BY-4.0;" in address
     place = tmp_path / "cache/weights/by-hand/drive.pth"
-    assert f"will fail: no program may fetch them; download it from {PAGE} to {place}; licence not stated" in page
+    assert f"will fail: no program can fetch them; download it from {PAGE}, to {place}; licence not stated" in page
     assert "licence CC-BY-NC-4.0, non-commercial use only; PTB-XL seen in pre-training: no" in barred
     assert not list(weights_remarks(grid(demo_set, "t_hub", init="random").cells()))
 
 
 def test_a_file_put_in_its_place_is_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "cache/weights/by-hand/drive.pth"
-    with pytest.raises(CheckpointError, match=f"download it from {PAGE} to {place}, or give it with --init PATH"):
+    with pytest.raises(CheckpointError, match=f"download it from {PAGE}, to {place}, or give it with --init PATH"):
         initialize(OnPage(), None)
 
     torch.manual_seed(3)
@@ -167,7 +167,7 @@ def test_a_file_put_in_its_place_is_the_published_one(tmp_path: Path, monkeypatc
     class Hashed(Net):
         checkpoint = PublishedCheckpoint(page=PAGE, filename="drive.pth", sha256="1" * 64)
 
-    with pytest.raises(CheckpointError, match=r"is not the published file: .* expected 1111.*; download it again from"):
+    with pytest.raises(CheckpointError, match=r"is not the published file: .* expected 1111.*; download it from"):
         initialize(Hashed(), None)
 
 

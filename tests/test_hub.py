@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -129,6 +130,7 @@ def test_pretrained_comes_from_the_hub_once(hub: type[Hub], monkeypatch: pytest.
         "file": "files/tiny.pth",
         "commit": COMMIT,
         "file_sha256": sha256(content).hexdigest(),
+        "unverified": True,
         "terms": Tiny.checkpoint.terms() if Tiny.checkpoint else {},
     }
     assert torch.equal(backbone.layer.weight, published()["layer.weight"])
@@ -141,6 +143,21 @@ def test_pretrained_comes_from_the_hub_once(hub: type[Hub], monkeypatch: pytest.
     num_asked = len(hub.asked)
     assert initialize(Tiny(), "pretrained").facts == init.facts
     assert len(hub.asked) == num_asked, "offline, the cache alone is asked"
+
+
+def test_a_file_of_the_hub_with_another_hash_is_refused(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Tiny.checkpoint
+    content = hub.files["/lab/tiny/resolve/v1/files/tiny.pth"][1]
+    monkeypatch.setattr(Tiny, "checkpoint", replace(Tiny.checkpoint, sha256="1" * 64))
+
+    with pytest.raises(
+        CheckpointError, match=r"tiny\.pth of lab/tiny at revision v1 is not the published file: it has"
+    ):
+        initialize(Tiny(), "pretrained")
+    assert initialize(Tiny(), "pretrained@v1").name == "pretrained", "a revision is taken as it is"
+
+    monkeypatch.setattr(Tiny, "checkpoint", replace(Tiny.checkpoint, sha256=sha256(content).hexdigest()))
+    assert "unverified" not in initialize(Tiny(), "pretrained").facts
 
 
 def test_another_revision_can_be_asked_for(hub: type[Hub]) -> None:

@@ -300,7 +300,8 @@ def test_a_file_says_who_made_it(tmp_path: Path) -> None:
     run = initialize(Tiny(), str(tmp_path / "run.pt"))
 
     assert stranger.name == f"file:{stranger.sha256[:8]}"
-    assert stranger.facts == {"file": "theirs.pth", "file_sha256": sha256_of_file, "read_as": "keys"}
+    maybe = {"terms": Tiny.checkpoint.terms(), "unverified": True}
+    assert stranger.facts == {"file": "theirs.pth", "file_sha256": sha256_of_file, "read_as": "keys", **maybe}
     assert known.name == "pretrained" and known.sha256 == stranger.sha256
     file = {"repo": "lab/tiny", "file": "tiny.pth", "file_sha256": sha256_of_file}
     unknown = {"license": "not stated", "noncommercial": False, "pretraining_data": "", "ptbxl_seen": "unknown"}
@@ -440,6 +441,19 @@ def test_a_start_with_a_typo_is_answered_with_what_was_meant(typed: str, meant: 
         CheckpointError, match=f"at {typed}. Did you mean '{meant}'. Expected: pretrained, random, a file or a run"
     ):
         initialize(Tiny(), typed)
+
+
+def test_weights_trained_from_published_ones_keep_their_terms(tmp_path: Path) -> None:
+    assert Tiny.checkpoint
+    terms = Tiny.checkpoint.terms()
+    about = {"digest": "abc", "trained_on": "a task", "command": "bench run", "repo": "lab/tiny", "unverified": True}
+    save_weights(Classifier(Tiny(), 5), tmp_path / "weights.pt", {**about, "terms": {**terms, "more": "x"}})
+
+    assert initialize(Tiny(), str(tmp_path)).facts == {**about, "terms": terms}
+
+    save_weights(Classifier(Tiny(), 5), tmp_path / "weights.pt", {**about, "repo": 5, "terms": {"license": [1]}})
+    facts = initialize(Tiny(), str(tmp_path)).facts
+    assert "terms" not in facts and "repo" not in facts and facts["unverified"] is True
 
 
 def test_a_run_starts_from_another_runs_folder(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def _state(checkpoint: PublishedCheckpoint, init: str) -> str:
         return f"on this machine, from {checkpoint.where}"
     if checkpoint.repo or checkpoint.url:
         size = spell_bytes(checkpoint.num_bytes) if checkpoint.num_bytes else "size not stated"
-        return f"to be fetched from {checkpoint.where} ({size})"
+        before = f"; first {checkpoint.access}" if checkpoint.access else ""
+        return f"to be fetched from {checkpoint.where} ({size}){before}"
     if checkpoint.withheld:
         return f"will fail: {checkpoint.spelled_where}"
-    return f"will fail: no program may fetch them; {place_by_hand(checkpoint)}"
+    return f"will fail: no program can fetch them; {place_by_hand(checkpoint)}"

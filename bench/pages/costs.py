@@ -43,20 +43,31 @@ def terms_lines(board: Board) -> list[str]:
 
 
 def terms(board: Board) -> list[str]:
-    """Return a sentence on each backbone with published weights: source, licence, and whether PTB-XL was seen."""
+    """Return a sentence on each kind of published weights: source, licence, and whether PTB-XL was seen."""
     words: dict[str, None] = {}
     for row in board.rows:
-        facts = row.runs[0].document["init"].get("facts", {})
-        if not (given := facts.get("terms")):
+        init = row.runs[0].document["init"]
+        if not (given := init.get("facts", {}).get("terms")):
             continue
         use = ", non-commercial use only" if given.get("noncommercial") else ""
         data = f"; pre-trained on {given['pretraining_data']}" if given.get("pretraining_data") else ""
         stated = f" ({given['source']})" if given.get("source") else ""
-        origin = facts.get("repo") or facts.get("from")
-        line = f"Published weights of {row.runs[0].cell['arch']}: {origin}; licence {given.get('license')}{use}{data}; "
+        line = f"{_published(init, row.runs[0].cell['arch'])}; licence {given.get('license')}{use}{data}; "
         line += f"PTB-XL seen in pre-training: {given.get('ptbxl_seen')}{stated}."
         words[line] = None
     return list(words)
+
+
+def _published(init: Mapping[str, Any], arch: str) -> str:
+    """Return which published weights an init has or comes from, and whether that was checked."""
+    facts = init["facts"]
+    origin = facts.get("repo") or facts.get("from") or f"the file `{facts.get('file')}`"
+    if "command" in facts:
+        return f"`{init['name']}` of {arch} was trained from published weights: {origin}"
+    if init["name"].startswith("file:"):
+        return f"`{init['name']}` of {arch}, from {origin}, was compared with no published hash; if it is published"
+    compared = ", compared with no published hash" if facts.get("unverified") else ""
+    return f"Published weights of {arch}: {origin}{compared}"
 
 
 def costs(row: Row, tuned: bool) -> dict[str, str]:

@@ -23,6 +23,7 @@ from bench.registry.outside import Outside
 from bench.registry.reference import Reference
 from bench.registry.trials import (
     ALONE,
+    NUM_LABELS,
     OTHER_SEED,
     SEED,
     Trial,
@@ -32,11 +33,13 @@ from bench.registry.trials import (
     run_trial,
     set_up,
     shortened,
+    start_named,
 )
+from bench.training.audit import prepare
 from bench.training.averaging import frozen_copy
 from bench.training.distributed import join
 from bench.training.method import Method, declared_phases, overrides
-from bench.training.model import layer_groups
+from bench.training.model import Classifier, layer_groups
 from bench.training.phase import Phase
 
 TRIED_ON = Reference("net1d_mini")
@@ -79,6 +82,8 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
     if fault:
         return
     yield from _declined(reference, arch)
+    if note := _changes_start(reference, arch):
+        yield Finding("keeps the weights that the backbone came with", None, note)
     differs = fault_in(lambda: _made_anew(reference, arch))
     yield Finding("can be copied and made anew", differs)
     weights: dict[str, Tensor] = {}
@@ -95,7 +100,9 @@ def check_method(reference: Reference, arch: Reference = TRIED_ON, *, two_proces
             notes = (note for note in trial.notes if note.startswith("finish()"))
             yield Finding("leaves the last phase as selected or judged", None, next(notes, None))
         if not differs:
-            yield Finding("predicts each record by itself", fault_in(lambda: _predicts_alone(reference, arch, weights)))
+            yield Finding(
+                "predicts each record by itself", fault_in(lambda: _predicts_alone(reference, arch, trial, weights))
+            )
         fault = fault_in(lambda: _resumes(reference, arch, trial, weights))
         yield Finding("ends in the same bits when killed and resumed", fault)
     if two_processes:
@@ -191,6 +198,25 @@ def _made_anew(reference: Reference, arch: Reference) -> str | None:
     return None
 
 
+def _changes_start(reference: Reference, arch: Reference) -> str:
+    """Return a note if `prepare` changes weights that were there before, and with them the features; else empty."""
+    torch.manual_seed(SEED)
+    model = Classifier(make_backbone(arch), NUM_LABELS).eval()
+    signals = made_up_signals(model.backbone, 2)
+    before = {name: (p, p.detach().clone()) for name, p in model.backbone.named_parameters()}
+    with torch.no_grad():
+        features = model.backbone(signals)
+    prepare(model, make_method(reference), start_named("random", SEED))
+    changed = [name for name, (parameter, value) in before.items() if not torch.equal(parameter, value)]
+    with torch.no_grad():
+        if not changed or torch.allclose(model.eval().backbone(signals), features, rtol=1e-4, atol=1e-5):
+            return ""
+    return (
+        f"prepare() changes {changed[0]}, and with it the features that the backbone came with, which the result calls "
+        "by their name; initialise new modules alone, unless this is the method"
+    )
+
+
 def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> str | None:
     method = make_method(reference)
     outside = Outside(method)
@@ -199,11 +225,18 @@ def _trains(trial: Trial, reference: Reference, weights: dict[str, Tensor]) -> s
     return trial.fault or outside.fault
 
 
-def _predicts_alone(reference: Reference, arch: Reference, weights: dict[str, Tensor]) -> str | None:
-    """Compare the trained model's outputs of a batch with those of each record by itself."""
+def _predicts_alone(reference: Reference, arch: Reference, trial: Trial, weights: dict[str, Tensor]) -> str | None:
+    """Compare the trained model's outputs with those of a new model, and these of a batch with each record's."""
     model, _ = set_up(partial(make_backbone, arch), make_method(reference))
     model.eval().load_state_dict(weights)
-    change = change_by_batch(model, made_up_signals(model.backbone, 3).double(), 1e-8)
+    signals = made_up_signals(model.backbone, 3).double()
+    with torch.no_grad():
+        if not torch.allclose(trial.model.eval()(signals), model(signals), rtol=1e-8, atol=1e-10):
+            return (
+                "the trained model gives other outputs than a new one that loads its weights, as in bench predict: "
+                "training or finish() leaves something beside parameters and buffers; register it in prepare()"
+            )
+    change = change_by_batch(model, signals, 1e-8)
     moved = [key for key, value in model.state_dict().items() if not torch.equal(value, weights[key])]
     if not change and not moved:
         return None

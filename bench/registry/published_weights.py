@@ -20,7 +20,7 @@ from bench.training.weights import load_backbone, load_published, published_file
 
 TOLERANCE = 1e-4
 """Largest difference from published outputs, which are known to about 1e-5."""
-STEPS = ("file", "SHA-256", "keys", "outputs")
+STEPS = ("file", "hash", "keys", "outputs")
 """What is checked of published weights, in this order."""
 NUM_SHOWN = 5
 """Number of features that are printed for a report."""
@@ -33,7 +33,7 @@ def reference_signals(spec: SignalSpec) -> Tensor:
 
 
 def check_published(reference: Reference, init: str) -> Iterator[tuple[str, Finding]]:
-    """Check the published weights of a backbone. Yield each step of STEPS with the finding; a fault is the last.
+    """Check the published weights of a backbone. Yield steps of STEPS with their findings, as far as they can be made.
 
     `init` is `pretrained`, `pretrained@REVISION`, or a file. Outputs are computed on the CPU in float32. Raises
     CheckpointError if the backbone has no published weights.
@@ -45,10 +45,9 @@ def check_published(reference: Reference, init: str) -> Iterator[tuple[str, Find
     step = "file"
     try:
         path = published_file(published, init)
-        size, sha256 = _size_and_hash(path)
-        yield step, Finding(f"{path.name} is at hand, {size:,} bytes", None)
-        step = "SHA-256"
-        yield step, _hash_finding(published, sha256)
+        yield step, Finding(f"{path.name} is at hand, {_size(path):,} bytes", None)
+        step = "hash"
+        yield step, _hash_finding(published, path)
         step = "keys"
         left_out = load_backbone(backbone, path).left_out
         beside = f"; left out: {', '.join(left_out)}" if left_out else "; nothing is left out"
@@ -74,18 +73,18 @@ def check_all(names: Sequence[str], show: Callable[[str, Finding], None]) -> lis
     return rows
 
 
-def _size_and_hash(path: Path) -> tuple[int, str]:
+def _size(path: Path) -> int:
     try:
-        return path.stat().st_size, file_sha256(path)
+        return path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _hash_finding(published: PublishedCheckpoint, sha256: str) -> Finding:
-    if not published.sha256:
-        return Finding(f"SHA-256 {sha256}", None, "no hash is declared to compare with; please report this one")
-    fault = None if sha256 == published.sha256 else f"the published file has {published.sha256}"
-    return Finding(f"SHA-256 {sha256}", fault)
+def _hash_finding(published: PublishedCheckpoint, path: Path) -> Finding:
+    check = f"SHA-256 {file_sha256(path)}"
+    if not published.hashes:
+        return Finding(check, None, "no hash is declared to compare with; please report this one")
+    return Finding(check, published.mismatch(path) or None)
 
 
 def _outputs_finding(backbone: Backbone, published: PublishedCheckpoint, path: Path) -> Finding:

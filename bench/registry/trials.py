@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from bench.data.signals import PREPROCESSINGS, unchanged
 from bench.data.splits import num_batches
 from bench.training.audit import prepare
 from bench.training.batch import Start
@@ -103,12 +104,15 @@ class Trial:
     notes: list[str] = field(default_factory=list)
     """What a run would note."""
     _before: dict[str, Tensor] = field(default_factory=dict)
+    _still: set[str] = field(default_factory=set)
+    """Parameters whose gradient was exactly 0 in all steps of the phase so far."""
     _steps_of_phase: int = 0
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
         """Keep the parameters at the beginning of the phase."""
         (self.phase,) = [phase for phase in self.phases if phase.name == name]
         self._before = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        self._still = set(self._before) if steps_done == 0 else set()
         self._steps_of_phase = steps_done
 
     def step_ends(self) -> None:
@@ -116,6 +120,8 @@ class Trial:
         self.fault = self.fault or self._of_every_step()
         if self.fault is None and self._steps_of_phase == 0:
             self.fault = self._of_first_step()
+        parameters = dict(self.model.named_parameters())
+        self._still -= {name for name in self._still if (grad := parameters[name].grad) is None or grad.any()}
         self.steps += 1
         self._steps_of_phase += 1
         if self.folder and self.writes and self.steps in self.moments():
@@ -131,7 +137,12 @@ class Trial:
         """Nothing to remember."""
 
     def phase_ends(self) -> None:
-        """Nothing to remember."""
+        """Check that each parameter of the phase had a gradient in some step."""
+        if self._still and self._steps_of_phase and self.fault is None:
+            self.fault = (
+                f"{min(self._still)} has a gradient of 0 in every step, so it never learns; of new factors that are "
+                "multiplied, only one begins at 0"
+            )
 
     def note(self, text: str) -> None:
         """Keep it."""
@@ -191,7 +202,9 @@ def run_trial(trial: Trial, method: Method, world: World) -> dict[str, Tensor]:
     share_batch_norm(model, world)
     labels = made_up_labels(NUM_TRAIN + NUM_VAL, trial.seed).double()
     signals = made_up_signals(model.backbone, NUM_TRAIN + NUM_VAL).double().unsqueeze(1)
-    sources = [FeatureSource(signals[part], labels[part]) for part in (slice(NUM_TRAIN), slice(NUM_TRAIN, None))]
+    unit = 1.0 if PREPROCESSINGS[model.backbone.signal_spec.preprocessing].apply is unchanged else None
+    parts = (slice(NUM_TRAIN), slice(NUM_TRAIN, None))
+    sources = [FeatureSource(signals[part], labels[part], unit) for part in parts]
     writes = trial.folder is not None and trial.writes
     checkpoints = Checkpoints(trial.folder or Path("nowhere"), writes, trial.note, minutes=0)
     hook = register_optimizer_step_pre_hook(_raise_epsilon)

@@ -17,7 +17,7 @@ from bench.errors import BenchError, PluginError
 from bench.training.batch import Start
 from bench.training.distributed import World
 from bench.training.method import Method
-from bench.training.model import Classifier, drop_paths
+from bench.training.model import Classifier, drop_paths, owning_part
 from bench.training.phase import Phase
 from bench.training.weight_decay import has_no_decay
 from bench.training.weights import hash_weights
@@ -216,13 +216,35 @@ def check_optimizer(
         )
     if len(given) > len(trained):
         raise PluginError(f"{where} takes {len(given) - len(trained)} parameters that the phase does not train")
+    _check_rates(optimizer, where, phase, trained)
     _check_weight_decay(optimizer, where, phase, trained)
+
+
+def _check_rates(optimizer: torch.optim.Optimizer, where: str, phase: Phase, trained: Mapping[str, Tensor]) -> None:
+    """Raise PluginError if all parameters have the optimiser's own rate and the phase declares another one for some."""
+    own = optimizer.defaults.get("lr")
+    if any(group.get("lr") != own for group in optimizer.param_groups):
+        return
+    for path in trained:
+        part = owning_part(path, phase.learning_rates)
+        declared = phase.learning_rates[part] if part else own
+        if declared != own:
+            raise PluginError(
+                f"{where} gives {path} the rate {own:g}, and the phase declares {declared:g}, which the result "
+                "records; pass on the groups, which have their rates, or lr="
+            )
 
 
 def _check_weight_decay(
     optimizer: torch.optim.Optimizer, where: str, phase: Phase, trained: Mapping[str, Tensor]
 ) -> None:
     """Raise PluginError if a parameter decays by more than the phase declares for it, or if none decays that should."""
+    spared = [path for path, parameter in trained.items() if has_no_decay(path, parameter, phase.no_weight_decay)]
+    if phase.no_weight_decay and not spared:
+        raise PluginError(
+            f"phase {phase.name!r} spares {', '.join(phase.no_weight_decay)} from weight decay, which fits no "
+            "parameter that it trains; a pattern is of the whole path, such as '*.bias'"
+        )
     paths = {id(parameter): path for path, parameter in trained.items()}
     decaying, declaring = list[str](), list[str]()
     for group in optimizer.param_groups:

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from bench.data.cache import cache_folder
 from bench.errors import CheckpointError, DataError
-from bench.files import file_sha256, move
+from bench.files import move
 from bench.training.hub import answer_within, fetch_from_hub
 from bench.training.published import PublishedCheckpoint
 
@@ -30,8 +30,8 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
     if revision := init.partition("@")[2]:
         raise CheckpointError(f"revision {revision} was asked for, but {checkpoint.where} has no revisions")
     if checkpoint.url:
-        path = fetch_file(checkpoint.url, checkpoint.filename, checkpoint.sha256)
-        return path, checkpoint.facts(checkpoint.sha256)
+        path = fetch_file(checkpoint)
+        return path, checkpoint.facts(path)
     if checkpoint.withheld:
         raise CheckpointError(
             f"the authors have not published these weights ({checkpoint.page}); give a file of theirs with "
@@ -43,13 +43,9 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
             f"{checkpoint.filename or 'the file'} cannot be fetched by a program: {place_by_hand(checkpoint)}, "
             "or give it with --init PATH; or use --init random"
         )
-    sha256 = file_sha256(by_hand)
-    if checkpoint.sha256 not in ("", sha256):
-        raise CheckpointError(
-            f"{by_hand} is not the published file: it has SHA-256 {sha256}, expected {checkpoint.sha256}; download it "
-            f"again from {checkpoint.page}"
-        )
-    return by_hand, checkpoint.facts(sha256)
+    if fault := checkpoint.mismatch(by_hand):
+        raise CheckpointError(f"{by_hand} is not the published file: {fault}; {place_by_hand(checkpoint)}")
+    return by_hand, checkpoint.facts(by_hand)
 
 
 def kept_file(checkpoint: PublishedCheckpoint, init: str) -> Path | None:
@@ -65,35 +61,33 @@ def kept_file(checkpoint: PublishedCheckpoint, init: str) -> Path | None:
 
 
 def place_by_hand(checkpoint: PublishedCheckpoint) -> str:
-    """Return what a person has to do if no program may fetch the file."""
-    target = _target(checkpoint)
-    return f"download it from {checkpoint.page}" + (f" to {target}" if target else "")
+    """Return what a person has to do if no program can fetch the file."""
+    target, before = _target(checkpoint), f", {checkpoint.access}" if checkpoint.access else ""
+    return f"download it from {checkpoint.page}{before}" + (f", to {target}" if target else "")
 
 
 def _target(checkpoint: PublishedCheckpoint) -> Path | None:
     """Return the place of a file that is not on the hub; None if its name is not known."""
     if not checkpoint.filename:
         return None
-    return _place(checkpoint.sha256 if checkpoint.url else "by-hand", checkpoint.filename)
+    folder = next(iter(checkpoint.hashes.values())) if checkpoint.url else "by-hand"
+    return cache_folder() / "weights" / folder / Path(checkpoint.filename).name
 
 
-def _place(folder: str, name: str) -> Path:
-    return cache_folder() / "weights" / folder / Path(name).name
-
-
-def fetch_file(url: str, name: str, sha256: str) -> Path:
-    """Return the file of this address and hash in the cache. Download it if necessary, going on where that ended.
+def fetch_file(checkpoint: PublishedCheckpoint) -> Path:
+    """Return the file of a checkpoint with a `url` in the cache. Download it if necessary, going on where that ended.
 
     Raises CheckpointError if the address cannot be reached or the file has another hash.
     """
-    target = _place(sha256, name)
+    target = _target(checkpoint)
+    assert target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".lock"):
-            if not (target.is_file() and file_sha256(target) == sha256):
+            if not target.is_file() or checkpoint.mismatch(target):
                 part = target.with_name(f"{target.name}.part")
-                _download(url, part)
-                _require_hash(part, url, sha256)
+                _download(checkpoint.url, part)
+                _require_hash(part, checkpoint)
                 move(part, target)
     except OSError as error:
         raise CheckpointError(
@@ -102,13 +96,12 @@ def fetch_file(url: str, name: str, sha256: str) -> Path:
     return target
 
 
-def _require_hash(part: Path, url: str, sha256: str) -> None:
+def _require_hash(part: Path, checkpoint: PublishedCheckpoint) -> None:
     """Delete the downloaded file and raise CheckpointError if its hash is not the published one."""
-    given = file_sha256(part)
-    if given != sha256:
+    if fault := checkpoint.mismatch(part):
         part.unlink()
         raise CheckpointError(
-            f"the file at {url} is not the published one: it has SHA-256 {given}, expected {sha256}; it was deleted. "
+            f"the file at {checkpoint.url} is not the published one: {fault}; it was deleted. "
             "Try again; if it happens twice, the file was changed, and the backbone's PublishedCheckpoint must follow"
         )
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import CheckpointError
-from bench.files import file_sha256
 from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.0
@@ -25,7 +24,8 @@ COMMIT = re.compile("[0-9a-f]{40}")
 def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, dict[str, Any]]:
     """Return the path of the published file in the hub's cache, downloaded if necessary, and facts about it.
 
-    If the hub cannot be reached, a cached file is used. Raises CheckpointError with the reason and what to do.
+    If the hub cannot be reached, a cached file is used. Raises CheckpointError with the reason and what to do; also if
+    the file has not the declared hash, unless `init` asks for another revision.
     """
     from huggingface_hub import errors
 
@@ -38,13 +38,13 @@ def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, di
             f"could not get {checkpoint.filename} of {checkpoint.repo} at revision {revision} from the Hugging Face "
             f"hub: {_explain(error, checkpoint.repo)}; or give a downloaded file with --init PATH, or use --init random"
         ) from None
-    sha256 = file_sha256(path)
-    return path, {
-        "repo": checkpoint.repo,
-        "file": checkpoint.filename,
-        "commit": path.parts[path.parts.index("snapshots") + 1],  # the hub's cache has a file below snapshots/COMMIT/
-        "file_sha256": sha256,
-    }
+    if "@" not in init and (fault := checkpoint.mismatch(path)):
+        raise CheckpointError(
+            f"{checkpoint.filename} of {checkpoint.repo} at revision {revision} is not the published file: {fault}; "
+            "--init pretrained@COMMIT takes that of a commit as it is"
+        )
+    commit = path.parts[path.parts.index("snapshots") + 1]  # the hub's cache has a file below snapshots/COMMIT/
+    return path, {**checkpoint.facts(path), "commit": commit}
 
 
 def _download(checkpoint: PublishedCheckpoint, revision: str) -> Path:

@@ -301,6 +301,7 @@ class PhaseRun:
             recalibrate=partial(self._recalibrate, self.model),
         )
         keys, no_state = list(self.model.state_dict()), NoState(self.method)
+        before = {key: value.detach().clone() for key, value in self._weights(self.model).items()}
         torch.manual_seed(int(random_stream(self.seed, self.phase.name, "finish").integers(2**62)))
         self.method.finish(self.model, judge)
         judge.close()
@@ -310,13 +311,19 @@ class PhaseRun:
                 f"{type(self.method).__name__}.finish() puts other modules into the model, which a new model that "
                 "loads these weights would not have; put them in by prepare, and set their values in finish"
             )
+        changed = not are_equal(before, self._weights(self.model))
+        if self.phase.fitted and not changed:
+            raise PluginError(
+                f"{type(self.method).__name__}.finish() leaves phase {self.phase.name!r}, which it is to fit, as it "
+                "began; judge.phase tells the phases apart"
+            )
         val = self._validate(self.model, "finish()")
         self.val_logits = val.logits
         self.report.judged, self.report.finished_val_macro_auroc = judge.scores, val.macro_auroc
         if self.phase.fitted:
             self.report.val_loss, self.report.val_macro_auroc, self.report.best_epoch = [val.loss], [val.macro_auroc], 1
             self.report.val_macro_auroc_frequent = [val.macro_auroc_frequent]
-        elif is_last and not judge.scores and not are_equal(self._weights(self.model), self.best):
+        elif is_last and not judge.scores and changed:
             selected = self.report.val_macro_auroc[(self.report.best_epoch or 1) - 1]
             self.watcher.note(
                 f"finish() changes the weights that leave phase {self.phase.name}, the last, without judge.score: "

@@ -106,7 +106,13 @@ def declared_phases(method: Method, layer_groups: Sequence[str]) -> Sequence[Pha
             f"{type(method).__name__}.phases() must take the backbone's layer groups: "
             "def phases(self, layer_groups) -> list[Phase]"
         ) from None
-    return method.phases(tuple(layer_groups))
+    phases = method.phases(tuple(layer_groups))
+    for phase in phases if isinstance(phases, Sequence) else ():
+        if isinstance(phase, Phase) and phase.fitted and not overrides(method, "finish"):
+            raise PluginError(
+                f"phase {phase.name!r} of {type(method).__name__} is fitted by finish(), which the method does not have"
+            )
+    return phases
 
 
 def phases_or_reason(method: Method, layer_groups: Sequence[str]) -> tuple[Sequence[Phase], str]:

@@ -226,7 +226,7 @@ class Classifier(nn.Module):
             part: {"params": [], "param_names": [], "lr": rate} for part, rate in parts.items()
         }
         for name, parameter in self.named_parameters():
-            part = _owner(name, parts)
+            part = owning_part(name, parts)
             parameter.requires_grad_(part is not None and name not in never_trained)
             if part is not None and parameter.requires_grad:
                 groups[part]["params"].append(parameter)
@@ -254,7 +254,7 @@ class Classifier(nn.Module):
         return {
             key
             for key, of_tensor in first.items()
-            if _owner(of_tensor, parts) is not None or of_tensor.rpartition(".")[0] in enclosed
+            if owning_part(of_tensor, parts) is not None or of_tensor.rpartition(".")[0] in enclosed
         }
 
     def train_mode(self, parts: Collection[str]) -> None:
@@ -262,24 +262,24 @@ class Classifier(nn.Module):
         self.eval()
         enclosed = self._enclosed(parts)
         for name, module in self.named_modules():
-            if name and (name in enclosed or _owner(name, parts) is not None):
+            if name and (name in enclosed or owning_part(name, parts) is not None):
                 module.training = True
 
     def _enclosed(self, parts: Collection[str]) -> set[str]:
-        """Return the paths of modules that have no parameters to train, in no part, where parts train all around them.
+        """Return the paths of modules without parameters, in no part, where parts train all that can be around them.
 
         Such as the DropPaths of a backbone that keeps them beside its layer groups, when each group has a rate.
         """
-        trained = {name: _owner(name, parts) is not None for name, _ in self.named_parameters()}
-        of_module: dict[str, list[bool]] = {}
+        trained = {name: owning_part(name, parts) is not None for name, _ in self.named_parameters()}
+        of_module: dict[str, list[bool]] = {"": []}
         for name, is_trained in trained.items():
-            if name not in self.never_trained:
-                for above in _above(name):
-                    of_module.setdefault(above, []).append(is_trained)
+            for above in _above(name):
+                of_module.setdefault(above, []).extend([is_trained] * (name not in self.never_trained))
+        whole = {name for name, parameters in of_module.items() if parameters and all(parameters)}
         return {
             name
             for name, _ in self.named_modules()
-            if name and name not in of_module and all(next(of_module[a] for a in _above(name) if a in of_module))
+            if name and name not in of_module and next(a for a in _above(name) if a in of_module) in whole
         }
 
 
@@ -298,7 +298,7 @@ def _above(name: str) -> list[str]:
     return [".".join(words[:depth]) for depth in reversed(range(len(words)))]
 
 
-def _owner(name: str, parts: Collection[str]) -> str | None:
+def owning_part(name: str, parts: Collection[str]) -> str | None:
     """Return the longest part that matches a path or a module above it; of equally long ones, the last by name."""
     fitting = [part for part in parts if fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")]
     return max(fitting, key=lambda part: (len(part), part), default=None)

@@ -24,7 +24,7 @@ class EMA:
     """Exponential moving average of the weights, updated after every step.
 
     The decay of update n = 0, 1, ... is min(decay, (1 + n) / (10 + n)), so that a short phase is not averaged with its
-    start alone (TensorFlow's ExponentialMovingAverage with `num_updates`; timm's ModelEmaV3 has the same warm-up).
+    start alone (TensorFlow's ExponentialMovingAverage with `num_updates`).
     Buffers such as batch-norm statistics are averaged alike.
     """
 

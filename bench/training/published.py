@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from bench.errors import PluginError
+from bench.files import file_hash
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class PublishedCheckpoint:
 
     Every key of the file must be the backbone's, the head's, or left out. Every parameter and buffer of the backbone
     must be in the file; of a tied one, a single key is enough. Give a repository with `filename` and `revision`, or a
-    `url` with `sha256`, or only the `page` where a person finds the file, if no program may fetch it. Patterns are
+    `url` with a hash, or only the `page` where a person finds the file, if no program can fetch it. Patterns are
     regular expressions, matched at the beginning of a key. Raises PluginError if a declaration cannot be right.
     """
 
@@ -33,8 +35,12 @@ class PublishedCheckpoint:
     """Whether the authors keep the file, so that only its layout is known. The default init is `random` then."""
     sha256: str = ""
     """Hash of the file, 64 hexadecimal digits. `--init PATH` then recognises the published file."""
+    md5: str = ""
+    """Hash that its page states, 32 hexadecimal digits, where the SHA-256 is not known."""
     num_bytes: int = 0
     """Size of the file; 0 if it is not known."""
+    access: str = ""
+    """What a person has to do before the file can be had, such as `ask for access on its page`."""
 
     state_dict: str = ""
     """Name of the state dict within the file, such as `teacher`, with dots between names; needed if several fit."""
@@ -69,6 +75,9 @@ class PublishedCheckpoint:
     source: str = ""
     """Where licence and pre-training data are stated."""
 
+    TERMS: ClassVar = ("license", "noncommercial", "pretraining_data", "ptbxl_seen", "source")
+    """Fields that results and boards show, see `terms`."""
+
     def __post_init__(self) -> None:
         ways = [bool(self.repo), bool(self.url), bool(self.page) and not (self.repo or self.url)]
         if sum(ways) != 1:
@@ -77,10 +86,12 @@ class PublishedCheckpoint:
             raise PluginError(f"PublishedCheckpoint of {self.where} is withheld and names a file; it takes only a page")
         if self.repo and not (self.filename and self.revision):
             raise PluginError(f"PublishedCheckpoint of {self.repo} needs filename and revision")
-        if self.url and not (self.sha256 and self.filename):
-            raise PluginError(f"PublishedCheckpoint of {self.url} needs filename, and sha256 of the file")
-        if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise PluginError(f"PublishedCheckpoint.sha256 is 64 hexadecimal digits, got {self.sha256!r}")
+        if self.url and not (self.hashes and self.filename):
+            raise PluginError(f"PublishedCheckpoint of {self.url} needs filename, and sha256 or md5 of the file")
+        for name, digits in (("sha256", 64), ("md5", 32)):
+            given = getattr(self, name)
+            if given and not re.fullmatch(f"[0-9a-f]{{{digits}}}", given):
+                raise PluginError(f"PublishedCheckpoint.{name} is {digits} hexadecimal digits, got {given!r}")
         for pattern in (*self.left_out, *self.inert_classes, *(old for old, _ in self.renames)):
             try:
                 re.compile(pattern)
@@ -89,9 +100,23 @@ class PublishedCheckpoint:
                     f"PublishedCheckpoint has the pattern {pattern!r}, which is no regular expression: {error}"
                 ) from None
 
-    def facts(self, file_sha256: str) -> dict[str, Any]:
-        """Return what a result says of a file of these weights."""
-        return {"repo" if self.repo else "from": self.where, "file": self.filename, "file_sha256": file_sha256}
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hashes that are declared, by the name of their algorithm."""
+        return {name: given for name, given in (("sha256", self.sha256), ("md5", self.md5)) if given}
+
+    def mismatch(self, path: Path) -> str:
+        """Return in words how the hash of a file differs from the declared one; empty if it does not, or if none is."""
+        for name, expected in self.hashes.items():
+            if (given := file_hash(path, name)) != expected:
+                return f"it has {name.upper().replace('SHA', 'SHA-')} {given}, expected {expected}"
+        return ""
+
+    def facts(self, path: Path) -> dict[str, Any]:
+        """Return what a result says of a file of these weights: `unverified` if no hash is declared."""
+        where = {"repo" if self.repo else "from": self.where, "file": self.filename}
+        unverified = {} if self.hashes else {"unverified": True}
+        return {**where, "file_sha256": file_hash(path), **unverified, "terms": self.terms()}
 
     @property
     def where(self) -> str:
@@ -126,10 +151,4 @@ class PublishedCheckpoint:
 
     def terms(self) -> dict[str, Any]:
         """Return what results and boards say of the weights: licence, pre-training data, whether PTB-XL was seen."""
-        return {
-            "license": self.license,
-            "noncommercial": self.noncommercial,
-            "pretraining_data": self.pretraining_data,
-            "ptbxl_seen": self.ptbxl_seen,
-            "source": self.source,
-        }
+        return {name: getattr(self, name) for name in self.TERMS}

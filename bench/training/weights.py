@@ -40,6 +40,10 @@ FAULTS_OF_FILES = (
 """What torch.load raises for damaged files beside UnpicklingError: it takes what is in the file for what it wrote."""
 
 
+INHERITED = ("repo", "from", "terms", "unverified")
+"""Facts about published weights that go with all weights that were trained from them."""
+
+
 @dataclass(frozen=True)
 class Init:
     """The initial weights of a backbone, as results and boards name them."""
@@ -53,8 +57,9 @@ class Init:
     left_out: tuple[str, ...] = ()
     """Keys of the file that are not used, such as its head."""
     facts: Mapping[str, object] = field(default_factory=dict)
-    """`own:`: the run that left the file; `pretrained`: repository, file, hash, and `terms`; `file:`: name and hash of
-    the file, and `read_as`, how its keys were read."""
+    """`own:`: the run that left the file; `pretrained`: repository, file, hash; `file:`: name and hash of the file, and
+    `read_as`, how its keys were read. Also `terms` of published weights: of this file, of those that the run started
+    from, or of those that a `file:` may be. `unverified`: no declared hash says that it is the published file."""
     head: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     """Tensors of the head that was left out, such as `weight`."""
 
@@ -107,8 +112,6 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
     if not name:
         name, facts = _origin(backbone, path, about, reading)
         name += f":{sha256[:8]}" if name != "pretrained" else ""
-    if name == "pretrained" and backbone.checkpoint:
-        facts = {**facts, "terms": backbone.checkpoint.terms()}
     left_out = tuple(state.key_of[key] for key in reading.left_out)
     return Init(name, sha256, path.name, left_out, facts, _head_tensors(backbone, state, reading.prefix))
 
@@ -261,12 +264,21 @@ def _origin(
     texts = [facts.get("digest"), facts.get("trained_on"), facts.get("command") or ""]
     labels = facts.get("labels", [])
     if isinstance(labels, list) and all(isinstance(text, str) for text in [*texts, *labels]):
-        return "own", facts
-    sha256 = file_sha256(path)
+        return "own", {**facts, **_inherited(about)}
     published = backbone.checkpoint
-    if published and sha256 == published.sha256:
-        return "pretrained", published.facts(sha256)
-    return "file", {"file": path.name, "file_sha256": sha256, "read_as": str(reading)}
+    if published and published.hashes and not published.mismatch(path):
+        return "pretrained", published.facts(path)
+    maybe = {"terms": published.terms(), "unverified": True} if published else {}
+    return "file", {"file": path.name, "file_sha256": file_sha256(path), "read_as": str(reading), **maybe}
+
+
+def _inherited(about: Mapping[str, Any]) -> dict[str, object]:
+    """Return the facts about published weights in `about`; what is of another kind is left out."""
+    known = {key: about[key] for key in INHERITED if isinstance(about.get(key), str | bool)}
+    terms = about.get("terms")
+    if isinstance(terms, dict) and all(isinstance(value, str | bool) for value in terms.values()):
+        known["terms"] = {key: terms[key] for key in PublishedCheckpoint.TERMS if key in terms}
+    return known
 
 
 def save_weights(model: Classifier, path: Path, about: Mapping[str, Any]) -> None:

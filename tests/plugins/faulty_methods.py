@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bench.plugin import (
     EMA,
@@ -19,6 +20,7 @@ from bench.plugin import (
     Classifier,
     DropPath,
     Gradients,
+    Incompatible,
     Judge,
     Method,
     Phase,
@@ -835,3 +837,112 @@ class RestsByRate(Method):
 
     def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="probe", learning_rates={"head": 1e-3}, epochs=2)]
+
+
+class Product(nn.Module):
+    """weight -> weight + left right, both nil at first, so that neither has a gradient."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        rows, columns = weight.flatten(1).shape
+        self.left, self.right = nn.Parameter(weight.new_zeros(rows, 2)), nn.Parameter(weight.new_zeros(2, columns))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.left @ self.right).view_as(weight)
+
+
+@register_method("two-nil-factors")
+@dataclass(frozen=True)
+class TwoNilFactors(Method):
+    """A low-rank update that never learns: the head alone is trained."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        layers = [inner for inner in model.backbone.modules() if isinstance(inner, nn.Conv1d | nn.Conv2d)]
+        if not layers:
+            raise Incompatible("it updates convolutions")
+        for layer in layers:
+            parametrize.register_parametrization(layer, "weight", Product(layer.weight))
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = {"head": 1e-3, "backbone.*.left": 1e-3, "backbone.*.right": 1e-3}
+        return [Phase(name="finetune", learning_rates=parts, epochs=2)]
+
+
+@register_method("one-rate")
+@dataclass(frozen=True)
+class OneRate(Method):
+    """A rate for each layer group, none of which reaches the optimiser."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        rates = {group: 1e-4 / (1 + depth) for depth, group in enumerate(reversed(layer_groups))}
+        return [Phase(name="finetune", learning_rates={**rates, "head": 1e-4}, epochs=2)]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.NAdam([parameter for group in groups for parameter in group["params"]])
+
+
+@register_method("spares-nothing")
+@dataclass(frozen=True)
+class SparesNothing(Method):
+    """Patterns as of other libraries, which fit the ends of paths."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        rates = {"backbone": 1e-3, "head": 1e-3}
+        spared = ("bias", "norm.weight")
+        return [Phase(name="f", learning_rates=rates, epochs=2, weight_decay=0.1, no_weight_decay=spared)]
+
+
+@register_method("fits-another-phase")
+@dataclass(frozen=True)
+class FitsAnotherPhase(Finetune):
+    """`finish` waits for a phase that has another name."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase.fit("closed-form"), *super().phases(layer_groups)]
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        if judge.phase.name == "fit":
+            model.load_state_dict({**model.state_dict(), "head.bias": judge.features()[1].mean(0).logit()})
+
+
+@register_method("fits-without-finish")
+@dataclass(frozen=True)
+class FitsWithoutFinish(Finetune):
+    """A phase without gradient steps that nothing fits."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase.fit("closed-form"), *super().phases(layer_groups)]
+
+
+def halved(module: nn.Module, given: object, features: Tensor) -> Tensor:
+    """Return half of the features."""
+    return features / 2
+
+
+@register_method("views-at-the-end")
+@dataclass(frozen=True)
+class ViewsAtTheEnd(Finetune):
+    """`finish` leaves a hook on the model, which `bench predict` would not have."""
+
+    def finish(self, model: Classifier, judge: Judge) -> None:
+        model.backbone.register_forward_hook(halved)
+
+
+class Remembers(nn.Module):
+    """Shifts features in eval mode by what it saw last in training, kept beside the state dict."""
+
+    seen: float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = float(x.detach().mean())
+        return x if self.training else x - self.seen
+
+
+@register_method("remembers-for-eval")
+@dataclass(frozen=True)
+class RemembersForEval(Finetune):
+    """Statistics of training that are neither weights nor buffers."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.head = nn.Sequential(Remembers(), nn.Linear(model.backbone.feature_dim, model.num_labels))

@@ -377,3 +377,44 @@ class RunningMean(Finetune):
         before = batch.state.get("weight", torch.zeros((), dtype=batch.labels.dtype))
         batch.state["weight"] = before * 0.9 + 0.1 * batch.step
         return (1 + before) * F.binary_cross_entropy_with_logits(batch.logits(), batch.labels)
+
+
+class Update(nn.Module):
+    """weight -> weight + left right, with left at 0."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        rows, columns = weight.flatten(1).shape
+        self.left, self.right = nn.Parameter(weight.new_zeros(rows, 2)), nn.Parameter(weight.new_ones(2, columns))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.left @ self.right).view_as(weight)
+
+
+@register_method("frozen-by-hand")
+@dataclass(frozen=True)
+class FrozenByHand(Method):
+    """Low-rank updates of a backbone whose own parameters have `requires_grad` off, as in peft."""
+
+    def prepare(self, model: Classifier, init: Start) -> None:
+        model.backbone.requires_grad_(False)
+        layers = [inner for inner in model.backbone.modules() if isinstance(inner, nn.Conv1d | nn.Conv2d)]
+        if not layers:
+            raise Incompatible("it updates convolutions")
+        for layer in layers:
+            parametrize.register_parametrization(layer, "weight", Update(layer.weight))
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        parts = {"head": 1e-3, "backbone.*.left": 1e-3, "backbone.*.right": 1e-3}
+        return [Phase(name="finetune", learning_rates=parts, epochs=2)]
+
+
+@register_method("offset-in-mv")
+@dataclass(frozen=True)
+class OffsetInMV(Finetune):
+    """An offset of at most 0.1 mV, for backbones whose preprocessing keeps amplitudes."""
+
+    def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
+        offset = torch.from_numpy(batch.rng.uniform(-0.1, 0.1, (len(batch.labels), 1, 1))).to(batch.signals)
+        assert batch.mv_per_unit
+        return batch.signals + offset / batch.mv_per_unit, batch.labels
