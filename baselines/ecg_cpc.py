@@ -4,7 +4,8 @@ Code AI4HealthUOL/ecg-fm-benchmarking 6367295, clinical_ts/ts/{encoder,s4}.py an
 written anew on baselines/s4.py; weights CC BY 4.0 on figshare. Pre-trained on HEEDB, without PTB-XL. The smallest of
 the foundation models, and with the largest published macro AUROC on all 71 labels, 0.949.
 
-Input: mV at 240 Hz, no filter, no standardisation; windows of 2.5 s, whose logits are averaged. The file has state
+Input: mV at 240 Hz, no filter, no standardisation; windows of 2.5 s, whose logits are averaged. Deviation: a whole
+record is resampled by a polyphase filter, theirs is resampled crop by crop (resampy). The file has state
 spaces for 1,200 tokens, of which 300 are used. Each channel has its own poles, which are not trained. `omega` and
 `z` follow from the length, and `Q` is the conjugate of `P`: these are left out. As in S4 here, the last root of unity
 is no pole, and a DropPath stands before each addition.
@@ -84,6 +85,7 @@ class ECGCPC(Backbone):
         renames=RENAMES,
         left_out=(r"blocks\.\d+\.kernel\.kernel\.(?:omega|z|Q)$", r"ts_encoder\.head_ssl\."),
         inert_classes=CONFIGURATION,
+        access="unpack the archive that the page serves",
         license="CC-BY-4.0",
         pretraining_data="HEEDB",
         ptbxl_seen="no",

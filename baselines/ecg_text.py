@@ -97,6 +97,7 @@ class DBETA(TextTrained):
         "Manhph2211/D-BETA",
         "sample.pt",
         revision="main",
+        access="ask for access on its page and set HF_TOKEN",
         state_dict="model",
         renames=(
             (r"ecg_encoder\.", ""),

@@ -5,7 +5,8 @@ written anew. Module names are theirs; `linear.*` in their file is a head that n
 
 Input: 12 leads at 500 Hz, a record scaled to 0..1 by its own minimum and maximum over all leads. Trap: aVF stands
 before aVL, as in MIMIC-IV-ECG. Deviation: a DropPath before each addition. Inside, a record is an image of
-height 1; their convolutions have one dimension, and so have the weights.
+height 1; their convolutions have one dimension, and so have the weights. No method is their recipe, a linear probe by
+Adam at 1e-3 with 16 records a step, whose rate falls to a tenth after 40 of 100 epochs.
 """
 
 import torch

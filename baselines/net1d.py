@@ -331,12 +331,15 @@ class CLEFMedium(PublishedNet1D):
 
     Code Nokia-Bell-Labs/ecg-foundation-model 0a1156e, CLEF.py (Clear BSD). Pre-trained on MIMIC-IV-ECG, without PTB-XL.
     Lead II at 500 Hz, as in their evaluation on PTB-XL, with the filter and z-score of their pre-training. Zenodo's MD5
-    of the file, by a script of others: 781eed16d190ef97733994cd2d01d1ff; its SHA-256 is not known.
+    of the file is by a script of others; its SHA-256 is not known. No method is their recipe, whose one-cycle schedule
+    is stepped once an epoch over a length in steps.
     """
 
     checkpoint = PublishedCheckpoint(
+        url="https://zenodo.org/records/17572734/files/clef_medium.ckpt",
         page="https://zenodo.org/records/17572734",
         filename="clef_medium.ckpt",
+        md5="781eed16d190ef97733994cd2d01d1ff",
         state_dict="state_dict",
         prefix="backbone.",
         pretraining_data="MIMIC-IV-ECG",

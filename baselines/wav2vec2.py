@@ -16,11 +16,12 @@ Traps: all normalise after each addition, and their `encoder.layer_norm` stands 
 the file. Features are the mean over tokens.
 
 Deviations: a DropPath in every branch and no dropped layers. Dropout is what their fine-tuning has: in ECG-FM and
-DeepECG-SSL 0.1 after the GELU of each layer, in HuBERT-ECG none. HuBERT-ECG filters at the rate of the file, resamples
-to 500 Hz, scales, cuts 5 s, and decimates by 5 with all leads in one row; here filter and scale are at 500 Hz, and the
-polyphase filter that makes 100 Hz of it runs over each whole lead (0.008 of -1..1 apart on 60 records of PTB-XL, root
-mean square). DeepECG-SSL brings each data set to the mean spectrum of PTB-XL at 250 Hz (3.00; 488 records in mV have
-2.87), so mV is its scale here; its removal of power-line peaks is left out.
+DeepECG-SSL 0.1 after the GELU of each layer; HuBERT-ECG has 0.1 in attention and before its head, here none. HuBERT-ECG
+filters at the rate of the file, resamples to 500 Hz, scales, cuts 5 s, and decimates by 5 with all leads in one row;
+here filter and scale are at 500 Hz, and the polyphase filter that makes 100 Hz of it runs over each whole lead (0.008
+of -1..1 apart on 60 records of PTB-XL, root mean square). DeepECG-SSL brings each data set to the mean spectrum of
+PTB-XL at 250 Hz (3.00; 488 records in mV have 2.87), so mV is its scale here; its removal of power-line peaks is left
+out.
 """
 
 import math
@@ -228,6 +229,7 @@ class DeepECGSSL(ECGFM):
         state_dict="model",
         renames=ECG_FM_RENAMES,
         left_out=PRETRAINING_ONLY,
+        access="ask for access on its page and set HF_TOKEN",
         noncommercial=True,
         pretraining_data="Montreal Heart Institute, MIMIC-IV-ECG, CODE-15",
         ptbxl_seen="no",

@@ -799,6 +799,8 @@ def check(
     if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
         _check_dataset(Path(name))
     if name.replace("_", "-") == "all-foundation":
+        if init or arch:
+            raise BenchError("all-foundation checks published weights of each backbone; leave out --init and --arch")
         _check_foundation(accept_noncommercial)
     from bench.registry.conformance import check_plugin
     from bench.registry.published_weights import check_published

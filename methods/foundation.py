@@ -24,6 +24,7 @@ from bench.plugin import (
     register_method,
 )
 from methods.full_finetune import Finetune, FullFinetune
+from methods.layerwise import DiscriminativeFinetune
 from methods.probes import AttentionProbe
 
 
@@ -147,6 +148,20 @@ class FinetuneECGFM(FinetuneHuBERTECG):
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.Adam(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.98), fused=True)
+
+
+@register_method("ft-ecg-cpc")
+@dataclass(frozen=True)
+class FinetuneECGCPC(DiscriminativeFinetune):
+    """The recipe of ECG-CPC's authors, by which they fine-tune all models: `ft-disc` for 100 epochs, 64 records a step.
+
+    Code AI4HealthUOL/ecg-fm-benchmarking 6367295, main_lite.py and run.sh (arXiv 2509.25095). Of ECG-CPC the two halves
+    are their parts, encoder and predictor. Deviation: the last, short batch of an epoch is used.
+    """
+
+    weight_decay: float = 1e-3
+    epochs: int = 100
+    batch_size: int = 64
 
 
 @register_method("ft-ecg-jepa-weimann")

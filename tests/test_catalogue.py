@@ -107,7 +107,9 @@ def test_published_weights_have_their_terms() -> None:
     what = {entry["name"]: entry["what"] for entry in catalogue().entries["archs"]}
 
     assert what["ecgfounder"].endswith(
-        "Weights: PKUDigitalHealth/ECGFounder; licence MIT; PTB-XL seen in pre-training: no."
+        "Weights: PKUDigitalHealth/ECGFounder; licence MIT; pre-trained on HEEDB; PTB-XL seen in pre-training: no "
+        "(arXiv 2410.04133, where PTB-XL is an external test set; LICENSE of PKUDigitalHealth/ECGFounder; a third "
+        "party's record of the hub's card)."
     )
     assert "Weights" not in what["net1d_mini"]
 

@@ -222,7 +222,9 @@ def test_numbers_without_a_run_are_one_line_a_model_and_setting() -> None:
     numbers = [value for found in listed for task in PUBLISHED_TASKS for value in found[task].split(", ") if value]
     assert len(numbers) == sum(not row["quoted"] for row in rows) == 229
     assert len(listed) < 60
-    assert f"- {AI4HEALTH}: AdamW, batch 64, up to 100 epochs, best by fold 9, learning rate" in text
+    assert (
+        f"- {AI4HEALTH}: AdamW, batch 64, weight decay 0.001, up to 100 epochs, best by fold 9, learning rate" in text
+    )
 
 
 @pytest.mark.parametrize(

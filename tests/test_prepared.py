@@ -116,6 +116,15 @@ def test_all_of_ptbxl_at_500_hz_takes_less_than_it_may(demo_set: Path, cache: Pa
     assert num_bytes / 240 * 21_799 < 2.7e9
 
 
+def test_records_shorter_than_a_window_are_refused(demo_set: Path, cache: Path) -> None:
+    short = replace(load_records(demo_set), seconds=5.0)
+
+    with pytest.raises(DataError, match=r"records of .* last 5 s, and the backbone needs 9 s; take another backbone"):
+        prepare_signals(short, SignalSpec(100, "none", window_s=9, stride_s=1))
+    assert entries(cache) == []
+    assert prepare_signals(short, SignalSpec(100, "none", window_s=5, stride_s=1)).length == 500
+
+
 def test_crops_are_slices_of_the_whole(demo_set: Path) -> None:
     for spec in (RAW, SignalSpec(100, "strodthoff")):
         signals = prepare_signals(load_records(demo_set), spec)

@@ -311,6 +311,11 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         length = round(records.seconds * spec.rate)
     else:
         length = prepare_record(*read_signals(sources[0], spec.leads), spec, name=str(sources[0])).shape[1]
+    if spec.window and length < spec.window:
+        raise DataError(
+            f"records of {records.name} last {length / spec.rate:g} s, and the backbone needs {spec.window_s:g} s; "
+            "take another backbone, or let the data set's reader pad its records by seconds"
+        )
     with whole_folder(entry) as folder:
         # the whole file exists before workers start: they write into it through a memory map
         target = folder / "signals.npy"

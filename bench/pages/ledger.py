@@ -35,8 +35,8 @@ BACKBONES = {
 Kim's, and HuBERT-ECG without a size is the base model, as AI4HealthUOL took these."""
 SETTINGS = {
     "from scratch": ("random", ("scratch", "ft", "ft-official")),
-    "fine-tuning": ("pretrained", ("ft", "ft-official")),
-    "linear probing": ("pretrained", ("lp",)),
+    "fine-tuning": ("pretrained", ("ft", "ft-official", "ft-ecg-cpc")),
+    "linear probing": ("pretrained", ("lp", "lp-lbfgs")),
     "frozen, attention head": ("pretrained", ("lp-attn",)),
 }
 """Published setting -> init, and methods with their default arguments. The first method with a row is used."""

@@ -14,13 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bench
 from bench.data.cache import cache_folder
 from bench.files import read_bytes, write_at
 from bench.registry.registry import OURS, Kind, Plugin, registry, why_it_fails
 from bench.registry.source import declared_files, plugin_files
+
+if TYPE_CHECKING:
+    from bench.training.published import PublishedCheckpoint
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone", "datasets": "dataset"}
 
@@ -146,6 +149,12 @@ def _what(plugin: Plugin) -> str:
     return f"{plugin.summary} Takes {named}." if named else plugin.summary
 
 
+def _weights(published: PublishedCheckpoint) -> str:
+    """Return where published weights are, their terms, and where these are stated."""
+    stated = f" ({published.source})" if published.source else ""
+    return f"Weights: {published.spelled_where}; {published.spelled_terms}{stated}."
+
+
 def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
     """Return the facts of a backbone with default hyper-parameters; if it cannot be made, the reason."""
     import torch
@@ -178,7 +187,6 @@ def _backbone_facts(plugin: Plugin) -> dict[str, Any]:
         "window": "all" if spec.window_s is None else f"{spec.window_s:g} s",
         "residual": any(isinstance(module, DropPath) for module in backbone.modules()),
         "init": "pretrained, random" if published and not published.withheld else "random",
-        "what": _what(plugin)
-        + (f" Weights: {published.spelled_where}; {published.spelled_terms}." if published else ""),
+        "what": _what(plugin) + (f" {_weights(published)}" if published else ""),
         "from": plugin.distribution,
     }

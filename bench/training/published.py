@@ -147,7 +147,8 @@ class PublishedCheckpoint:
     def spelled_terms(self) -> str:
         """Licence and exposure as text."""
         use = ", non-commercial use only" if self.noncommercial else ""
-        return f"licence {self.license}{use}; PTB-XL seen in pre-training: {self.ptbxl_seen}"
+        data = f"; pre-trained on {self.pretraining_data}" if self.pretraining_data else ""
+        return f"licence {self.license}{use}{data}; PTB-XL seen in pre-training: {self.ptbxl_seen}"
 
     def terms(self) -> dict[str, Any]:
         """Return what results and boards say of the weights: licence, pre-training data, whether PTB-XL was seen."""
