@@ -17,7 +17,7 @@ from rich.console import RenderableType
 
 from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
-from bench.console.terminal import Terminal
+from bench.console.terminal import Terminal, print_line
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError, no_exit
 from bench.files import write_whole
@@ -41,6 +41,7 @@ new_app = typer.Typer(help="Write a small installable example plugin.", no_args_
 app.add_typer(new_app, name="new")
 err = Terminal(stderr=True)
 out = Terminal()
+_note = partial(verbs.note, err)
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -369,7 +370,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
+            print_line(out, " ".join(line.split()))
 
 
 @app.command()
@@ -485,11 +486,9 @@ def leaderboard(
             out.print(board_table(board))
         shown = [str(path) for path in written if path.parent.name != "pictures"]
         drawn = len(written) - len(shown)
-        out.print(
+        print_line(
+            out,
             "wrote " + ", ".join([*shown, f"{drawn} pictures"] if drawn else shown),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
     raise SystemExit(1 if damaged else 0)
 
@@ -594,7 +593,7 @@ def power(
     rows = [{str(key): cell for key, cell in row.items()} for row in spelled(planned.shown()).to_dict("records")]
     out.print(table(f"runs that a difference of {difference:g} needs", rows))
     for line in planned.remarks:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(out, line)
 
 
 @app.command()
@@ -637,7 +636,7 @@ def misses(
         return
     out.print(misses_table(frame))
     if files:
-        out.print("wrote " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
+        print_line(out, "wrote " + ", ".join(map(str, files)))
 
 
 @app.command()
@@ -687,7 +686,7 @@ def score(
     ).result
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:
-        out.print(compat_line(result), markup=False, highlight=False, soft_wrap=True)
+        print_line(out, compat_line(result))
 
 
 @app.command()
@@ -709,16 +708,16 @@ def publish(
         left = [path for path in run if path.name.endswith(publish.BESIDE_RUNS)]
         _note(f"{len(left)} of {len(run)} are left out: not finished to fold 10; the first: {left[0]}")
     for path in copied:
-        out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)
-    out.print("next: bench leaderboard --published", markup=False, highlight=False, soft_wrap=True)
+        print_line(out, f"published {path}")
+    print_line(out, "next: bench leaderboard --published")
 
 
 def _faults(faults: list[str], passed: str) -> NoReturn:
     """Print a line for each fault and exit with code 1; without faults print `passed`."""
     for fault in faults:
-        err.print(f"fault: {' '.join(fault.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
+        print_line(err, f"fault: {' '.join(fault.split())}", style="red")
     if not faults:
-        out.print(passed, markup=False, highlight=False, soft_wrap=True)
+        print_line(out, passed)
     raise SystemExit(1 if faults else 0)
 
 
@@ -833,9 +832,9 @@ def _check_foundation(accept_noncommercial: bool) -> None:
 def _show_finding(finding: Finding, start: str = "") -> None:
     reason = f": {finding.does_not_apply}" if finding.does_not_apply else ""
     line = f"{finding.verdict:<5} {start}{finding.check}{reason}"
-    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(out, line)
     if finding.fault:
-        out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
+        print_line(out, f"      {finding.fault}", style="red")
 
 
 def _check_dataset(folder: Path) -> None:
@@ -846,9 +845,9 @@ def _check_dataset(folder: Path) -> None:
     for finding in check_dataset(folder):
         passed &= not finding.fault
         note = f": {finding.note}" if finding.note else ""
-        out.print(f"{finding.verdict:<5} {finding.check}{note}", markup=False, highlight=False, soft_wrap=True)
+        print_line(out, f"{finding.verdict:<5} {finding.check}{note}")
         if finding.fault:
-            out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
+            print_line(out, f"      {finding.fault}", style="red")
     raise SystemExit(0 if passed else 1)
 
 
@@ -878,11 +877,9 @@ def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path
 
     folder = write_plugin(kind, name, parent)
     checked = "DIR" if kind == "dataset" else name
-    out.print(
+    print_line(
+        out,
         f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -904,7 +901,7 @@ def demo(
         task = bar.add_task("", total=records)
         write_demo(folder, records, seed, tuple(rate), lambda done: bar.update(task, completed=done))
     for part in [folder, *(halve(folder) if halves else ())]:
-        out.print(f"wrote {part}", markup=False, highlight=False, soft_wrap=True)
+        print_line(out, f"wrote {part}")
 
 
 @data_app.command("download")
@@ -989,12 +986,10 @@ def import_(
         version=version,
     )
     made = import_table(table, target, choices, _note)
-    out.print(
+    print_line(
+        out,
         f"wrote {target}: {made.name}, {len(made):,} records, {made.table['patient_id'].nunique():,} patients, "
         f"{len(made.statements):,} labels; next: bench check {quote(str(target))}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -1065,7 +1060,7 @@ def show(
         path = draw_record(records, ecg_id, target, preprocessing, _note)
     else:
         path = draw_file(Path(record), target, preprocessing, _note)
-    out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    print_line(out, f"wrote {path}")
 
 
 @data_app.command()
@@ -1090,7 +1085,7 @@ def manifest(
         print(manifest_text(described, ".json"), end="")
         return
     write_manifest(described, target)
-    out.print(f"wrote {target}: {_one_line(described['records'])}", markup=False, highlight=False, soft_wrap=True)
+    print_line(out, f"wrote {target}: {_one_line(described['records'])}")
 
 
 def _one_line(value: Any) -> str:
@@ -1102,17 +1097,13 @@ def _one_line(value: Any) -> str:
 
 def _leave_out(damaged: list[str], line: str) -> None:
     """Print at once that a run is damaged, because later steps may fail; and remember it for the exit code."""
-    err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    print_line(err, f"warning: left out: {line}", style="yellow")
     damaged.append(line)
 
 
 def _tell_broken(broken: Mapping[str, str]) -> None:
     for module, reason in broken.items():
         err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, soft_wrap=True)
-
-
-def _note(line: str) -> None:
-    err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
 def _print(document: Any, table: RenderableType, as_json: bool) -> None:
@@ -1173,7 +1164,7 @@ def main() -> None:
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)
         else:
-            err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+            print_line(err, f"error: {line}", style="red")
         raise SystemExit(2) from None
     except SystemExit as end:  # typer turns Ctrl-C into exit code 130
         if end.code == 130 and ERROR_FILE not in os.environ:

@@ -21,6 +21,7 @@ import submitit
 from rich.console import Console
 from submitit.core.utils import FailedJobError
 
+from bench.console.terminal import print_line
 from bench.errors import BenchError
 from bench.files import read_bytes, write_whole
 from bench.launch.plan_folder import PlanFolder
@@ -203,7 +204,7 @@ def hand_over(plan: PlanFolder, ids: Sequence[str], settings: Slurm, out: Consol
         f"status --runs {plan.runs} show their progress; their output is in {plan.runs / FOLDER}; the same command "
         "submits workers for cells that are left, and with --jobs more of them"
     )
-    out.print(message, markup=False, highlight=False, soft_wrap=True)
+    print_line(out, message)
 
 
 def most_submitted() -> int:

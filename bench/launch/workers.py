@@ -27,6 +27,7 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
+from bench.console.terminal import print_line
 from bench.errors import BenchError, Busy
 from bench.files import read_bytes
 from bench.launch.claims import Claims
@@ -346,7 +347,7 @@ def _run_here(cell: Cell, options: Options) -> Ended:
     """Run a cell in this process, because others could not import its plugin; a bug keeps its traceback."""
     from bench.execute import execute
 
-    options.console.print(words_of(cell), markup=False, highlight=False, soft_wrap=True)
+    print_line(options.console, words_of(cell))
     try:
         result = execute(cell, options)
     except BenchError as error:
