@@ -303,25 +303,6 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Tune methods with the same number of trials on fold 9. The best setting of each is run and scored on fold 10."""
-    from bench.console.listing import table
-
-    if dry_run:
-        rows = verbs.plan_trials(
-            method,
-            task,
-            trials,
-            arch,
-            init=init,
-            data=data,
-            fraction=fraction,
-            draw=draw,
-            seed=seed,
-            source_rate=source_rate,
-            precision=precision,
-            runs=runs,
-        )
-        _print(rows, table("trials, to be run to fold 9", rows), as_json)
-        return
     tuned = verbs.tune(
         method,
         task,
@@ -340,8 +321,14 @@ def tune(
         minutes=minutes,
         runs=runs,
         keep_weights=keep_weights,
+        dry_run=dry_run,
         console=err,
     )
+    if dry_run:
+        from bench.console.listing import table
+
+        _print(tuned.planned, table("trials, to be run to fold 9", tuned.planned), as_json)
+        return
     if as_json:
         print(json.dumps([outcome.as_data() for outcome in tuned.methods], indent=1))
     else:

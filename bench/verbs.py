@@ -249,6 +249,8 @@ class Tuning(ShownAsTable):
     """The outcome of `tune`: for each method the trials on fold 9, the best, and its final runs."""
 
     methods: Sequence[Tuned]
+    planned: Sequence[Mapping[str, str]] = ()
+    """Of a dry run: a row for each trial that would run, with its state."""
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -279,7 +281,9 @@ class Tuning(ShownAsTable):
         return all(tuned.finished for tuned in self.methods)
 
     def shown(self) -> pd.DataFrame:
-        return self.trials
+        import pandas as pd
+
+        return pd.DataFrame(self.planned) if self.planned else self.trials
 
 
 def tune(
@@ -301,11 +305,13 @@ def tune(
     minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
+    dry_run: bool = False,
     console: Console | None = None,
 ) -> Tuning:
     """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed.
 
-    On SLURM the outcome is empty until the workers have ended and the same call is made again.
+    On SLURM the outcome is empty until the workers have ended and the same call is made again. With `dry_run`,
+    nothing is run, and `planned` of the outcome has the trials.
     """
     from bench.execute import Options
     from bench.launch import tune as launch
@@ -316,32 +322,11 @@ def tune(
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
+    if dry_run:
+        return Tuning([], launch.plan_trials(grid.cells(), trials, options))
     crew = Crew.of(jobs, nproc, 60 * minutes if minutes else None)
     tuned = launch.tune(grid.cells(), trials, options, crew=crew, console=console, slurm=slurm)
     return Tuning(tuned)
-
-
-def plan_trials(
-    method: Several,
-    task: Several,
-    trials: int,
-    arch: Several = "ecgfounder",
-    *,
-    init: Several = None,
-    data: DataSet = None,
-    fraction: Several = 1.0,
-    draw: Several = 0,
-    seed: Several = SEEDS,
-    source_rate: int | None = None,
-    precision: str = "auto",
-    runs: str | Path = RUNS,
-) -> list[dict[str, str]]:
-    """Return a row for each trial that `tune` would run, with its state."""
-    from bench.execute import Options
-    from bench.launch import tune as launch
-
-    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
-    return launch.plan_trials(grid.cells(), trials, Options(runs=Path(runs)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
