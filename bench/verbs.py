@@ -335,6 +335,8 @@ class Leaderboard(ShownAsTable):
 
     boards: Sequence[Board]
     truth: Truth
+    left_out: Log | None = None
+    """Receives a line for each damaged evaluation elsewhere when the boards are written; without it one is an error."""
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -378,7 +380,9 @@ class Leaderboard(ShownAsTable):
         chosen = _choices(formats, FORMATS, "format"), _choices(pictures, ENDINGS, "kind of picture")
         if misses and "html" not in chosen[0]:
             raise BenchError("single records stand on HTML pages only: add the format html")
-        return write_formats(list(self.boards), Path(folder), self.truth, *chosen, misses=misses)
+        return write_formats(
+            list(self.boards), Path(folder), self.truth, *chosen, misses=misses, left_out=self.left_out
+        )
 
     def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]
@@ -396,11 +400,13 @@ def leaderboard(
     log: Log | None = None,
     left_out: Log | None = None,
 ) -> Leaderboard:
-    """Return the boards of finished runs. `left_out` receives a line for each damaged one, `log` other notes.
+    """Return the boards of finished runs. `log` receives notes.
 
-    `include_published` adds the published rows of the same boards. `published`: only the results that lie in the folder
-    `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline, family and
-    labels. `labels`: backbone, init or method -> its name in tables and pictures, also where a file declares another.
+    `left_out` receives a line for each damaged run and, when the boards are written, for each damaged evaluation
+    elsewhere. `include_published` adds the published rows of the same boards. `published`: only the results that lie in
+    the folder `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline,
+    family and labels. `labels`: backbone, init or method -> its name in tables and pictures, also where a file declares
+    another.
     """
     from bench.boards.declared import plan_in, with_labels
     from bench.boards.rows import make_boards
@@ -431,7 +437,7 @@ def leaderboard(
             raise BenchError(f"{missing}: published pages are computed from labels; --data names their folder")
         lacking = "scores are the results' own, without groups, ranks and differences"
         (log or _log)(f"{missing}: {lacking}; --data names the dataset's folder")
-    return Leaderboard(made, truth)
+    return Leaderboard(made, truth, None if published else _told(left_out))
 
 
 def compare(
@@ -773,6 +779,11 @@ def _log(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
 
 
+def _told(left_out: Log | None) -> Log:
+    """Return what receives a line for each damaged run that is left out; by default it is printed."""
+    return left_out or (lambda line: _log(f"left out: {line}"))
+
+
 def _as_file(scores: str | Path | pd.DataFrame, scratch: Path) -> Path:
     """Return the path of a file of scores; a DataFrame is written into `scratch`."""
     if isinstance(scores, str | Path):
@@ -792,9 +803,8 @@ def _own(runs: str | Path | Iterable[str | Path], left_out: Log | None, *, may_l
     """Return the finished runs in these folders. With `may_lack`, a folder may be missing."""
     from bench.results.result import find_results
 
-    log = left_out or (lambda line: _log(f"left out: {line}"))
     folders = [folder for folder in _folders(runs) if folder.is_dir() or not may_lack]
-    return [result for folder in folders for result in find_results(folder, log)]
+    return [result for folder in folders for result in find_results(folder, _told(left_out))]
 
 
 def _find(

@@ -106,7 +106,8 @@ def robustness_of(tested: Sequence[BoardElsewhere]) -> tuple[list[Robustness], l
 
 
 def boards_elsewhere(board: Board, left_out: Callable[[str], None] | None = None) -> list[BoardElsewhere]:
-    """Return a table for each conditions under which runs of a board were tested; none without the board's labels.
+    """Return a table for each data set, corruption, seed and rate under which runs of the board were tested; empty
+    without the board's labels.
 
     With `left_out`, damaged evaluations are left out, with a line each.
     """
