@@ -29,12 +29,11 @@ def summarize_all_labels(
     patient_id: NDArray[Any],
     y_true: NDArray[Any],
     runs: Sequence[NDArray[Any]],
-    level: float = 0.95,
     *,
     design: Design | None = None,
     priors: Priors = NO_PRIORS,
 ) -> Summary:
-    """Return macro AUROC over all defined labels with a normal interval.
+    """Return macro AUROC over all defined labels with a normal interval of 95 %.
 
     `runs` are the y_score [record, label] of each run; `design` and `priors` are as in `bootstrap.summarize`. Bounds
     are NaN if every frequent label has AUROC 1.
@@ -56,7 +55,7 @@ def summarize_all_labels(
     influence = np.bincount(patient_of_record, (deviation * weight).mean(axis=1), len(patients))
     variance = np.square(influence).sum() * len(patients) / (len(patients) - 1)
     variance += borrowed * np.sum(1 / np.array(num_carriers)) / len(num_positives) ** 2
-    summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), level, design=design, priors=priors)
+    summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), design=design, priors=priors)
     interval = summary.interval
     return replace(summary, interval=Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0)))
 

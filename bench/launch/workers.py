@@ -112,7 +112,6 @@ def drain(plan: PlanFolder, ids: Sequence[str], options: Options, crew: Crew, co
 class _Worker:
     """A process that runs one cell after the other."""
 
-    slot: int
     process: BaseProcess
     pipe: Connection
     printed: Path
@@ -269,7 +268,7 @@ class _Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        return _Worker(slot, process, ours, printed, share)
+        return _Worker(process, ours, printed, share)
 
     def _listen(self) -> None:
         """Wait until a worker sends a message or dies, or it is time to look around."""
