@@ -490,12 +490,12 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 def _check(folder: Path, data: Path, as_json: bool) -> NoReturn:
     """Print the faults of published pages, and exit."""
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.pages import publish
 
     if as_json:
         raise BenchError("--check does not support --json: it prints one line per fault")
-    truth = truth_of(data)
+    truth = Truth(data)
     against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
     _faults(publish.check(folder, truth), f"{folder}: pages checked against {against} against the dataset's labels")
 
@@ -685,10 +685,10 @@ def publish(
     plugin: Plugins = [],
 ) -> None:
     """Copy results beside the boards. Each is verified against the dataset's labels first."""
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.pages import publish
 
-    copied, faults = publish.publish(run, folder, truth_of(data), compact=compact)
+    copied, faults = publish.publish(run, folder, Truth(data), compact=compact)
     if faults:
         _faults(faults, "")
     if len(copied) < len(run):

@@ -410,12 +410,12 @@ def leaderboard(
     """
     from bench.boards.declared import plan_in, with_labels
     from bench.boards.rows import make_boards
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.pages.leaderboards import not_at_hand
     from bench.pages.names import check_labels
     from bench.pages.publish import published_results
 
-    truth, plans = truth_of(data_folder(data)), Path(boards or BOARDS)
+    truth, plans = Truth(data_folder(data)), Path(boards or BOARDS)
     if published:
         found: list[Result] = published_results(plans)
     else:
@@ -461,9 +461,9 @@ def compare(
     from bench.boards.declared import BoardPlan, plan_in
     from bench.boards.selection import select_rows
     from bench.boards.subgroups import KINDS, check_kinds, compare_within
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
 
-    truth = truth_of(data_folder(data))
+    truth = Truth(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]
     kinds = _choices(by, KINDS, "subgroups by")
     chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
@@ -530,7 +530,7 @@ def misses(
     """
     from bench.boards.misses import find_misses
     from bench.boards.selection import select_run
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.console.tracking import progress_bar
     from bench.data.datasets import load_records
     from bench.pages.contact_sheet import check_ending, write_misses
@@ -539,7 +539,7 @@ def misses(
     for file in files:
         check_ending(file)
     folder, name = data_folder(data), str(getattr(run, "folder", run))
-    chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
+    chosen = select_run(name, lambda: _find(runs, include_published, log, log), Truth(folder), task, fraction)
     records = load_records(folder)
     found = find_misses(chosen, records, label, n, fold)
     if not files:
