@@ -473,10 +473,7 @@ def leaderboard(
             out.print(board_table(board))
         shown = [str(path) for path in written if path.parent.name != "pictures"]
         drawn = len(written) - len(shown)
-        print_line(
-            out,
-            "wrote " + ", ".join([*shown, f"{drawn} pictures"] if drawn else shown),
-        )
+        print_line(out, "wrote " + ", ".join([*shown, f"{drawn} pictures"] if drawn else shown))
     raise SystemExit(1 if damaged else 0)
 
 
@@ -817,9 +814,8 @@ def _check_foundation(accept_noncommercial: bool) -> None:
 
 
 def _show_finding(finding: Finding, start: str = "") -> None:
-    reason = f": {finding.does_not_apply}" if finding.does_not_apply else ""
-    line = f"{finding.verdict:<5} {start}{finding.check}{reason}"
-    print_line(out, line)
+    reason = finding.does_not_apply or finding.note
+    print_line(out, f"{finding.verdict:<5} {start}{finding.check}" + (f": {reason}" if reason else ""))
     if finding.fault:
         print_line(out, f"      {finding.fault}", style="red")
 
@@ -830,11 +826,8 @@ def _check_dataset(folder: Path) -> None:
 
     passed = True
     for finding in check_dataset(folder):
-        passed &= not finding.fault
-        note = f": {finding.note}" if finding.note else ""
-        print_line(out, f"{finding.verdict:<5} {finding.check}{note}")
-        if finding.fault:
-            print_line(out, f"      {finding.fault}", style="red")
+        passed &= finding.fault is None
+        _show_finding(finding)
     raise SystemExit(0 if passed else 1)
 
 
