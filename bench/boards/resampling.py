@@ -21,7 +21,6 @@ from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Replicates, Resampled, resample
 from bench.evaluation.metrics import Bools, Floats
-from bench.evaluation.predictions import align
 from bench.evaluation.runs import Streams
 from bench.evaluation.sampler import Sampler
 from bench.evaluation.scores import replicates_for
@@ -115,7 +114,7 @@ def values_of(run: ScoredRun, metric: str) -> Floats:
 
 def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
     """Read the scores [record, label] of fold 10. They are not kept, because those of 1,000 runs would fill memory."""
-    return align(unread([run])[0].predictions[TEST_FOLD], truth.ecg_id, truth.labels)
+    return unread([run])[0].scores(TEST_FOLD, truth)
 
 
 def board_runs(runs: Sequence[Result], truth: LabelTable, *, anew: bool = False) -> list[BoardRun]:

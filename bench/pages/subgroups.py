@@ -19,7 +19,6 @@ from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, make_replicates, summarize
 from bench.evaluation.metrics import Bools
-from bench.evaluation.predictions import align
 from bench.evaluation.runs import Design
 from bench.evaluation.sampler import Sampler
 from bench.pages.about_data import data_lines
@@ -84,8 +83,7 @@ def _cells(truth: LabelTable, rows: Sequence[tuple[Sequence[Result], Design]], m
         return [*counts, *["–"] * len(rows)]
     cells, sampler = [], Sampler(y_true, replicates.counts)
     for of_row, design in rows:
-        scores = [align(run.predictions[TEST_FOLD], truth.ecg_id, truth.labels) for run in of_row]
-        of_part = [y_score.astype(np.float64)[mask][:, chosen] for y_score in scores]
+        of_part = [run.scores(TEST_FOLD, truth).astype(np.float64)[mask][:, chosen] for run in of_row]
         runs = [Estimate(metrics.auroc(y_true, each), sampler.resample(each)[0]).macro(every) for each in of_part]
         cells.append(spell(summarize(runs, design=design)))
     return [*counts, *cells]
