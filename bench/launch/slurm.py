@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,11 +112,11 @@ class WorkerJob:
             write_whole(rounds / next_round(rounds), "[]")
 
     def _run_ranks(self, node: Node, rounds: Path) -> RunRanks | None:
-        from bench.launch.torchrun import Ranks
+        from bench.launch.torchrun import run_on_ranks
 
         if self.nodes > 1:
             return Lead(node, self.ranks, rounds)
-        return Ranks(self.ranks) if self.ranks > 1 else None
+        return partial(run_on_ranks, self.ranks) if self.ranks > 1 else None
 
     def seconds(self) -> float:
         """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -77,9 +78,9 @@ class Crew:
         crew = cls(jobs=jobs or default_jobs(nproc), nproc=nproc, seconds=seconds)
         if nproc == 1:
             return crew
-        from bench.launch.torchrun import Ranks
+        from bench.launch.torchrun import run_on_ranks
 
-        return replace(crew, run_ranks=Ranks(nproc))
+        return replace(crew, run_ranks=partial(run_on_ranks, nproc))
 
 
 def drain(plan: PlanFolder, ids: Sequence[str], options: Options, crew: Crew, console: Console) -> dict[str, Ended]:
