@@ -19,6 +19,7 @@ from bench.results.remembered import keep, key_of, recall
 from bench.results.result import Result
 
 RowKey = tuple[str, str, str]
+"""Backbone, init and method."""
 Summaries = Mapping[str, Mapping[str, Summary | Interval]]
 """Label set -> metric -> mean and interval."""
 

@@ -156,10 +156,10 @@ def _scored(run: Result, records: Records, fold: int | None) -> Scored:
     if fold not in run.predictions:
         known = " and ".join(map(str, sorted(run.predictions)))
         raise BenchError(f"{run.folder} has predictions of fold {known}, not of fold {fold}")
-    return scored_on(run, {at: table.select(table.strat_fold == at) for at in run.predictions}, fold)
+    return score_run(run, {at: table.select(table.strat_fold == at) for at in run.predictions}, fold)
 
 
-def scored_on(run: Result, folds: Mapping[int, LabelTable], fold: int) -> Scored:
+def score_run(run: Result, folds: Mapping[int, LabelTable], fold: int) -> Scored:
     """Return what a run predicted for a fold; `folds` are the labels of each fold that it has predictions of.
 
     Raises BenchError if its scores have no scale and none are of fold 9, because then there is no threshold.

@@ -26,7 +26,7 @@ from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.placements import placements
 from bench.evaluation.runs import MIN_RUNS, NO_PRIORS, Design, Priors, critical_value, moderate, two_sided_p
 
-ALPHA = 0.05
+MISS_RATE = 0.05
 """The probability that an interval, or any of several corrected intervals, misses its truth."""
 PRECISION = 1e-7
 """Relative error of the width of an interval."""
@@ -92,7 +92,7 @@ def bounds(
 
     The error from patients is uncertain itself in a small part: it has the degrees of freedom of normal variables with
     the same sum of fourth powers (Satterthwaite 1946), as in `placements.difference_p`. The error from runs is
-    moderated by `priors` and t-distributed. The interval holds each value whose two-sided p is at least ALPHA /
+    moderated by `priors` and t-distributed. The interval holds each value whose two-sided p is at least MISS_RATE /
     `num_looks`, cut off at `limits`, the range of the effect. `design` names the independent runs [default: all].
     """
     design = design or Design.independent(len(effect.values))
@@ -104,7 +104,7 @@ def bounds(
     own = design.variance(effect.values)
     moderated = moderate(own, priors.get(own.kind))
     errors = (of_patients, float(moderated.of_mean), float(moderated.degrees_of_freedom), of_patients_known)
-    value, half = float(design.mean(effect.values)), _half_width(ALPHA / num_looks, *errors)
+    value, half = float(design.mean(effect.values)), _half_width(MISS_RATE / num_looks, *errors)
     p = float(two_sided_p(value, *errors))
     low, high = max(value - half, limits[0]), min(value + half, limits[1])
     return Bounds(value, low, high, min(1.0, num_looks * p), design.num_independent < MIN_RUNS)
