@@ -20,7 +20,7 @@ from bench.console.environment import fault_of_output, prepare_process
 from bench.console.terminal import Terminal, print_line
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError, no_exit
-from bench.files import write_whole
+from bench.files import write_asked, write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 if TYPE_CHECKING:
@@ -720,10 +720,7 @@ def predict(
     for line in notes:
         _note(line)
     if target:
-        try:
-            write_whole(target, text)
-        except OSError as error:
-            raise BenchError(f"cannot write {target}: {error.strerror}") from None
+        write_asked(target, text)
     else:
         print(text, end="")
 
