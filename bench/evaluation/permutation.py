@@ -134,9 +134,9 @@ def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Gene
 def _num_as_large_of_many(
     effects: Floats, basis: Floats, num_permutations: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Count as `_num_as_large`; faster where few permuted differences are large. `basis` [patient, column]: the
-    effects of one row's pairs, of which the other pairs' are nearly linear combinations.
+    """Count as `_num_as_large`; faster where few permuted differences are large.
 
+    `basis` [patient, column]: the effects of one row's pairs, of which the other pairs' are nearly linear combinations.
     Rough products in float32 find the differences that may be large; only these are computed in float64.
     """
     total = effects.sum(axis=0)
