@@ -77,9 +77,9 @@ class Cell:
 
     @property
     def of_notebook(self) -> list[str]:
-        """Return the names of its method, backbone, task and data set that only this process can import.
+        """Return the names of those of its method, backbone, task and data set that other processes cannot import.
 
-        Those of a notebook, a script, or a module that it imports from beside itself.
+        A notebook, a script, or a module beside the script defines them.
         """
         held = [f"the data set of {self.data}"] if isinstance(self.data, HeldFolder) else []
         here = (plugin for plugin in self._plugins if plugin.distribution.endswith(NOT_INSTALLED) and not plugin.file)

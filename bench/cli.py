@@ -17,10 +17,10 @@ from rich.console import RenderableType
 
 from bench import verbs
 from bench.console.environment import fault_of_output, prepare_process
-from bench.console.terminal import Terminal
+from bench.console.terminal import Terminal, print_line
 from bench.data.cache import cache_folder
 from bench.errors import ERROR_FILE, BenchError, no_exit
-from bench.files import write_whole
+from bench.files import write_asked, write_whole
 from bench.verbs import BOARDS, DATA, RUNS, SEEDS
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ new_app = typer.Typer(help="Write a small installable example plugin.", no_args_
 app.add_typer(new_app, name="new")
 err = Terminal(stderr=True)
 out = Terminal()
+_note = partial(verbs.note, err)
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -302,25 +303,6 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Tune methods with the same number of trials on fold 9. The best setting of each is run and scored on fold 10."""
-    from bench.console.listing import table
-
-    if dry_run:
-        rows = verbs.plan_trials(
-            method,
-            task,
-            trials,
-            arch,
-            init=init,
-            data=data,
-            fraction=fraction,
-            draw=draw,
-            seed=seed,
-            source_rate=source_rate,
-            precision=precision,
-            runs=runs,
-        )
-        _print(rows, table("trials, to be run to fold 9", rows), as_json)
-        return
     tuned = verbs.tune(
         method,
         task,
@@ -339,8 +321,14 @@ def tune(
         minutes=minutes,
         runs=runs,
         keep_weights=keep_weights,
+        dry_run=dry_run,
         console=err,
     )
+    if dry_run:
+        from bench.console.listing import table
+
+        _print(tuned.planned, table("trials, to be run to fold 9", tuned.planned), as_json)
+        return
     if as_json:
         print(json.dumps([outcome.as_data() for outcome in tuned.methods], indent=1))
     else:
@@ -369,7 +357,7 @@ def status(
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
             line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
-            out.print(" ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
+            print_line(out, " ".join(line.split()))
 
 
 @app.command()
@@ -485,12 +473,7 @@ def leaderboard(
             out.print(board_table(board))
         shown = [str(path) for path in written if path.parent.name != "pictures"]
         drawn = len(written) - len(shown)
-        out.print(
-            "wrote " + ", ".join([*shown, f"{drawn} pictures"] if drawn else shown),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_line(out, "wrote " + ", ".join([*shown, f"{drawn} pictures"] if drawn else shown))
     raise SystemExit(1 if damaged else 0)
 
 
@@ -504,12 +487,12 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 def _check(folder: Path, data: Path, as_json: bool) -> NoReturn:
     """Print the faults of published pages, and exit."""
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.pages import publish
 
     if as_json:
         raise BenchError("--check does not support --json: it prints one line per fault")
-    truth = truth_of(data)
+    truth = Truth(data)
     against = "results, and results" if truth.at_hand else f"results only: no dataset at {data}, so not"
     _faults(publish.check(folder, truth), f"{folder}: pages checked against {against} against the dataset's labels")
 
@@ -594,7 +577,7 @@ def power(
     rows = [{str(key): cell for key, cell in row.items()} for row in spelled(planned.shown()).to_dict("records")]
     out.print(table(f"runs that a difference of {difference:g} needs", rows))
     for line in planned.remarks:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(out, line)
 
 
 @app.command()
@@ -637,7 +620,7 @@ def misses(
         return
     out.print(misses_table(frame))
     if files:
-        out.print("wrote " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
+        print_line(out, "wrote " + ", ".join(map(str, files)))
 
 
 @app.command()
@@ -687,7 +670,7 @@ def score(
     ).result
     _print(dict(result.document), result_table(result), as_json)
     if compat and not as_json:
-        out.print(compat_line(result), markup=False, highlight=False, soft_wrap=True)
+        print_line(out, compat_line(result))
 
 
 @app.command()
@@ -699,26 +682,26 @@ def publish(
     plugin: Plugins = [],
 ) -> None:
     """Copy results beside the boards. Each is verified against the dataset's labels first."""
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.pages import publish
 
-    copied, faults = publish.publish(run, folder, truth_of(data), compact=compact)
+    copied, faults = publish.publish(run, folder, Truth(data), compact=compact)
     if faults:
         _faults(faults, "")
     if len(copied) < len(run):
         left = [path for path in run if path.name.endswith(publish.BESIDE_RUNS)]
         _note(f"{len(left)} of {len(run)} are left out: not finished to fold 10; the first: {left[0]}")
     for path in copied:
-        out.print(f"published {path}", markup=False, highlight=False, soft_wrap=True)
-    out.print("next: bench leaderboard --published", markup=False, highlight=False, soft_wrap=True)
+        print_line(out, f"published {path}")
+    print_line(out, "next: bench leaderboard --published")
 
 
 def _faults(faults: list[str], passed: str) -> NoReturn:
     """Print a line for each fault and exit with code 1; without faults print `passed`."""
     for fault in faults:
-        err.print(f"fault: {' '.join(fault.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
+        print_line(err, f"fault: {' '.join(fault.split())}", style="red")
     if not faults:
-        out.print(passed, markup=False, highlight=False, soft_wrap=True)
+        print_line(out, passed)
     raise SystemExit(1 if faults else 0)
 
 
@@ -737,10 +720,7 @@ def predict(
     for line in notes:
         _note(line)
     if target:
-        try:
-            write_whole(target, text)
-        except OSError as error:
-            raise BenchError(f"cannot write {target}: {error.strerror}") from None
+        write_asked(target, text)
     else:
         print(text, end="")
 
@@ -833,11 +813,10 @@ def _check_foundation(accept_noncommercial: bool) -> None:
 
 
 def _show_finding(finding: Finding, start: str = "") -> None:
-    reason = f": {finding.does_not_apply}" if finding.does_not_apply else ""
-    line = f"{finding.verdict:<5} {start}{finding.check}{reason}"
-    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    reason = finding.does_not_apply or finding.note
+    print_line(out, f"{finding.verdict:<5} {start}{finding.check}" + (f": {reason}" if reason else ""))
     if finding.fault:
-        out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
+        print_line(out, f"      {finding.fault}", style="red")
 
 
 def _check_dataset(folder: Path) -> None:
@@ -846,11 +825,8 @@ def _check_dataset(folder: Path) -> None:
 
     passed = True
     for finding in check_dataset(folder):
-        passed &= not finding.fault
-        note = f": {finding.note}" if finding.note else ""
-        out.print(f"{finding.verdict:<5} {finding.check}{note}", markup=False, highlight=False, soft_wrap=True)
-        if finding.fault:
-            out.print(f"      {finding.fault}", markup=False, highlight=False, soft_wrap=True, style="red")
+        passed &= finding.fault is None
+        _show_finding(finding)
     raise SystemExit(0 if passed else 1)
 
 
@@ -880,11 +856,9 @@ def _new(kind: Literal["method", "backbone", "dataset"], name: str, parent: Path
 
     folder = write_plugin(kind, name, parent)
     checked = "DIR" if kind == "dataset" else name
-    out.print(
+    print_line(
+        out,
         f"wrote {folder}; next: pip install -e {quote(str(folder))} && bench check {checked}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -906,7 +880,7 @@ def demo(
         task = bar.add_task("", total=records)
         write_demo(folder, records, seed, tuple(rate), lambda done: bar.update(task, completed=done))
     for part in [folder, *(halve(folder) if halves else ())]:
-        out.print(f"wrote {part}", markup=False, highlight=False, soft_wrap=True)
+        print_line(out, f"wrote {part}")
 
 
 @data_app.command("download")
@@ -991,12 +965,10 @@ def import_(
         version=version,
     )
     made = import_table(table, target, choices, _note)
-    out.print(
+    print_line(
+        out,
         f"wrote {target}: {made.name}, {len(made):,} records, {made.table['patient_id'].nunique():,} patients, "
         f"{len(made.statements):,} labels; next: bench check {quote(str(target))}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -1067,7 +1039,7 @@ def show(
         path = draw_record(records, ecg_id, target, preprocessing, _note)
     else:
         path = draw_file(Path(record), target, preprocessing, _note)
-    out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    print_line(out, f"wrote {path}")
 
 
 @data_app.command()
@@ -1092,7 +1064,7 @@ def manifest(
         print(manifest_text(described, ".json"), end="")
         return
     write_manifest(described, target)
-    out.print(f"wrote {target}: {_one_line(described['records'])}", markup=False, highlight=False, soft_wrap=True)
+    print_line(out, f"wrote {target}: {_one_line(described['records'])}")
 
 
 def _one_line(value: Any) -> str:
@@ -1104,17 +1076,13 @@ def _one_line(value: Any) -> str:
 
 def _leave_out(damaged: list[str], line: str) -> None:
     """Print at once that a run is damaged, because later steps may fail; and remember it for the exit code."""
-    err.print(f"warning: left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    print_line(err, f"warning: left out: {line}", style="yellow")
     damaged.append(line)
 
 
 def _tell_broken(broken: Mapping[str, str]) -> None:
     for module, reason in broken.items():
         err.print(f"plugin {module} failed to import: {reason}", style="yellow", markup=False, soft_wrap=True)
-
-
-def _note(line: str) -> None:
-    err.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
 def _print(document: Any, table: RenderableType, as_json: bool) -> None:
@@ -1175,7 +1143,7 @@ def main() -> None:
         if file := os.environ.get(ERROR_FILE):
             write_whole(Path(file), line)
         else:
-            err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+            print_line(err, f"error: {line}", style="red")
         raise SystemExit(2) from None
     except SystemExit as end:  # typer turns Ctrl-C into exit code 130
         if end.code == 130 and ERROR_FILE not in os.environ:

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from bench.errors import DataError
+
 PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Temporary names of files and folders that are not complete."""
 MOST_BYTES = 200
@@ -85,6 +87,14 @@ def write_whole(path: Path, content: bytes | str, *, fsync: bool = False) -> Non
     """Write a file, text as UTF-8. At any moment, also after a kill, the file is either the old or the new one."""
     with whole_file(path, fsync=fsync) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_asked(path: Path, content: bytes | str) -> None:
+    """Write a file as `write_whole` does, at a path that a user named. Raises DataError if it cannot be written."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_at(path: Path, content: bytes | str) -> Path:

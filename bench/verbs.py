@@ -249,6 +249,8 @@ class Tuning(ShownAsTable):
     """The outcome of `tune`: for each method the trials on fold 9, the best, and its final runs."""
 
     methods: Sequence[Tuned]
+    planned: Sequence[Mapping[str, str]] = ()
+    """Of a dry run: a row for each trial that would run, with its state."""
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -279,7 +281,9 @@ class Tuning(ShownAsTable):
         return all(tuned.finished for tuned in self.methods)
 
     def shown(self) -> pd.DataFrame:
-        return self.trials
+        import pandas as pd
+
+        return pd.DataFrame(self.planned) if self.planned else self.trials
 
 
 def tune(
@@ -301,11 +305,13 @@ def tune(
     minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
+    dry_run: bool = False,
     console: Console | None = None,
 ) -> Tuning:
     """Tune methods with the same number of trials on fold 9, and run the best setting of each with every seed.
 
-    On SLURM the outcome is empty until the workers have ended and the same call is made again.
+    On SLURM the outcome is empty until the workers have ended and the same call is made again. With `dry_run`,
+    nothing is run, and `planned` of the outcome has the trials.
     """
     from bench.execute import Options
     from bench.launch import tune as launch
@@ -316,32 +322,11 @@ def tune(
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
+    if dry_run:
+        return Tuning([], launch.plan_trials(grid.cells(), trials, options))
     crew = Crew.of(jobs, nproc, 60 * minutes if minutes else None)
     tuned = launch.tune(grid.cells(), trials, options, crew=crew, console=console, slurm=slurm)
     return Tuning(tuned)
-
-
-def plan_trials(
-    method: Several,
-    task: Several,
-    trials: int,
-    arch: Several = "ecgfounder",
-    *,
-    init: Several = None,
-    data: DataSet = None,
-    fraction: Several = 1.0,
-    draw: Several = 0,
-    seed: Several = SEEDS,
-    source_rate: int | None = None,
-    precision: str = "auto",
-    runs: str | Path = RUNS,
-) -> list[dict[str, str]]:
-    """Return a row for each trial that `tune` would run, with its state."""
-    from bench.execute import Options
-    from bench.launch import tune as launch
-
-    grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
-    return launch.plan_trials(grid.cells(), trials, Options(runs=Path(runs)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -350,6 +335,8 @@ class Leaderboard(ShownAsTable):
 
     boards: Sequence[Board]
     truth: Truth
+    left_out: Log | None = None
+    """Receives a line for each damaged evaluation elsewhere when the boards are written; without it one is an error."""
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -393,7 +380,9 @@ class Leaderboard(ShownAsTable):
         chosen = _choices(formats, FORMATS, "format"), _choices(pictures, ENDINGS, "kind of picture")
         if misses and "html" not in chosen[0]:
             raise BenchError("single records stand on HTML pages only: add the format html")
-        return write_formats(list(self.boards), Path(folder), self.truth, *chosen, misses=misses)
+        return write_formats(
+            list(self.boards), Path(folder), self.truth, *chosen, misses=misses, left_out=self.left_out
+        )
 
     def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "place", "row", "auroc", "auroc_low", "auroc_high", "average_precision"]
@@ -411,20 +400,22 @@ def leaderboard(
     log: Log | None = None,
     left_out: Log | None = None,
 ) -> Leaderboard:
-    """Return the boards of finished runs. `left_out` receives a line for each damaged one, `log` other notes.
+    """Return the boards of finished runs. `log` receives notes.
 
-    `include_published` adds the published rows of the same boards. `published`: only the results that lie in the folder
-    `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline, family and
-    labels. `labels`: backbone, init or method -> its name in tables and pictures, also where a file declares another.
+    `left_out` receives a line for each damaged run and, when the boards are written, for each damaged evaluation
+    elsewhere. `include_published` adds the published rows of the same boards. `published`: only the results that lie in
+    the folder `boards`, which must all be whole. `boards` is also where `<dataset>/<task>.toml` declares baseline,
+    family and labels. `labels`: backbone, init or method -> its name in tables and pictures, also where a file declares
+    another.
     """
     from bench.boards.declared import plan_in, with_labels
     from bench.boards.rows import make_boards
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.pages.leaderboards import not_at_hand
     from bench.pages.names import check_labels
     from bench.pages.publish import published_results
 
-    truth, plans = truth_of(data_folder(data)), Path(boards or BOARDS)
+    truth, plans = Truth(data_folder(data)), Path(boards or BOARDS)
     if published:
         found: list[Result] = published_results(plans)
     else:
@@ -446,7 +437,7 @@ def leaderboard(
             raise BenchError(f"{missing}: published pages are computed from labels; --data names their folder")
         lacking = "scores are the results' own, without groups, ranks and differences"
         (log or _log)(f"{missing}: {lacking}; --data names the dataset's folder")
-    return Leaderboard(made, truth)
+    return Leaderboard(made, truth, None if published else _told(left_out))
 
 
 def compare(
@@ -470,9 +461,9 @@ def compare(
     from bench.boards.declared import BoardPlan, plan_in
     from bench.boards.selection import select_rows
     from bench.boards.subgroups import KINDS, check_kinds, compare_within
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
 
-    truth = truth_of(data_folder(data))
+    truth = Truth(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]
     kinds = _choices(by, KINDS, "subgroups by")
     chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
@@ -539,7 +530,7 @@ def misses(
     """
     from bench.boards.misses import find_misses
     from bench.boards.selection import select_run
-    from bench.boards.truth import truth_of
+    from bench.boards.truth import Truth
     from bench.console.tracking import progress_bar
     from bench.data.datasets import load_records
     from bench.pages.contact_sheet import check_ending, write_misses
@@ -548,7 +539,7 @@ def misses(
     for file in files:
         check_ending(file)
     folder, name = data_folder(data), str(getattr(run, "folder", run))
-    chosen = select_run(name, lambda: _find(runs, include_published, log, log), truth_of(folder), task, fraction)
+    chosen = select_run(name, lambda: _find(runs, include_published, log, log), Truth(folder), task, fraction)
     records = load_records(folder)
     found = find_misses(chosen, records, label, n, fold)
     if not files:
@@ -788,6 +779,11 @@ def _log(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
 
 
+def _told(left_out: Log | None) -> Log:
+    """Return what receives a line for each damaged run that is left out; by default it is printed."""
+    return left_out or (lambda line: _log(f"left out: {line}"))
+
+
 def _as_file(scores: str | Path | pd.DataFrame, scratch: Path) -> Path:
     """Return the path of a file of scores; a DataFrame is written into `scratch`."""
     if isinstance(scores, str | Path):
@@ -807,9 +803,8 @@ def _own(runs: str | Path | Iterable[str | Path], left_out: Log | None, *, may_l
     """Return the finished runs in these folders. With `may_lack`, a folder may be missing."""
     from bench.results.result import find_results
 
-    log = left_out or (lambda line: _log(f"left out: {line}"))
     folders = [folder for folder in _folders(runs) if folder.is_dir() or not may_lack]
-    return [result for folder in folders for result in find_results(folder, log)]
+    return [result for folder in folders for result in find_results(folder, _told(left_out))]
 
 
 def _find(

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE
 from bench.demo.dataset import write_demo
+from bench.evaluation.permutation import Placing, permutation_ps
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -91,6 +92,20 @@ def run_cells() -> RunCells:
         return [ended[each] for each in ids if each in ended]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def permutation_p() -> Callable[..., float]:
+    """The two-sided p of no difference in macro AUROC over the mask `labels`, of a pair of rows tested alone."""
+
+    def alone(
+        patient_id: Any, y_true: Any, first: Any, second: Any, labels: Any, num_permutations: int = 10_000, **seed: int
+    ) -> float:
+        placing = Placing(y_true[:, labels], patient_id)
+        of_runs = [[placing.place(y_score[:, labels]) for y_score in runs] for runs in (first, second)]
+        return float(permutation_ps(placing.patient_effects(*of_runs)[:, None], num_permutations, **seed)[0])
+
+    return alone
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ MAY_KNOW = {
 """Room -> rooms that it imports, at module level or later. What is in DOORS is open to all."""
 ROOMS = (*MAY_KNOW, "registry", "launch")
 WITHOUT_TORCH = ("data", "demo", "evaluation", "results", "boards", "pages", "console")
-NAMES = ("bench.registry.reference", "bench.registry.registry", "bench.registry.source")
+NAMES = tuple(f"bench.registry.{name}" for name in ("findings", "reference", "registry", "source"))
 DOORS = {"bench", "bench.drawing", "bench.errors", "bench.files", "bench.processes", *NAMES}
 
 

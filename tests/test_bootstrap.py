@@ -15,6 +15,7 @@ from bench.evaluation.bootstrap import Estimate, Interval, Resampled, make_repli
 from bench.evaluation.compare import difference
 from bench.evaluation.metrics import Bools, Floats, Ints
 from bench.evaluation.runs import Design
+from bench.evaluation.sampler import Sampler
 
 Fold = tuple[Ints, Bools, Floats]
 ENDLESS = (-np.inf, np.inf)
@@ -144,14 +145,13 @@ def test_draws_of_a_large_fold_are_done_in_parts(fold: Fold, monkeypatch: pytest
     replicates = make_replicates(patient_id, y_true, num_replicates=25)
     whole = resample(y_true, y_score, replicates)
 
-    part = bootstrap._resample
     sizes = []
 
-    def watched(y_true: Bools, y_score: Floats, counts: Any) -> tuple[Floats, Floats]:
+    def watched(y_true: Bools, counts: Any) -> Sampler:
         sizes.append(len(counts))
-        return part(y_true, y_score, counts)
+        return Sampler(y_true, counts)
 
-    monkeypatch.setattr(bootstrap, "_resample", watched)
+    monkeypatch.setattr(bootstrap, "Sampler", watched)
     monkeypatch.setattr(bootstrap, "MAX_COUNTS", 7 * len(y_true) + 1)
     parts = resample(y_true, y_score, replicates)
     assert sizes == [7, 7, 7, 4]

@@ -213,7 +213,7 @@ def test_workers_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "LEAST_ROWS", 1)
     monkeypatch.setattr("bench.boards.on_cores.num_cores", lambda: 2)
     monkeypatch.setattr("bench.data.pool.num_cores", lambda: 2)
-    monkeypatch.setattr(calibration, "_scores", None)  # not in this process
+    monkeypatch.setattr(Result, "scores", None)  # not in this process
 
     there = calibrate(board(*rows), Truth())  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import bench.cli
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.errors import BenchError
 from bench.execute import build_backbone, build_model
 from bench.pages.leaderboards import write_leaderboards
@@ -387,7 +387,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     assert_one_line(run_bench("data", "show", 1, *words, f"{target}.svg"), f"cannot write {target}.svg")
     assert_one_line(run_bench("new", "method", "my_method", target), target.partition("/below")[0])
     with pytest.raises(BenchError, match=f"cannot write to {target}: .*; --out names another folder"):
-        write_leaderboards([], Path(target), truth_of(Path("no dataset")))
+        write_leaderboards([], Path(target), Truth(Path("no dataset")))
     assert_one_line(run_bench("data", "manifest", "--task", "form", *words, f"{target}.csv"), f"{target}.csv")
 
 
@@ -406,7 +406,7 @@ def test_a_full_or_read_only_disk_is_one_line(run_bench: Bench, demo_set: Path, 
                 assert_one_line(said, "x.json: Read-only file system")
                 assert_one_line(run_bench("new", "method", "my_method", disk), "Read-only file system")
                 with pytest.raises(BenchError, match="Read-only file system"):
-                    write_leaderboards([], disk / "boards", truth_of(Path("no dataset")))
+                    write_leaderboards([], disk / "boards", Truth(Path("no dataset")))
             assert not list(disk.glob(".*.part"))
         finally:
             subprocess.run(["umount", disk], check=True)

@@ -1,7 +1,7 @@
 """Rows against each other: declared baselines, families, letters, ranks, and rows that are named."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, make_replicates, resample
 from bench.evaluation.compare import resolvable_difference
-from bench.evaluation.permutation import permutation_p
 from bench.evaluation.placements import difference_p, placements
 
 RANDOM = np.random.default_rng(0)
@@ -341,7 +340,7 @@ def test_a_label_with_one_negative_is_no_label_to_claim_by() -> None:
     assert found.pairs[0].p == stand({"one": ROWS["best"], "other": ROWS["bad"]}, BoardPlan(), TRUTH).pairs[0].p  # type: ignore[union-attr]
 
 
-def test_pairs_tested_together_have_the_p_they_have_alone() -> None:
+def test_pairs_tested_together_have_the_p_they_have_alone(permutation_p: Callable[..., float]) -> None:
     labels = np.array([True, True, False])
     scores = {name: [run.y_score for run in runs.values()] for name, runs in ROWS.items()}
     pairs = [("good", "twin"), ("good", "bad")]

@@ -17,7 +17,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 import bench.cli
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.data import verify
 from bench.data.datasets import cpsc2018, load_records
 from bench.data.prepared import prepare_signals
@@ -273,7 +273,7 @@ def test_from_headers_to_a_board_that_holds(
     page = home / "runs/leaderboards" / load_records(folder).name / "cpsc2018.md"
     assert "| net1d_mini, from 500 Hz" in page.read_text()
     assert "F1" in page.with_name("cpsc2018-calibration.md").read_text()
-    assert not [fault for fault in faults_of(result, truth_of(headers)) if "commit" not in fault]
+    assert not [fault for fault in faults_of(result, Truth(headers)) if "commit" not in fault]
 
 
 def test_every_verb_of_data(

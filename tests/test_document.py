@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench.boards.rows import make_boards
 from bench.boards.selection import select_rows
-from bench.boards.truth import Truth, truth_of
+from bench.boards.truth import Truth
 from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.tasks import find_task, label_table
@@ -35,7 +35,7 @@ from bench.results.status import survey
 
 PUBLISHED = Path(__file__).parent.parent / "leaderboards/ptb-xl-1.0.3/results/superdiag"
 SOURCE = sorted(PUBLISHED.glob("net1d_mini-*-0.1-*"))[0]
-NOTHING = truth_of(Path("no dataset"))
+NOTHING = Truth(Path("no dataset"))
 HOSTILE = [
     "../../../escaped/x", "/tmp/escaped", "..", "", ".", "a/b", "a\0b", "CON\n# title", "a | b", "`code",
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[click](javascript:alert(1))", "a\u202eb",

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import bench
 from bench.boards.elsewhere import boards_elsewhere, robustness_of
 from bench.boards.rows import make_boards
 from bench.boards.truth import Truth
@@ -202,3 +203,20 @@ def test_wrong_arrays_of_an_evaluation_are_a_line(
 
     with pytest.raises(DataError, match=expected):
         _ = load_evaluation(folder, run).truths
+
+
+def test_a_damaged_evaluation_is_left_out_of_a_page_with_a_line(
+    evaluation: Evaluation, demo_set: Path, tmp_path: Path
+) -> None:
+    run = copy_of(evaluation, tmp_path / "runs/run", json.loads((evaluation.folder / EVALUATION).read_text()))
+    damaged = run.folder / "elsewhere/damaged"
+    shutil.copytree(evaluation.folder, damaged)
+    (damaged / EVALUATION).write_text("{")
+    said: list[str] = []
+
+    written = bench.leaderboard(tmp_path / "runs", data=demo_set, left_out=said.append).write(tmp_path / "boards")
+
+    (page,) = [path for path in written if path.name == "superdiag-elsewhere.md"]
+    assert "## other, mains=5" in page.read_text(encoding="utf-8")
+    (line,) = said
+    assert f"{damaged / EVALUATION} is damaged" in line

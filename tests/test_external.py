@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bench.boards.rows import make_boards
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.data.datasets.ptbxl import load_records
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
@@ -250,7 +250,7 @@ def test_records_without_a_label_can_be_scored_beside(
     number = f"{len(unlabelled)} of fold 10 without a label of superdiag"
     assert f"left out: {number}; --compat all-records also scores all" in log[0]
     score(frame, compat="all-records", overwrite=True)
-    (board,) = make_boards(find_results(tmp_path / "runs"), truth_of(tables))
+    (board,) = make_boards(find_results(tmp_path / "runs"), Truth(tables))
     assert f"- Row 1, on all {len(y_true):,} records of fold 10, those without a label as negatives: " in page([board])
     with pytest.raises(DataError, match=f"lacks {len(unlabelled)} of the {len(y_true)} records of fold 10, the first "):
         score(scores, compat="all-records", overwrite=True)
@@ -284,7 +284,7 @@ def test_other_scores_of_one_name_and_seed_are_refused_or_replaced(
     again = score(scores, scale="probability", overwrite=True)
 
     assert again.folder.is_dir() and not first.folder.exists()
-    boards = make_boards(find_results(tmp_path / "runs"), truth_of(tables))
+    boards = make_boards(find_results(tmp_path / "runs"), Truth(tables))
     assert [len(row.runs) for board in boards for row in board.rows] == [2, 1]
 
 
@@ -336,7 +336,7 @@ def test_boards_show_external_rows_and_seeds_share_one(
 ) -> None:
     for seed in range(3):
         score(scores.assign(MI=scores["MI"] + seed / 10), seed=seed)
-    (board,) = make_boards(find_results(tmp_path / "runs"), truth_of(tables))
+    (board,) = make_boards(find_results(tmp_path / "runs"), Truth(tables))
 
     assert [(row.name, len(row.runs)) for row in board.rows] == [("other (external)", 3)]
     assert "| other | – | external |" in page([board])

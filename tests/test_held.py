@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 import bench
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.data.datasets import load_records
 from bench.data.datasets.held import hold, reader_facts
 from bench.data.formats import SignalFile, Stored
@@ -75,7 +75,7 @@ def test_records_of_unknown_code_have_the_hash_of_their_content(women: Records, 
 
     assert result.document["dataset"]["code_sha256"] == women.content
     assert result.document["dataset"]["distribution"] == "object, not installed"
-    faults = publish([result.folder], tmp_path / "boards", truth_of(hold(women)))[1]
+    faults = publish([result.folder], tmp_path / "boards", Truth(hold(women)))[1]
     assert any("data set is from a file that is not installed" in fault for fault in faults)
     frame = bench.misses(result, n=2, data=women)
     assert set(frame["sex"]) == {"female"}

@@ -25,8 +25,7 @@ from bench.errors import BenchError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.pages import html_data
-from bench.pages.elements import element
-from bench.pages.html import FITTING, LIBRARY, Section, table_library, write_html
+from bench.pages.html import FITTING, LIBRARY, table_library, write_html
 from bench.pages.html_data import MAX_INTERVALS, MAX_PAIRS, verdict
 from bench.pages.markdown import cells_of
 from bench.pages.page import page
@@ -108,11 +107,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Board]:
 
 @pytest.fixture(scope="module")
 def site(made: list[Board], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the written pages; the task's page has a section of its caller's."""
+    """The folder of the written pages."""
     folder = tmp_path_factory.mktemp("site")
-    section = Section(f"Misses {HARD}", element("p", f"Record 7 {HARD}"))
-    sections = {("ptb-xl-1.0.3", "superdiag"): [section]}
-    write_html(by_page(made), folder, Truth(), sections)  # type: ignore[arg-type]
+    write_html(by_page(made), folder, Truth())  # type: ignore[arg-type]
     return folder
 
 
@@ -184,7 +181,7 @@ def test_names_of_results_are_text_and_never_code(text: str, made: list[Board]) 
     assert not [key for _, attributes in parsed.elements for key in attributes if key.startswith("on")]
     assert HARD not in text
     shown = "\n".join(parsed.texts)
-    for hard in (f"b {HARD}", f"from start {HARD}", f"Misses {HARD}", f"Record 7 {HARD}", f"has no blocks {HARD}"):
+    for hard in (f"b {HARD}", f"from start {HARD}", f"has no blocks {HARD}"):
         assert hard in shown
     whole = data_of(text)[0]
     assert [row["series"] for row in whole["rows"]] == [row.name for row in made[0].rows]

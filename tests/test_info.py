@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.data.datasets import load_records
 from bench.data.datasets.ptbxl import TABLE
 from bench.data.info import counts_of, describe, task_rows
@@ -85,7 +85,7 @@ def test_boards_know_no_truth_of_a_task_without_labels_here(all_normal: Path) ->
     document = {"dataset": {"name": load_records(all_normal).name}, "cell": {"task": "rhythm"}}
     document["task"] = {"name": "rhythm", "fingerprint": "ab", "labels": ["AFIB"]}
 
-    assert truth_of(all_normal)(Result(Path(), json.loads(json.dumps(document)))) is None
+    assert Truth(all_normal)(Result(Path(), json.loads(json.dumps(document)))) is None
 
 
 def _breaks(code: str, statement: pd.Series) -> list[str]:

@@ -12,7 +12,7 @@ from bench.boards import resampling, rows
 from bench.boards.declared import BoardPlan
 from bench.boards.kept import Numbers, keep_numbers, key_of_board, recall_numbers
 from bench.boards.rows import Board, as_data, make_boards
-from bench.boards.truth import Truth, truth_of
+from bench.boards.truth import Truth
 from bench.data.datasets import load_records
 from bench.data.tasks import find_task, label_table
 from bench.pages import leaderboards
@@ -38,7 +38,7 @@ def made(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
             z = quality * late.y_true + np.random.default_rng(seed).normal(size=late.y_true.shape) - 1
             pd.DataFrame(z, columns=list(late.labels)).assign(ecg_id=late.ecg_id).to_csv(folder / "x.csv", index=False)
             score_external(folder / "x.csv", "superdiag", name, tables, runs, scale="logit", seed=seed)
-    return runs, truth_of(tables)
+    return runs, Truth(tables)
 
 
 @pytest.fixture(autouse=True)

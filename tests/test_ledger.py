@@ -1,7 +1,7 @@
 """Published numbers and claims against our rows: status by the declared tolerance and test, and silence is named."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from bench.boards.rows import Board, Row
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import make_replicates, resample, summarize
-from bench.evaluation.permutation import permutation_p
 from bench.pages.ledger import ledger
 from bench.pages.spelling import spell_difference
 from bench.pages.surroundings import read_rows
@@ -285,7 +284,7 @@ def test_a_claim_is_judged_by_paired_runs(better: float, worse: float, status: s
         assert found["relative"].startswith(f"{relative:+.1f} % (".replace("-", "−"))
 
 
-def test_the_p_of_a_claim_is_that_of_its_board() -> None:
+def test_the_p_of_a_claim_is_that_of_its_board(permutation_p: Callable[..., float]) -> None:
     """Of AUROC as on the board, whatever other tasks there are; without a board of its own, that of the pair alone."""
     rows = row("lpft-sd", 1.23), row("ft", 1.2), row("lpft", 1.21)
     tasks = ["form", "rhythm", "diag"]

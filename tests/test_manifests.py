@@ -15,7 +15,7 @@ import pytest
 
 import bench.cli
 from bench.boards.rows import make_boards
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.cell import Cell
 from bench.data.datasets.ptbxl import load_records
 from bench.data.manifests import Manifest, describe_split, read_manifest, split_of, write_manifest
@@ -277,7 +277,7 @@ def test_a_thinned_val_selects_and_all_of_fold_9_is_still_scored(runs: dict[str,
 
 
 def test_lists_and_draws_never_share_a_section(runs: dict[str, Result], demo_set: Path) -> None:
-    truth = truth_of(demo_set)
+    truth = Truth(demo_set)
     found = {board.title: board.rows for board in make_boards(runs.values(), truth)}
 
     assert len(found) == len(runs) and all(len(rows) == 1 for rows in found.values())
@@ -295,7 +295,7 @@ def test_results_of_lists_can_be_published(
     runs: dict[str, Result], demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that a synthetic dataset and an unclean checkout allow; and an edited list is found."""
-    truth, result = truth_of(demo_set), runs["list"]
+    truth, result = Truth(demo_set), runs["list"]
     allowed = {fault for fault in faults_of(result, truth) if "synthetic" in fault or "commit" in fault}
     assert set(faults_of(result, truth)) == allowed
 
@@ -309,7 +309,7 @@ def test_a_draw_by_another_rule_is_no_repeat(runs: dict[str, Result], demo_set: 
     older["split"]["sha256"] = None
     older["cell"]["seed"], older["digest"] = 1, "0" * 64
     with pytest.raises(DataError, match="have the same fraction and draw but different training records"):
-        make_boards([runs["draw"], Result(runs["draw"].folder, older)], truth_of(demo_set))
+        make_boards([runs["draw"], Result(runs["draw"].folder, older)], Truth(demo_set))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import bench
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.data.datasets import load_records
 from bench.data.tasks import LabelTable, find_task, label_table
 from bench.demo.dataset import write_demo
@@ -147,7 +147,7 @@ def test_a_part_is_on_no_board_and_not_published(data: Path, runs: Path, tmp_pat
 
     assert board.rows["backbone"].tolist() == ["whole"]
     assert [line for line in notes if "has scores of a part of fold 10" in line and "first" in line]
-    copied, faults = publish([folder_of(runs, "first")], tmp_path, truth_of(data))
+    copied, faults = publish([folder_of(runs, "first")], tmp_path, Truth(data))
     assert not copied
     assert any("it has scores of a part of fold 10" in fault for fault in faults)
 

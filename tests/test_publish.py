@@ -16,7 +16,7 @@ import pytest
 from bench.boards.declared import plan_in
 from bench.boards.resampling import replicates_of
 from bench.boards.rows import make_boards
-from bench.boards.truth import Truth, truth_of
+from bench.boards.truth import Truth
 from bench.data.datasets.ptbxl import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
@@ -67,7 +67,7 @@ def runs(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def truth(tables: Path) -> Truth:
-    return truth_of(tables)
+    return Truth(tables)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_pages_say_what_was_found(shelf: Path) -> None:
 
 def test_everything_follows_and_is_the_same_bytes_again(shelf: Path, truth: Truth, tmp_path: Path) -> None:
     assert check(shelf, truth) == []
-    assert check(shelf, truth_of(tmp_path / "nowhere")) == []
+    assert check(shelf, Truth(tmp_path / "nowhere")) == []
     assert check(tmp_path / "typo", truth) == [f"{tmp_path / 'typo'}: no published result"]
     before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
     write(shelf, truth)
@@ -276,7 +276,7 @@ def test_the_names_of_a_cell_are_those_of_what_was_run(kind: str, words: str) ->
     folder = next(path.parent for path in (ROOT / "leaderboards").rglob("net1d_mini-lp-*/result.json"))
     result = load_result(folder)
     edited = replace(result, document={**result.document, "cell": {**result.cell, kind: "better"}})
-    nowhere = truth_of(Path("nowhere"))
+    nowhere = Truth(Path("nowhere"))
 
     assert faults_of(result, nowhere) == []
     (fault,) = faults_of(edited, nowhere)
@@ -291,7 +291,7 @@ def test_a_page_that_was_edited_is_found(shelf: Path, truth: Truth, tmp_path: Pa
         path.write_text(damaged)
         assert [fault.split(";")[0] for fault in check(shelf, truth)] == [f"{path} does not follow from the results"]
     path.write_text(text.replace(value, "0.9999", 1))
-    assert check(shelf, truth_of(tmp_path / "nowhere")) == [f"{path} has other rows or scores than the results"]
+    assert check(shelf, Truth(tmp_path / "nowhere")) == [f"{path} has other rows or scores than the results"]
     path.write_text(text)
     (shelf / "extra.md").write_text("x")
     assert check(shelf, truth) == [f"{shelf / 'extra.md'} follows from no published result"]
@@ -418,7 +418,7 @@ def test_evaluations_elsewhere_are_published_checked_and_drawn(runs: list[Path],
 
     with np.load(copied / "elsewhere" / away.name / "scores.npz") as file:
         assert file["logits"].dtype == np.float16
-    assert check(shelf, truth) == [] and check(shelf, truth_of(tmp_path / "nowhere")) == []
+    assert check(shelf, truth) == [] and check(shelf, Truth(tmp_path / "nowhere")) == []
     (page,) = (path for path in written if path.name == "superdiag-elsewhere.md")
     text = page.read_text()
     assert "## other-1.0, fraction 0.1" in text or "## other-1.0, fraction 1" in text
@@ -456,7 +456,7 @@ def test_evaluations_that_must_not_be_published(runs: list[Path], truth: Truth, 
 
 @pytest.mark.ptbxl
 def test_a_compact_result_holds_fold_10_alone_and_passes_the_check(ptbxl: Path, tmp_path: Path) -> None:
-    truth = truth_of(ptbxl)
+    truth = Truth(ptbxl)
     run = next((ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag").glob("net1d_mini-ft-0.1-draw0-seed1-*"))
     before = load_result(run)
     (copied,), faults = publish([run], tmp_path, truth, compact=True)

@@ -1,6 +1,5 @@
 """Runs of a board are resampled as `bootstrap.resample` does it, to the last bit, and remembered."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,12 @@ import pytest
 
 from bench.boards import on_cores, resampling
 from bench.boards.comparisons import ScoredRun
-from bench.boards.resampling import BoardRun, Sampler, board_runs, label_replicates, replicates_of, values_of
+from bench.boards.resampling import BoardRun, board_runs, label_replicates, replicates_of, values_of
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
 from bench.evaluation import metrics
-from bench.evaluation.bootstrap import make_replicates, resample
+from bench.evaluation.bootstrap import resample
 from bench.evaluation.predictions import Predictions
 from bench.results.result import Result, write_result
 
@@ -55,42 +54,9 @@ def runs(tmp_path: Path) -> list[Result]:
 
 
 def resampled(run: Result) -> ScoredRun:
-    """The run, resampled by the function that simulations check."""
+    """The run, all of its labels resampled in this process."""
     y_score = run.predictions[TEST_FOLD].logits
     return ScoredRun(y_score, resample(TRUTH.y_true, y_score, replicates_of(TRUTH)))
-
-
-@pytest.mark.parametrize(
-    "scores_of",
-    [
-        pytest.param(lambda noise, y_true: noise + y_true, id="no ties"),
-        pytest.param(lambda noise, y_true: np.round(2 * (noise + y_true)), id="ties"),
-        pytest.param(lambda noise, y_true: np.zeros(y_true.shape), id="all equal"),
-        pytest.param(lambda noise, y_true: 1.0 * y_true, id="perfect, tied within each class"),
-        pytest.param(lambda noise, y_true: noise - 9 * y_true, id="positives last"),
-    ],
-)
-def test_a_sample_is_that_of_bootstrap_to_the_last_bit(scores_of: Callable[..., Any]) -> None:
-    random = np.random.default_rng(1)
-    y_true = random.random((300, 3)) < [0.4, 0.1, 0.03]
-    y_score = np.asarray(scores_of(random.normal(size=y_true.shape), y_true), dtype=np.float64)
-    replicates = make_replicates(random.integers(200, size=300), y_true, 500)
-    expected = resample(y_true, y_score, replicates)
-
-    auroc, average_precision = Sampler(y_true, replicates).resample(y_score)
-
-    np.testing.assert_array_equal(auroc, expected.auroc.replicates)
-    np.testing.assert_array_equal(average_precision, expected.average_precision.replicates)
-
-
-def test_a_sample_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(1)
-    y_true, y_score = random.random((200, 2)) < 0.4, random.normal(size=(200, 2))
-    sampler = Sampler(y_true, make_replicates(np.arange(200), y_true, 300))
-    whole = sampler.resample(y_score)
-    monkeypatch.setattr(resampling, "CELLS", 500)
-
-    np.testing.assert_array_equal(sampler.resample(y_score), whole)
 
 
 def test_macro_averages_of_a_board_are_those_of_bootstrap(runs: list[Result]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.cell import Cell
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
@@ -295,7 +295,7 @@ def test_the_commit_is_that_of_this_code(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_digest_follows_from_what_a_result_says_of_itself(finished: Result) -> None:
     """What `bench publish` recomputes; the run is of synthetic data and perhaps of edited code, and no worse."""
-    assert [fault for fault in faults_of(finished, truth_of(Path("nowhere"))) if "digest" in fault] == []
+    assert [fault for fault in faults_of(finished, Truth(Path("nowhere"))) if "digest" in fault] == []
 
 
 def test_a_finished_cell_is_not_run_again_unless_asked(finished: Result, demo_set: Path) -> None:

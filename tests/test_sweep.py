@@ -22,7 +22,7 @@ from rich.console import Console
 
 import bench
 from bench.boards.rows import make_boards
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.cell import Cell
 from bench.data.datasets.ptbxl import TABLE
 from bench.errors import BenchError, DataError
@@ -563,14 +563,14 @@ def test_merged_folders_are_one_sweep(done: tuple[Path, Cell, Result], demo_set:
     assert states([cell, other], tmp_path / "runs") == ["done", "done"]
     shutil.copytree(tmp_path / "elsewhere", tmp_path / "runs" / "from another machine")
     assert states([cell, other], tmp_path / "runs") == ["done", "done"], "a repeat is no other cell"
-    (board,) = make_boards(list(find_results(tmp_path / "runs")), truth_of(demo_set))
+    (board,) = make_boards(list(find_results(tmp_path / "runs")), Truth(demo_set))
     assert [len(row.runs) for row in board.rows] == [2]
     (twin,) = (tmp_path / "runs" / "from another machine").rglob(RESULT)
     document = json.loads(twin.read_text())
     document["metrics"]["fold_10"]["macro"]["all"]["auroc"]["value"] += 0.1
     twin.write_text(json.dumps(document))
     with pytest.raises(DataError, match=r"from another machine.* are results of one cell and disagree"):
-        make_boards(list(find_results(tmp_path / "runs")), truth_of(demo_set))
+        make_boards(list(find_results(tmp_path / "runs")), Truth(demo_set))
 
 
 def test_status_reads_every_state_off_the_disk(done: tuple[Path, Cell, Result], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 import bench
 from bench.boards.elsewhere import boards_elsewhere
 from bench.boards.rows import make_boards
-from bench.boards.truth import truth_of
+from bench.boards.truth import Truth
 from bench.cell import Cell
 from bench.data.corruptions import Corruption
 from bench.data.datasets import load_records
@@ -126,7 +126,7 @@ def test_it_is_kept_beside_the_result_and_ranked_nowhere(runs: list[Result], oth
     assert len(survey(root)) == len(runs)
     prune(root)
     assert (evaluation.folder / EVALUATION).is_file()
-    (board,) = make_boards(list(find_results(root)), truth_of(home_set))
+    (board,) = make_boards(list(find_results(root)), Truth(home_set))
     assert board.dataset != "other" and len(board.rows) == len(runs)
     again = evaluate(runs[0].folder, other_set)
     assert (again.folder, again.document) == (evaluation.folder, evaluation.document), "it can be repeated"
@@ -171,7 +171,7 @@ def test_a_record_gets_the_same_logits_in_any_order_and_batch(
 def test_the_page_has_both_sides_of_each_row_and_difference(
     runs: list[Result], evaluations: list[Evaluation], home_set: Path, tmp_path: Path
 ) -> None:
-    truth = truth_of(home_set)
+    truth = Truth(home_set)
     (board,) = make_boards(runs, truth)
     (tested,) = [each for each in boards_elsewhere(board) if each.title.startswith("other-")]
 

@@ -378,3 +378,14 @@ def test_published_results_alone_are_a_frame(tmp_path: Path) -> None:
     assert len(frame) == len(find_published()) > 100
     assert frame["published"].all()
     assert isinstance(frame, pd.DataFrame)
+
+
+def test_a_dry_run_of_a_tuning_has_its_trials_and_runs_none(data: Path, tmp_path: Path) -> None:
+    asked = {"data": data, "runs": tmp_path / "runs", "precision": "float32", "console": QUIET}
+    tuned = bench.tune("lp", "superdiag", 3, "prevalence", dry_run=True, **asked)
+
+    assert [row["state"] for row in tuned.planned] == ["to do"] * 3
+    assert tuned.planned[0]["setting"] == "lp"
+    assert all(row["setting"] in repr(tuned) for row in tuned.planned)
+    assert tuned.trials.empty
+    assert not (tmp_path / "runs").exists()

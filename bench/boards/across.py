@@ -118,8 +118,6 @@ class Across:
     """Pairs of runs, over tasks, fractions, draws and seeds."""
     num_draws: tuple[int, int]
     """Least and largest number of draws of a task."""
-    num_seeds: tuple[int, int]
-    """Least and largest number of seeds of a draw."""
     num_records: tuple[int, int]
     """Least and largest number of training records of a run."""
     pairs_better: int
@@ -131,7 +129,6 @@ class Across:
     role: str = FAMILY
     p_adjusted: float = float("nan")
     """The larger p of both ways, after Holm within the study."""
-    num_tests: int = 1
 
     @property
     def claim(self) -> str:
@@ -164,7 +161,7 @@ def across(study: Study) -> list[Across]:
     gate = max((answers[at].these_tasks.p for at in first), default=0.0)
     adjusted = holm([answers[at].these_tasks.p for at in family]) if family else ()
     for at, p in zip(family, adjusted, strict=True):
-        answers[at] = replace(answers[at], p_adjusted=max(float(p), gate), num_tests=len(family))
+        answers[at] = replace(answers[at], p_adjusted=max(float(p), gate))
     for at in first:
         answers[at] = replace(answers[at], p_adjusted=gate, role=PRIMARY)
     return answers
@@ -189,7 +186,6 @@ def _answer(study: Study, contrast: Contrast) -> Across | None:
         if of_task:
             by_task[task] = of_task, both(paired(study, contrast, [task], of_task), margin)
     draws = [design.num_draws for design in units.designs]
-    seeds = [design.draw.count(draw) for design in units.designs for draw in set(design.draw)]
     sizes = [
         run.document.get("split", {}).get("train_records", 0)
         for task in tasks
@@ -207,7 +203,6 @@ def _answer(study: Study, contrast: Contrast) -> Across | None:
         by_fraction,
         by_share.values.size,
         (min(draws), max(draws)),
-        (min(seeds), max(seeds)),
         (min(sizes), max(sizes)),
         int((by_share.values > 0).sum()),
         int((units.task_means > 0).sum()),

@@ -12,16 +12,16 @@ import csv
 import io
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.boards.simulations import Rate, rate
+from bench.boards.simulations import GOALS, Rate, rate, write_rates
 from bench.evaluation.hierarchical import MIN_TASKS, Belief, Units, by_redrawing, posterior, redraw
 from bench.evaluation.runs import MIN_RUNS
-from bench.files import read_bytes, write_whole
+from bench.files import read_bytes
 
 SIMULATED = "across_simulations.csv"
 VERSION = "ba4c56e7"
@@ -99,9 +99,9 @@ SETTINGS = (
 )
 
 
-def rates_of(setting: Setting, num: int = NUM, seed: int = 0) -> list[Rate]:
+def rates_of(setting: Setting, num: int) -> list[Rate]:
     """Return coverage of each way, false claims of both together, and how often both ways say the same."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     happened: dict[str, list[bool]] = defaultdict(list)
     for at in range(num):
         units, truths = setting.simulate(random)
@@ -154,20 +154,11 @@ def main(folder: Path, num: int = NUM) -> None:
     known = [row for row in csv.DictReader(io.StringIO(text)) if row["version"] == VERSION]
     rows: list[Mapping[str, object]] = [*known]
     for setting in what_is_left(known):
-        goals = {True: "met", False: "missed", None: ""}
         rates = rates_of(setting, num // 10 if setting.crossed else num)  # four components take long
-        rows += [{**asdict(each), "goal": goals[is_met(each)], "version": VERSION} for each in rates]
-        write_whole(path, _as_csv([*(each.name for each in fields(Rate)), "goal", "version"], rows))
+        rows += [{**asdict(each), "goal": GOALS[is_met(each)], "version": VERSION} for each in rates]
+        write_rates(path, rows)
         for each in rates:
             print(*asdict(each).values(), sep=" | ", flush=True)
-
-
-def _as_csv(names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return table.getvalue()
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Comparison:
     differences: Mapping[str, Summary]
     """Metric -> difference of the macro average over the labels with at least 10 positives."""
     permutation_p: float
-    """p-value of the difference in macro AUROC, by permuting patients: `permutation.permutation_p`."""
+    """p-value of the difference in macro AUROC, by permuting patients: `permutation.permutation_ps`."""
     placement_p: float
     """p-value of the difference in macro AUROC, by its standard error: `placements.difference_p`."""
     practically_equal: bool

@@ -106,9 +106,9 @@ def robustness_of(tested: Sequence[BoardElsewhere]) -> tuple[list[Robustness], l
 
 
 def boards_elsewhere(board: Board, left_out: Callable[[str], None] | None = None) -> list[BoardElsewhere]:
-    """Return a table for each conditions under which runs of a board were tested; none without the board's labels.
+    """Return a table for each data set, corruption, seed and rate under which runs of the board were tested.
 
-    With `left_out`, damaged evaluations are left out, with a line each.
+    Empty without the board's labels. With `left_out`, damaged evaluations are left out, with a line each.
     """
     if board.truth is None:
         return []

@@ -104,11 +104,10 @@ class RunResult:
         The logistic function of what the run predicted, without calibration. Scores of another program whose scale is
         not known are as they were given.
         """
-        known = not self.result.external or self.document["scores"]["scale"] is not None
         parts = []
         for fold, scores in sorted(self.result.predictions.items() if self.incompatible is None else ()):
             logits = np.asarray(scores.logits, dtype=np.float64)
-            values = 0.5 * (1 + np.tanh(logits / 2)) if known else logits
+            values = 0.5 * (1 + np.tanh(logits / 2)) if self.result.has_scale else logits
             part = pd.DataFrame(values, pd.Index(scores.ecg_id, name="ecg_id"), list(scores.labels))
             part.insert(0, "fold", fold, allow_duplicates=True)
             parts.append(part)

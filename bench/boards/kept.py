@@ -19,6 +19,7 @@ from bench.results.remembered import keep, key_of, recall
 from bench.results.result import Result
 
 RowKey = tuple[str, str, str]
+"""Backbone, init and method."""
 Summaries = Mapping[str, Mapping[str, Summary | Interval]]
 """Label set -> metric -> mean and interval."""
 
@@ -34,7 +35,10 @@ class Numbers:
 def key_of_board(
     rows: Mapping[RowKey, Sequence[Result]], labels: LabelTable, plan: BoardPlan, num_trials: Sequence[int]
 ) -> str:
-    """Return the key of a board's numbers; `num_trials` [row] as `rows.num_trials`. Names of a paper change nothing."""
+    """Return the key of a board's numbers; `num_trials` [row] as `rows.num_trials`.
+
+    The names that a paper prints (`plan.labels`) are not part of the key.
+    """
     settings = {**dataclasses.asdict(plan), "labels": None}
     runs = [(key, [(run.place, run.streams, run.scores_sha256) for run in of_row]) for key, of_row in rows.items()]
     numbers = [TEST_FOLD, NUM_REPLICATES, SEED, comparisons.NUM_PERMUTATIONS, list(num_trials)]

@@ -20,7 +20,6 @@ from bench.data.tasks import LabelTable, find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.evaluation import metrics
 from bench.evaluation.metrics import Bools, Floats
-from bench.evaluation.predictions import align
 from bench.results.elsewhere import Evaluation, find_evaluations
 from bench.results.result import Result, row_name
 
@@ -157,23 +156,23 @@ def _scored(run: Result, records: Records, fold: int | None) -> Scored:
     if fold not in run.predictions:
         known = " and ".join(map(str, sorted(run.predictions)))
         raise BenchError(f"{run.folder} has predictions of fold {known}, not of fold {fold}")
-    return scored_on(run, {at: table.select(table.strat_fold == at) for at in run.predictions}, fold)
+    return score_run(run, {at: table.select(table.strat_fold == at) for at in run.predictions}, fold)
 
 
-def scored_on(run: Result, folds: Mapping[int, LabelTable], fold: int) -> Scored:
+def score_run(run: Result, folds: Mapping[int, LabelTable], fold: int) -> Scored:
     """Return what a run predicted for a fold; `folds` are the labels of each fold that it has predictions of.
 
     Raises BenchError if its scores have no scale and none are of fold 9, because then there is no threshold.
     """
     if run.partial:
         folds = {at: truth.select(np.isin(truth.ecg_id, run.predictions[at].ecg_id)) for at, truth in folds.items()}
-    truth, logits = folds[fold], _logits(run, folds[fold], fold)
+    truth, logits = folds[fold], run.scores(fold, folds[fold]).astype(np.float64)
     name = run.document["dataset"]["name"]
-    known_scale = not run.external or run.document["scores"]["scale"] is not None
     if VAL_FOLD in run.predictions:
-        thresholds = metrics.f1_thresholds(folds[VAL_FOLD].y_true, _logits(run, folds[VAL_FOLD], VAL_FOLD))
+        val = folds[VAL_FOLD]
+        thresholds = metrics.f1_thresholds(val.y_true, run.scores(VAL_FOLD, val).astype(np.float64))
         words = f"fold {fold} of {name}, thresholds with the best F1 on fold {VAL_FOLD}"
-    elif known_scale:
+    elif run.has_scale:
         thresholds = np.zeros(len(truth.labels))  # the logit of UNSURE
         words = f"fold {fold} of {name}, thresholds {UNSURE}, because it has no scores of fold {VAL_FOLD}"
     else:
@@ -181,11 +180,7 @@ def scored_on(run: Result, folds: Mapping[int, LabelTable], fold: int) -> Scored
             f"the scores of {run.folder} have no scale and none are of fold {VAL_FOLD}, so there is no threshold; "
             "score them again with --scale, or a file that has fold 9 too"
         )
-    return _with_loss(truth.labels, truth.ecg_id, truth.y_true, logits, thresholds, words, known_scale=known_scale)
-
-
-def _logits(run: Result, truth: LabelTable, fold: int) -> Floats:
-    return align(run.predictions[fold], truth.ecg_id, truth.labels).astype(np.float64)
+    return _with_loss(truth.labels, truth.ecg_id, truth.y_true, logits, thresholds, words, known_scale=run.has_scale)
 
 
 def _elsewhere(run: Result, records: Records) -> Scored:

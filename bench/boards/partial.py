@@ -25,7 +25,7 @@ def common_records(runs: Sequence[Result], table: LabelTable) -> LabelTable:
     return table.select(np.isin(table.ecg_id, shared))
 
 
-def scored_on(run: Result, table: LabelTable) -> ScoredRun:
+def score_common(run: Result, table: LabelTable) -> ScoredRun:
     """Resample a run's scores of the records in `table`, which may be a part of fold 10."""
     scores = run.predictions[TEST_FOLD]
     kept = np.isin(scores.ecg_id, table.ecg_id)

@@ -297,9 +297,9 @@ def levels(looks: int, alpha: float = ALPHA) -> Floats:
     return np.asarray(2 * ndtr(-z))
 
 
-def peeking(looks: int, alpha: float = ALPHA) -> float:
-    """Return the probability of a false claim if each of so many looks is tested at `alpha` (Armitage et al. 1969)."""
-    return crossing(-ndtri(alpha / 2) * np.sqrt(np.arange(1, looks + 1)))
+def peeking(looks: int) -> float:
+    """Return the probability of a false claim if each of so many looks is tested at ALPHA (Armitage et al. 1969)."""
+    return crossing(-ndtri(ALPHA / 2) * np.sqrt(np.arange(1, looks + 1)))
 
 
 def crossing(bounds: Floats) -> float:

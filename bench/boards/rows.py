@@ -12,7 +12,7 @@ from typing import Any
 from bench.boards.comparisons import ScoredRow, ScoredRun, Standing, design_of, estimates, stand
 from bench.boards.comparisons import as_data as comparison_data
 from bench.boards.declared import BoardPlan
-from bench.boards.kept import Numbers, keep_numbers, key_of_board, recall_numbers
+from bench.boards.kept import Numbers, RowKey, keep_numbers, key_of_board, recall_numbers
 from bench.boards.on_cores import LEAST_ROWS, on_cores
 from bench.boards.resampling import BoardRun, board_runs, scores_of, unread
 from bench.data.splits import TEST_FOLD
@@ -240,7 +240,6 @@ def beside(
     return [result for result in kept if (*result.board, result.row) not in refused]
 
 
-RowKey = tuple[str, str, str]
 RunsOf = Mapping[RowKey, tuple[Result, ...]]
 """Backbone, init and method -> runs of their row."""
 

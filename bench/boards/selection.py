@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.boards.comparisons import ScoredRow
 from bench.boards.declared import names_row
-from bench.boards.partial import common_records, scored_on
+from bench.boards.partial import common_records, score_common
 from bench.boards.rows import LabelsOf, check_draws, num_trials, ordered, scored_run
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
@@ -79,7 +79,7 @@ def select_rows(
     check_draws([run for name in wanted for run in chosen[name]])
     every = [run for name in names for run in chosen[name]]
     num_records, is_part = len(table), any(run.partial for run in every)
-    score = scored_on if is_part else scored_run
+    score = score_common if is_part else scored_run
     table = common_records(every, table) if is_part else table
     rows = {
         name: {(0, 0) if are_single_runs else run.place: score(run, table) for run in ordered(chosen[name])}
@@ -109,7 +109,7 @@ def select_run(
     return ordered(of_board[full[name]])[0]
 
 
-Place = tuple[str, str, str, float, str]
+BoardKey = tuple[str, str, str, float, str]
 """As `Result.board`."""
 
 
@@ -125,7 +125,7 @@ def _by_name(
 
     Raises BenchError if no board or several boards have them, or if a name matches several rows of the board.
     """
-    places: dict[Place, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[BoardKey, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         if result.incompatible is not None or result.document["stage"] == "val":
             continue
@@ -180,7 +180,7 @@ def matching(name: str, rows: Iterable[str]) -> list[str]:
     return starts or [row for row in known if pattern and re.search(r"(?<!\w)" + pattern.pattern, row.lower())]
 
 
-def _boards_of(name: str, places: Mapping[Place, Mapping[str, object]]) -> str:
+def _boards_of(name: str, places: Mapping[BoardKey, Mapping[str, object]]) -> str:
     return ", ".join(_options(place) for place, rows in sorted(places.items()) if matching(name, rows))
 
 
@@ -193,7 +193,7 @@ def _near(name: str, known: Sequence[str]) -> str:
     return f"Rows: {'; '.join(known)}" if known else "There are no rows."
 
 
-def _options(place: Place) -> str:
+def _options(place: BoardKey) -> str:
     """Return the options that choose a board."""
     dataset, task, _, fraction, manifest = place
     share = f"{fraction!r} ({manifest})" if manifest else f"{fraction:g}"

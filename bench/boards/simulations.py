@@ -59,7 +59,11 @@ RULES: Mapping[str, Callable[[Comparison], float]] = {
     "interval alone": lambda comparison: comparison.placement_p,
     "larger p": lambda comparison: comparison.p,
 }
-NUM_REPLICATES = 400
+NUM_REPLICATES, SEED = 400, 0
+BLOCK, BLOCK_OF_ALL = 250, 50
+"""Numbers of simulations with the same true AUROCs: of frequent labels, and of all."""
+CHUNK = 20_000
+"""Number of p-values that are computed at once."""
 TYPICAL = 300
 """Least number of simulated comparisons whose resolvable differences are averaged; all of them would take hours."""
 
@@ -116,21 +120,21 @@ def scores(truth: LabelTable, auroc: Floats, noise: Floats, spread: float = 1.0)
     return np.where(truth.y_true, shift + spread * noise, noise)
 
 
-def coverage(truth: LabelTable, num_simulations: int, seed: int = 0, block: int = 250) -> list[Rate]:
+def coverage(truth: LabelTable, num_simulations: int) -> list[Rate]:
     """Return how often the intervals over the frequent labels cover the truth, for macro AUROC and macro AP.
 
     The true AUROC is known. Average precision depends on the prevalence, so its true value is the mean of its values
-    over simulated folds with these labels. The true AUROCs are drawn anew for each `block` of simulations.
+    over simulated folds with these labels. The true AUROCs are drawn anew for each BLOCK of simulations.
     """
     table = replace(truth, y_true=truth.y_true[:, metrics.frequent(truth.y_true)])
     every = np.ones(table.y_true.shape[1], dtype=bool)
-    replicates = make_replicates(table.patient_id, table.y_true, NUM_REPLICATES, seed)
-    random = np.random.default_rng(seed)
+    replicates = make_replicates(table.patient_id, table.y_true, NUM_REPLICATES, SEED)
+    random = np.random.default_rng(SEED)
     covered: dict[str, list[bool]] = {"AUROC": [], "AP": []}
-    for start in range(0, num_simulations, block):
+    for start in range(0, num_simulations, BLOCK):
         auroc = random.uniform(0.80, 0.98, len(every))
         intervals: dict[str, list[Interval]] = {"AUROC": [], "AP": []}
-        for _ in range(min(block, num_simulations - start)):
+        for _ in range(min(BLOCK, num_simulations - start)):
             resampled = resample(table.y_true, scores(table, auroc, noise(table, random)), replicates)
             intervals["AUROC"].append(summarize([resampled.auroc.macro(every)]).interval)
             intervals["AP"].append(summarize([resampled.average_precision.macro(every)]).interval)
@@ -141,16 +145,16 @@ def coverage(truth: LabelTable, num_simulations: int, seed: int = 0, block: int 
     return [rate(truth.task, quantity + metric, "AUROC 0.80 to 0.98", held) for metric, held in covered.items()]
 
 
-def coverage_of_all(truth: LabelTable, setting: str, num_simulations: int, seed: int = 0, block: int = 50) -> Rate:
+def coverage_of_all(truth: LabelTable, setting: str, num_simulations: int) -> Rate:
     """Return how often the interval of macro AUROC over all labels covers the truth."""
     table = replace(truth, y_true=truth.y_true[:, metrics.defined(truth.y_true)])
     frequent, rare = AUROCS[setting]
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     ranges = [frequent if is_frequent else rare for is_frequent in metrics.frequent(table.y_true)]
     covered = []
-    for start in range(0, num_simulations, block):
+    for start in range(0, num_simulations, BLOCK_OF_ALL):
         auroc: Floats = np.array([random.uniform(*bounds) for bounds in ranges])
-        for _ in range(min(block, num_simulations - start)):
+        for _ in range(min(BLOCK_OF_ALL, num_simulations - start)):
             y_score = scores(table, auroc, noise(table, random))
             interval = summarize_all_labels(table.patient_id, table.y_true, [y_score]).interval
             covered.append(bool(interval.low <= auroc.mean() <= interval.high))
@@ -178,14 +182,14 @@ def equal_models(truth: LabelTable, setting: str, random: np.random.Generator) -
 EQUAL = ("exchangeable", "scores of different shapes", "good at different labels", "three seeds that vary")
 
 
-def false_positives(truth: LabelTable, setting: str, num_simulations: int, seed: int = 0) -> list[Rate]:
+def false_positives(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]:
     """Return how often any of several equal models differ significantly after Holm.
 
     The families are all pairs, and the comparisons with a single baseline.
     """
     table = replace(truth, y_true=truth.y_true[:, metrics.frequent(truth.y_true)])
-    replicates = make_replicates(table.patient_id, table.y_true, 2, seed)  # no p depends on them
-    random = np.random.default_rng(seed)
+    replicates = make_replicates(table.patient_id, table.y_true, 2, SEED)  # no p depends on them
+    random = np.random.default_rng(SEED)
     claimed: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for _ in range(num_simulations):
         models = equal_models(table, setting, random)
@@ -379,7 +383,7 @@ def _true_error(setting: Setting, run_sd: Floats) -> Floats:
     return np.asarray(run_sd * math.sqrt(share))
 
 
-def _p(value: Floats, patients: float, runs: Floats, known: Floats, chunk: int = 20_000) -> Floats:
+def _p(value: Floats, patients: float, runs: Floats, known: Floats) -> Floats:
     """Return `two_sided_p` where the p of a normal error is at most ALPHA; elsewhere that p, to save time.
 
     `two_sided_p` is never smaller than the p of a normal error, so both lie on the same side of ALPHA.
@@ -387,8 +391,8 @@ def _p(value: Floats, patients: float, runs: Floats, known: Floats, chunk: int =
     normal = 2 * ndtr(-abs(value) / np.sqrt(patients + runs))
     small = np.flatnonzero(normal.ravel() <= ALPHA)
     exact = normal.ravel()
-    for start in range(0, len(small), chunk):
-        at = small[start : start + chunk]
+    for start in range(0, len(small), CHUNK):
+        at = small[start : start + CHUNK]
         exact[at] = two_sided_p(value.ravel()[at], patients, runs.ravel()[at], known.ravel()[at])
     return np.asarray(exact.reshape(normal.shape))
 
@@ -416,15 +420,15 @@ PRODUCT = (
 """Task, whose labels and patients are used, and board of equal rows: simulated with the code that makes boards."""
 
 
-def product_rates(truth: LabelTable, setting: Setting, num: int, seed: int = 0) -> list[Rate]:
+def product_rates(truth: LabelTable, setting: Setting, num: int) -> list[Rate]:
     """Return family-wise false claims of `compare_pairs` and coverage of its differences, on random scores.
 
     The true AUROCs of a run differ from those of its row by a normal error that all labels share. `setting.ratio` sets
     its size relative to the standard error of a difference from patients. Every third frequent label is used.
     """
     table = every_third_label(truth)
-    random = np.random.default_rng(seed)
-    replicates = make_replicates(table.patient_id, table.y_true, 200, seed)
+    random = np.random.default_rng(SEED)
+    replicates = make_replicates(table.patient_id, table.y_true, 200, SEED)
     of_patients = _patients_error(table, replicates)
     happened: dict[tuple[str, str], list[bool]] = defaultdict(list)
     covered = []
@@ -452,11 +456,11 @@ def product_rates(truth: LabelTable, setting: Setting, num: int, seed: int = 0) 
     ]
 
 
-def _patients_error(table: LabelTable, replicates: Replicates, num: int = 10) -> float:
-    """Return the standard error from patients of a difference of two such rows, the mean over `num` simulations."""
+def _patients_error(table: LabelTable, replicates: Replicates) -> float:
+    """Return the standard error from patients of a difference of two such rows, the mean over ten simulations."""
     random, every = np.random.default_rng(1), np.ones(table.y_true.shape[1], dtype=bool)
     sd = []
-    for _ in range(num):
+    for _ in range(10):
         shared = noise(table, random)
         mixed = [math.sqrt(MODELS) * shared + math.sqrt(1 - MODELS) * noise(table, random) for _ in range(2)]
         first, second = (
@@ -470,6 +474,8 @@ def _patients_error(table: LabelTable, replicates: Replicates, num: int = 10) ->
 COVERED, PRINTED_POWER, POOLED, LEVEL = (93.0, 97.0), (75.0, 85.0), 6.0, 5.0
 """Goals in percent: range of coverage; range of power at the printed resolvable difference; maximum of false claims
 pooled over an axis; maximum of the lower 95 % bound of a setting's false claims."""
+GOALS = {True: "met", False: "missed", None: ""}
+"""What `is_met` returns -> the word in a CSV file."""
 
 
 def is_met(rate: Rate) -> bool | None:
@@ -559,6 +565,16 @@ def _of_all(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]
     return [coverage_of_all(truth, setting, num_simulations)]
 
 
+def write_rates(path: Path, rows: Iterable[Mapping[str, object]], *further: str) -> None:
+    """Write a CSV file with the columns of Rate, `goal`, `further` and `version`."""
+    table = io.StringIO()
+    names = [*(each.name for each in fields(Rate)), "goal", *further, "version"]
+    writer = csv.DictWriter(table, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, table.getvalue())
+
+
 def what_is_left(declared: Collection[str], rows: Iterable[Mapping[str, str]]) -> list[str]:
     """Return the declared simulations that these rows of simulations.csv do not have by this version of the rules."""
     done = {row["job"] for row in rows if row["version"] == VERSION}
@@ -574,7 +590,6 @@ def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SIMULATIONS
-    names = [*(each.name for each in fields(Rate)), "goal", "job", "version"]
     rows: list[dict[str, Any]] = []
     if path.exists():
         rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
@@ -589,14 +604,9 @@ def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
             continue
         simulated = declared[job]
         rates = simulated()
-        goals = {True: "met", False: "missed", None: ""}
         rows = [row for row in rows if row["job"] != job]
-        rows += [{**asdict(rate), "goal": goals[is_met(rate)], "job": job, "version": VERSION} for rate in rates]
-        table = io.StringIO()
-        writer = csv.DictWriter(table, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(path, table.getvalue())
+        rows += [{**asdict(rate), "goal": GOALS[is_met(rate)], "job": job, "version": VERSION} for rate in rates]
+        write_rates(path, rows, "job")
         for rate in rates:
             print(*asdict(rate).values(), sep=" | ", flush=True)
 

@@ -21,10 +21,11 @@ from bench.evaluation.hierarchical import Units
 from bench.evaluation.metrics import Floats
 from bench.evaluation.parts import macro_auroc
 from bench.evaluation.runs import Design, Place
+from bench.results.identity import RANDOM
 
 DEFAULTS, TUNED, BY_HAND = "defaults", "tuned", "set by hand"
 """Recipes: a method's defaults, the best setting of a search on fold 9, arguments of a command."""
-RANDOM, PRETRAINED = "random", "pre-trained"
+PRETRAINED = "pre-trained"
 
 
 @dataclass(frozen=True)

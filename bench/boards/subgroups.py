@@ -39,7 +39,7 @@ DIFFERENCES = (
 """Columns of `ComparedWithin.subgroups`."""
 
 
-class Part(NamedTuple):
+class SubgroupPart(NamedTuple):
     """Records of fold 10 that share an age band, a sex, a device or a site."""
 
     by: str
@@ -48,9 +48,9 @@ class Part(NamedTuple):
     """[record]"""
 
 
-def parts_of(people: pd.DataFrame, by: Sequence[str] = KINDS) -> list[Part]:
+def parts_of(people: pd.DataFrame, by: Sequence[str] = KINDS) -> list[SubgroupPart]:
     """Return the parts by these columns; of devices and sites those with MIN_RECORDS."""
-    parts = [Part(*group) for group in groups_of(people)]
+    parts = [SubgroupPart(*group) for group in groups_of(people)]
     return [
         part
         for kind in by
@@ -195,7 +195,7 @@ def compare_within(
 class _Looks:
     """A part of fold 10, the records beside it, and how much differences of rows vary between runs in them."""
 
-    part: Part
+    part: SubgroupPart
     labels: Bools
     """[label] frequent in the part"""
     both: Bools
@@ -207,7 +207,7 @@ class _Looks:
     """Of differences in the part minus those beside it."""
 
     @classmethod
-    def at(cls, part: Part, labels: Bools, rows: Mapping[str, ScoredRow], truth: LabelTable) -> _Looks:
+    def at(cls, part: SubgroupPart, labels: Bools, rows: Mapping[str, ScoredRow], truth: LabelTable) -> _Looks:
         """Return the looks at a part, with priors fitted to all pairs of `rows`."""
         both = labels & metrics.frequent(truth.y_true[~part.members])
         here, beside = {1: (part.members, labels)}, {1: (part.members, both), -1: (~part.members, both)}

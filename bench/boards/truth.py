@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from bench.data.datasets import load_records
-from bench.data.records import Records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
 from bench.errors import PluginError
@@ -18,22 +17,18 @@ from bench.results.result import Result
 class Truth:
     """Map a result to the labels of fold 10, read from the two tables of a dataset; no signal is read.
 
-    Gives None if there is no dataset, if the result is of another one, and if the task's plugin is not installed.
+    Gives None if the result is of another dataset, and if the task's plugin is not installed. A missing folder has no
+    `records`, and gives None for every result.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._records = load_records(folder) if folder.is_dir() else None
-
-    @property
-    def records(self) -> Records | None:
-        """Return the records of the dataset; None if there is no dataset."""
-        return self._records
+        self.records = load_records(folder) if folder.is_dir() else None
 
     @property
     def at_hand(self) -> bool:
         """Return whether there is a dataset."""
-        return self._records is not None
+        return self.records is not None
 
     def __call__(self, result: Result) -> LabelTable | None:
         """Return the labels of fold 10."""
@@ -41,7 +36,7 @@ class Truth:
 
     def fold(self, result: Result, fold: int) -> LabelTable | None:
         """Return the labels of fold 9 or 10: the same object for each result of a task."""
-        if self._records is None or result.document["dataset"]["name"] != self._records.name:
+        if self.records is None or result.document["dataset"]["name"] != self.records.name:
             return None
         table, folds = self._tables(result.cell["task"])
         return folds[fold] if table and table.fingerprint == result.fingerprint else None
@@ -49,23 +44,18 @@ class Truth:
     @property
     def content(self) -> str:
         """SHA-256 of the dataset's tables; empty if there is no dataset."""
-        return self._records.content if self._records is not None else ""
+        return self.records.content if self.records is not None else ""
 
     def people(self, table: LabelTable) -> pd.DataFrame:
         """Return the rows of ptbxl_database.csv for these records, in their order."""
-        assert self._records is not None
-        return self._records.table.loc[table.ecg_id]
+        assert self.records is not None
+        return self.records.table.loc[table.ecg_id]
 
     @functools.cache  # noqa: B019, lives as long as the program
     def _tables(self, task: str) -> tuple[LabelTable | None, dict[int, LabelTable]]:
-        assert self._records is not None
+        assert self.records is not None
         try:
-            table = label_table(self._records, find_task(task, self._records))
+            table = label_table(self.records, find_task(task, self.records))
         except (PluginError, NoPositive):
             return None, {}
         return table, {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
-
-
-def truth_of(folder: Path) -> Truth:
-    """Return the labels in a dataset's folder; if the folder is missing they are None for every result."""
-    return Truth(folder)

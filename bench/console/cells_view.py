@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bench.console.terminal import print_line
+
 LINE_EVERY_S = 60.0
 """Seconds between two lines about running cells, if no bar can be drawn."""
 
@@ -72,7 +74,7 @@ class CellsView:
                 "in another process" if seconds is None else f"in {seconds:.1f} s"
             )
             line += f": {reason}" if reason else ""
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(self._console, line)
 
     def time_passes(self) -> None:
         """Print a line about the running cells, if no bar is drawn and a minute has passed since the last line."""
@@ -82,7 +84,7 @@ class CellsView:
         self._printed = now
         running = "; ".join(f"{cell}  {where}".rstrip() for _, (cell, where) in sorted(self._lines.items()))
         line = f"[{self._num_ended}/{self._num_cells}] {(now - self._began) / 60:.0f} min, running: {running or 'none'}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, line)
 
     def _draw(self) -> None:
         if self._live:

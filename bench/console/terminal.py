@@ -19,6 +19,11 @@ class Terminal(Console):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
+def print_line(console: Console, line: str, style: str = "") -> None:
+    """Print a line as it is: brackets are no markup, numbers are not coloured, and lines are not broken."""
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def printable(text: str) -> str:
     """Replace each control or bidirectional character by its escape sequence, such as \\x1b; keep tabs and newlines."""
     return UNPRINTABLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)

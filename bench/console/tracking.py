@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from bench.console.cells_view import LINE_EVERY_S
+from bench.console.terminal import print_line
 from bench.errors import BenchError, first_line
 
 Wandb = Literal["off", "offline", "online"]
@@ -171,7 +172,7 @@ class Tracker(Silent):
         now = time.monotonic()
         if now - self._printed >= LINE_EVERY_S:
             self._printed = now
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(self.console, line)
 
     def _stop_bar(self) -> None:
         if self._progress is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from bench.data.tables import check_patients
 from bench.data.tasks import tasks_of, tasks_of_labels
 from bench.data.waveforms import Note
 from bench.errors import DataError, PluginError
+from bench.registry.findings import Finding
 from bench.registry.registry import attempt
 
 NUM_SAMPLED = 24
@@ -34,21 +34,6 @@ COLUMNS = ("patient_id", "strat_fold", "scp_codes")
 """Columns that the table of every data set has; `make_records` makes them."""
 SHORTEST_S = 1.0
 """Minimum plausible length of a record in seconds, a heartbeat. A shorter one may have its axes exchanged."""
-
-
-class Finding(NamedTuple):
-    """The outcome of one check."""
-
-    check: str
-    fault: str = ""
-    """What is wrong and what to do; empty if nothing is."""
-    note: str = ""
-    """What is unusual and may be right."""
-
-    @property
-    def verdict(self) -> str:
-        """`ok`, `FAULT` or `note`."""
-        return "FAULT" if self.fault else "note" if self.note else "ok"
 
 
 def check_dataset(folder: Path) -> Iterator[Finding]:

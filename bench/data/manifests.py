@@ -23,7 +23,7 @@ from bench.data.splits import TEST_FOLD, VAL_FOLD, Split, held_out
 from bench.data.tasks import LabelTable
 from bench.data.text import read_text
 from bench.errors import DataError, first_line
-from bench.files import write_whole
+from bench.files import write_asked
 
 SCHEMA = 1
 FOLDS = {"train": "folds 1-8", "val": "fold 9", "test": "fold 10"}
@@ -85,11 +85,7 @@ def manifest_text(described: Mapping[str, Any], ending: str) -> str:
 
 def write_manifest(described: Mapping[str, Any], path: Path) -> None:
     """Write a manifest atomically, as JSON or CSV by the ending of `path`. Raises DataError if it cannot be written."""
-    text = manifest_text(described, path.suffix)
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from None
+    write_asked(path, manifest_text(described, path.suffix))
 
 
 def read_manifest(path: Path) -> Manifest:

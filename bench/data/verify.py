@@ -60,6 +60,19 @@ WARNINGS = (
     "flat stretches",
     "clipped leads",
 )
+RECORD_CHECKS = (
+    "header against data",
+    "rates",
+    "lengths",
+    "units",
+    "lead names",
+    "amplitude",
+    "invalid samples",
+    "flat leads",
+    "flat stretches",
+    "clipped leads",
+)
+"""Faults and warnings for which each record that can be read is examined."""
 LEAD_NOTES = ("renamed", "inverted", "derived")
 """Kinds of notes about names of leads. The other kinds are about amplitudes."""
 
@@ -162,33 +175,11 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Repor
         for patient, folds in patients.items()
         if len(folds) > 1
     ]
-    # each record that is examined goes through all of these checks
     num_checked["wrong hashes"] += sum(known is not None for job in jobs for known in job.sums)
-    for name in (
-        "header against data",
-        "rates",
-        "lengths",
-        "units",
-        "lead names",
-        "amplitude",
-        "invalid samples",
-        "flat leads",
-        "flat stretches",
-        "clipped leads",
-    ):
-        num_checked[name] = len(jobs)
+    num_checked |= dict.fromkeys(RECORD_CHECKS, len(jobs))
     if records.seconds is not None:
         num_checked["lengths"] = 0  # lengths differ, and each record is cut or padded
-    done = 0
-    # workers finish in any order, so failures are sorted by ecg_id before they are reported
-    examined: list[tuple[int, str, str]] = []
-    chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
-    with contextlib.closing(over_cores(_examine_chunk, chunks, here=not can_import(records.format.module))) as outcomes:
-        for chunk, culprits in outcomes:
-            examined += culprits
-            done += len(chunk)
-            progress(done, len(jobs))
-    for _, name, text in sorted(examined):
+    for _, name, text in _examine_all(jobs, records.format.module, progress):
         failures[name].append(text)
     return Report(folder, version_of(records), len(records), present, _checks(failures, num_checked))
 
@@ -250,6 +241,18 @@ def _find_files(
             file for file in set(inside) - known if file.rpartition("/")[2] not in records.others
         )
     return jobs, present
+
+
+def _examine_all(jobs: list[_Job], module: str, progress: Progress) -> list[tuple[int, str, str]]:
+    """Return (ecg_id, name of a check, description) for every failure, sorted; `module` has the format's reader."""
+    done, examined = 0, list[tuple[int, str, str]]()
+    chunks = [jobs[at : at + CHUNK] for at in range(0, len(jobs), CHUNK)]
+    with contextlib.closing(over_cores(_examine_chunk, chunks, here=not can_import(module))) as outcomes:
+        for chunk, culprits in outcomes:
+            examined += culprits
+            done += len(chunk)
+            progress(done, len(jobs))
+    return sorted(examined)  # workers finish in any order
 
 
 def _examine_chunk(jobs: list[_Job]) -> list[tuple[int, str, str]]:

@@ -168,8 +168,13 @@ def draw_heart(rng: np.random.Generator, age: float, sex: int) -> Heart:
 
 def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -> None:
     """Modify the heart so that the statement `code` holds; `strength` from 0 (invisible) to 1 (clear)."""
-    s = strength
-    lateral, diffuse = WALLS["lateral"], WALLS["diffuse"]
+    for part in (_injure, _repolarise, _scale, _conduct, _time):
+        if part(heart, code, strength, rng):
+            return  # NORM and SR change nothing: draw_heart returns a healthy heart
+
+
+def _injure(heart: Heart, code: str, s: float, rng: np.random.Generator) -> bool:
+    """Apply necrosis, injury or ischaemia of a wall. Return whether `code` is such a statement."""
     match code:
         # necrosis: forces point away from the wall, R is lost, T turns; some are fresh and lift ST
         case _ if code in INFARCTS:
@@ -187,10 +192,17 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
             wall = WALLS[ISCHAEMIAS[code]]
             heart.st -= 0.055 * s * wall
             heart.t -= 0.23 * s * wall
-        # unspecific repolarisation
+        case _:
+            return False
+    return True
+
+
+def _repolarise(heart: Heart, code: str, s: float, rng: np.random.Generator) -> bool:
+    """Apply an unspecific change of ST, T or QT. Return whether `code` is such a statement."""
+    match code:
         case "NDT" | "NT_":
             heart.t *= 1 - (0.60 if code == "NDT" else 0.5) * s
-            heart.t -= 0.05 * s * diffuse
+            heart.t -= 0.05 * s * WALLS["diffuse"]
         case "LOWT":
             heart.t *= max(1 - 0.75 * s, 0.05)
         case "INVT":
@@ -198,11 +210,11 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
         case "TAB_":
             heart.t += 0.18 * s * rng.normal(0.0, 1.0, 3)
         case "NST_" | "STD_":
-            heart.st -= 0.065 * s * diffuse
+            heart.st -= 0.065 * s * WALLS["diffuse"]
         case "STE_":
             heart.st += 0.10 * s * WALLS[("anterior", "inferior")[int(rng.random() < 0.4)]]
         case "DIG":
-            heart.st -= 0.10 * s * diffuse
+            heart.st -= 0.10 * s * WALLS["diffuse"]
             heart.t *= 1 - 0.4 * s
             heart.qt *= 1 - 0.10 * s
         case "LNGQT":
@@ -210,16 +222,23 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
         case "EL":
             heart.qt *= 1 + 0.08 * s
             heart.t *= 1 - 0.5 * s
-            heart.st -= 0.03 * s * diffuse
+            heart.st -= 0.03 * s * WALLS["diffuse"]
         case "ANEUR":
             heart.st += 0.13 * s * WALLS["anteroseptal"]
             heart.t -= 0.12 * s * WALLS["anteroseptal"]
-        # voltage
+        case _:
+            return False
+    return True
+
+
+def _scale(heart: Heart, code: str, s: float, rng: np.random.Generator) -> bool:
+    """Apply a change of voltage, or hypertrophy. Return whether `code` is such a statement."""
+    match code:
         case "LVH" | "VCLVH":
             heart.qrs[_R:, 2:] *= 1 + 0.50 * s
             if code == "LVH":
-                heart.st -= 0.035 * s * lateral
-                heart.t -= 0.09 * s * lateral
+                heart.st -= 0.035 * s * WALLS["lateral"]
+                heart.t -= 0.09 * s * WALLS["lateral"]
         case "HVOLT":
             heart.qrs[:, 2:] *= 1 + 0.6 * s
         case "LVOLT":
@@ -234,7 +253,14 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
             heart.atrial[1] += np.array([0.022 * s, 0.004, 0.02 * s, 0.0, 0.085 * s])
         case "RAO/RAE":
             heart.atrial[0, 2:] += s * np.array([0.0, 0.12, -0.06])
-        # conduction
+        case _:
+            return False
+    return True
+
+
+def _conduct(heart: Heart, code: str, s: float, rng: np.random.Generator) -> bool:
+    """Apply a change of conduction or of the QRS's shape. Return whether `code` is such a statement."""
+    match code:
         case "CLBBB" | "ILBBB":
             s = 0.5 + 0.5 * s if code == "CLBBB" else 0.4 * s
             heart.stretch(1 + 0.45 * s)
@@ -270,7 +296,7 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
         case "WPW":
             heart.pr_s = min(heart.pr_s, 0.125 - 0.025 * s)
             heart.add(-0.036, 0.017, s * np.array([0.26, -0.05, -0.25]))
-            heart.t -= 0.12 * s * diffuse
+            heart.t -= 0.12 * s * WALLS["diffuse"]
         # QRS shape without a name
         case "ABQRS":
             walls = ("inferior", "anteroseptal", "anterolateral", "diffuse")
@@ -279,7 +305,14 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
         case "QWAVE":
             walls = ("inferior", "lateral", "anteroseptal", "inferior")
             heart.add(-0.018, 0.010, -0.35 * s * WALLS[walls[int(rng.integers(4))]])
-        # rate and rhythm
+        case _:
+            return False
+    return True
+
+
+def _time(heart: Heart, code: str, s: float, rng: np.random.Generator) -> bool:
+    """Apply a change of rate or rhythm. Return whether `code` is such a statement."""
+    match code:
         case "STACH":
             heart.rate_bpm = 99 + 18 * s + rng.exponential(5)
         case "SBRAD":
@@ -317,8 +350,9 @@ def change(heart: Heart, code: str, strength: float, rng: np.random.Generator) -
             heart.atrial_ectopics += 1 + int(rng.poisson(0.8))
         case "PRC(S)":
             heart.atrial_ectopics, heart.ventricular_ectopics = 1, 1
-        case _:  # NORM and SR change nothing: draw_heart returns a healthy heart
-            pass
+        case _:
+            return False
+    return True
 
 
 _BEAT, _VENTRICULAR, _ATRIAL = 0, 1, 2

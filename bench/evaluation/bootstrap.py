@@ -24,6 +24,7 @@ from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.metrics import Bools, Floats
 from bench.evaluation.runs import MIN_RUNS, NO_PRIORS, Design, Priors, critical_value, moderate
+from bench.evaluation.sampler import Sampler
 
 MAX_CANDIDATES = 200  # candidates per replicate; acceptance below half a percent is an error
 CHUNK = 250  # candidates drawn at once; the replicates do not depend on it
@@ -155,66 +156,21 @@ def _multinomial(random: np.random.Generator, num_replicates: int, size: int) ->
 
 
 def resample(y_true: NDArray[Any], y_score: NDArray[Any], replicates: Replicates) -> Resampled:
-    """Compute AUROC and AP of one run on the fold and on each replicate; as scikit-learn with `sample_weight=counts`.
+    """Compute AUROC and AP of one run on the fold and on each replicate (`Sampler`).
 
-    The order of the scores is the same in every replicate, so each label is sorted once. The rest is sums of counts up
-    to each positive, computed for all replicates together. NaN where a replicate has no positive; AUROC also where it
-    has no negative.
+    NaN where a replicate has no positive; AUROC also where it has no negative.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
+    counts, some = replicates.counts, y_true.any(axis=0)
+    out = np.full((len(metrics.RANKING), len(counts), y_true.shape[1]), np.nan)
     num = max(1, MAX_COUNTS // len(y_true))
-    parts = [
-        _resample(y_true, y_score, replicates.counts[at : at + num]) for at in range(0, len(replicates.counts), num)
-    ]
-    auroc, average_precision = (np.concatenate(part) for part in zip(*parts, strict=True))
+    for at in range(0, len(counts), num):
+        part = slice(at, at + num)
+        out[:, part][..., some] = Sampler(y_true[:, some], counts[part]).resample(y_score[:, some])
     return Resampled(
-        Estimate(metrics.auroc(y_true, y_score), auroc),
-        Estimate(metrics.average_precision(y_true, y_score), average_precision),
+        Estimate(metrics.auroc(y_true, y_score), out[0]),
+        Estimate(metrics.average_precision(y_true, y_score), out[1]),
     )
-
-
-def _resample(y_true: Bools, y_score: Floats, counts: NDArray[np.uint16]) -> tuple[Floats, Floats]:
-    """Return AUROC and AP, each [replicate, label], for `counts` [replicate, record]."""
-    auroc, average_precision = np.empty((2, len(counts), y_true.shape[1]))
-    of_record = np.ascontiguousarray(counts.T)  # [record, replicate]
-    num_records = of_record.sum(axis=0, dtype=np.int64)
-    kind = np.min_scalar_type(num_records.max())  # a narrower integer type adds more replicates per instruction
-    for column, (is_positive, score) in enumerate(zip(y_true.T, y_score.T, strict=True)):
-        order = np.argsort(-score, kind="stable")
-        is_positive, ascending = is_positive[order], -score[order]
-        levels = np.unique(ascending[is_positive])  # negated scores at which recall increases, best score first
-        edges = np.stack([np.searchsorted(ascending, levels, side=side) for side in ("left", "right")], axis=1)
-        sums = _sums(of_record, order, edges.ravel(), kind)
-        above, predicted = sums[::2], sums[1::2]  # [level, replicate] records scored higher; and at least as high
-        last = np.searchsorted(ascending[is_positive], levels, side="right")
-        true_positives = _sums(of_record, order[is_positive], last, kind)
-        step = np.diff(true_positives, axis=0, prepend=kind.type(0))
-        num_positives = step.sum(axis=0, dtype=np.float64)
-        # pairs in the wrong order; the mean of `above` and `predicted` counts a tie as half, without other positives
-        missorted = (_dot(step, predicted) + _dot(step, above) - num_positives**2) / 2
-        precision_sum = _dot(step, np.divide(true_positives, np.maximum(predicted, 1), dtype=np.float64))
-        with np.errstate(invalid="ignore"):  # 0 / 0: undefined in this replicate
-            auroc[:, column] = 1 - missorted / (num_positives * (num_records - num_positives))
-            average_precision[:, column] = precision_sum / num_positives
-    return auroc, average_precision
-
-
-def _dot(first: NDArray[Any], second: NDArray[Any]) -> Floats:
-    """Return [replicate], the sum over levels of the product of two arrays [level, replicate]."""
-    return np.asarray(np.einsum("ld,ld->d", first, second, dtype=np.float64))
-
-
-def _sums(
-    of_record: NDArray[np.uint16], order: NDArray[np.int64], edges: NDArray[np.int64], kind: np.dtype[Any]
-) -> NDArray[Any]:
-    """Return [edge, replicate], the sum of counts of the first `edge` records of `order`; `edges` [edge] ascend."""
-    sums = np.empty((len(edges), of_record.shape[1]), dtype=kind)
-    start, before = 0, np.zeros(of_record.shape[1], dtype=kind)
-    for row, edge in zip(sums, edges.tolist(), strict=True):
-        np.add.reduce(of_record[order[start:edge]], axis=0, dtype=kind, out=row)
-        row += before
-        start, before = edge, row
-    return sums
 
 
 def summarize(

@@ -23,10 +23,10 @@ import scipy  # imports its parts where they are first used: scipy.optimize take
 from numpy.typing import NDArray
 
 from bench.evaluation.metrics import Bools, Floats
-from bench.evaluation.placements import placements
+from bench.evaluation.placements import patients_variance, placements
 from bench.evaluation.runs import MIN_RUNS, NO_PRIORS, Design, Priors, critical_value, moderate, two_sided_p
 
-ALPHA = 0.05
+MISS_RATE = 0.05
 """The probability that an interval, or any of several corrected intervals, misses its truth."""
 PRECISION = 1e-7
 """Relative error of the width of an interval."""
@@ -90,21 +90,18 @@ def bounds(
 ) -> Bounds:
     """Return an effect with the interval and the p-value that are corrected for `num_looks` effects (Bonferroni).
 
-    The error from patients is uncertain itself in a small part: it has the degrees of freedom of normal variables with
-    the same sum of fourth powers (Satterthwaite 1946), as in `placements.difference_p`. The error from runs is
-    moderated by `priors` and t-distributed. The interval holds each value whose two-sided p is at least ALPHA /
-    `num_looks`, cut off at `limits`, the range of the effect. `design` names the independent runs [default: all].
+    The error from patients is uncertain itself in a small part (`placements.patients_variance`), and only patients with
+    an influence count. The error from runs is moderated by `priors` and t-distributed. The interval holds each value
+    whose two-sided p is at least MISS_RATE / `num_looks`, cut off at `limits`, the range of the effect. `design` names
+    the independent runs [default: all].
     """
     design = design or Design.independent(len(effect.values))
     influence = design.mean(effect.influence)
-    influence = influence[influence != 0]
-    of_patients = float(np.square(influence).sum())
-    inverse = max(np.sum(influence**4) - of_patients**2 / max(len(influence), 1), 0) / 2
-    of_patients_known = of_patients**2 / inverse if inverse else np.inf
+    of_patients, of_patients_known = patients_variance(influence[influence != 0])
     own = design.variance(effect.values)
     moderated = moderate(own, priors.get(own.kind))
     errors = (of_patients, float(moderated.of_mean), float(moderated.degrees_of_freedom), of_patients_known)
-    value, half = float(design.mean(effect.values)), _half_width(ALPHA / num_looks, *errors)
+    value, half = float(design.mean(effect.values)), _half_width(MISS_RATE / num_looks, *errors)
     p = float(two_sided_p(value, *errors))
     low, high = max(value - half, limits[0]), min(value + half, limits[1])
     return Bounds(value, low, high, min(1.0, num_looks * p), design.num_independent < MIN_RUNS)

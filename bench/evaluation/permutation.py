@@ -29,26 +29,6 @@ FAR = 3.5
 """In standard deviations of the permuted differences: beyond this distance they are few enough for exact sums."""
 
 
-def permutation_p(
-    patient_id: NDArray[Any],
-    y_true: NDArray[Any],
-    first: Sequence[NDArray[Any]],
-    second: Sequence[NDArray[Any]],
-    labels: Bools,
-    num_permutations: int = 10_000,
-    seed: int = 0,
-) -> float:
-    """Return the two-sided p-value of no difference in macro AUROC over the mask `labels` [label].
-
-    `first` and `second` are the y_score [record, label] of paired runs.
-    """
-    if (labels & ~metrics.defined(y_true)).any():
-        raise ValueError("a chosen label has no positive or no negative: choose labels of metrics.defined(y_true)")
-    placing = Placing(np.asarray(y_true)[:, labels].astype(bool), patient_id)
-    of_runs = [[placing.place(y_score[:, labels]) for y_score in runs] for runs in (first, second)]
-    return float(permutation_ps(placing.patient_effects(*of_runs)[:, None], num_permutations, seed)[0])
-
-
 def permutation_ps(effects: Floats, num_permutations: int, seed: int = 0) -> Floats:
     """Return [pair], p-values by the same random permutations; `effects` [patient, pair] as `patient_effects`.
 
@@ -154,10 +134,9 @@ def _num_as_large(effects: Floats, num_permutations: int, random: np.random.Gene
 def _num_as_large_of_many(
     effects: Floats, basis: Floats, num_permutations: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return [pair], as `_num_as_large`, fast if few permuted differences are large.
+    """Count as `_num_as_large`; faster where few permuted differences are large.
 
-    `basis` [patient, column] are effects of which those of most pairs are nearly combinations.
-
+    `basis` [patient, column]: the effects of one row's pairs, of which the other pairs' are nearly linear combinations.
     Rough products in float32 find the differences that may be large; only these are computed in float64.
     """
     total = effects.sum(axis=0)

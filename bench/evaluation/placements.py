@@ -29,12 +29,11 @@ def summarize_all_labels(
     patient_id: NDArray[Any],
     y_true: NDArray[Any],
     runs: Sequence[NDArray[Any]],
-    level: float = 0.95,
     *,
     design: Design | None = None,
     priors: Priors = NO_PRIORS,
 ) -> Summary:
-    """Return macro AUROC over all defined labels with a normal interval.
+    """Return macro AUROC over all defined labels with a normal interval of 95 %.
 
     `runs` are the y_score [record, label] of each run; `design` and `priors` are as in `bootstrap.summarize`. Bounds
     are NaN if every frequent label has AUROC 1.
@@ -56,7 +55,7 @@ def summarize_all_labels(
     influence = np.bincount(patient_of_record, (deviation * weight).mean(axis=1), len(patients))
     variance = np.square(influence).sum() * len(patients) / (len(patients) - 1)
     variance += borrowed * np.sum(1 / np.array(num_carriers)) / len(num_positives) ** 2
-    summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), level, design=design, priors=priors)
+    summary = summarize_normal(values.mean(axis=1), float(np.sqrt(variance)), design=design, priors=priors)
     interval = summary.interval
     return replace(summary, interval=Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0)))
 
@@ -74,9 +73,8 @@ def difference_p(
 
     `first` and `second` are the `placements` [record, label] of paired runs. `design` and `priors` are as in
     `bootstrap.summarize`. The variance is the sum of a part from patients and a part from runs. If labels have few
-    positives, the part from patients is a sum of few large squares and so uncertain itself: it gets the degrees of
-    freedom of normal variables with the same sum of fourth powers (Satterthwaite 1946). p is 1 if the difference is 0,
-    and 0 if the variance of a difference is 0.
+    positives, the part from patients is a sum of few large squares and so uncertain itself (`patients_variance`). p is
+    1 if the difference is 0, and 0 if the variance of a difference is 0.
     """
     y_true = np.asarray(y_true).astype(bool)
     design = design or Design.independent(len(first))
@@ -89,12 +87,20 @@ def difference_p(
 
     size = np.where(y_true, num_positives, len(y_true) - num_positives)
     influence = np.bincount(patient_of_record, (deviation / np.sqrt(size * (size - 1.0))).mean(axis=1))
-    of_patients = float(np.square(influence).sum())
+    of_patients, known = patients_variance(influence)
     own = design.variance(values)
     moderated = moderate(own, priors.get(own.kind))
-    inverse = max(np.sum(influence**4) - of_patients**2 / len(influence), 0) / 2
-    known = of_patients**2 / inverse if inverse else np.inf
     return float(two_sided_p(design.mean(values), of_patients, moderated.of_mean, moderated.degrees_of_freedom, known))
+
+
+def patients_variance(influence: NDArray[Any]) -> tuple[float, float]:
+    """Return the variance of a mean from the `influence` [patient] of each patient, and its degrees of freedom.
+
+    They are those of normal variables with the same sum of fourth powers (Satterthwaite 1946).
+    """
+    variance = float(np.square(influence).sum())
+    inverse = max(np.sum(influence**4) - variance**2 / max(len(influence), 1), 0) / 2
+    return variance, float(variance**2 / inverse) if inverse else np.inf
 
 
 def _variance_of_rare_positives(y_true: Bools, deviation: Floats, auroc: Floats, is_rare: Bools) -> float:

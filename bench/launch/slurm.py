@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ import submitit
 from rich.console import Console
 from submitit.core.utils import FailedJobError
 
+from bench.console.terminal import print_line
 from bench.errors import BenchError
 from bench.files import read_bytes, write_whole
 from bench.launch.plan_folder import PlanFolder
@@ -110,11 +112,11 @@ class WorkerJob:
             write_whole(rounds / next_round(rounds), "[]")
 
     def _run_ranks(self, node: Node, rounds: Path) -> RunRanks | None:
-        from bench.launch.torchrun import Ranks
+        from bench.launch.torchrun import run_on_ranks
 
         if self.nodes > 1:
             return Lead(node, self.ranks, rounds)
-        return Ranks(self.ranks) if self.ranks > 1 else None
+        return partial(run_on_ranks, self.ranks) if self.ranks > 1 else None
 
     def seconds(self) -> float:
         """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
@@ -203,7 +205,7 @@ def hand_over(plan: PlanFolder, ids: Sequence[str], settings: Slurm, out: Consol
         f"status --runs {plan.runs} show their progress; their output is in {plan.runs / FOLDER}; the same command "
         "submits workers for cells that are left, and with --jobs more of them"
     )
-    out.print(message, markup=False, highlight=False, soft_wrap=True)
+    print_line(out, message)
 
 
 def most_submitted() -> int:

@@ -17,6 +17,7 @@ from rich.console import Console
 from bench.boards.shown import ShownAsTable
 from bench.cell import Cell
 from bench.console.listing import table
+from bench.console.terminal import print_line
 from bench.data.datasets import load_records
 from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError, CheckpointError
@@ -257,18 +258,18 @@ def sweep(
     out.print(table("plan", plan.rows(jobs)))
     weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
     for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(out, line)
     if dry_run:
         from bench.launch.resolved import published_variances, resolved_lines
 
         for line in resolved_lines(grid.cells(), published_variances()):
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(out, line)
     ended = {} if dry_run else _run(plan, options, crew, rerun_stale, out, err, slurm)
     swept = [_swept(each, ended.get(cell_id(each.cell, options.stage)), options.stage) for each in plan.cells]
     if not dry_run and not slurm:
         _report(swept, out)
         for line in _tested_also(plan, options):
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(out, line)
     return Swept(swept)
 
 
@@ -328,7 +329,7 @@ def _report(swept: Sequence[SweptCell], out: Console) -> None:
     for each in swept:
         if each.state == "failed":
             line = f"failed: {each.cell.command()}: {each.reason}"
-            out.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+            print_line(out, line, style="red")
     if count["failed"]:
         advice = "next: their tracebacks are beside the runs (*.failed); the same command tries them again"
         out.print(f"{advice}, once no worker is at this sweep", markup=False, highlight=False)

@@ -42,16 +42,6 @@ class Node:
         return replace(self, run_id=f"{self.run_id}-{name}")
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """Run `bench ARGUMENTS` on so many ranks of this machine, and return the exit code; see `run_on_ranks`."""
-
-    num: int
-
-    def __call__(self, arguments: Sequence[str]) -> int:
-        return run_on_ranks(self.num, arguments)
-
-
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:
     """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
 

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,6 +28,7 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
+from bench.console.terminal import print_line
 from bench.errors import BenchError, Busy
 from bench.files import read_bytes
 from bench.launch.claims import Claims
@@ -76,9 +78,9 @@ class Crew:
         crew = cls(jobs=jobs or default_jobs(nproc), nproc=nproc, seconds=seconds)
         if nproc == 1:
             return crew
-        from bench.launch.torchrun import Ranks
+        from bench.launch.torchrun import run_on_ranks
 
-        return replace(crew, run_ranks=Ranks(nproc))
+        return replace(crew, run_ranks=partial(run_on_ranks, nproc))
 
 
 def drain(plan: PlanFolder, ids: Sequence[str], options: Options, crew: Crew, console: Console) -> dict[str, Ended]:
@@ -111,7 +113,6 @@ def drain(plan: PlanFolder, ids: Sequence[str], options: Options, crew: Crew, co
 class _Worker:
     """A process that runs one cell after the other."""
 
-    slot: int
     process: BaseProcess
     pipe: Connection
     printed: Path
@@ -268,7 +269,7 @@ class _Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        return _Worker(slot, process, ours, printed, share)
+        return _Worker(process, ours, printed, share)
 
     def _listen(self) -> None:
         """Wait until a worker sends a message or dies, or it is time to look around."""
@@ -346,7 +347,7 @@ def _run_here(cell: Cell, options: Options) -> Ended:
     """Run a cell in this process, because others could not import its plugin; a bug keeps its traceback."""
     from bench.execute import execute
 
-    options.console.print(words_of(cell), markup=False, highlight=False, soft_wrap=True)
+    print_line(options.console, words_of(cell))
     try:
         result = execute(cell, options)
     except BenchError as error:

@@ -6,10 +6,8 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from bench.boards.on_cores import LEAST_ROWS, on_cores
@@ -21,7 +19,6 @@ from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
-from bench.evaluation.predictions import align
 from bench.pages.about_data import data_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, labels_note, numbered, places
@@ -46,18 +43,10 @@ def calibrate(board: Board, truth: Truth) -> list[Calibrated]:
     """Return the calibration of each row whose scores are logits or probabilities; empty without labels."""
     if board.truth is None or not metrics.frequent(board.truth.y_true).any():
         return []
-    rows = [row for row in board.rows if all(map(_is_probability, row.runs))]
+    rows = [row for row in board.rows if all(run.has_scale for run in row.runs)]
     given = [(unread(row.runs), truth.fold(row.runs[0], VAL_FOLD)) for row in rows]
     calibrated = dict(on_cores(functools.partial(_numbers, board.truth), given, LEAST_ROWS))
     return [Calibrated(row, *calibrated[at]) for at, row in enumerate(rows)]
-
-
-def _is_probability(run: Result) -> bool:
-    return not run.external or run.document["scores"]["scale"] is not None
-
-
-def _scores(run: Result, table: LabelTable, fold: int) -> NDArray[Any]:
-    return align(run.predictions[fold], table.ecg_id, table.labels).astype(np.float64)
 
 
 def _numbers(
@@ -68,7 +57,7 @@ def _numbers(
     chosen = metrics.frequent(test.y_true)
     y_true, counts = test.y_true[:, chosen], replicates_of(test).counts.astype(np.float64)
     num_records = counts.sum(axis=1)
-    probs = [expit(_scores(run, test, TEST_FOLD)[:, chosen]) for run in runs]
+    probs = [expit(run.scores(TEST_FOLD, test).astype(np.float64)[:, chosen]) for run in runs]
     squares = [np.square(prob - y_true).mean(axis=1) for prob in probs]  # [record]
     briers = [Estimate(np.asarray(square.mean()), counts @ square / num_records) for square in squares]
     errors = [metrics.expected_calibration_error(y_true, prob).mean() for prob in probs]
@@ -83,8 +72,9 @@ def _decide(runs: Sequence[Result], test: LabelTable, val: LabelTable | None) ->
         return None
     of_runs = []
     for run in runs:
-        thresholds = metrics.f1_thresholds(val.y_true, _scores(run, val, VAL_FOLD))
-        of_runs.append(_columns(metrics.decisions(test.y_true, _scores(run, test, TEST_FOLD), thresholds)))
+        thresholds = metrics.f1_thresholds(val.y_true, run.scores(VAL_FOLD, val).astype(np.float64))
+        y_score = run.scores(TEST_FOLD, test).astype(np.float64)
+        of_runs.append(_columns(metrics.decisions(test.y_true, y_score, thresholds)))
     return Decisions(*np.mean(of_runs, axis=0))
 
 

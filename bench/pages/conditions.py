@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from bench.boards.comparisons import Comparison
 from bench.boards.rows import Row
 from bench.evaluation.runs import MIN_RUNS
+from bench.results.identity import RANDOM
 from bench.results.result import Result
 
-RANDOM = "random"
 SUBSET = "§"
 """Mark of rows and claims from fewer than three draws of a part of the records."""
 

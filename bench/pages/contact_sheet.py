@@ -19,7 +19,7 @@ from bench.data.records import Records
 from bench.data.show import INK, MM_PER_INCH, SHEET_MM, STYLE, WIDTH_MM, draw_paper, person, raw_tracing
 from bench.drawing import styled
 from bench.errors import BenchError, DataError
-from bench.files import write_whole
+from bench.files import write_asked
 
 ENDINGS, TABLE = (".png", ".pdf", ".svg"), ".csv"
 MARGIN_MM, HEAD_MM, LINE_MM, BARS_MM, FOOT_MM = 10.0, 8.0, 5.5, 15.0, 12.0
@@ -60,11 +60,7 @@ def write_misses(
     """
     check_ending(path)
     kind = path.suffix.lower()
-    content = misses.frame.to_csv(index=False) if kind == TABLE else _sheet(misses, records, kind, progress)
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from None
+    write_asked(path, misses.frame.to_csv(index=False) if kind == TABLE else _sheet(misses, records, kind, progress))
 
 
 def _sheet(misses: Misses, records: Records, kind: str, progress: Callable[[int, int], None]) -> bytes:

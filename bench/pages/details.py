@@ -12,8 +12,7 @@ from bench.boards.comparisons import Comparison, ScoredRow, design_of, paired_ru
 from bench.boards.declared import EXPLORATORY, Pair
 from bench.boards.resampling import label_replicates, values_of
 from bench.boards.rows import Board
-from bench.boards.subgroups import Part as SubgroupPart
-from bench.boards.subgroups import parts_of, priors_within
+from bench.boards.subgroups import SubgroupPart, parts_of, priors_within
 from bench.data.tasks import LabelTable
 from bench.evaluation import compare, metrics
 from bench.evaluation.bootstrap import Estimate, Interval

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,33 +48,18 @@ Links = Mapping[tuple[str, str], str]
 """Dataset and task -> address of the page."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """A further section of a page, such as the records that a model misses. `elements.element` makes its body."""
-
-    title: str
-    body: Html
-
-
-def write_html(
-    pages: Pages,
-    folder: Path,
-    truth: Truth,
-    sections: Mapping[tuple[str, str], Sequence[Section]] = {},
-    *,
-    misses: bool = False,
-) -> list[Path]:
+def write_html(pages: Pages, folder: Path, truth: Truth, *, misses: bool = False) -> list[Path]:
     """Write <dataset>/<task>.html for each page, and index.html with the rows of all; return the paths.
 
-    `sections` are added to the page of their dataset and task; with `misses` also the records that each row gets wrong.
-    Raises BenchError without the package itables, and with `misses` without the data set.
+    With `misses` a task's page also lists the records that each row gets wrong. Raises BenchError without the package
+    itables, and with `misses` without the data set.
     """
     library = table_library()
     links = {name: "/".join(quote(part, safe="") for part in name) + ".html" for name in pages}
     written = [write_at(folder / INDEX, index_page([board for of in pages.values() for board in of], library, links))]
     links = {name: f"../{link}" for name, link in links.items()}
     for (dataset, task), boards in pages.items():
-        text = task_page(boards, truth, library, links, sections.get((dataset, task), ()), misses=misses)
+        text = task_page(boards, truth, library, links, misses=misses)
         written.append(write_at(folder / dataset / f"{task}.html", text))
     return written
 
@@ -102,15 +86,7 @@ def table_library() -> str:
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def task_page(
-    boards: Sequence[Board],
-    truth: Truth,
-    library: str,
-    links: Links,
-    sections: Sequence[Section] = (),
-    *,
-    misses: bool = False,
-) -> str:
+def task_page(boards: Sequence[Board], truth: Truth, library: str, links: Links, *, misses: bool = False) -> str:
     """Return the page of the boards of a task, which compares rows also by label and by part of fold 10."""
     here = page_of(boards[0])
     title = f"{here[1]} on {here[0]}"
@@ -118,11 +94,11 @@ def task_page(
     notes = _notes(boards)
     notes.append("Task fingerprint: " + ", ".join(dict.fromkeys(board.fingerprint[:16] for board in boards)) + ".")
     head = _header(boards, title, [*about(boards), *data_lines(boards)], _nav(links, here))
-    text = _document(title, library, head, _main(boards, notes, sections), data)
+    text = _document(title, library, head, _main(boards, notes), data)
     if not misses:
         return text
-    body = misses_section(boards, truth, min(MAX_MISSES, MAX_BYTES - SPARE - len(text.encode())))
-    return _document(title, library, head, _main(boards, notes, [*sections, Section(MISSES, body)]), data)
+    missed = misses_section(boards, truth, min(MAX_MISSES, MAX_BYTES - SPARE - len(text.encode())))
+    return _document(title, library, head, _main(boards, notes, missed), data)
 
 
 def index_page(boards: Sequence[Board], library: str, links: Links) -> str:
@@ -188,7 +164,7 @@ def _header(boards: Sequence[Board], title: str, lines: Iterable[str], nav: Html
     return element("header", nav, element("div", element("h1", title), theme, class_="top"), *paragraphs)
 
 
-def _main(boards: Sequence[Board], notes: Iterable[str], sections: Iterable[Section] = ()) -> Html:
+def _main(boards: Sequence[Board], notes: Iterable[str], misses: Html | None = None) -> Html:
     how = "Open a method for its command and cost; tick two rows to compare them."
     views = element("div", id="views", class_="choices", role="group", aria_label="What the picture shows")
     rows = element("div", table(boards), class_="scroll", tabindex="0", role="region", aria_label="Table of rows")
@@ -223,7 +199,7 @@ def _main(boards: Sequence[Board], notes: Iterable[str], sections: Iterable[Sect
             id="compare",
             aria_labelledby="pair-title",
         ),
-        *(element("section", element("h2", each.title), each.body, class_="card") for each in sections),
+        *([element("section", element("h2", MISSES), misses, class_="card")] if misses else []),
         element("section", element("h2", "Notes"), listed, class_="card notes"),
         element("p", id="status", class_="hidden", role="status"),
     )

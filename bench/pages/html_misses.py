@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.misses import MOST_LABELS, Scored, scored_on
+from bench.boards.misses import MOST_LABELS, Scored, score_run
 from bench.boards.rows import Board, Row
 from bench.boards.truth import Truth
 from bench.data.records import Records
@@ -64,7 +64,7 @@ def _scored(row: Row, truth: Truth) -> Scored | None:
     if TEST_FOLD not in folds or len(folds) < len(labels):
         return None
     try:
-        return scored_on(run, folds, TEST_FOLD)
+        return score_run(run, folds, TEST_FOLD)
     except BenchError:  # neither a scale nor fold 9, so nothing can be listed
         return None
 

@@ -57,14 +57,15 @@ def write_formats(
     endings: Sequence[str],
     *,
     misses: bool = False,
+    left_out: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write boards in these of FORMATS, and their pictures with these of ENDINGS; return the paths.
 
     `md` writes pages and their SVG pictures. `csv`: results, rows, comparisons and subgroups (.csv).
     `tex`: <dataset>/<task>.tex. `json`: leaderboards.json. `html`: index.html and <dataset>/<task>.html, with
-    `misses` also single records. Pictures lie in <dataset>/pictures.
+    `misses` also single records. Pictures lie in <dataset>/pictures. `left_out` is as in `write_leaderboards`.
     """
-    written = write_leaderboards(boards, folder, truth) if "md" in formats else []
+    written = write_leaderboards(boards, folder, truth, left_out=left_out) if "md" in formats else []
     if endings := [ending for ending in endings if ending != "svg" or "md" not in formats]:
         written += [path for group in by_page(boards).values() for path in _draw(group, folder, truth, endings)]
     if "csv" in formats:
@@ -101,11 +102,18 @@ def _draw(group: Sequence[Board], folder: Path, truth: Truth, endings: Sequence[
 
 
 def write_leaderboards(
-    boards: Sequence[Board], folder: Path, truth: Truth, given: Path | None = None, *, anew: bool = False
+    boards: Sequence[Board],
+    folder: Path,
+    truth: Truth,
+    given: Path | None = None,
+    *,
+    anew: bool = False,
+    left_out: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write pages and pictures of these boards and of the files in `given` [default: folder]; return their paths.
 
-    What is remembered of the same results is not drawn and computed again, except with `anew`.
+    What is remembered of the same results is not drawn and computed again, except with `anew`. Damaged evaluations
+    elsewhere are left out, with a line each to `left_out`; without it they are an error.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +142,7 @@ def write_leaderboards(
             if side := remembered(write.__name__, facts, home, partial(write, group, slugs, home, truth)):
                 links[dataset, task].append((words, side[-1].name))
                 written += side
-        if tested := [each for board in group for each in boards_elsewhere(board)]:
+        if tested := [each for board in group for each in boards_elsewhere(board, left_out)]:
             corrupted, others = robustness_of(tested)
             drawn: dict[BoardElsewhere | Robustness, str] = {}
             for number, each in enumerate(others, 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.boards.comparisons import NUM_PERMUTATIONS
+from bench.boards.comparisons import NUM_PERMUTATIONS, Standing
 from bench.boards.resampling import NUM_REPLICATES, values_of
 from bench.boards.rows import Board, Row, by_page
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
@@ -109,6 +109,13 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
         f"{metrics.MIN_POSITIVES} positives in fold 10, and over a row's runs. In brackets: 95 % intervals over "
         "patients and runs; with fewer than three runs, over patients alone."
     )
+    words += _about_comparisons(rows, standing)
+    return folded("How to read these tables", [*(f"- {explanation}" for explanation in words), ""])
+
+
+def _about_comparisons(rows: Sequence[Row], standing: Sequence[Standing]) -> list[str]:
+    """Return the explanations of the columns to the right of the scores."""
+    words = []
     if any(each.baseline for each in standing):
         words += [
             "**Δ baseline**: the row minus its baseline, over runs paired by draw and seed. The baseline is named "
@@ -134,7 +141,7 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     )
     if any(each.pairs for each in standing):
         words.append(f"**resolvable difference**: {RESOLVABLE}.")
-    return folded("How to read these tables", [*(f"- {explanation}" for explanation in words), ""])
+    return words
 
 
 def _few(rows: Sequence[Row]) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from bench.boards.declared import plan_in
 from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
 from bench.boards.rows import by_page, make_boards
-from bench.boards.truth import Truth, truth_of
+from bench.boards.truth import Truth
 from bench.data.pool import FEW, over_cores
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
@@ -155,7 +155,7 @@ def _faults_of_each(truth: Truth | Path, with_intervals: bool, results: Sequence
     ]
 
 
-_truth_of = functools.cache(truth_of)
+_truth_of = functools.cache(Truth)
 """The labels in a folder, read once by each worker."""
 
 

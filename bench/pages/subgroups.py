@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.boards.comparisons import design_of
 from bench.boards.on_cores import on_cores
-from bench.boards.resampling import Sampler, unread
+from bench.boards.resampling import unread
 from bench.boards.rows import Board
 from bench.boards.subgroups import MIN_RECORDS, groups_of
 from bench.boards.truth import Truth
@@ -19,8 +19,8 @@ from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, make_replicates, summarize
 from bench.evaluation.metrics import Bools
-from bench.evaluation.predictions import align
 from bench.evaluation.runs import Design
+from bench.evaluation.sampler import Sampler
 from bench.pages.about_data import data_lines
 from bench.pages.markdown import markdown_table, sentence
 from bench.pages.names import labels_note, numbered
@@ -81,10 +81,9 @@ def _cells(truth: LabelTable, rows: Sequence[tuple[Sequence[Result], Design]], m
         replicates = make_replicates(part.patient_id, y_true, NUM_REPLICATES)
     except BenchError:
         return [*counts, *["–"] * len(rows)]
-    cells, sampler = [], Sampler(y_true, replicates)
+    cells, sampler = [], Sampler(y_true, replicates.counts)
     for of_row, design in rows:
-        scores = [align(run.predictions[TEST_FOLD], truth.ecg_id, truth.labels) for run in of_row]
-        of_part = [y_score.astype(np.float64)[mask][:, chosen] for y_score in scores]
+        of_part = [run.scores(TEST_FOLD, truth).astype(np.float64)[mask][:, chosen] for run in of_row]
         runs = [Estimate(metrics.auroc(y_true, each), sampler.resample(each)[0]).macro(every) for each in of_part]
         cells.append(spell(summarize(runs, design=design)))
     return [*counts, *cells]

@@ -18,15 +18,19 @@ class Finding:
     """The outcome of one check."""
 
     check: str
-    fault: str | None
-    """One line; None if the check passes or does not apply."""
+    fault: str | None = None
+    """One line, what is wrong and what to do; None if nothing is."""
     does_not_apply: str | None = None
     """Why the check does not apply."""
+    note: str = ""
+    """What is unusual and may be right."""
 
     @property
     def verdict(self) -> str:
-        """`ok`, `FAULT` or `n/a`."""
-        return "n/a" if self.does_not_apply else "ok" if self.fault is None else "FAULT"
+        """`FAULT`, `n/a`, `note` or `ok`."""
+        if self.fault is not None:
+            return "FAULT"
+        return "n/a" if self.does_not_apply else "note" if self.note else "ok"
 
 
 def fault_of(kind: Kind, reference: Reference, check: Callable[[], str | None]) -> str | None:

@@ -99,7 +99,7 @@ class _Hashed:
 
     sha256: str
     names: tuple[str, ...]
-    """Of modules, and of what is imported from modules, which is looked up as a module too."""
+    """Modules that were read, and each imported name as a module (`a.b` of `from a import b`): it may be one."""
     places: tuple[str, ...]
     """Files, and the folders in which further ones would be."""
     state: tuple[object, ...]

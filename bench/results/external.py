@@ -69,18 +69,7 @@ def score_external(
     if partial:
         folds, partial = _scored_part(folds, given, file, log)
     predictions = _predictions(given, folds, records, scale, file, log)
-    # a cell without training: no init, source rate and precision
-    cell: dict[str, Any] = {
-        "task": table.task,
-        "arch": name,
-        "method": EXTERNAL,
-        "init": None,
-        "fraction": fraction,
-        "draw": draw,
-        "seed": seed,
-        "source_rate": None,
-        "precision": None,
-    }
+    cell = _cell(table.task, name, fraction, draw, seed)
     cell["command"] = _command(file, cell, scale, compat) + " --partial" * partial
     document: dict[str, Any] = {
         "stage": PART if partial else "test",
@@ -111,6 +100,21 @@ def _check_options(name: str, fraction: float, draw: int, partial: bool, compat:
         raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
     if partial and compat:
         raise BenchError(f"--partial and --compat {compat} exclude each other: {compat} needs the whole fold")
+
+
+def _cell(task: str, name: str, fraction: float, draw: int, seed: int) -> dict[str, Any]:
+    """Return a cell without training: no init, source rate and precision."""
+    return {
+        "task": task,
+        "arch": name,
+        "method": EXTERNAL,
+        "init": None,
+        "fraction": fraction,
+        "draw": draw,
+        "seed": seed,
+        "source_rate": None,
+        "precision": None,
+    }
 
 
 def _scored_part(

@@ -21,7 +21,7 @@ from bench.registry.source import NOTEBOOK, code_hash
 from bench.results.result import Result, row_name
 
 RANDOM = "random"
-"""Used in place of a hash for randomly initialised weights."""
+"""Name of randomly initialised weights, also in place of their hash."""
 SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
 """Modules of `bench` that decide an outcome. The other modules resolve names, which a result records, or compute
@@ -73,7 +73,7 @@ def _signals(document: Mapping[str, Any]) -> dict[str, Any]:
 def _start(document: Mapping[str, Any]) -> str | None:
     """Return the hash of the initial weights; `RANDOM` for random ones, which follow from the seed and the code."""
     init = document["init"]
-    return RANDOM if init["name"] == "random" else init.get("sha256")
+    return RANDOM if init["name"] == RANDOM else init.get("sha256")
 
 
 def conflict(first: Result, second: Result) -> str:

@@ -10,20 +10,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import bench
 from bench.data.splits import TEST_FOLD, VAL_FOLD, num_batches
 from bench.data.text import UNPRINTABLE
 from bench.errors import BenchError, DataError, first_line
-from bench.evaluation.predictions import Predictions
+from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.runs import Streams
 from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
 from bench.results.arrays import open_arrays
 from bench.results.document import faults, not_finite, unsafe
 from bench.results.remembered import keep, key_of, recall
+
+if TYPE_CHECKING:
+    from bench.data.tasks import LabelTable
 
 SCHEMA = 1
 RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
@@ -131,6 +135,11 @@ class Result:
         """True if the scores are from another program."""
         return bool(self.cell["method"] == EXTERNAL)
 
+    @property
+    def has_scale(self) -> bool:
+        """True if the scores are logits; those of another program may be on any scale."""
+        return not self.external or self.document["scores"]["scale"] is not None
+
     @cached_property
     def scores_sha256(self) -> str:
         """SHA-256 of the predictions file. Raises DataError if there is none."""
@@ -152,6 +161,10 @@ class Result:
             raise DataError(f"{path} is missing; {HELP}") from None
         except OSError as error:
             raise DataError(f"{path} is not a predictions file: {error.strerror}; {HELP}") from None
+
+    def scores(self, fold: int, table: LabelTable) -> NDArray[np.floating[Any]]:
+        """Return the predictions of a fold [record, label], in the order of the records and labels of `table`."""
+        return align(self.predictions[fold], table.ecg_id, table.labels)
 
     def _complete(self, predictions: dict[int, Predictions]) -> dict[int, Predictions]:
         """Return the predictions. Raises DataError if a fold that has metrics lacks them."""

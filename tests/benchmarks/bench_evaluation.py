@@ -11,7 +11,6 @@ from bench.boards.rows import make_boards
 from bench.data.tasks import LabelTable
 from bench.evaluation.bootstrap import make_replicates, resample
 from bench.evaluation.metrics import macro
-from bench.evaluation.permutation import permutation_p
 from bench.evaluation.scores import score_fold
 from bench.results.result import Result, find_results
 
@@ -51,7 +50,7 @@ def test_bootstrap(compare: Any) -> None:
     )
 
 
-def test_permutations(compare: Any) -> None:
+def test_permutations(compare: Any, permutation_p: Any) -> None:
     everything, num = np.ones(LABELS, dtype=bool), 10_000
     ranks = [score.argsort(0).argsort(0) for score in (FIRST, SECOND)]
 
