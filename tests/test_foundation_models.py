@@ -26,10 +26,11 @@ from baselines.ecg_jepa import positions, same_lead_or_moment
 from baselines.st_mem import STMEM
 from bench.data.signals import prepare_record
 from bench.errors import CheckpointError, DataError
-from bench.execute import make_backbone
+from bench.execute import make_backbone, make_method
 from bench.plugin import Backbone, SignalSpec
 from bench.registry.conformance import check_backbone
 from bench.registry.reference import Reference
+from bench.training.model import layer_groups
 from bench.training.weights import load_backbone
 
 KEYS = Path(__file__).parent / "published_keys"
@@ -342,8 +343,32 @@ def test_clef_is_the_single_lead_net1d() -> None:
 @pytest.mark.parametrize(("name", "num_layers"), [*SMALL, ("clef_medium", 0)])
 def test_conforms(name: str, num_layers: int) -> None:
     reference = Reference(name, {"depth": num_layers} if num_layers else {})
+    on_two_ranks = name in ("merl_resnet18", "ecg_jepa", "hubert_ecg_small", "ecg_fm")
 
-    assert [finding for finding in check_backbone(reference, two_processes=False) if finding.fault] == []
+    assert [finding for finding in check_backbone(reference, two_processes=on_two_ranks) if finding.fault] == []
+
+
+def test_the_recipe_of_hubert_ecg_freezes_what_its_authors_freeze() -> None:
+    """Their `encoder.requires_grad_(False)` holds positions and norm, before layers are thawed; another norm trains."""
+
+    def frozen(name: str, method: str) -> list[str]:
+        with torch.device("meta"):
+            groups = layer_groups(backbone_of(name, 2))
+        (phase,) = make_method(Reference(method)).phases(groups)
+        return [group.removeprefix("backbone.") for group in groups if group not in phase.learning_rates]
+
+    assert frozen("hubert_ecg_small", "ft-hubert-ecg") == ["convolutions", "positions", "norm"]
+    assert frozen("st_mem", "ft-hubert-ecg") == ["patches"]
+    assert frozen("ecg_fm", "ft-ecg-fm") == ["convolutions"]
+
+
+def test_the_halves_of_ft_disc_are_encoder_and_predictor_of_ecg_cpc() -> None:
+    groups = layer_groups(backbone_of("ecg_cpc", 0))
+    (phase,) = make_method(Reference("ft-ecg-cpc")).phases(groups)
+
+    assert (phase.weight_decay, phase.batch_size, phase.epochs) == (1e-3, 64, 100)
+    for group in groups:
+        assert phase.learning_rates[group] == pytest.approx(1e-5 if ".encoder." in group else 1e-4), group
 
 
 def test_ecg_jepa_has_its_positions_and_its_mask() -> None:
