@@ -44,7 +44,7 @@ from bench.training.method import Method, phases_or_reason
 from bench.training.model import Backbone, Classifier, layer_groups
 from bench.training.phase import Phase
 from bench.training.precision import Precision, dtype, resolve_precision
-from bench.training.report import PhaseReport
+from bench.training.report import PhaseReport, Watcher
 from bench.training.weights import WEIGHTS, Init, initialize, load_classifier, save_weights, wants_published
 from bench.transfer import evaluate_also, require_shared
 
@@ -111,7 +111,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             reports, val_logits = train_model(setup, signals, watcher, checkpoints, world)
             share_weights(setup, folder, world)
             folds = folds_to_score(setup.table, options.stage)
-            predictions = predict_folds(setup, signals, folds, reports, val_logits, world, checkpoints.count)
+            predictions = predict_folds(setup, signals, folds, reports, val_logits, watcher, world, checkpoints.count)
             if not world.is_main:
                 return Result(folder.final, setup.facts)
             scored = outcome(options.stage, setup.model, setup.facts, signals, reports, predictions, folds)
@@ -246,6 +246,7 @@ def predict_folds(
     folds: Mapping[int, LabelTable],
     reports: Sequence[PhaseReport],
     val_logits: Tensor,
+    watcher: Watcher,
     world: World,
     count: Callable[[float], None],
 ) -> dict[int, Predictions]:
@@ -259,15 +260,15 @@ def predict_folds(
     module = model.module_for(on_features=frozen)
     predictions = {}
     for fold, truth in folds.items():
-        logits = val_logits
+        logits, progress = val_logits, partial(watcher.predicts, f"fold {fold}")
         if fold == TEST_FOLD or len(truth) > len(setup.parts.val):
             source: Source = SignalSource.of(signals, truth, dtype(precision), world.device)
             if frozen:
                 began = time.monotonic()
-                (source,), seconds = compute_features(model, [source], world, precision)
+                (source,), seconds = compute_features(model, [source], world, precision, progress=progress)
                 if fold == TEST_FOLD:
                     count(seconds - (time.monotonic() - began))
-            logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision)
+            logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision, progress)
         predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
     return predictions
 

@@ -116,6 +116,7 @@ class Watch:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
     done: list[int] = field(default_factory=list)
+    predicted: list[tuple[str, int, int]] = field(default_factory=list)
     phases_ended: int = 0
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None:
@@ -125,6 +126,9 @@ class Watch:
         self.steps += 1
         if self.stop("step", self.steps):
             raise KeyboardInterrupt
+
+    def predicts(self, what: str, done: int, total: int) -> None:
+        self.predicted.append((what, done, total))
 
     def epoch_ends(self, facts: dict[str, Any]) -> None:
         self.epochs.append(facts)
@@ -344,6 +348,19 @@ def test_the_next_phase_starts_from_the_best_epoch_of_the_one_before(tmp_path: P
     assert reports[0].best_epoch == 1 and len(reports[0].train_loss) == 6
     torch.testing.assert_close(both.head.weight, first.head.weight, rtol=0, atol=1e-9)
     assert reports[1].val_macro_auroc == reports[0].val_macro_auroc[:1] > reports[0].val_macro_auroc[1:]
+
+
+def test_predictions_of_fold_9_and_features_are_counted(tmp_path: Path) -> None:
+    on_signals, on_features = Watch(), Watch()
+    data = sources(num_train=70, num_val=130)
+
+    run(model_of(small_net1d), Recipe([phase({"backbone": 1e-3, "head": 1e-3})]), _new(tmp_path, "a"), data, on_signals)
+    run(model_of(small_net1d), Recipe([phase({"head": 1e-3})]), _new(tmp_path, "b"), data, on_features)
+
+    fold_9 = [("fold 9", 64, 130), ("fold 9", 128, 130), ("fold 9", 130, 130)]
+    assert on_signals.predicted == fold_9 * (len(on_signals.predicted) // 3) != []
+    features = [("features", 64, 70), ("features", 70, 70), ("features", 64, 130)]
+    assert on_features.predicted[:3] == features
 
 
 @pytest.mark.parametrize("backbone", [small_net1d, Mixed])

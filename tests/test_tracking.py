@@ -96,6 +96,34 @@ def test_the_bar_of_a_resumed_phase_begins_where_it_was(tmp_path: Path) -> None:
     assert "151/300" in shown.getvalue()
 
 
+def test_predictions_are_counted_in_a_bar_of_their_own_or_beside_the_steps(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    with watch(tmp_path, Console(file=shown, width=200, force_terminal=True), "off", PLAN, is_main=True) as watcher:
+        watcher.predicts("features", 64, 1709)
+        assert "features" in shown.getvalue() and "64/1709" in shown.getvalue()
+        watcher.predicts("features", 1709, 1709)
+        watcher.phase_begins("finetune", 3, 100, 0)
+        watcher.step_ends()
+        watcher.predicts("fold 9", 704, 2146)
+        watcher.step_ends()
+
+    assert "fold 9: 704 of 2,146 records" in shown.getvalue()
+    assert "2/300" in shown.getvalue()
+
+
+def test_a_file_gets_a_line_a_minute_of_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("bench.console.tracking.time.monotonic", lambda: now)
+    shown = io.StringIO()
+    with watch(tmp_path, Console(file=shown, width=40), "off", PLAN, is_main=True) as watcher:
+        watcher.phase_begins("finetune", 1, 1, 0)
+        for done in range(64, 641, 64):
+            now += 31.0
+            watcher.predicts("fold 9", done, 2146)
+
+    assert shown.getvalue().splitlines() == [f"fold 9: {done} of 2,146 records" for done in (128, 256, 384, 512, 640)]
+
+
 def test_what_is_no_number_is_null_in_the_log(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, Console(file=io.StringIO()), "off", PLAN)
     tracker.phase_begins("probe", 1, 1, 0)

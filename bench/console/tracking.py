@@ -62,6 +62,7 @@ class Silent:
 
     def phase_begins(self, name: str, num_epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def step_ends(self) -> None: ...
+    def predicts(self, what: str, done: int, total: int) -> None: ...
     def epoch_ends(self, facts: dict[str, Any]) -> None: ...
     def phase_ends(self) -> None: ...
     def note(self, text: str) -> None: ...
@@ -84,6 +85,8 @@ class Tracker(Silent):
         self.console, self._log_line = console, log
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._progress: Progress | None = None
+        self._what = ""
+        """What the bar counts."""
         self._task = TaskID(0)
         self._run: Any = None
         self._failed = True
@@ -108,6 +111,15 @@ class Tracker(Silent):
     def step_ends(self) -> None:
         self._steps += 1
         self._advance(self._phase[0], self._steps, self._num_steps, self._last)
+
+    def predicts(self, what: str, done: int, total: int) -> None:
+        """Show how many records are predicted: beside the steps of a phase, else in a bar of its own."""
+        if self._progress is not None and self._what != what:
+            self._progress.update(self._task, description=f"{what}: {done:,} of {total:,} records")
+            return
+        self._advance(what, done, total, "records")
+        if done == total:
+            self._stop_bar()
 
     def epoch_ends(self, facts: dict[str, Any]) -> None:
         self._write({"event": "epoch", **facts})
@@ -162,6 +174,7 @@ class Tracker(Silent):
             self._print_sparingly(f"{what}: {done:,} of {total:,} {description}".rstrip())
             return
         if self._progress is None:
+            self._what = what
             self._progress = progress_bar(self.console, what)
             self._task = self._progress.add_task(description, total=total)
             self._progress.start()

@@ -133,6 +133,9 @@ class Trial:
         num_steps = sum(phase.epochs * num_batches(NUM_TRAIN, phase.batch_size) for phase in trained)
         return sorted({1, num_steps // 2, num_steps - 1}) if num_steps else []
 
+    def predicts(self, what: str, done: int, total: int) -> None:
+        """Nothing to remember."""
+
     def epoch_ends(self, facts: dict[str, Any]) -> None:
         """Nothing to remember."""
 

@@ -21,11 +21,22 @@ from bench.training.precision import Precision, autocast
 
 EVALUATION_BATCH = 64
 """Number of records of a forward pass. Limits memory and does not change the scores."""
+Progress = Callable[[int, int], None]
+"""Callback with the number of this rank's records done, and of all of them."""
+
+
+def unseen(done: int, total: int) -> None:
+    """Show no progress."""
 
 
 @torch.no_grad()
 def run_windows(
-    module: nn.Module, source: Source, world: World, precision: Precision, rows: Rows | None = None
+    module: nn.Module,
+    source: Source,
+    world: World,
+    precision: Precision,
+    rows: Rows | None = None,
+    progress: Progress = unseen,
 ) -> Tensor:
     """Return outputs [record, window, output] of a module in eval mode, each record exactly once, on all ranks.
 
@@ -45,6 +56,7 @@ def run_windows(
         with autocast(precision, world.device):
             flat = module(windows.flatten(0, 1))
         outputs.append(flat.unflatten(0, windows.shape[:2])[:num].to(windows.dtype))
+        progress(start + num, len(mine))
     if not outputs:
         windows = source.windows(np.arange(1)).to(world.device)
         outputs = [module(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])[:0]]
@@ -52,10 +64,15 @@ def run_windows(
 
 
 def predict(
-    module: nn.Module, source: Source, aggregate: Literal["max", "mean"], world: World, precision: Precision
+    module: nn.Module,
+    source: Source,
+    aggregate: Literal["max", "mean"],
+    world: World,
+    precision: Precision,
+    progress: Progress = unseen,
 ) -> Tensor:
     """Return logits [record, label] on the CPU. The windows of a record are combined as the SignalSpec says."""
-    windows = run_windows(module, source, world, precision)
+    windows = run_windows(module, source, world, precision, progress=progress)
     return join_windows(windows, aggregate).cpu()
 
 
@@ -94,6 +111,7 @@ def compute_features(
     world: World,
     precision: Precision,
     note: Callable[[str], None] = lambda text: None,
+    progress: Progress = unseen,
 ) -> tuple[list[FeatureSource], float]:
     """Return the sources as features of the frozen backbone, and the seconds that computing these took.
 
@@ -104,7 +122,7 @@ def compute_features(
         cache = FeatureCache.of(model, first.signals, precision, world.device)
     feature_sources = []
     for source in sources:
-        features, took = _run_once(model, source, cache, world, precision, note)
+        features, took = _run_once(model, source, cache, world, precision, note, progress)
         feature_sources.append(features)
         seconds += took
     return feature_sources, seconds
@@ -131,6 +149,7 @@ def _run_once(
     world: World,
     precision: Precision,
     note: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[FeatureSource, float]:
     num_records, seconds, parts = len(source.labels), 0.0, list[Tensor]()
     known, ecg_id = np.zeros(num_records, dtype=bool), np.arange(num_records)
@@ -149,7 +168,7 @@ def _run_once(
     if len(missing):
         note(f"computing features of {len(missing):,} records")
         began = time.monotonic()
-        parts.append(run_windows(model.encoder(), source, world, precision, missing)[:, 0])
+        parts.append(run_windows(model.encoder(), source, world, precision, missing, progress)[:, 0])
         computed = parts[-1].cpu().numpy()  # a GPU is done only then
         took = time.monotonic() - began
         seconds += took

@@ -196,7 +196,10 @@ class PhaseRun:
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
         if self.report.on_features:
             began = time.monotonic()
-            (train, val), seconds = compute_features(self.model, [train, val], self.world, self.precision, watcher.note)
+            progress = partial(watcher.predicts, "features")
+            (train, val), seconds = compute_features(
+                self.model, [train, val], self.world, self.precision, watcher.note, progress
+            )
             if not state:  # if the phase is resumed, the seconds are in the report already
                 self.report.feature_seconds = seconds
                 self.report.seconds += seconds
@@ -377,7 +380,8 @@ class PhaseRun:
     def _validate(self, model: Classifier, when: str) -> Validation:
         aggregate = model.backbone.signal_spec.aggregate
         module = model.module_for(on_features=self.report.on_features)
-        logits = predict(module, self.val_source, aggregate, self.world, self.precision)
+        progress = partial(self.watcher.predicts, "fold 9")
+        logits = predict(module, self.val_source, aggregate, self.world, self.precision, progress)
         if not bool(torch.isfinite(logits).all()):
             raise self._diverged(when, "outputs on fold 9 are not finite")
         labels = self.val_source.labels
