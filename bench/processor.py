@@ -3,22 +3,19 @@
 import platform
 from pathlib import Path
 
+from bench.files import read_bytes
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def processor_fact(field: str) -> str:
     """Return a field of the first core in /proc/cpuinfo, such as `vendor_id`; empty where there is none."""
     try:
-        with CPUINFO.open(encoding="utf-8") as lines:
-            for line in lines:
-                name, _, value = line.partition(":")
-                if name.strip() == field:
-                    return value.strip()
-                if not line.strip():
-                    break
+        first_core = read_bytes(CPUINFO).decode(errors="replace").partition("\n\n")[0]
     except OSError:
-        pass
-    return ""
+        return ""
+    pairs = (line.partition(":") for line in first_core.splitlines())
+    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")
 
 
 def processor_name() -> str:

@@ -30,7 +30,7 @@ MAY_KNOW = {
 ROOMS = (*MAY_KNOW, "registry", "launch")
 WITHOUT_TORCH = ("data", "demo", "evaluation", "results", "boards", "pages", "console")
 NAMES = tuple(f"bench.registry.{name}" for name in ("findings", "reference", "registry", "source"))
-DOORS = {"bench", "bench.drawing", "bench.errors", "bench.files", "bench.processes", *NAMES}
+DOORS = {"bench", "bench.drawing", "bench.errors", "bench.files", "bench.processes", "bench.processor", *NAMES}
 
 
 def name_of(file: Path) -> str:
@@ -245,9 +245,7 @@ MAY_READ = {
     "bench.data.waveforms": {"fromfile"},  # thousands of records; after require_file
     "bench.launch.claims": {"read_text"},  # /proc
     "bench.pages.html": {"read_text"},  # files of this package and of itables
-    "bench.provenance": {"read_text"},  # /proc
     "bench.registry.source": {"read_bytes"},  # imported code
-    "bench.results.finished": {"read_text"},  # /proc
     "bench.training.memory": {"read_text"},  # /proc
 }
 """Module -> what it reads beside bench.files."""

@@ -93,6 +93,7 @@ def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
             "dora",
             "ft-disc",
             "ft-dropout",
+            "ft-ecg-cpc",
             "ft-ecg-fm",
             "ft-ecg-jepa-weimann",
             "ft-hubert-ecg",
