@@ -46,7 +46,7 @@ def run_windows(
     module.eval()
     chosen = np.arange(len(source.labels)) if rows is None else rows
     mine = chosen[world.share(len(chosen))]
-    outputs = []
+    outputs: Tensor | None = None
     for start in range(0, len(mine), EVALUATION_BATCH):
         batch = mine[start : start + EVALUATION_BATCH]
         num = len(batch)
@@ -55,12 +55,15 @@ def run_windows(
         windows = send(source.windows(batch), world.device)
         with autocast(precision, world.device):
             flat = module(windows.flatten(0, 1))
-        outputs.append(flat.unflatten(0, windows.shape[:2])[:num].to(windows.dtype))
+        some = flat.unflatten(0, windows.shape[:2])[:num].to(windows.dtype)
+        if outputs is None:  # one tensor: small ones would stay between the large blocks that a batch frees
+            outputs = some.new_empty(len(mine), *some.shape[1:])
+        outputs[start : start + num] = some
         progress(start + num, len(mine))
-    if not outputs:
+    if outputs is None:
         windows = source.windows(np.arange(1)).to(world.device)
-        outputs = [module(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])[:0]]
-    return world.gather(torch.cat(outputs), len(chosen))
+        outputs = module(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])[:0]
+    return world.gather(outputs, len(chosen))
 
 
 def predict(
