@@ -157,6 +157,7 @@ print(*seen)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux states the memory of a process")
 def test_predicting_more_records_takes_no_more_memory() -> None:
     """Outputs that stayed between the blocks which a batch frees cost ST-MEM 4 GB in fold 9.
