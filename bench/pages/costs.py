@@ -47,7 +47,8 @@ def terms(board: Board) -> list[str]:
     words: dict[str, None] = {}
     for row in board.rows:
         init = row.runs[0].document["init"]
-        if not (given := init.get("facts", {}).get("terms")):
+        given = init.get("facts", {}).get("terms")
+        if not isinstance(given, Mapping):
             continue
         use = ", non-commercial use only" if given.get("noncommercial") else ""
         data = f"; pre-trained on {given['pretraining_data']}" if given.get("pretraining_data") else ""
@@ -169,7 +170,7 @@ def _command(run: Result) -> str:
     if not run.cell["command"]:
         return "scores made elsewhere"
     start = run.document["init"]
-    weights = f", weights `{start['sha256'][:12]}`" if "sha256" in start and start["name"] != "random" else ""
+    weights = f", weights `{start['sha256'][:12]}`" if start.get("sha256") and start["name"] != "random" else ""
     return f"`{run.cell['command']}`{weights}"
 
 
