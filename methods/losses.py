@@ -26,7 +26,7 @@ class Focal(FullFinetune):
 
     def loss(self, batch: Batch) -> Tensor:
         x = batch.logits() * (2 * batch.labels - 1)
-        # sigmoid(-x) is 1 - p; where it is 0, a power below 1 has no gradient
+        # sigmoid(-x) is 1 - p; where it is 0, the gradient of a power below 1 is infinite
         wrong = x.neg().sigmoid().clamp(min=torch.finfo(x.dtype).tiny)
         return -(wrong.pow(self.gamma) * logsigmoid(x)).mean()
 

@@ -209,7 +209,7 @@ CONFIGURATION = {
     "omegaconf.base": ["ContainerMetadata"],
     "omegaconf.nodes": ["AnyNode"],
 }
-"""Module -> classes of the configuration in ECG-CPC's file, as OmegaConf 2.3 and Lightning write it."""
+"""Module -> classes of the configuration in ECG-CPC's file, as OmegaConf 2.3 and Lightning write them."""
 
 
 def pickled_configuration(patch: pytest.MonkeyPatch) -> object:

@@ -40,18 +40,8 @@ CHUNK = 200
 Progress = Callable[[int, int], None]
 """Callback with the number of records examined and of all records."""
 
-FAULTS = (
-    "table",
-    "missing files",
-    "wrong hashes",
-    "header against data",
-    "rates",
-    "lengths",
-    "patients in two folds",
-)
-WARNINGS = (
-    "incomplete rates",
-    "unlisted files",
+FAULTS_OF_RECORDS = ("header against data", "rates", "lengths")
+WARNINGS_OF_RECORDS = (
     "units",
     "lead names",
     "amplitude",
@@ -60,18 +50,9 @@ WARNINGS = (
     "flat stretches",
     "clipped leads",
 )
-RECORD_CHECKS = (
-    "header against data",
-    "rates",
-    "lengths",
-    "units",
-    "lead names",
-    "amplitude",
-    "invalid samples",
-    "flat leads",
-    "flat stretches",
-    "clipped leads",
-)
+FAULTS = ("table", "missing files", "wrong hashes", *FAULTS_OF_RECORDS, "patients in two folds")
+WARNINGS = ("incomplete rates", "unlisted files", *WARNINGS_OF_RECORDS)
+RECORD_CHECKS = (*FAULTS_OF_RECORDS, *WARNINGS_OF_RECORDS)
 """Faults and warnings for which each record that can be read is examined."""
 LEAD_NOTES = ("renamed", "inverted", "derived")
 """Kinds of notes about names of leads. The other kinds are about amplitudes."""

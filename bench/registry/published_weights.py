@@ -81,10 +81,11 @@ def _size(path: Path) -> int:
 
 
 def _hash_finding(published: PublishedCheckpoint, path: Path) -> Finding:
-    check = f"SHA-256 {file_sha256(path)}"
+    sha256 = file_sha256(path)
+    check = f"SHA-256 {sha256}"
     if not published.hashes:
         return Finding(check, None, "no hash is declared to compare with; please report this one")
-    return Finding(check, published.mismatch(path) or None)
+    return Finding(check, published.mismatch(path, sha256) or None)
 
 
 def _outputs_finding(backbone: Backbone, published: PublishedCheckpoint, path: Path) -> Finding:

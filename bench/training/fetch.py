@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from bench.data.cache import cache_folder
 from bench.errors import CheckpointError, DataError
-from bench.files import move
+from bench.files import file_sha256, move
 from bench.training.hub import answer_within, fetch_from_hub
 from bench.training.published import PublishedCheckpoint
 
@@ -31,7 +31,7 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
         raise CheckpointError(f"revision {revision} was asked for, but {checkpoint.where} has no revisions")
     if checkpoint.url:
         path = fetch_file(checkpoint)
-        return path, checkpoint.facts(path)
+        return path, checkpoint.facts(checkpoint.sha256 or file_sha256(path))
     if checkpoint.withheld:
         raise CheckpointError(
             f"the authors have not published these weights ({checkpoint.page}); give a file of theirs with "
@@ -43,9 +43,10 @@ def fetch_checkpoint(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, 
             f"{checkpoint.filename or 'the file'} cannot be fetched by a program: {place_by_hand(checkpoint)}, "
             "or give it with --init PATH; or use --init random"
         )
-    if fault := checkpoint.mismatch(by_hand):
+    sha256 = file_sha256(by_hand)
+    if fault := checkpoint.mismatch(by_hand, sha256):
         raise CheckpointError(f"{by_hand} is not the published file: {fault}; {place_by_hand(checkpoint)}")
-    return by_hand, checkpoint.facts(by_hand)
+    return by_hand, checkpoint.facts(sha256)
 
 
 def kept_file(checkpoint: PublishedCheckpoint, init: str) -> Path | None:
@@ -84,7 +85,7 @@ def fetch_file(checkpoint: PublishedCheckpoint) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".lock"):
-            if not target.is_file() or checkpoint.mismatch(target):
+            if not target.is_file() or checkpoint.mismatch(target, file_sha256(target)):
                 part = target.with_name(f"{target.name}.part")
                 _download(checkpoint.url, part)
                 _require_hash(part, checkpoint)
@@ -98,7 +99,7 @@ def fetch_file(checkpoint: PublishedCheckpoint) -> Path:
 
 def _require_hash(part: Path, checkpoint: PublishedCheckpoint) -> None:
     """Delete the downloaded file and raise CheckpointError if its hash is not the published one."""
-    if fault := checkpoint.mismatch(part):
+    if fault := checkpoint.mismatch(part, file_sha256(part)):
         part.unlink()
         raise CheckpointError(
             f"the file at {checkpoint.url} is not the published one: {fault}; it was deleted. "

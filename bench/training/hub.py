@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import CheckpointError
+from bench.files import file_sha256
 from bench.training.published import PublishedCheckpoint
 
 ANSWER_S = 2.0
@@ -38,13 +39,14 @@ def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, di
             f"could not get {checkpoint.filename} of {checkpoint.repo} at revision {revision} from the Hugging Face "
             f"hub: {_explain(error, checkpoint.repo)}; or give a downloaded file with --init PATH, or use --init random"
         ) from None
-    if "@" not in init and (fault := checkpoint.mismatch(path)):
+    sha256 = file_sha256(path)
+    if "@" not in init and (fault := checkpoint.mismatch(path, sha256)):
         raise CheckpointError(
             f"{checkpoint.filename} of {checkpoint.repo} at revision {revision} is not the published file: {fault}; "
             "--init pretrained@COMMIT takes that of a commit as it is"
         )
     commit = path.parts[path.parts.index("snapshots") + 1]  # the hub's cache has a file below snapshots/COMMIT/
-    return path, {**checkpoint.facts(path), "commit": commit}
+    return path, {**checkpoint.facts(sha256), "commit": commit}
 
 
 def _download(checkpoint: PublishedCheckpoint, revision: str) -> Path:

@@ -304,7 +304,7 @@ class PhaseRun:
             recalibrate=partial(self._recalibrate, self.model),
         )
         keys, no_state = list(self.model.state_dict()), NoState(self.method)
-        before = {key: value.detach().clone() for key, value in self._weights(self.model).items()}
+        before = self.best or {key: value.detach().clone() for key, value in self._weights(self.model).items()}
         torch.manual_seed(int(random_stream(self.seed, self.phase.name, "finish").integers(2**62)))
         self.method.finish(self.model, judge)
         judge.close()

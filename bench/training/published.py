@@ -105,18 +105,21 @@ class PublishedCheckpoint:
         """The hashes that are declared, by the name of their algorithm."""
         return {name: given for name, given in (("sha256", self.sha256), ("md5", self.md5)) if given}
 
-    def mismatch(self, path: Path) -> str:
-        """Return in words how the hash of a file differs from the declared one; empty if it does not, or if none is."""
+    def mismatch(self, path: Path, file_sha256: str) -> str:
+        """Return in words how the hash of a file differs from the declared one; empty if it does not, or if none is.
+
+        `file_sha256`: the file's SHA-256, so that a large file is read once.
+        """
         for name, expected in self.hashes.items():
-            if (given := file_hash(path, name)) != expected:
+            if (given := file_sha256 if name == "sha256" else file_hash(path, name)) != expected:
                 return f"it has {name.upper().replace('SHA', 'SHA-')} {given}, expected {expected}"
         return ""
 
-    def facts(self, path: Path) -> dict[str, Any]:
+    def facts(self, file_sha256: str) -> dict[str, Any]:
         """Return what a result says of a file of these weights: `unverified` if no hash is declared."""
         where = {"repo" if self.repo else "from": self.where, "file": self.filename}
         unverified = {} if self.hashes else {"unverified": True}
-        return {**where, "file_sha256": file_hash(path), **unverified, "terms": self.terms()}
+        return {**where, "file_sha256": file_sha256, **unverified, "terms": self.terms()}
 
     @property
     def where(self) -> str:

@@ -266,10 +266,11 @@ def _origin(
     if isinstance(labels, list) and all(isinstance(text, str) for text in [*texts, *labels]):
         return "own", {**facts, **_inherited(about)}
     published = backbone.checkpoint
-    if published and published.hashes and not published.mismatch(path):
-        return "pretrained", published.facts(path)
+    sha256 = file_sha256(path)
+    if published and published.hashes and not published.mismatch(path, sha256):
+        return "pretrained", published.facts(sha256)
     maybe = {"terms": published.terms(), "unverified": True} if published else {}
-    return "file", {"file": path.name, "file_sha256": file_sha256(path), "read_as": str(reading), **maybe}
+    return "file", {"file": path.name, "file_sha256": sha256, "read_as": str(reading), **maybe}
 
 
 def _inherited(about: Mapping[str, Any]) -> dict[str, object]:

@@ -30,7 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = N
 def stacked_kernel(space: StateSpace, length: int) -> Tensor:
     """Return the impulse responses [direction, channel, time]: four sums over poles, divided by 1 + the root of unity.
 
-    The last root is -1, where the published code divides by a rounding error; so it does here.
+    At the last root, -1, the published code divides by a rounding error, and so does this.
     """
     output, full = torch.view_as_complex(space.output), space.length
     root = torch.polar(torch.ones(full // 2 + 1), -2 * math.pi / full * torch.arange(full // 2 + 1))
