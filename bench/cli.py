@@ -201,6 +201,9 @@ def sweep(
     ] = False,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Time backbones that never ran here, for the plan's time left.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a grid of cells. Cells that are done are skipped, and interrupted ones resume."""
@@ -227,6 +230,7 @@ def sweep(
         also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
+        estimate=estimate,
         out=Terminal(quiet=True) if as_json else out,
         console=err,
     )

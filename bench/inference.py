@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from bench.data.prepared import Scaling, quantize
+from bench.data.records import SECONDS
 from bench.data.signals import Signal, SignalSpec, prepare_record, prepare_windows
 from bench.data.waveforms import Note, read_waveform
 from bench.errors import CheckpointError, DataError
@@ -31,8 +32,6 @@ from bench.training.weights import WEIGHTS, load_classifier
 
 SHORTEST_S = 1.0
 """Minimum length in seconds; a shorter record may contain no heartbeat."""
-TRAINED_S = 10.0
-"""Length in seconds of all records of PTB-XL, and so of the training records of a backbone without windows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ class Trained:
     @property
     def length_s(self) -> float:
         """Length of the training records."""
-        return self.seconds or self.result.document["signals"].get("seconds") or TRAINED_S
+        return self.seconds or self.result.document["signals"].get("seconds") or SECONDS
 
     def prepare(self, raw: Signal, rate: int, seconds: float | None, name: str) -> Signal:
         """Return a record [lead, time] in mV as the cache holds it for the model, rounded and standardised as fold 10.

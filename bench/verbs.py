@@ -207,6 +207,7 @@ def sweep(
     also_on: Iterable[str | Path] = (),
     accept_noncommercial: bool = False,
     dry_run: bool = False,
+    estimate: bool = False,
     out: Console | None = None,
     console: Console | None = None,
 ) -> Swept:
@@ -215,8 +216,8 @@ def sweep(
     Cells that are done are skipped, and interrupted ones resume. `also_on` lists folders of other data sets, on which
     each cell is tested before its weights are removed. With `accept_noncommercial`, `all-foundation` includes
     backbones whose weights are for non-commercial use only. `shard` is one part of the sweep, such as `0/4`, where
-    machines share no files. After `minutes`, what is left stays for the next time. `out` receives the plan and the
-    outcome, `console` progress.
+    machines share no files. After `minutes`, what is left stays for the next time. With `estimate`, backbones that no
+    finished cell tells the time of are timed for the plan. `out` receives the plan and the outcome, `console` progress.
     """
     from bench.execute import Options
     from bench.launch import sweep as launch
@@ -237,6 +238,7 @@ def sweep(
         crew=Crew.of(jobs, nproc, 60 * minutes if minutes else None),
         rerun_stale=rerun_stale,
         dry_run=dry_run,
+        estimate=estimate,
         out=out or console,
         err=console,
         slurm=slurm,

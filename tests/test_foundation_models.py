@@ -137,6 +137,31 @@ OFFICIAL: dict[tuple[str, int], tuple[tuple[float, ...], float]] = {
     ("hubert_ecg_small", 0): ((0.2642170, 0.5449711, -0.2358034, -0.5254781), 0.8093076),
     ("hubert_ecg_base", 0): ((-0.0166101, -0.5461003, -1.0756449, 0.5660385), 0.7899974),
 }
+GRADIENTS: dict[tuple[str, int], tuple[float, str, tuple[float, ...]]] = {
+    # (name, layers): norm of all gradients, name of the layer next to the signals, the first gradients of its weight
+    ("merl_resnet18", 0): (811.0747766, "conv1", (0.0118304178, -0.0098979986, 0.0712605136, -0.0620956248)),
+    ("ecg_cpc", 0): (517.1737945, "encoder.0.0", (-0.0168683483, 0.0945788549, -0.0365937720, 0.0672930253)),
+    ("ecg_jepa", 2): (779.7432859, "patches", (-0.0429659441, -0.0612377520, -0.0031715207, -0.0535651575)),
+    ("st_mem", 2): (1422.9750034, "patches.1", (0.0682371371, -0.1642124016, 0.2970999943, -0.0541876432)),
+    ("ecg_jepa_weimann_xs", 0): (513.5923621, "patches", (-0.2047698666, -0.1155332808, 0.0766418846, -0.0336229918)),
+    ("ecg_jepa_weimann_s", 0): (981.6092776, "patches", (0.1553682794, 0.2480541711, 0.1280216414, -0.0722855190)),
+    **dict.fromkeys(
+        (("ecg_fm", 2), ("deepecg_ssl", 2)),
+        (1324.7466314, "convolutions.layers.0", (-0.1156919685, 0.0980969955, -0.0184759216, 0.0989443406)),
+    ),
+    ("hubert_ecg_small", 2): (
+        *(1252.6377090, "convolutions.layers.0"),
+        (-0.1014117357, 0.0105145500, -0.2882374160, -0.1268027186),
+    ),
+    ("melp", 2): (975.4055483, "convolutions.layers.0", (0.0615323364, -0.0103285063, 0.0400994091, -0.1342075195)),
+    ("d_beta", 2): (1123.1072840, "convolutions.layers.0", (-0.1722516067, -0.0407673953, -0.0414779969, 0.1650233205)),
+}
+"""What the official code gave in float64 for the sum of features x `rough(..., -2).float()`.
+
+MELP's are with `feature_grad_mult` 1; its pre-training scales those of the convolutions by 0.1.
+When these were computed, the gradient of each parameter was compared with ours: none differed by more than 2e-14 of its
+largest element in float64. The biases of keys in attention have none but rounding, because a softmax ignores shifts.
+"""
 SMALL = [
     (name, layers) for name, layers in OFFICIAL if layers or name in ("merl_resnet18", "ecg_cpc", "ecg_jepa_weimann_xs")
 ]
@@ -285,6 +310,22 @@ def test_loads_and_computes_at_its_published_size(
     name: str, num_layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_and_compute(name, num_layers, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "num_layers"), GRADIENTS)
+def test_has_the_gradients_of_the_official_code(
+    name: str, num_layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = backbone_of(name, num_layers)
+    load_backbone(backbone, write_published(name, num_layers, tmp_path, monkeypatch))
+    features = backbone.double().eval()(signals_for(backbone).double())
+    (features * rough(features.numel(), -2).float().view_as(features)).sum().backward()  # type: ignore[no-untyped-call]
+    norm, layer, first = GRADIENTS[name, num_layers]
+
+    gradients = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
+    assert float(torch.stack([gradient.norm() for gradient in gradients]).norm()) == pytest.approx(norm, rel=1e-8)
+    weight = backbone.get_submodule(layer).weight
+    assert weight.grad.flatten()[:4].tolist() == pytest.approx(first, abs=1e-9)  # type: ignore[union-attr]
 
 
 def test_the_full_file_of_st_mem_loads_without_its_decoder(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from bench.data.headers import read_header
 from bench.data.label_codes import ptbxl_code
 from bench.data.leads import LEADS, choose_leads
 from bench.data.matlab import copy_array
-from bench.data.records import Records
+from bench.data.records import SECONDS, Records
 from bench.data.tables import TextTable, read_text_table
 from bench.data.waveforms import MILLIVOLTS, Note
 from bench.errors import DataError
@@ -81,7 +81,7 @@ class Choices:
     unit: str = ""
     leads: str = ""
     array: str = ""
-    seconds: float = plain.SECONDS
+    seconds: float = SECONDS
     licence: str = ""
     source: str = ""
     version: str = ""
@@ -441,7 +441,7 @@ def _read_first(records: Records, rate: int, log: Log) -> None:
     source = records.signal_files(rate)[0]
     signals, _ = read_signals(source, LEADS, notes.append)
     length = signals.shape[1]
-    lasts, expected = length / rate, records.seconds or plain.SECONDS
+    lasts, expected = length / rate, records.seconds or SECONDS
     doubt = f", less than the {expected:g} s to which it is padded: is the rate right?" if lasts < expected else ""
     log(f"record {records.table['record'].iloc[0]} has {length:,} samples a lead, {lasts:g} s at {rate} Hz{doubt}")
     for note in notes:

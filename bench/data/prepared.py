@@ -290,7 +290,7 @@ def _key(records: Records, spec: SignalSpec, rate: int) -> str:
         ]
         raise DataError(
             f"{records.folder} lacks {len(missing):,} of the {num_files:,} files at {rate} Hz "
-            f"(the first: {missing[0]}); the backbone takes {spec.file_rate} Hz; complete the folder"
+            f"(the first: {missing[0]}); complete the folder"
             + "".join(
                 f", or --source-rate {other} takes the {other} Hz files"
                 + (" and resamples them" if other != spec.file_rate else "")

@@ -16,6 +16,9 @@ import pandas as pd
 from bench.data.formats import WFDB, SignalFile, SignalFormat
 from bench.errors import DataError
 
+SECONDS = 10.0
+"""Length of the records of PTB-XL, and of those of another data set that states no length."""
+
 
 @dataclass(frozen=True, eq=False)
 class Records:
@@ -59,7 +62,7 @@ class Records:
             "unit": form.unit,
             "array": form.array,
         }
-        length = {} if self.seconds in (None, 10.0) else {"seconds": self.seconds}
+        length = {} if self.seconds in (None, SECONDS) else {"seconds": self.seconds}
         return length if form.name == WFDB.name else stated | length
 
     @property

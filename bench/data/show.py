@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.data.formats import SignalFile, read_signals
 from bench.data.info import HIDDEN_AGE, SEXES
-from bench.data.records import Records
+from bench.data.records import SECONDS, Records
 from bench.data.signals import PREPROCESSINGS, Signal, SignalSpec, middle, prepare_record
 from bench.data.waveforms import LEADS, Note
 from bench.drawing import styled
@@ -34,8 +34,6 @@ WIDTH_MM, MARGIN_MM, PULSE_MM = 280.0, 10.0, 10.0
 ROW_MM, HEADROOM_MM, LINE_MM, TITLE_MM = 30.0, 10.0, 4.8, 7.0
 """Height of a row of leads, of the paper above the first row, of a line of text, and of a sheet's title."""
 SHEET_MM = HEADROOM_MM + len(LAYOUT) * ROW_MM
-SECONDS = 10.0
-"""Seconds of signal in a row."""
 LEAST = 2 * len(LAYOUT[0])
 """Samples of the shortest record: two for each of the leads that share a row."""
 SMALLER = (5.0, 2.5, 2.0, 1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.002, 0.001)

@@ -20,14 +20,12 @@ from bench.data.formats import SignalFile, read_signals
 from bench.data.headers import read_header
 from bench.data.pool import over_cores
 from bench.data.published import version_of
-from bench.data.records import Records
+from bench.data.records import SECONDS, Records
 from bench.data.waveforms import LEADS, Note
 from bench.errors import DataError, PluginError
 from bench.files import file_sha256
 from bench.registry.source import can_import
 
-SECONDS = 10
-"""Length of every record of PTB-XL in seconds."""
 FLAT_S = 1.0
 """A lead counts as flat for a stretch if its value is constant for this many seconds."""
 CLIPPED_MV, CLIPPED_S = 1.0, 0.05

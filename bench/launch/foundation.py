@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.cell import Cell
+from bench.execute import make_backbone
 from bench.launch.plan import spell_bytes
-from bench.registry.registry import registry
+from bench.registry.reference import Reference
+from bench.registry.registry import attempt, registry
 from bench.training.fetch import kept_file, place_by_hand
+from bench.training.model import count_parameters
 from bench.training.published import PublishedCheckpoint
 from bench.training.weights import names_published
 
@@ -61,23 +64,30 @@ def weights_remarks(cells: Iterable[Cell]) -> Iterator[str]:
 
     Looks at files on this machine only.
     """
-    wanted = {(cell.arch.name, cell.init or ""): None for cell in cells}
-    for name, asked in wanted:
+    wanted = {(cell.arch.name, cell.init or ""): cell.arch for cell in cells}
+    for (name, asked), arch in wanted.items():
         checkpoint = getattr(registry().find("backbone", name).make, "checkpoint", None)
         if not isinstance(checkpoint, PublishedCheckpoint):
             continue
         init = asked or ("random" if checkpoint.withheld else "pretrained")
         if names_published(init):
-            yield f"weights of {name}: {_state(checkpoint, init)}; {checkpoint.spelled_terms}"
+            yield f"weights of {name}: {_state(arch, checkpoint, init)}; {checkpoint.spelled_terms}"
 
 
-def _state(checkpoint: PublishedCheckpoint, init: str) -> str:
+def _state(arch: Reference, checkpoint: PublishedCheckpoint, init: str) -> str:
     if kept_file(checkpoint, init):
         return f"on this machine, from {checkpoint.where}"
     if checkpoint.repo or checkpoint.url:
-        size = spell_bytes(checkpoint.num_bytes) if checkpoint.num_bytes else "size not stated"
+        size = spell_bytes(checkpoint.num_bytes) if checkpoint.num_bytes else _size_of_backbone(arch)
         before = f"; first {checkpoint.access}" if checkpoint.access else ""
         return f"to be fetched from {checkpoint.where} ({size}){before}"
     if checkpoint.withheld:
         return f"will fail: {checkpoint.spelled_where}"
     return f"will fail: no program can fetch them; {place_by_hand(checkpoint)}"
+
+
+def _size_of_backbone(arch: Reference) -> str:
+    """Return what can be said of a file whose size nobody has stated."""
+    backbone, _ = attempt(lambda: make_backbone(arch))
+    size = f"; the backbone is {spell_bytes(4 * count_parameters(backbone))} in float32" if backbone else ""
+    return f"size not stated{size}"

@@ -8,18 +8,21 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bench.cell import Cell
 from bench.data.datasets.held import reader_facts
 from bench.data.opened import OpenData
 from bench.data.prepared import require_files
+from bench.data.records import SECONDS
 from bench.data.signals import SignalSpec
-from bench.data.splits import VAL_FOLD
+from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import NoPositive
 from bench.errors import BenchError, DataError
 from bench.execute import Options, make_backbone, make_method
 from bench.launch.outcomes import failure_path
+from bench.launch.pace import Pace, measure_pace, trained_epochs
+from bench.processes import num_cores
 from bench.provenance import code_facts, plugin_facts, sections
 from bench.registry.reference import Reference
 from bench.registry.registry import attempt
@@ -32,6 +35,9 @@ from bench.training.method import phases_or_reason
 from bench.training.model import Backbone, count_parameters, layer_groups
 from bench.training.precision import resolve_precision
 from bench.training.weights import hash_weights, initialize, names_published, wants_published
+
+if TYPE_CHECKING:
+    from bench.launch.workers import Crew
 
 State = Literal["done", "declined", "stale", "failed", "to do"]
 LEFT: Sequence[State] = ("failed", "to do")
@@ -55,7 +61,9 @@ class Planned:
     folder: Path | None = None
     """Folder of its finished run."""
     seconds: float | None = None
-    """Mean seconds of finished cells with the same backbone, method and fraction; None if there are none."""
+    """Mean seconds of finished cells with the same backbone, method and fraction, or an estimate; None if unknown."""
+    estimated: bool = False
+    """Whether `seconds` are from the pace of its backbone, because no such cell is finished."""
     work: float = 0.0
     """Relative work of a cell that is left: fraction x epochs x parameters, see `_Facts.work`."""
 
@@ -117,14 +125,22 @@ def spell_bytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = False) -> SweepPlan:
+def make_plan(
+    cells: Sequence[Cell],
+    options: Options,
+    *,
+    elsewhere: bool = False,
+    crew: Crew | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> SweepPlan:
     """Return the state of each cell, from the files on disk.
 
     A finished run belongs to a cell if all that decides the outcome is equal, including hyper-parameters with their
     present default values. Initial weights are compared by hash if they are published or from a file; random ones
     follow from seed and code, and a result of other code is `stale`. The final decision is made by `execute`, which
     returns the result of a cell that is finished. `elsewhere`: the cells run on other machines, where precision `auto`
-    may have resolved to another value; any is accepted.
+    may have resolved to another value; any is accepted. With `crew`, cells like which none is finished get an estimate
+    for its workers, from timed passes of their backbones; `progress` receives a text before each of them is timed.
     """
     if not cells:  # of a shard, where there are more shards than cells
         return SweepPlan([], 0, 0, 0, {}, [])
@@ -157,9 +173,17 @@ def make_plan(cells: Sequence[Cell], options: Options, *, elsewhere: bool = Fals
         else:
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
-            seconds = taken.get((str(cell.arch), str(cell.method), cell.fraction))
-            work = facts.work(cell)
-            planned[command] = Planned(cell, "failed" if failed else "to do", reason, seconds=seconds, work=work)
+            seconds, estimate = taken.get((str(cell.arch), str(cell.method), cell.fraction)), None
+            if seconds is None and crew:
+                estimate = facts.estimate(cell, options.stage, crew, progress)
+            planned[command] = Planned(
+                cell,
+                "failed" if failed else "to do",
+                reason,
+                seconds=estimate if seconds is None else seconds,
+                estimated=estimate is not None,
+                work=facts.work(cell),
+            )
     # estimates, and reasons that are known before anything runs
     left = [planned_cell.cell for planned_cell in planned.values() if planned_cell.state in LEFT]
     archs = {str(cell.arch): cell for cell in left}
@@ -220,6 +244,7 @@ class _Facts:
         self._backbones: dict[str, Backbone | None] = {}
         self._backbone_facts: dict[str, dict[str, Any]] = {}
         self._starts: dict[tuple[str, str], str | None] = {}
+        self._paces: dict[tuple[str, str], Pace | None] = {}
 
     def init_of(self, cell: Cell) -> str:
         """Return the init of a cell, with the default resolved."""
@@ -289,11 +314,26 @@ class _Facts:
         if backbone is None or self.without_labels(cell):
             return 0.0
         method = self._method(cell)
-        phases = method["phases"] if method else []
-        epochs = sum(
-            phase["epochs"] for phase in phases if any(part.split(".")[0] != "head" for part in phase["learning_rates"])
-        )
+        epochs = trained_epochs(method["phases"] if method else [])
         return float(count_parameters(backbone) * cell.fraction * (1 + 3 * epochs))
+
+    def estimate(self, cell: Cell, stage: str, crew: Crew, progress: Callable[[str], None]) -> float | None:
+        """Return the seconds of a cell in a worker, by the pace of its backbone; None if that cannot be timed."""
+        backbone, method = self._backbone(cell.arch), self._method(cell)
+        if backbone is None or method is None or self.without_labels(cell):
+            return None
+        precision = resolve_precision(cell.precision, self._device)
+        if (key := (str(cell.arch), precision)) not in self._paces:
+            progress(f"timing {cell.arch}")
+            length_s = self._data.records.seconds or SECONDS
+            threads = max(1, num_cores() // crew.jobs)
+            self._paces[key], _ = attempt(lambda: measure_pace(backbone, length_s, precision, self._device, threads))
+        parts = self._data.split(cell.task, cell.fraction, cell.draw, cell.manifest)
+        num_test = int((self._data.table(cell.task).strat_fold == TEST_FOLD).sum()) if stage == "test" else 0
+        if (pace := self._paces[key]) is None:
+            return None
+        ranks = crew.nproc if self._device.type == "cuda" else 1  # on a CPU, processes share the worker's cores
+        return pace.seconds(method["phases"], len(parts.train), len(parts.val), num_test) / ranks
 
     def lacking(self, cell: Cell) -> str | None:
         """Return why the signals for the cell's backbone cannot be read; None if they can."""

@@ -7,7 +7,7 @@ import itertools
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -245,16 +245,24 @@ def sweep(
     crew: Crew,
     rerun_stale: bool,
     dry_run: bool,
+    estimate: bool = False,
     out: Console,
     err: Console,
     slurm: Slurm | None = None,
     shard: Shard | None = None,
 ) -> Swept:
-    """Print the plan of a grid and run what is left, here or on SLURM. Return all cells with their states."""
+    """Print the plan of a grid and run what is left, here or on SLURM. Return all cells with their states.
+
+    With `estimate`, backbones of cells like which none is finished are timed first, for the time left.
+    """
+    if estimate and slurm:
+        raise BenchError("--estimate times backbones on this machine, which tells nothing of the nodes of SLURM")
     jobs = slurm.most_jobs if slurm else crew.jobs
     cells = shard.of(grid.cells(), options.stage) if shard else grid.cells()
-    with err.status("reading what is done"):
-        plan = make_plan(cells, options, elsewhere=slurm is not None)
+    with err.status("reading what is done") as status:
+        plan = make_plan(
+            cells, options, elsewhere=slurm is not None, crew=crew if estimate else None, progress=status.update
+        )
     out.print(table("plan", plan.rows(jobs)))
     weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
     for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
@@ -337,6 +345,14 @@ def _report(swept: Sequence[SweptCell], out: Console) -> None:
         out.print("next: time is over; the same command goes on", markup=False, highlight=False)
 
 
+def _by_reason(lacking: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return reason -> names of the backbones and tasks that have it."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in lacking.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
+
+
 def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
     """Yield remarks that are printed below the plan's table."""
     at_once = min(jobs, len(plan.of(*LEFT)))
@@ -351,8 +367,13 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) ->
         )
     for reason in plan.damaged:
         yield f"damaged: {reason}"
-    for arch, reason in plan.lacking.items():
-        yield f"will fail: {arch}: {reason}"
+    if num := sum(cell.estimated for cell in plan.of(*LEFT)):
+        yield (
+            f"time left: of {num:,} cells it is estimated, by timed passes of their backbones and all epochs; patience "
+            "may end them sooner, and losses with more passes or masks take longer"
+        )
+    for reason, names in _by_reason(plan.lacking).items():
+        yield f"will fail: {', '.join(names)}: {reason}"
     if plan.left_out:
         yield f"left out: {plan.left_out:,} cells that ask for published weights of a backbone that has none"
     if (stale := plan.of("stale")) and not rerun_stale:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bench.boards.misses import MOST_LABELS, Scored, score_run
 from bench.boards.rows import Board, Row
 from bench.boards.truth import Truth
-from bench.data.records import Records
-from bench.data.show import HEADROOM_MM, LAYOUT, PULSE_MM, ROW_MM, SECONDS, person, raw_tracing, statements_of
+from bench.data.records import SECONDS, Records
+from bench.data.show import HEADROOM_MM, LAYOUT, PULSE_MM, ROW_MM, person, raw_tracing, statements_of
 from bench.data.signals import resample
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.waveforms import LEADS

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data.formats import WFDB
-from bench.data.records import Records
+from bench.data.records import SECONDS, Records
 from bench.data.splits import deal_folds
 from bench.data.tables import read_csv, whole_numbers
 from bench.data.text import read_text
@@ -30,7 +30,6 @@ from bench.errors import DataError
 from bench.registry.registry import register_dataset
 
 NUM_RECORDS = 6_877
-SECONDS = 10.0
 NAME = "cpsc2018"
 LICENCE, SOURCE = "CC BY 4.0", "Liu et al. 2018, in the form of the PhysioNet/CinC Challenge 2020"
 FOLDS = "icbeb_database.csv"

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.data.formats import FORMATS, STATED, SignalFormat, millivolts
-from bench.data.records import Records
+from bench.data.records import SECONDS, Records
 from bench.data.splits import deal_folds
 from bench.data.tables import TextTable, check_patients, read_text_table
 from bench.data.text import read_text
@@ -28,7 +28,6 @@ from bench.data.waveforms import MAX_RATE
 from bench.errors import DataError, first_line
 
 ABOUT, RECORDS, LABELS = "dataset.toml", "records.csv", "labels.csv"
-SECONDS = 10.0
 MOST_SECONDS = 3600
 LABEL_SEPARATOR = ";"
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")

@@ -1,0 +1,95 @@
+"""How fast this machine trains a backbone and predicts with it, for cells like which none has been finished."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.training.model import Backbone, Classifier
+from bench.training.precision import Precision, autocast, dtype
+
+BATCH = {"cpu": 4, "cuda": 64}
+"""Records of a timed batch, by the kind of device."""
+LABELS = 5
+"""Outputs of the head while timed."""
+TIMES = 2
+"""A pass is timed so often, after one that is not; the shortest counts."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds for one record."""
+
+    train: float
+    """Of a training step, of one window of the record."""
+    predict: float
+    """Of a prediction, of all its windows."""
+
+    def seconds(self, phases: Sequence[Mapping[str, Any]], num_train: int, num_val: int, num_test: int) -> float:
+        """Return the seconds of a cell whose phases train all their epochs; `phases` are those of `Phase.facts`.
+
+        Passes through the backbone alone count. A frozen backbone computes the features of each record once.
+        """
+        trained = trained_epochs(phases)
+        seconds = trained * (num_train * self.train + num_val * self.predict) + num_test * self.predict
+        return seconds + (0 if all(map(trains_backbone, phases)) else (num_train + num_val) * self.predict)
+
+
+def trains_backbone(phase: Mapping[str, Any]) -> bool:
+    """Return whether a phase trains more than the head."""
+    return any(part.split(".")[0] != "head" for part in phase["learning_rates"])
+
+
+def trained_epochs(phases: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of epochs in which the backbone is trained."""
+    return sum(phase["epochs"] for phase in phases if trains_backbone(phase))
+
+
+def measure_pace(backbone: Backbone, length_s: float, precision: Precision, device: torch.device, threads: int) -> Pace:
+    """Time passes of a copy of a backbone over random records of `length_s` seconds; of AdamW, a training step.
+
+    `threads`: the number of CPU cores that a worker has.
+    """
+    spec = backbone.signal_spec
+    length = round(length_s * spec.rate)
+    model = Classifier(copy.deepcopy(backbone), LABELS).to(device, dtype(precision))
+    optimizer = torch.optim.AdamW(model.parameters())
+    num = BATCH[device.type]
+    signals = torch.randn(num, len(spec.leads), spec.window or length, device=device, dtype=dtype(precision))
+
+    def compute() -> torch.Tensor:
+        with autocast(precision, device):
+            return model(signals).square().mean()  # type: ignore[no-any-return]
+
+    def train() -> None:
+        compute().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        trained = _shortest(train, device) / num
+        model.eval()
+        with torch.no_grad():
+            predicted = _shortest(compute, device) / num
+    finally:
+        torch.set_num_threads(before)
+    return Pace(trained, predicted * len(spec.window_starts(length)))
+
+
+def _shortest(action: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the shortest of several calls."""
+    taken = []
+    for _ in range(1 + TIMES):
+        start = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
