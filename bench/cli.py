@@ -54,6 +54,7 @@ Archs = Annotated[
         "--arch", help="Backbones, separated by commas; all-foundation: those with published weights, *: all."
     ),
 ]
+PRECISION = "Number format of matrix products; auto: bf16 where it is faster, else float32."
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
@@ -112,9 +113,9 @@ def run(
     manifest_: Annotated[
         Path | None, typer.Option("--manifest", help="Instead, a .json or .csv file that lists the training records.")
     ] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order, masks and crops.")] = 0,
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "auto",
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine; the result is the same.")] = 1,
     runs: Runs = RUNS,
@@ -172,9 +173,9 @@ def sweep(
     data: Data = DATA,
     fraction: Fractions = "1",
     draw: Draws = "0",
-    seed: Annotated[str, typer.Option()] = SEEDS,
+    seed: Annotated[str, typer.Option(help="Seeds, with commas.")] = SEEDS,
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "auto",
     stage: Annotated[Stage, typer.Option(help="val stops before fold 10.")] = "test",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
@@ -289,7 +290,7 @@ def tune(
     draw: Draws = "0",
     seed: Annotated[str, typer.Option(help="Seeds. Trials use the first, the best setting runs with all.")] = SEEDS,
     source_rate: SourceRate = None,
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "auto",
     jobs: Jobs = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes per cell, on each of its nodes.")] = 1,
     launcher: OnNodes = "local",
@@ -419,7 +420,7 @@ def leaderboard(
         bool, typer.Option("--published", help="Make boards of the results published in --out, not of --runs.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if pages published in --out do not match.")
+        bool, typer.Option("--check", help="Write nothing; fail if pages in --out differ from recomputed ones.")
     ] = False,
     include_published: IncludePublished = False,
     formats: Annotated[
@@ -430,7 +431,7 @@ def leaderboard(
         bool, typer.Option("--html", help="Also one HTML file a board: filter, sort, compare two rows.")
     ] = False,
     misses: Annotated[
-        bool, typer.Option("--misses", help="Also there the records that each row gets most wrong: patients' data.")
+        bool, typer.Option("--misses", help="In the HTML: records that each row gets most wrong (patients' data).")
     ] = False,
     pictures: Annotated[
         list[str], typer.Option(help="Pictures for a paper: svg, pdf, png. Pages have their own.", show_default=False)
@@ -680,7 +681,7 @@ def score(
 @app.command()
 def publish(
     run: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
-    folder: Annotated[Path, typer.Option("--out", help="The leaderboards.")] = BOARDS,
+    folder: Annotated[Path, typer.Option("--out", help="Leaderboards folder.")] = BOARDS,
     compact: Annotated[bool, typer.Option("--compact", help="Fold 10 alone, in float16: a third of the size.")] = False,
     data: Data = DATA,
     plugin: Plugins = [],
@@ -922,7 +923,7 @@ def download_(
 def import_(
     table: Annotated[Path, typer.Argument(help="A CSV file with one row a record.")],
     records: Annotated[Path, typer.Option(help="Folder of the signal files, or one array file (.npy, .h5, .mat).")],
-    patient: Annotated[str, typer.Option(help="Column of the patients; the record's, if each is of another patient.")],
+    patient: Annotated[str, typer.Option(help="Column of patient ids; the record column if each patient has one.")],
     name: Annotated[str, typer.Option(help="Name of the data set, for pages, such as ludb.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: data/NAME]")] = None,
     record: Annotated[str, typer.Option(help="Column of the records' ids. [default: the first]")] = "",

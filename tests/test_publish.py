@@ -98,7 +98,7 @@ def test_pages_say_what_was_found(shelf: Path) -> None:
     for words in (
         "| 1 | – | good | external |",
         "| baseline |",
-        "1 row compared with it; resolvable difference",
+        "1 row compared with it; resolvable difference of macro AUROC",
         "- Fewer than three runs: rows 1, 2.",
         "[1] Somebody 2020: theirs.",
     ):

@@ -1,4 +1,4 @@
-"""What a method is worth in labels: the inverse of the baseline's curve, its interval, and when it is refused."""
+"""How many records a method is worth: the inverse of the baseline's curve, its interval, and when it is refused."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Collect all that the page over tasks says of each study: contrasts, ranks, worth in labels and variances."""
+"""Collect all that the page over tasks says of each study: contrasts, ranks, worth in records and variances."""
 
 from __future__ import annotations
 

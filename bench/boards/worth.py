@@ -1,4 +1,4 @@
-"""Say what a method is worth in labels: with how many records the baseline would score as high.
+"""Say how many records a method is worth: with how many records the baseline would score as high.
 
 The baseline's learning curve is macro AUROC over the logarithm of the share of records, straight between its points.
 """

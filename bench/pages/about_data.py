@@ -23,7 +23,8 @@ def about(boards: Sequence[Board]) -> list[str]:
     words = (
         f"Fold 10: {test['num_records']:,} records of {test['num_patients']:,} patients, "
         f"{test['macro']['all']['num_labels']} labels, {test['macro']['frequent']['num_labels']} of them with at "
-        f"least {metrics.MIN_POSITIVES} positives (frequent labels). All claims rest on the frequent labels."
+        f"least {metrics.MIN_POSITIVES} positives and as many negatives (frequent labels). All claims rest on the "
+        "frequent labels."
     )
     chance = next((chance_precision(board.truth) for board in boards if board.truth), math.nan)
     if not math.isnan(chance):

@@ -89,8 +89,8 @@ def _introduction(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> l
     boards_of = ", ".join(f"[{task}]({task}.md)" for task in dict.fromkeys(board.task for board in boards))
     return [
         f"Each method of adapting a pre-trained model is compared with full fine-tuning (`{BASELINE}`) on "
-        f"{boards[0].dataset}, over all tasks, shares of the training records, draws of a share, and seeds that both "
-        "have. Numbers are differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, "
+        f"{boards[0].dataset}, over the tasks, shares of the training records, draws and seeds of which both have "
+        "runs. Numbers are differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, "
         f"draws and seeds. A difference below {answers[0].study.margin:g}, the *margin*, does not matter in practice. "
         f"Boards of the tasks: {boards_of}.",
         "",
@@ -132,7 +132,7 @@ def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
             lines.append(f"- {_claim(each, answer)}")
     for (claim, letter, task, share), sizes in unanswered.items():
         why = (
-            "one task at one share, which its board judges, by narrower intervals"
+            "one task at one share: see its board, whose intervals are narrower"
             if claim == ALONE
             else "fewer than three runs"
         )
@@ -221,7 +221,7 @@ def _first(answers: Sequence[StudyAnswers]) -> list[str]:
 
 
 def _labels(answers: Sequence[StudyAnswers]) -> list[str]:
-    """Return the section on worth in labels: each method over all tasks, then refusals."""
+    """Return the section on worth in records: each method over all tasks, then refusals."""
     known, refused = list[str](), dict[str, list[str]]()
     for each in answers:
         of_all = max((len(worth.tasks) for worth in each.worths), default=0)
@@ -233,7 +233,7 @@ def _labels(answers: Sequence[StudyAnswers]) -> list[str]:
                 known.append(f"- {each.letter}, on {listed(worth.tasks)}: {worth_words(worth)}.")
         for reason, methods in reasons.items():
             refused.setdefault(reason, []).append(f"{each.letter} ({', '.join(methods)})")
-    lines = ["## What is a method worth in labels?", ""]
+    lines = ["## How many records is a method worth?", ""]
     if known:
         lines += [f"This depends on how well `{BASELINE}` is trained: see its steps in the first table.", ""]
     lines += known or ["No answer yet."]
@@ -264,7 +264,8 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
     every = PUBLISHED_TASKS if boards[0].dataset.startswith(PTB_XL) else dict.fromkeys(board.task for board in boards)
     lines = ["## What this page cannot say", ""]
     if absent := [task for task in every if task not in primary.tasks]:
-        lines.append(f"- Anything of {listed(absent)} in study {largest.letter}, the largest: it has no such pairs.")
+        names = listed([f"`{task}`" for task in absent])
+        lines.append(f"- Anything of {names} in study {largest.letter}, the largest: it has no such pairs.")
     if primary.few_draws:
         lines.append(
             f"- {SUBSET} What another subset of the records would give: claims with this mark rest on fewer than three "
@@ -281,7 +282,7 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
         lines.append("- Whether probe and stochastic depth matter on all of these tasks: `lpft` or `ft-sd` lacks runs.")
     backbones = sorted({each.study.backbone.partition(",")[0] for each in answers})
     lines.append(f"- Anything of other backbones than {listed(backbones)}.")
-    lines.append(f"- Studies do not correct for each other: each is tested at {100 * ALPHA:g} % of its own.")
+    lines.append(f"- p is not corrected over studies: each is tested at {100 * ALPHA:g} % by itself.")
     return [*lines, ""]
 
 

@@ -119,8 +119,8 @@ def runs_lines(answers: Sequence[StudyAnswers]) -> list[str]:
         f"To find `{CONTRAST}` significant in 80 % of studies, as a single test at 5 %, where it is as large as the "
         f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; "
         "from three runs they are rough. *Found now*: the least difference that so many runs find. *Seeds needed*: of "
-        "one draw, so about that subset. *Draws needed*: of one seed each. *Never: x*: with any number of runs, fold "
-        "10 shows differences of at least x alone, and x is above the margin. *Gains most*: the further run "
+        "one draw, so about that subset. *Draws needed*: of one seed each. *Never: x*: even with endless runs, fold "
+        "10 only shows differences of at least x, which is above the margin. *Gains most*: the further run "
         "that lowers *found now* most, and to what. `bench power` answers for other differences, and for planned looks "
         "at the data.",
         "",
@@ -166,12 +166,13 @@ def evidence_lines(each: StudyAnswers) -> list[str]:
     rows = [row for answer in each.answers for row in _scopes(answer)]
     lines = markdown_table(head, rows, left=2)
     tasks = sorted({task for answer in each.answers for task in answer.by_task})
-    starts = "; ".join(f"{task}: {each.study.starts[task]}" for task in tasks if task in each.study.starts)
-    lines += [f"First weights: {starts}.", ""]
+    starts, labels = each.study.starts, each.study.labels
+    named = (f"{task}: {labels.get(starts[task], starts[task])}" for task in tasks if task in starts)
+    lines += [f"First weights: {'; '.join(named)}.", ""]
     if each.ranked and not all_few(each):
         lines += _rank_table(each.ranked)
     if known := [one for one in each.worths if not one.reason]:
-        lines += ["Worth in labels:", "", *(f"- {listed(one.tasks)}: {worth_words(one)}." for one in known), ""]
+        lines += ["Worth in records:", "", *(f"- {listed(one.tasks)}: {worth_words(one)}." for one in known), ""]
     return folded(f"The evidence of study {each.letter}: {each.study.name}", lines)
 
 

@@ -53,10 +53,12 @@ def _about_baseline(board: Board) -> list[str]:
         if plan.of_same_backbone:
             which += " on the same backbone and init"
             tuned = {row.num_trials > 0 for row in board.rows if row.name in standing.baselines}
-            which += ", tuned where the row is" if len(tuned) > 1 else ""
+            which += ", tuned if the row is" if len(tuned) > 1 else ""
         pairs = list(standing.baseline.values())
         resolvable = spell_range([pair.resolvable for pair in pairs])
-        lines.append(f"- Baseline: {which}. {_rows(len(pairs))} compared with it; resolvable difference {resolvable}.")
+        it = "it" if len(standing.baselines) == 1 else "theirs"
+        words = f"{_rows(len(pairs))} compared with {it}; resolvable difference of macro AUROC {resolvable}"
+        lines.append(f"- Baseline: {which}. {words}.")
     elif standing.undecided:
         lines.append(f"- No row is tested against a baseline: {standing.undecided}.")
     elif plan.baseline:

@@ -12,6 +12,7 @@ from bench.evaluation.bootstrap import Summary
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import recipe
 from bench.pages.spelling import STEPS, spell_steps
+from bench.results.document import quoted
 from bench.results.result import Result
 
 SELECTIONS = {
@@ -33,7 +34,7 @@ def cost_lines(board: Board) -> list[str]:
     lines += [*_notes(board), ""]
     lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
     lines += ["", *(line for words in _origins(board) for line in (words, ""))]
-    return folded("Cost, spread, selection, origin and command of each row", lines)
+    return folded("Cost, spread, selection, origin of weights, and command of each row's first run", lines)
 
 
 def terms_lines(board: Board) -> list[str]:
@@ -169,9 +170,11 @@ def _short(commit: str | None) -> str:
 def _command(run: Result) -> str:
     if not run.cell["command"]:
         return "scores made elsewhere"
-    start = run.document["init"]
+    command, start = run.cell["command"], run.document["init"]
+    if (asked := run.cell.get("init")) and ":" in start["name"]:  # a path on that run's machine tells nobody else
+        command = command.replace(f"--init {quoted(asked)}", f"--init {start['name']}")
     weights = f", weights `{start['sha256'][:12]}`" if start.get("sha256") and start["name"] != "random" else ""
-    return f"`{run.cell['command']}`{weights}"
+    return f"`{command}`{weights}"
 
 
 def _origins(board: Board) -> list[str]:
@@ -183,7 +186,8 @@ def _origins(board: Board) -> list[str]:
         if "command" in init.get("facts", {}) or init["name"].startswith("file:"):
             starts[init["name"]] = init
             rows[init["name"]].append(row)
-    words = [_origin(init, rows[name]) for name, init in starts.items()]
+    words = ["After `--init`, a name with a hash stands for a file of these weights."] * bool(starts)
+    words += [_origin(init, rows[name]) for name, init in starts.items()]
     by_digest = defaultdict(list)
     for name, init in starts.items():
         by_digest[init["facts"].get("digest", name)].append(name)

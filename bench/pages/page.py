@@ -95,7 +95,7 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
         "signals were resampled.",
         "**init**: the weights that training starts from. `own:` and a hash: weights that a run of this program left. "
         "`file:` and a hash: weights from a file that was made elsewhere.",
-        "**method**: the training procedure. `(…)` stands for arguments; the command in the fold below each table "
+        "**method**: the training procedure. `(…)` stands for arguments; the command folded away below each table "
         "spells them out.",
     ]
     if any("recipe" in columns(board)[0] for board in boards):
@@ -106,8 +106,8 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
         )
     words.append(
         f"**macro AUROC**, **macro AP** (average precision), frequent labels: means over the labels with at least "
-        f"{metrics.MIN_POSITIVES} positives in fold 10, and over a row's runs. In brackets: 95 % intervals over "
-        "patients and runs; with fewer than three runs, over patients alone."
+        f"{metrics.MIN_POSITIVES} positives and as many negatives in fold 10, and over a row's runs. In brackets: 95 % "
+        "intervals over patients and runs; with fewer than three runs, over patients alone."
     )
     words += _about_comparisons(rows, standing)
     return folded("How to read these tables", [*(f"- {explanation}" for explanation in words), ""])

@@ -85,8 +85,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 STEPS = (
-    "gradient steps of a run, phase by phase: epochs times batches. With few records an epoch is a single batch, and a "
-    "method of two phases takes more steps than a method of one."
+    "gradient steps of a run, phase by phase: epochs times batches. With few records an epoch is a single batch. A "
+    "method of two phases takes the steps of both."
 )
 
 

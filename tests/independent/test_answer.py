@@ -708,7 +708,7 @@ def check_sentence(page: str, study: Study, name: str, answer: Answer, table: Ma
     if not answer.is_tested:
         (task, *_) = answer.places
         why = (
-            "one task at one share, which its board judges, by narrower intervals"
+            "one task at one share: see its board, whose intervals are narrower"
             if claimed == ALONE
             else "fewer than three runs"
         )
@@ -841,7 +841,7 @@ def check_ranks(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
     return len(rows)
 
 
-# worth in labels, sentence 80
+# worth in records, sentence 80
 
 
 @dataclass(frozen=True)
@@ -911,7 +911,7 @@ def check_worths(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
     """What methods are worth, with its interval, or why it is refused; returns the sentences compared."""
     folded = page.partition(f"<summary>The evidence of {study.words}</summary>")[2].partition("</details>")[0]
     shown = [line[2:] for line in folded.splitlines() if line.startswith("- ") and " of the records `" in line]
-    lines = section(page, "What is a method worth in labels?")
+    lines = section(page, "How many records is a method worth?")
     refused: dict[str, list[str]] = {}
     most = max(len(answer.places) for answer in answers.values() if answer)
     compared = 0
