@@ -96,7 +96,8 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             if world.is_main:
                 evaluate_also(finished.folder, options.also_on, options.log)
             return finished
-        require_shared(setup.table.labels, data.records.name, options.also_on, options.stage)
+        require_shared(setup.facts, options.also_on, options.stage)
+        folds = folds_to_score(setup.table, options.stage)
         progress = watch(folder.path, options.console, options.wandb, setup.facts, world.is_main, options.log)
         with folder, progress as watcher:
             try:
@@ -110,7 +111,6 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             memory = PeakMemory.begin(world.device)
             reports, val_logits = train_model(setup, signals, watcher, checkpoints, world)
             share_weights(setup, folder, world)
-            folds = folds_to_score(setup.table, options.stage)
             predictions = predict_folds(setup, signals, folds, reports, val_logits, watcher, world, checkpoints.count)
             if not world.is_main:
                 return Result(folder.final, setup.facts)

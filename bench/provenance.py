@@ -28,7 +28,7 @@ from bench.evaluation.scores import score_fold
 from bench.processor import processor_name
 from bench.registry.reference import Reference
 from bench.registry.registry import Kind, find, resolve
-from bench.results.identity import harness_facts, identity
+from bench.results.identity import SIGNALS, harness_facts, identity
 from bench.training.distributed import World
 from bench.training.memory import PeakMemory
 from bench.training.model import Classifier, count_parameters
@@ -76,7 +76,7 @@ def describe(
         },
         "signals": facts["signals"],
         "init": init.recorded(),
-        "code": code_facts(spec),
+        "code": {**code_facts(spec), **signal_facts(records, spec, cell.source_rate)},
     }
     # last, because the digest is computed from the sections above
     document["digest"] = identity(document)
@@ -188,6 +188,16 @@ def code_facts(spec: SignalSpec) -> dict[str, dict[str, str]]:
     chosen = PREPROCESSINGS[spec.preprocessing]
     facts = {"name": spec.preprocessing, "module": chosen.module, "code_sha256": chosen.code_sha256}
     return {"harness": harness_facts(), **({"preprocessing": facts} if chosen.code_sha256 else {})}
+
+
+def signal_facts(records: Records, spec: SignalSpec, source_rate: int | None) -> dict[str, dict[str, str]]:
+    """Return facts about the signal files that a run reads: their rate, and a hash of a sample; none if one is missing.
+
+    The tables alone do not tell two sets of signals apart, such as a filtered copy.
+    """
+    rate = choose_source_rate(records, spec, source_rate)
+    sampled = records.sample_sha256(rate)
+    return {SIGNALS: {"name": records.name, "module": f"{rate} Hz", "code_sha256": sampled}} if sampled else {}
 
 
 def plugin_facts(kind: Kind, reference: Reference) -> dict[str, Any]:

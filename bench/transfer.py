@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ from bench.evaluation.scores import score_fold
 from bench.inference import Trained, load_trained
 from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
 from bench.results.result import Result, load_result, row_name
-from bench.training.distributed import choose_device
+from bench.training.distributed import choose_device, set_numerics
 from bench.training.features import EVALUATION_BATCH
 from bench.training.weights import hash_weights
 
@@ -32,6 +34,8 @@ Progress = Callable[[int, int], None]
 """Callback with the number of records done and the number of all records."""
 WHOLE_SET = "all records; no folds, nothing trained or selected on them"
 """How records of another data set are used."""
+VERSION = re.compile(r"(-\w+-folds)?-[^-]+$")
+"""End of a data set's display name: the origin of its folds, and its version or content; see `Records.name`."""
 OF_FOLD = f"fold {TEST_FOLD} of the data set of its training; nothing trained or selected on it"
 
 
@@ -65,7 +69,8 @@ def evaluate(
     trained, records = load_trained(run), load_records(data)
     scope = _scope(trained.result, records, corruptions)
     rate = choose_source_rate(records, trained.spec, source_rate)
-    trained.model.to(choose_device(0, 1))
+    set_numerics(device := choose_device(0, 1))
+    trained.model.to(device)
     logits = _logits(trained, records, scope, rate, corruptions, seed, progress)
     labels = [each.label for each in scope.shared]
     patients = np.unique(records.patient_id[scope.rows], return_inverse=True)[1]
@@ -113,23 +118,27 @@ def _scope(result: Result, records: Records, corruptions: Sequence[Corruption]) 
                 "name another data set with --data, or add --corrupt NAME=STRENGTH"
             )
         return _fold_10(result, records)
-    if not records.synthetic and home.startswith(f"{records.dataset}-"):
-        raise DataError(
-            f"{result.folder} was trained on {home}, and {records.folder} is {records.name}, another version or part "
-            f"of it, whose records may have trained the run; expected another data set, or {home} itself with --corrupt"
-        )
-    before = str(result.document["init"].get("facts", {}).get("trained_on", ""))
-    if f" of {records.name}, " in before:
-        raise DataError(
-            f"{result.folder} started from weights that were trained on {before}; expected a data set whose records "
-            "had no part in its training"
-        )
-    shared = _shared(result.document["task"]["labels"], home, records, str(result.folder))
+    shared = _shared(result.document, records, str(result.folder))
     return Scope(shared, np.arange(len(records)), truth_of_shared(shared, records), WHOLE_SET)
 
 
-def _shared(labels: Sequence[str], home: str, records: Records, who: str) -> tuple[SharedLabel, ...]:
-    """Return the labels that both data sets have. `who` has learnt `labels` on `home`. Raises DataError without any."""
+def _shared(document: Mapping[str, Any], records: Records, who: str) -> tuple[SharedLabel, ...]:
+    """Return the labels that both data sets have. `who` has this document, which may have no result yet.
+
+    Raises DataError if there is none, or if these records may have had a part in the training.
+    """
+    home, labels = document["dataset"]["name"], document["task"]["labels"]
+    if not records.synthetic and VERSION.sub("", home) == records.dataset:
+        raise DataError(
+            f"{who} is trained on {home}, and {records.folder} is {records.name}, another version or part of it, whose "
+            f"records may be in the training; expected another data set, or {home} itself with --corrupt"
+        )
+    before = str(document["init"].get("facts", {}).get("trained_on", ""))
+    if f" of {records.name}, " in before:
+        raise DataError(
+            f"{who} starts from weights that were trained on {before}; expected a data set whose records have no part "
+            "in its training"
+        )
     if shared := shared_labels(labels, home, records):
         return shared
     own, codes = (", ".join(map(str, list(each)[:8])) for each in (labels, records.statements.index))
@@ -139,8 +148,12 @@ def _shared(labels: Sequence[str], home: str, records: Records, who: str) -> tup
     )
 
 
-def require_shared(labels: Sequence[str], home: str, folders: Sequence[Path], stage: str) -> None:
-    """Raise BenchError, before a cell is trained, if it cannot be tested on the data sets in these folders."""
+def require_shared(document: Mapping[str, Any], folders: Sequence[Path], stage: str) -> None:
+    """Raise BenchError, before a cell is trained, if it cannot be tested on the data sets in these folders.
+
+    `document` is the first half of its result, known before it runs.
+    """
+    home = document["dataset"]["name"]
     if folders and stage != "test":
         raise BenchError("--also-on tests what ends with fold 10; leave it out, or leave out --stage val")
     for records in map(load_records, folders):
@@ -148,7 +161,7 @@ def require_shared(labels: Sequence[str], home: str, folders: Sequence[Path], st
             raise BenchError(
                 f"--also-on {records.folder} is {home}, on which the cell is trained; name another data set"
             )
-        _shared(labels, home, records, "this cell")
+        _shared(document, records, "this cell")
 
 
 def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> None:
@@ -164,11 +177,14 @@ def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None]
 
 
 def _is_tested(result: Result, records: Records, folder: Path) -> bool:
-    """Return whether a run has been tested on these records, as read by the code that reads them now."""
+    """Return whether the run's weights have been tested on these records, as read by the code that reads them now."""
     try:
-        read_by = load_evaluation(folder_of(result, records.name, [], 0), result).document["dataset"]
+        tested = load_evaluation(folder_of(result, records.name, [], 0), result).document
     except DataError:  # there is none, or it is damaged
         return False
+    if tested["run"]["weights_sha256"] != result.document["weights_sha256"]:
+        return False  # it is of an earlier attempt, which ended before its result was written
+    read_by = tested["dataset"]
     same_code = read_by.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", "")
     return bool(same_code and read_by.get("files", {}) == records.stated)
 

@@ -4,10 +4,11 @@ import resource
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from bench.errors import BenchError
+from bench.errors import BenchError, PluginError
 from bench.results.identity import other_code
 from bench.training.checkpoint import Checkpoints
 
@@ -62,7 +63,7 @@ def test_what_other_code_left_is_not_gone_on_from(tmp_path: Path) -> None:
     after = written_by(notes, **{**code, "harness": "another"})
 
     assert after.newest() is None
-    assert notes == ["the code of harness has changed since this run was interrupted; it starts again"], "once"
+    assert notes == ["harness: changed since this run was interrupted; it starts again"], "once"
     after.save(state(1))
     found = after.newest()
     assert found is not None and found["epoch"] == 1
@@ -93,6 +94,34 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str
     assert notes == ["checkpoint-0003.pt is damaged; going back to the one before"]
     resumed.save(state(3))
     assert files(tmp_path) == ["checkpoint-0002.pt", "checkpoint-0004.pt"], "the damaged one is not one of the two"
+
+
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [(np.float64(0.1), "numpy._core.multiarray.scalar"), (Path("x"), "pathlib")],
+    ids=["number", "path"],
+)
+def test_a_checkpoint_that_could_not_be_loaded_stops_the_run(tmp_path: Path, held: object, kind: str) -> None:
+    checkpoints(tmp_path).save(state(1))
+    written = checkpoints(tmp_path)
+
+    with pytest.raises(PluginError, match=rf"could not be loaded, .* batch\.state holds [^;]*{kind}") as caught:
+        written.save({"optimizer": {"param_groups": [{"lr": held}]}})
+
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == ["checkpoint-0001.pt"], "the one before is still there"
+
+
+def test_the_first_checkpoint_of_each_phase_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, load = list[object](), torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **options: read.append(path.name) or load(path, **options))
+    written = checkpoints(tmp_path)
+    for epoch in (1, 2, 3, 4):
+        if epoch == 3:
+            written.phase_begins()
+        written.save(state(epoch))
+
+    assert read == ["checkpoint-0001.pt", "checkpoint-0003.pt"]
 
 
 def test_nothing_readable_means_from_the_start(tmp_path: Path) -> None:

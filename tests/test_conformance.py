@@ -31,7 +31,7 @@ from bench.plugin import (
 )
 from bench.registry.conformance import check_backbone, check_method, check_plugin
 from bench.registry.findings import Finding
-from bench.registry.method_checks import TRIED_ON, _processes_agree
+from bench.registry.method_checks import TRIED_ON, _processes_agree, _resumes
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, load_plugin, make, registry
 from bench.registry.source import PLUGIN_FILES
@@ -579,9 +579,38 @@ class Idle(Method):
         return torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 
 
+@dataclass(frozen=True)
+class NumPyRates(NoSuchPart):
+    """A checkpoint would not be loaded."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        return [Phase(name="x", learning_rates={"head": 1e-3}, epochs=1)]
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        return torch.optim.SGD([{**group, "lr": np.float64(group["lr"])} for group in groups])
+
+
+def test_a_run_that_begins_again_is_not_taken_for_one_that_goes_on(tmp_path: Path) -> None:
+    """It ends in the same bits too."""
+    (tmp_path / "whole").mkdir()
+    reference = Reference("lp")
+    model, phases = set_up(partial(make, "backbone", TRIED_ON), make("method", reference))
+    whole = Trial(model, shortened(phases), tmp_path / "whole")
+    weights = run_trial(whole, make("method", reference), ALONE)
+    assert _resumes(reference, TRIED_ON, whole, weights) is None
+    for file in tmp_path.glob("whole-1/*.pt"):
+        file.write_bytes(b"no zip")
+
+    fault = str(_resumes(reference, TRIED_ON, whole, weights))
+
+    assert fault.startswith("killed after step 1, it trained 4 steps where 3 were left, so its checkpoint was not used")
+    assert "checkpoint-0001.pt is damaged" in fault
+
+
 @pytest.mark.parametrize(
     ("faulty", "check", "words"),
     [
+        (NumPyRates, "trains x as declared", "a checkpoint of this run could not be loaded"),
         (NoSuchPart, "fits net1d_mini", "'hed'"),
         (Changing, "fits net1d_mini", "Changing.prepare() sets self.seen, which a resumed run would not know"),
         (NoPhases, "declares phases", "at least one"),

@@ -493,19 +493,28 @@ def test_ranks_on_gpus_are_bound_deterministic_and_patient(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     for flag in ("deterministic", "allow_tf32"):
-        monkeypatch.setattr(torch.backends.cudnn, flag, getattr(torch.backends.cudnn, flag))
+        monkeypatch.setattr(torch.backends.cudnn, flag, flag == "allow_tf32")
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: done.update(mode=mode))
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda kind, **more: done.update(more, kind=kind))
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    destroyed = list[str]()
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: destroyed.append("group"))
 
     with join() as world:
         assert world.device == torch.device("cuda", 1)
+        assert not destroyed
 
+    assert destroyed == ["group"]
+    with pytest.raises(BenchError), join():
+        raise BenchError
+    assert destroyed == ["group"], "NCCL would wait for ranks that wait for this one"
     assert done["kind"] == "nccl" and done["device_id"] == world.device and done["mode"] is True
     assert done["timeout"].total_seconds() > 3600
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.allow_tf32
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_more_processes_than_gpus_are_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

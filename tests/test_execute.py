@@ -97,6 +97,18 @@ def test_fold_10_is_read_once_after_training(demo_set: Path, tmp_path: Path, mon
     assert noted["records"] == len(result.predictions[10].ecg_id)
 
 
+def test_a_data_set_without_fold_10_is_refused_before_training(demo_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_set, data := tmp_path / "data")
+    table = pd.read_csv(data / TABLE)
+    table.loc[table.strat_fold == TEST_FOLD, "strat_fold"] = 8
+    table.to_csv(data / TABLE, index=False)
+
+    with pytest.raises(DataError, match="superdiag has no record in fold 10; use --stage val"):
+        run(data, tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("*.unfinished"))
+    assert not list((tmp_path / "runs").rglob("log.jsonl"))
+
+
 def test_the_cost_is_that_of_all_attempts_without_preparing_signals(
     demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

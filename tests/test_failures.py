@@ -9,11 +9,14 @@ from bench.results.failures import Failure
 
 
 def test_a_failure_is_read_back_as_written(tmp_path: Path) -> None:
-    failure = Failure.now("bench run --seed 1", "test", "a reason\n  of two: lines", "Traceback\n\nlast: line\n")
+    failure = Failure.now(
+        "bench run --seed 1", "test", "a reason\n  of two: lines", "Traceback\n\nlast: line\n", "ptb-xl-1.0.3"
+    )
     failure.write(tmp_path / "task" / "net.failed")
 
     assert Failure.read(tmp_path / "task" / "net.failed") == failure
     assert failure.reason == "a reason of two: lines"
+    assert "\ndata: ptb-xl-1.0.3\n\nTraceback" in (tmp_path / "task" / "net.failed").read_text()
     assert failure.at.endswith("+00:00"), "UTC"
 
 

@@ -197,15 +197,6 @@ def test_what_two_processes_write_at_once_is_read_as_one(tmp_path: Path) -> None
     assert FeatureCache(tmp_path / "none").load(np.array([1]))[0].tolist() == [False]
 
 
-def test_what_an_older_version_wrote_is_read(tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path)
-    np.savez(tmp_path / "part-0123456789abcdef.npz", ecg_id=np.arange(4), features=np.ones((4, 5)))
-
-    known, features, seconds = cache.load(np.arange(5))
-
-    assert known.sum() == 4 and features.shape == (4, 5) and seconds.tolist() == [0, 0, 0, 0]
-
-
 def test_a_set_that_was_removed_while_it_is_read_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path / "features" / "set")
     cache.save(np.arange(4), np.ones((4, 5)), 1.0)
@@ -253,12 +244,13 @@ def npz(**arrays: Any) -> bytes:
         lambda whole: whole[:2000] + b"other bytes" + whole[2011:],
         lambda whole: b"",
         lambda whole: npz(ecg_id=np.arange(4)),
+        lambda whole: npz(ecg_id=np.arange(4), features=np.ones((4, 5))),
         lambda whole: npz(ecg_id=np.arange(4), features=np.ones((3, 5)), seconds=1.0),
         lambda whole: npz(ecg_id=np.arange(4), features=np.ones(4), seconds=1.0),
         lambda whole: npz(ecg_id=np.arange(4), features=np.full((4, 5), np.nan), seconds=1.0),
         lambda whole: npz(ecg_id=np.arange(4), features=np.array([["a"]] * 4), seconds=1.0),
     ],
-    ids=["cut off", "other bytes", "empty", "no features", "too few", "flat", "NaN", "text"],
+    ids=["cut off", "other bytes", "empty", "no features", "no seconds", "too few", "flat", "NaN", "text"],
 )
 def test_what_a_damaged_file_held_is_computed_anew_with_a_note(damage: Any, cache: Path, passes: list[int]) -> None:
     source, model, notes = source_of(70), known_model(), list[str]()

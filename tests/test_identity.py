@@ -17,15 +17,19 @@ import torch
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.data.datasets import load_records
 from bench.data.formats import SignalFormat
 from bench.data.opened import OpenData
 from bench.execute import Options, execute, set_up
+from bench.launch.plan import make_plan
 from bench.registry.reference import Reference
 from bench.registry.source import _source_files
 from bench.results.identity import (
     HARNESS,
+    SIGNALS,
     SPINE,
     changes,
+    code_at_hand,
     code_of,
     conflict,
     harness_facts,
@@ -74,7 +78,7 @@ class Net(Backbone):
             os.kill(os.getpid(), signal.SIGKILL)
         return self.layer(signals.mean(-1))
 '''
-SIGNALS = """
+READER = """
 import numpy as np
 from bench.plugin import Stored
 
@@ -130,7 +134,7 @@ class Lab:
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
         lines = [f"{name} = {name}\n" for name in ("lab_filters", "lab_net", "lab_recipe", "lab_ecgs")]
         (about / "entry_points.txt").write_text("[bench.plugins]\n" + "".join(lines))
-        texts = {"filters": FILTERS, "net": NET, "recipe": RECIPE, "signals": SIGNALS, "ecgs": ECGS}
+        texts = {"filters": FILTERS, "net": NET, "recipe": RECIPE, "signals": READER, "ecgs": ECGS}
         for name, text in texts.items():
             (folder / f"site/lab_{name}.py").write_text(text)
 
@@ -188,7 +192,7 @@ def test_a_run_goes_on_only_under_the_code_that_wrote_its_checkpoint(lab: Lab) -
         lab.edit(kind)
         said = printed(lab.bench("run", runs=kind))
         changed = "backbone, preprocessing" if kind == "preprocessing" else kind  # the backbone imports its filters
-        assert said.count(f"the code of {changed} has changed since this run was interrupted; it starts again") == 1
+        assert said.count(f"{changed}: changed since this run was interrupted; it starts again") == 1
         assert "resumed" not in said
         (lab.folder / file).write_text(original)
 
@@ -201,6 +205,7 @@ def test_stale_says_whose_code_has_changed(lab: Lab) -> None:
     assert {kind: one["module"] for kind, one in recorded.items()} == {
         "harness": SPINE,
         "preprocessing": "lab_filters",
+        SIGNALS: "100 Hz",
     }
     assert all(len(one["code_sha256"]) == 64 for one in recorded.values())
     assert lab.states() == [("done", "")]
@@ -268,12 +273,15 @@ def test_what_is_run_again_because_it_is_stale_goes_on_after_a_kill(lab: Lab) ->
     assert "resumed" not in printed(lab.bench("run", "--rerun-stale")), "it is no longer stale"
 
 
+def done_cell(data: Path) -> Cell:
+    method = Reference("lp", {"probe_epochs": 1})
+    return Cell(data=data, task="superdiag", arch=Reference("prevalence"), method=method, precision="float32")
+
+
 @pytest.fixture(scope="module")
 def done(demo_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A finished probe of the constant feature; look at it, leave it as it is."""
-    method = Reference("lp", {"probe_epochs": 1})
-    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method, precision="float32")
-    return execute(cell, Options(runs=tmp_path_factory.mktemp("runs"), console=Console(quiet=True)))
+    return execute(done_cell(demo_set), Options(runs=tmp_path_factory.mktemp("runs"), console=Console(quiet=True)))
 
 
 def test_what_a_result_does_not_record_is_not_held_against_it(done: Result) -> None:
@@ -281,9 +289,49 @@ def test_what_a_result_does_not_record_is_not_held_against_it(done: Result) -> N
 
     assert changes(older) == "" and changes(done.document) == ""
     assert set(code_of(older)) == {"method", "backbone"}
-    assert set(code_of(done.document)) == {"method", "backbone", "harness"}, "ours has a version, and is harness"
+    assert set(code_of(done.document)) == {"method", "backbone", SIGNALS, "harness"}, (
+        "ours has a version, and is harness"
+    )
     gone = {**done.document, "method": {**done.document["method"], "module": "gone_lab"}}
     assert changes(gone) == "method lp (gone_lab) is not installed here"
+
+
+def test_other_signals_below_the_same_tables_make_a_result_stale(done: Result, demo_set: Path, tmp_path: Path) -> None:
+    """Such as a filtered copy of a data set, which is the same cell by its tables."""
+    shutil.copytree(demo_set, copied := tmp_path / "copied")
+    cell = replace(done_cell(demo_set), data=copied)
+    options = Options(runs=done.folder.parent.parent, console=Console(quiet=True))
+
+    def states() -> tuple[str, str, str]:
+        (planned,) = make_plan([cell], options).cells
+        return changes(done.document, partial(code_at_hand, data=copied)), planned.state, planned.reason
+
+    assert states() == ("", "done", ""), "a copy elsewhere is the same data set"
+    last = load_records(copied).paths(100)[-1].with_suffix(".dat")
+    content = last.read_bytes()
+    last.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    words = f"signal data {load_records(copied).name} (100 Hz) has changed since"
+    assert states() == (words, "stale", words)
+    last.unlink()
+    assert states() == ("", "done", ""), "files that are not here tell nothing"
+
+
+def test_the_sample_of_signals_sees_each_of_its_files_from_end_to_end(demo_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_set, copied := tmp_path / "copied")
+    records = load_records(copied)
+    before, paths = records.sample_sha256(100), records.paths(100)
+
+    assert len(before) == 64
+    for path in (paths[0], paths[-1], paths[round((len(paths) - 1) / 15 - 0.5)]):
+        for ending in (".hea", ".dat"):
+            content = (file := path.with_suffix(ending)).read_bytes()
+            for at in (0, len(content) // 2, len(content) - 1):
+                file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+                assert records.sample_sha256(100) != before, (file.name, at)
+            file.write_bytes(content + b" ")
+            assert records.sample_sha256(100) != before, "longer"
+            file.write_bytes(content)
+    assert records.sample_sha256(100) == before
 
 
 def test_code_is_no_part_of_the_digest(done: Result) -> None:

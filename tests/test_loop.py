@@ -735,25 +735,44 @@ def test_a_run_killed_twice_with_a_damaged_checkpoint_ends_the_same(tmp_path: Pa
     assert len(list(folder.iterdir())) == 2
 
 
-def test_a_checkpoint_from_before_groups_had_names_is_gone_on_from(tmp_path: Path) -> None:
-    whole, again = model_of(Mixed), model_of(Mixed)
-    run(whole, lpft_sd(), _new(tmp_path, "whole"))
-    folder = _new(tmp_path, "killed")
-    with pytest.raises(KeyboardInterrupt):
-        run(model_of(Mixed), lpft_sd(), folder, watch=Watch(lambda e, n: (e, n) == ("epoch", 5)))
-    newest = max(folder.glob("checkpoint-*.pt"))
-    state = torch.load(newest, weights_only=True)
-    assert [group.pop("param_names")[0] for group in state["optimizer"]["param_groups"]] == [
-        "backbone.stem.0.weight",
-        "head.weight",
-    ]
-    torch.save(state, newest)
+@dataclass
+class NumPyRates(Recipe):
+    """Turns the rates of a phase into NumPy's numbers."""
+
+    def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
+        for group in groups if phase.name == "second" else ():
+            group["lr"] = np.float64(group["lr"])
+        return super().optimizer(groups, phase, gradients)
+
+
+def test_a_phase_whose_checkpoints_could_not_be_loaded_stops_at_its_first(tmp_path: Path) -> None:
+    method = NumPyRates([phase({"head": 0.05}), phase({"head": 0.05}, name="second")])
     watch = Watch()
 
-    run(again, lpft_sd(), folder, watch=watch)
+    with pytest.raises(PluginError, match=r"a checkpoint of this run could not be loaded"):
+        run(model_of(Flat), method, tmp_path, watch=watch)
 
-    assert moved(again, weights(whole)) == set()
-    assert "resumed in phase finetune after epoch 1" in watch.notes
+    assert watch.phases_ended == 1 and watch.epochs[-1]["epoch"] == 1
+    left = Checkpoints(tmp_path, writes=False, note=print).newest()
+    assert left is not None and len(left["reports"]) == 1, "those of the first phase"
+
+
+def test_the_best_weights_of_a_checkpoint_go_to_the_device_of_the_run(tmp_path: Path) -> None:
+    """A checkpoint is loaded on the CPU; `finish` compares them with the model's, which are on a GPU."""
+    train_source, val_source = sources()
+    run(model_of(Flat), Recipe([phase({"head": 0.05})]), tmp_path, (train_source, val_source))
+    files = Checkpoints(tmp_path, writes=False, note=print)
+    state = files.newest()
+    assert state is not None
+    report = PhaseReport(**state["reports"][-1])
+    model = model_of(Flat)
+    again = PhaseRun(model, Recipe([]), phase({"head": 0.05}), ALONE, "float32", 0, model.changed_keys({"head"}))
+    again.begin(train_source, val_source, [report], Watch(), files, None)
+    again.world = replace(ALONE, device=torch.device("meta"))
+
+    again.restore(state)
+
+    assert {key: value.device.type for key, value in again.best.items()} == {"head.weight": "meta", "head.bias": "meta"}
 
 
 def test_a_run_whose_frozen_part_came_out_otherwise_is_not_resumed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bench.launch import workers
 from bench.processes import mark_fresh, use_up
 from bench.registry.reference import Reference
 from bench.training import memory
-from bench.training.memory import keep_freed_memory
+from bench.training.memory import PeakMemory, keep_freed_memory
 
 CPU = torch.device("cpu")
 LINUX = pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="Linux alone can reset the peak of a process")
@@ -35,6 +36,21 @@ def costs(run_cells: Any) -> Callable[[list[Cell], Path], list[dict[str, Any]]]:
         return [one.result().document["cost"] for one in ended]
 
     return of
+
+
+def test_memory_of_a_gpu_that_was_freed_is_returned_before_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next cell of a process finds less of it free; a model refers to itself by its hooks."""
+    done, model = list[str](), torch.nn.Linear(1, 1)
+    model.register_forward_hook(lambda *_, own=model: None)
+    left = weakref.ref(model)
+    del model
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append(f"returned, model {left()}"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: done.append("measured"))
+
+    PeakMemory.begin(torch.device("cuda", 0))
+    assert done == ["returned, model None", "measured"]
+    PeakMemory.begin(CPU)
+    assert len(done) == 2
 
 
 @LINUX

@@ -1,6 +1,9 @@
 """Estimates of cells like which none is finished, from timed passes of their backbones."""
 
+import contextlib
+import gc
 import io
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,40 @@ def test_a_pass_is_timed_after_a_first_one_and_each_window_counts(monkeypatch: p
     assert found == Pace(train=1 / 4, predict=7 / 4), "seven windows of a record"
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items()), "a copy was trained"
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_backbone_is_timed_as_runs_compute_and_leaves_no_memory(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that it does not fit is kept, as by who tells of it, and keeps nothing else."""
+    done, held = list[object](), list[weakref.ref[Any]]()
+
+    class Large(Backbone):
+        signal_spec = SignalSpec(100, "zscore")
+        feature_dim = 12
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.BatchNorm1d(12)
+
+        def forward(self, signals: Tensor) -> Tensor:
+            x = self.net(signals)
+            held.extend([weakref.ref(self), weakref.ref(x)])
+            if not fits:
+                raise torch.OutOfMemoryError
+            return x.amax(-1)  # type: ignore[no-any-return]
+
+    def returned(device: torch.device) -> None:
+        gc.collect()
+        done.append((device, [each() for each in held if each() is not None]))
+
+    monkeypatch.setattr(pace, "set_numerics", done.append)
+    monkeypatch.setattr(pace, "return_gpu_memory", returned)
+    cpu, backbone = torch.device("cpu"), Large()
+    with contextlib.nullcontext() if fits else pytest.raises(torch.OutOfMemoryError) as caught:
+        measure_pace(backbone, 10.0, "float32", cpu, 1)
+
+    assert done == [cpu, (cpu, [])] and held
+    assert fits or caught
 
 
 def cell(data: Path, arch: str, method: str = "ft", **changes: Any) -> Cell:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.errors import PluginError
@@ -59,6 +60,21 @@ def test_what_changes_the_outcome_is_in_the_facts(declared: dict[str, Any]) -> N
 )
 def test_stochastic_depth_early_and_late(when: Any, dropping: list[bool]) -> None:
     assert [phase(drop_path_when=when).drops_paths_in(epoch) for epoch in range(4)] == dropping
+
+
+def test_numpys_numbers_become_plain_ones() -> None:
+    """As of `lr * 0.8 ** np.arange(n)`: torch writes them into a checkpoint and does not load them."""
+    numbers = {"epochs": np.int64(4), "batch_size": np.int32(8), "patience": np.int64(2), "warmup": np.float32(0.25)}
+    numbers |= {"weight_decay": np.float64(0.1), "drop_path_rate": np.array(0.5), "gradient_clip_norm": np.float64(1)}
+    rates = {"head": np.float64(1e-3), "backbone": np.float32(0.5), "backbone.first": 1}
+
+    made = phase(name=np.str_("p"), learning_rates=rates, average=EMA(np.float64(0.9)), **numbers)
+
+    values = [value for key in numbers for value in [getattr(made, key)]]
+    assert {type(value) for value in [*values, *made.learning_rates.values()]} == {int, float}
+    assert type(made.learning_rates["backbone.first"]) is int, "digests tell 1 from 1.0"
+    assert (type(made.average.decay), type(SWA(np.float64(0.5)).start), type(made.name)) == (float, float, str)
+    assert json.loads(json.dumps(made.facts()))["epochs"] == 4
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,20 @@ from bench.errors import BenchError
 from bench.execute import Options, execute
 from bench.launch.outcomes import failure_path
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.launch.slurm import FOLDER, Slurm, hand_over, minutes, most_submitted, others, queued, submit
+from bench.launch.slurm import (
+    FOLDER,
+    Slurm,
+    WorkerJob,
+    follow,
+    hand_over,
+    minutes,
+    most_submitted,
+    others,
+    queued,
+    submit,
+    this_node,
+)
+from bench.launch.workers import GRACE
 from bench.registry.reference import Reference
 from bench.results.failures import Failure
 from bench.results.result import Result, find_results
@@ -393,6 +407,37 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         most_submitted()
     with pytest.raises(BenchError, match="no SLURM on this machine"):
         queued()
+
+
+@pytest.fixture
+def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The plan's folder of a job on two nodes, the first of which is this process; its SLURM does not answer."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: Socket timed out' >&2\nexit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    for name, value in (("JOB_ID", "17"), ("JOB_NUM_NODES", "2"), ("NODEID", "0"), ("LAUNCH_NODE_IPADDR", "127.0.0.1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    cell, options = small(tmp_path / "nowhere", "lp"), Options(runs=tmp_path / "runs")
+    return PlanFolder.of([Entry.of(cell, options)], [cell], options).folder
+
+
+def test_a_slurm_that_does_not_answer_ends_no_worker(lead: Path) -> None:
+    assert WorkerJob(lead, 90, 2, 1).seconds() == pytest.approx(90 * 60 - 60 - GRACE, abs=5)
+
+
+@pytest.mark.parametrize(("code", "left"), [("1 / 0", ["round-0"]), ("raise KeyboardInterrupt", [])])
+def test_the_other_nodes_of_a_job_end_with_the_first(lead: Path, tmp_path: Path, code: str, left: list[str]) -> None:
+    """But not when SLURM takes the nodes: then all wait for it, so that the job is requeued."""
+    content = json.loads((lead / "plan.json").read_text())
+    (tmp_path / "broken.py").write_text(code)
+    (lead / "plan.json").write_text(json.dumps({**content, "plugins": [str(tmp_path / "broken.py")]}))
+
+    with pytest.raises(ZeroDivisionError if left else KeyboardInterrupt):
+        WorkerJob(lead, 90, 2, 1)._work(PlanFolder(lead))
+
+    assert [path.name for path in lead.glob("job-17-0/*")] == left
+    if left:
+        follow(replace(this_node(), number=1), 1, lead / "job-17-0")
 
 
 @pytest.mark.parametrize(

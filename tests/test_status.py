@@ -1,7 +1,10 @@
 """The state of each cell is what its files say, also while they change, and whatever files others leave there."""
 
+import errno
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from bench.errors import DataError
 from bench.files import write_whole
 from bench.results.failures import Failure
 from bench.results.prune import prune
+from bench.results.result import load_head
 from bench.results.run_folder import RunFolder, is_locked
 from bench.results.status import as_data, survey
 
@@ -46,6 +50,18 @@ def test_a_failed_cell_counts_once_and_not_while_it_runs_again(tmp_path: Path) -
     assert [(cell.state, cell.reason) for cell in survey(tmp_path)] == [("failed", "a reason"), ("failed", "another")]
     with RunFolder(tmp_path / "form/a-ft-seed0-00000001", "test", True):
         assert [cell.state for cell in survey(tmp_path)] == ["running", "failed"]
+
+
+def test_a_failure_on_another_data_set_stands_beside_a_result(tmp_path: Path) -> None:
+    published = next((Path(__file__).parent.parent / "leaderboards/ptb-xl-1.0.3/results/all").iterdir())
+    shutil.copytree(published, tmp_path / "all" / published.name)
+    command = load_head(published)["cell"]["command"]
+    for name in ("", "ptb-xl-1.0.3", "synthetic-1a2b3c4d"):  # an older file names no data set
+        Failure.now(command, "test", f"on {name}", "", name).write(tmp_path / f"all/{name}.failed")
+
+    finished, failed = sorted(survey(tmp_path), key=lambda cell: cell.state != "stale")
+    assert (finished.data, finished.path.name) == ("ptb-xl-1.0.3", published.name)
+    assert (failed.state, failed.reason, failed.data) == ("failed", "on synthetic-1a2b3c4d", "synthetic-1a2b3c4d")
 
 
 def test_a_damaged_result_is_failed_with_its_reason(tmp_path: Path) -> None:
@@ -151,6 +167,18 @@ def test_prune_removes_nothing_behind_a_link(tmp_path: Path) -> None:
 
     assert sorted(path.name for path in elsewhere.iterdir()) == ["result.json", "weights.pt"]
     assert len(list(runs.iterdir())) == 3
+
+
+def test_a_lock_that_cannot_be_asked_counts_as_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lustre without `-o flock`: a run there may be at work, so `prune` leaves it alone."""
+
+    def absent(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    write_whole(tmp_path / ".net.lock", "")
+    monkeypatch.setattr(fcntl, "flock", absent)
+    assert is_locked(tmp_path / ".net.lock")
+    assert not is_locked(tmp_path / ".other.lock")
 
 
 def test_a_lock_that_may_not_be_written_can_be_asked(tmp_path: Path) -> None:

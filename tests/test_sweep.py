@@ -1,5 +1,6 @@
 """A grid of cells: which there are, which are done, and what comes of failing, killed and interrupted workers."""
 
+import hashlib
 import io
 import json
 import os
@@ -28,7 +29,7 @@ from bench.data.datasets.ptbxl import TABLE
 from bench.errors import BenchError, DataError
 from bench.execute import Options, execute
 from bench.launch import plan as planning
-from bench.launch.outcomes import Ended, cell_id
+from bench.launch.outcomes import Ended, cell_id, failure_of, failure_path
 from bench.launch.plan import Planned, longest_first, make_plan
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.sweep import Grid, Shard, _remarks, names, numbers
@@ -724,6 +725,69 @@ def test_ids_are_the_same_wherever_the_data_is(demo_set: Path, tmp_path: Path) -
     assert cell_id(here, "test").startswith("superdiag-prevalence-lp-0.5-draw2-seed3-")
     assert cell_id(here, "val") == cell_id(here, "test") + "-val"
     assert cell_id(replace(here, precision="float64"), "test") != cell_id(here, "test")
+
+
+def test_cells_of_two_data_sets_are_two(
+    demo_set: Path, copy_first: Callable[[int, Path], None], tmp_path: Path
+) -> None:
+    """In one runs folder; but they are dealt to the same shards, as in earlier versions."""
+    other, options = tmp_path / "data", Options(runs=tmp_path / "runs")
+    copy_first(100, other)
+    one, two = probe(demo_set), probe(other)
+    plan = PlanFolder.of([Entry.of(one, options)], [one], options)
+    failure_of(two, "test", "a reason", "").write(failure_path(options.runs, two, "test"))
+    (entry,) = plan.entries.values()
+    plan.write(entry, Ended(one, options.runs / "superdiag/a"))
+
+    assert one.command() == two.command() and cell_id(one, "test") != cell_id(two, "test")
+    assert [each.reason for each in make_plan([two], options).cells] == ["a reason"], (
+        "a success of the other is not its"
+    )
+    assert states([one], options.runs) == ["to do"]
+    assert failure_of(two, "test", "a reason", "").data.startswith("synthetic-")
+    nowhere = [replace(one, data=tmp_path / name) for name in ("a", "b")]
+    assert len({cell_id(cell, "test") for cell in nowhere}) == 2
+    copy_first(100, tmp_path / "a")
+    assert cell_id(nowhere[0], "test") == cell_id(two, "test"), "a folder that could not be read is tried again"
+
+
+def test_cells_are_dealt_by_their_commands(demo_set: Path) -> None:
+    cells = [probe(demo_set, seed=seed) for seed in range(8)]
+
+    def rank(cell: Cell) -> bytes:
+        name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
+        return hashlib.sha256(f"superdiag-{name}-val".encode()).digest()
+
+    dealt = sorted(cells, key=rank)
+    for index in range(3):
+        shard = Shard(index, 3).of(cells, "val")
+        assert {cell.seed for cell in shard} == {cell.seed for cell in dealt[index::3]}, "as earlier versions deal them"
+
+
+def test_a_sweep_whose_cells_may_differ_in_precision_says_so(
+    done: tuple[Path, Cell, Result], demo_set: Path, tmp_path: Path
+) -> None:
+    """On mixed nodes of SLURM."""
+    cell, result = done[1:]
+    for seed, precision in ((0, "bf16"), (1, "float32"), (2, "float32")):
+        folder = tmp_path / f"superdiag/{seed}"
+        shutil.copytree(result.folder, folder)
+        document = json.loads((folder / RESULT).read_text())
+        document["cell"].update(seed=seed, precision=precision)
+        (folder / RESULT).write_text(json.dumps(document, indent=1))
+    options, cells = Options(runs=tmp_path), [replace(cell, seed=seed) for seed in range(4)]
+
+    def remarks(cells: list[Cell], **how: bool) -> list[str]:
+        plan = make_plan(cells, options, elsewhere=True)
+        return [line for line in _remarks(plan, options, 1, False, **how) if line.startswith("precision")]
+
+    both = "precision: of the finished cells 1 in bf16, 2 in float32, which are rows of their own"
+    assert remarks(cells[:3], on_slurm=True) == [both]
+    assert remarks(cells[1:], on_slurm=True) == [
+        "precision: auto follows each node's hardware; on mixed nodes name it with --precision"
+    ]
+    assert remarks(cells[1:]) == []
+    assert remarks([replace(cells[3], precision="float32")], on_slurm=True) == []
 
 
 def test_a_plan_on_disk_gives_back_its_cells(demo_set: Path, tmp_path: Path) -> None:

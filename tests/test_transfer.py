@@ -34,7 +34,7 @@ from bench.results.prune import prune
 from bench.results.result import Result, find_results, load_result
 from bench.results.status import survey
 from bench.training.features import EVALUATION_BATCH
-from bench.transfer import Scope, _is_tested, _logits, _scope, evaluate
+from bench.transfer import Scope, _is_tested, _logits, _scope, _shared, evaluate
 
 pytestmark = pytest.mark.slow
 NUM_HOME, NUM_ELSEWHERE = 300, 60
@@ -244,8 +244,34 @@ def test_weights_that_began_on_the_other_set_are_not_tested_there(
     first = execute(Cell(data=other_set, task="all", arch=arch, method=Reference.parse(method)), options)
     second = Cell(data=home_set, task="diag", arch=arch, method=Reference.parse(method), init=str(first.folder))
 
-    with pytest.raises(DataError, match=r"started from weights that were trained on all of other-\w+, folds 1-8"):
+    refused = Options(runs=options.runs, also_on=(other_set,))
+    with pytest.raises(DataError, match="this cell starts from weights that were trained on all of other"):
+        execute(second, refused)
+    assert not list(options.runs.glob("diag/*")), "before it is trained"
+    with pytest.raises(DataError, match=r"starts from weights that were trained on all of other-\w+, folds 1-8"):
         evaluate(execute(second, options).folder, other_set)
+
+
+@pytest.mark.parametrize(
+    ("home", "dataset", "is_refused"),
+    [
+        ("ptb-xl-1.0.3", "ptb-xl", True),
+        ("cpsc2018-own-folds-1a2b3c4d", "cpsc2018", True),
+        ("ptb-xl-1.0.3", "ptb", False),
+        ("my-set-1a2b3c4d", "my", False),
+    ],
+)
+def test_another_version_of_the_set_of_training_is_refused_by_its_name(
+    home: str, dataset: str, is_refused: bool, runs: list[Result], other_set: Path
+) -> None:
+    """PTB is another data set than PTB-XL."""
+    records = replace(load_records(other_set), dataset=dataset)
+    document = {**runs[0].document, "dataset": {**runs[0].document["dataset"], "name": home}}
+    if is_refused:
+        with pytest.raises(DataError, match=f"is trained on {home}, and .* another version or part of it"):
+            _shared(document, records, "this cell")
+    else:
+        assert _shared(document, records, "this cell")
 
 
 def test_a_damaged_evaluation_or_one_of_another_run_is_refused(
@@ -325,6 +351,8 @@ def test_a_test_by_a_reader_that_has_changed_counts_no_more(
     assert _is_tested(result, records, other_set), "a reader of ours has no code of its own"
 
     assert not _is_tested(result, replace(records, seconds=5.0), other_set), "cut to another length"
+    retrained = Result(folder, {**result.document, "weights_sha256": "0" * 64})
+    assert not _is_tested(retrained, records, other_set), "of an earlier attempt"
     document = json.loads(path.read_text())
     document["dataset"]["code_sha256"] = "0" * 64
     path.write_text(json.dumps(document))

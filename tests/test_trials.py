@@ -1,9 +1,10 @@
 """Short runs of a method: what they compare with the declared phases, and which difference they name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -146,15 +147,25 @@ def test_a_right_method_has_no_fault_and_moves() -> None:
     assert weights["head.weight"].dtype == torch.float64
 
 
-def test_checkpoints_are_kept_as_a_kill_after_three_steps_would_leave_them(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class NumPyRates(Finetune):
+    """Rates that NumPy has computed."""
+
+    def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
+        rates = dict(zip(["head", "backbone"], 0.01 * 0.8 ** np.arange(2), strict=True))
+        return [replace(phase, learning_rates=rates) for phase in super().phases(layer_groups)]
+
+
+@pytest.mark.parametrize("method", [Finetune(), NumPyRates()], ids=["plain", "rates of NumPy"])
+def test_checkpoints_are_kept_as_a_kill_after_three_steps_would_leave_them(method: Method, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    whole = run_trial(trial(Finetune(), tmp_path / "run"), Finetune(), ALONE)
+    whole = run_trial(trial(method, tmp_path / "run"), method, ALONE)
     copies = sorted(tmp_path.glob("run-*"), key=lambda path: int(path.name[4:]))
 
     assert [path.name for path in copies] == ["run-1", "run-4", "run-7"]
     for killed in copies:
-        resumed = trial(Finetune(), killed, writes=False)
-        assert largest_gap(whole, run_trial(resumed, Finetune(), ALONE))[0] == 0.0
+        resumed = trial(method, killed, writes=False)
+        assert largest_gap(whole, run_trial(resumed, method, ALONE))[0] == 0.0
         assert resumed.steps == 8 - int(killed.name[4:])
     assert sorted(tmp_path.glob("run-*"), key=lambda path: int(path.name[4:])) == copies, "none of resumed trials"
 

@@ -17,13 +17,15 @@ import pytest
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.console.cells_view import CellsView
 from bench.errors import BenchError
 from bench.execute import Options, execute
 from bench.launch import workers as working
-from bench.launch.outcomes import Ended
+from bench.launch.outcomes import Ended, failure_of
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.workers import Crew, drain
 from bench.registry.reference import Reference
+from bench.results.failures import Failure
 from bench.results.prune import prune
 from bench.results.result import Result, find_results
 from bench.results.status import survey
@@ -224,8 +226,76 @@ def test_failures_are_not_tried_again_while_another_worker_is_at_work(demo_set: 
         assert plan.outcomes() == set()
 
 
-def failure(cell: Cell, reason: str) -> "working.Failure":
-    return working.Failure.now(cell.command(), "val", reason, "")
+def test_a_worker_leaves_its_cells_to_live_workers_of_its_plan(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SLURM. A cell that a worker of another plan runs gets no outcome in this one by that worker."""
+    options, cells = Options(runs=tmp_path), [probe(demo_set, seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr(working.PlanFolder, "claims", quick_claims)
+    plan, other = (
+        PlanFolder.of([Entry.of(cell, options) for cell in some], some, options) for some in (cells[:1], cells)
+    )
+    (name,) = plan.entries
+
+    def works(holder: PlanFolder) -> tuple[float, bool]:
+        with holder.claims() as claims:
+            assert claims.take(name, claims.all())
+            began = time.monotonic()
+            assert drain(plan, [name], options, Crew(seconds=3, stays=False), QUIET) == {}
+            return time.monotonic() - began, plan.has_unclaimed()
+
+    took, is_requeued = works(plan)
+    assert took < 3 and not is_requeued
+    took, is_requeued = works(other)
+    assert took >= 3 and is_requeued, "it waits, and waits again when its time is over"
+
+
+def test_the_last_cell_of_a_dead_machine_is_taken_over(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM has requeued the job so soon that its own claim still counts."""
+    options, cell = Options(runs=tmp_path), probe(tmp_path / "nowhere")
+    monkeypatch.setattr(working.PlanFolder, "claims", quick_claims)
+    plan = PlanFolder.of([Entry.of(cell, options)], [cell], options)
+    (name,) = plan.entries
+    file = tmp_path / ".plans/claims" / f"{name}.1"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"place": "another boot", "pid": 1, "birth": "1", "plan": plan.folder.name}))
+    assert not plan.has_unclaimed(), "it may live"
+
+    ended = drain(plan, [name], options, Crew(stays=False), QUIET)
+
+    assert [end.failure is not None for end in ended.values()] == [True], "there is no such data set"
+    file.write_text(json.dumps({"place": "another boot", "pid": 1, "birth": "1", "plan": plan.folder.name}))
+    os.utime(file, (time.time() - 100, time.time() - 100))
+    plan.forget([name])
+    assert plan.has_unclaimed(), "nobody has touched it for so long that a worker whose time is over is requeued"
+
+
+def test_an_outcome_that_vanishes_is_none(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command has removed it, and a listing that is late, as on NFS, still has it."""
+    trying, options = Options(runs=tmp_path, stage="val"), Options(runs=tmp_path)
+    cell = probe(demo_set)
+    trial = Entry.of(cell, trying)
+    entries = [trial, Entry.of(cell, options, best_of=[trial.id])]
+    plan = PlanFolder.of(entries, [cell, cell], options)
+    monkeypatch.setattr(working.PlanFolder, "outcomes", lambda plan: set(plan.entries) if late else set())
+    crew = Crew(seconds=2)
+    with plan.claims() as claims:
+        assert claims.take(trial.id, claims.all())
+        late = True
+        assert drain(plan, list(plan.entries), options, crew, QUIET) == {}
+        late = False
+        pool = working._Pool(plan, [entries[1].id], options, crew, claims, tmp_path, CellsView(QUIET, 1), None)
+        pool.began, pool.later, pool.ended, pool.next_check = time.monotonic(), {}, {trial.id}, 0.0
+        assert pool._next() is None and pool.ended == set(), "the final waits for its trial again"
+    late = True
+    plan.forget([trial.id], failed=False)
+    assert not plan.has_unclaimed()
+
+
+def failure(cell: Cell, reason: str) -> Failure:
+    return failure_of(cell, "val", reason, "")
 
 
 def test_a_cell_of_a_cut_off_machine_is_stopped(
@@ -233,7 +303,7 @@ def test_a_cell_of_a_cut_off_machine_is_stopped(
 ) -> None:
     """Another worker has its claim: this one stops its process and takes the cell again only when it may."""
     cell, options = probe(demo_set, epochs=200_000), Options(runs=tmp_path, keep_weights="none")
-    monkeypatch.setattr(working.PlanFolder, "claims", lambda plan: quick_claims(tmp_path))
+    monkeypatch.setattr(working.PlanFolder, "claims", quick_claims)
     seen: list[Sequence[str]] = []
     give_up = working._Pool._give_up
 
@@ -255,8 +325,45 @@ def test_a_cell_of_a_cut_off_machine_is_stopped(
     assert seen == [[]]
 
 
-def quick_claims(runs: Path) -> "working.Claims":
-    return working.Claims(runs / ".plans/claims", beat=0.1, lease=60)
+def quick_claims(plan: PlanFolder) -> "working.Claims":
+    return working.Claims(plan.runs / ".plans/claims", plan.folder.name, beat=0.1, lease=5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's /proc")
+def test_a_cell_of_two_processes_is_stopped_with_them(
+    run_cells: Any, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold the run's lock, so who has taken the cell over could not begin."""
+    cell, options = probe(demo_set, epochs=200_000), Options(runs=tmp_path, keep_weights="none")
+    monkeypatch.setattr(working.PlanFolder, "claims", quick_claims)
+    give_up, begin = working._Pool._give_up, working._Pool._begin
+    left: list[int] = []
+
+    def ranks() -> list[int]:
+        texts = {pid: read(pid / "cmdline") for pid in Path("/proc").glob("[0-9]*")}
+        return [int(pid.name) for pid, text in texts.items() if f"\0--runs={tmp_path}\0" in text]
+
+    def note(pool: working._Pool, claim: str) -> None:
+        assert len(ranks()) == 2
+        give_up(pool, claim)
+        left.extend(ranks())
+        pool.left.clear()
+
+    def taken_over(pool: working._Pool, slot: int, task: "working._Task") -> None:
+        begin(pool, slot, task)
+        until(lambda: list(tmp_path.glob("superdiag/*.unfinished/log.jsonl")))
+        (tmp_path / ".plans/claims" / f"{task.claim}.2").write_text("{}")
+
+    monkeypatch.setattr(working._Pool, "_give_up", note)
+    monkeypatch.setattr(working._Pool, "_begin", taken_over)
+    try:
+        assert run_cells([cell], options, nproc=2) == []
+        assert left == []
+        assert {one.state for one in survey(tmp_path)} == {"unfinished"}, "nobody holds its lock"
+    finally:
+        for pid in ranks():
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

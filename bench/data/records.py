@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,13 @@ import pandas as pd
 
 from bench.data.formats import WFDB, SignalFile, SignalFormat
 from bench.errors import DataError
+from bench.files import open_file
 
+T = TypeVar("T")
 SECONDS = 10.0
 """Length of the records of PTB-XL, and of those of another data set that states no length."""
+SAMPLED, BLOCK = 16, 4096
+"""Number of signal files whose content is sampled, and of blocks in each; bytes of a block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +132,22 @@ class Records:
         row = int(about["row"]) if "row" in about else None
         return SignalFile(self.folder / str(about[self.filenames[rate]]), row, self.format)
 
+    def sample_sha256(self, rate: int) -> str:
+        """Return the SHA-256 of evenly spaced blocks of some signal files at a rate in Hz; empty if one is missing."""
+        names, digest = list(dict.fromkeys(self.names(rate))), hashlib.sha256()
+        files = [name + ending for name in _evenly(names) for ending in self.format.endings]
+        try:
+            for name in files:
+                with open_file(self.folder / name) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    digest.update(f"{name} {size} ".encode())
+                    for start in _evenly(range(0, size, BLOCK)):
+                        file.seek(start)
+                        digest.update(file.read(BLOCK))
+        except OSError:
+            return ""
+        return digest.hexdigest()
+
     def names(self, rate: int) -> list[str]:
         """Return the file names [record] without ending. Raises DataError if there is no such rate."""
         if rate not in self.filenames:
@@ -135,3 +156,8 @@ class Records:
                 f"use --source-rate {' or '.join(map(str, self.filenames))}"
             )
         return [str(name) for name in self.table[self.filenames[rate]]]
+
+
+def _evenly(items: Sequence[T]) -> list[T]:
+    """Return up to SAMPLED items, evenly spaced, the first and the last among them."""
+    return [items[index] for index in np.unique(np.linspace(0, len(items) - 1, SAMPLED).astype(int))] if items else []

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from bench.errors import BenchError
@@ -42,10 +43,13 @@ class Claim:
 
 
 class Claims:
-    """The claims in a folder. Those of this process are touched by a thread until they are released."""
+    """The claims in a folder. Those of this process are touched by a thread until they are released.
 
-    def __init__(self, folder: Path, *, beat: float = BEAT, lease: float = LEASE) -> None:
-        self._folder, self._beat, self._lease = folder, beat, lease
+    `plan` names the plan for which this process works.
+    """
+
+    def __init__(self, folder: Path, plan: str = "", *, beat: float = BEAT, lease: float = LEASE) -> None:
+        self._folder, self._plan, self._beat, self._lease = folder, plan, beat, lease
         self._held: dict[str, tuple[Claim, float]] = {}
         """Name -> claim and the time at which it was last touched."""
         self._lost: set[str] = set()
@@ -84,7 +88,7 @@ class Claims:
             return False
         claim = Claim(self._folder / f"{name}.{last.number + 1 if last else 1}", last.number + 1 if last else 1)
         try:
-            if not create_file(claim.path, json.dumps(_this_process())):
+            if not create_file(claim.path, json.dumps({**_this_process(), "plan": self._plan})):
                 return False
         except OSError as error:
             raise BenchError(f"cannot write to {self._folder}: {error.strerror}; the same command goes on") from None
@@ -95,20 +99,21 @@ class Claims:
             self._held[name] = (claim, time.monotonic())
         return True
 
-    def is_dead(self, claim: Claim) -> bool:
-        """Return whether the process of a claim has ended."""
-        try:
-            with open_file(claim.path) as file:  # opening makes NFS ask its server for the present time
-                touched, text = os.fstat(file.fileno()).st_mtime, file.read()
-        except FileNotFoundError:
+    def is_dead(self, claim: Claim, seconds: float | None = None) -> bool:
+        """Return whether the process of a claim has ended; on another machine, if untouched for `seconds` [lease]."""
+        if (read := _read(claim)) is None:
             return False
-        try:
-            owner = json.loads(text)
-        except ValueError:
-            owner = {}  # its process has not written it to the end
+        owner, touched = read
         if owner.get("place") == _place() != "":
             return bool(_birth(owner["pid"]) != owner["birth"])
-        return self._now() - touched > self._lease
+        return self._now() - touched > (self._lease if seconds is None else seconds)
+
+    def sign(self, claim: Claim | None) -> tuple[int, float] | None:
+        """Return what changes with each touch of a claim and with a new one; None unless this plan's worker has it."""
+        read = _read(claim) if claim and not claim.free else None
+        if claim is None or read is None or read[0].get("plan") != self._plan:
+            return None
+        return claim.number, read[1]
 
     def release(self, name: str, *, done: bool = False) -> None:
         """Give a claim back, for others to take. `done`: the cell has its outcome, and its claims are removed."""
@@ -163,6 +168,19 @@ class Claims:
             return probe.stat().st_mtime
         finally:
             probe.unlink()
+
+
+def _read(claim: Claim) -> tuple[dict[str, Any], float] | None:
+    """Return who has a claim, and the time at which it was last touched; None if it is gone."""
+    try:
+        with open_file(claim.path) as file:  # opening makes NFS ask its server for the present time
+            touched, text = os.fstat(file.fileno()).st_mtime, file.read()
+    except FileNotFoundError:
+        return None
+    try:
+        return json.loads(text), touched
+    except ValueError:
+        return {}, touched  # its process has not written it to the end
 
 
 def _this_process() -> dict[str, object]:

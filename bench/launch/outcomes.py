@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
+from bench.data.datasets import load_records
+from bench.data.datasets.held import HeldFolder
 from bench.errors import BenchError, Diverged
 from bench.registry.reference import Reference
 from bench.registry.registry import find, resolve
@@ -20,18 +23,48 @@ if TYPE_CHECKING:
 
 
 def cell_id(cell: Cell, stage: str) -> str:
-    """Return the id of a cell, the same on every machine: task, backbone, method, seed, and a hash of its command."""
-    return f"{cell.task}-{_name(cell, stage)}"
+    """Return the id of a cell, the same on every machine.
+
+    It is task, backbone, method, seed, and a hash of its command and data set.
+    """
+    return f"{cell.task}-{_name(cell, stage, f'{cell.command()} {data_name(cell.data)}')}"
+
+
+def id_of_command(cell: Cell, stage: str) -> str:
+    """Return the id of a cell without its data set. By these cells are dealt to shards, as in earlier versions."""
+    return f"{cell.task}-{_name(cell, stage, cell.command())}"
 
 
 def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
-    """Return the path of the failure file of a cell. It depends on the command, because there may be no digest yet."""
-    return runs / cell.task / (_name(cell, stage) + FAILED)
+    """Return the path of the failure file of a cell. It has no digest, because there may be none yet."""
+    return runs / cell.task / (cell_id(cell, stage).removeprefix(f"{cell.task}-") + FAILED)
 
 
-def _name(cell: Cell, stage: str) -> str:
-    name = cell.folder_name(hashlib.sha256(cell.command().encode()).hexdigest())
+def failure_of(cell: Cell, stage: str, reason: str, details: str) -> Failure:
+    """Return the failure of a cell at the present time."""
+    return Failure.now(cell.command(), stage, reason, details, data_name(cell.data))
+
+
+def _name(cell: Cell, stage: str, text: str) -> str:
+    """Return the name of a cell's files with a hash of a text."""
+    name = cell.folder_name(hashlib.sha256(text.encode()).hexdigest())
     return name + (OF_VAL if stage == "val" else "")
+
+
+def data_name(folder: Path) -> str:
+    """Return the name of the data set in a folder, the same on every machine; its path if it cannot be read."""
+    if isinstance(folder, HeldFolder) and folder.records is not None:
+        return folder.records.name
+    try:
+        return _name_in(folder.absolute())
+    except (BenchError, OSError):
+        return str(folder.absolute())
+
+
+@functools.lru_cache(maxsize=64)
+def _name_in(folder: Path) -> str:
+    """Cached, because each of a sweep's cells asks, some times over, and to read PTB-XL's tables takes 0.7 s."""
+    return load_records(folder).name
 
 
 @dataclass(frozen=True)

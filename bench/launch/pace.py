@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bench.training.distributed import set_numerics
+from bench.training.memory import return_gpu_memory
 from bench.training.model import Backbone, Classifier
 from bench.training.precision import Precision, autocast, dtype
 
@@ -53,8 +58,22 @@ def trained_epochs(phases: Sequence[Mapping[str, Any]]) -> int:
 def measure_pace(backbone: Backbone, length_s: float, precision: Precision, device: torch.device, threads: int) -> Pace:
     """Time passes of a copy of a backbone over random records of `length_s` seconds; of AdamW, a training step.
 
-    `threads`: the number of CPU cores that a worker has.
+    `threads`: the number of CPU cores that a worker has. The device's memory is free again afterwards: workers need it.
     """
+    set_numerics(device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _measure(backbone, length_s, precision, device)
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what did not fit
+        raise
+    finally:
+        torch.set_num_threads(before)
+        return_gpu_memory(device)
+
+
+def _measure(backbone: Backbone, length_s: float, precision: Precision, device: torch.device) -> Pace:
     spec = backbone.signal_spec
     length = round(length_s * spec.rate)
     model = Classifier(copy.deepcopy(backbone), LABELS).to(device, dtype(precision))
@@ -62,25 +81,23 @@ def measure_pace(backbone: Backbone, length_s: float, precision: Precision, devi
     num = BATCH[device.type]
     signals = torch.randn(num, len(spec.leads), spec.window or length, device=device, dtype=dtype(precision))
 
-    def compute() -> torch.Tensor:
-        with autocast(precision, device):
-            return model(signals).square().mean()  # type: ignore[no-any-return]
-
-    def train() -> None:
-        compute().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        trained = _shortest(train, device) / num
-        model.eval()
-        with torch.no_grad():
-            predicted = _shortest(compute, device) / num
-    finally:
-        torch.set_num_threads(before)
+    # no closures: a traceback holds those of its functions
+    trained = _shortest(partial(_train, model, optimizer, signals, precision), device) / num
+    model.eval()
+    with torch.no_grad():
+        predicted = _shortest(partial(_compute, model, signals, precision), device) / num
     return Pace(trained, predicted * len(spec.window_starts(length)))
+
+
+def _train(model: Classifier, optimizer: torch.optim.Optimizer, signals: Tensor, precision: Precision) -> None:
+    _compute(model, signals, precision).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _compute(model: Classifier, signals: Tensor, precision: Precision) -> Tensor:
+    with autocast(precision, signals.device):
+        return model(signals).square().mean()  # type: ignore[no-any-return]
 
 
 def _shortest(action: Callable[[], object], device: torch.device) -> float:

@@ -23,11 +23,11 @@ from bench.execute import Options, make_backbone, make_method
 from bench.launch.outcomes import failure_path
 from bench.launch.pace import Pace, measure_pace, trained_epochs
 from bench.processes import num_cores
-from bench.provenance import code_facts, plugin_facts, sections
+from bench.provenance import code_facts, plugin_facts, sections, signal_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import attempt
 from bench.results.failures import Failure
-from bench.results.identity import RANDOM, changes, code_of, planned_identity
+from bench.results.identity import RANDOM, SIGNALS, Source, changes, code_of, planned_identity
 from bench.results.result import find_heads
 from bench.training.checkpoint import KEPT
 from bench.training.distributed import choose_device
@@ -60,6 +60,8 @@ class Planned:
     """Why it failed or was declined, or which code has changed since it was finished."""
     folder: Path | None = None
     """Folder of its finished run."""
+    precision: str = ""
+    """Precision of its finished run."""
     seconds: float | None = None
     """Mean seconds of finished cells with the same backbone, method and fraction, or an estimate; None if unknown."""
     estimated: bool = False
@@ -169,7 +171,7 @@ def make_plan(
             head, change = min(zip(heads, news, strict=True), key=lambda each: bool(each[1]))
             reason = head["incompatible"] or ""
             state: State = "stale" if change else "declined" if reason else "done"
-            planned[command] = Planned(cell, state, change or reason, head["folder"])
+            planned[command] = Planned(cell, state, change or reason, head["folder"], head["cell"]["precision"])
         else:
             failed = path.is_file()
             reason = Failure.read(path).reason if failed else ""
@@ -279,8 +281,14 @@ class _Facts:
         backbone = self._backbone(cell.arch)
         assert backbone is not None, "a cell without one has no identity, and so no result"
         document = {"method": self._method(cell), "backbone": self._arch(cell.arch), "dataset": self._reader}
-        now = code_of({**document, "code": self._code(backbone.signal_spec)})
-        return changes(head, lambda source: now[source.kind].sha256 if source.kind in now else "")
+        now = code_of({**document, "code": self._code(backbone.signal_spec, cell.source_rate)})
+
+        def code_now(source: Source) -> str:
+            if source.kind == SIGNALS and SIGNALS not in now:
+                return source.sha256  # files that are not here tell nothing
+            return now[source.kind].sha256 if source.kind in now else ""
+
+        return changes(head, code_now)
 
     @functools.cached_property
     def _reader(self) -> dict[str, str]:
@@ -288,8 +296,8 @@ class _Facts:
         return {"name": self._data.records.name, **reader_facts(self._data.records, self._data.folder)}
 
     @functools.cache  # noqa: B019
-    def _code(self, spec: SignalSpec) -> dict[str, dict[str, str]]:
-        return code_facts(spec)
+    def _code(self, spec: SignalSpec, source_rate: int | None) -> dict[str, dict[str, str]]:
+        return {**code_facts(spec), **signal_facts(self._data.records, spec, source_rate)}
 
     def result_bytes(self, cell: Cell, keep_weights: bool) -> int:
         """Return the disk space in bytes of a finished cell."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import Cell
 from bench.errors import BenchError, DataError
 from bench.files import read_bytes, write_whole
-from bench.launch.claims import Claims
+from bench.launch.claims import BEAT, Claims
 from bench.launch.outcomes import Ended, Trial, best_of, cell_id, failure_path, read_trial, search_record
 from bench.registry.reference import Reference
 from bench.registry.registry import load_plugin
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FOLDER = ".plans"
 """Folder below the runs folder for plans."""
 PLAN, CLAIMS = "plan.json", "claims"
+SILENT = 3 * BEAT
+"""Seconds after which a worker elsewhere that has not touched its claim may be dead."""
 FIELDS = ("task", "arch", "method", "init", "fraction", "draw", "manifest", "seed", "source_rate", "precision")
 """Fields of a cell in a plan."""
 
@@ -119,7 +121,7 @@ class PlanFolder:
 
     def claims(self) -> Claims:
         """Return the claims on cells of this runs folder."""
-        return Claims(self.runs / FOLDER / CLAIMS)
+        return Claims(self.runs / FOLDER / CLAIMS, self.folder.name)
 
     @property
     def of_notebook(self) -> list[str]:
@@ -152,9 +154,11 @@ class PlanFolder:
         return cell_id(self.cell(entry), entry.stage) if entry.best_of else entry.id
 
     def has_unclaimed(self) -> bool:
-        """Return whether a cell is left that can be run and that no worker runs."""
-        taken = {name for name, claim in self.claims().all().items() if not claim.free}
-        return not taken.issuperset(self._left())
+        """Return whether a cell is left that can be run and that no live worker of this plan runs."""
+        claims = self.claims()
+        newest = claims.all()
+        signs = {name: claims.sign(newest.get(name)) for name in self._left()}
+        return any(sign is None or claims.is_dead(newest[name], SILENT) for name, sign in signs.items())
 
     def is_at_work(self) -> bool:
         """Return whether a worker runs a cell of this plan now.
@@ -170,7 +174,8 @@ class PlanFolder:
         ended, names = self.outcomes(), list[str]()
         for entry in self.entries.values():
             if entry.id not in ended and ended.issuperset(entry.best_of):
-                with contextlib.suppress(BenchError):  # a trial has failed, so its finals are not run
+                # finals are not run if a trial has failed, or if another command has just removed its outcome
+                with contextlib.suppress(BenchError, FileNotFoundError):
                     names.append(self.claim_name(entry))
         return names
 
@@ -245,8 +250,9 @@ class PlanFolder:
         """Remove the outcomes of cells that are to be run again; without `failed`, those of failed cells stay."""
         self._trials.clear()
         for each in self.outcomes().intersection(ids):
-            if failed or not self.ended(each).failure:
-                (self.folder / f"{each}.json").unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another command was quicker
+                if failed or not self.ended(each).failure:
+                    (self.folder / f"{each}.json").unlink()
 
 
 def plans(runs: Path) -> Iterator[PlanFolder]:

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,13 +104,16 @@ class WorkerJob:
         if node.number:
             follow(node, self.ranks, rounds)
             return
-        plan.load_plugins()
-        run_ranks = self._run_ranks(node, rounds)
-        jobs = 1 if run_ranks else default_jobs(1)
-        crew = Crew(jobs=jobs, nproc=self.ranks, run_ranks=run_ranks, seconds=self.seconds(), stays=False)
-        drain(plan, list(plan.entries), Options(), crew, Console(force_terminal=False, width=200))
-        if self.nodes > 1:
-            write_whole(rounds / next_round(rounds), "[]")
+        try:
+            plan.load_plugins()
+            run_ranks = self._run_ranks(node, rounds)
+            jobs = 1 if run_ranks else default_jobs(1)
+            crew = Crew(jobs=jobs, nproc=self.ranks, run_ranks=run_ranks, seconds=self.seconds(), stays=False)
+            drain(plan, list(plan.entries), Options(), crew, Console(force_terminal=False, width=200))
+        finally:
+            # after SIGTERM the other nodes wait too: at some sites a node that leaves ends the job, see __call__
+            if self.nodes > 1 and not isinstance(sys.exception(), KeyboardInterrupt):
+                write_whole(rounds / next_round(rounds), "[]")
 
     def _run_ranks(self, node: Node, rounds: Path) -> RunRanks | None:
         from bench.launch.torchrun import run_on_ranks
@@ -120,8 +124,11 @@ class WorkerJob:
 
     def seconds(self) -> float:
         """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
-        answer = _answer("squeue", "--noheader", f"--job={_own_id(os.environ)}", "--format=%e").strip()
-        end = datetime.fromisoformat(answer).timestamp() if answer.startswith("2") else time.time() + 60 * self.minutes
+        try:
+            answer = _answer("squeue", "--noheader", f"--job={_own_id(os.environ)}", "--format=%e")
+            end = datetime.fromisoformat(answer.strip()).timestamp()
+        except (BenchError, ValueError):  # the controller does not answer, or knows no end
+            end = time.time() + 60 * self.minutes
         return end - time.time() - warning(self.minutes) - GRACE
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:

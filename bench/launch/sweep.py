@@ -23,7 +23,7 @@ from bench.data.tasks import PUBLISHED_TASKS, tasks_of
 from bench.errors import BenchError, CheckpointError
 from bench.execute import Options
 from bench.launch.foundation import ALL, Foundation, weights_remarks
-from bench.launch.outcomes import Ended, cell_id
+from bench.launch.outcomes import Ended, cell_id, id_of_command
 from bench.launch.plan import LEFT, Planned, SweepPlan, longest_first, make_plan, spell_bytes
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.workers import Crew, drain
@@ -193,7 +193,7 @@ class Shard:
 
         Cells are dealt in the order of their hashes: in that of the grid, a shard could get those of one method.
         """
-        dealt = sorted(cells, key=lambda cell: hashlib.sha256(cell_id(cell, stage).encode()).digest())
+        dealt = sorted(cells, key=lambda cell: hashlib.sha256(id_of_command(cell, stage).encode()).digest())
         mine = {str(cell) for cell in dealt[self.index :: self.total]}
         return [cell for cell in cells if str(cell) in mine]
 
@@ -265,7 +265,8 @@ def sweep(
         )
     out.print(table("plan", plan.rows(jobs)))
     weights = weights_remarks(planned.cell for planned in plan.of(*LEFT))
-    for line in (*filter(None, [grid.remark]), *weights, *_remarks(plan, options, jobs, rerun_stale)):
+    remarks = _remarks(plan, options, jobs, rerun_stale, on_slurm=slurm is not None)
+    for line in (*filter(None, [grid.remark]), *weights, *remarks):
         print_line(out, line)
     if dry_run:
         from bench.launch.resolved import published_variances, resolved_lines
@@ -353,7 +354,7 @@ def _by_reason(lacking: Mapping[str, str]) -> dict[str, list[str]]:
     return reasons
 
 
-def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) -> Iterator[str]:
+def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool, on_slurm: bool = False) -> Iterator[str]:
     """Yield remarks that are printed below the plan's table."""
     at_once = min(jobs, len(plan.of(*LEFT)))
     need = plan.result_bytes + at_once * plan.run_bytes
@@ -372,6 +373,11 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool) ->
             f"time left: of {num:,} cells it is estimated, by timed passes of their backbones and all epochs; patience "
             "may end them sooner, and losses with more passes or masks take longer"
         )
+    if on_slurm and any(planned.cell.precision == "auto" for planned in plan.of(*LEFT)):
+        yield "precision: auto follows each node's hardware; on mixed nodes name it with --precision"
+    if len(num_in := Counter(planned.precision for planned in plan.of("done", "stale"))) > 1:
+        counts = ", ".join(f"{num:,} in {precision}" for precision, num in sorted(num_in.items()))
+        yield f"precision: of the finished cells {counts}, which are rows of their own"
     for reason, names in _by_reason(plan.lacking).items():
         yield f"will fail: {', '.join(names)}: {reason}"
     if plan.left_out:

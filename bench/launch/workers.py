@@ -31,11 +31,10 @@ from bench.console.cells_view import CellsView
 from bench.console.terminal import print_line
 from bench.errors import BenchError, Busy
 from bench.files import read_bytes
-from bench.launch.claims import Claims
-from bench.launch.outcomes import Ended
+from bench.launch.claims import Claim, Claims
+from bench.launch.outcomes import Ended, failure_of
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.processes import end_with_parent, mark_fresh, own_modules
-from bench.results.failures import Failure
 
 if TYPE_CHECKING:
     from bench.data.opened import OpenData
@@ -70,7 +69,7 @@ class Crew:
     seconds: float | None = None
     """How long the workers may take cells and run them; None: as long as there are cells."""
     stays: bool = True
-    """Wait until every cell has ended; else leave when other workers have all cells that are left."""
+    """Wait until every cell has ended; else leave when live workers of this plan have all cells that are left."""
 
     @classmethod
     def of(cls, jobs: int | None, nproc: int, seconds: float | None = None) -> Crew:
@@ -161,8 +160,10 @@ class _Pool:
         self.began = time.monotonic()
         self.later: dict[str, tuple[float, float]] = {}
         """Cell that a process outside of all plans runs -> time at which to try again, and the wait in seconds."""
+        self.signs: dict[str, tuple[int, float]] = {}
+        """Claim of another worker -> its sign of life when this pool found nothing to do."""
         self.ended: set[str] = set()
-        self.next_look = self.next_check = 0.0
+        self.next_look = self.next_check = self.next_sign = 0.0
         try:
             while self._look() and not self._time_is_over():
                 for slot in set(range(self.crew.jobs)) - self.tasks.keys():
@@ -184,8 +185,12 @@ class _Pool:
             self.ended |= self.plan.outcomes()
             mine = {task.entry.id for task in self.tasks.values()}
             for each in [name for name in self.left if name in self.ended and name not in mine]:
+                try:
+                    end = self.outcomes[each] = self.plan.ended(each)
+                except FileNotFoundError:  # another command has removed it since, for the cell to be run again
+                    self.ended.remove(each)
+                    continue
                 self.left.remove(each)
-                end = self.outcomes[each] = self.plan.ended(each)
                 self.view.ends(-1, words_of(end.cell), *end.state_and_reason, None)
         return bool(self.left)
 
@@ -215,6 +220,9 @@ class _Pool:
             except BenchError:  # a trial has failed; `tune` says which
                 self.left.remove(each)
                 continue
+            except FileNotFoundError:  # as in `_look`
+                self.ended.difference_update(entry.best_of)
+                continue
             if name in claims and not claims[name].free and not check:
                 continue
             if not self.claims.take(name, claims):
@@ -228,15 +236,33 @@ class _Pool:
         return None
 
     def _waits(self) -> bool:
-        """Return whether this worker, which found nothing to do, may have something to do later."""
+        """Return whether this worker, which found nothing to do, may have something to do later.
+
+        One that does not stay waits for cells of other plans' workers, which write no outcome into this plan, and for
+        those of workers that may be dead, until they touch their claims or lose them.
+        """
         entries = [self.plan.entries[each] for each in self.left]
         if not any(map(self._fits, entries)):
             return False
-        return self.crew.stays or bool(self.later) or any(not self.ended.issuperset(e.best_of) for e in entries)
+        if self.crew.stays or self.later or any(not self.ended.issuperset(e.best_of) for e in entries):
+            return True
+        if time.monotonic() < self.next_sign:
+            return True
+        self.next_sign = time.monotonic() + LOOK
+        claims = self.claims.all()
+        runs = [self._is_run(entry, claims) for entry in entries if self._fits(entry)]  # notes the first sign of each
+        return not all(runs)
+
+    def _is_run(self, entry: Entry, claims: Mapping[str, Claim]) -> bool:
+        """Return whether a worker of this plan runs a cell and has shown life since this one found nothing to do."""
+        name = self.plan.claim_name(entry)
+        sign = self.claims.sign(claims.get(name))
+        return sign is not None and self.signs.setdefault(name, sign) != sign
 
     def _begin(self, slot: int, task: _Task) -> None:
         self.view.begins(slot, words_of(task.cell))
         self.tasks[slot] = task
+        self.signs.clear()
         options = self.plan.options(task.entry, self.options)
         if self.here:
             self._settle(slot, _run_here(task.cell, replace(options, console=self.here)))
@@ -306,7 +332,7 @@ class _Pool:
 
     def _failed(self, slot: int, reason: str, details: str) -> Ended:
         task = self.tasks[slot]
-        return Ended(task.cell, failure=Failure.now(task.cell.command(), task.entry.stage, reason, details))
+        return Ended(task.cell, failure=failure_of(task.cell, task.entry.stage, reason, details))
 
     def _settle(self, slot: int, end: Ended) -> None:
         task = self.tasks.pop(slot)
@@ -324,7 +350,7 @@ class _Pool:
         """Stop a cell that another worker may have taken over, because this machine was cut off from the folder."""
         for slot in [slot for slot, task in self.tasks.items() if task.claim == claim]:
             worker = self.workers.pop(slot)
-            worker.process.kill()
+            worker.process.terminate()  # and not killed at once: it ends its ranks, which hold the run's lock
             worker.end()
             self.tasks.pop(slot)
             self.view.waits(slot)
@@ -351,7 +377,7 @@ def _run_here(cell: Cell, options: Options) -> Ended:
     try:
         result = execute(cell, options)
     except BenchError as error:
-        return Ended(cell, failure=Failure.now(cell.command(), options.stage, str(error), traceback.format_exc()))
+        return Ended(cell, failure=failure_of(cell, options.stage, str(error), traceback.format_exc()))
     return Ended(cell, result.folder, result.incompatible)
 
 

@@ -258,6 +258,12 @@ def _resumes(reference: Reference, arch: Reference, whole: Trial, weights: dict[
                 "checkpoint or drawn by a generator that nobody seeds; keep tensors in batch.state, take start and "
                 "step from batch, and draw from batch.rng"
             )
+        if trial.steps != whole.steps - stop:
+            return (
+                f"killed after step {stop}, it trained {trial.steps} steps where {whole.steps - stop} were left, so "
+                f"its checkpoint was not used ({'; '.join(trial.notes) or 'nothing says why'}); let the optimiser and "
+                "batch.state hold plain numbers and tensors alone"
+            )
     return None
 
 

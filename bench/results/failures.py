@@ -14,7 +14,7 @@ FAILED = ".failed"
 
 @dataclass(frozen=True)
 class Failure:
-    """The content of a file `NAME.failed`: four lines for programs, then details for a person."""
+    """The content of a file `NAME.failed`: five lines for programs, then details for a person."""
 
     reason: str
     """The error in one line."""
@@ -24,11 +24,14 @@ class Failure:
     """Time of the failure in UTC."""
     details: str = ""
     """The traceback, and the output of the process."""
+    data: str = ""
+    """Name of the data set."""
 
     @classmethod
-    def now(cls, command: str, stage: str, reason: str, details: str) -> Failure:
+    def now(cls, command: str, stage: str, reason: str, details: str, data: str = "") -> Failure:
         """Return a failure with the current time."""
-        return cls(" ".join(reason.split()), command, stage, datetime.now(UTC).isoformat(timespec="seconds"), details)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(" ".join(reason.split()), command, stage, at, details, data)
 
     def write(self, path: Path) -> None:
         """Write the file atomically. Raises BenchError if it cannot be written."""
@@ -53,4 +56,4 @@ class Failure:
         return cls(**{key: fields.get(key, "") for key in HEAD}, details=details)
 
 
-HEAD = ("reason", "command", "stage", "at")
+HEAD = ("reason", "command", "stage", "at", "data")

@@ -12,8 +12,10 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from bench.data.datasets import load_records
 from bench.data.datasets.held import HeldFolder, reader_facts
 from bench.data.splits import TEST_FOLD
 from bench.registry.registry import find_registered
@@ -26,7 +28,9 @@ SPINE = "bench.execute"
 HARNESS = (SPINE, "bench.data", "bench.training", "bench.evaluation.metrics")
 """Modules of `bench` that decide an outcome. The other modules resolve names, which a result records, or compute
 scores, which can be recomputed from its predictions."""
-KINDS = ("method", "backbone", "preprocessing", "dataset", "harness")
+SIGNALS = "signal data"
+KINDS = ("method", "backbone", "preprocessing", "dataset", SIGNALS, "harness")
+"""What made a result and has a hash: code, and the files of the data set's signals, of which some are sampled."""
 TOLERANCE = 1e-3
 """Maximum difference in macro AUROC between repeats: machines add floating-point numbers in different orders."""
 
@@ -119,7 +123,7 @@ def _settings(run: Result) -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """A piece of code that made a result, with its hash."""
+    """A piece of code that made a result, or the signals that it read, with their hash."""
 
     kind: str
     """One of KINDS."""
@@ -156,12 +160,15 @@ def harness_facts() -> dict[str, str]:
     return {"name": "bench", "module": SPINE, "code_sha256": code_hash(SPINE, HARNESS)}
 
 
-def code_at_hand(source: Source, data: object = None) -> str:
+def code_at_hand(source: Source, data: Path | None = None) -> str:
     """Return the hash of the installed version of this code; empty if it is not installed.
 
     What a notebook or a script defined is at hand in that notebook or script only. Records that it holds have no
-    registered reader: `data` is the folder that holds them.
+    registered reader: `data` is the folder that holds them. Of signals, it is the hash of those in `data`; without
+    them they count as unchanged.
     """
+    if source.kind == SIGNALS:
+        return (load_records(data).sample_sha256(int(source.module.split()[0])) if data else "") or source.sha256
     if source.kind == "dataset" and isinstance(data, HeldFolder) and data.records is not None:
         return reader_facts(data.records, data)["code_sha256"]
     if source.module == NOTEBOOK:
@@ -171,9 +178,9 @@ def code_at_hand(source: Source, data: object = None) -> str:
 
 
 def changes(document: Mapping[str, Any], code_now: Callable[[Source], str] = code_at_hand) -> str:
-    """Return a text that names the code that has changed since a result was made; empty if none has.
+    """Return a text that names the code, or the signals, that have changed since a result was made; empty if none.
 
-    Code that the result does not record is ignored.
+    What the result does not record is ignored.
     """
     return "; ".join(_changes(document, code_now))
 
@@ -186,7 +193,7 @@ def _changes(document: Mapping[str, Any], code_now: Callable[[Source], str]) -> 
 
 
 def other_code(recorded: object, now: Mapping[str, str]) -> str:
-    """Return a text that names code that differs from that of a checkpoint; empty if none does. Both: kind -> hash."""
+    """Return the names of what differs from what wrote a checkpoint; empty if nothing. Both: kind -> hash."""
     if not isinstance(recorded, Mapping):
         return "method, backbone or harness"  # earlier versions wrote a joint hash without the harness
     return ", ".join(kind for kind in KINDS if recorded.get(kind) != now.get(kind))

@@ -34,6 +34,8 @@ class CellState:
     """Why it failed or was declined, what code has changed since, or the progress of a running cell."""
     at: str = ""
     """Time of a failure in UTC."""
+    data: str = ""
+    """Name of the data set of a result or a failure; empty if a damaged or older file does not say it."""
 
 
 def survey(runs: Path) -> list[CellState]:
@@ -42,15 +44,17 @@ def survey(runs: Path) -> list[CellState]:
         raise DataError(f"no runs at {runs}; `bench run` writes them, --runs names another folder")
     code_now = functools.cache(code_at_hand)
     cells = [_finished(folder, code_now) for folder in find_runs(runs)]
-    done = {(cell.command, _stage(cell.path)) for cell in cells}
+    done = {(cell.command, _stage(cell.path), data) for cell in cells for data in (cell.data, "")}
     # a damaged file names no command: then it is a cell of its own
-    listed = [((cell.command or str(cell.path), stage), cell) for cell, stage in _failed(runs)]
+    listed = [((cell.command or str(cell.path), stage, cell.data), cell) for cell, stage in _failed(runs)]
     failed = {key: cell for key, cell in listed if key not in done}
     for path in filter(Path.is_dir, _below(runs, UNFINISHED)):
         cell = _unfinished(path)
+        alike = [key for key in failed if key[:2] == (cell.command, _stage(path))]
         if cell.state == "running":
-            failed.pop((cell.command, _stage(path)), None)
-        if (cell.command, _stage(path)) not in failed:
+            for key in alike:
+                del failed[key]
+        if cell.state == "running" or not alike:
             cells.append(cell)
     return sorted([*cells, *failed.values()], key=lambda cell: cell.path)
 
@@ -63,7 +67,7 @@ def _failed(runs: Path) -> Iterator[tuple[CellState, str]]:
     for path in itertools.filterfalse(Path.is_dir, _below(runs, FAILED)):
         with contextlib.suppress(FileNotFoundError):  # the cell has just been run again
             failure = Failure.read(path)
-            yield CellState("failed", path, failure.command, failure.reason, failure.at), failure.stage
+            yield CellState("failed", path, failure.command, failure.reason, failure.at, failure.data), failure.stage
 
 
 def _below(runs: Path, ending: str) -> Iterator[Path]:
@@ -90,10 +94,11 @@ def _finished(folder: Path, code_now: Callable[[Source], str]) -> CellState:
         head = load_head(folder)
     except DataError as error:
         return CellState("failed", folder, "", str(error))
-    command = head["cell"]["command"]
+    command, data = head["cell"]["command"], head["dataset"]["name"]
     if news := changes(head, code_now):
-        return CellState("stale", folder, command, news)
-    return CellState("declined" if head["incompatible"] else "done", folder, command, head["incompatible"] or "")
+        return CellState("stale", folder, command, news, data=data)
+    state: State = "declined" if head["incompatible"] else "done"
+    return CellState(state, folder, command, head["incompatible"] or "", data=data)
 
 
 def _unfinished(path: Path) -> CellState:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.errors import BenchError, first_line
+from bench.errors import BenchError, PluginError, first_line
 from bench.files import require_file, whole_file
 
 KEPT = 2
@@ -35,6 +35,7 @@ class Checkpoints:
         self._saved = self._began = time.monotonic()
         self._seconds_before = 0.0
         self._damaged: set[Path] = set()
+        self._read_back = False
         self._number = max(map(_number_of, self._files()), default=0)
 
     def _files(self) -> list[Path]:
@@ -51,16 +52,16 @@ class Checkpoints:
                     if archive.testzip():  # torch ignores wrong checksums
                         raise zipfile.BadZipFile
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                if whose := self.other_code(state.get("code")):
+                if whose := self.other_code(state["code"]):
                     changed = changed or whose
                     continue
-                self._seconds_before = state.get("run_seconds", 0.0)
+                self._seconds_before = state["run_seconds"]
                 return state
             except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
                 self.note(f"{path.name} is damaged; going back to the one before")
                 self._damaged.add(path)
         if changed:
-            self.note(f"the code of {changed} has changed since this run was interrupted; it starts again")
+            self.note(f"{changed}: changed since this run was interrupted; it starts again")
         return None
 
     def count(self, seconds: float) -> None:
@@ -71,18 +72,29 @@ class Checkpoints:
         """Return the seconds of this attempt, of earlier attempts up to the loaded state, and those of `count`."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def phase_begins(self) -> None:
+        """Read the next checkpoint back: a phase may have an optimiser of another kind."""
+        self._read_back = False
+
     def due(self) -> bool:
         """Return whether `minutes` have passed since the last checkpoint."""
         return self.writes and time.monotonic() - self._saved >= 60 * self.minutes
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state atomically and remove all but the last two readable checkpoints."""
+        """Write a state atomically and remove all but the last two readable checkpoints.
+
+        Raise PluginError if the first checkpoint of a phase holds what `newest` could not load.
+        """
         if not self.writes:
             return
         self._number += 1
+        path = self.folder / f"checkpoint-{self._number:04d}.pt"
         try:
-            with whole_file(self.folder / f"checkpoint-{self._number:04d}.pt", fsync=True) as stream:
+            with whole_file(path, fsync=True) as stream:
                 torch.save({**state, "code": self.code, "run_seconds": self.run_seconds()}, stream)
+            if not self._read_back:
+                _require_readable(path)
+                self._read_back = True
         except (OSError, RuntimeError) as error:
             raise BenchError(
                 f"could not write a checkpoint to {self.folder} ({first_line(error)}); "
@@ -93,6 +105,19 @@ class Checkpoints:
             path.unlink(missing_ok=True)
         self._damaged.clear()
         self._saved = time.monotonic()
+
+
+def _require_readable(path: Path) -> None:
+    """Raise PluginError, and remove the file, if a checkpoint holds what torch does not load. Tensors are not read."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        kinds = ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)))
+        path.unlink()
+        raise PluginError(
+            "a checkpoint of this run could not be loaded, so a killed run would begin again: the optimiser or "
+            f"batch.state holds {kinds or 'other objects'}; make numbers plain by float() or int(), keep plain tensors"
+        ) from None
 
 
 def _number_of(path: Path) -> int:

@@ -105,20 +105,19 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 @contextlib.contextmanager
 def join() -> Iterator[World]:
-    """Join the process group that torchrun describes in the environment, else yield a world of one process."""
+    """Join the process group that torchrun describes in the environment, else yield a world of one process.
+
+    After an error the process should end, and leaves its group to that: where other ranks wait for this one in a
+    collective operation, to destroy a group of NCCL may wait for them for ever, and torchrun would never end them
+    (pytorch/torchtitan#1342).
+    """
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = choose_device(local, num_local)
     on_gpu = device.type == "cuda"
-    torch.set_float32_matmul_precision("highest")  # float32 is exact on every device; bf16 is the fast precision
+    set_numerics(device)
     if on_gpu:
         torch.cuda.set_device(device)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for reproducible sums
-        torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # filling is for debugging only, and writes every new tensor once more
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.allow_tf32 = False
     else:
         keep_freed_memory()
         if num_local > 1 or "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1 by default
@@ -129,10 +128,23 @@ def join() -> Iterator[World]:
     torch.distributed.init_process_group(
         "nccl" if on_gpu else "gloo", timeout=TIMEOUT, device_id=device if on_gpu else None
     )
-    try:
-        yield World(torch.distributed.get_rank(), size, device)
-    finally:
-        torch.distributed.destroy_process_group()
+    yield World(torch.distributed.get_rank(), size, device)
+    torch.distributed.destroy_process_group()
+
+
+def set_numerics(device: torch.device) -> None:
+    """Set how this process computes on a device: float32 without TF32, and on a GPU the same bits each time.
+
+    To be called before the first computation there.
+    """
+    torch.set_float32_matmul_precision("highest")  # float32 is exact on every device; bf16 is the fast precision
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for reproducible sums
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # filling is for debugging only, and writes every new tensor once more
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def choose_device(local: int, num_local: int, num_gpus: int | None = None) -> torch.device:

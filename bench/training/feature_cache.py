@@ -138,8 +138,7 @@ def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
     Raises ValueError if these differ in length or features are not finite.
     """
     with open_file(part) as file, np.load(file) as archive:
-        ecg_id, features = archive["ecg_id"], archive["features"]
-        seconds = float(archive["seconds"]) if "seconds" in archive else 0.0  # older files lack them
+        ecg_id, features, seconds = archive["ecg_id"], archive["features"], float(archive["seconds"])
     if features.ndim < 2 or features.dtype.kind != "f" or ecg_id.dtype.kind not in "iu":
         raise ValueError(f"it holds records of type {ecg_id.dtype} and features {list(features.shape)}")
     if ecg_id.shape != features.shape[:1] or not len(ecg_id):

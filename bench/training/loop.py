@@ -191,6 +191,7 @@ class PhaseRun:
         """
         self.reports, self.report = reports, reports[-1]
         self.watcher, self.checkpoints = watcher, checkpoints
+        checkpoints.phase_begins()
         self.frozen = Frozen(self.model, self.phase)
         self.initial = {key: value.detach().clone() for key, value in self._weights(self.model).items()}
         self.report.on_features = can_use_features(self.phase, self.method, self.model)
@@ -212,7 +213,7 @@ class PhaseRun:
         passes = PhasePasses(self.model, self.masks, self.initial, self.averaged, self.report.on_features)
         self.steps = Steps(self.method, self.phase, passes, self.groups, train, self.world, self.precision, self.seed)
         if state:
-            self.frozen.check_same(state.get("frozen", self.frozen.before))  # older checkpoints have no hashes
+            self.frozen.check_same(state["frozen"])
             self.restore(state)
         steps_done = len(self.report.train_loss) * self.steps.per_epoch + self.steps.done
         watcher.phase_begins(self.phase.name, self.phase.epochs, self.steps.per_epoch, steps_done)
@@ -358,8 +359,8 @@ class PhaseRun:
         self.steps.restore(state)
         if self.averaged:
             self.averaged.restore(state["average"])
-        self.best, self.best_score, self.val_logits = state["best"], state["best_score"], state["val_logits"]
-        self.seconds = state.get("seconds", 0.0)
+        self.best = {key: value.to(self.world.device) for key, value in state["best"].items()}
+        self.best_score, self.val_logits, self.seconds = state["best_score"], state["val_logits"], state["seconds"]
 
     def _weights(self, model: Classifier) -> dict[str, Tensor]:
         """Return the parameters and buffers that this or an earlier phase trains."""

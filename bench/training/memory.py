@@ -34,6 +34,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def return_gpu_memory(device: torch.device) -> None:
+    """Return freed memory of a GPU to it. PyTorch keeps it, and other processes and `mem_get_info` count it as used."""
+    gc.collect()  # models and their hooks refer to each other
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 @dataclass(frozen=True)
 class PeakMemory:
     """The peak memory of this process since `begin`."""
@@ -51,7 +58,7 @@ class PeakMemory:
         elsewhere: of inception1d, 1,490 MiB after net1d_mini, and 1,354 MiB alone. Nothing is measured without
         glibc's malloc_trim and Linux's clear_refs either, because the peak before could be larger.
         """
-        gc.collect()  # models and their hooks refer to each other
+        return_gpu_memory(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return cls(device, "torch.cuda.max_memory_allocated")

@@ -31,6 +31,7 @@ class EMA:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         if not 0 <= self.decay < 1:
             raise PluginError(f"EMA: the decay must lie in [0, 1), got {self.decay!r}")
 
@@ -51,6 +52,7 @@ class SWA:
     """Share of the phase's epochs after which epochs are averaged."""
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         if not 0 <= self.start < 1:
             raise PluginError(f"SWA: the start must lie in [0, 1), got {self.start!r}")
 
@@ -136,6 +138,9 @@ class Phase:
     def __post_init__(self) -> None:
         if not self.learning_rates:
             raise PluginError(f"phase {self.name!r} trains nothing: give at least one part a learning rate")
+        _make_plain(self)
+        rates = {part: _plain(rate) for part, rate in self.learning_rates.items()}
+        object.__setattr__(self, "learning_rates", rates)
         for part, rate in self.learning_rates.items():
             if not 0 < rate < math.inf:
                 raise PluginError(
@@ -175,6 +180,16 @@ class Phase:
         yield self.no_weight_decay, listed, "no_weight_decay must be a tuple of patterns"
         kind = self.average is None or isinstance(self.average, EMA | SWA)
         yield self.average, kind, "average must be EMA(...), SWA(...) or None"
+
+
+def _make_plain(made: EMA | SWA | Phase) -> None:
+    """Turn a NumPy number in a field into Python's: torch writes it into a checkpoint and refuses to read it."""
+    for field in fields(made):
+        object.__setattr__(made, field.name, _plain(getattr(made, field.name)))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 FIRST_FIELDS = (

@@ -24,8 +24,8 @@ from machine import CHECKOUT, offer_plugins  # noqa: E402
 from report import Report  # noqa: E402
 
 PARTS = {
-    1: ("part1_device", "Everything on the device", 60),
-    2: ("part2_agreement", "Precision, repeatability, kill and resume, CPU against card", 70),
+    1: ("part1_device", "Everything on the device", 50),
+    2: ("part2_agreement", "Precision, repeatability, kill and resume, CPU against card", 85),
     3: ("part3_speed", "Training and prediction against the published code", 100),
     4: ("part4_cell", "A whole cell, and a probe", 140),
     5: ("part5_savings", "What pays by itself", 70),

@@ -26,6 +26,8 @@ BATCH, EPOCHS = 16, 2
 REPEATED = {"net1d_mini": "lpft-sd", "xresnet1d18": "ft", "inception1d": "ft"}
 """Backbone -> method of the runs that are repeated: the last two pool maxima of windows that overlap, whose gradients
 a card may add in any order."""
+KILLED = {"lpft-sd": "in an epoch", "wise-ft": "in finish()"}
+"""Method -> where its run is killed. In finish() the resumed run has its best weights from the checkpoint."""
 
 
 def run(add: Callable[..., None], device: torch.device) -> None:
@@ -38,8 +40,9 @@ def run(add: Callable[..., None], device: torch.device) -> None:
     add("bf16 against float32: error of logits", error, "", "< 0.02", error < 0.02)
     for arch in REPEATED:
         repeated(add, arch, device)
-    same = digest(killed_and_resumed(device)) == digest(fit(device))
-    add("a killed run ends in the same bits", same, "", "True", same)
+    for method, moment in KILLED.items():
+        same = digest(killed_and_resumed(method, device)) == digest(fit(device, method=method))
+        add(f"a run of {method} that is killed {moment} ends in the same bits", same, "", "True", same)
     logits = {}
     for kind in ("float32", "bf16"):
         net = fit(device, precision=kind)
@@ -63,12 +66,13 @@ def fit(
     watcher: Any = None,
     precision: str = "float32",
     arch: str = "net1d_mini",
+    method: str | None = None,
 ) -> Any:
     """The backbone after two epochs a phase; a checkpoint after every step where there is a folder."""
     net = model(arch, device)
-    method = shorter(make("method", Reference(REPEATED[arch])), EPOCHS, BATCH)
+    recipe = shorter(make("method", Reference(method or REPEATED[arch])), EPOCHS, BATCH)
     records = small(device, arch)
-    train(net, method, records, records, device, folder=folder, watcher=watcher, minutes=0, precision=precision)
+    train(net, recipe, records, records, device, folder=folder, watcher=watcher, minutes=0, precision=precision)
     return net
 
 
@@ -90,29 +94,40 @@ def digest(net: Any) -> str:
     return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in values)).hexdigest()
 
 
-def killed_and_resumed(device: torch.device) -> Any:
+def killed_and_resumed(method: str, device: torch.device) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        ended = subprocess.run([sys.executable, __file__, folder], check=False)
+        ended = subprocess.run([sys.executable, __file__, folder, method], check=False)
         assert ended.returncode == -signal.SIGKILL, f"the run to be killed ended with {ended.returncode}"
         assert list(Path(folder).glob("checkpoint-*.pt"))
-        return fit(device, Path(folder))
+        return fit(device, Path(folder), method=method)
 
 
-def run_until_killed(folder: Path) -> None:
-    """Die in the middle of the first epoch of fine-tuning."""
-    watcher, steps = Quiet(), []
+class Killed(Quiet):
+    """Dies in the middle of the first epoch of fine-tuning, or at the first score after its last epoch."""
+
+    def __init__(self, moment: str, steps_per_epoch: int) -> None:
+        self.moment, self.last = moment, EPOCHS * steps_per_epoch + 2
+        self.steps = self.epochs = 0
+
+    def step_ends(self) -> None:
+        self.steps += 1
+        if self.moment == "in an epoch" and self.steps == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def epoch_ends(self, facts: Any) -> None:
+        self.epochs += 1
+
+    def predicts(self, *facts: object) -> None:
+        if self.epochs == 2 * EPOCHS:  # of the probe and of fine-tuning
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_until_killed(folder: Path, method: str) -> None:
     with join() as world:
-        last = EPOCHS * (size(world.device).few // BATCH) + 2
-
-        def after_step() -> None:
-            steps.append(1)
-            if len(steps) == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        watcher.after_step = after_step
-        fit(world.device, folder, watcher)
+        watcher = Killed(KILLED[method], size(world.device).few // BATCH)
+        fit(world.device, folder, watcher, method=method)
 
 
 if __name__ == "__main__":
     offer_plugins(Path(sys.argv[1]))
-    run_until_killed(Path(sys.argv[1]))
+    run_until_killed(Path(sys.argv[1]), sys.argv[2])
