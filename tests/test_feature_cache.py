@@ -373,7 +373,8 @@ def test_the_cost_of_a_run_includes_features_that_an_earlier_run_computed(demo_s
 def test_files_of_another_width_are_computed_anew(tmp_path: Path) -> None:
     notes: list[str] = []
     for name, width in (("a", 3), ("b", 4)):
-        np.savez(tmp_path / f"part-{name}.npz", ecg_id=np.array([ord(name)]), features=np.ones((1, width), np.float32))
+        kept = {"ecg_id": np.array([ord(name)]), "features": np.ones((1, width), np.float32), "seconds": 0.0}
+        np.savez(tmp_path / f"part-{name}.npz", **kept)
 
     known, features, _ = FeatureCache(tmp_path).load(np.array([ord("a"), ord("b")]), notes.append)
 
