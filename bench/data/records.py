@@ -22,7 +22,7 @@ T = TypeVar("T")
 SECONDS = 10.0
 """Length of the records of PTB-XL, and of those of another data set that states no length."""
 SAMPLED, BLOCK = 16, 4096
-"""Number of signal files whose content is sampled, and of blocks in each; bytes of a block."""
+"""Largest number of signal files that are sampled, and of blocks read from each; size of a block in bytes."""
 
 
 @dataclass(frozen=True, eq=False)

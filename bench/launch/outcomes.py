@@ -27,17 +27,17 @@ def cell_id(cell: Cell, stage: str) -> str:
 
     It is task, backbone, method, seed, and a hash of its command and data set.
     """
-    return f"{cell.task}-{_name(cell, stage, f'{cell.command()} {data_name(cell.data)}')}"
+    return f"{cell.task}-{_name(cell, stage, _command_and_data(cell))}"
 
 
 def id_of_command(cell: Cell, stage: str) -> str:
-    """Return the id of a cell without its data set. By these cells are dealt to shards, as in earlier versions."""
+    """Return the id of a cell without its data set. Shards get the cells of a sweep in the order of its hash."""
     return f"{cell.task}-{_name(cell, stage, cell.command())}"
 
 
 def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
     """Return the path of the failure file of a cell. It has no digest, because there may be none yet."""
-    return runs / cell.task / (cell_id(cell, stage).removeprefix(f"{cell.task}-") + FAILED)
+    return runs / cell.task / (_name(cell, stage, _command_and_data(cell)) + FAILED)
 
 
 def failure_of(cell: Cell, stage: str, reason: str, details: str) -> Failure:
@@ -49,6 +49,10 @@ def _name(cell: Cell, stage: str, text: str) -> str:
     """Return the name of a cell's files with a hash of a text."""
     name = cell.folder_name(hashlib.sha256(text.encode()).hexdigest())
     return name + (OF_VAL if stage == "val" else "")
+
+
+def _command_and_data(cell: Cell) -> str:
+    return f"{cell.command()} {data_name(cell.data)}"
 
 
 def data_name(folder: Path) -> str:

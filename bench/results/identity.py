@@ -123,7 +123,7 @@ def _settings(run: Result) -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """A piece of code that made a result, or the signals that it read, with their hash."""
+    """A piece of code that made a result, or the signal files that it was made from, with a hash."""
 
     kind: str
     """One of KINDS."""
