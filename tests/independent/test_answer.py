@@ -154,6 +154,8 @@ class Study:
     starts: Mapping[str, str]
     """Task -> first weights"""
     cells: Mapping[tuple[str, float, Arm], Mapping[Place, Run]]
+    labels: Mapping[str, str]
+    """First weights -> the name that people gave them."""
     letter: str = ""
     """Its name on the page."""
 
@@ -248,7 +250,7 @@ def studies_of(runs: Sequence[Run]) -> list[Study]:
                     cells.setdefault((run.task, run.share, (run.name, run.start == "random")), {})[run.place] = run
             several = dict.fromkeys(labels.get(start, start) for task, start in starts.items() if len(order[task]) > 1)
             suffix = f", from {' and '.join(several)}" if several else ""
-            studies.append(Study(recipe, backbone, suffix, starts, cells))
+            studies.append(Study(recipe, backbone, suffix, starts, cells, labels))
     return [study for study in studies if any(paired(study, one) for one in study.contrasts.values())]
 
 
@@ -642,6 +644,7 @@ def check_evidence(page: str, study: Study, answers: Mapping[str, Answer], margi
         check_parts(group[1:], study, answer, margin, what)
         check_sentence(page, study, name, answer, {one[0][0]: one[0] for one in groups})
     starts = {task: study.starts[task] for answer in answers.values() for task in tasks_of(study, answer)}
+    starts = {task: study.labels.get(start, start) for task, start in starts.items()}
     assert f"First weights: {'; '.join(f'{task}: {starts[task]}' for task in sorted(starts))}." in folded
     return len(groups)
 
