@@ -46,14 +46,17 @@ from bench.training.model import Classifier
 from methods.full_finetune import FullFinetune
 
 PLUGINS = Path(__file__).parent / "plugins"
-FILES = ("small_backbone", "right_methods", "faulty_methods")
+FILES = ("small_backbone", "small_families", "right_methods", "faulty_methods")
 METHODS = Path(__file__).parent.parent / "methods"
 README = METHODS / "README.md"
 ON_SMALL = {"lp-attn": "lp-attn(num_heads=2)"}
 """Arguments that a method needs on the small backbone, whose tokens have 8 dimensions."""
 BATCH_ON_SMALL = 9
 """Records of a batch on the small backbone: of the last batch, two records, a third rank has none."""
-FAMILIES = ("net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm")
+FAMILIES = ("small_net1d", "small_vit1d", "xresnet1d18", "small_lstm")
+WEIMANN = {"ft-ecg-jepa-weimann", "lpft-ecg-jepa-weimann"}
+NEEDS_BLOCKS = {"ft-sd", "lpft-sd", "ft-dropout", "r-drop", "ft-hubert-ecg"} | WEIMANN
+"""Methods that drop the residual blocks of a backbone, which an LSTM has not."""
 
 
 def load(name: str) -> None:
@@ -113,6 +116,35 @@ def faults(name: str, arch: str = "small") -> dict[str, str]:
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_methods_pass(name: str) -> None:
     assert faults(name) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_shipped_methods_pass_on_every_family_or_decline(arch: str) -> None:
+    assert len(SHIPPED) >= 46
+    assert fault_or_decline(SHIPPED, arch) == {name: "declines" for name in NEEDS_BLOCKS if arch == "small_lstm"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["net1d_mini", "vit1d_tiny", "lstm"])
+def test_a_method_of_each_kind_passes_at_the_backbones_own_size(arch: str) -> None:
+    found = fault_or_decline(["lp-lbfgs", "lpft-sd", "lora", "wise-ft"], arch)
+
+    assert found == {name: "declines" for name in ("lpft-sd",) if arch == "lstm"}
+
+
+def fault_or_decline(names: list[str], arch: str) -> dict[str, str]:
+    """Method -> its first fault, or `declines`; without the methods that pass."""
+    found: dict[str, str] = {}
+    for name in names:
+        for finding in check_method(Reference(name), Reference(arch), two_processes=False):
+            if finding.check == f"trains on {arch}" and finding.does_not_apply:
+                found[name] = "declines"
+            elif finding.fault:
+                found.setdefault(name, f"{finding.check}: {finding.fault}")
+            else:
+                assert (name in NEEDS_BLOCKS) or not finding.check.startswith("declines lstm"), name
+    return found
 
 
 def test_right_methods_are_short() -> None:

@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from bench.demo.dataset import write_demo
+
 FOLDER = Path(__file__).parents[1] / "bench/demo/examples"
 SCRIPT, NOTEBOOK = FOLDER / "first_steps.py", FOLDER / "first_steps.ipynb"
 BYTES = 300_000
@@ -70,6 +72,8 @@ def test_the_notebook_runs_without_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_script_runs(tmp_path: Path) -> None:
+    """On half as many records as the notebook, which it finds written."""
+    write_demo(tmp_path / "data/first-steps", 500, seed=0, rates=(100,))
     done = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr

@@ -26,6 +26,8 @@ BY_ITSELF = ("importlib", "_frozen_importlib", "torch")
 """Modules that open files by themselves, such as those of code."""
 RANDOM = random._inst
 """The generator of Python's functions. NumPy's are not seen here; a resumed run differs by them."""
+NAMES = frozenset({"open", "manual_seed", "seed", "__getitem__"}.union(*CLOCKS.values()))
+"""Of all functions that may read from outside or seed, those of RANDOM aside. Most calls are of others."""
 HOOKS = ("phases", "prepare", "augment", "loss", "optimizer", "optimizer_step", "finish")
 
 
@@ -48,7 +50,11 @@ class Outside:
             sys.setprofile(before)
 
     def _see(self, frame: FrameType, event: str, function: Any) -> None:
-        if self.fault is not None or event not in ("call", "c_call"):
+        if event == "c_call":
+            concerns = function.__name__ in NAMES or getattr(function, "__self__", None) is RANDOM
+        else:
+            concerns = event == "call" and frame.f_code.co_name in NAMES
+        if not concerns or self.fault is not None:
             return
         what = _of_builtin(function) if event == "c_call" else _of_frame(frame)
         if _seeds(frame, event, function) and self._hook(_caller(frame), deep=False) == "loss()":
