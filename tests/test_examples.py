@@ -72,7 +72,7 @@ def test_the_notebook_runs_without_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_script_runs(tmp_path: Path) -> None:
-    """On half as many records as the notebook, which it finds written."""
+    """The data set is there before the script runs, and has 500 records where the script would make 1,000."""
     write_demo(tmp_path / "data/first-steps", 500, seed=0, rates=(100,))
     done = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True)
 

@@ -27,7 +27,7 @@ BY_ITSELF = ("importlib", "_frozen_importlib", "torch")
 RANDOM = random._inst
 """The generator of Python's functions. NumPy's are not seen here; a resumed run differs by them."""
 NAMES = frozenset({"open", "manual_seed", "seed", "__getitem__"}.union(*CLOCKS.values()))
-"""Of all functions that may read from outside or seed, those of RANDOM aside. Most calls are of others."""
+"""Names of all functions that the checks below look for, except methods of RANDOM. Most calls are to others."""
 HOOKS = ("phases", "prepare", "augment", "loss", "optimizer", "optimizer_step", "finish")
 
 

@@ -43,7 +43,7 @@ NUM_DRAWS, NUM_PERMUTATIONS = 500, 10_000
 EXACT, INTEGRAL = 1e-9, 1e-4
 """Absolute, and relative where p is an integral."""
 NUM_EXPLORATORY = 30
-"""Of a board: exploratory pairs whose numbers are computed anew, drawn at random; declared pairs are all computed."""
+"""How many exploratory pairs of a board, drawn at random, are computed anew. Declared pairs are all computed."""
 WIDTH = 0.15
 """Of an interval's width: how far a quantile of 500 draws may lie from that of 2,000 others (four standard errors)."""
 
@@ -503,7 +503,7 @@ def check_pairs(
 
 
 def pairs_to_check(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The declared pairs, and a random part of the others: their number grows with the square of the rows."""
+    """The declared pairs and some exploratory ones: all pairs would be too many on boards of many rows."""
     others = [place for place, pair in enumerate(pairs) if pair["role"] == "exploratory"]
     drawn = {*np.random.default_rng(11).permutation(others)[:NUM_EXPLORATORY].tolist()}
     return [pair for place, pair in enumerate(pairs) if pair["role"] != "exploratory" or place in drawn]

@@ -1,4 +1,4 @@
-"""The families of backbones in little: the classes that `baselines/` ships, with fewer blocks or shorter windows."""
+"""Small backbones of three families: classes of `baselines/` with fewer blocks or shorter windows."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from bench.plugin import SignalSpec, register_backbone
 
 @register_backbone("small_net1d")
 def small_net1d() -> Net1D:
-    """Three stages of a block, of 16 and 32 channels."""
+    """Three stages of one block each, with 16, 16 and 32 channels."""
     return Net1D(SignalSpec(100, "zscore"), stem=16, widths=(16, 16, 32), depths=(1, 1, 1))
 
 
@@ -22,7 +22,7 @@ def small_vit1d() -> ViT1d:
 
 @register_backbone("small_lstm")
 class SmallLSTM(LSTM1d):
-    """Windows of 0.2 s."""
+    """The shipped LSTM on windows of 0.2 s."""
 
     signal_spec = replace(LSTM1d.signal_spec, window_s=0.2, stride_s=0.2)
 
