@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -416,6 +417,40 @@ def test_a_killed_rank_brings_all_down_and_back(demo_set: Path, tmp_path: Path) 
     assert restarted.document["weights_sha256"] == undisturbed.document["weights_sha256"]
     log = [json.loads(line) for line in (restarted.folder / "log.jsonl").read_text().splitlines()]
     assert any(str(line.get("text")).startswith("resumed in phase finetune") for line in log)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_the_group_ends_with_the_block(tmp_path: Path) -> None:
+    """A group that lives until Python ends may abort the process there, and a run that is done has failed."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent("""
+        from pathlib import Path
+        import torch
+        from bench.training.distributed import join
+
+        def num_threads():
+            return len(list(Path("/proc/self/task").iterdir()))
+
+        with join() as world:
+            model = torch.nn.Linear(3, 2)
+            optimizer = torch.optim.AdamW(model.parameters())
+            model(torch.ones(4, 3)).sum().backward()
+            world.sum_gradients(list(model.parameters()))
+            optimizer.step()
+            during = num_threads()
+        print(f"{during > 1} {num_threads()}")
+        """)
+    )
+    done = subprocess.run(
+        [*TORCHRUN, "--standalone", "--nproc-per-node=2", script],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["True 1"] * 2, done.stderr[-3000:]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import torch
 import torch.distributed
+import torch.distributed.nn.functional  # must precede the group, see `join`
 from torch import Tensor, nn
 
 from bench.errors import BenchError
@@ -106,6 +107,10 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 @contextlib.contextmanager
 def join() -> Iterator[World]:
     """Join the process group that torchrun describes in the environment, else yield a world of one process.
+
+    torch.optim imports torch.distributed.nn.functional, whose default arguments hold the group that exists by then. A
+    group so held ends with Python and not before, and 1 of 240 processes with gloo was aborted there. Hence the import
+    at the top.
 
     After an error the process should end, and leaves its group to that: where other ranks wait for this one in a
     collective operation, to destroy a group of NCCL may wait for them for ever, and torchrun would never end them
