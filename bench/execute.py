@@ -92,7 +92,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
         data = data or OpenData(cell.data)
         setup = set_up(cell, options, data, world)
         folder = open_folder(setup, options, world)
-        if finished := finished_result(folder, options, cell.data):
+        if finished := finished_result(folder, options, data):
             if world.is_main:
                 evaluate_also(finished.folder, options.also_on, options.log)
             return finished
@@ -177,7 +177,7 @@ def open_folder(setup: Setup, options: Options, world: World) -> RunFolder:
     return RunFolder(final, options.stage, world.is_main, anew=options.overwrite)
 
 
-def finished_result(folder: RunFolder, options: Options, data: Path) -> Result | None:
+def finished_result(folder: RunFolder, options: Options, data: OpenData) -> Result | None:
     """Return the cell's result; None if there is none, or if the options ask for another."""
     finished = None if options.overwrite else folder.finished()
     stale = finished and options.rerun_stale and changes(finished.document, partial(code_at_hand, data=data))

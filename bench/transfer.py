@@ -34,8 +34,8 @@ Progress = Callable[[int, int], None]
 """Callback with the number of records done and the number of all records."""
 WHOLE_SET = "all records; no folds, nothing trained or selected on them"
 """How records of another data set are used."""
-VERSION = re.compile(r"(-\w+-folds)?-[^-]+$")
-"""End of a data set's display name: the origin of its folds, and its version or content; see `Records.name`."""
+VERSION = r"v?\d[\w.+-]*|[0-9a-f]{8}"
+"""Pattern of a data set's version, or of its content, at the end of its display name."""
 OF_FOLD = f"fold {TEST_FOLD} of the data set of its training; nothing trained or selected on it"
 
 
@@ -69,6 +69,7 @@ def evaluate(
     trained, records = load_trained(run), load_records(data)
     scope = _scope(trained.result, records, corruptions)
     rate = choose_source_rate(records, trained.spec, source_rate)
+    is_own = rate == choose_source_rate(records, trained.spec, None)
     set_numerics(device := choose_device(0, 1))
     trained.model.to(device)
     logits = _logits(trained, records, scope, rate, corruptions, seed, progress)
@@ -98,6 +99,7 @@ def evaluate(
         "scored_on": scope.words,
         "corruptions": [str(corruption) for corruption in corruptions],
         "seed": seed,
+        "source_rate": None if is_own else rate,
         "labels": {each.label: {"codes": list(each.codes), "by": each.by} for each in scope.shared},
         "not_shared": [label for label in trained.labels if label not in labels],
         "metrics": metrics,
@@ -128,13 +130,13 @@ def _shared(document: Mapping[str, Any], records: Records, who: str) -> tuple[Sh
     Raises DataError if there is none, or if these records may have had a part in the training.
     """
     home, labels = document["dataset"]["name"], document["task"]["labels"]
-    if not records.synthetic and VERSION.sub("", home) == records.dataset:
+    if may_share_records(home, records):
         raise DataError(
-            f"{who} is trained on {home}, and {records.folder} is {records.name}, another version or part of it, whose "
-            f"records may be in the training; expected another data set, or {home} itself with --corrupt"
+            f"{who} is trained on {home}, and {records.folder} is {records.name}, by its name another version or part "
+            f"of it, whose records may be in the training; expected another data set, or {home} itself with --corrupt"
         )
     before = str(document["init"].get("facts", {}).get("trained_on", ""))
-    if f" of {records.name}, " in before:
+    if may_share_records(before.partition(" of ")[2].rpartition(", ")[0], records):
         raise DataError(
             f"{who} starts from weights that were trained on {before}; expected a data set whose records have no part "
             "in its training"
@@ -146,6 +148,18 @@ def _shared(document: Mapping[str, Any], records: Records, who: str) -> tuple[Sh
         f"{records.name} has none of the labels of {who}: the run knows {own}, the data set {codes}; "
         "state equal ones in column ptbxl of labels.csv, or take a run of another task, such as all or rhythm"
     )
+
+
+def may_share_records(name: str, records: Records) -> bool:
+    """Return whether the data set of this display name may be these records, or another version or part of them.
+
+    The name alone decides, see `Records.name`: PTB-XL is no version of PTB.
+    """
+    if records.synthetic:
+        return name == records.name
+    versions = [VERSION, *map(re.escape, filter(None, records.versions.values()))]
+    ours = rf"{re.escape(records.dataset)}(-\w+-folds)?(-({'|'.join(versions)}))?"
+    return re.fullmatch(ours, name) is not None
 
 
 def require_shared(document: Mapping[str, Any], folders: Sequence[Path], stage: str) -> None:
@@ -179,7 +193,7 @@ def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None]
 def _is_tested(result: Result, records: Records, folder: Path) -> bool:
     """Return whether the run's weights have been tested on these records, as read by the code that reads them now."""
     try:
-        tested = load_evaluation(folder_of(result, records.name, [], 0), result).document
+        tested = load_evaluation(folder_of(result, records.name), result).document
     except DataError:  # there is none, or it is damaged
         return False
     if tested["run"]["weights_sha256"] != result.document["weights_sha256"]:

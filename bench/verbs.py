@@ -81,10 +81,11 @@ def run(
     from bench.boards.frames import RunResult
     from bench.cell import Cell
     from bench.console.tables import result_cells
+    from bench.data.opened import OpenData
     from bench.execute import Options, execute
     from bench.registry.reference import Reference
     from bench.results.finished import remember
-    from bench.results.identity import changes, code_at_hand
+    from bench.results.identity import changes, code_at_hand, sampled_signals
 
     console = console or _progress()
     cell = Cell(
@@ -113,9 +114,10 @@ def run(
     )
     if nproc > 1:
         options = _run_on_ranks(nproc, cell, options)
-    result = execute(cell, options)
+    opened = OpenData(cell.data)
+    result = execute(cell, options, opened)
     if is_main():
-        if news := changes(result.document, partial(code_at_hand, data=cell.data)):
+        if news := changes(result.document, partial(code_at_hand, data=opened)):
             note(console, f"{news} this result; --overwrite runs it again")
         if not cell.of_notebook:
             key = _key_of_run(
@@ -133,7 +135,8 @@ def run(
                 stage=stage,
                 runs=runs,
             )
-            remember(key, result.folder, result.document, news, result_cells(result))
+            signals = sampled_signals(result.document, opened.records)
+            remember(key, result.folder, result.document, news, result_cells(result), signals)
     return RunResult(result)
 
 
@@ -147,12 +150,10 @@ def finished(
     """
     from bench.results.finished import recognise
 
-    if overwrite or also_on:
+    if overwrite or rerun_stale or also_on:
         return None
     recognised = recognise(_key_of_run(**named))
     if recognised and recognised.changed:
-        if rerun_stale:
-            return None
         note(console, f"{recognised.changed} this result; --overwrite runs it again")
     return recognised
 
@@ -763,7 +764,7 @@ def _run_on_ranks(nproc: int, cell: Cell, options: Any) -> Any:
             "save it in a file of its own and call bench.load_plugin"
         )
     if code := run_on_ranks(nproc, options.arguments(cell)):
-        raise SystemExit(code)
+        raise BenchError(f"a process of this run failed with exit code {code}; it has printed why")
     return replace(options, overwrite=False, rerun_stale=False)
 
 

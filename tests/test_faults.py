@@ -347,7 +347,8 @@ def test_a_killed_rank_ends_the_run_which_goes_on(demo_set: Path, tmp_path: Path
     os.kill(rank, signal.SIGKILL)
     out, err = launcher.communicate(timeout=60)
 
-    assert launcher.returncode == 1, out + err
+    assert launcher.returncode == 2, out + err
+    assert err.splitlines()[-1] == "error: rank 1 was killed by SIGKILL; the same command resumes the run"
     (left,) = survey(runs)
     assert left.state == "unfinished"
     cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method, precision="float64")

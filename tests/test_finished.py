@@ -14,6 +14,7 @@ from rich.console import Console
 
 import bench
 from bench import verbs
+from bench.data.datasets import load_records
 from bench.results import finished
 from bench.results.finished import key_of_command, recognise
 from bench.results.result import PREDICTIONS, RESULT
@@ -135,6 +136,27 @@ def test_changed_code_of_a_plugin_is_noticed(
     source.write_text("x = 2\n")
 
     assert first != key_of_command([], data, None, None)
+
+
+def test_changed_signals_are_noticed(data: Path, runs: Path) -> None:
+    """A file below the same tables that has been replaced, by one of the same size too."""
+    (folder,) = (runs / "superdiag").glob("fcn_wang-*")
+    first = load_records(data).paths(100)[0].with_suffix(".dat")
+    before, times = first.read_bytes(), first.stat()
+    try:
+        first.write_bytes(before[::-1])
+        assert ask(data, runs) is None
+        told = Console(file=io.StringIO(), width=500)
+        bench.run(**CELL, data=data, runs=runs, console=told)
+        assert "signal data synthetic-" in told.file.getvalue()
+        assert ask(data, runs) is not None, "that it has changed is remembered"
+        assert ask(data, runs, rerun_stale=True) is None
+    finally:
+        first.write_bytes(before)
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    bench.run(**CELL, data=data, runs=runs, console=Console(file=io.StringIO()))
+    assert ask(data, runs) is not None
+    assert len(list((runs / "superdiag").glob("fcn_wang-*"))) == 1 and folder.is_dir()
 
 
 def test_a_result_that_is_not_the_remembered_one_is_not_recognised(data: Path, runs: Path, tmp_path: Path) -> None:

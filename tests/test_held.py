@@ -19,6 +19,7 @@ from bench.boards.truth import Truth
 from bench.data.datasets import load_records
 from bench.data.datasets.held import hold, reader_facts
 from bench.data.formats import SignalFile, Stored
+from bench.data.opened import OpenData
 from bench.data.records import Records
 from bench.errors import BenchError
 from bench.pages.publish import publish
@@ -92,7 +93,7 @@ def test_code_that_holds_records_is_at_hand_where_they_are(
     monkeypatch.setenv("HELD", str(demo_set))
     for number, data in enumerate((women, all_records)):
         result = bench.run(data=data, runs=tmp_path / str(number), console=QUIET, **CELL)  # type: ignore[arg-type]
-        here = partial(code_at_hand, data=hold(data))
+        here = partial(code_at_hand, data=OpenData(hold(data)))
         other = {**result.document, "dataset": {**result.document["dataset"], "code_sha256": "0" * 64}}
 
         assert changes(result.document, here) == ""

@@ -304,7 +304,7 @@ def test_other_signals_below_the_same_tables_make_a_result_stale(done: Result, d
 
     def states() -> tuple[str, str, str]:
         (planned,) = make_plan([cell], options).cells
-        return changes(done.document, partial(code_at_hand, data=copied)), planned.state, planned.reason
+        return changes(done.document, partial(code_at_hand, data=OpenData(copied))), planned.state, planned.reason
 
     assert states() == ("", "done", ""), "a copy elsewhere is the same data set"
     last = load_records(copied).paths(100)[-1].with_suffix(".dat")

@@ -425,6 +425,12 @@ def test_a_slurm_that_does_not_answer_ends_no_worker(lead: Path) -> None:
     assert WorkerJob(lead, 90, 2, 1).seconds() == pytest.approx(90 * 60 - 60 - GRACE, abs=5)
 
 
+def test_a_worker_that_waited_until_its_plan_was_pruned_has_nothing_to_do(lead: Path) -> None:
+    shutil.rmtree(lead)
+    WorkerJob(lead, 90, 2, 1)()
+    assert not lead.exists()
+
+
 @pytest.mark.parametrize(("code", "left"), [("1 / 0", ["round-0"]), ("raise KeyboardInterrupt", [])])
 def test_the_other_nodes_of_a_job_end_with_the_first(lead: Path, tmp_path: Path, code: str, left: list[str]) -> None:
     """But not when SLURM takes the nodes: then all wait for it, so that the job is requeued."""

@@ -181,6 +181,13 @@ def test_a_lock_that_cannot_be_asked_counts_as_held(tmp_path: Path, monkeypatch:
     assert not is_locked(tmp_path / ".other.lock")
 
 
+def test_a_lock_that_cannot_be_opened_counts_as_held(tmp_path: Path) -> None:
+    """As another user's does who lets nobody read it; here a link to itself, since root may read all."""
+    lock = tmp_path / ".net.lock"
+    lock.symlink_to(lock)
+    assert is_locked(lock)
+
+
 def test_a_lock_that_may_not_be_written_can_be_asked(tmp_path: Path) -> None:
     lock = tmp_path / ".net.lock"
     assert not is_locked(lock)

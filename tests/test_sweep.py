@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.sweep import Grid, Shard, _remarks, names, numbers
 from bench.launch.workers import share_of
 from bench.registry.reference import Reference
-from bench.registry.registry import registry
+from bench.registry.registry import _REGISTRY, PLUGIN_FILES, load_plugin, registry
 from bench.results.failures import Failure
 from bench.results.prune import prune
 from bench.results.result import RESULT, Result, find_results, load_head, load_result
@@ -509,6 +510,36 @@ def test_cells_of_two_processes_each(ended: Any, demo_set: Path, tmp_path: Path)
     assert bad.failure.reason.startswith("no file of weights at nowhere.pt. Expected: pretrained, random")
     with pytest.raises(BenchError, match="no file of weights"):
         bad.result()
+
+
+@pytest.mark.slow
+def test_a_bug_on_ranks_is_told_with_its_traceback(
+    ended: Any, demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / "explodes.py"
+    plugin.write_text(
+        textwrap.dedent("""
+        from dataclasses import dataclass
+        from bench.plugin import Method, Phase, register_method
+
+        @register_method("explodes")
+        @dataclass(frozen=True)
+        class Explodes(Method):
+            def phases(self, layer_groups):
+                return [Phase(name="probe", learning_rates={"head": 0.01}, epochs=1)]
+
+            def loss(self, batch):
+                raise ZeroDivisionError("a bug of the loss")
+        """)
+    )
+    monkeypatch.setattr(_REGISTRY, "plugins", dict(_REGISTRY.plugins))
+    monkeypatch.setenv(PLUGIN_FILES, "")
+    load_plugin(plugin)
+    (end,) = ended([replace(probe(demo_set), method=Reference("explodes"))], tmp_path / "runs", nproc=2)
+
+    assert end.failure is not None
+    assert "a bug of the loss" in end.failure.reason + end.failure.details
+    assert 'explodes.py", line 12, in loss' in end.failure.details
 
 
 def test_a_plan_tells_which_backbones_have_no_signals_to_read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -257,21 +258,42 @@ def test_weights_that_began_on_the_other_set_are_not_tested_there(
     [
         ("ptb-xl-1.0.3", "ptb-xl", True),
         ("cpsc2018-own-folds-1a2b3c4d", "cpsc2018", True),
+        ("my-ecgs", "my-ecgs", True),
+        ("my-ecgs-2024-01", "my-ecgs", True),
+        ("my-ecgs-autumn", "my-ecgs", True),
+        ("set-2-1a2b3c4d", "set-2", True),
         ("ptb-xl-1.0.3", "ptb", False),
-        ("my-set-1a2b3c4d", "my", False),
+        ("my-1a2b3c4d", "my-ecgs", False),
+        ("my-ecgs-1a2b3c4d", "my", False),
     ],
 )
 def test_another_version_of_the_set_of_training_is_refused_by_its_name(
     home: str, dataset: str, is_refused: bool, runs: list[Result], other_set: Path
 ) -> None:
-    """PTB is another data set than PTB-XL."""
-    records = replace(load_records(other_set), dataset=dataset)
+    """PTB is another data set than PTB-XL; a name without a version is `my-ecgs` alone."""
+    records = replace(load_records(other_set), dataset=dataset, versions={"00000000": "autumn"})
     document = {**runs[0].document, "dataset": {**runs[0].document["dataset"], "name": home}}
+    later = {**runs[0].document, "init": {"name": "w.pt", "facts": {"trained_on": f"diag of {home}, folds 1-8"}}}
     if is_refused:
         with pytest.raises(DataError, match=f"is trained on {home}, and .* another version or part of it"):
             _shared(document, records, "this cell")
+        with pytest.raises(DataError, match=f"starts from weights that were trained on diag of {home}, folds 1-8"):
+            _shared(later, records, "this cell")
     else:
-        assert _shared(document, records, "this cell")
+        assert _shared(document, records, "this cell") and _shared(later, records, "this cell")
+
+
+def test_files_of_another_rate_are_another_test(runs: list[Result], tmp_path: Path) -> None:
+    write_demo(tmp_path / "both", NUM_ELSEWHERE, seed=3, rates=(100, 500))
+    fine, usual = (evaluate(runs[0].folder, tmp_path / "both", source_rate=rate) for rate in (500, None))
+    try:
+        assert (fine.document["source_rate"], usual.document["source_rate"]) == (500, None)
+        assert fine.folder != usual.folder and fine.conditions != usual.conditions
+        assert [one.folder for one in find_evaluations(runs[0]) if one.folder in (fine.folder, usual.folder)]
+        assert evaluate(runs[0].folder, tmp_path / "both", source_rate=100).folder == usual.folder
+    finally:
+        for each in (fine, usual):
+            shutil.rmtree(each.folder)
 
 
 def test_a_damaged_evaluation_or_one_of_another_run_is_refused(
@@ -324,6 +346,14 @@ def test_a_cell_that_was_finished_before_is_tested_with_kept_weights_only(
 
     assert list(find_evaluations(load_result(kept))) and not list(find_evaluations(load_result(lost)))
     assert (kept / "weights.pt").is_file(), "weights that were kept stay"
+    shutil.copytree(other_set, no_labels := tmp_path / "no-labels")
+    (no_labels / "dataset.toml").write_text('name = "no-labels"\nlicence = "CC0"\nsource = "here"\nrate = 100\n')
+    (no_labels / "labels.csv").write_text((no_labels / "labels.csv").read_text().replace("my-", "x"))
+    (no_labels / "labels.csv").write_text(re.sub(",.*", "", (no_labels / "labels.csv").read_text()))
+    (no_labels / "records.csv").write_text((no_labels / "records.csv").read_text().replace("my-", "x"))
+    swept = bench.sweep(METHODS[0], **given, also_on=[no_labels], out=out, console=Console(quiet=True))
+    assert [cell.state for cell in swept.cells] == ["done"]
+    assert "1 cells that were finished before; of the first: no-labels-" in out.file.getvalue()
     printed = out.file.getvalue()
     assert "not tested on the other data sets: 1 cells that were finished before and kept no weights" in printed
     cell = Cell(data=home_set, task="diag", arch=Reference("net1d_mini"), method=Reference.parse(METHODS[1]))

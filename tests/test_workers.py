@@ -294,6 +294,24 @@ def test_an_outcome_that_vanishes_is_none(demo_set: Path, tmp_path: Path, monkey
     assert not plan.has_unclaimed()
 
 
+def test_a_cell_that_was_busy_and_has_ended_elsewhere_holds_no_worker(demo_set: Path, tmp_path: Path) -> None:
+    """A run that was started by hand was at work on it, and then another worker had its result."""
+    options, crew = Options(runs=tmp_path), Crew(stays=False)
+    cells = [probe(demo_set), probe(demo_set, seed=1)]
+    busy, run = entries = [Entry.of(cell, options) for cell in cells]
+    plan = PlanFolder.of(entries, cells, options)
+    with plan.claims() as claims:
+        assert claims.take(run.id, claims.all()), "a live worker runs the other cell"
+        pool = working._Pool(plan, [busy.id, run.id], options, crew, claims, tmp_path, CellsView(QUIET, 1), None)
+        pool.ended, pool.outcomes, pool.next_look, pool.next_sign = set(), {}, 0.0, 0.0
+        pool.later, pool.signs = {busy.id: (time.monotonic(), 1.0)}, {run.id: (0, 0.0)}
+        assert pool._waits()
+        plan.write(busy, Ended(cells[0], failure=failure(cells[0], "it failed")))
+        pool._look()
+        assert pool.left == [run.id]
+        assert not pool._waits()
+
+
 def failure(cell: Cell, reason: str) -> Failure:
     return failure_of(cell, "val", reason, "")
 

@@ -67,9 +67,11 @@ class BoardElsewhere:
 
     @property
     def title(self) -> str:
-        """Return data set and corruptions in words."""
-        name, corruptions, _, _ = self.first.conditions
-        return ", ".join([name, *corruptions])
+        """Return the conditions in words: data set, corruptions, and seed and rate unless they are the usual ones."""
+        name, corruptions, seed, rate = self.first.conditions
+        seeds = [f"seed {seed}"] if corruptions and seed else []
+        rates = [f"files at {rate} Hz"] if self.first.document.get("source_rate") else []
+        return ", ".join([name, *corruptions, *seeds, *rates])
 
 
 @dataclass(frozen=True, eq=False)

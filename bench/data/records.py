@@ -134,10 +134,9 @@ class Records:
 
     def sample_sha256(self, rate: int) -> str:
         """Return the SHA-256 of evenly spaced blocks of some signal files at a rate in Hz; empty if one is missing."""
-        names, digest = list(dict.fromkeys(self.names(rate))), hashlib.sha256()
-        files = [name + ending for name in _evenly(names) for ending in self.format.endings]
+        digest = hashlib.sha256()
         try:
-            for name in files:
+            for name in self.sampled_files(rate):
                 with open_file(self.folder / name) as file:
                     size = os.fstat(file.fileno()).st_size
                     digest.update(f"{name} {size} ".encode())
@@ -147,6 +146,11 @@ class Records:
         except OSError:
             return ""
         return digest.hexdigest()
+
+    def sampled_files(self, rate: int) -> list[str]:
+        """Return the names of the signal files at a rate in Hz that are sampled, relative to `folder`."""
+        names = list(dict.fromkeys(self.names(rate)))
+        return [name + ending for name in _evenly(names) for ending in self.format.endings]
 
     def names(self, rate: int) -> list[str]:
         """Return the file names [record] without ending. Raises DataError if there is no such rate."""

@@ -171,11 +171,11 @@ class Claims:
 
 
 def _read(claim: Claim) -> tuple[dict[str, Any], float] | None:
-    """Return who has a claim, and the time at which it was last touched; None if it is gone."""
+    """Return who has a claim, and the time at which it was last touched; None if it is gone or cannot be read."""
     try:
         with open_file(claim.path) as file:  # opening makes NFS ask its server for the present time
             touched, text = os.fstat(file.fileno()).st_mtime, file.read()
-    except FileNotFoundError:
+    except OSError:
         return None
     try:
         return json.loads(text), touched

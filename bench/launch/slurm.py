@@ -83,6 +83,8 @@ class WorkerJob:
     """Processes per node."""
 
     def __call__(self) -> None:
+        if not self.plan.is_dir():
+            return  # `bench prune` has removed it, because all of its cells had ended
         plan = PlanFolder(self.plan)
         if len(plan.outcomes()) == len(plan.entries):
             return  # before torch is imported: workers that waited in the queue until all was done

@@ -307,12 +307,20 @@ def _run(
 def _tested_also(plan: SweepPlan, options: Options) -> Iterator[str]:
     """Test cells that were finished before on the data sets of `options.also_on`. Yield why some could not be."""
     left: list[str] = []
+    refused: list[str] = []
     for planned in plan.of("done", "stale") if options.also_on else ():
         assert planned.folder is not None
         try:
             evaluate_also(planned.folder, options.also_on)
         except CheckpointError:
             left.append(planned.cell.command())
+        except BenchError as error:
+            refused.append(str(error))
+    if refused:
+        yield (
+            f"not tested on the other data sets: {len(refused):,} cells that were finished before; of the first: "
+            f"{refused[0]}"
+        )
     if left:
         yield (
             f"not tested on the other data sets: {len(left):,} cells that were finished before and kept no weights; to "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -45,7 +46,7 @@ class Node:
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:
     """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
 
-    A user's mistake is raised here as BenchError, once for all ranks.
+    A user's mistake is raised here as BenchError, once for all ranks; so is a signal that killed a rank.
     """
     node = node or Node()
     with tempfile.TemporaryDirectory() as folder:
@@ -53,9 +54,13 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
         os.environ[ERROR_FILE] = str(error_file)
         try:
             launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node)
-        except ChildFailedError:
+        except ChildFailedError as failed:
             if error_file.exists():
                 raise BenchError(read_bytes(error_file).decode()) from None
+            rank, failure = failed.get_first_failure()
+            if failure.exitcode < 0:
+                name = signal.Signals(-failure.exitcode).name
+                raise BenchError(f"rank {rank} was killed by {name}; the same command resumes the run") from None
             return 1
         except RendezvousError as error:
             raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None

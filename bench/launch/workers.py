@@ -244,7 +244,7 @@ class _Pool:
         entries = [self.plan.entries[each] for each in self.left]
         if not any(map(self._fits, entries)):
             return False
-        if self.crew.stays or self.later or any(not self.ended.issuperset(e.best_of) for e in entries):
+        if self.crew.stays or any(e.id in self.later or not self.ended.issuperset(e.best_of) for e in entries):
             return True
         if time.monotonic() < self.next_sign:
             return True
@@ -325,6 +325,8 @@ class _Pool:
                 self._settle(slot, Ended(self.tasks[slot].cell, *rest))
             elif word == "failed":
                 self._settle(slot, self._failed(slot, *rest))
+            elif word == "ranks failed":
+                self._settle(slot, self._failed(slot, *_last_words(self.workers[slot].printed, *rest)))
             else:
                 worker = self.workers.pop(slot)
                 code = worker.end()
@@ -343,7 +345,6 @@ class _Pool:
         self.left.remove(task.entry.id)
         self.ended.add(task.entry.id)
         self.outcomes[task.entry.id] = end
-        self.later.pop(task.entry.id, None)
         self.view.ends(slot, words_of(end.cell), *end.state_and_reason, time.monotonic() - task.began)
 
     def _give_up(self, claim: str) -> None:
@@ -382,7 +383,10 @@ def _run_here(cell: Cell, options: Options) -> Ended:
 
 
 def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
-    """Why a worker has died, and the end of what it printed. Raises BenchError if it never came to its cell."""
+    """Return why a worker or its ranks failed, and the end of what they printed.
+
+    Raises BenchError if the worker never came to its cell.
+    """
     ended = f"its process ended with exit code {code}"
     if not printed.exists():
         raise BenchError(f"a worker ended before it began with its cell: {ended}")
@@ -507,7 +511,7 @@ def _answer(
     try:
         if run_ranks:
             if code := run_ranks(options.arguments(cell)):
-                raise BenchError(f"its processes ended with exit code {code}")
+                return ("ranks failed", code)
             options = replace(options, overwrite=False, rerun_stale=False)
         result = execute(cell, options, data)
     except BenchError as error:

@@ -233,6 +233,7 @@ EVALUATION_FIELDS: Mapping[str, Kind] = {
     "corruptions": LIST,
     "corruptions[]": TEXT,
     "seed": COUNT,
+    "source_rate?": COUNT.or_null(),
     "labels": TABLE,
     "labels.*": TABLE,
     "labels.*.codes": LIST,

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,15 +99,19 @@ class Evaluation:
         return Truths(np.unique(arrays["patient"], return_inverse=True)[1], arrays["y_true"], scores)
 
 
-def folder_of(run: Result, dataset: str, corruptions: list[str], seed: int) -> Path:
-    """Return the folder of an evaluation of a run."""
+def folder_of(
+    run: Result, dataset: str, corruptions: Sequence[str] = (), seed: int = 0, source_rate: int | None = None
+) -> Path:
+    """Return the folder of an evaluation of a run. `source_rate`: of the files, unless it is the backbone's own."""
     parts = [dataset, *corruptions, *([f"seed{seed}"] if corruptions and seed else [])]
+    parts += [f"{source_rate}hz"] if source_rate else []
     return run.folder / ELSEWHERE / re.sub(r"[^\w.=+-]", "_", "+".join(parts))
 
 
 def write_evaluation(run: Result, document: Mapping[str, Any], truths: Truths) -> Evaluation:
     """Write an evaluation into its run's folder; an earlier one of the same conditions is replaced."""
-    final = folder_of(run, document["dataset"]["name"], document["corruptions"], document["seed"])
+    chosen = document["corruptions"], document["seed"], document.get("source_rate")
+    final = folder_of(run, document["dataset"]["name"], *chosen)
     whole = {"schema": SCHEMA, **document}
     try:
         with whole_folder(final) as folder:

@@ -2,8 +2,8 @@
 
 A run is remembered under a hash of everything that decides which cell a command names, and whether its code has
 changed: the options, the data set's tables, the sources of `bench` and of all plugins, and what `--precision auto`
-depends on. If any of it differs, or if the result is not the one that was remembered, nothing is recognised, and
-`bench.execute` decides.
+depends on. If any of it differs, or if result or sampled signal files are not those that were remembered, nothing is
+recognised, and `bench.execute` decides.
 """
 
 from __future__ import annotations
@@ -73,14 +73,38 @@ def _hardware() -> list[object]:
     return [version("torch"), said, cards, os.environ.get("CUDA_VISIBLE_DEVICES")]
 
 
-def remember(key: str, folder: Path, document: Mapping[str, Any], changed: str, table: Mapping[str, Any]) -> None:
-    """Remember the finished run that a command named. One whose weights may change on the hub is not remembered."""
+def remember(
+    key: str,
+    folder: Path,
+    document: Mapping[str, Any],
+    changed: str,
+    table: Mapping[str, Any],
+    signals: Sequence[Path] = (),
+) -> None:
+    """Remember the finished run that a command named, and size and time of change of its sampled signal files.
+
+    A run whose weights may change on the hub is not remembered.
+    """
     init = document["init"]
     given = document["cell"].get("init") or ""
     if not key or ("commit" in init.get("facts", {}) and not COMMIT.fullmatch(given)):
         return
     entry = {"folder": str(folder), "sha256": file_sha256(folder / RESULT), "changed": changed}
-    keep(key, json.dumps({**entry, "table": table}).encode())
+    state = _state_of(list(map(str, signals)))
+    keep(key, json.dumps({**entry, "signals": state, "table": table}).encode())
+
+
+def _state_of(paths: Sequence[str]) -> dict[str, list[int] | None]:
+    """Return path -> size and time of change of each file; None if it is missing."""
+    state: dict[str, list[int] | None] = {}
+    for path in paths:
+        try:
+            about = Path(path).stat()
+        except OSError:
+            state[path] = None
+        else:
+            state[path] = [about.st_size, about.st_mtime_ns]
+    return state
 
 
 def recognise(key: str) -> Finished | None:
@@ -94,7 +118,7 @@ def recognise(key: str) -> Finished | None:
         text = read_bytes(folder / RESULT)
     except OSError:
         return None
-    if hashlib.sha256(text).hexdigest() != entry["sha256"]:
+    if hashlib.sha256(text).hexdigest() != entry["sha256"] or _state_of([*entry["signals"]]) != entry["signals"]:
         return None
     document: dict[str, Any] = json.loads(text)
     if document["incompatible"] is None and not (folder / PREDICTIONS).is_file():

@@ -13,14 +13,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.data.datasets import load_records
 from bench.data.datasets.held import HeldFolder, reader_facts
 from bench.data.splits import TEST_FOLD
 from bench.registry.registry import find_registered
 from bench.registry.source import NOTEBOOK, code_hash
 from bench.results.result import Result, row_name
+
+if TYPE_CHECKING:
+    from bench.data.opened import OpenData
+    from bench.data.records import Records
 
 RANDOM = "random"
 """Name of randomly initialised weights, also in place of their hash."""
@@ -131,6 +134,11 @@ class Source:
     module: str
     sha256: str
 
+    @property
+    def rate(self) -> int:
+        """Rate in Hz of signal files, which are recorded with it in place of a module."""
+        return int(self.module.removesuffix(" Hz"))
+
     def __str__(self) -> str:
         return f"{self.kind} {self.name} ({self.module})"
 
@@ -160,17 +168,17 @@ def harness_facts() -> dict[str, str]:
     return {"name": "bench", "module": SPINE, "code_sha256": code_hash(SPINE, HARNESS)}
 
 
-def code_at_hand(source: Source, data: Path | None = None) -> str:
+def code_at_hand(source: Source, data: OpenData | None = None) -> str:
     """Return the hash of the installed version of this code; empty if it is not installed.
 
     What a notebook or a script defined is at hand in that notebook or script only. Records that it holds have no
-    registered reader: `data` is the folder that holds them. Of signals, it is the hash of those in `data`; without
-    them they count as unchanged.
+    registered reader; they are in `data`. Of signals, it is the hash of those of `data`; without them they count as
+    unchanged.
     """
     if source.kind == SIGNALS:
-        return (load_records(data).sample_sha256(int(source.module.split()[0])) if data else "") or source.sha256
-    if source.kind == "dataset" and isinstance(data, HeldFolder) and data.records is not None:
-        return reader_facts(data.records, data)["code_sha256"]
+        return (data.records.sample_sha256(source.rate) if data else "") or source.sha256
+    if source.kind == "dataset" and data and isinstance(data.folder, HeldFolder) and data.folder.records is not None:
+        return reader_facts(data.records, data.folder)["code_sha256"]
     if source.module == NOTEBOOK:
         plugin = find_registered(source.kind, source.name)
         return plugin.code_hash if plugin and plugin.module == NOTEBOOK else ""
@@ -190,6 +198,12 @@ def _changes(document: Mapping[str, Any], code_now: Callable[[Source], str]) -> 
         now = code_now(source)
         if now != source.sha256:
             yield f"{source} {'has changed since' if now else 'is not installed here'}"
+
+
+def sampled_signals(document: Mapping[str, Any], records: Records) -> list[Path]:
+    """Return the sampled signal files that a result was made from, as they lie in `records.folder`; older: none."""
+    signals = code_of(document).get(SIGNALS)
+    return [records.folder / name for name in records.sampled_files(signals.rate)] if signals else []
 
 
 def other_code(recorded: object, now: Mapping[str, str]) -> str:

@@ -102,12 +102,14 @@ def lock_of(final: Path) -> Path:
 def is_locked(lock: Path) -> bool:
     """Return whether a process holds this lock file, or may hold it: some file systems have no locks to ask for.
 
-    The file may be missing, and the folder read-only.
+    The file may be missing or another user's, and the folder read-only.
     """
     try:
         handle = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # anybody may have made a pipe of this name
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
