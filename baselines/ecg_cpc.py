@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.s4 import Block, StateSpace
-from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, PublishedCheckpoint, SignalSpec, register_backbone
 
 WIDTH, STATES, LENGTH = 512, 8, 1200
 """Channels, states of each, tokens that the published state spaces were made for."""
@@ -93,7 +93,7 @@ class ECGCPC(Backbone):
     )
     signal_spec = SignalSpec(240, "none", window_s=2.5, stride_s=2.5, aggregate="mean")
 
-    def __init__(self, depth: int = 4) -> None:
+    def __init__(self, depth: Count = 4) -> None:
         super().__init__()
         convolutions = [nn.Conv1d(12, WIDTH, 3, stride=2, padding=1, bias=False)]
         convolutions += [nn.Conv1d(WIDTH, WIDTH, 1, bias=False) for _ in range(3)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.vit1d import Block
-from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, PublishedCheckpoint, SignalSpec, register_backbone
 
 LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 PATCHES, SAMPLES, WIDTH = 50, 50, 768
@@ -53,7 +53,7 @@ class ECGJEPA(Backbone):
     )
     signal_spec = SignalSpec(250, "none", leads=LEADS, window_s=10, stride_s=10)
 
-    def __init__(self, depth: int = 12) -> None:
+    def __init__(self, depth: Count = 12) -> None:
         super().__init__()
         self.patches = nn.Linear(SAMPLES, WIDTH)
         self.positions = nn.Parameter(positions(len(LEADS), PATCHES, WIDTH), requires_grad=False)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers ecg_jepa_weimann)
 from baselines.vit1d import Block, initialize, positions
-from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, PublishedCheckpoint, SignalSpec, register_backbone
 
 SAMPLES = 25
 """Samples of a patch."""
@@ -101,7 +101,7 @@ class WeimannJEPAXS(WeimannJEPA):
 
     checkpoint = weimann_checkpoint(ONE_OF_THREE)
 
-    def __init__(self, depth: int = 8) -> None:
+    def __init__(self, depth: Count = 8) -> None:
         super().__init__(192, depth, num_heads=4)
 
 
@@ -111,7 +111,7 @@ class WeimannJEPAS(WeimannJEPA):
 
     checkpoint = weimann_checkpoint(ONE_OF_THREE)
 
-    def __init__(self, depth: int = 8) -> None:
+    def __init__(self, depth: Count = 8) -> None:
         super().__init__(384, depth, num_heads=6)
 
 
@@ -121,5 +121,5 @@ class WeimannJEPAB(WeimannJEPA):
 
     checkpoint = weimann_checkpoint(EVERYTHING)
 
-    def __init__(self, depth: int = 12) -> None:
+    def __init__(self, depth: Count = 12) -> None:
         super().__init__(768, depth, num_heads=12)

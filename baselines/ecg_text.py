@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from baselines.merl import LEADS
 from baselines.wav2vec2 import ECG_FM_RENAMES, PRETRAINING_ONLY, Convolutions, Wav2Vec2
-from bench.plugin import PublishedCheckpoint, SignalSpec, register_backbone
+from bench.plugin import Count, PublishedCheckpoint, SignalSpec, register_backbone
 
 WIDTH, DEPTH = 768, 8
 
@@ -80,7 +80,7 @@ class MELP(TextTrained):
     )
     signal_spec = SignalSpec(500, "merl", leads=LEADS)
 
-    def __init__(self, depth: int = DEPTH) -> None:
+    def __init__(self, depth: Count = DEPTH) -> None:
         super().__init__(depth)
         self.pool = QueryPool(14, 256, WIDTH, num_heads=8)
         self.feature_dim = 256
@@ -123,7 +123,7 @@ class DBETA(TextTrained):
     )
     signal_spec = SignalSpec(500, "none")
 
-    def __init__(self, depth: int = DEPTH) -> None:
+    def __init__(self, depth: Count = DEPTH) -> None:
         super().__init__(depth)
         self.class_token = nn.Parameter(torch.rand(WIDTH))
         projection, dense = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, DropPath, Rate, SignalSpec, register_backbone
 
 
 @register_backbone("s4")
@@ -31,7 +31,7 @@ class S4(Backbone):
 
     signal_spec = SignalSpec(100, "none", window_s=2.5, stride_s=2.5, aggregate="mean")
 
-    def __init__(self, d_model: int = 512, d_state: int = 8, num_layers: int = 4, dropout: float = 0.2) -> None:
+    def __init__(self, d_model: Count = 512, d_state: Count = 8, num_layers: Count = 4, dropout: Rate = 0.2) -> None:
         super().__init__()
         length = self.signal_spec.window
         assert length is not None

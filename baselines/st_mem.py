@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers st_mem)
 from baselines.vit1d import Block
-from bench.plugin import Backbone, PublishedCheckpoint, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, PublishedCheckpoint, SignalSpec, register_backbone
 
 LEADS, PATCHES, SAMPLES, WIDTH = 12, 30, 75, 768
 """Leads, patches of a lead, samples of a patch."""
@@ -61,7 +61,7 @@ class STMEM(Backbone):
     )
     signal_spec = SignalSpec(250, "st_mem", window_s=9, stride_s=0.5, aggregate="mean", per_window=True)
 
-    def __init__(self, depth: int = 12) -> None:
+    def __init__(self, depth: Count = 12) -> None:
         super().__init__()
         self.patches = nn.Sequential(nn.LayerNorm(SAMPLES), nn.Linear(SAMPLES, WIDTH), nn.LayerNorm(WIDTH))
         self.positions = nn.Parameter(torch.randn(1, PATCHES + 2, WIDTH))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import Backbone, DropPath, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, DropPath, SignalSpec, register_backbone
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
@@ -78,7 +78,7 @@ class ViT1d(Backbone):
 
     signal_spec = SignalSpec(100, "strodthoff", window_s=2.5, stride_s=1.25, aggregate="mean")
 
-    def __init__(self, width: int, num_heads: int, patch: int, depth: int = 12) -> None:
+    def __init__(self, width: int, num_heads: int, patch: int, depth: Count = 12) -> None:
         super().__init__()
         self.patches = nn.Conv1d(12, width, patch, stride=patch)
         self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(depth)))
@@ -117,12 +117,12 @@ def initialize(module: nn.Linear | nn.Conv1d, std: float) -> None:
 
 
 @register_backbone("vit1d_tiny")
-def vit1d_tiny(patch: int = 25) -> ViT1d:
+def vit1d_tiny(patch: Count = 25) -> ViT1d:
     """Vision Transformer over time patches: 12 blocks of width 192, 3 heads; no published PTB-XL AUROC."""
     return ViT1d(192, 3, patch)
 
 
 @register_backbone("vit1d_small")
-def vit1d_small(patch: int = 25) -> ViT1d:
+def vit1d_small(patch: Count = 25) -> ViT1d:
     """Vision Transformer over time patches: 12 blocks of width 384, 6 heads; no published PTB-XL AUROC."""
     return ViT1d(384, 6, patch)

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import baselines.preprocessing  # noqa: F401 (registers lead_zscore and hubert_ecg)
 from baselines.vit1d import attend
-from bench.plugin import Backbone, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
+from bench.plugin import Backbone, Count, DropPath, PublishedCheckpoint, SignalSpec, register_backbone
 
 
 class Convolutions(nn.Module):
@@ -213,7 +213,7 @@ class ECGFM(Wav2Vec2):
     )
     signal_spec = SignalSpec(500, "lead_zscore", window_s=5, stride_s=5, aggregate="mean")
 
-    def __init__(self, depth: int = 12) -> None:
+    def __init__(self, depth: Count = 12) -> None:
         convolutions = Convolutions(12, 256, kernels=(2,) * 4, strides=(2,) * 4)
         super().__init__(convolutions, conv_dim=256, width=768, depth=depth, num_heads=12, dropout=0.1)
 
@@ -259,7 +259,7 @@ class HuBERTECGSmall(HuBERTECG):
 
     checkpoint = hubert_ecg_checkpoint("small", "c78fa955268212f8ed20bc69fb1b882d76a4351df2466061335950949394a4d2")
 
-    def __init__(self, depth: int = 8) -> None:
+    def __init__(self, depth: Count = 8) -> None:
         super().__init__(512, depth)
 
 
@@ -269,5 +269,5 @@ class HuBERTECGBase(HuBERTECG):
 
     checkpoint = hubert_ecg_checkpoint("base", "05bc1b1317f8e3063811a03fb840f5bf8a85968191e209c0cfbaa0c52c8aa1ae")
 
-    def __init__(self, depth: int = 12) -> None:
+    def __init__(self, depth: Count = 12) -> None:
         super().__init__(768, depth)

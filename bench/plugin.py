@@ -11,6 +11,7 @@ from bench.data.signals import SignalSpec, register_preprocessing
 from bench.data.tables import TextTable, read_text_table
 from bench.data.tasks import Task
 from bench.errors import DataError, Incompatible
+from bench.registry.ranges import Count, NotNegative, Positive, Range, Rate, Share
 from bench.registry.registry import register_backbone, register_dataset, register_method, register_task
 from bench.training.judge import MOST_SCORES
 from bench.training.method import EMA, SWA, Batch, Gradients, Judge, Method, Phase, SignalBatch, Start
@@ -27,6 +28,7 @@ __all__ = [
     "Batch",
     "Choice",
     "Classifier",
+    "Count",
     "DataError",
     "DropPath",
     "Gradients",
@@ -34,9 +36,14 @@ __all__ = [
     "Judge",
     "LogUniform",
     "Method",
+    "NotNegative",
     "Phase",
+    "Positive",
     "PublishedCheckpoint",
+    "Range",
+    "Rate",
     "Records",
+    "Share",
     "SignalBatch",
     "SignalFile",
     "SignalFormat",

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.plugin import SignalBatch, Uniform, register_method
+from bench.plugin import NotNegative, Positive, SignalBatch, Uniform, register_method
 from methods.full_finetune import FullFinetune
 
 
@@ -21,7 +21,7 @@ class Mixup(FullFinetune):
     are a permutation of the batch.
     """
 
-    alpha: float = 0.4
+    alpha: Positive = 0.4
 
     search = {**FullFinetune.search, "alpha": Uniform(0.1, 1.0)}
 
@@ -41,7 +41,7 @@ class CutMix(FullFinetune):
     mixed in the same proportion. a = 1 is the paper's value.
     """
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
 
     search = {**FullFinetune.search, "alpha": Uniform(0.2, 1.0)}
 
@@ -66,7 +66,7 @@ class Augment(FullFinetune):
     probability 0.2 s; an interval of up to a share 0.2 s of the record set to zero.
     """
 
-    strength: float = 1.0
+    strength: NotNegative = 1.0
 
     search = {**FullFinetune.search, "strength": Uniform(0.3, 1.5)}
 

@@ -20,6 +20,7 @@ from bench.plugin import (
     LogUniform,
     Method,
     Phase,
+    Rate,
     Start,
     register_method,
 )
@@ -40,7 +41,7 @@ class FinetuneSTMEM(Method):
     lr: float = 1e-3 * 16 / 256
     weight_decay: float = 0.05
     batch_size: int = 16
-    beta2: float = 0.999
+    beta2: Rate = 0.999
 
     search = {"lr": LogUniform(1e-6, 1e-3)}
 
@@ -71,7 +72,7 @@ class FinetuneECGJEPA(FinetuneSTMEM):
     """
 
     lr: float = 1e-4 * 16 / 256
-    beta2: float = 0.95
+    beta2: Rate = 0.95
 
 
 def all_but_the_first(layer_groups: Sequence[str], frozen: Sequence[str]) -> list[str]:
@@ -144,7 +145,7 @@ class FinetuneECGFM(FinetuneHuBERTECG):
 
     def rest(self) -> dict[str, Any]:
         """Return what the phase declares besides rates and epochs."""
-        return {"optimizer": "adam", "batch_size": self.batch_size, "patience": self.patience}
+        return {**super().rest(), "optimizer": "adam", "lr_schedule": "constant", "warmup": 0.0}
 
     def optimizer(self, groups: list[dict[str, Any]], phase: Phase, gradients: Gradients) -> torch.optim.Optimizer:
         return torch.optim.Adam(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.98), fused=True)
@@ -181,8 +182,8 @@ class FinetuneECGJEPAWeimann(FullFinetune):
     warmup: float = 0.02
     patience: int | None = 15
     batch_size: int = 128
-    beta2: float = 0.99
-    dropout: float = 0.05
+    beta2: Rate = 0.99
+    dropout: Rate = 0.05
 
     search = {"finetune_lr": LogUniform(1e-5, 1e-2)}
 
@@ -216,7 +217,7 @@ class ProbeThenFinetuneECGJEPAWeimann(Finetune, AttentionProbe):
     warmup: float = 0.04
     patience: int | None = 15
     batch_size: int = 128
-    dropout: float = 0.1
+    dropout: Rate = 0.1
 
     search = {**AttentionProbe.search, "finetune_lr": LogUniform(1e-6, 1e-3)}
 

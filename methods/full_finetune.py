@@ -18,6 +18,7 @@ from bench.plugin import (
     LogUniform,
     Method,
     Phase,
+    Rate,
     Start,
     Uniform,
     register_method,
@@ -147,7 +148,7 @@ class FullFinetuneDropout(FullFinetune):
     branch. Rates increase linearly with depth from 0 to `dropout`, as in `ft-sd`.
     """
 
-    dropout: float = 0.5
+    dropout: Rate = 0.5
 
     search = {**FullFinetune.search, "dropout": Uniform(0.1, 0.7)}
 

@@ -9,11 +9,13 @@ import torch
 from bench.plugin import (
     Choice,
     Classifier,
+    Count,
     Gradients,
     Incompatible,
     LogUniform,
     Method,
     Phase,
+    Positive,
     Start,
     Uniform,
     register_method,
@@ -37,7 +39,7 @@ class LayerwiseDecay(Finetune):
     their code the last norm has the head's rate; here it has the rate of its layer group.
     """
 
-    decay: float = 0.75
+    decay: Positive = 0.75
 
     search = {**Finetune.search, "decay": Uniform(0.5, 0.95)}
 
@@ -60,7 +62,7 @@ class DiscriminativeFinetune(Method):
     """
 
     lr: float = 1e-3
-    factor: float = 0.1
+    factor: Positive = 0.1
     weight_decay: float = 0.01
     epochs: int = 30
     batch_size: int = 256
@@ -89,7 +91,7 @@ class GradualUnfreezing(Finetune):
     `ft` (for rates by layer see `llrd`).
     """
 
-    stages: int = 4
+    stages: Count = 4
     thaw_epochs: int = 1
 
     search = {**Finetune.search, "stages": Choice((2, 3, 4, 6))}

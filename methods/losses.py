@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from bench.plugin import Batch, Uniform, register_method
+from bench.plugin import Batch, NotNegative, Rate, Share, Uniform, register_method
 from methods.full_finetune import FullFinetune
 
 
@@ -19,7 +19,7 @@ class Focal(FullFinetune):
     gamma = 2 is the paper's value. Its weight alpha of positives is left out; `ft-balanced` has a weight of positives.
     """
 
-    gamma: float = 2.0
+    gamma: NotNegative = 2.0
     needs_signals = False
 
     search = {**FullFinetune.search, "gamma": Uniform(0.5, 4.0)}
@@ -41,9 +41,9 @@ class Asymmetric(FullFinetune):
     gradient passes through the focusing factors too.
     """
 
-    gamma_negative: float = 4.0
-    gamma_positive: float = 1.0
-    margin: float = 0.05
+    gamma_negative: NotNegative = 4.0
+    gamma_positive: NotNegative = 1.0
+    margin: Share = 0.05
     needs_signals = False
 
     search = {**FullFinetune.search, "gamma_negative": Uniform(1.0, 6.0)}
@@ -67,7 +67,7 @@ class Balanced(FullFinetune):
     positives.
     """
 
-    beta: float = 0.999
+    beta: Share = 0.999
     needs_signals = False
 
     def loss(self, batch: Batch) -> Tensor:
@@ -83,7 +83,7 @@ class Balanced(FullFinetune):
 class LabelSmoothing(FullFinetune):
     """BCE on smoothed labels y * (1 - epsilon) + epsilon / 2 (Szegedy et al. 2016, whose epsilon is 0.1)."""
 
-    epsilon: float = 0.1
+    epsilon: Rate = 0.1
     needs_signals = False
 
     search = {**FullFinetune.search, "epsilon": Uniform(0.02, 0.3)}

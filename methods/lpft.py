@@ -5,12 +5,13 @@ LP-FT with stochastic depth is the post-training strategy of Zhou et al., arXiv 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.plugin import MOST_SCORES, Batch, Classifier, Incompatible, Judge, Phase, Uniform, register_method
+from bench.plugin import MOST_SCORES, Batch, Classifier, Judge, NotNegative, Phase, Range, Uniform, register_method
 from methods.full_finetune import STOCHASTIC_DEPTH, Finetune
 from methods.linear_probe import Probe
 
@@ -45,12 +46,7 @@ class WiSEFT(LPFT):
     choice. To choose a, batch-norm statistics are interpolated too; at the end they are computed anew.
     """
 
-    points: int = 11
-
-    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
-        if not 1 <= self.points <= MOST_SCORES:
-            raise Incompatible(f"points is {self.points}; 1 to {MOST_SCORES} weights can be scored on fold 9")
-        return super().phases(layer_groups)
+    points: Annotated[int, Range(1, MOST_SCORES)] = 11
 
     def finish(self, model: Classifier, judge: Judge) -> None:
         if judge.phase.name != "finetune":
@@ -75,7 +71,7 @@ class LPFTDistill(LPFT):
     of 1/2 is chosen here.
     """
 
-    weight: float = 0.5
+    weight: NotNegative = 0.5
     needs_signals = False
 
     search = {**LPFT.search, "weight": Uniform(0.1, 0.9)}

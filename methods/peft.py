@@ -8,7 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench.plugin import Choice, Classifier, Incompatible, LogUniform, Method, Phase, Start, register_method
+from bench.plugin import (
+    Choice,
+    Classifier,
+    Count,
+    Incompatible,
+    LogUniform,
+    Method,
+    Phase,
+    Positive,
+    Start,
+    register_method,
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,8 @@ class LoRA(ParameterEfficient):
     uses merged weights. Recurrent layers are not updated. There is no dropout.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
+    rank: Count = 8
+    alpha: Positive = 16.0
 
     part = "backbone.*.lora_*"
     search = {**ParameterEfficient.search, "rank": Choice((2, 4, 8, 16))}
@@ -151,7 +162,7 @@ class Adapter(ParameterEfficient):
     the shortcut.
     """
 
-    width: int = 64
+    width: Count = 64
 
     part = "backbone.*.adapter"
     search = {**ParameterEfficient.search, "width": Choice((8, 16, 64))}

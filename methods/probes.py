@@ -6,13 +6,26 @@ Heads that are fitted without gradient steps get standardised features: mean 0 a
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.plugin import MOST_SCORES, Choice, Classifier, Incompatible, Judge, Method, Phase, Start, register_method
+from bench.plugin import (
+    MOST_SCORES,
+    Choice,
+    Classifier,
+    Count,
+    Judge,
+    Method,
+    Phase,
+    Positive,
+    Range,
+    Start,
+    register_method,
+)
 from methods.linear_probe import LinearProbe
 
 
@@ -156,17 +169,15 @@ class LogisticProbe(Method):
     fit to a thousand records is not regularised.
     """
 
-    strengths: int = 16
-    smallest_c: float = 1e-6
-    largest_c: float = 1e2
-    tolerance: float = 1e-8
-    max_iter: int = 200
+    strengths: Annotated[int, Range(1, MOST_SCORES)] = 16
+    smallest_c: Positive = 1e-6
+    largest_c: Positive = 1e2
+    tolerance: Positive = 1e-8
+    max_iter: Count = 200
 
     search = {"largest_c": Choice((1e0, 1e2, 1e4))}
 
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
-        if not 1 <= self.strengths <= MOST_SCORES:
-            raise Incompatible(f"strengths is {self.strengths}; 1 to {MOST_SCORES} heads can be scored on fold 9")
         return [Phase.fit("probe")]
 
     def finish(self, model: Classifier, judge: Judge) -> None:
@@ -219,7 +230,7 @@ class AttentionProbe(LinearProbe):
     the linear layer are a single matrix. Chosen here: learning rate 1e-3; epochs and weight decay are those of `lp`.
     """
 
-    num_heads: int = 16
+    num_heads: Count = 16
     probe_lr: float = 1e-3
 
     def prepare(self, model: Classifier, init: Start) -> None:
@@ -261,8 +272,8 @@ class KNN(Method):
     standardised windows, and each window of a new record asks its neighbours. The head stores all training records.
     """
 
-    k: int = 20
-    temperature: float = 0.07
+    k: Count = 20
+    temperature: Positive = 0.07
 
     search = {"k": Choice((5, 10, 20, 50, 100)), "temperature": Choice((0.03, 0.07, 0.2))}
 

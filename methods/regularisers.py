@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.plugin import Batch, LogUniform, register_method
+from bench.plugin import Batch, LogUniform, NotNegative, Positive, register_method
 from methods.full_finetune import FullFinetune
 
 
@@ -21,8 +21,8 @@ class L2SP(FullFinetune):
     """
 
     finetune_weight_decay: float = 0.0
-    alpha: float = 0.1
-    beta: float = 0.01
+    alpha: NotNegative = 0.1
+    beta: NotNegative = 0.01
     needs_signals = False
 
     search = {**FullFinetune.search, "alpha": LogUniform(1e-3, 1.0)}
@@ -45,7 +45,7 @@ class SAM(FullFinetune):
     Each step computes two gradients, with the same batch and masks. rho = 0.05 is the paper's value.
     """
 
-    rho: float = 0.05
+    rho: Positive = 0.05
 
     search = {**FullFinetune.search, "rho": LogUniform(0.01, 0.5)}
 
@@ -73,7 +73,7 @@ class RDrop(FullFinetune):
     """
 
     drop_path_rate: float = 0.5
-    alpha: float = 1.0
+    alpha: NotNegative = 1.0
     needs_signals = False
 
     search = {**FullFinetune.search, "alpha": LogUniform(0.1, 5.0)}

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import bench
-from bench.errors import PluginError, no_exit
+from bench.errors import BenchError, PluginError, first_line, no_exit
+from bench.registry.ranges import Range
 from bench.registry.reference import Reference, canonical, is_name
 from bench.registry.source import (
     GROUP,
@@ -66,7 +67,8 @@ class Plugin:
     def parameters(self) -> dict[str, inspect.Parameter]:
         """Hyper-parameters with defaults; annotations are resolved to types."""
         try:
-            hints = typing.get_type_hints(self.make if is_dataclass(self.make) else _function(self.make))
+            maker = self.make if is_dataclass(self.make) else _function(self.make)
+            hints = typing.get_type_hints(maker, include_extras=True)
         except NameError as error:
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.module} has a hyper-parameter of a type that is not known when it "
@@ -343,9 +345,19 @@ def normalize(kind: Kind, reference: Reference) -> Reference:
 
 
 def make(kind: Kind, reference: Reference) -> Any:
-    """Make the object that a reference names. Raises PluginError for an argument of a wrong name or type."""
+    """Make the object that a reference names.
+
+    Raises PluginError for an argument of a wrong name, type or value. If the plugin fails on its arguments, the cause
+    is kept: it may be a bug.
+    """
     plugin = find(kind, reference.name)
-    return plugin.make(**resolve(plugin, reference))
+    arguments = resolve(plugin, reference)
+    try:
+        return plugin.make(**arguments)
+    except Exception as error:
+        if isinstance(error, BenchError) or not reference.arguments:
+            raise
+        raise PluginError(f"{kind} {reference}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
@@ -379,6 +391,8 @@ def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
 def _converted(value: Any, hint: Any) -> Any:
     """Convert a literal to its annotated type, so that 1 and 1.0, or a list and a tuple, give the same setting."""
     origin = typing.get_origin(hint)
+    if origin is Annotated:
+        return _converted(value, hint.__origin__)
     if origin in (typing.Union, types.UnionType):
         return _converted(value, next(member for member in typing.get_args(hint) if _fits(value, member)))
     if hint is float:
@@ -390,10 +404,15 @@ def _converted(value: Any, hint: Any) -> Any:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a literal has the annotated type. An int passes as float; a bool never passes as a number."""
+    """Return whether a literal has the annotated type, and lies in its ranges.
+
+    An int passes as float; a bool never passes as a number.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
+    if origin is Annotated:
+        return _fits(value, hint.__origin__) and all(each.has(value) for each in _ranges(hint))
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, member) for member in arguments)
     if origin is Literal:
@@ -413,6 +432,11 @@ def _fits(value: object, hint: Any) -> bool:
     return isinstance(plain, type) and isinstance(value, plain)
 
 
+def _ranges(hint: Any) -> list[Range]:
+    """Return the ranges of an Annotated type."""
+    return [each for each in hint.__metadata__ if isinstance(each, Range)]
+
+
 def _members(hint: Any, num: int) -> tuple[Any, ...]:
     """Return the member types of a tuple or list annotation for a value with `num` members."""
     arguments = typing.get_args(hint) or (Any, ...)
@@ -422,6 +446,8 @@ def _members(hint: Any, num: int) -> tuple[Any, ...]:
 
 
 def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Annotated:
+        return " ".join([_spell(hint.__origin__), *map(str, _ranges(hint))])
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
