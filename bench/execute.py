@@ -37,7 +37,7 @@ from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import Seed, SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, accelerator_kind, join, unused_accelerator
-from bench.training.features import compute_features, predict
+from bench.training.features import compute_features, predict, require_finite_logits
 from bench.training.loop import rehearse, train
 from bench.training.memory import PeakMemory
 from bench.training.method import Method, phases_or_reason
@@ -269,6 +269,7 @@ def predict_folds(
                 if fold == TEST_FOLD:
                     count(seconds - (time.monotonic() - began))
             logits = predict(module, source, model.backbone.signal_spec.aggregate, world, precision, progress)
+            require_finite_logits(logits, truth.ecg_id, fold)
         predictions[fold] = Predictions(truth.ecg_id, truth.labels, logits.float().numpy())
     return predictions
 

@@ -21,7 +21,7 @@ from bench.training.batch import Augmented, Batch, Inputs, SignalBatch, augmente
 from bench.training.batches import FeatureSource, SignalSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World
-from bench.training.features import predict
+from bench.training.features import predict, require_finite_logits
 from bench.training.judge import Judge
 from bench.training.loop import PhaseRun, rehearse, train
 from bench.training.method import Gradients, Method
@@ -526,6 +526,14 @@ def test_a_rank_without_records_runs_batch_norm_in_the_type_of_its_statistics(tm
 def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"training diverged in phase phase, epoch \d: .* lower learning rate"):
         run(model_of(small_net1d), Recipe([phase({"backbone": 1e30, "head": 1e30})]), tmp_path)
+
+
+def test_scores_that_are_not_finite_name_their_record() -> None:
+    logits, ecg_id = torch.zeros(4, 2), np.array([3, 7, 20, 21])
+    require_finite_logits(logits, ecg_id, 10)
+    logits[2, 1], logits[3, 0] = torch.inf, torch.nan
+    with pytest.raises(DataError, match="scores for 2 of 4 records of fold 10, the first ecg_id 20; try --precision"):
+        require_finite_logits(logits, ecg_id, 10)
 
 
 def test_features_of_a_frozen_backbone_that_are_not_finite_are_no_divergence(tmp_path: Path) -> None:

@@ -218,6 +218,18 @@ def test_a_plugins_preprocessing_is_known_by_its_name(monkeypatch: pytest.Monkey
         SignalSpec(500, "fliped")
 
 
+@pytest.mark.parametrize(
+    ("rate", "target", "seconds"),
+    [(125, 100, 7.5), (257, 500, 7.5), (128, 100, 9.99), (100, 500, 3.333), (500, 100, 10)],
+)
+def test_records_of_any_length_have_the_length_that_is_stated(rate: int, target: int, seconds: float) -> None:
+    """Resampling rounds up; 7.5 s at 125 Hz would be 751 samples at 100 Hz."""
+    for length in (0.9, 1.0, 1.3):
+        record = np.ones((12, round(rate * seconds * length)), np.float32)
+        prepared = prepare_record(record, rate, SignalSpec(target, "none"), seconds)
+        assert prepared.shape == (12, round(seconds * target))
+
+
 def test_a_preprocessing_that_cannot_be_registered_is_told_why() -> None:
     with pytest.raises(PluginError, match=r"'zscore' is already registered by bench.data.signals; .* another name"):
         register_preprocessing("zscore", version=1)(flipped)

@@ -505,6 +505,16 @@ def test_published_keys_may_look_like_ours(tmp_path: Path) -> None:
     assert torch.equal(again.backbone.layer.weight, published()["layer.weight"])
 
 
+@pytest.mark.parametrize("wrapper", ["", "module."])
+def test_the_head_of_a_published_file_is_known_behind_a_wrapper(wrapper: str, tmp_path: Path) -> None:
+    theirs = published()
+    torch.save({wrapper + key: value for key, value in theirs.items()}, tmp_path / "tiny.pth")
+    head = initialize(Tiny(), str(tmp_path / "tiny.pth")).head
+
+    assert head.keys() == {"weight", "bias"}
+    assert torch.equal(head["weight"], theirs["dense.weight"])
+
+
 def masked_autoencoder() -> dict[str, Tensor]:
     theirs = {key.replace("layer", "encoder.layer").replace("dense", "head"): v for key, v in published().items()}
     return theirs | {"decoder.layer.weight": torch.ones(2), "mask_token": torch.ones(1)}

@@ -247,8 +247,11 @@ def prepare_record(
     if not spec.per_window:
         prepared = _preprocess(prepared, spec, name)
     prepared = resample(prepared, spec.file_rate, spec.rate)
-    spare = 0 if seconds is None else max(0, round(seconds * spec.rate) - prepared.shape[-1])
-    return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2))) if spare else prepared
+    if seconds is None:
+        return prepared
+    length = round(seconds * spec.rate)
+    spare = max(0, length - prepared.shape[-1])  # resampling rounds up, so there may be a sample too many instead
+    return np.pad(prepared, ((0, 0), (spare // 2, spare - spare // 2)))[:, :length]
 
 
 def prepare_windows(windows: Signal, spec: SignalSpec) -> Signal:

@@ -23,7 +23,7 @@ from bench.registry.registry import registry
 from bench.registry.trials import NUM_LABELS, made_up_labels, made_up_signals, set_up
 from bench.training.batch_norm import share_batch_norm
 from bench.training.distributed import join
-from bench.training.dropout import redraw, share_dropout
+from bench.training.dropout import redraw_copies, share_dropout
 from bench.training.model import Backbone, Classifier, DropPath, set_drop_path
 
 BF16_TOLERANCE = 0.05
@@ -182,7 +182,7 @@ def _drop_paths(reference: Reference) -> str | None:
     for kept in (0.0, 1.0):
         for path in paths:
             path.keep = torch.full((2,), kept)
-        redraw(share_dropout(model), 2, slice(0, 2), signals.device, "conformance")
+        redraw_copies(share_dropout(model), 2, slice(0, 2), signals.device, [("conformance",)])
         outputs.append(model.backbone(signals))
     if torch.equal(*outputs):
         return "its DropPath modules change nothing; call them on the branch before the addition"
@@ -235,7 +235,7 @@ def _own_draws(reference: Reference) -> str | None:
     """Return the fault of a backbone whose forward pass in training draws from a global generator."""
     model = _classifier(reference).train()
     signals = made_up_signals(model.backbone)
-    redraw(share_dropout(model), len(signals), slice(0, len(signals)), signals.device, "conformance")
+    redraw_copies(share_dropout(model), len(signals), slice(0, len(signals)), signals.device, [("conformance",)])
     states, drawing = dict[nn.Module, dict[str, object]](), list[str]()
 
     def begin(module: nn.Module, _: object) -> None:
@@ -401,7 +401,7 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         groups = model.train_parts({"backbone": 1.0, "head": 1.0})
         signals, labels = made_up_signals(model.backbone, 5).double(), made_up_labels(5).double()
         share = world.share(5)
-        redraw(share_dropout(model), 5, share, world.device, "conformance")
+        redraw_copies(share_dropout(model), 5, share, world.device, [("conformance",)])
         loss = nn.functional.binary_cross_entropy_with_logits(model(signals[share]), labels[share])
         (loss * ((share.stop - share.start) / 5)).backward()
         world.sum_gradients([p for group in groups for p in group["params"]])

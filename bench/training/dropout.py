@@ -90,11 +90,6 @@ def _adds_keys(attention: nn.MultiheadAttention) -> bool:
     return attention.bias_k is not None or attention.add_zero_attn
 
 
-def redraw(dropouts: list[RankDropout], num_records: int, share: slice, device: torch.device, *stream: object) -> None:
-    """Set the generator of each dropout for a pass over a batch."""
-    redraw_copies(dropouts, num_records, share, device, [stream])
-
-
 def redraw_copies(
     dropouts: list[RankDropout],
     num_records: int,

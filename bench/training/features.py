@@ -145,6 +145,16 @@ def require_finite_features(features: npt.NDArray[Any], ecg_id: Rows) -> None:
         )
 
 
+def require_finite_logits(logits: Tensor, ecg_id: Rows, fold: int) -> None:
+    """Raise DataError with the first record of a fold whose logits [record, label] are NaN or infinite."""
+    bad = ~torch.isfinite(logits).all(dim=1).numpy()
+    if bad.any():
+        raise DataError(
+            f"the trained model gives NaN or infinite scores for {bad.sum():,} of {len(bad):,} records of fold {fold}, "
+            f"the first ecg_id {ecg_id[bad][0]}; try --precision float32, and look at that record (bench data show)"
+        )
+
+
 def _run_once(
     model: Classifier,
     source: Source,

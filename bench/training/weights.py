@@ -119,10 +119,13 @@ def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping
 def _head_tensors(backbone: Backbone, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors of the head in a file's state dict, such as `weight`; empty if the file has no head.
 
-    Their keys begin with `head.`, or as the published head's do, before or after the backbone's `prefix`.
+    Their keys begin with `head.`, before or after the backbone's `prefix`, or as the published head's do, after what
+    wraps the published prefix, such as `module.`.
     """
-    published = backbone.checkpoint.head_prefix if backbone.checkpoint else None
-    for begin in filter(None, (published, f"{prefix}head.", "head.")):
+    begins = [f"{prefix}head.", "head."]
+    if (published := backbone.checkpoint) and published.head_prefix:
+        begins = [prefix.removesuffix(published.prefix) + published.head_prefix, *begins]
+    for begin in begins:
         if head := {key.removeprefix(begin): value for key, value in state.items() if key.startswith(begin)}:
             return head
     return {}

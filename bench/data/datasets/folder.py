@@ -32,7 +32,7 @@ MOST_SECONDS = 3600
 LABEL_SEPARATOR = ";"
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
 RESERVED = ("ptb-xl", "cpsc2018", "synthetic")
-"""Names whose tasks and published numbers belong to other data."""
+"""Names of data sets that are read in another form; their tasks, licences and published numbers go by the name."""
 SEXES = {"male": 0.0, "m": 0.0, "female": 1.0, "f": 1.0, "": np.nan, "unknown": np.nan}
 """Sex in records.csv -> PTB-XL's code."""
 HIDDEN_AGE, OLDEST = 300.0, 130.0
@@ -205,8 +205,8 @@ def refuse_name(name: str, what: str) -> None:
     """Raise DataError if a data set cannot have this name. `what` names the option or key, for the message."""
     if not NAME.fullmatch(name):
         raise DataError(f"{what} is {name[:40]!r}, expected lower case letters, digits, dots and hyphens, such as ludb")
-    if name in RESERVED:
-        raise DataError(f"{what} is {name!r}, the name of a data set that is read in another form; choose another")
+    if taken := [each for each in RESERVED if name == each or name.startswith(f"{each}-")]:
+        raise DataError(f"{what} is {name!r}; names that begin with {taken[0]} are of that data set; choose another")
 
 
 def _format(about: Mapping[str, Any], path: Path) -> SignalFormat:
