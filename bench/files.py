@@ -215,7 +215,10 @@ def _begin(target: Path, *, is_folder: bool) -> tuple[Path, int]:
         part = target.with_name(f"{_stem(target.name)}{uuid4().hex[:8]}.part")
         if is_folder:
             part.mkdir(parents=True)
-            lock = os.open(part, os.O_RDONLY)
+            try:
+                lock = os.open(part, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # another process removed it as a leftover before it was opened
         else:
             lock = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             with contextlib.suppress(FileNotFoundError):  # the new file gets the permissions of the old one

@@ -90,6 +90,8 @@ def load_trained(run: Path) -> Trained:
     result = load_result(run)
     if result.incompatible:
         raise CheckpointError(f"{run} trained nothing, because its method declined: {result.incompatible}")
+    if result.external:
+        raise CheckpointError(f"{run} holds scores that another program made, and no model that could predict")
     if not (run / WEIGHTS).is_file():
         raise CheckpointError(f"{run} kept no weights; run its cell again with --keep-weights best --overwrite")
     # build the model as the run did: the method may have changed its modules before the weights were saved

@@ -17,7 +17,8 @@ from bench.boards.rows import make_boards
 from bench.boards.truth import Truth
 from bench.data.datasets.ptbxl import load_records
 from bench.data.tasks import LabelTable, find_task, label_table
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, CheckpointError, DataError
+from bench.inference import load_trained
 from bench.pages.page import page
 from bench.results.external import as_logits, external_digest, score_external
 from bench.results.result import find_results, load_head, load_result
@@ -87,6 +88,8 @@ def test_npz_and_csv_give_the_same_scores(score: Score, scores: pd.DataFrame, ta
     of_npz = score_external(tmp_path / "scores.npz", "superdiagnostic", "other", tables, tmp_path / "runs")
 
     assert of_npz.digest == of_csv.digest
+    with pytest.raises(CheckpointError, match="holds scores that another program made, and no model"):
+        load_trained(of_csv.folder)
     np.testing.assert_array_equal(of_npz.predictions[10].logits, of_csv.predictions[10].logits)
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,7 @@ from bench.training.weights import read_weights
 WRITE = """
 import resource, signal, sys
 from pathlib import Path
+from typing import Any
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 """
@@ -160,6 +162,24 @@ def test_many_writers_of_one_file_leave_the_file_of_one_of_them(tmp_path: Path) 
 
     assert not faults
     assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_that_is_removed_as_it_begins_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer takes it for the leftover of a kill, before it is locked."""
+    opens, removed = os.open, []
+
+    def late(path: Path, *given: int, **more: Any) -> int:
+        if not removed and Path(path).is_dir() and Path(path).suffix == ".part":
+            removed.append(path)
+            remove_leftovers(tmp_path)
+        return opens(path, *given, **more)
+
+    monkeypatch.setattr(os, "open", late)
+    with whole_folder(tmp_path / "a") as folder:
+        write_into(folder, "content", b"whole")
+
+    assert removed and not Path(removed[0]).exists()
+    assert (tmp_path / "a/content").read_bytes() == b"whole"
 
 
 def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:

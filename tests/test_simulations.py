@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bench.boards import simulations
-from bench.boards.comparisons import compare_pairs
+from bench.boards.comparisons import adjust, compare_pairs
 from bench.boards.simulations import (
     ALL_LABELS,
     EQUAL,
@@ -330,7 +330,7 @@ def test_the_rules_are_those_of_the_published_version() -> None:
     replicates = make_replicates(table.patient_id, table.y_true, 20, 0)
     models = [runs for _ in range(2) for runs in equal_models(table, "three seeds that vary", random)][:6]
     rows = {str(place): simulations._row(table, runs, replicates) for place, runs in enumerate(models)}
-    pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=200)
+    pairs = adjust(compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=200), {})
     difference = pairs[0].differences["auroc"]
     of_all = summarize_all_labels(table.patient_id, table.y_true, [models[0][0]]).interval
     crossed = normal_rates(Setting(6, 5, 3, 5, crossed=(0.2, 0.6, 0.2)), 50)

@@ -243,7 +243,7 @@ def compare_pairs(
     *,
     num_permutations: int | None = None,
 ) -> list[Comparison]:
-    """Compare each pair of rows; p-values are adjusted by Holm over all of these pairs.
+    """Compare each pair of rows; `adjust` corrects the p-values.
 
     `num_permutations` is NUM_PERMUTATIONS by default. The prior of the variance between runs is fitted to the
     differences of all pairs of `rows`, also of those that are not in `pairs`. Raises BenchError for a pair without
@@ -286,7 +286,7 @@ def compare_pairs(
     if not compared:
         return []
     permuted = permutation_ps(np.stack(effects, axis=1), num_permutations or NUM_PERMUTATIONS)
-    return _adjusted([replace(pair, permutation_p=float(p)) for pair, p in zip(compared, permuted, strict=True)])
+    return [replace(pair, permutation_p=float(p)) for pair, p in zip(compared, permuted, strict=True)]
 
 
 def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
@@ -306,14 +306,6 @@ def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.
         alike = {pair: variance for pair, variance in own.items() if variance.kind == kind}
         priors |= borrow(list(alike.values()), len(set(itertools.chain.from_iterable(alike))) - 1)
     return priors
-
-
-def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with their p-values adjusted by Holm over all of them."""
-    adjusted = compare.holm([each.p for each in family])
-    return [
-        replace(each, p_adjusted=float(p), family_size=len(family)) for each, p in zip(family, adjusted, strict=True)
-    ]
 
 
 def label_differences(first: ScoredRow, second: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
