@@ -23,7 +23,9 @@ from bench.data.prepared import PreparedSignals, require_files
 from bench.data.splits import TEST_FOLD, Split, folds_to_score
 from bench.data.tasks import LabelTable
 from bench.errors import Incompatible, PluginError, no_exit
+from bench.evaluation.bootstrap import Replicates
 from bench.evaluation.predictions import Predictions
+from bench.evaluation.scores import replicates_for
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import make
@@ -98,6 +100,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             return finished
         require_shared(setup.facts, options.also_on, options.stage)
         folds = folds_to_score(setup.table, options.stage)
+        replicates = resample_patients(folds)  # before training, because labels in too few patients are refused
         progress = watch(folder.path, options.console, options.wandb, setup.facts, world.is_main, options.log)
         with folder, progress as watcher:
             try:
@@ -114,7 +117,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
             predictions = predict_folds(setup, signals, folds, reports, val_logits, watcher, world, checkpoints.count)
             if not world.is_main:
                 return Result(folder.final, setup.facts)
-            scored = outcome(options.stage, setup.model, setup.facts, signals, reports, predictions, folds)
+            scored = outcome(options.stage, setup.model, setup.facts, signals, reports, predictions, folds, replicates)
             costs = cost(checkpoints.run_seconds(), memory)
             document = {**setup.facts, "cost": costs, "environment": environment(world), **scored}
             watcher.finish(document["metrics"])
@@ -169,6 +172,12 @@ def set_up(cell: Cell, options: Options, data: OpenData, world: World) -> Setup:
         facts=facts,
         declined=declined,
     )
+
+
+def resample_patients(folds: Mapping[int, LabelTable]) -> Replicates | None:
+    """Return how the patients of fold 10 are resampled for intervals; None without that fold."""
+    test = folds.get(TEST_FOLD)
+    return None if test is None else replicates_for(test.patient_id, test.y_true, test.labels)
 
 
 def open_folder(setup: Setup, options: Options, world: World) -> RunFolder:

@@ -23,6 +23,7 @@ from bench.data.records import Records
 from bench.data.signals import PREPROCESSINGS, SignalSpec
 from bench.data.splits import TEST_FOLD, Split
 from bench.data.tasks import LabelTable, task_facts
+from bench.evaluation.bootstrap import Replicates
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.processor import processor_name
@@ -140,10 +141,11 @@ def outcome(
     reports: Sequence[PhaseReport],
     predictions: Mapping[int, Predictions],
     truth: Mapping[int, LabelTable],
+    replicates: Replicates | None,
 ) -> dict[str, Any]:
     """Return the second half of a result: metrics of each fold, intervals for fold 10, and training.
 
-    `facts`: the first half.
+    `facts`: the first half. `replicates`: of the patients of fold 10, where that is scored.
     """
     # the protocol requires that each read of fold 10 is recorded
     reads = [
@@ -154,7 +156,11 @@ def outcome(
     # patients are given for fold 10 only: there intervals are computed by resampling patients
     metrics = {
         f"fold_{fold}": score_fold(
-            table.y_true, predictions[fold].logits, table.labels, table.patient_id if fold == TEST_FOLD else None
+            table.y_true,
+            predictions[fold].logits,
+            table.labels,
+            table.patient_id if fold == TEST_FOLD else None,
+            replicates=replicates,
         )
         for fold, table in truth.items()
     }

@@ -22,7 +22,7 @@ from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
-from bench.evaluation.scores import score_fold
+from bench.evaluation.scores import replicates_for, score_fold
 from bench.inference import Trained, load_trained
 from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
 from bench.results.result import Result, load_result, row_name
@@ -165,7 +165,7 @@ def may_share_records(name: str, records: Records) -> bool:
 def require_shared(document: Mapping[str, Any], folders: Sequence[Path], stage: str) -> None:
     """Raise BenchError, before a cell is trained, if it cannot be tested on the data sets in these folders.
 
-    `document` is the first half of its result, known before it runs.
+    Also if labels are in too few patients there to be resampled. `document` is the first half of the cell's result.
     """
     home = document["dataset"]["name"]
     if folders and stage != "test":
@@ -175,7 +175,8 @@ def require_shared(document: Mapping[str, Any], folders: Sequence[Path], stage: 
             raise BenchError(
                 f"--also-on {records.folder} is {home}, on which the cell is trained; name another data set"
             )
-        _shared(document, records, "this cell")
+        shared = _shared(document, records, "this cell")
+        replicates_for(records.patient_id, truth_of_shared(shared, records), [each.label for each in shared])
 
 
 def evaluate_also(run: Path, folders: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> None:

@@ -26,6 +26,7 @@ from bench.data.corruptions import Corruption
 from bench.data.datasets import load_records
 from bench.demo.dataset import write_demo
 from bench.errors import BenchError, CheckpointError, DataError
+from bench.evaluation import bootstrap
 from bench.execute import Options, execute
 from bench.inference import load_trained, predict_records
 from bench.pages.leaderboards import write_leaderboards
@@ -35,7 +36,7 @@ from bench.results.prune import prune
 from bench.results.result import Result, find_results, load_result
 from bench.results.status import survey
 from bench.training.features import EVALUATION_BATCH
-from bench.transfer import Scope, _is_tested, _logits, _scope, _shared, evaluate
+from bench.transfer import Scope, _is_tested, _logits, _scope, _shared, evaluate, require_shared
 
 pytestmark = pytest.mark.slow
 NUM_HOME, NUM_ELSEWHERE = 300, 60
@@ -431,3 +432,16 @@ def test_what_cannot_be_tested_elsewhere_is_refused_before_training(
         with pytest.raises(BenchError, match=words):
             execute(cell, options)
     assert not list(tmp_path.glob("runs/superdiag/net1d*"))
+
+
+def test_labels_in_too_few_patients_are_refused_before_training(
+    runs: list[Result], home_set: Path, other_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For fold 10 and for the other set patients are resampled; here no candidate is enough."""
+    monkeypatch.setattr(bootstrap, "MAX_CANDIDATES", 0)
+    cell = Cell(data=home_set, task="diag", arch=Reference("prevalence"), method=Reference("lp"))
+    with pytest.raises(BenchError, match="replicates of patients have a positive and a negative of every label"):
+        execute(cell, Options(runs=tmp_path))
+    assert not list(tmp_path.glob("diag/prevalence*"))
+    with pytest.raises(BenchError, match="replicates of patients have a positive and a negative of every label"):
+        require_shared(runs[0].document, [other_set], "test")

@@ -35,9 +35,12 @@ def label_sets(y_true: NDArray[Any]) -> dict[str, Bools]:
 
 
 def replicates_for(
-    patient_id: NDArray[Any], y_true: NDArray[Any], labels: Sequence[str], num_replicates: int, seed: int
+    patient_id: NDArray[Any], y_true: NDArray[Any], labels: Sequence[str], num_replicates: int = 2000, seed: int = 0
 ) -> Replicates:
-    """Return replicates of patients in which every label with at least 10 positives has a positive and a negative."""
+    """Return replicates of patients in which every label with at least 10 positives has a positive and a negative.
+
+    Raises BenchError if such labels are in too few patients.
+    """
     frequent = metrics.frequent(y_true)
     return make_replicates(
         patient_id, np.asarray(y_true)[:, frequent], num_replicates, seed, np.array(labels)[frequent].tolist()
