@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from baselines.fcn import FCNWang
 from baselines.net1d import Net1DMini
-from bench.errors import Incompatible
+from bench.errors import Incompatible, PluginError
+from bench.execute import make_method
 from bench.plugin import EMA, SWA, Classifier, DropPath, Method
+from bench.registry.reference import Reference
 from bench.training.batch import Start
 from methods.augmentation import Augment, CutMix, Mixup
 from methods.full_finetune import (
@@ -29,7 +31,6 @@ from methods.full_finetune import (
 from methods.layerwise import GradualUnfreezing
 from methods.losses import Asymmetric, Balanced, Focal, LabelSmoothing
 from methods.lpft import LPFT, LPFTDistill, WiSEFT
-from methods.probes import LogisticProbe
 from methods.regularisers import L2SP, SAM, RDrop
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 3.0], [-0.2, 0.1]])
@@ -257,17 +258,10 @@ def test_augmentation_is_drawn_from_the_batchs_generator_and_grows_with_its_stre
     assert changed.sum() > 8
 
 
-@pytest.mark.parametrize(
-    ("method", "words"),
-    [
-        (WiSEFT(points=33), "points is 33; 1 to 32"),
-        (WiSEFT(points=0), "points is 0"),
-        (LogisticProbe(strengths=33), "33"),
-    ],
-)
-def test_more_weights_than_fold_9_may_score_are_declined_before_training(method: Method, words: str) -> None:
-    with pytest.raises(Incompatible, match=words):
-        method.phases(("backbone.stem",))
+@pytest.mark.parametrize("method", ["wise-ft(points=33)", "wise-ft(points=0)", "lp-lbfgs(strengths=33)"])
+def test_more_weights_than_fold_9_may_score_are_refused_before_training(method: str) -> None:
+    with pytest.raises(PluginError, match="takes int of at least 1 and at most 32, got"):
+        make_method(Reference.parse(method))
 
 
 def test_patience_is_that_of_the_last_phase_of_gradual_unfreezing() -> None:
