@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, find, find_optional, normalize
 from bench.registry.source import NOT_INSTALLED
-from bench.results.document import quoted
+from bench.results.document import MOST, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class Cell:
         for name, value in (("seed", self.seed), ("draw", self.draw)):
             if value < 0:
                 raise BenchError(f"--{name} must not be negative, got {value}")
+            if value > MOST:
+                raise BenchError(f"--{name} must be at most 2^53, got {value}")
         if self.draw and self.fraction == 1:
             raise BenchError(f"--draw {self.draw} has no effect on all training records; add --fraction below 1")
         if self.manifest is not None and self.fraction < 1:

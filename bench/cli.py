@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
@@ -1034,6 +1035,8 @@ def show(
     from bench.data.datasets import load_records
     from bench.data.show import draw_file, draw_record, find_record
 
+    if Path(record).is_dir():
+        raise BenchError(f"{record} is a folder; name a record in it, without ending")
     is_id = record.isascii() and record.isdecimal()
     of_set = is_id or (data.is_dir() and not Path(record).with_suffix(".hea").is_file())
     records = load_records(data) if of_set else None
@@ -1052,7 +1055,7 @@ def manifest(
     task: Annotated[str, typer.Option(help="all, diag, subdiag, superdiag, form, rhythm, or another of the data set.")],
     data: Data = DATA,
     fraction: Annotated[float, typer.Option(help="Fraction of the training records, in (0, 1].")] = 1.0,
-    draw: Annotated[int, typer.Option(help="Number of the training subset of that fraction.")] = 0,
+    draw: Annotated[int, typer.Option(min=0, help="Number of the training subset of that fraction.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help=".json or .csv. [default: JSON on the screen]")] = None,
     plugin: Plugins = [],
 ) -> None:
@@ -1122,6 +1125,14 @@ OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EL
 """Further error numbers of such paths, which Python gives no class of their own."""
 
 
+def require_values(words: Sequence[str]) -> None:
+    """Raise BenchError for an empty word of a command: an empty path would be the working folder."""
+    for before, word in pairwise(words):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            name = before if not word else word.removesuffix("=")
+            raise BenchError(f"the value of {name} is empty; give one, or leave it out (is a variable not set?)")
+
+
 def _run_app() -> None:
     """Run the command. If the output could not be written, as on a full disk, report this at the end."""
     try:
@@ -1136,6 +1147,7 @@ def main() -> None:
     """Run the command line. A user's mistake gives one line and exit code 2; a bug keeps its traceback."""
     prepare_process()
     try:
+        require_values(sys.argv)
         with no_exit():
             _run_app()
     except (BenchError, OSError) as error:

@@ -111,7 +111,7 @@ def whole_file(path: Path, *, fsync: bool = False) -> Iterator[BinaryIO]:
     `fsync`: the file also survives a power cut. If `path` is a link, its target is replaced; to a device or pipe the
     bytes are written directly. An OSError names `path`.
     """
-    try:
+    with _named(path):
         if path.exists() and not path.is_file():
             with path.open("wb") as stream:
                 yield stream
@@ -131,6 +131,13 @@ def whole_file(path: Path, *, fsync: bool = False) -> Iterator[BinaryIO]:
             raise
         finally:
             os.close(lock)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Within this context, an OSError about no file, or about a temporary one, names `path`."""
+    try:
+        yield
     except OSError as error:
         if error.filename is None or PART.fullmatch(Path(os.fsdecode(error.filename)).name):
             error.filename, error.filename2 = str(path), None
@@ -148,7 +155,8 @@ def whole_folder(final: Path) -> Iterator[Path]:
     if old.is_dir() and not final.exists():
         old.rename(final)
     remove_leftovers(final.parent, final.name)
-    part, lock = _begin(final, is_folder=True)
+    with _named(final):
+        part, lock = _begin(final, is_folder=True)
     try:
         yield part
         replace_folder(part, final)

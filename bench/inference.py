@@ -28,7 +28,7 @@ from bench.training.batches import cut_windows
 from bench.training.features import join_windows
 from bench.training.model import Backbone, Classifier
 from bench.training.precision import autocast, dtype
-from bench.training.weights import WEIGHTS, load_classifier
+from bench.training.weights import WEIGHTS, hash_weights, load_classifier
 
 SHORTEST_S = 1.0
 """Minimum length in seconds; a shorter record may contain no heartbeat."""
@@ -104,6 +104,8 @@ def load_trained(run: Path) -> Trained:
     prepare(model, make("method", _as_run(result.document["method"])), Start.of(result.document, head))
     load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
+    if hash_weights(model.state_dict()) != result.document["weights_sha256"]:
+        raise CheckpointError(f"{run / WEIGHTS} holds other weights than those of this run; run its cell again")
     return Trained(result, model, _scaling(result, run))
 
 

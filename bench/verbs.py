@@ -118,7 +118,7 @@ def run(
     result = execute(cell, options, opened)
     if is_main():
         if news := changes(result.document, partial(code_at_hand, data=opened)):
-            note(console, f"{news} this result; --overwrite runs it again")
+            note(console, f"of this finished run, {news}; --overwrite runs it again")
         if not cell.of_notebook:
             key = _key_of_run(
                 method=method,
@@ -154,7 +154,7 @@ def finished(
         return None
     recognised = recognise(_key_of_run(**named))
     if recognised and recognised.changed:
-        note(console, f"{recognised.changed} this result; --overwrite runs it again")
+        note(console, f"of this finished run, {recognised.changed}; --overwrite runs it again")
     return recognised
 
 
@@ -243,7 +243,7 @@ def sweep(
         out=out or console,
         err=console,
         slurm=slurm,
-        shard=launch.Shard.parse(shard) if shard else None,
+        shard=launch.Shard.parse(shard) if shard is not None else None,
     )
 
 

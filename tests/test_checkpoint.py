@@ -71,6 +71,19 @@ def test_what_other_code_left_is_not_gone_on_from(tmp_path: Path) -> None:
     assert len(notes) == 1
 
 
+def test_other_files_and_folders_with_a_similar_name_are_left_alone(tmp_path: Path) -> None:
+    """Such as what a program that synchronises files leaves."""
+    checkpoints(tmp_path).save(state(1))
+    for name in ("checkpoint-x.pt", "checkpoint-0009 (1).pt"):
+        (tmp_path / name).write_bytes((tmp_path / "checkpoint-0001.pt").read_bytes())
+    (tmp_path / "checkpoint-0005.pt").mkdir()
+    checkpoints(tmp_path).save(state(2))
+
+    found = checkpoints(tmp_path).newest()
+    assert found is not None and found["epoch"] == 2
+    assert len(files(tmp_path)) == 5
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
 def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str) -> None:
     written = checkpoints(tmp_path)
@@ -91,7 +104,7 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str
     found = resumed.newest()
 
     assert found is not None and found["epoch"] == 2
-    assert notes == ["checkpoint-0003.pt is damaged; going back to the one before"]
+    assert notes == ["checkpoint-0003.pt is damaged and is not used"]
     resumed.save(state(3))
     assert files(tmp_path) == ["checkpoint-0002.pt", "checkpoint-0004.pt"], "the damaged one is not one of the two"
 

@@ -440,3 +440,13 @@ def test_a_field_with_a_line_break_in_its_name_is_a_line(of_demo: tuple[Path, di
         wrong = [*faults(strange := {**whole, "cell": {**whole["cell"], "CON\n# title": value}}), *not_finite(strange)]
         assert wrong and not any("\n" in fault for fault in wrong)
         assert any("cell.CON # title" in fault for fault in wrong)
+
+
+def test_a_readme_that_is_no_index_of_boards_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# My project\n")
+    with pytest.raises(BenchError, match=r"README\.md is another text and would be replaced by the boards' index"):
+        write_leaderboards([], tmp_path, NOTHING)
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
+    write_leaderboards([], tmp_path / "boards", NOTHING)
+    write_leaderboards([], tmp_path / "boards", NOTHING)
+    assert (tmp_path / "boards/README.md").read_text().startswith("# Leaderboards")

@@ -229,4 +229,4 @@ def test_stale_code_is_told_as_before(data: Path, tmp_path: Path) -> None:
 
     assert "has changed since" not in first + second
     for text in (third, fourth):  # the fourth is recognised, with the note
-        assert "method own-probe (own.py) has changed since this result; --overwrite" in " ".join(text.split())
+        assert "run, method own-probe (own.py) has changed since; --overwrite" in " ".join(text.split())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import wfdb
 from numpy.typing import NDArray
 
@@ -224,6 +225,18 @@ def test_a_run_without_weights_says_how_to_get_them(runs: dict[str, Result], dem
         predict_records(tmp_path / "run", [])
     with pytest.raises(DataError, match="no finished run at"):
         predict_records(tmp_path, [])
+
+
+def test_weights_of_another_run_are_refused(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    """They have the right names and shapes."""
+    shutil.copytree(runs["net1d_mini"].folder, tmp_path / "run")
+    weights = tmp_path / "run" / "weights.pt"
+    content = torch.load(weights, weights_only=True)
+    content["state_dict"]["head.bias"] += 1e-6
+    torch.save(content, weights)
+
+    with pytest.raises(CheckpointError, match=r"weights\.pt holds other weights than those of this run"):
+        predict_records(tmp_path / "run", [])
 
 
 def test_a_cell_that_was_declined_has_nothing_to_predict_with(demo_set: Path, tmp_path: Path) -> None:

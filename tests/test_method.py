@@ -1,6 +1,7 @@
 """What a phase accepts, and what the harness does where a method says nothing."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from bench.errors import PluginError
-from bench.training.method import Method, Phase
+from bench.training.method import Method, Phase, declared_phases
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,13 @@ def test_the_fused_optimizer_is_the_plain_one(kind: Any, plain: type[torch.optim
 
     torch.testing.assert_close(fused, unfused, rtol=1e-12, atol=1e-12)
     assert (fused - start).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize("phases", [[], None, [1], "probe", {}])
+def test_what_phases_must_return_is_said(phases: Any) -> None:
+    class Odd(Method):
+        def phases(self, layer_groups: Sequence[str]) -> Any:
+            return phases
+
+    with pytest.raises(PluginError, match=r"^Odd\.phases\(\) must return a list of at least one bench\.plugin\.Phase"):
+        declared_phases(Odd(), ("backbone",))

@@ -104,6 +104,24 @@ def test_training_curves_draw_every_run_thin_and_their_mean(caught: list[Axes], 
     assert list(lines_of(axes)) == ["1. lpft on net (random)", "2. ft on net (random)"]
 
 
+def test_curves_of_runs_that_stopped_early_are_aligned_by_phase(caught: list[Axes], tmp_path: Path) -> None:
+    """Runs with patience differ in length; one has no record of its training."""
+    shown = row("lpft", 0.9, [[0.5, 0.6, 0.7], [0.4, 0.5], [0.1]])
+    lengths = [(2, 1), (1, 1), ()]
+    for run, ends in zip(shown.runs, lengths, strict=True):
+        values = iter([value for phase in run.document["training"] for value in phase["val_macro_auroc"]])
+        phases = [{"val_macro_auroc": [next(values) for _ in range(num)]} for num in ends]
+        run.document["training"] = phases  # type: ignore[index]
+    assert plots.training_curves(board(shown), tmp_path / "x.svg") is not None
+    (axes,) = caught
+    drawn = [np.asarray(line.get_ydata()) for line in axes.lines if len(np.asarray(line.get_xdata())) > 1]
+    ends = [np.asarray(line.get_xdata()).tolist() for line in axes.lines if len(np.asarray(line.get_xdata())) == 1]
+
+    np.testing.assert_array_equal(drawn[:3], [[0.5, 0.6, 0.7], [0.4, np.nan, 0.5], [np.nan, np.nan, np.nan]])
+    np.testing.assert_allclose(drawn[3], [0.45, 0.6, 0.6])
+    assert ends == [[2]]
+
+
 def test_a_mean_ends_in_its_rows_number_and_numbers_do_not_cover_each_other(caught: list[Axes], tmp_path: Path) -> None:
     shown = board(row("a", 0.9, [[0.5, 0.6, 0.9]]), row("b", 0.8, [[0.5, 0.6, 0.9]]), row("c", 0.7, [[0.5, 0.6]]))
     plots.training_curves(shown, tmp_path / "x.svg")

@@ -141,7 +141,7 @@ def test_more_tests_and_more_looks_need_more_runs() -> None:
     [
         ({"difference": 0.0}, "--difference must be in"),
         ({"looks": 11}, "--looks must be from 1 to 10"),
-        ({"tests": 0}, "--tests must be at least 1"),
+        ({"tests": 0}, "--tests must be from 1 to 1,000,000,000, got 0"),
         (
             {"task": "form"},
             "no replicated pairs of runs for this; variances are known of lpft-sd minus ft; superdiag; 0.03",

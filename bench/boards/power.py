@@ -32,6 +32,7 @@ VARIANCES = "variances.csv"
 MOST = 200
 """Largest number of draws or seeds that is looked for."""
 MAX_LOOKS = 10
+MOST_TESTS = 10**9
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,8 @@ def plan_power(
     """Return how many runs a difference needs, for the chosen variances. Raises BenchError if none are left."""
     if not 0 < difference < 1:
         raise BenchError(f"--difference must be in (0, 1), a difference of macro AUROC; got {difference:g}")
-    if tests < 1:
-        raise BenchError(f"--tests must be at least 1, got {tests}")
+    if not 1 <= tests <= MOST_TESTS:
+        raise BenchError(f"--tests must be from 1 to {MOST_TESTS:,}, got {tests:,}")
     levels(looks)  # raises for a wrong number
     chosen = [
         one

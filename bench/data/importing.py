@@ -101,7 +101,10 @@ def import_table(path: Path, out: Path, choices: Choices, log: Log = lambda line
     if given.separator != ",":
         log(f"columns of {path.name} are separated by {'tabs' if given.separator == chr(9) else given.separator!r}")
     table, labels = _tables(given, choices, log)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}; choose another folder with --out") from None
     with whole_folder(out) as part:
         is_copied = choices.records.suffix.lower() == ".mat" and choices.records.is_file()
         if is_copied:
@@ -394,10 +397,11 @@ def _match(table: TextTable, paths: Iterable[str], place: Path, ending: str) -> 
         row, name = missing[0]
         examples = ", ".join(name + ending for name in list(by_name)[:3])
         zeros = [known for known in by_name if name and known.lstrip("0") == name]
+        others = f", and lacks {len(missing) - 1:,} others" if len(missing) > 1 else ""
         hint = f"; has a spreadsheet removed the zeros of {zeros[0]}?" if zeros else ""
         raise DataError(
-            f"{table.where(row, asked)}: {place} has no {name[:60]}{ending}{hint}, and lacks {len(missing) - 1:,} "
-            f"others; it has {examples}, ...; remove these rows, or name the column of the files with --file"
+            f"{table.where(row, asked)}: {place} has no {name[:60]}{ending}{hint}{others}; "
+            f"it has {examples}, ...; remove these rows, or name the column of the files with --file"
         )
     return found
 

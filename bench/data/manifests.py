@@ -172,7 +172,7 @@ def _from_json(text: str, source: str) -> Manifest:
     if not isinstance(document, dict) or "train" not in document:
         raise DataError(f"{source} is not a manifest: expected an object with a list `train` of ecg_ids")
     if document.get("schema", SCHEMA) != SCHEMA:
-        raise DataError(f"{source} has schema {str(document['schema'])[:20]}, this version reads {SCHEMA}")
+        raise DataError(f"{source} has schema {document['schema']!r:.20}, this version reads {SCHEMA}")
     parts = {name: document.get(name) for name in PARTS}
     for name, ecg_ids in parts.items():
         is_list = isinstance(ecg_ids, list) and all(type(i) is int and 0 <= i < 2**53 for i in ecg_ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 import shutil
 from collections import Counter
@@ -367,7 +368,8 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool, on
     at_once = min(jobs, len(plan.of(*LEFT)))
     need = plan.result_bytes + at_once * plan.run_bytes
     if need:
-        where = next(folder for folder in (options.runs.resolve(), *options.runs.resolve().parents) if folder.is_dir())
+        runs = Path(os.path.realpath(options.runs))
+        where = next(folder for folder in (runs, *runs.parents) if folder.is_dir())
         free = shutil.disk_usage(where).free
         kept = "" if options.keep_weights == "none" else ", weights included"
         yield (

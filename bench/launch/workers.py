@@ -461,7 +461,10 @@ def serve(
     traceback is in that file.
     """
     mark_fresh()
-    file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except FileNotFoundError:  # the sweep has ended while this process started
+        return
     os.dup2(file, 1)
     os.dup2(file, 2)
     faulthandler.enable()

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.boards.rows import Board, interval_of
+from bench.errors import BenchError
 from bench.evaluation import metrics
+from bench.files import read_bytes
 from bench.pages.conditions import SUBSET, few_draws
 from bench.pages.groups import letters_of
 from bench.pages.markdown import markdown_table
@@ -19,11 +21,21 @@ NUM_INDEXED = 3
 """Number of first rows that the index names."""
 
 
+TITLE = "# Leaderboards"
+
+
+def require_own_index(folder: Path) -> None:
+    """Raise BenchError if there is a README.md in a folder that is no index of boards, and would be replaced."""
+    path = folder / "README.md"
+    if path.is_file() and not read_bytes(path).startswith(TITLE.encode()):
+        raise BenchError(f"{path} is another text and would be replaced by the boards' index; --out names a folder")
+
+
 def index_page(
     boards: Sequence[Board], folder: Path, around: Surroundings | None = None, answered: Sequence[str] = ()
 ) -> str:
     """Return the index of boards whose pages are in `folder`; `answered` are the data sets with a page answer.md."""
-    index = ["# Leaderboards", ""]
+    index = [TITLE, ""]
     if answered:
         where = ", ".join(f"[on {dataset}]({dataset}/answer.md)" for dataset in answered)
         index += [f"Which way of adapting is best? One answer a question, over all tasks: {where}.", ""]

@@ -30,6 +30,7 @@ from bench.pages.calibration import Calibrated, calibrate, calibration_page
 from bench.pages.drawn import facts_of, remembered
 from bench.pages.elsewhere import elsewhere_page
 from bench.pages.html import write_html
+from bench.pages.index import require_own_index
 from bench.pages.ledger import ledger
 from bench.pages.names import numbered
 from bench.pages.page import write_pages
@@ -115,6 +116,7 @@ def write_leaderboards(
     What is remembered of the same results is not drawn and computed again, except with `anew`. Damaged evaluations
     elsewhere are left out, with a line each to `left_out`; without it they are an error.
     """
+    require_own_index(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -254,6 +254,7 @@ def _draws(rows: Iterable[Row]) -> str:
 def training_curves(board: Board, path: Path) -> Path | None:
     """Draw fold-9 macro AUROC over the epochs of all phases: the mean of a row's runs, and each run as a thin line.
 
+    Where runs stopped early, the mean is that of the others, and a phase is as long as in the run that trained longest.
     The axis starts at the lowest value of the second half of the epochs. A mean ends in the row's number. Return the
     path, or None without training.
     """
@@ -267,14 +268,15 @@ def training_curves(board: Board, path: Path) -> Path | None:
     with _drawing(path, 8, 4.4 + 0.12 * len(trained)) as axes:
         for row, style in zip(trained, series(), strict=False):
             color = style["color"]
-            phases = [[phase["val_macro_auroc"] for phase in run.document["training"]] for run in row.runs]
-            curves = np.array([list(itertools.chain(*run)) for run in phases], dtype=np.float64)  # [run, epoch]
-            epochs, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
+            phases = _aligned([[phase["val_macro_auroc"] for phase in run.document["training"]] for run in row.runs])
+            joined = np.ma.hstack(phases)
+            curves, mean = joined.filled(math.nan), joined.mean(axis=0).filled(math.nan)
+            epochs = np.arange(1, len(mean) + 1)
             for curve in curves if len(curves) > 1 else ():
                 axes.plot(epochs, curve, color=color, linewidth=0.6, alpha=0.45)
             every = max(1, len(mean) // 8)
             axes.plot(epochs, mean, **style, markevery=every, markersize=4, label=names[row.name])
-            for end in itertools.accumulate(len(phase) for phase in phases[0][:-1]):
+            for end in itertools.accumulate(phase.shape[1] for phase in phases[:-1]):
                 axes.plot([end], [mean[end - 1]], "|", color=color, markersize=14, markeredgewidth=2)
             if not math.isnan(mean[-1]):
                 ends.append((float(epochs[-1]), float(mean[-1]), str(number_of[row.name]), color))
@@ -296,6 +298,17 @@ def training_curves(board: Board, path: Path) -> Path | None:
         axes.set_ylabel("fold-9 macro AUROC, all labels")
         axes.set_title(title(board), loc="left")
     return path
+
+
+def _aligned(runs: Sequence[Sequence[Sequence[float | None]]]) -> list[Any]:
+    """Return for each phase the values [run, epoch] of `runs`, masked where a run had ended; NaN is an unknown one."""
+    aligned = []
+    for phases in itertools.zip_longest(*runs, fillvalue=()):
+        values = np.ma.array(np.zeros((len(phases), max(map(len, phases)))), mask=True)
+        for place, phase in enumerate(phases):
+            values[place, : len(phase)] = np.array(phase, dtype=np.float64)
+        aligned.append(values)
+    return aligned
 
 
 def _apart(values: Sequence[float], gap: float) -> list[float]:

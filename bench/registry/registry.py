@@ -143,7 +143,7 @@ class Registry:
         The module has the name of the file, such as `my_task.py`, which no import can mean. Raises PluginError where
         there is no such file, or another one of the same name was loaded.
         """
-        path = file.resolve()
+        path = Path(os.path.realpath(file))
         if not path.is_file() or path.suffix != ".py":
             raise PluginError(f"no plugin at {file}: expected a .py file that registers methods, backbones or tasks")
         present = sys.modules.get(path.name)

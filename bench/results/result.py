@@ -164,7 +164,10 @@ class Result:
 
     def scores(self, fold: int, table: LabelTable) -> NDArray[np.floating[Any]]:
         """Return the predictions of a fold [record, label], in the order of the records and labels of `table`."""
-        return align(self.predictions[fold], table.ecg_id, table.labels)
+        try:
+            return align(self.predictions[fold], table.ecg_id, table.labels)
+        except DataError as error:
+            raise DataError(f"{self.folder / PREDICTIONS}, fold {fold}: {error}; {HELP}") from None
 
     def _complete(self, predictions: dict[int, Predictions]) -> dict[int, Predictions]:
         """Return the predictions. Raises DataError if a fold that has metrics lacks them."""
@@ -255,7 +258,7 @@ def load_result(folder: Path) -> Result:
         content = read_bytes(path)
         document = json.loads(content.decode())
     except FileNotFoundError:
-        raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
+        raise DataError(f"no finished run at {folder}: {RESULT} is missing; remove what is there") from None
     except OSError as error:
         raise DataError(f"no finished run at {folder}: {RESULT} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number of thousands of digits
@@ -263,8 +266,7 @@ def load_result(folder: Path) -> Result:
     if not isinstance(document, dict) or "schema" not in document:
         raise DataError(f"{path} is not a result: it has no schema number; {HELP}")
     if document["schema"] != SCHEMA:
-        other = str(document["schema"])[:40]
-        raise DataError(f"{path} has schema {other}; this version of bench reads schema {SCHEMA}")
+        raise DataError(f"{path} has schema {document['schema']!r:.40}; this version of bench reads schema {SCHEMA}")
     result = Result(folder, document, sha256=hashlib.sha256(content).hexdigest())
     if recall(whole := key_of("whole document", result.sha256)) is None:
         _require_whole(document, path)

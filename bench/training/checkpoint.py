@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from bench.errors import BenchError, PluginError, first_line
 from bench.files import require_file, whole_file
 
 KEPT = 2
+NAME = re.compile(r"checkpoint-\d+\.pt")
 
 
 class Checkpoints:
@@ -40,7 +42,8 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         """Return the checkpoint files, oldest first."""
-        return sorted(self.folder.glob("checkpoint-*.pt"), key=_number_of)
+        files = [path for path in self.folder.glob("checkpoint-*.pt") if NAME.fullmatch(path.name)]
+        return sorted((path for path in files if not path.is_dir()), key=_number_of)
 
     def newest(self) -> dict[str, Any] | None:
         """Return the newest readable state, or None. Checkpoints written by different code are ignored."""
@@ -58,7 +61,7 @@ class Checkpoints:
                 self._seconds_before = state["run_seconds"]
                 return state
             except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
-                self.note(f"{path.name} is damaged; going back to the one before")
+                self.note(f"{path.name} is damaged and is not used")
                 self._damaged.add(path)
         if changed:
             self.note(f"{changed}: changed since this run was interrupted; it starts again")

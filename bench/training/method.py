@@ -107,8 +107,13 @@ def declared_phases(method: Method, layer_groups: Sequence[str]) -> Sequence[Pha
             "def phases(self, layer_groups) -> list[Phase]"
         ) from None
     phases = method.phases(tuple(layer_groups))
-    for phase in phases if isinstance(phases, Sequence) else ():
-        if isinstance(phase, Phase) and phase.fitted and not overrides(method, "finish"):
+    if not isinstance(phases, Sequence) or not phases or not all(isinstance(phase, Phase) for phase in phases):
+        raise PluginError(
+            f"{type(method).__name__}.phases() must return a list of at least one bench.plugin.Phase, "
+            f"it returned {phases!r:.80}"
+        )
+    for phase in phases:
+        if phase.fitted and not overrides(method, "finish"):
             raise PluginError(
                 f"phase {phase.name!r} of {type(method).__name__} is fitted by finish(), which the method does not have"
             )
