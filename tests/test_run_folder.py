@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, Busy
+from bench.errors import BenchError, Busy, DataError
 from bench.results.result import RESULT
 from bench.results.run_folder import RunFolder, is_locked, lock_of
 
@@ -40,6 +40,12 @@ def test_the_folder_has_its_final_name_when_all_is_written(tmp_path: Path) -> No
     assert result.folder == final
     assert not is_locked(lock_of(final))
     assert {path.name for path in final.iterdir()} == {RESULT, "weights.pt", "log.jsonl"}
+
+
+def test_a_finished_run_that_lost_its_result_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(DataError, match=f"{NAME} has lost its result.json; remove the folder to run its cell again"):
+        RunFolder(tmp_path / NAME, "test", True).finished()
 
 
 def test_stages_have_folders_of_their_own(tmp_path: Path) -> None:

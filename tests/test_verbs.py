@@ -277,6 +277,8 @@ def test_a_plugin_file_is_given_on_the_command_line(demo_set: Path, tmp_path: Pa
     [
         ("gone.py", None, "no plugin at gone.py: expected a .py file"),
         ("notes.txt", "", "no plugin at notes.txt"),
+        ("no_python.py", "def f(:", r"^no_python\.py: SyntaxError: invalid syntax \(no_python\.py, line 1\)$"),
+        ("lacking.py", "import not_there", "^lacking.py: ModuleNotFoundError: No module named 'not_there'$"),
         ("taken.py", PLUGIN.replace('"brief"', '"ft"'), "'ft' is already registered by methods.full_finetune"),
     ],
 )

@@ -28,7 +28,7 @@ Wandb = Literal["off", "offline", "online"]
 
 
 def progress_bar(console: Console, what: str) -> Progress:
-    """Return a progress bar with counts and time left, removed when it ends."""
+    """Return a progress bar with counts and time left, removed when it ends. Only a terminal shows it."""
     return Progress(
         TextColumn(what.replace("{", "{{").replace("}", "}}"), markup=False),
         BarColumn(),
@@ -37,6 +37,7 @@ def progress_bar(console: Console, what: str) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # elsewhere rich prints an empty line at the end
     )
 
 

@@ -141,7 +141,7 @@ class Registry:
         """Run a plugin file, once. Its errors are raised as they are, because the user is its author.
 
         The module has the name of the file, such as `my_task.py`, which no import can mean. Raises PluginError where
-        there is no such file, or another one of the same name was loaded.
+        there is no such file, another one of the same name was loaded, it is no Python, or what it imports is missing.
         """
         path = Path(os.path.realpath(file))
         if not path.is_file() or path.suffix != ".py":
@@ -158,9 +158,11 @@ class Registry:
         try:
             with no_exit():
                 spec.loader.exec_module(module)
-        except BaseException:
+        except BaseException as error:
             del sys.modules[path.name]
             self.plugins = {key: plugin for key, plugin in self.plugins.items() if plugin.module != path.name}
+            if isinstance(error, SyntaxError | ImportError):
+                raise PluginError(f"{file}: {type(error).__name__}: {first_line(error)}") from error
             raise
 
     def _import(self, name: str, imported: Callable[[], object]) -> bool:

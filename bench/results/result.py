@@ -258,7 +258,7 @@ def load_result(folder: Path) -> Result:
         content = read_bytes(path)
         document = json.loads(content.decode())
     except FileNotFoundError:
-        raise DataError(f"no finished run at {folder}: {RESULT} is missing; remove what is there") from None
+        raise DataError(f"no finished run at {folder}: {RESULT} is missing") from None
     except OSError as error:
         raise DataError(f"no finished run at {folder}: {RESULT} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number of thousands of digits

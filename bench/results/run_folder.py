@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.errors import BenchError, Busy
+from bench.errors import BenchError, Busy, DataError
 from bench.evaluation.predictions import Predictions
 from bench.files import replace_folder
 from bench.results.elsewhere import ELSEWHERE
@@ -42,6 +42,8 @@ class RunFolder:
     def finished(self) -> Result | None:
         """Return the cell's result; None if it has none."""
         self._was_missing = not self.final.is_dir()
+        if self.final.is_dir() and not (self.final / RESULT).exists():
+            raise DataError(f"{self.final} has lost its {RESULT}; remove the folder to run its cell again")
         return None if self._was_missing else load_result(self.final)
 
     def __enter__(self) -> RunFolder:
