@@ -422,7 +422,7 @@ def leaderboard(
     if published:
         found: list[Result] = published_results(plans)
     else:
-        found = _find(runs, include_published, log, left_out)
+        found = _find(runs, include_published, log, left_out, truth)
     for each in found:
         if each.partial:
             (log or _log)(f"not on a board: {each.folder} has scores of a part of fold 10; `bench compare` takes it")
@@ -469,7 +469,7 @@ def compare(
     truth = Truth(data_folder(data))
     names = [str(getattr(row, "folder", row)) for row in rows]
     kinds = _choices(by, KINDS, "subgroups by")
-    chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out), truth, task, fraction)
+    chosen = select_rows(names, lambda: _find(runs, include_published, log, left_out, truth), truth, task, fraction)
     plan = plan_in(Path(boards), *_published_plans())(chosen.dataset, chosen.task)
     if chosen.out_of:
         plan = BoardPlan(margin=plan.margin)  # what was declared is about whole folds
@@ -542,7 +542,8 @@ def misses(
     for file in files:
         check_ending(file)
     folder, name = data_folder(data), str(getattr(run, "folder", run))
-    chosen = select_run(name, lambda: _find(runs, include_published, log, log), Truth(folder), task, fraction)
+    truth = Truth(folder)
+    chosen = select_run(name, lambda: _find(runs, include_published, log, log, truth), truth, task, fraction)
     records = load_records(folder)
     found = find_misses(chosen, records, label, n, fold)
     if not files:
@@ -811,13 +812,28 @@ def _own(runs: str | Path | Iterable[str | Path], left_out: Log | None, *, may_l
 
 
 def _find(
-    runs: str | Path | Iterable[str | Path], include_published: bool, log: Log | None, left_out: Log | None
+    runs: str | Path | Iterable[str | Path],
+    include_published: bool,
+    log: Log | None,
+    left_out: Log | None,
+    truth: Truth,
 ) -> list[Result]:
-    """Return the user's finished runs, and the published rows that none of them contradicts."""
+    """Return the user's finished runs, and the published rows that none of them contradicts.
+
+    Damaged runs, and those whose predictions are of another run, are left out.
+    """
     from bench.boards.rows import beside
+    from bench.errors import DataError
     from bench.results.result import find_published
 
-    own = _own(runs, left_out, may_lack=include_published)
+    own = []
+    for result in _own(runs, left_out, may_lack=include_published):
+        try:
+            truth.require_own_scores(result)
+        except DataError as error:
+            _told(left_out)(str(error))
+        else:
+            own.append(result)
     return own + (beside(own, find_published(), log or _log) if include_published else [])
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
-from bench.errors import PluginError
-from bench.results.result import Result
+from bench.errors import DataError, PluginError
+from bench.evaluation import metrics
+from bench.results.remembered import keep, key_of, recall
+from bench.results.result import PREDICTIONS, RESULT, Result
 
 
 class Truth:
@@ -40,6 +44,25 @@ class Truth:
             return None
         table, folds = self._tables(result.cell["task"])
         return folds[fold] if table and table.fingerprint == result.fingerprint else None
+
+    def require_own_scores(self, run: Result) -> None:
+        """Raise DataError if a run's predictions do not give the macro AUROC of fold 10 that its result records.
+
+        Such predictions are of another run. What was right is remembered, and not checked if the labels are not known.
+        """
+        table = self(run) if run.document["stage"] == "test" and run.incompatible is None else None
+        key = key_of("own scores", run.sha256, run.scores_sha256, run.fingerprint) if table else ""
+        if table is None or recall(key) is not None:
+            return
+        scores = Result(run.folder, run.document).scores(TEST_FOLD, table)  # a copy, which is forgotten with its arrays
+        value = metrics.macro(metrics.auroc(table.y_true, scores), metrics.defined(table.y_true))
+        recorded = run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"]
+        if not math.isclose(value, math.nan if recorded is None else recorded, abs_tol=1e-6) and not np.isnan(value):
+            raise DataError(
+                f"{run.folder / PREDICTIONS} gives macro AUROC {value:.4f}, and the {RESULT} beside it records "
+                f"{recorded}: they are of two runs; remove the folder and run its cell again"
+            )
+        keep(key, b"")
 
     @property
     def content(self) -> str:
