@@ -102,8 +102,8 @@ def load_trained(run: Path) -> Trained:
     # values of the head are loaded below, but a method may need its shapes
     head = {key: torch.zeros(shape) for key, shape in result.document["init"].get("head", {}).items()}
     prepare(model, make("method", _as_run(result.document["method"])), Start.of(result.document, head))
-    load_classifier(model, run / WEIGHTS)
     model.to(dtype(precision)).eval()
+    load_classifier(model, run / WEIGHTS)
     if hash_weights(model.state_dict()) != result.document["weights_sha256"]:
         raise CheckpointError(f"{run / WEIGHTS} holds other weights than those of this run; run its cell again")
     return Trained(result, model, _scaling(result, run))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import bench.cli
+import bench.data.opened
 import bench.execute
 from bench.cell import Cell
 from bench.data.datasets import load_records
@@ -53,11 +54,12 @@ def test_its_command_gives_it_back(
     asked = cell(Path("somewhere"), **changes)
     found: list[Cell] = []
 
-    def catch(cell: Cell, options: object) -> None:
+    def catch(cell: Cell, *_: object) -> None:
         found.append(cell)
         raise SystemExit(0)
 
     monkeypatch.setattr(bench.execute, "execute", catch)
+    monkeypatch.setattr(bench.data.opened, "OpenData", lambda folder: folder)
     monkeypatch.setenv("BENCH_DATA", "somewhere")
     monkeypatch.setenv("COMMAND", f"{sys.executable} -c 'import sys; print(sys.argv[1:])' {asked.command()}")
     os.system('eval "$COMMAND"')  # the shell's own words

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bench.training.distributed import World
-from bench.training.dropout import RankDropout, redraw, share_dropout
+from bench.training.dropout import RankDropout, redraw_copies, share_dropout
 
 CPU = torch.device("cpu")
 
@@ -15,7 +15,7 @@ def on_ranks(size: int, stream: tuple[object, ...] = (0, "p", 0, 1)) -> torch.Te
     calls = []
     for rank in range(size):
         dropout, share = RankDropout(0.3).train(), World(rank, size, CPU).share(10)
-        redraw([dropout], 10, share, CPU, *stream)
+        redraw_copies([dropout], 10, share, CPU, [stream])
         ones = torch.ones(10, 4, 50)[share]
         calls.append(torch.stack([dropout(ones), dropout(ones)]))
     return torch.cat(calls, dim=1)
@@ -50,7 +50,7 @@ def test_every_plain_dropout_is_replaced_once() -> None:
 def test_other_batches_and_eval_mode() -> None:
     dropout = RankDropout(0.5)
     assert dropout(torch.ones(3, 400)).eq(0).any(), "without a step it is torch's own"
-    redraw([dropout], 10, slice(0, 5), CPU, "step")
+    redraw_copies([dropout], 10, slice(0, 5), CPU, [("step",)])
     assert dropout(torch.ones(7, 5)).shape == (7, 5)
     assert torch.equal(dropout.eval()(torch.ones(5, 5)), torch.ones(5, 5))
     assert not RankDropout(1.0)(torch.ones(5, 5)).any()
@@ -98,7 +98,7 @@ def test_attention_drops_the_same_on_any_number_of_ranks(batch_first: bool) -> N
         outputs = []
         for rank in range(size):
             share = World(rank, size, CPU).share(10)
-            redraw(dropouts, 10, share, CPU, "step")
+            redraw_copies(dropouts, 10, share, CPU, [("step",)])
             x = records[share] if batch_first else records[share].transpose(0, 1)
             out = model[0](x, x, x, need_weights=False)[0]
             outputs.append(out if batch_first else out.transpose(0, 1))
