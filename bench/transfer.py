@@ -28,7 +28,6 @@ from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluati
 from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device, set_numerics
 from bench.training.features import EVALUATION_BATCH
-from bench.training.weights import hash_weights
 
 Progress = Callable[[int, int], None]
 """Callback with the number of records done and the number of all records."""
@@ -84,7 +83,7 @@ def evaluate(
             "row": row_name(*trained.result.row),
             "place": trained.result.place,
             "trained_on": trained.result.document["dataset"]["name"],
-            "weights_sha256": hash_weights(trained.model.state_dict()),
+            "weights_sha256": trained.result.document["weights_sha256"],
             "command": trained.result.cell["command"],
         },
         "dataset": {
@@ -165,7 +164,8 @@ def may_share_records(name: str, records: Records) -> bool:
 def require_shared(document: Mapping[str, Any], folders: Sequence[Path], stage: str) -> None:
     """Raise BenchError, before a cell is trained, if it cannot be tested on the data sets in these folders.
 
-    Also if labels are in too few patients there to be resampled. `document` is the first half of the cell's result.
+    A label that too few patients have, so that patients cannot be resampled, is an error too. `document` is the first
+    half of the cell's result.
     """
     home = document["dataset"]["name"]
     if folders and stage != "test":

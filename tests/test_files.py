@@ -45,7 +45,6 @@ from bench.training.weights import read_weights
 WRITE = """
 import resource, signal, sys
 from pathlib import Path
-from typing import Any
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 """

@@ -139,7 +139,7 @@ def test_changed_code_of_a_plugin_is_noticed(
 
 
 def test_changed_signals_are_noticed(data: Path, runs: Path) -> None:
-    """A file below the same tables that has been replaced, by one of the same size too."""
+    """A signal file is replaced by another of the same size, and the tables stay."""
     (folder,) = (runs / "superdiag").glob("fcn_wang-*")
     first = load_records(data).paths(100)[0].with_suffix(".dat")
     before, times = first.read_bytes(), first.stat()

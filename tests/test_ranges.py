@@ -16,7 +16,7 @@ COUNTED_FROM_BOTH_ENDS = ("surgical", "block")
 
 
 def numeric(kind: Any) -> list[tuple[str, str, type]]:
-    """(plugin, hyper-parameter, type) of all that are numbers by default."""
+    """(plugin, hyper-parameter, type) of each hyper-parameter whose default is a number."""
     plugins = [plugin for plugin in registry().of_kind(kind) if plugin.distribution.startswith(f"{OURS} ")]
     found = [(plugin.name, name, type(p.default)) for plugin in plugins for name, p in plugin.parameters.items()]
     return [each for each in found if each[2] in (int, float)]

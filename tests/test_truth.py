@@ -43,7 +43,7 @@ def test_the_truth_is_the_datasets_own_and_only_if_it_fits(demo_set: Path, tmp_p
 
 
 def test_predictions_of_another_run_are_not_ranked(demo_set: Path, tmp_path: Path) -> None:
-    """They fit the records and labels, and are as good as the run's own, nearly."""
+    """They fit the records and labels, and their scores are nearly as high as the run's own."""
     records = load_records(demo_set)
     table = label_table(records, find_task("superdiag"))
     test = held_out(table)

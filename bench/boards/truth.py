@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.boards.resampling import scores_of
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD, VAL_FOLD
 from bench.data.tasks import LabelTable, NoPositive, find_task, label_table
@@ -54,8 +55,7 @@ class Truth:
         key = key_of("own scores", run.sha256, run.scores_sha256, run.fingerprint) if table else ""
         if table is None or recall(key) is not None:
             return
-        scores = Result(run.folder, run.document).scores(TEST_FOLD, table)  # a copy, which is forgotten with its arrays
-        value = metrics.macro(metrics.auroc(table.y_true, scores), metrics.defined(table.y_true))
+        value = metrics.macro(metrics.auroc(table.y_true, scores_of(run, table)), metrics.defined(table.y_true))
         recorded = run.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"]
         if not math.isclose(value, math.nan if recorded is None else recorded, abs_tol=1e-6) and not np.isnan(value):
             raise DataError(

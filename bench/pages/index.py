@@ -25,7 +25,7 @@ TITLE = "# Leaderboards"
 
 
 def require_own_index(folder: Path) -> None:
-    """Raise BenchError if there is a README.md in a folder that is no index of boards, and would be replaced."""
+    """Raise BenchError if the README.md of a folder is not an index of boards, because it would be replaced."""
     path = folder / "README.md"
     if path.is_file() and not read_bytes(path).startswith(TITLE.encode()):
         raise BenchError(f"{path} is another text and would be replaced by the boards' index; --out names a folder")

@@ -102,7 +102,7 @@ class Evaluation:
 def folder_of(
     run: Result, dataset: str, corruptions: Sequence[str] = (), seed: int = 0, source_rate: int | None = None
 ) -> Path:
-    """Return the folder of an evaluation of a run. `source_rate`: of the files, unless it is the backbone's own."""
+    """Return the folder of an evaluation of a run. `source_rate`: rate of the files in Hz; None: the backbone's own."""
     parts = [dataset, *corruptions, *([f"seed{seed}"] if corruptions and seed else [])]
     parts += [f"{source_rate}hz"] if source_rate else []
     return run.folder / ELSEWHERE / re.sub(r"[^\w.=+-]", "_", "+".join(parts))

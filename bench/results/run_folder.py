@@ -42,7 +42,7 @@ class RunFolder:
     def finished(self) -> Result | None:
         """Return the cell's result; None if it has none."""
         self._was_missing = not self.final.is_dir()
-        if self.final.is_dir() and not (self.final / RESULT).exists():
+        if not self._was_missing and not (self.final / RESULT).exists():
             raise DataError(f"{self.final} has lost its {RESULT}; remove the folder to run its cell again")
         return None if self._was_missing else load_result(self.final)
 

@@ -32,7 +32,7 @@ MOST_SECONDS = 3600
 LABEL_SEPARATOR = ";"
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
 RESERVED = ("ptb-xl", "cpsc2018", "synthetic")
-"""Names of data sets that are read in another form; their tasks, licences and published numbers go by the name."""
+"""Names of data sets with readers of their own; tasks, licences and published numbers are found by these names."""
 SEXES = {"male": 0.0, "m": 0.0, "female": 1.0, "f": 1.0, "": np.nan, "unknown": np.nan}
 """Sex in records.csv -> PTB-XL's code."""
 HIDDEN_AGE, OLDEST = 300.0, 130.0
