@@ -257,7 +257,7 @@ def test_a_corrected_reader_of_signals_makes_results_stale_and_signals_new(lab: 
     path.write_text(path.read_text().replace("np.load(source.file)", "5 * np.load(source.file)"))
 
     assert lab.states() == [("stale", "dataset lab_ecgs (lab_ecgs) has changed since")]
-    assert "dataset lab_ecgs (lab_ecgs) has changed since this result" in printed(lab.bench(*command))
+    assert "of this finished run, dataset lab_ecgs (lab_ecgs) has changed since" in printed(lab.bench(*command))
     assert np.array_equal(logits(), first)
     printed(lab.bench(*command, "--rerun-stale"))
     assert not np.allclose(logits(), first)

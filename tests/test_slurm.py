@@ -28,7 +28,9 @@ from bench.execute import Options, execute
 from bench.launch.outcomes import failure_path
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.slurm import (
+    EARLY,
     FOLDER,
+    WARNING,
     Slurm,
     WorkerJob,
     follow,
@@ -422,7 +424,7 @@ def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_slurm_that_does_not_answer_ends_no_worker(lead: Path) -> None:
-    assert WorkerJob(lead, 90, 2, 1).seconds() == pytest.approx(90 * 60 - 60 - GRACE, abs=5)
+    assert WorkerJob(lead, 90, 2, 1).seconds() == pytest.approx(90 * 60 - WARNING - EARLY - GRACE, abs=5)
 
 
 def test_a_worker_that_waited_until_its_plan_was_pruned_has_nothing_to_do(lead: Path) -> None:
@@ -479,7 +481,7 @@ def test_times(text: str, expected: int) -> None:
     assert minutes("--time", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "2", "2:00:00", "-1h", "0min"])
+@pytest.mark.parametrize("text", ["", "2", "2:00:00", "-1h", "0min", "1min"])
 def test_what_is_no_time_is_a_users_mistake(text: str) -> None:
     with pytest.raises(BenchError, match="--time takes a time such as 90min, 2h or 1d"):
         minutes("--time", text)

@@ -38,8 +38,11 @@ MOST_REQUEUES = 100
 """How often a job may reach its time limit before it fails."""
 LOOK_S = 0.2
 """Seconds between two looks of the other nodes of a job for what to run."""
-WARNING = 60
-"""Seconds before the time limit at which SLURM signals a job to stop."""
+WARNING, EARLY = 10, 60
+"""Seconds before its time limit at which SLURM signals a job to stop, and how much earlier it may do so (man sbatch:
+--signal). The signal ends the job within seconds, so a worker stops by itself before it can come."""
+LEAST_MINUTES = 2
+"""Minimum time limit of a worker, of which it works 40 seconds."""
 MOST_JOBS = 256
 """Default for the number of jobs, each of which is a worker."""
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
@@ -125,13 +128,13 @@ class WorkerJob:
         return partial(run_on_ranks, self.ranks) if self.ranks > 1 else None
 
     def seconds(self) -> float:
-        """Return the seconds until this worker must have stopped: some time before SLURM signals that it will."""
+        """Return the seconds until this worker must stop, so that it has stopped before SLURM may signal."""
         try:
             answer = _answer("squeue", "--noheader", f"--job={_own_id(os.environ)}", "--format=%e")
             end = datetime.fromisoformat(answer.strip()).timestamp()
         except (BenchError, ValueError):  # the controller does not answer, or knows no end
             end = time.time() + 60 * self.minutes
-        return end - time.time() - warning(self.minutes) - GRACE
+        return end - time.time() - WARNING - EARLY - GRACE
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return what a requeued job runs: the same call, because the state is in the plan and the runs."""
@@ -175,11 +178,6 @@ def next_round(rounds: Path) -> str:
     """Return the name of the next file for the other nodes."""
     rounds.mkdir(parents=True, exist_ok=True)
     return f"round-{len(list(rounds.glob('round-*')))}"
-
-
-def warning(minutes: int) -> int:
-    """Return how many seconds before its time limit a job is signalled to stop."""
-    return min(WARNING, 30 * minutes)
 
 
 def this_node() -> Node:
@@ -252,7 +250,7 @@ def submit(plan: PlanFolder, settings: Slurm, num: int) -> list[str]:
         gpus_per_node=settings.gpus or None,
         array_parallelism=num,
         setup=["export PYTHONSAFEPATH=1"],  # a job imports no modules from the folder in which it was submitted
-        signal_delay_s=warning(settings.minutes),
+        signal_delay_s=WARNING,
         additional_parameters={"requeue": True, **settings.others},
     )
     worker = WorkerJob(plan.folder, settings.minutes, settings.nodes, settings.ranks)
@@ -301,10 +299,10 @@ def _answer(*command: str) -> str:
 
 
 def minutes(option: str, text: str) -> int:
-    """Convert `90min`, `2h` or `1.5d` to minutes."""
+    """Convert `90min`, `2h` or `1.5d` to minutes, LEAST_MINUTES at least."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|h|d)", text.strip())
-    if match is None or (value := float(match[1]) * {"min": 1, "h": 60, "d": 1440}[match[2]]) < 1:
-        raise BenchError(f"{option} takes a time such as 90min, 2h or 1d, got {text!r}")
+    if match is None or (value := float(match[1]) * {"min": 1, "h": 60, "d": 1440}[match[2]]) < LEAST_MINUTES:
+        raise BenchError(f"{option} takes a time such as 90min, 2h or 1d, {LEAST_MINUTES}min at least, got {text!r}")
     return round(value)
 
 
