@@ -64,7 +64,7 @@ bench: install
 
 # Eight minutes on a GPU, small on a CPU: PART=3 or PART=2,4 runs some; numbers are in build/gpu.md, or in $OUT, at once.
 # Nothing is installed: PYTHON is the one that has torch (2.6 or newer). It also needs numpy, scipy, pandas,
-# scikit-learn, matplotlib, rich, typer, filelock, huggingface_hub, pytest, and wfdb, which machines with a card often
+# scikit-learn, matplotlib, rich, typer, huggingface_hub, pytest, and wfdb, which machines with a card often
 # lack. wfdb is pure Python; without a network carry its wheel along:
 #   python3 -m pip install --no-index --no-deps --target build/wheels wfdb-*.whl
 PART ?=

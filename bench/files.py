@@ -2,8 +2,10 @@
 
 All other modules read, write and rename by this module.
 
-A file is written under a temporary name in the same folder, `.NAME.xxxxxxxx.part`, and renamed. Its writer holds a lock
-on it, which the kernel releases when the process dies. A temporary file that is not locked is therefore a leftover.
+A file is written under a temporary name in the same folder, `.NAME.xxxxxxxxxxxx.part`, and renamed. Its writer holds a
+lock on it, which the kernel releases when the process dies. A temporary file that is not locked is therefore a
+leftover. Not so for one of another machine, whose first four digits differ: some file systems (BeeGFS, Lustre with
+`localflock`) show no machine the locks of others. It is a leftover once nothing has changed in it for a day.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -24,10 +28,20 @@ from uuid import uuid4
 
 from bench.errors import DataError
 
-PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 """Temporary names of files and folders that are not complete."""
+FOREIGN_S = 24 * 3600
+"""Age in seconds at which a temporary file of another machine is a leftover."""
 MOST_BYTES = 200
 """Maximum number of bytes of a file's name within its temporary name; file systems allow 255 in total."""
+
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Error numbers of flock where the file system has no locks."""
+LOCKED = (errno.EAGAIN, errno.EACCES)
+"""Error numbers of flock where another process has the lock."""
+LOOK_S = 0.05
+"""Seconds between two tries to get a lock."""
 
 
 class NotAFile(OSError):
@@ -145,11 +159,12 @@ def _named(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
+def whole_folder(final: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary folder. It is renamed to `final` if the block succeeds, and removed otherwise.
 
     An existing folder is replaced, which takes two renames. Between them it is named `.NAME.old`; after a kill at that
-    moment, the next call restores it first.
+    moment, the next call restores it first. Without `replace`, a folder that exists at the end is kept instead: another
+    process has made the same one, and readers may have opened it.
     """
     old = set_aside(final)
     if old.is_dir() and not final.exists():
@@ -159,7 +174,10 @@ def whole_folder(final: Path) -> Iterator[Path]:
         part, lock = _begin(final, is_folder=True)
     try:
         yield part
-        replace_folder(part, final)
+        if replace or not final.exists():
+            replace_folder(part, final)
+        else:
+            shutil.rmtree(part)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -220,7 +238,7 @@ def _stem(name: str) -> str:
 def _begin(target: Path, *, is_folder: bool) -> tuple[Path, int]:
     """Create a temporary file or folder beside `target`. Return its path and its lock, a file descriptor."""
     while True:
-        part = target.with_name(f"{_stem(target.name)}{uuid4().hex[:8]}.part")
+        part = target.with_name(f"{_stem(target.name)}{this_machine()}{uuid4().hex[:8]}.part")
         if is_folder:
             part.mkdir(parents=True)
             try:
@@ -242,6 +260,8 @@ def _begin(target: Path, *, is_folder: bool) -> tuple[Path, int]:
 def _locked(path: Path) -> int | None:
     """Lock a temporary file that no process writes; return the file descriptor. Return None if it cannot be locked."""
     try:
+        if path.name[-17:-13] != this_machine() and time.time() - path.stat().st_mtime < FOREIGN_S:
+            return None
         lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
         return None
@@ -251,6 +271,63 @@ def _locked(path: Path) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+@functools.cache
+def this_machine() -> str:
+    """Return four hexadecimal digits that differ between machines, and on Linux between boots of one."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
+    except OSError:
+        boot = ""
+    return hashlib.sha256(f"{os.uname().nodename} {boot}".encode()).hexdigest()[:4]
+
+
+class FileLock:
+    """An exclusive lock on a file. The kernel releases it when the process dies; the file stays.
+
+    Where the file system has no locks, every process gets it: one that outlived its process would stop others for ever.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def acquire(self, seconds: float = 0.0) -> bool:
+        """Try for this long. Return whether this process has the lock. Raises OSError if the file cannot be opened."""
+        deadline = time.monotonic() + seconds
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    os.close(file)
+                    if error.errno not in LOCKED:
+                        raise
+                    if time.monotonic() >= deadline:
+                        return False
+                    time.sleep(LOOK_S)
+                    continue
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self.path.stat(), os.fstat(file)):
+                    self._file = file
+                    return True
+            os.close(file)  # another process removed the file before it was locked
+
+    def release(self) -> None:
+        """Release the lock, if this process has it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    @contextlib.contextmanager
+    def held(self, seconds: float = 0.0) -> Iterator[bool]:
+        """Try for this long, and yield whether this process has the lock, until the end of the block."""
+        try:
+            yield self.acquire(seconds)
+        finally:
+            self.release()
 
 
 class SharedLock:

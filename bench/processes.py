@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
+
+from bench.files import read_bytes
 
 _fresh = False
 
@@ -29,8 +33,25 @@ def use_up() -> bool:
 
 
 def num_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use, by its affinity and the quota of its control group."""
+    num = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(num, math.ceil(min(num, _quota()))))
+
+
+def _quota(process: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the cores that the control groups (version 2) of this process allow, as containers set them; else inf.
+
+    `cpu.max` of a group holds two numbers: microseconds of computing time, or `max`, in a period of microseconds.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        own = next(line[3:] for line in read_bytes(process).decode().splitlines() if line.startswith("0::"))
+        group, quotas = groups / own.lstrip("/"), [math.inf]
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(groups) and (file := folder / "cpu.max").is_file():
+                time_us, period_us = read_bytes(file).split()
+                quotas.append(math.inf if time_us == b"max" else int(time_us) / int(period_us))
+        return min(quotas)
+    return math.inf
 
 
 @contextlib.contextmanager

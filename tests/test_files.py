@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there, also where their writer was killed in the middle."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from bench.data.verify import verify
 from bench.data.waveforms import read_waveform
 from bench.errors import BenchError
 from bench.files import (
+    FOREIGN_S,
     PART,
+    FileLock,
     SharedLock,
     file_sha256,
     locked_alone,
@@ -30,6 +34,7 @@ from bench.files import (
     remove_leftovers,
     replace_folder,
     require_file,
+    this_machine,
     whole_file,
     whole_folder,
     write_at,
@@ -448,3 +453,77 @@ def test_the_hash_is_over_the_whole_file(tmp_path: Path) -> None:
 
     # the example of FIPS 180-4
     assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_another_machine_writes_is_left_over_after_a_day(tmp_path: Path) -> None:
+    """Its lock may not be seen here."""
+    other = "0000" if this_machine() != "0000" else "1111"
+    for machine in (other, this_machine()):
+        (tmp_path / f".a.{machine}01234567.part").mkdir()
+    fresh, old = tmp_path / f".a.{other}01234567.part", tmp_path / f".a.{other}89abcdef.part"
+    old.touch()
+    os.utime(old, (time.time() - FOREIGN_S - 60,) * 2)
+
+    remove_leftovers(tmp_path)
+
+    assert names(tmp_path) == [fresh.name]
+
+
+def test_a_folder_that_another_process_has_finished_is_kept(tmp_path: Path) -> None:
+    final = tmp_path / "a"
+    for replace, expected in ((False, b"first"), (True, b"second")):
+        with whole_folder(final, replace=replace) as folder:
+            write_into(folder, "content", b"second")
+            final.mkdir(exist_ok=True)
+            (final / "content").write_bytes(b"first")
+        assert (final / "content").read_bytes() == expected
+        assert names(tmp_path) == ["a"]
+
+
+LOCKS = """
+import sys
+from pathlib import Path
+from bench.files import FileLock
+
+with FileLock(Path(sys.argv[1])).held() as is_ours:
+    print(is_ours, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_is_one_processs_and_ends_with_it(tmp_path: Path) -> None:
+    path, pipes = tmp_path / "lock", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    other = subprocess.Popen([sys.executable, "-c", LOCKS, path], **pipes)  # type: ignore[call-overload]
+    assert other.stdout.readline().strip() == "True"
+    lock = FileLock(path)
+    assert not lock.acquire()
+    assert not lock.acquire(0.2)
+    other.kill()
+    other.communicate()
+
+    assert lock.acquire(5)
+    with FileLock(path).held() as second:
+        assert not second
+    path.unlink()
+    assert FileLock(path).acquire(), "the file is a new one"
+    lock.release()
+    lock.release()
+
+
+def test_a_lock_without_locks_is_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none that a killed process of another machine has left for ever."""
+
+    def flock(file: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert FileLock(tmp_path / "lock").acquire()
+    assert FileLock(tmp_path / "lock").acquire()
+
+
+def test_a_lock_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FileLock(tmp_path / "missing/lock").acquire()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic links"):
+        FileLock(tmp_path / "link").acquire()

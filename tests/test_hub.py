@@ -196,7 +196,7 @@ def test_what_the_hub_refuses_is_explained(refusal: tuple[int, str], reason: str
     [
         ("http://127.0.0.1:9", "refused; check the network and HTTPS_PROXY, or set HF_ENDPOINT to a mirror"),
         ("http://no-such-host.invalid", "http://no-such-host.invalid.* check the network"),
-        ("silent", "no answer from http://127.0.0.1:.* within 2 s; check the network"),
+        ("silent", "no answer from http://127.0.0.1:.* within 2 s .HF_HUB_ETAG_TIMEOUT.; check the network"),
     ],
 )
 def test_no_hub_and_no_cache_is_one_line_within_seconds(
@@ -204,6 +204,7 @@ def test_no_hub_and_no_cache_is_one_line_within_seconds(
 ) -> None:
     point_hub_at(monkeypatch, silent if endpoint == "silent" else endpoint, tmp_path)
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits to try again"))
+    monkeypatch.setattr(hub_module, "ANSWER_S", 2.0)
     asked, answer_within = list[float](), hub_module.answer_within
     monkeypatch.setattr(
         hub_module, "answer_within", lambda seconds, *given: asked.append(seconds) or answer_within(seconds, *given)

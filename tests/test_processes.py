@@ -1,5 +1,6 @@
 """Child processes: their cores, their modules, and their end."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,13 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import num_cores, own_modules
+from bench.processes import _quota, num_cores, own_modules
 
 
 def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.processes._quota", lambda: math.inf)
     assert num_cores() == len(os.sched_getaffinity(0))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 7})
     assert num_cores() == 3
+    for quota, expected in ((8.0, 3), (1.5, 2), (0.1, 1)):
+        monkeypatch.setattr("bench.processes._quota", lambda quota=quota: quota)
+        assert num_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, math.inf),
+        ({"pod/container": "max 100000"}, math.inf),
+        ({"pod/container": "150000 100000"}, 1.5),
+        ({"pod/container": "max 100000", "pod": "400000 100000"}, 4.0),
+        ({"pod/container": "800000 100000", "pod": "400000 100000"}, 4.0),
+        ({"pod/other": "100000 100000"}, math.inf),
+        ({"pod/container": "nonsense"}, math.inf),
+    ],
+)
+def test_a_quota_is_the_least_of_all_groups_above(limits: dict[str, str], expected: float, tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("1:cpu:/elsewhere\n0::/pod/container\n")
+    for group, text in limits.items():
+        (tmp_path / "fs" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / group / "cpu.max").write_text(text + "\n")
+
+    assert _quota(tmp_path / "cgroup", tmp_path / "fs") == expected
+    assert _quota(tmp_path / "missing", tmp_path / "fs") == math.inf
 
 
 @pytest.mark.parametrize(("prepared", "expected"), [("prepare_process()", "True False"), ("None", "False False")])

@@ -10,6 +10,7 @@ from bench.data.datasets.ptbxl import load_records
 from bench.data.prepared import prepare_signals, prepared_sets
 from bench.data.signals import SignalSpec
 from bench.errors import DataError
+from bench.files import this_machine
 from bench.results.prune import prune
 from bench.results.result import RESULT
 from bench.results.run_folder import RunFolder, lock_of
@@ -93,7 +94,7 @@ def test_prepared_signals_go_if_asked_but_not_under_a_run(runs: Path, cache: Pat
     """Once they stayed for ever: 2.6 GB a set of PTB-XL at 500 Hz, and again after the data set was moved."""
     used, unused = (prepare_signals(load_records(demo_set), SignalSpec(rate, "none")) for rate in (100, 50))
     before, size = used.values[3].copy(), sum(file.stat().st_size for file in (cache / unused.entry).iterdir())
-    (killed := cache / f".{unused.entry}.01234567.part").mkdir()
+    (killed := cache / f".{unused.entry}.{this_machine()}01234567.part").mkdir()
     del unused
 
     found = {use.name: use for use in prune(runs, dry_run=True)}["signals"]

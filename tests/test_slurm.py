@@ -411,6 +411,36 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         queued()
 
 
+@pytest.mark.parametrize(
+    ("config", "rows", "expected"),
+    [
+        (["MaxArraySize = 1001", "AccountingStorageType = accounting_storage/none"], "", 1001),
+        (["MaxArraySize = 1001", "AccountingStorageType = (null)"], "", 1001),  # SLURM 23.11 and later without slurmdbd
+        (["MaxArraySize = 0"], "", 1),
+        (["MaxArraySize = 1001", "SchedulerParameters = bf_continue,max_array_tasks=50"], "", 50),
+        (["MaxArraySize = 1001", "AccountingStorageType = accounting_storage/slurmdbd"], "|\n", 1001),
+        (["MaxArraySize = 1001", "AccountingStorageType = accounting_storage/slurmdbd"], "500|100\n30|\n", 98),
+        (["MaxArraySize = 1001", "AccountingStorageType = accounting_storage/slurmdbd"], "30|\n|\n", 1001),
+    ],
+)
+def test_limits_of_sites(
+    config: list[str], rows: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs are queued."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    texts = {"scontrol": "\n".join(["ClusterName = here", *config]), "squeue": "1_0 RUNNING\n1_1 PENDING"}
+    for name, text in {**texts, "sacctmgr": rows}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/{name}.asked\ncat {tmp_path}/{name}.txt\n')
+        (tmp_path / name).chmod(0o755)
+
+    assert most_submitted("lab") == expected
+    asked = tmp_path / "sacctmgr.asked"
+    assert asked.exists() == ("slurmdbd" in config[-1])
+    if asked.exists():
+        assert "cluster=here account=lab" in asked.read_text()
+
+
 @pytest.fixture
 def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The plan's folder of a job on two nodes, the first of which is this process; its SLURM does not answer."""

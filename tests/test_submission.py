@@ -36,9 +36,49 @@ def done(command: str, folder: Path) -> str:
     return ended.stdout
 
 
-def step(name: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def step(name: str, folder: Path, **more: str) -> "subprocess.CompletedProcess[str]":
     """A step of the workflow, as for a pull request into main."""
-    return shell(STEPS[name]["run"], folder, BASE="origin/main")
+    return shell(STEPS[name]["run"], folder, BASE="origin/main", **more)
+
+
+ALONE = """#!{python}
+import sys
+from importlib.metadata import packages_distributions, requires
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+installed, new = set(), set({listed!r})
+while new:
+    installed |= new
+    needed = (Requirement(text) for name in new for text in requires(name) or [])
+    new = {{canonicalize_name(one.name) for one in needed if not one.marker or one.marker.evaluate({{"extra": ""}})}}
+    new -= installed
+absent = {{
+    module
+    for module, owners in packages_distributions().items()
+    if not installed & set(map(canonicalize_name, owners)) and module not in ("bench", "methods", "baselines")
+}}
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+
+sys.meta_path.insert(0, Absent())
+from bench.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def lean(tmp_path: Path) -> str:
+    """A PATH whose `bench` has only the distributions that the workflow lists, and theirs, as far as they are here."""
+    line = next(line for line in STEPS["Install what boards need"]["run"].splitlines() if "constraints.txt" in line)
+    program = tmp_path / "lean/bench"
+    program.parent.mkdir()
+    program.write_text(ALONE.format(python=sys.executable, listed=line.partition("constraints.txt")[2].split()))
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
 
 
 @pytest.fixture
@@ -72,7 +112,7 @@ def upstream(demo_set: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_strangers_result_goes_from_scores_to_a_checked_branch(upstream: Path, tmp_path: Path) -> None:
+def test_a_strangers_result_goes_from_scores_to_a_checked_branch(upstream: Path, lean: str, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger"
     done(
         f"git clone -q {upstream} stranger && mkdir stranger/data && ln -s ../../tables stranger/data/ptb-xl", tmp_path
@@ -92,7 +132,8 @@ def test_a_strangers_result_goes_from_scores_to_a_checked_branch(upstream: Path,
     done("git checkout -q my-result", review)
 
     for name in ("Earlier results are as they were", "Recompute numbers and pages"):
-        assert step(name, review).returncode == 0, step(name, review).stdout
+        ended = step(name, review, PATH=lean)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
     (page,) = (review / "leaderboards").glob("*/superdiag.md")
     assert page.read_text().index("| My model |") < page.read_text().index("| Earlier |")
 
@@ -110,3 +151,10 @@ def test_a_strangers_result_goes_from_scores_to_a_checked_branch(upstream: Path,
 def test_the_workflow_runs_on_submissions_alone_and_gets_no_more_than_reading() -> None:
     assert WORKFLOW[True]["pull_request"]["paths"] == ["leaderboards/**"]  # YAML reads `on` as true
     assert WORKFLOW["permissions"] == {"contents": "read"}
+
+
+def test_the_workflow_installs_what_its_download_needs(lean: str, tmp_path: Path) -> None:
+    command = STEPS["Get the tables of PTB-XL"]["run"] + " --mirror http://127.0.0.1:9/"
+    ended = shell(command, tmp_path, PATH=lean)
+
+    assert "http://127.0.0.1:9/" in ended.stderr and "No module" not in ended.stderr, ended.stderr

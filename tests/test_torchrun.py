@@ -1,13 +1,16 @@
 """Ranks are started on this machine, and what they die of is said once."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.errors import ERROR_FILE, BenchError
-from bench.launch.torchrun import Node, launch_ranks, run_on_ranks
+from bench.launch.torchrun import SIGNALS, Node, launch_ranks, run_on_ranks
 
 
 def _write_rank(folder: str) -> None:
@@ -38,3 +41,60 @@ def test_two_nodes_meet_and_a_missing_one_is_named(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(BenchError, match=rf"the 2 machines of this run did not meet at {endpoint}"):
         run_on_ranks(1, ["run", "--help"], Node(number=0, size=2, endpoint=endpoint))
+
+
+@pytest.mark.slow
+def test_torch_leaves_this_process_its_signals() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    launch_ranks(1, print, ("a rank",), Node())
+
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+
+ON_A_NODE = """
+import sys
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.launch.slurm import Lead, follow
+from bench.launch.torchrun import Node
+
+number, endpoint, rounds, data = sys.argv[1:]
+node = Node(number=int(number), size=2, endpoint=endpoint, run_id="test")
+if node.number:
+    follow(node, 1, Path(rounds))
+else:
+    words = ["run", "--task=superdiag", "--arch=prevalence", "--method=lp(probe_epochs=1)", f"--runs={rounds}/runs"]
+    try:
+        print(Lead(node, 1, Path(rounds))(words))
+    except BenchError as error:
+        print(error)
+    (Path(rounds) / "round-1").write_text("[]")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistaken", [0, 1])
+def test_ranks_that_fail_on_one_node_end_those_of_the_other(mistaken: int, demo_set: Path, tmp_path: Path) -> None:
+    """The data set is missing on one node. The other's rank would wait for it for twelve hours."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        endpoint = f"localhost:{free.getsockname()[1]}"
+
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ON_A_NODE, str(number), endpoint, str(tmp_path), str(demo_set)],
+            env={**os.environ, "BENCH_DATA": str(tmp_path / "nowhere" if number == mistaken else demo_set)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    try:
+        said = [node.communicate(timeout=120)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+
+    assert [node.returncode for node in nodes] == [0, 0]
+    assert said[0].strip().startswith("ranks of node 1 failed: no dataset" if mistaken else "no dataset"), said

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -186,8 +186,20 @@ def test_wandb_offline_writes_config_curves_and_metrics_into_the_run(demo_set: P
     (log,) = offline.glob("*.wandb")
     stored = log.read_bytes()
     # its format is wandb's own: what must be in it are the names and values of ours
-    for word in (result["digest"], "lp(probe_epochs=2)", "probe/val_macro_auroc", "probe/train_loss", "fold_10"):
+    words = ["lp(probe_epochs=2)", "probe/val_macro_auroc", "probe/train_loss", "probe/epoch", "fold_10"]
+    for word in (result["digest"], *words):
         assert word.encode() in stored, word
+
+
+def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("wandb.init", lambda **words: given.append(words))
+    Tracker(tmp_path, Console(file=io.StringIO()), "online", PLAN)._log.close()
+    for name in ("run-20261130_071500-abcd1234", "offline-run-20261129_071500-efgh5678"):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+    Tracker(tmp_path, Console(file=io.StringIO()), "online", PLAN)._log.close()
+
+    assert [(words["id"], words["resume"]) for words in given] == [(None, "allow"), ("abcd1234", "allow")]
 
 
 def test_after_its_last_words_nothing_is_open_so_that_the_folder_can_be_renamed(tmp_path: Path) -> None:

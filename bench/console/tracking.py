@@ -108,6 +108,8 @@ class Tracker(Silent):
         self._phase = (name, num_epochs, time.monotonic())
         self._steps, self._num_steps = steps_done, num_epochs * steps_per_epoch
         self._last, self._best_epoch = "", 0
+        if self._run:
+            self._run.define_metric(f"{name}/*", step_metric=f"{name}/epoch")
 
     def step_ends(self) -> None:
         self._steps += 1
@@ -134,7 +136,8 @@ class Tracker(Silent):
         self._steps = facts["epoch"] * (self._num_steps // num_epochs)
         self._advance(name, self._steps, self._num_steps, self._last)
         if self._run:
-            self._run.log({f"{name}/{key}": facts[key] for key in ("train_loss", "val_macro_auroc", "learning_rate")})
+            keys = ("epoch", "train_loss", "val_macro_auroc", "learning_rate")
+            self._run.log({f"{name}/{key}": facts[key] for key in keys})
 
     def phase_ends(self) -> None:
         """Note the last epoch and the selected one, if this attempt trained an epoch of the phase."""
@@ -195,13 +198,16 @@ class Tracker(Silent):
 
 
 def _start_wandb(folder: Path, mode: Literal["offline", "online"], config: Mapping[str, Any]) -> Any:
-    """Start a run of Weights & Biases that writes below `folder`."""
+    """Start a run of Weights & Biases that writes below `folder`, or go on with the one that has written there."""
     import wandb
 
+    earlier = sorted(folder.glob("wandb/*run-*-*"))  # such as offline-run-20261130_071500-ID
     try:
         return wandb.init(
             project="ptbxl-bench",
             name=folder.stem,
+            id=earlier[-1].name.rpartition("-")[2] if earlier else None,
+            resume="allow" if mode == "online" else None,
             mode=mode,
             config=dict(config),
             dir=folder,

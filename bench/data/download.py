@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
-from filelock import FileLock, Timeout
-
 from bench.data.checksums import SUMS, parse_sums
 from bench.data.connection import FIRST_WAIT_S, Downloader, checked_url
 from bench.data.datasets.ptbxl import FILENAMES, STATEMENTS, TABLE
 from bench.errors import DataError
-from bench.files import file_sha256, write_whole
+from bench.files import FileLock, file_sha256, write_whole
 
 MIRRORS = {
     "physionet": "https://physionet.org/files/ptb-xl/{version}/",
@@ -141,14 +139,13 @@ def _own_folder(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".download.lock", timeout=0)
-        with lock:
+        with FileLock(folder / ".download.lock").held() as is_ours:
+            if not is_ours:
+                raise DataError(f"another download is writing into {folder}; wait for it, or name another folder")
             try:
                 yield
             finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
-    except Timeout:
-        raise DataError(f"another download is writing into {folder}; wait for it, or name another folder") from None
+                (folder / ".download.lock").unlink(missing_ok=True)
     except FileExistsError:
         raise DataError(f"{folder} is a file; name a folder") from None
     except OSError as error:

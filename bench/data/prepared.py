@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from bench.data.cache import cache_folder
 from bench.data.formats import WFDB, SignalFile, read_signals
@@ -34,7 +33,7 @@ from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError, first_line
-from bench.files import NotAFile, SharedLock, locked_alone, read_bytes, require_file, whole_folder, write_into
+from bench.files import FileLock, NotAFile, SharedLock, locked_alone, read_bytes, require_file, whole_folder, write_into
 from bench.registry.source import can_import, is_own
 
 FORMAT = 2
@@ -207,16 +206,19 @@ def prepared_sets() -> list[Path]:
     return sorted(file.parent for file in cache_folder().glob("[!.]*/signals.npy"))
 
 
+def _lock_of(entry: Path) -> FileLock:
+    return FileLock(entry.with_name(entry.name + ".lock"))
+
+
 @contextlib.contextmanager
 def unused(entry: Path) -> Iterator[bool]:
     """Yield whether no process uses or prepares the signals of an entry. None begins to before this context ends."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(FileLock(f"{entry}.lock", timeout=0))
-        except OSError:  # Timeout is one too
-            yield False
-        else:
-            yield stack.enter_context(locked_alone(entry / "about.json"))
+            is_ours = stack.enter_context(_lock_of(entry).held())
+        except OSError:
+            is_ours = False
+        yield is_ours and stack.enter_context(locked_alone(entry / "about.json"))
 
 
 def _scaling_in(facts: Mapping[str, Any]) -> Scaling:
@@ -233,21 +235,17 @@ def _findings_in(facts: Mapping[str, Any]) -> dict[str, list[int]]:
 @contextlib.contextmanager
 def _locked(entry: Path, progress: Progress, note: Log) -> Iterator[None]:
     """Hold the lock of an entry. If another process holds it, wait and show the progress of that process."""
-    lock = FileLock(f"{entry}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        note(f"waiting for another process that prepares these signals (it holds {lock.lock_file})")
+    lock = _lock_of(entry)
+    if not lock.acquire():
+        note(f"waiting for another process that prepares these signals (it holds {lock.path})")
         shown = 0
-        while not lock.is_locked:
+        while not lock.acquire(LOOK_S):
             with contextlib.suppress(OSError, ValueError):  # PROGRESS is missing or half written
                 (written,) = entry.parent.glob(f".{entry.name}.*.part/{PROGRESS}")
                 done, total = map(int, read_bytes(written).split())
                 if done != shown:
                     progress(done, total)
                     shown = done
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=LOOK_S)
     try:
         yield
     finally:
@@ -316,7 +314,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
             f"records of {records.name} last {length / spec.rate:g} s, and the backbone needs {spec.window_s:g} s; "
             "take another backbone, or let the data set's reader pad its records by seconds"
         )
-    with whole_folder(entry) as folder:
+    with whole_folder(entry, replace=False) as folder:
         # the whole file exists before workers start: they write into it through a memory map
         target = folder / "signals.npy"
         np.lib.format.open_memmap(

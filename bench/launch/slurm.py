@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import math
 import os
 import re
 import shutil
@@ -155,11 +156,14 @@ class Lead:
 
         name = next_round(self.rounds)
         write_whole(self.rounds / name, json.dumps(list(arguments)))
-        return run_on_ranks(self.ranks, arguments, self.node.in_round(name))
+        return run_on_ranks(self.ranks, arguments, self.node.in_round(name), failure_in(self.rounds, name))
 
 
 def follow(node: Node, ranks: int, rounds: Path) -> None:
-    """Run the cells that the first node of this job runs."""
+    """Run the cells that the first node of this job runs. Tell it when ranks fail here: torch does not.
+
+    When the first node goes on to its next round, the ranks of the last one are ended.
+    """
     from bench.launch.torchrun import run_on_ranks
 
     number = 0
@@ -169,9 +173,19 @@ def follow(node: Node, ranks: int, rounds: Path) -> None:
             time.sleep(LOOK_S)
         if not (arguments := json.loads(read_bytes(path))):
             return
-        with contextlib.suppress(BenchError):  # the first node has the same, and records it
-            run_on_ranks(ranks, arguments, node.in_round(path.name))
         number += 1
+        reason = "its output is in the log of the job"
+        try:
+            code = run_on_ranks(ranks, arguments, node.in_round(path.name), rounds / f"round-{number}")
+        except BenchError as error:
+            code, reason = 1, str(error)
+        if code:
+            write_whole(failure_in(rounds, path.name), f"ranks of node {node.number} failed: {reason}")
+
+
+def failure_in(rounds: Path, name: str) -> Path:
+    """Return the file by which a node tells the first one that its ranks failed in a round, and why."""
+    return rounds / f"failed-{name}"
 
 
 def next_round(rounds: Path) -> str:
@@ -204,7 +218,7 @@ def hand_over(plan: PlanFolder, ids: Sequence[str], settings: Slurm, out: Consol
         plan.forget(ids)
     if wanted <= 0:
         return
-    num = min(wanted, most_submitted())
+    num = min(wanted, most_submitted(settings.others.get("account", "")))
     array = submit(plan, settings, num)[0].partition("_")[0]
     limited = f" ({wanted:,} were wanted: the site's limit)" if num < wanted else ""
     message = (
@@ -215,14 +229,22 @@ def hand_over(plan: PlanFolder, ids: Sequence[str], settings: Slurm, out: Consol
     print_line(out, message)
 
 
-def most_submitted() -> int:
-    """Return how many jobs this user may submit as one array now: the limits of the cluster, of user and account."""
+def most_submitted(account: str = "") -> int:
+    """Return how many jobs this user may submit as one array now: the limits of the cluster, of user and account.
+
+    Without an account, the limits are those of the user's account that allows most: SLURM refuses what is too much.
+    """
     config = dict(re.findall(r"^(\w+)\s*= (.*)$", _answer("scontrol", "show", "config"), re.MULTILINE))
-    limits = [int(config["MaxArraySize"])]
-    if "none" not in config.get("AccountingStorageType", "none"):
-        asked = ("show", "assoc", f"user={getpass.getuser()}", "format=MaxSubmitJobs,GrpSubmitJobs")
-        most = re.findall(r"\d+", _answer("sacctmgr", "--noheader", "--parsable2", *asked))
-        limits += [int(each) - len(queued()) for each in most]
+    limits = [int(config["MaxArraySize"]) or 1]  # 0: no arrays, but single jobs
+    limits += map(int, re.findall(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", "")))
+    if "slurmdbd" in config.get("AccountingStorageType", ""):
+        whose = [f"user={getpass.getuser()}", f"cluster={config['ClusterName']}"]
+        whose += [f"account={account}"] if account else []
+        asked = ("show", "assoc", *whose, "format=MaxSubmitJobs,GrpSubmitJobs")
+        rows = _answer("sacctmgr", "--noheader", "--parsable2", *asked).splitlines()
+        of_accounts = [min(map(float, re.findall(r"\d+", row)), default=math.inf) for row in rows]
+        if (most := max(of_accounts, default=math.inf)) < math.inf:
+            limits.append(int(most) - len(queued()))
     if min(limits) < 1:
         raise BenchError(f"SLURM allows no more jobs of yours: {len(queued())} are queued; try again later")
     return min(limits)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +25,10 @@ from bench.processes import own_modules
 
 NODE_TIMEOUT = 600
 """Seconds within which all machines of a run must have started."""
+LOOK_S = 0.5
+"""Seconds between two looks for a file that ends the ranks."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals to which torch answers while ranks run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +49,19 @@ class Node:
         return replace(self, run_id=f"{self.run_id}-{name}")
 
 
-def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None) -> int:
+def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None, until: Path | None = None) -> int:
     """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
 
-    A user's mistake is raised here as BenchError, once for all ranks; so is a signal that killed a rank.
+    A user's mistake is raised here as BenchError, once for all ranks; so is a signal that killed a rank. When the file
+    `until` appears, the ranks are ended, and BenchError is raised with its text: the ranks of another machine have
+    failed, which torch does not tell this one.
     """
     node = node or Node()
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error"
         os.environ[ERROR_FILE] = str(error_file)
         try:
-            launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node)
+            launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node, until)
         except ChildFailedError as failed:
             if error_file.exists():
                 raise BenchError(read_bytes(error_file).decode()) from None
@@ -65,17 +73,26 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
         except RendezvousError as error:
             raise BenchError(f"the {node.size} machines of this run did not meet at {node.endpoint}: {error}") from None
         except SignalException:
+            if until and until.exists():
+                raise BenchError(read_bytes(until).decode()) from None
             raise KeyboardInterrupt from None
         finally:
             del os.environ[ERROR_FILE]
     return 0
 
 
-def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Sequence[object], node: Node) -> None:
+def launch_ranks(
+    num_ranks: int,
+    entry: str | Callable[..., None],
+    arguments: Sequence[object],
+    node: Node,
+    until: Path | None = None,
+) -> None:
     """Call `entry`, a program or a function, on this number of ranks of this machine and wait for them.
 
     Raises:
         ChildFailedError: a rank failed.
+        SignalException: the ranks were ended by a signal, or because the file `until` appeared.
 
     """
     elastic = logging.getLogger("torch.distributed.elastic")  # its modules set their own log levels
@@ -89,6 +106,41 @@ def launch_ranks(num_ranks: int, entry: str | Callable[..., None], arguments: Se
         rdzv_endpoint=node.endpoint,
         rdzv_configs={"is_host": node.number == 0, "join_timeout": NODE_TIMEOUT},
         max_restarts=0,
+        local_addr="localhost" if node.size == 1 else None,  # else the machine's own name, which may lead nowhere
     )
-    with own_modules():
+    with own_modules(), _own_handlers(), _ending_at(until):
         elastic_launch(config, entry)(*arguments)
+
+
+@contextlib.contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Restore this process's handlers of SIGNALS at the end: torch leaves its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _ending_at(file: Path | None) -> Iterator[None]:
+    """Within this context, send SIGTERM to this process when the file appears."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while file and not over.wait(LOOK_S):
+            if file.exists():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

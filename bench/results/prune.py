@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from bench.data.cache import cache_folder
 from bench.data.prepared import prepared_sets, unused
 from bench.errors import BenchError, DataError
-from bench.files import PART, move, num_bytes, read_bytes, remove_leftovers
+from bench.files import PART, FileLock, move, num_bytes, read_bytes, remove_leftovers
 from bench.results.finished import WEIGHTS
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
@@ -159,7 +157,9 @@ def _remove(final: Path, paths: list[Path]) -> None:
     lock = lock_of(final)
     if not paths and not lock.exists():
         return
-    with contextlib.suppress(Timeout), FileLock(lock, blocking=False):
+    with FileLock(lock).held() as is_ours:
+        if not is_ours:
+            return
         for path in paths:
             if path.suffix == ".old" and not final.exists():
                 move(path, final)  # killed between two renames: this is the only result of the cell

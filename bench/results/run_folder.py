@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench.errors import BenchError, Busy, DataError
 from bench.evaluation.predictions import Predictions
-from bench.files import replace_folder
+from bench.files import FileLock, replace_folder
 from bench.results.elsewhere import ELSEWHERE
 from bench.results.result import OF_VAL, PREDICTIONS, RESULT, SCHEMA, UNFINISHED, Result, load_result, write_result
 
@@ -37,7 +35,7 @@ class RunFolder:
         self.path = self.final.with_name(self.final.name + UNFINISHED)
         self._is_main, self._anew = is_main, anew
         self._was_missing = False
-        self._lock = FileLock(lock_of(self.final), timeout=LOCK_TIMEOUT)
+        self._lock = FileLock(lock_of(self.final))
 
     def finished(self) -> Result | None:
         """Return the cell's result; None if it has none."""
@@ -50,15 +48,14 @@ class RunFolder:
         if self._is_main:
             try:
                 self.final.parent.mkdir(parents=True, exist_ok=True)
-                self._lock.acquire()
+                if not self._lock.acquire(LOCK_TIMEOUT):
+                    raise Busy(f"another process is running this cell in {self.path}; wait for it")
                 if self._was_missing and self.final.is_dir():
                     self._lock.release()
                     raise Busy(f"another process has just finished this cell: {self.final}")
                 if self._anew and self.path.is_dir():
                     shutil.rmtree(self.path)
                 self.path.mkdir(exist_ok=True)
-            except Timeout:
-                raise Busy(f"another process is running this cell in {self.path}; wait for it") from None
             except OSError as error:
                 raise BenchError(
                     f"cannot write to {self.path.parent}: {error.strerror}; --runs names another folder"

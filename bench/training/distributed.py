@@ -19,7 +19,8 @@ from bench.processes import num_cores
 from bench.training.memory import keep_freed_memory
 
 TIMEOUT = timedelta(hours=12)
-"""Maximum wait for other ranks: a rank may prepare signals for hours, and torchrun handles ranks that die."""
+"""Maximum wait for other ranks: a rank may prepare signals for hours. torchrun handles ranks that die on its machine, and
+`bench.launch.slurm` those on other nodes of its jobs."""
 
 
 BUCKET_BYTES = 25 * 2**20
@@ -140,7 +141,8 @@ def join() -> Iterator[World]:
 def set_numerics(device: torch.device) -> None:
     """Set how this process computes on a device: float32 without TF32, and on a GPU the same bits each time.
 
-    To be called before the first computation there.
+    To be called before the first computation there. For recurrent layers torch's documentation promises the same bits
+    only with other settings of cuBLAS, which slow down all else; whether they differ was not tried.
     """
     torch.set_float32_matmul_precision("highest")  # float32 is exact on every device; bf16 is the fast precision
     if device.type == "cuda":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from bench.data.cache import cache_folder
 from bench.errors import CheckpointError, DataError
-from bench.files import file_sha256, move
-from bench.training.hub import answer_within, fetch_from_hub
+from bench.files import FileLock, file_sha256, move
+from bench.training.hub import ANSWER_S, answer_within, fetch_from_hub
 from bench.training.published import PublishedCheckpoint
 
-ANSWER_S = 2.5
-"""Seconds to wait for a first answer, name resolution included."""
 FIRST_WAIT_S = 1.0
 """Seconds to wait before a broken download goes on; doubled after each further try that brings nothing."""
 INSTEAD = "download the file yourself and give it with --init PATH, or use --init random"
@@ -84,7 +81,7 @@ def fetch_file(checkpoint: PublishedCheckpoint) -> Path:
     assert target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / ".lock"):
+        with FileLock(target.parent / ".lock").held(math.inf):
             if not target.is_file() or checkpoint.mismatch(target, file_sha256(target)):
                 part = target.with_name(f"{target.name}.part")
                 _download(checkpoint.url, part)

@@ -17,8 +17,8 @@ from bench.errors import CheckpointError
 from bench.files import file_sha256
 from bench.training.published import PublishedCheckpoint
 
-ANSWER_S = 2.0
-"""Seconds to wait for a first answer of the hub, name resolution included. $HF_HUB_ETAG_TIMEOUT overrides it."""
+ANSWER_S = 10.0
+"""Seconds to wait for a first answer, name resolution included. For the hub, $HF_HUB_ETAG_TIMEOUT overrides it."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -45,7 +45,7 @@ def fetch_from_hub(checkpoint: PublishedCheckpoint, init: str) -> tuple[Path, di
             f"{checkpoint.filename} of {checkpoint.repo} at revision {revision} is not the published file: {fault}; "
             "--init pretrained@COMMIT takes that of a commit as it is"
         )
-    commit = path.parts[path.parts.index("snapshots") + 1]  # the hub's cache has a file below snapshots/COMMIT/
+    commit = path.parts[-1 - len(Path(checkpoint.filename).parts)]  # the hub's cache has snapshots/COMMIT/FILENAME
     return path, {**checkpoint.facts(sha256), "commit": commit}
 
 
@@ -129,7 +129,7 @@ def _explain(error: Exception, repo: str) -> str:
         return f"{error.strerror} in {constants.HF_HUB_CACHE}; set HF_HUB_CACHE to another folder"
     network = "check the network and HTTPS_PROXY, or set HF_ENDPOINT to a mirror"
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-        return f"no answer from {constants.ENDPOINT} within {_answer_s():g} s; {network}"
+        return f"no answer from {constants.ENDPOINT} within {_answer_s():g} s (HF_HUB_ETAG_TIMEOUT); {network}"
     message = " ".join((str(error) or type(error).__name__).split())[:150]
     return f"{constants.ENDPOINT}: {message}; {network}"
 
