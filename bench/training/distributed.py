@@ -19,8 +19,8 @@ from bench.processes import num_cores
 from bench.training.memory import keep_freed_memory
 
 TIMEOUT = timedelta(hours=12)
-"""Maximum wait for other ranks: a rank may prepare signals for hours. torchrun handles ranks that die on its machine, and
-`bench.launch.slurm` those on other nodes of its jobs."""
+"""Maximum wait for other ranks: a rank may prepare signals for hours. torchrun ends the ranks of its machine when one
+dies, and `bench.launch.slurm` those on the other nodes of its jobs."""
 
 
 BUCKET_BYTES = 25 * 2**20
