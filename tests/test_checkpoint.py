@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError, PluginError
+from bench.files import this_machine
 from bench.results.identity import other_code
 from bench.training.checkpoint import Checkpoints
 
@@ -148,7 +149,7 @@ def test_nothing_readable_means_from_the_start(tmp_path: Path) -> None:
 
 def test_a_write_that_was_killed_is_never_seen(tmp_path: Path) -> None:
     checkpoints(tmp_path).save(state(1))
-    (tmp_path / ".checkpoint-0002.pt.0123abcd.part").write_bytes(b"half")
+    (tmp_path / f".checkpoint-0002.pt.{this_machine()}0123abcd.part").write_bytes(b"half")
 
     found = checkpoints(tmp_path).newest()
     assert found is not None and found["epoch"] == 1

@@ -328,3 +328,19 @@ def test_long_names_are_short_and_numbered_by_place(caught: list[Axes], tmp_path
     names = [text.get_text() for text in caught[0].get_yticklabels()]
     assert names == ["2. ft(…) on net (random)", "1. ft(…) on net (random)"]
     assert set(lines_of(caught[1])) == {one.name for one in rows}  # short names alike would not tell them apart
+
+
+@pytest.mark.parametrize(
+    ("name", "ncols"), [("ft on net1d_mini", 2), ("ft on net1d_mini (12 epochs on rhythm and form (2))", 1)]
+)
+def test_a_legend_has_as_many_columns_as_fit(name: str, ncols: int) -> None:
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    lines = [figure.add_subplot().plot([0, 1])[0] for _ in range(3)]
+
+    plots.add_legend(figure, lines, [name] * 3, 2)
+    figure.canvas.draw()
+
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert legend._ncols == ncols  # type: ignore[attr-defined]
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width

@@ -163,11 +163,19 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
         if paper:
             _narrow(figure, axes, sum(1 + name.count("\n") for name in names))
         if handles:
-            ncols = 1 if paper or len(handles) < 3 else 2
-            figure.legend(handles, names, loc="outside lower center", ncols=ncols, fontsize=9, handlelength=3)
+            add_legend(figure, handles, names, 1 if paper or len(handles) < 3 else 2)
         picture = io.BytesIO()
         figure.savefig(picture, format=ending, metadata=METADATA[ending])
     write_at(path, picture.getvalue())
+
+
+def add_legend(figure: Figure, handles: Iterable[Any], names: Iterable[str], ncols: int) -> None:
+    """Put a legend below a figure's axes: in so many columns if they fit, else in one."""
+    style: dict[str, Any] = {"loc": "outside lower center", "fontsize": 9, "handlelength": 3}
+    legend = figure.legend(handles, names, ncols=ncols, **style)
+    if ncols > 1 and legend.get_window_extent().width > figure.bbox.width:
+        legend.remove()
+        figure.legend(handles, names, **style)
 
 
 def without_constant(rows: Sequence[Row]) -> Sequence[Row]:

@@ -13,7 +13,7 @@ from bench.drawing import styled
 from bench.evaluation.bootstrap import Interval
 from bench.files import write_at
 from bench.pages.names import numbered
-from bench.pages.pictures import CHANCE, INK, MAX_LINES, METADATA, STYLE, series, title
+from bench.pages.pictures import CHANCE, INK, MAX_LINES, METADATA, STYLE, add_legend, series, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def draw_robustness(robustness: Robustness, path: Path) -> None:
         for axes in panels.flat[len(curves) :]:
             axes.set_visible(False)
         figure.suptitle(title(robustness.board), x=0.02, ha="left", fontsize=10)
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=9, handlelength=3)
+        add_legend(figure, handles.values(), handles, 2)
         picture = io.BytesIO()
         figure.savefig(picture, format="svg", metadata=METADATA["svg"])
     write_at(path, picture.getvalue())
