@@ -105,7 +105,7 @@ Block = tuple[tuple[str, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """All rows of one backbone and recipe, over tasks and fractions."""
+    """All rows of one backbone, in one precision, and of one recipe, over tasks and fractions."""
 
     dataset: str
     backbone: str
@@ -136,7 +136,7 @@ class Study:
     @property
     def name(self) -> str:
         """Return backbone and recipe, with the first weights where these distinguish the study."""
-        return f"{self.backbone.partition(',')[0]}, {self.recipe}" + self.from_start
+        return f"{self.backbone}, {self.recipe}" + self.from_start
 
     @property
     def from_start(self) -> str:

@@ -34,7 +34,7 @@ def studies_lines(answers: Sequence[StudyAnswers]) -> list[str]:
     rows = [
         [
             each.letter,
-            each.study.backbone.partition(",")[0],
+            each.study.backbone,
             _recipe(each.study),
             _starts(each.study),
             _runs(each.study),

@@ -114,12 +114,13 @@ def run_of(folder: Path, document: Mapping[str, Any], fold: Any, patients: Array
     cell = document["cell"]
     draw, seed = cell["draw"], cell["seed"]
     stream = (0, seed) if cell.get("streams", "seed") == "seed" or draw == 0 else (draw, seed)
+    backbone = cell["arch"] if cell["precision"] in ("float32", None) else f"{cell['arch']}, {cell['precision']}"
     return Run(
         cell["task"],
         cell["fraction"],
         (draw, seed),
         stream,
-        cell["arch"],
+        backbone,
         document["init"]["name"],
         cell["method"],
         "search" in document,
@@ -1101,7 +1102,7 @@ def check_studies(page: str, studies: Sequence[Study]) -> list[Study]:
     assert sorted(rows) == sorted(sizes)
     for study in studies:
         _, backbone, recipe, _, runs, *_ = rows[letters[study.name]]
-        assert backbone == study.backbone.partition(",")[0]
+        assert backbone == study.backbone
         assert recipe.startswith(study.recipe)
         for (task, share, arm), of_cell in study.cells.items():
             if arm == FT:
