@@ -34,12 +34,10 @@ FOREIGN_S = 24 * 3600
 """Age in seconds at which a temporary file of another machine is a leftover."""
 MOST_BYTES = 200
 """Maximum number of bytes of a file's name within its temporary name; file systems allow 255 in total."""
-
-
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""Error numbers of flock where the file system has no locks."""
+"""Error numbers of flock if the file system does not support locks."""
 LOCKED = (errno.EAGAIN, errno.EACCES)
-"""Error numbers of flock where another process has the lock."""
+"""Error numbers of flock if another process holds the lock."""
 LOOK_S = 0.05
 """Seconds between two tries to get a lock."""
 
@@ -276,17 +274,21 @@ def _locked(path: Path) -> int | None:
 @functools.cache
 def this_machine() -> str:
     """Return four hexadecimal digits that differ between machines, and on Linux between boots of one."""
+    return hashlib.sha256(f"{os.uname().nodename} {boot_id()}".encode()).hexdigest()[:4]
+
+
+def boot_id() -> str:
+    """Return what identifies the present boot of this machine; empty if the system does not tell."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
+        return read_bytes(Path("/proc/sys/kernel/random/boot_id")).decode().strip()
     except OSError:
-        boot = ""
-    return hashlib.sha256(f"{os.uname().nodename} {boot}".encode()).hexdigest()[:4]
+        return ""
 
 
 class FileLock:
-    """An exclusive lock on a file. The kernel releases it when the process dies; the file stays.
+    """An exclusive lock on a file. The kernel releases the lock when the process dies. The file is not removed.
 
-    Where the file system has no locks, every process gets it: one that outlived its process would stop others for ever.
+    If the file system does not support locks, every process gets the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -296,24 +298,28 @@ class FileLock:
     def acquire(self, seconds: float = 0.0) -> bool:
         """Try for this long. Return whether this process has the lock. Raises OSError if the file cannot be opened."""
         deadline = time.monotonic() + seconds
-        while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    os.close(file)
-                    if error.errno not in LOCKED:
-                        raise
-                    if time.monotonic() >= deadline:
-                        return False
-                    time.sleep(LOOK_S)
-                    continue
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(self.path.stat(), os.fstat(file)):
-                    self._file = file
-                    return True
-            os.close(file)  # another process removed the file before it was locked
+        while not self._try():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_S)
+        return True
+
+    def _try(self) -> bool:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(file)
+                if error.errno in LOCKED:
+                    return False
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(self.path.stat(), os.fstat(file)):
+                self._file = file
+                return True
+        os.close(file)
+        return self._try()  # another process removed the file before it was locked
 
     def release(self) -> None:
         """Release the lock, if this process has it."""
@@ -323,7 +329,7 @@ class FileLock:
 
     @contextlib.contextmanager
     def held(self, seconds: float = 0.0) -> Iterator[bool]:
-        """Try for this long, and yield whether this process has the lock, until the end of the block."""
+        """Yield the outcome of `acquire`, and release the lock at the end of the block."""
         try:
             yield self.acquire(seconds)
         finally:

@@ -33,9 +33,9 @@ def use_up() -> bool:
 
 
 def num_cores() -> int:
-    """Return the number of CPU cores that this process may use, by its affinity and the quota of its control group."""
+    """Return the number of CPU cores that this process may use: the smaller of its affinity and its cgroup quota."""
     num = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(num, math.ceil(min(num, _quota()))))
+    return max(1, math.ceil(min(num, _quota())))
 
 
 def _quota(process: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> float:

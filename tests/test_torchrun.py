@@ -59,7 +59,7 @@ from bench.errors import BenchError
 from bench.launch.slurm import Lead, follow
 from bench.launch.torchrun import Node
 
-number, endpoint, rounds, data = sys.argv[1:]
+number, endpoint, rounds = sys.argv[1:]
 node = Node(number=int(number), size=2, endpoint=endpoint, run_id="test")
 if node.number:
     follow(node, 1, Path(rounds))
@@ -83,7 +83,7 @@ def test_ranks_that_fail_on_one_node_end_those_of_the_other(mistaken: int, demo_
 
     nodes = [
         subprocess.Popen(
-            [sys.executable, "-c", ON_A_NODE, str(number), endpoint, str(tmp_path), str(demo_set)],
+            [sys.executable, "-c", ON_A_NODE, str(number), endpoint, str(tmp_path)],
             env={**os.environ, "BENCH_DATA": str(tmp_path / "nowhere" if number == mistaken else demo_set)},
             stdout=subprocess.PIPE,
             text=True,

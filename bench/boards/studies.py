@@ -105,7 +105,7 @@ Block = tuple[tuple[str, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """All rows of one backbone, in one precision, and of one recipe, over tasks and fractions."""
+    """All rows of one backbone in one precision and of one recipe, over tasks and fractions."""
 
     dataset: str
     backbone: str

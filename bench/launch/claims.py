@@ -23,7 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.errors import BenchError
-from bench.files import create_file, open_file
+from bench.files import boot_id, create_file, open_file
 
 BEAT = 20.0
 """Seconds between two touches of a claim."""
@@ -191,10 +191,11 @@ def _this_process() -> dict[str, object]:
 def _place() -> str:
     """Return what a process number is unique in: this boot of this machine and this container; empty if not known."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        space = Path("/proc/self/ns/pid").readlink()
     except OSError:
         return ""
+    boot = boot_id()
+    return f"{boot} {space}" if boot else ""
 
 
 def _birth(pid: int) -> str:

@@ -37,12 +37,12 @@ FOLDER = ".slurm"
 MOST_REQUEUES = 100
 """How often a job may reach its time limit before it fails."""
 LOOK_S = 0.2
-"""Seconds between two looks of the other nodes of a job for what to run."""
+"""Seconds between two checks by the other nodes of a job for the next cell to run."""
 WARNING, EARLY = 10, 60
 """Seconds before its time limit at which SLURM signals a job to stop, and how much earlier it may do so (man sbatch:
 --signal). The signal ends the job within seconds, so a worker stops by itself before it can come."""
 LEAST_MINUTES = 2
-"""Minimum time limit of a worker, of which it works 40 seconds."""
+"""Minimum time limit of a worker in minutes. Less WARNING, EARLY and GRACE, 40 seconds are left for cells."""
 MOST_JOBS = 256
 """Default for the number of jobs, each of which is a worker."""
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
@@ -159,9 +159,10 @@ class Lead:
 
 
 def follow(node: Node, ranks: int, rounds: Path) -> None:
-    """Run the cells that the first node of this job runs. Tell it when ranks fail here: torch does not.
+    """Run the cells that the first node of this job runs.
 
-    When the first node goes on to its next round, the ranks of the last one are ended.
+    Torch does not notify the first node if ranks fail on this one, so a file does. When the first node begins the next
+    cell, the ranks of the last one are terminated here.
     """
     from bench.launch.torchrun import run_on_ranks
 

@@ -26,9 +26,9 @@ from bench.processes import own_modules
 NODE_TIMEOUT = 600
 """Seconds within which all machines of a run must have started."""
 LOOK_S = 0.5
-"""Seconds between two looks for a file that ends the ranks."""
+"""Seconds between two checks for the file that ends the ranks."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals to which torch answers while ranks run."""
+"""Signals for which torch installs handlers while ranks run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
     """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
 
     A user's mistake is raised here as BenchError, once for all ranks; so is a signal that killed a rank. When the file
-    `until` appears, the ranks are ended, and BenchError is raised with its text: the ranks of another machine have
-    failed, which torch does not tell this one.
+    `until` appears, the ranks are terminated, and BenchError is raised with its text. Torch does not notify a machine
+    of failed ranks on another one; whoever learns of them writes this file.
     """
     node = node or Node()
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def launch_ranks(
 
 @contextlib.contextmanager
 def _own_handlers() -> Iterator[None]:
-    """Restore this process's handlers of SIGNALS at the end: torch leaves its own."""
+    """Restore this process's handlers of SIGNALS at the end, because torch does not remove its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,10 +129,13 @@ def _own_handlers() -> Iterator[None]:
 @contextlib.contextmanager
 def _ending_at(file: Path | None) -> Iterator[None]:
     """Within this context, send SIGTERM to this process when the file appears."""
+    if file is None:
+        yield
+        return
     over = threading.Event()
 
     def watch() -> None:
-        while file and not over.wait(LOOK_S):
+        while not over.wait(LOOK_S):
             if file.exists():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

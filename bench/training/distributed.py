@@ -141,8 +141,8 @@ def join() -> Iterator[World]:
 def set_numerics(device: torch.device) -> None:
     """Set how this process computes on a device: float32 without TF32, and on a GPU the same bits each time.
 
-    To be called before the first computation there. For recurrent layers torch's documentation promises the same bits
-    only with other settings of cuBLAS, which slow down all else; whether they differ was not tried.
+    Call it before the first computation there. Recurrent layers may differ: torch's documentation requires another
+    CUBLAS_WORKSPACE_CONFIG for them, which is slower for other layers. This was not tried on a GPU.
     """
     torch.set_float32_matmul_precision("highest")  # float32 is exact on every device; bf16 is the fast precision
     if device.type == "cuda":
