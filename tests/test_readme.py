@@ -90,6 +90,8 @@ def test_rows_are_compared_by_names_that_stand_for_one_row_each() -> None:
 
 START, TENTH = "30 epochs on rhythm and form", "10 % of the training records"
 """The first weights of the runs in both tables of methods."""
+SECOND_START = f"{START} (2)"
+"""Those of the runs on one draw: the file in `starts/`."""
 
 
 def rows_of(page: Path, *columns: str, section: str = "") -> list[dict[str, str]]:
@@ -105,10 +107,10 @@ def rows_of(page: Path, *columns: str, section: str = "") -> list[dict[str, str]
     return rows
 
 
-def on_the_board() -> dict[str, dict[str, str]]:
+def on_the_board(start: str = START) -> dict[str, dict[str, str]]:
     """Method -> cells of the published board of superdiag at a tenth."""
     board = rows_of(ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "init", "Δ baseline", section=TENTH)
-    return {cells["method"]: cells for cells in board if cells["init"] == START}
+    return {cells["method"]: cells for cells in board if cells["init"] == start}
 
 
 def test_the_first_table_has_the_numbers_of_the_board() -> None:
@@ -159,12 +161,14 @@ def test_what_the_readme_says_of_steps_is_on_the_page_and_the_board() -> None:
 def test_the_readme_has_the_other_sizes_of_its_first_finding() -> None:
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     shown = re.search(
-        r"two other sets of weights on one of these subsets, `lpft-sd` scores ([\d.]+) and ([\d.]+)", text
+        r"three other sets of weights on one of these subsets, `lpft-sd` scores ([\d.]+), ([\d.]+) and ([\d.]+)", text
     )
 
     board = rows_of(ROOT / "leaderboards/ptb-xl-1.0.3/superdiag.md", "init", "Δ baseline", section=TENTH)
     others = [row for row in board if row["method"].startswith("lpft-sd") and row["init"] not in (START, "random")]
     assert shown and [row["Δ baseline"][:7] for row in others] == [f"+{size}" for size in shown.groups()]
+    probabilities = re.search(r"\(p = ([\d.]+); tuned: ([\d.]+); one run: ([\d.]+)\)", text)
+    assert probabilities and list(probabilities.groups()) == [row["p, Holm"].split()[0].strip("*\\") for row in others]
 
 
 def test_the_table_of_methods_has_all_of_them_and_the_numbers_of_the_board() -> None:
@@ -178,6 +182,8 @@ def test_the_table_of_methods_has_all_of_them_and_the_numbers_of_the_board() -> 
 
     assert set(rows) == {plugin.name for plugin in registry().of_kind("method") if plugin.module.startswith("methods.")}
     assert {name for name, row in rows.items() if row["minus `ft`"] != "–"} == set(board)
+    one_draw = {name: row["Δ baseline"].partition(" (")[0] for name, row in on_the_board(SECOND_START).items()}
+    assert {name: row["on one draw"] for name, row in rows.items() if row["on one draw"] != "–"} == one_draw
     for name, row in rows.items():
         known = [board[name]["Δ baseline"], f"{min(minutes[name]):.1f}"] if name in board else ["–", "–"]
         assert [row["minus `ft`"], row["minutes"]] == known, name
