@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan, Pair, Role
 from bench.data.tasks import LabelTable
@@ -347,7 +346,7 @@ def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[st
     )
     means = np.tile(of_patients, NUM_ERRORS)
     means += shared_noise(designs, values, moderated, means.shape[1], np.random.default_rng(0))
-    ranks = rankdata(-means, method="min", axis=0)  # [row, replicate]
+    ranks = np.array([1 + (means > of_row).sum(axis=0) for of_row in means])  # [row, replicate]
     low, high = np.quantile(ranks, [0.025, 0.975], axis=1, method="nearest")
     return {name: (int(a), int(b)) for name, a, b in zip(rows, low, high, strict=True)}
 
