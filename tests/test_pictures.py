@@ -44,11 +44,25 @@ def caught(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
     found: list[Axes] = []
 
     @contextmanager
-    def catch(path: Path, width: float, height: float) -> Iterator[Axes]:
+    def catch(path: Path, width: float, height: float, finish: object = None) -> Iterator[Axes]:
         found.append(Figure().add_subplot())
         yield found[-1]
 
     monkeypatch.setattr(plots, "_drawing", catch)
+    return found
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures of the pictures that are written."""
+    found: list[Figure] = []
+    save = Figure.savefig
+
+    def caught_too(figure: Figure, *words: Any, **options: Any) -> None:
+        save(figure, *words, **options)
+        found.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", caught_too)
     return found
 
 
@@ -295,6 +309,36 @@ def test_costs_name_every_row(caught: list[Axes], tmp_path: Path) -> None:
     assert [text.xy for text in axes.texts] == [(minutes(one), one.score) for one in rows[8:]]  # type: ignore[attr-defined]
     assert len({line.get_marker() for line in axes.lines if "." in str(line.get_label())}) == 8
     assert plots.OTHERS in lines_of(axes)
+
+
+def test_costs_of_many_rows_are_readable(drawn: list[Figure], tmp_path: Path) -> None:
+    """As on the board of all methods: most rows cost the same."""
+    rows = [row(f"method {at}", 0.9 - at / 1000, seconds=60 + at % 7) for at in range(70)]
+    plots.cost(board(*rows, row("far", 0.7, seconds=1)), tmp_path / "x.svg")
+    (axes,) = drawn[0].axes
+
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert 2 <= len(boxes) < 30 and axes.texts[-1].get_text() == "71"
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+@pytest.mark.parametrize("ending", ["svg", "pdf"])
+@pytest.mark.parametrize("name", ["ft", "a method with a long name", "a method with a long name in several words"])
+def test_no_text_of_a_picture_of_many_rows_is_cut_off(
+    draw: Callable[[Board, Path], Any], ending: str, name: str, drawn: list[Figure], tmp_path: Path
+) -> None:
+    """Two lines under its axis make the picture of costs low."""
+    rows = [row(f"{name} {at}", 0.9 - at / 100, seconds=60.0 + at) for at in range(10)]
+    for phase in rows[1].runs[0].document["training"]:
+        phase["on_features"] = True
+    draw(board(*rows), tmp_path / f"x.{ending}")
+
+    (figure,) = drawn
+    width, height = figure.get_size_inches()
+    inked = figure.get_tightbbox()
+    slack = 0.04 if ending == "pdf" else 0.0  # inches: Agg measures text a little wider than PDF draws it
+    assert -slack <= inked.x0 <= inked.x1 <= width + slack and -slack <= inked.y0 <= inked.y1 <= height + slack
 
 
 @pytest.mark.parametrize("draw", PICTURES)

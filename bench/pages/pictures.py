@@ -11,7 +11,7 @@ import itertools
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ MIN_BIN = 20
 """Least number of scores of a bin that is drawn."""
 AROUND = ((13, 7), (13, -7), (-13, 7), (-13, -7), (0, 14), (0, -14))
 """Places of the numbers of rows around their points, points: neighbours often have almost the same cost."""
-OTHERS = "other rows, by their number in the table"
+OTHERS = "other rows; numbers, where there is room: as in the table"
 CHANCE = 0.5
 """The macro AUROC of scores that are the same for every record."""
 SPREAD = 1.03
@@ -145,7 +145,8 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 @contextmanager
-def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
+def _drawing(path: Path, width: float, height: float, finish: Callable[[Axes], None] | None = None) -> Iterator[Axes]:
+    """Yield the axes of a picture in `path`. `finish` is called when legend and axes have their places."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -159,14 +160,34 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
             axes.patch.set_alpha(0)
         yield axes
         handles, names = axes.get_legend_handles_labels()
-        names = [_wrapped_name(name, 46) for name in names] if paper else names
+        names = [_wrapped_name(name, 40) for name in names] if paper else names
         if paper:
             _narrow(figure, axes, sum(1 + name.count("\n") for name in names))
         if handles:
             add_legend(figure, handles, names, 1 if paper or len(handles) < 3 else 2)
+        if finish:
+            figure.draw_without_rendering()
+            finish(axes)
         picture = io.BytesIO()
         figure.savefig(picture, format=ending, metadata=METADATA[ending])
     write_at(path, picture.getvalue())
+
+
+def _find_room(axes: Axes) -> None:
+    """Move the text of each point to the first place of AROUND where it covers no point and no text; else remove it."""
+    from matplotlib.transforms import Bbox
+
+    lines = [axes.transData.transform(np.asarray(line.get_xydata())) for line in axes.lines]
+    taken = [Bbox([line[0], line[0]]).padded(4) for line in lines if len(line) == 1]
+    for text in list(axes.texts):
+        for place in AROUND:
+            text.set_position(place)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+        else:
+            text.remove()
 
 
 def add_legend(figure: Figure, handles: Iterable[Any], names: Iterable[str], ncols: int) -> None:
@@ -371,9 +392,9 @@ def label_differences(board: Board, path: Path) -> Path | None:
 def cost(board: Board, path: Path) -> Path | None:
     """Draw macro AUROC against training minutes. A line joins the rows that no cheaper row exceeds (Pareto front).
 
-    The first MAX_LINES rows are named; beside the others stands their number in the tables. A row is hollow if its time
-    may lack the pass that computes features; then no front is drawn. Return the path, or None for fewer than two
-    trained rows.
+    The first MAX_LINES rows are named; beside the others stands their number in the tables, where there is room. A row
+    is hollow if its time may lack the pass that computes features; then no front is drawn. Return the path, or None
+    for fewer than two trained rows.
     """
     trained = [row for row in without_constant(board.rows) if any(run.document["training"] for run in row.runs)]
     if len(trained) < 2:
@@ -384,10 +405,11 @@ def cost(board: Board, path: Path) -> Path | None:
     for point in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)
-    with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES)) as axes:
+    with _drawing(path, 8, 4.2 + 0.12 * min(len(trained), MAX_LINES), _find_room) as axes:
         if len(front) > 1 and not any(hollow):
             axes.plot(*zip(*front, strict=True), "--", color=INK, linewidth=1.2, zorder=0, label="Pareto front")
         numbers = places(board)
+        axes.set_xscale("log")
         axes.set_xmargin(0.08)  # room for numbers beside the outer points
         for place, (row, point) in enumerate(zip(trained, points, strict=True)):
             known = place < MAX_LINES
@@ -398,9 +420,8 @@ def cost(board: Board, path: Path) -> Path | None:
             fill = HOLLOW if hollow[place] else color
             axes.plot(*point, marker, color=color, markersize=7, markerfacecolor=fill, label=label)
             if not known:
-                place_of: dict[str, Any] = {"xytext": AROUND[place % len(AROUND)], "textcoords": "offset points"}
+                place_of: dict[str, Any] = {"xytext": AROUND[0], "textcoords": "offset points"}
                 axes.annotate(str(numbers[row.name]), point, **place_of, fontsize=8, va="center", ha="center")
-        axes.set_xscale("log")
         of_decade = range(2, 10) if max(points)[0] < 10 * min(points)[0] else (2, 5)
         from matplotlib.ticker import LogLocator
 
@@ -410,7 +431,7 @@ def cost(board: Board, path: Path) -> Path | None:
         axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)  # labels of both kinds on one line
         without = "\nhollow: perhaps without the pass that computes a frozen backbone's features" if any(hollow) else ""
         axes.set_xlabel(f"training, minutes a run, on shared machines{without}")
-        axes.set_ylabel("macro AUROC, frequent labels, 95 % interval")
+        axes.set_ylabel("macro AUROC, frequent labels\n95 % interval")
         axes.set_title(title(board), loc="left")
     return path
 
