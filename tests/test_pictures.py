@@ -231,7 +231,7 @@ def test_the_forest_says_what_is_dashed(caught: list[Axes], tmp_path: Path) -> N
 
     assert lines_of(axes) == {
         "baseline, grey; dashed: its value": ([0.8, 0.8], [0, 1]),
-        "fewer than three runs: patients alone": ([0.7], [0]),
+        "fewer than three runs": ([0.7], [0]),
     }
     assert {line.get_color() for line in axes.lines} == {plots.COLORS[0], plots.INK}
 

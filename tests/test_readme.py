@@ -153,7 +153,7 @@ def test_what_the_readme_says_of_steps_is_on_the_page_and_the_board() -> None:
     )
 
     assert shown and f"{start}`lpft-sd` scores {shown[1]} higher than `ft-long` {shown[2]}, on form, rhythm" in answers
-    assert "half of the gain is more steps" in text and 0.45 < longer / whole < 0.55
+    assert "more steps make up half of the gap" in text and 0.45 < longer / whole < 0.55
     assert "With a tenth, `ft-long` scores as `ft`." in text
     assert abs(float(on_the_board()["ft-long"]["Δ baseline"].split()[0].replace("−", "-"))) < 0.001
 

@@ -288,7 +288,9 @@ def _by_start(
             for (task, fraction, init, method), row in single.items()
             if init in (RANDOM, starts.get(task))
         }
-        names = dict.fromkeys(labels.get(init, init) for task, init in starts.items() if len(ranked[task]) > 1)
+        compared = {task for task, _, arm in cells if arm == BASE}
+        several = [task for task in starts if len(ranked[task]) > 1 and task in compared]
+        names = dict.fromkeys(labels.get(starts[task], starts[task]) for task in several)
         start = " and ".join(names)
         studies.append(Study(dataset, backbone, recipe, starts, cells, truth, margin, start, labels))
     return studies

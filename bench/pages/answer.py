@@ -58,6 +58,9 @@ PARTS = {
     DEPTH.name: {"ft-sd minus ft": "without a probe", AFTER_PROBE.name: "after one"},
 }
 """Factor -> the contrasts whose mean it is."""
+NOTES = {
+    PRETRAINING.name: ["This depends on how long both are trained: see the steps of `ft` in the first table.", ""],
+}
 
 
 def answer_page(
@@ -91,7 +94,8 @@ def _introduction(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> l
         f"Each method of adapting a pre-trained model is compared with full fine-tuning (`{BASELINE}`) on "
         f"{boards[0].dataset}, over the tasks, shares of the training records, draws and seeds of which both have "
         "runs. Numbers are differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, "
-        f"draws and seeds. A difference below {answers[0].study.margin:g}, the *margin*, does not matter in practice. "
+        "draws and seeds, for which three runs are needed. A difference below "
+        f"{answers[0].study.margin:g}, the *margin*, does not matter in practice. "
         f"Boards of the tasks: {boards_of}.",
         "",
         "Each backbone, recipe and set of first weights is a *study* of its own, and no claim mixes them:",
@@ -114,7 +118,7 @@ def _methods(answers: Sequence[StudyAnswers]) -> list[str]:
 
 
 def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list[str]:
-    lines = [f"## {question}", ""]
+    lines = [f"## {question}", "", *NOTES.get(name, ())]
     known = [(each, answer) for each in answers if (answer := each.answer(name))]
     if not known:
         return [*lines, "No answer yet: no study has all the runs that this needs.", ""]
@@ -124,7 +128,7 @@ def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list
 def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
     """Return a line for each claim, then a line for those of each study that have no answer, by reason and place."""
     lines, unanswered = [], dict[tuple[str, str, str, str], list[str]]()
-    for each, answer in known:
+    for each, answer in sorted(known, key=lambda one: (one[0].letter, -one[1].these_tasks.value)):
         if answer.claim in (ALONE, FEW):
             key = answer.claim, each.letter, answer.tasks[0], spell_shares(answer.fractions)
             unanswered.setdefault(key, []).append(_size(each, answer))
@@ -134,7 +138,7 @@ def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
         why = (
             "one task at one share: see its board, whose intervals are narrower"
             if claim == ALONE
-            else "fewer than three runs"
+            else "fewer than three runs, so no intervals"
         )
         lines.append(f"- **{letter}: no answer here**, {why} ([{task}]({task}.md), {share}): {'; '.join(sizes)}.")
     return lines
@@ -151,17 +155,28 @@ def _claim(each: StudyAnswers, answer: Across) -> str:
         f"{_size(each, answer)}, on {listed(answer.tasks)}. Better with a probability of "
         f"{spell_probability(answer.these_tasks.better())} (p {equals(spell_p(answer.p_adjusted))}, {answer.role}); "
         f"higher in {answer.pairs_better} of {_pairs(answer)}{tasks}{conditions and '; '}{conditions}."
+        f"{_other_shares(answer)}"
     )
 
 
+def _other_shares(answer: Across) -> str:
+    """Return what the difference is at shares of the records that the claim is not about."""
+    words = [
+        f"with {spell_shares([fraction])}, on {listed(tasks)}, {spell_both(both)}"
+        for fraction, (tasks, both) in answer.by_fraction.items()
+        if fraction not in answer.fractions
+    ]
+    return f" Not part of this claim: {'; '.join(words)}." if words else ""
+
+
 def _size(each: StudyAnswers, answer: Across) -> str:
-    """Return as text by how much the first arm scores higher or lower, or what a factor changes."""
+    """Return as text what a factor changes, or the difference of two arms: with its direction where that is claimed."""
     name, both = answer.contrast.name, answer.these_tasks
     if " minus " not in name:
         text = f"{name} changes macro AUROC by {spell_both(both)}{_parts(each, answer)}"
         return text[0].upper() + text[1:]
     first, second = name.split(" minus ")
-    if both.low * both.high <= 0:
+    if answer.claim not in (BETTER, MUCH_BETTER, WORSE):
         return f"`{first}` minus `{second}` is {spell_both(both)}"
     low, high = sorted((both.low, both.high), key=abs)
     direction = "higher" if both.value > 0 else "lower"

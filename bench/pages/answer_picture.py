@@ -24,7 +24,8 @@ Line = tuple[str, Both, str]
 def draw_answers(studies: Sequence[tuple[str, Sequence[Across]]], margin: float, path: Path) -> Path | None:
     """Draw a forest plot as SVG: a part for each study (name, answers) with its methods, each with its tasks below it.
 
-    A hollow mark has fewer than three runs. The band is ± the margin. Return the path, or None without methods.
+    A hollow mark has fewer than three runs and no interval. The band is ± the margin. Return the path, or None without
+    methods.
     """
     parts = [(name, lines) for name, answers in studies if (lines := _lines(answers))]
     if not parts:
@@ -44,7 +45,7 @@ def draw_answers(studies: Sequence[tuple[str, Sequence[Across]]], margin: float,
             _draw(axes, lines, margin)
         figure.supxlabel(
             f"macro AUROC minus that of {BASELINE}, 95 % interval; band: ± {margin:g}\n"
-            "blue: over all tasks and shares; grey: one task; hollow: fewer than three runs",
+            "blue: over all tasks and shares; grey: one task; hollow: fewer than three runs, so no interval",
             fontsize=mpl.rcParams["axes.labelsize"],
         )
         picture = io.BytesIO()
@@ -74,7 +75,8 @@ def _draw(axes: Any, lines: Sequence[Line], margin: float) -> None:
     axes.axvline(0, color=INK, linewidth=1)
     for place, (_, both, color) in enumerate(reversed(lines)):
         wide = 2.4 if color == COLORS[0] else 1.4
-        axes.plot([both.low, both.high], [place, place], color=color, linewidth=wide, solid_capstyle="round")
+        if not both.few:
+            axes.plot([both.low, both.high], [place, place], color=color, linewidth=wide, solid_capstyle="round")
         fill = HOLLOW if both.few else color
         axes.plot([both.value], [place], "o", color=color, markersize=3 + 1.5 * wide, markerfacecolor=fill)
     axes.set_yticks(range(len(lines)), [name for name, *_ in reversed(lines)])

@@ -15,7 +15,8 @@ from bench.evaluation.hierarchical import Belief
 from bench.evaluation.runs import MIN_RUNS
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.spelling import STEPS, listed, spell_p, spell_probability, spell_shares, spell_steps
+from bench.pages.spelling import STEPS, listed, spell_both, spell_p, spell_probability, spell_shares, spell_steps
+from bench.registry.reference import Reference
 
 PRIMARY_ARM = Arm(CONTRAST.partition(" ")[0])
 
@@ -59,7 +60,15 @@ def _recipe(study: Study) -> str:
     where = listed([f"{task} at {spell_shares([fraction])}" for task, fraction in sorted(study.tuned_on)])
     trials = sorted({row.num_trials for row in study.rows.values() if row.num_trials})
     number = "–".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
-    return f"tuned on fold 9 of {where} ({number} trials a method), the same settings elsewhere"
+    return f"tuned on fold 9 of {where} ({number} trials a method{_given(study)}), the same settings elsewhere"
+
+
+def _given(study: Study) -> str:
+    """Return the arguments that were given to methods before the search."""
+    runs = [run for row in study.rows.values() for run in row.runs if run.document.get("search")]
+    methods = [Reference.parse(run.document["search"]["trials"][0]["method"]) for run in runs]
+    given = sorted({f"{name}={value}" for method in methods for name, value in method.arguments.items()})
+    return f"; given: {', '.join(given)}" if given else ""
 
 
 def _starts(study: Study) -> str:
@@ -116,7 +125,7 @@ def runs_lines(answers: Sequence[StudyAnswers]) -> list[str]:
         return [*lines, f"Not known: no replicated pairs of {CONTRAST}.", ""]
     return [
         *lines,
-        f"To find `{CONTRAST}` significant in 80 % of studies, as a single test at 5 %, where it is as large as the "
+        f"So that 80 % of studies find `{CONTRAST}` significant, by one test at 5 %, if it is truly as large as the "
         f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; "
         "from three runs they are rough. *Found now*: the least difference that so many runs find. *Seeds needed*: of "
         "one draw, so about that subset. *Draws needed*: of one seed each. *Never: x*: even with endless runs, fold "
@@ -197,7 +206,12 @@ def _where(tasks: Sequence[str], fractions: Sequence[float]) -> str:
 
 
 def _numbers(both: Both) -> list[str]:
-    """Return both ways, and the probabilities of being better, and of being better by the margin."""
+    """Return both ways, and the probabilities of being better, and of being better by the margin.
+
+    Of few runs it is the value alone: all else would be over patients.
+    """
+    if both.few:
+        return [spell_both(both), *["–"] * 3]
     ways = [_way(way) for way in both.ways] + ["–"] * (both.modelled is None)
     return [*ways, spell_probability(both.better()), spell_probability(both.better_by_margin())]
 

@@ -14,6 +14,7 @@ from bench.evaluation.bootstrap import Summary
 from bench.evaluation.compare import interval_p, resolvable_difference
 from bench.pages.conditions import condition
 from bench.pages.markdown import folded, markdown_table
+from bench.pages.names import shown_init
 from bench.pages.spelling import spell_difference, spell_p
 
 MODEL = ("ecgfounder", "pretrained")
@@ -43,6 +44,8 @@ class Finding:
     task: str
     model: tuple[str, str] = MODEL
     """Backbone and init."""
+    start: str = ""
+    """The name that the board gives to the init."""
     difference: Summary | None = None
     """Difference of the metric over frequent labels, better minus worse; None if there is no run."""
     relative: float = math.nan
@@ -114,8 +117,8 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         f"{len(claims)} claims of {', '.join(dict.fromkeys(claim['source'] for claim in claims))}, task by task, on "
         f"the model of its first version, {MODEL[0]} ({MODEL[1]}): "
         f"{_tally([each for each in findings if each.model == MODEL])}. On other models: "
-        f"{_tally([each for each in findings if each.model != MODEL])}. Each holds on the conditions that its status "
-        "names.",
+        f"{_tally([each for each in findings if each.model != MODEL])}{_of(findings)}. Each holds on the "
+        "conditions that its status names.",
         "",
         "- The compared rows are methods at their defaults. Their runs are paired by draw and seed. The metric is over "
         "frequent labels: those with at least 10 positives and 10 negatives in fold 10.",
@@ -127,7 +130,8 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         "- Nothing is corrected over tasks: of 100 tasks without a difference, about 5 would be settled.",
         "- Published size excluded: the whole published gain lies outside the interval measured here, whether or not "
         "the direction is settled. Published gains are taken as relative ones. So the difference is divided by the "
-        "value of the second method, whose own uncertainty is left out.",
+        "value of the second method, whose own uncertainty is left out. Not judged where the source names no task or "
+        "gives no number for this model.",
         "- Condition: with one or two draws a claim holds on these subsets of the records. With a single checkpoint it "
         "holds from these weights.",
         "- Resolvable: the true difference that 80 % of studies as noisy as this one claim by the first step of Holm "
@@ -138,6 +142,12 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
     lines += markdown_table([*head, "status"], judged, left=5) if judged else []
     waiting = [_words(finding) for finding in findings if finding.difference is None]
     return lines + (folded(NO_RUN.capitalize(), markdown_table(head[:5], waiting, left=5)) if waiting else [])
+
+
+def _of(findings: Sequence[Finding]) -> str:
+    """Return of how many claims the rows on other models are."""
+    num = len({finding.claim["claim"] for finding in findings if finding.model != MODEL})
+    return f" (rows of {num} claim{'s' * (num > 1)})" if num else ""
 
 
 def _tally(findings: Sequence[Finding]) -> str:
@@ -155,7 +165,8 @@ def _words(finding: Finding) -> list[str]:
 def _cells(finding: Finding) -> list[str]:
     assert finding.difference is not None
     *words, contrast = _words(finding)
-    contrast += f" on {finding.model[0]} ({finding.model[1]}), {finding.difference.num_runs} pairs"
+    num = finding.difference.num_runs
+    contrast += f" on {finding.model[0]} ({finding.start}), {num} pair{'s' * (num > 1)}"
     low, high = 100 * finding.relative_low, 100 * finding.relative_high
     relative = f"{100 * finding.relative:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
     numbers = [spell_difference(finding.difference), relative, spell_p(finding.p)]
@@ -193,6 +204,7 @@ def _finding(
         claim,
         task,
         _model(better),
+        shown_init(better),
         difference,
         bounds.value / value,
         bounds.low / value,

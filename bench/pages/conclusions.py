@@ -32,7 +32,7 @@ def conclusions(board: Board) -> list[str]:
     )
     if few := [place for place, row in enumerate(board.rows, 1) if row.few_runs]:
         lines.append(
-            f"- Fewer than three runs: {_enumerated(few)}. Their intervals and ranks are about these trained models. "
+            f"- Fewer than three runs: {_enumerated(few)}. They hardly tell how much runs vary. "
             "No sentence says that such a row is better than another, worse or practically equal."
         )
     split = [pair for pair in tested if (pair.permutation_p <= ALPHA) != (pair.placement_p <= ALPHA)]

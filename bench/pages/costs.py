@@ -217,4 +217,8 @@ def _twins(names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> str:
     if len({name for known in recipes.values() for name in known}) == sum(map(len, recipes.values())):
         which = ", ".join(f"`{name}` only {' and '.join(known)}" for name, known in recipes.items())
         words += f" Recipe and weights are not crossed ({which}): a difference between their rows may come from either."
+    of_start = {name: {row.backbone for row in rows[name]} for name in names}
+    if len(set[str]().union(*of_start.values())) == sum(map(len, of_start.values())):
+        which = "; ".join(f"`{name}`: {', '.join(sorted(known))}" for name, known in of_start.items())
+        words += f" Nor are backbones or their precision and weights ({which})."
     return words

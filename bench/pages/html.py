@@ -233,8 +233,8 @@ def _notes(boards: Sequence[Board]) -> list[str]:
     lines = [
         f"Frequent labels have at least {MIN_POSITIVES} positives and as many negatives in fold 10. All claims rest on "
         "them.",
-        f"95 % intervals are over patients ({NUM_REPLICATES:,} replicates of fold 10) and runs; with fewer than three "
-        "runs (*, hollow marks) over patients alone.",
+        f"95 % intervals are over patients ({NUM_REPLICATES:,} replicates of fold 10) and runs. Rows of fewer than "
+        "three runs (*, hollow marks) take the variation of runs from other rows, if enough of them have it.",
         "Rows that share a letter do not differ significantly. That does not make them equal.",
         "The p is corrected by Holm within the pair's role: primary, family or exploratory. Only declared pairs "
         "(primary, family) support a claim. What is looked for among all pairs is exploratory.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.boards.rows import Board, interval_of
 from bench.errors import BenchError
 from bench.evaluation import metrics
+from bench.evaluation.runs import MIN_RUNS
 from bench.files import read_bytes
 from bench.pages.conditions import SUBSET, few_draws
 from bench.pages.groups import letters_of
@@ -49,8 +50,8 @@ def index_page(
     index += [
         f"Frequent labels have at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10. † All "
         "labels: the number that the literature prints. First rows: the row with the highest value and the rows that "
-        "share a group with it, of those that have runs of the same draws and seeds. \\* The row has fewer than three "
-        "runs, so it has no group and is not said to be best. "
+        "share a group with it, of those that have three runs of the same draws and seeds. \\* The row has fewer than "
+        "three runs, so it has no group and is not said to be best. "
         f"{SUBSET} The row has fewer than three draws of the share, so claims are about the subsets at hand. "
         "Scores of one line compare with no other line: tasks and training records differ.",
         "",
@@ -68,7 +69,7 @@ def _entry(board: Board) -> list[str]:
     rows = [
         row
         for row, own in zip(board.rows, letters, strict=True)
-        if row is board.rows[0] or (letters[0] & own and paired & set(row.scored))
+        if row is board.rows[0] or (letters[0] & own and len(paired & set(row.scored)) >= MIN_RUNS)
     ]
     names = ", ".join(short_name(row) + "\\*" * row.few_runs + SUBSET * few_draws(row) for row in rows[:NUM_INDEXED])
     names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""

@@ -122,7 +122,7 @@ def _notes(board: Board, shared: str) -> str:
     words += [note] if (note := labels_note(board.rows)) else []
     words += [f"Row {place}: {row.method}." for place, row in enumerate(board.rows, 1) if _is_short(row)]
     if any(row.few_runs for row in board.rows):
-        words.append("* Fewer than three runs: the interval is over patients alone, and p is not corrected.")
+        words.append("* Fewer than three runs: no claim, and p is not corrected.")
     if any(map(few_draws, board.rows)):
         words.append(f"{SUBSET} Fewer than three draws of the share: claims are about the subsets at hand.")
     return re.sub(r"(,|\\_|=|\()", r"\1\\allowbreak{}", escape(" ".join(words)))

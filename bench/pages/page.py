@@ -31,8 +31,8 @@ from bench.pages.spelling import spell, spell_difference, spell_role
 from bench.pages.surroundings import Surroundings
 
 RESOLVABLE = (
-    "the true difference that 80 % of studies as noisy as this one would claim by the first step of Holm: at 5 % "
-    "divided by the number of pairs of that role"
+    "the smallest true difference that 80 % of studies as noisy as this one would find significant, at 5 % divided by "
+    "the number of pairs of that role (Holm's first step)"
 )
 
 Pictures = Mapping[Board, Sequence[tuple[str, str]]]
@@ -76,19 +76,19 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     if not rows:
         return []
     standing = [board.standing for board in boards if board.standing is not None]
-    places = "; in brackets the places that it takes in 95 % of bootstrap replicates of patients and runs"
+    places = "; in brackets the places that it takes in 95 % of bootstrap replicates of patients and runs, if several"
     words = [f"**rank**: the place by macro AUROC{places if standing else ''}."]
     shown = {differences_column(board)[0] for board in boards if board.standing is not None}
     if GROUP in shown:
         words.append(
-            "**group**: two rows that share a letter do not differ significantly. That does not make them equal. –: "
-            "the row has fewer than three runs, so it is in no group."
+            "**group**: two rows that share a letter do not differ significantly, or too few of their runs can be "
+            "paired. That does not make them equal. –: the row has fewer than three runs, so it is in no group."
         )
     if DIFFERS in shown:
         words.append(
-            "**differs from**: the ranks of the rows from which the row differs significantly, where group letters "
-            "would be more than 26. From other rows it does not differ significantly, or too few of their runs can be "
-            "paired with its own. That does not make them equal. –: the row has fewer than three runs."
+            "**differs from**: the ranks of the rows from which this row differs significantly; it stands in place of "
+            "group letters where 26 are too few. From all others it does not differ significantly, or too few of their "
+            "runs can be paired with its own. That does not make them equal. –: the row has fewer than three runs."
         )
     words += [
         "**backbone**: the architecture; the precision if it is not float32; the sampling rate of the files if their "
@@ -107,7 +107,8 @@ def _how_to_read(boards: Sequence[Board]) -> list[str]:
     words.append(
         f"**macro AUROC**, **macro AP** (average precision), frequent labels: means over the labels with at least "
         f"{metrics.MIN_POSITIVES} positives and as many negatives in fold 10, and over a row's runs. In brackets: 95 % "
-        "intervals over patients and runs; with fewer than three runs, over patients alone."
+        "intervals over patients and runs. A row of fewer than three runs takes the variation of runs from other rows; "
+        "where too few rows can lend it, its interval is over patients alone."
     )
     words += _about_comparisons(rows, standing)
     return folded("How to read these tables", [*(f"- {explanation}" for explanation in words), ""])
@@ -124,8 +125,7 @@ def _about_comparisons(rows: Sequence[Row], standing: Sequence[Standing]) -> lis
             f"larger p of two tests. The first swaps whole patients' ranks (at least {NUM_PERMUTATIONS:,} "
             "permutations). The second uses the standard error over patients and runs. The p is corrected by Holm "
             "within the pair's role, which stands behind it: `primary`, `family` or `exploratory` (PROTOCOL.md, "
-            "section 8). \\* fewer than three pairs of runs: the p is about these trained models and is not "
-            "corrected.",
+            "section 8). \\* fewer than three pairs of runs: the p is not corrected and supports no claim.",
         ]
     if any(num_labels(row, "all") != num_labels(row, "frequent") for row in rows):
         words.append("**AUROC, all labels†**: for comparison with the literature; see † at the end.")

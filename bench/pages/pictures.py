@@ -207,14 +207,13 @@ def without_constant(rows: Sequence[Row]) -> Sequence[Row]:
 def forest(board: Board, path: Path) -> Path | None:
     """Draw macro AUROC of each row with its interval, highest on top; return the path, or None without rows.
 
-    A baseline is grey, and a dashed line marks its value. A row with fewer than three runs is hollow: its interval is
-    over patients only.
+    A baseline is grey, and a dashed line marks its value. A row with fewer than three runs is hollow.
     """
     if not board.rows:
         return None
     baselines = board.standing.baselines if board.standing else ()
     rows, names = without_constant(board.rows), numbered(board)
-    notes = {"baseline": "baseline, grey; dashed: its value", "few": "fewer than three runs: patients alone"}
+    notes = {"baseline": "baseline, grey; dashed: its value", "few": "fewer than three runs"}
     height = 1.0 + 0.32 * len(rows) + 0.3 * bool(baselines or any(row.few_runs for row in rows))
     with _drawing(path, 8, height) as axes:
         for place, row in enumerate(reversed(rows)):

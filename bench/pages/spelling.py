@@ -60,8 +60,9 @@ def over_all_records(scored: Mapping[str, Any]) -> str:
 
 
 def spell_both(both: Both) -> str:
-    """Return a difference with the wider bounds of both ways, each with its sign."""
-    return f"{both.value:+.4f} ({both.low:+.3f} to {both.high:+.3f})".replace("-", "−")
+    """Return a difference with the wider bounds of both ways, each with its sign; of few runs it is the value alone."""
+    bounds = "" if both.few else f" ({both.low:+.3f} to {both.high:+.3f})"
+    return f"{both.value:+.4f}{bounds}".replace("-", "−")
 
 
 def spell_probability(value: float) -> str:

@@ -249,7 +249,10 @@ def studies_of(runs: Sequence[Run]) -> list[Study]:
             for run in group:
                 if run.start in ("random", starts.get(run.task)):
                     cells.setdefault((run.task, run.share, (run.name, run.start == "random")), {})[run.place] = run
-            several = dict.fromkeys(labels.get(start, start) for task, start in starts.items() if len(order[task]) > 1)
+            compared = {task for task, _, arm in cells if arm == FT}
+            several = dict.fromkeys(
+                labels.get(start, start) for task, start in starts.items() if len(order[task]) > 1 and task in compared
+            )
             suffix = f", from {' and '.join(several)}" if several else ""
             studies.append(Study(recipe, backbone, suffix, starts, cells, labels))
     return [study for study in studies if any(paired(study, one) for one in study.contrasts.values())]
@@ -475,7 +478,7 @@ class Answer:
 
     @property
     def is_few(self) -> bool:
-        return self.ways[1] is None or self.units.freedom + 1 < 3
+        return is_few(self.ways, self.units.freedom + 1)
 
     @property
     def is_alone(self) -> bool:
@@ -506,6 +509,11 @@ class Answer:
             return {FEW if self.is_few else ALONE}
         bounds = [itertools.product(way.low, way.high) for way in self.ways if way]
         return {claim(ways, one, self.margin) + self.mark for ways in itertools.product(*bounds) for one in p}
+
+
+def is_few(ways: Sequence[Belief | None], num_independent: float) -> bool:
+    """Sentence 77."""
+    return ways[1] is None or num_independent < 3
 
 
 def both_ways(units: Units, margin: float, further_tasks: bool = False) -> tuple[Belief, Belief | None]:
@@ -545,6 +553,8 @@ def number(text: str) -> float:
 
 
 WAY = re.compile(r"([+−]\d\.\d{4}) \(([+−]\d\.\d{3}) to ([+−]\d\.\d{3})\)(, not converged)?")
+ALONE_VALUE = re.compile(r"[+−]\d\.\d{4}")
+"""A difference of fewer than three runs, sentence 77."""
 
 
 def check_way(cell: str, way: Belief | None, what: str) -> None:
@@ -589,8 +599,12 @@ def shown_chance(cell: str) -> tuple[float, float]:
     return value - 0.5e-3, value + 0.5e-3
 
 
-def check_numbers(cells: Sequence[str], ways: Sequence[Belief | None], what: str) -> None:
-    """Cells `redrawn` to `P(by margin)` of a row of the evidence."""
+def check_numbers(cells: Sequence[str], ways: Sequence[Belief | None], num_independent: float, what: str) -> None:
+    """Cells `redrawn` to `P(by margin)` of a row of the evidence; of few runs the value alone, sentence 77."""
+    if ways[0] and is_few(ways, num_independent):
+        assert ALONE_VALUE.fullmatch(cells[0]) and {*cells[1:]} == {"–"}, f"{what}: {cells}"
+        inside(number(cells[0]), ways[0].value, 0.5e-4, f"{what}, estimate")
+        return
     for cell, way in zip(cells, ways, strict=False):
         check_way(cell, way, what)
     known = [way for way in ways if way]
@@ -632,7 +646,7 @@ def check_evidence(page: str, study: Study, answers: Mapping[str, Answer], margi
         _, where, pairs, *numbers, p, claimed = group[0]
         assert where == f"{listed([*answer.places])}; {percent(answer.shares)}", what
         assert int(pairs) == len(answer.shares) * sum(map(len, answer.places.values())), what
-        check_numbers(numbers, answer.ways, what)
+        check_numbers(numbers, answer.ways, answer.units.freedom + 1, what)
         if name in ps:
             shown, _, role = p.rpartition(" ")
             assert role == ("(primary)" if name == PRIMARY else "(family)"), what
@@ -643,7 +657,7 @@ def check_evidence(page: str, study: Study, answers: Mapping[str, Answer], margi
         allowed = answer.claims(ps.get(name, (1.0, 1.0)))
         assert claimed in allowed, f"{what}: {claimed}, expected {allowed}"
         check_parts(group[1:], study, answer, margin, what)
-        check_sentence(page, study, name, answer, {one[0][0]: one[0] for one in groups})
+        check_sentence(page, study, name, answer, {one[0][0]: one[0] for one in groups}, group[1:])
     starts = {task: study.starts[task] for answer in answers.values() for task in tasks_of(study, answer)}
     starts = {task: study.labels.get(start, start) for task, start in starts.items()}
     assert f"First weights: {'; '.join(f'{task}: {starts[task]}' for task in sorted(starts))}." in folded
@@ -656,6 +670,14 @@ def tasks_of(study: Study, answer: Answer) -> list[str]:
     return [task for task in tasks if study.block([*answer.contrast], [task])[1]]
 
 
+def tasks_by_share(study: Study, answer: Answer) -> dict[float, list[str]]:
+    """Share -> the tasks with a pair of runs at it."""
+    shares = sorted({share for _, share, arm in study.cells if arm in answer.contrast})
+    tasks = tasks_of(study, answer)
+    having = {share: [task for task in tasks if study.common(task, [share], answer.contrast)] for share in shares}
+    return {share: of_share for share, of_share in having.items() if of_share}
+
+
 def check_parts(rows: Sequence[Sequence[str]], study: Study, answer: Answer, margin: float, what: str) -> None:
     """The rows of further tasks, of each task and of each share: each from its own runs alone."""
     expected: dict[str, tuple[Units, bool]] = {}
@@ -666,15 +688,15 @@ def check_parts(rows: Sequence[Sequence[str]], study: Study, answer: Answer, mar
         shares, _ = study.block([*answer.contrast], [task])
         units = study.contrast_units(answer.contrast, shares, [task])
         expected[f"{task}; {percent(shares)}"] = units, False
-    shares = sorted({share for _, share, arm in study.cells if arm in answer.contrast})
-    having = {share: [task for task in tasks if study.common(task, [share], answer.contrast)] for share in shares}
+    having = tasks_by_share(study, answer)
     for share, of_share in having.items():
-        if of_share and sum(map(bool, having.values())) > 1:
+        if len(having) > 1:
             units = study.contrast_units(answer.contrast, [share], of_share)
             expected[f"{listed(of_share)}; {percent([share])}"] = units, False
     assert [row[1] for row in rows] == [*expected], what
     for row, (units, further_tasks) in zip(rows, expected.values(), strict=True):
-        check_numbers(row[3:7], both_ways(units, margin, further_tasks), f"{what}, {row[1]}")
+        known = len(units.means) if further_tasks else units.freedom + 1
+        check_numbers(row[3:7], both_ways(units, margin, further_tasks), known, f"{what}, {row[1]}")
 
 
 HEADINGS = {
@@ -701,24 +723,31 @@ PARTS = {
 }
 
 
-def check_sentence(page: str, study: Study, name: str, answer: Answer, table: Mapping[str, Sequence[str]]) -> None:
+def check_sentence(
+    page: str,
+    study: Study,
+    name: str,
+    answer: Answer,
+    table: Mapping[str, Sequence[str]],
+    parts: Sequence[Sequence[str]],
+) -> None:
     """The page says in words what the table has: the wider bounds, the claim, its conditions, how consistent it is."""
     if name in WITH_BOTH:
         return
     cells = table[name]
     lines = section(page, HEADINGS.get(name, "And the other methods?"))
-    claimed, size = cells[8].removesuffix("§"), size_words(name, [WAY.fullmatch(cell) for cell in cells[3:5]])
-    size = [one + parts_of_factor(name, table) for one in size]
+    claimed = cells[8].removesuffix("§")
+    size = size_words(name, cells, claimed) + parts_of_factor(name, table)
     if not answer.is_tested:
         (task, *_) = answer.places
         why = (
             "one task at one share: see its board, whose intervals are narrower"
             if claimed == ALONE
-            else "fewer than three runs"
+            else "fewer than three runs, so no intervals"
         )
         start = f"- **{study.letter}: no answer here**, {why} ([{task}]({task}.md), {percent(answer.shares)}): "
         of_study = [line.removeprefix(start).removesuffix(".").split("; ") for line in lines if line.startswith(start)]
-        assert any(one in sizes for sizes in of_study for one in size), f"{study.words}: {size}"
+        assert any(size in sizes for sizes in of_study), f"{study.words}: {size}"
         return
     draws, records = answer.num_draws, [run.num_records for run in runs_in(study, answer)]
     low, high = f"{min(records):,}", f"{max(records):,}"
@@ -734,13 +763,19 @@ def check_sentence(page: str, study: Study, name: str, answer: Answer, table: Ma
     higher = f"higher in {num_higher(study, answer)} of {cells[2]} pairs of runs"
     if len(answer.places) > 1:
         higher += f" and {sum(mean[0] > 0 for mean in answer.units.means.values())} of {len(answer.places)} tasks"
-    expected = [
-        f"- **{study.letter}, with {percent(answer.shares)} of the records{on}: {VERDICTS[claimed]}.** {one}, on "
+    expected = (
+        f"- **{study.letter}, with {percent(answer.shares)} of the records{on}: {VERDICTS[claimed]}.** {size}, on "
         f"{listed([*answer.places])}. Better with a probability of {cells[5]} "
         f"(p {p if p.startswith('<') else f'= {p}'}, {role}); {'; '.join([higher, ', '.join(conditions)])}."
-        for one in size
+    )
+    others = [
+        f"with {percent([share])}, on {listed(tasks)}, {signed_words(row)}"
+        for share, tasks in tasks_by_share(study, answer).items()
+        for row in parts
+        if share not in answer.shares and row[1] == f"{listed(tasks)}; {percent([share])}"
     ]
-    assert set(expected) & set(lines), f"{expected} not in {lines}"
+    expected += f" Not part of this claim: {'; '.join(others)}." if others else ""
+    assert expected in lines, f"{expected} not in {lines}"
 
 
 def parts_of_factor(name: str, table: Mapping[str, Sequence[str]]) -> str:
@@ -753,7 +788,9 @@ def parts_of_factor(name: str, table: Mapping[str, Sequence[str]]) -> str:
 
 
 def signed_words(cells: Sequence[str]) -> str:
-    """A difference with the wider bounds of both ways."""
+    """A difference with the wider bounds of both ways; of few runs the value alone."""
+    if ALONE_VALUE.fullmatch(cells[3]):
+        return cells[3]
     ways = [shown for cell in cells[3:5] if (shown := WAY.fullmatch(cell))]
     low, high = min(number(way[2]) for way in ways), max(number(way[3]) for way in ways)
     return f"{ways[0][1]} ({low:+.3f} to {high:+.3f})".replace("-", "−")
@@ -775,20 +812,19 @@ def num_higher(study: Study, answer: Answer) -> int:
     )
 
 
-def size_words(name: str, ways: Sequence[re.Match[str] | None]) -> list[str]:
-    """How the page may speak of a difference; a bound that is printed as 0 may lie on either side."""
-    bounds = [[number(way[at]) for way in ways if way] for at in (2, 3)]
-    low, high = min(bounds[0]), max(bounds[1])
-    value = next(way[1] for way in ways if way)
-    signed = f"{value} ({low:+.3f} to {high:+.3f})".replace("-", "−")
+def size_words(name: str, cells: Sequence[str], claimed: str) -> str:
+    """How the page speaks of a difference: with its direction only where that is claimed."""
+    signed = signed_words(cells)
     if " minus " not in name:
-        return [f"{upper(name)} changes macro AUROC by {signed}"]
+        return f"{upper(name)} changes macro AUROC by {signed}"
     first, second = name.split(" minus ")
-    both_sides = f"`{first}` minus `{second}` is {signed}"
-    near, far = sorted((abs(low), abs(high)))
+    if claimed not in (BETTER, BY_MARGIN, WORSE):
+        return f"`{first}` minus `{second}` is {signed}"
+    ways = [shown for cell in cells[3:5] if (shown := WAY.fullmatch(cell))]
+    near, far = sorted((abs(min(number(way[2]) for way in ways)), abs(max(number(way[3]) for way in ways))))
+    value = ways[0][1]
     direction = "higher" if value.startswith("+") else "lower"
-    one_side = f"`{first}` scores {value[1:]} {direction} than `{second}` ({near:.3f} to {far:.3f})"
-    return [both_sides, one_side] if low * high == 0 else [both_sides if low < 0 < high else one_side]
+    return f"`{first}` scores {value[1:]} {direction} than `{second}` ({near:.3f} to {far:.3f})"
 
 
 # ranks, sentence 79
