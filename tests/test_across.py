@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from bench.boards import across as across_module
 from bench.boards.across import ALONE, BETTER, EQUAL, FEW, MUCH_BETTER, WORSE, Across, Both, across, ranks
@@ -357,3 +358,35 @@ def test_three_draws_lift_the_condition_on_the_page() -> None:
     assert "- **A, with 1, 3 and 10 % of the records: yes, by more than the margin.**" in text
     assert "| A | lpft-sd minus ft | aa, bbb and cccc |" in text
     assert "one subset" not in text and "§ What another subset" not in text
+
+
+def test_a_difference_of_a_single_run_stands_alone() -> None:
+    """Its interval and probabilities would be over patients alone, however large it is."""
+    made = [board("aa", 0.1, {"ft": 0.5, "lpft-sd": 1.5, "lp": 0.4}, [(0, 0)])]
+    answers = answers_of(made)
+    text = answer_page(made, answers, "", [])
+    value = f"{answer(answers[0].answers).these_tasks.value:+.4f}"
+
+    line = "**A: no answer here**, fewer than three runs, so no intervals ([aa](aa.md), 10 %): `lpft-sd` minus `ft` is"
+    assert f"- {line} {value}.\n" in text
+    assert f"| lpft-sd minus ft | aa; 10 % | 1 | {value} | – | – | – | – | not a statement about methods" in text
+    assert "scores" not in text
+
+
+def test_only_replicated_differences_have_a_bar_in_the_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    for seeds in (1, 3):
+        made = [board("aa", 0.1, {"ft": 0.5, "lpft-sd": 1.5}, [(0, seed) for seed in range(seeds)])]
+        draw_answers([("defaults", answers_of(made)[0].answers)], 0.005, tmp_path / "a.svg")
+
+    bars = [[line for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 0]] for figure in figures]
+    assert [len(each) for each in bars] == [0, 1]
+
+
+def test_a_claim_names_the_shares_that_it_is_not_about() -> None:
+    three = [board(task, 0.01, {"ft": 0.5, "lpft-sd": 1.2}, [(0, 0), (1, 0), (2, 0)]) for task in ("aa", "bbb", "cccc")]
+    made = [*three, board("aa", 0.1, {"ft": 0.5, "lpft-sd": 0.5}, [(0, 0), (1, 0), (2, 0)])]
+    text = answer_page(made, answers_of(made), "", [])
+
+    assert re.search(r"with 1 % of the records: yes, .* Not part of this claim: with 10 %, on aa, [+−]0\.0", text)
