@@ -361,7 +361,7 @@ def test_three_draws_lift_the_condition_on_the_page() -> None:
 
 
 def test_a_difference_of_a_single_run_stands_alone() -> None:
-    """Its interval and probabilities would be over patients alone, however large it is."""
+    """The page prints it without interval and probabilities, which would ignore how much runs vary."""
     made = [board("aa", 0.1, {"ft": 0.5, "lpft-sd": 1.5, "lp": 0.4}, [(0, 0)])]
     answers = answers_of(made)
     text = answer_page(made, answers, "", [])

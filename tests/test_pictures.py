@@ -54,7 +54,7 @@ def caught(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures of the pictures that are written."""
+    """Figures that were saved, in order."""
     found: list[Figure] = []
     save = Figure.savefig
 
@@ -312,7 +312,7 @@ def test_costs_name_every_row(caught: list[Axes], tmp_path: Path) -> None:
 
 
 def test_costs_of_many_rows_are_readable(drawn: list[Figure], tmp_path: Path) -> None:
-    """As on the board of all methods: most rows cost the same."""
+    """70 of 71 rows cost almost the same, so most of their numbers have no room."""
     rows = [row(f"method {at}", 0.9 - at / 1000, seconds=60 + at % 7) for at in range(70)]
     plots.cost(board(*rows, row("far", 0.7, seconds=1)), tmp_path / "x.svg")
     (axes,) = drawn[0].axes
@@ -328,7 +328,7 @@ def test_costs_of_many_rows_are_readable(drawn: list[Figure], tmp_path: Path) ->
 def test_no_text_of_a_picture_of_many_rows_is_cut_off(
     draw: Callable[[Board, Path], Any], ending: str, name: str, drawn: list[Figure], tmp_path: Path
 ) -> None:
-    """Two lines under its axis make the picture of costs low."""
+    """With `on_features`, the picture of costs has two lines of text below its axis, and lower axes."""
     rows = [row(f"{name} {at}", 0.9 - at / 100, seconds=60.0 + at) for at in range(10)]
     for phase in rows[1].runs[0].document["training"]:
         phase["on_features"] = True

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 ALPHA = compare.ALPHA
 NUM_PERMUTATIONS = 10_000
 NUM_ERRORS = 10
-"""Redrawings of runs for each replicate of patients, where rows are ranked. The error of a row of a single run has
-heavy tails: with 1, the ends of its ranks moved by up to 19 of 75 places from one random seed to another."""
+"""How often errors from runs are drawn for each replicate of patients, to rank rows. Those of a single run have heavy
+tails: drawn once, the rank interval of such a row moved by up to 19 of 75 places from one random seed to another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,8 +329,9 @@ def paired_runs(first: ScoredRow, second: ScoredRow) -> tuple[ScoredRow, ScoredR
 
 
 def _rank_intervals(rows: Mapping[str, ScoredRow], truth: LabelTable) -> dict[str, tuple[int, int]]:
-    """Return row -> 95 % interval of its rank (1 is best), over replicates of patients, each with NUM_ERRORS from runs.
+    """Return row -> 95 % interval of its rank (1 is best).
 
+    Rows are ranked NUM_ERRORS times in each replicate of patients, each time with new random errors from runs.
     All rows share the patients of a replicate, and runs of the same draw and seed vary together (`shared_noise`). A row
     with a single run has the prior's variance between runs, if the other rows give one.
     """

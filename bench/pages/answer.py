@@ -170,7 +170,10 @@ def _other_shares(answer: Across) -> str:
 
 
 def _size(each: StudyAnswers, answer: Across) -> str:
-    """Return as text what a factor changes, or the difference of two arms: with its direction where that is claimed."""
+    """Return as text by how much a factor changes macro AUROC, or the difference of two arms.
+
+    The text says higher or lower only where this is claimed.
+    """
     name, both = answer.contrast.name, answer.these_tasks
     if " minus " not in name:
         text = f"{name} changes macro AUROC by {spell_both(both)}{_parts(each, answer)}"

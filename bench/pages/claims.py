@@ -45,7 +45,7 @@ class Finding:
     model: tuple[str, str] = MODEL
     """Backbone and init."""
     start: str = ""
-    """The name that the board gives to the init."""
+    """Name of the init on the board."""
     difference: Summary | None = None
     """Difference of the metric over frequent labels, better minus worse; None if there is no run."""
     relative: float = math.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.boards.rows import Board, Row
@@ -213,12 +213,12 @@ def _twins(names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> str:
     """Return a paragraph about different weights that the same command has produced."""
     listed = " and ".join(f"`{name}`" for name in names)
     words = f"{listed} are different weights, though command and digest of the run that left them are the same."
-    recipes = {name: dict.fromkeys(recipe(row) for row in rows[name]) for name in names}
-    if len({name for known in recipes.values() for name in known}) == sum(map(len, recipes.values())):
-        which = ", ".join(f"`{name}` only {' and '.join(known)}" for name, known in recipes.items())
-        words += f" Recipe and weights are not crossed ({which}): a difference between their rows may come from either."
-    of_start = {name: {row.backbone for row in rows[name]} for name in names}
-    if len(set[str]().union(*of_start.values())) == sum(map(len, of_start.values())):
-        which = "; ".join(f"`{name}`: {', '.join(sorted(known))}" for name, known in of_start.items())
-        words += f" Nor are backbones or their precision and weights ({which})."
+    facts: dict[str, Callable[[Row], str]] = {"Recipe": recipe, "Backbone": lambda row: row.backbone}
+    for what, of_row in facts.items():
+        of_start = {name: dict.fromkeys(of_row(row) for row in rows[name]) for name in names}
+        if len({fact for known in of_start.values() for fact in known}) == sum(map(len, of_start.values())):
+            which = ", ".join(f"`{name}` only {' and '.join(known)}" for name, known in of_start.items())
+            words += (
+                f" {what} and weights are not crossed ({which}): a difference between their rows may come from either."
+            )
     return words

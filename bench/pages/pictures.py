@@ -146,7 +146,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 @contextmanager
 def _drawing(path: Path, width: float, height: float, finish: Callable[[Axes], None] | None = None) -> Iterator[Axes]:
-    """Yield the axes of a picture in `path`. `finish` is called when legend and axes have their places."""
+    """Yield the axes of a picture, and write it to `path`. Before that `finish` is called: then the layout is known."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

@@ -554,7 +554,7 @@ def number(text: str) -> float:
 
 WAY = re.compile(r"([+−]\d\.\d{4}) \(([+−]\d\.\d{3}) to ([+−]\d\.\d{3})\)(, not converged)?")
 ALONE_VALUE = re.compile(r"[+−]\d\.\d{4}")
-"""A difference of fewer than three runs, sentence 77."""
+"""How the page prints a difference of fewer than three runs: without interval (sentence 77)."""
 
 
 def check_way(cell: str, way: Belief | None, what: str) -> None:

@@ -520,10 +520,10 @@ def difference_of(
 def check_ranks(
     board: Mapping[str, Any], values: Mapping[str, Mapping[tuple[int, int], float]], drawn: Mapping[str, Array]
 ) -> None:
-    """Sentence 59: of patients and runs drawn jointly, 2.5 % leave a row before the places shown, 2.5 % behind them.
+    """Sentence 59: a row ranks before its printed interval in 2.5 % of draws of patients and runs, and behind in 2.5 %.
 
-    Both sides draw at random: of 500 draws of patients 2.5 % are 2 to 27, within about four standard errors. The places
-    themselves do not compare: on a board of 75 rows the ends of a row of a single run move by up to ten.
+    2.5 % of 500 draws of patients are 12.5; 2 to 27 are within about four standard errors. Printed ends are not
+    compared with drawn ones: on a board of 75 rows those of a single run differ by up to ten places between seeds.
     """
     random, priors, num = np.random.default_rng(3), priors_of(values), NUM_ERRORS * NUM_DRAWS
     shared = {place: random.normal(size=num) for place in {p for one in values.values() for p in one}}
