@@ -27,6 +27,7 @@ from bench.evaluation.bootstrap import make_replicates, resample
 from bench.evaluation.hierarchical import Belief
 from bench.pages.answer import answer_page
 from bench.pages.answer_picture import draw_answers
+from bench.pages.markdown import cells_of
 from bench.results.result import Result
 
 SHARES = (0.01, 0.03, 0.1)
@@ -371,6 +372,29 @@ def test_a_difference_of_a_single_run_stands_alone() -> None:
     assert f"- {line} {value}.\n" in text
     assert f"| lpft-sd minus ft | aa; 10 % | 1 | {value} | – | – | – | – | not a statement about methods" in text
     assert "scores" not in text
+
+
+def test_methods_with_too_little_for_an_answer_share_a_folded_table() -> None:
+    """A method a row, a board of a study a column, in the order of the column that has the most methods."""
+    places = [(draw, 0) for draw in range(3)]
+    made = [
+        board("aa", 0.01, {"ft": 0.5, "lpft-sd": 1.5, "lp": 0.7, "knn": 0.3, "lora": 0.9}, places),
+        board("aa", 0.1, {"ft": 0.5, "lpft-sd": 1.5}, places),
+        board("aa", 0.03, {"ft": 0.5, "ft-swa": 0.3, "lp": 0.4}, [(0, 0)], init="own:2"),
+    ]
+    text = answer_page(made, answers_of(made), "", [])
+    section = text.partition("## And the other methods?")[2].partition("\n## ")[0]
+    table = [cells_of(line) for line in section.splitlines() if line.startswith("| ")]
+
+    assert "<summary>Too little for an answer: 4 methods</summary>" in section
+    assert table[0] == ["minus `ft`", "A: [aa](aa.md), 1 %", "B: [aa](aa.md), 3 %"]
+    assert [(row[0], row[1] == "–", row[2] == "–") for row in table[1:]] == [
+        ("`lora`", False, True),
+        ("`lp`", False, False),
+        ("`knn`", False, True),
+        ("`ft-swa`", True, False),
+    ]
+    assert [" (" in cell for cell in table[2][1:]] == [True, False], "one run has no interval"
 
 
 def test_only_replicated_differences_have_a_bar_in_the_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Interval
-from bench.pages.costs import cost_lines, leaves_out_features, terms_lines
+from bench.pages.costs import command_of, cost_lines, leaves_out_features, terms_lines
 from bench.pages.markdown import cells_of
 from bench.results.result import Result
 
@@ -101,6 +101,22 @@ def test_weights_of_one_command_are_told_apart() -> None:
     assert "left, trained on nondiag, folds 1-8, by commit `1234567`." in text_of(
         row("ft", {}, init=start("own:1111aaaa", git_commit="1234567890"))
     )
+
+
+def test_a_command_starts_from_the_file_that_the_board_declares() -> None:
+    """A path on the machine of the run stands nowhere; without a declared place the hash names the weights."""
+    plan = BoardPlan(starts={"own:1111aaaa": "starts/a b.pt"})
+    asked = {"method": "ft", "init": "/home/me/w.pt", "command": "bench run --method ft --init /home/me/w.pt --draw 0"}
+    rows = [row("ft", {}, init=start(name), cell=asked) for name in ("own:1111aaaa", "own:2222bbbb")]
+    lines = cost_lines(Board("ptb-xl-1.0.3", False, "form", "f", 1.0, "", rows, (), None, plan, None))
+
+    assert [command_of(each.runs[0], plan.starts) for each in rows] == [
+        'bench run --method ft --init "starts/a b.pt" --draw 0',
+        "bench run --method ft --init own:2222bbbb --draw 0",
+    ]
+    assert '1. `bench run --method ft --init "starts/a b.pt" --draw 0`, weights `1111aaaafedc`' in lines
+    assert any(line.startswith("`own:1111aaaa` (in `starts/a b.pt`, SHA-256 `1111aaaafedcba") for line in lines)
+    assert "/home/me" not in "\n".join(lines)
 
 
 def test_weights_of_a_stranger_are_not_called_a_run_of_ours() -> None:

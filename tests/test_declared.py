@@ -120,6 +120,17 @@ def test_labels_are_read_and_those_of_a_command_come_first(tmp_path: Path) -> No
             BoardPlan.load(path)
 
 
+def test_starts_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "form.toml"
+    path.write_text('[starts]\n"own:389512e4" = "starts/a.pt"\n')
+
+    assert BoardPlan.load(path).starts == {"own:389512e4": "starts/a.pt"}
+    for text in ("starts = 1", '[starts]\n"own:389512e4" = 1', '[starts]\n"own:389512e4" = " "'):
+        path.write_text(text)
+        with pytest.raises(BenchError, match=r"form.toml: starts must be inits and files in quotes, such as "):
+            BoardPlan.load(path)
+
+
 def test_the_protocol_says_what_holds_without_a_file(tmp_path: Path) -> None:
     text = " ".join((Path(__file__).parent.parent / "leaderboards/PROTOCOL.md").read_text(encoding="utf-8").split())
     plan = BoardPlan.load(tmp_path / "mine.toml")

@@ -14,7 +14,7 @@ from bench.files import read_bytes
 
 BASELINE = "ft"
 """The baseline of a board for which nothing is declared, such as that of a user's own task."""
-KEYS = ("primary", "family", "baseline", "margin", "labels")
+KEYS = ("primary", "family", "baseline", "margin", "labels", "starts")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
 """Roles of a pair of rows. Each pair has one role, and so one adjusted p-value; see `comparisons.adjust`."""
@@ -48,6 +48,8 @@ class BoardPlan:
     """The contrast that is tested first, such as `lpft-sd minus ft`; None: there is no primary contrast."""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Backbone, init or method as results name it -> the name that tables and pictures show."""
+    starts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Init as results name it, such as `own:389512e4` -> where its weights can be had, as `--init` takes it."""
 
     @classmethod
     def load(cls, path: Path) -> BoardPlan:
@@ -85,7 +87,10 @@ class BoardPlan:
                 f'add baseline = "..." or write "{bare[0]} minus ..."'
             )
         labels = checked_labels(document.get("labels", {}), f"{path}: labels")
-        return cls(baseline, None if family is None else tuple(family), float(margin), primary, labels)
+        starts = document.get("starts", {})
+        if not isinstance(starts, dict) or not all(isinstance(it, str) and it.strip() for it in starts.values()):
+            raise BenchError(f'{path}: starts must be inits and files in quotes, such as "own:389512e4" = "weights.pt"')
+        return cls(baseline, None if family is None else tuple(family), float(margin), primary, labels, starts)
 
     @property
     def of_same_backbone(self) -> bool:

@@ -37,9 +37,9 @@ def key_of_board(
 ) -> str:
     """Return the key of a board's numbers; `num_trials` [row] as `rows.num_trials`.
 
-    The names that a paper prints (`plan.labels`) are not part of the key.
+    What a board shows beside its numbers (`plan.labels`, `plan.starts`) is not part of the key.
     """
-    settings = {**dataclasses.asdict(plan), "labels": None}
+    settings = {key: value for key, value in dataclasses.asdict(plan).items() if key not in ("labels", "starts")}
     runs = [(key, [(run.place, run.streams, run.scores_sha256) for run in of_row]) for key, of_row in rows.items()]
     numbers = [TEST_FOLD, NUM_REPLICATES, SEED, comparisons.NUM_PERMUTATIONS, list(num_trials)]
     return key_of("board", labels.fingerprint, numbers, settings, runs)

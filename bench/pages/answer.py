@@ -15,6 +15,7 @@ from bench.boards.across import (
     UNSETTLED,
     WORSE,
     Across,
+    Both,
 )
 from bench.boards.answers import StudyAnswers
 from bench.boards.declared import BASELINE
@@ -28,7 +29,7 @@ from bench.pages.about_data import PTB_XL
 from bench.pages.across_simulated import simulated_lines
 from bench.pages.answer_tables import all_few, evidence_lines, runs_lines, studies_lines, worth_words
 from bench.pages.conditions import SUBSET
-from bench.pages.markdown import markdown_table
+from bench.pages.markdown import folded, markdown_table
 from bench.pages.spelling import equals, listed, spell_both, spell_p, spell_probability, spell_shares
 
 ANSWER = "answer.md"
@@ -113,8 +114,34 @@ def _methods(answers: Sequence[StudyAnswers]) -> list[str]:
         if answer.contrast.name.endswith(f" minus {BASELINE}") and answer.contrast.name != CONTRAST
     ]
     if others:
-        lines += ["## And the other methods?", "", *_claims(others), ""]
+        answered = [one for one in others if _is_answer(one[1])]
+        answered.sort(key=lambda one: (one[0].letter, -one[1].these_tasks.value))
+        lines += ["## And the other methods?", "", *(f"- {_claim(*one)}" for one in answered), ""]
+        lines += _unanswered([one for one in others if not _is_answer(one[1])])
     return lines
+
+
+def _unanswered(others: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
+    """Return a folded table of differences that answer nothing: a method a row, a board of a study a column."""
+    columns: dict[str, dict[str, Both]] = {}
+    for each, answer in others:
+        columns.setdefault(f"{each.letter}: {_board(answer)}", {})[answer.contrast.plus[0].method] = answer.these_tasks
+    if not columns:
+        return []
+    heads = sorted(columns)
+    longest = max(heads, key=lambda head: len(columns[head]))
+    order = [longest, *(head for head in heads if head != longest)]
+    methods = dict.fromkeys(m for head in order for m in sorted(columns[head], key=lambda m: -columns[head][m].value))
+    rows = [
+        [f"`{method}`", *(spell_both(columns[head][method]) if method in columns[head] else "–" for head in heads)]
+        for method in methods
+    ]
+    table = markdown_table([f"minus `{BASELINE}`", *heads], rows)
+    note = (
+        "A difference with an interval rests on one task at one share, and its board has a narrower one. A difference "
+        "without rests on fewer than three runs. –: answered above, or no runs."
+    )
+    return folded(f"Too little for an answer: {len(methods)} methods", [*table, note, ""])
 
 
 def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list[str]:
@@ -122,26 +149,23 @@ def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list
     known = [(each, answer) for each in answers if (answer := each.answer(name))]
     if not known:
         return [*lines, "No answer yet: no study has all the runs that this needs.", ""]
-    return [*lines, *_claims(known), ""]
+    return [*lines, *(f"- {_claim(*one) if _is_answer(one[1]) else _no_claim(*one)}" for one in known), ""]
 
 
-def _claims(known: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
-    """Return a line for each claim, then a line for those of each study that have no answer, by reason and place."""
-    lines, unanswered = [], dict[tuple[str, str, str, str], list[str]]()
-    for each, answer in sorted(known, key=lambda one: (one[0].letter, -one[1].these_tasks.value)):
-        if answer.claim in (ALONE, FEW):
-            key = answer.claim, each.letter, answer.tasks[0], spell_shares(answer.fractions)
-            unanswered.setdefault(key, []).append(_size(each, answer))
-        else:
-            lines.append(f"- {_claim(each, answer)}")
-    for (claim, letter, task, share), sizes in unanswered.items():
-        why = (
-            "one task at one share: see its board, whose intervals are narrower"
-            if claim == ALONE
-            else "fewer than three runs, so no intervals"
-        )
-        lines.append(f"- **{letter}: no answer here**, {why} ([{task}]({task}.md), {share}): {'; '.join(sizes)}.")
-    return lines
+def _is_answer(answer: Across) -> bool:
+    return answer.claim not in (ALONE, FEW)
+
+
+def _no_claim(each: StudyAnswers, answer: Across) -> str:
+    """Return why a study has no answer, and its difference."""
+    alone = "one task at one share: see its board, whose intervals are narrower"
+    why = alone if answer.claim == ALONE else "fewer than three runs, so no intervals"
+    return f"**{each.letter}: no answer here**, {why} ({_board(answer)}): {_size(each, answer)}."
+
+
+def _board(answer: Across) -> str:
+    """Return the tasks of an answer, each with a link to its board, and the shares of the records."""
+    return f"{listed([f'[{task}]({task}.md)' for task in answer.tasks])}, {spell_shares(answer.fractions)}"
 
 
 def _claim(each: StudyAnswers, answer: Across) -> str:

@@ -32,7 +32,7 @@ def cost_lines(board: Board) -> list[str]:
     rows = [[str(place), *costs(row, tuned).values()] for place, row in enumerate(board.rows, 1)]
     lines = markdown_table(head, rows)
     lines += [*_notes(board), ""]
-    lines += [f"{place}. {_command(row.runs[0])}" for place, row in enumerate(board.rows, 1)]
+    lines += [f"{place}. {_run(row.runs[0], board.plan.starts)}" for place, row in enumerate(board.rows, 1)]
     lines += ["", *(line for words in _origins(board) for line in (words, ""))]
     return folded("Cost, spread, selection, origin of weights, and command of each row's first run", lines)
 
@@ -167,14 +167,23 @@ def _short(commit: str | None) -> str:
     return "unknown" if commit is None else f"`{commit[:7]}`" + ("-dirty" if commit.endswith("-dirty") else "")
 
 
-def _command(run: Result) -> str:
-    if not run.cell["command"]:
-        return "scores made elsewhere"
-    command, start = run.cell["command"], run.document["init"]
-    if (asked := run.cell.get("init")) and ":" in start["name"]:  # a path on that run's machine tells nobody else
-        command = command.replace(f"--init {quoted(asked)}", f"--init {start['name']}")
+def command_of(run: Result, starts: Mapping[str, str]) -> str:
+    """Return the command of a run; empty for scores made elsewhere. `starts` is as in `BoardPlan`.
+
+    A path to initial weights on that run's machine tells nobody else, so their declared place, or their name, stands
+    for it.
+    """
+    command, start = run.cell["command"] or "", run.document["init"]["name"]
+    if (asked := run.cell.get("init")) and ":" in start:
+        command = command.replace(f"--init {quoted(asked)}", f"--init {quoted(starts.get(start, start))}")
+    return str(command)
+
+
+def _run(run: Result, starts: Mapping[str, str]) -> str:
+    start = run.document["init"]
     weights = f", weights `{start['sha256'][:12]}`" if start.get("sha256") and start["name"] != "random" else ""
-    return f"`{command}`{weights}"
+    command = command_of(run, starts)
+    return f"`{command}`{weights}" if command else "scores made elsewhere"
 
 
 def _origins(board: Board) -> list[str]:
@@ -186,17 +195,20 @@ def _origins(board: Board) -> list[str]:
         if "command" in init.get("facts", {}) or init["name"].startswith("file:"):
             starts[init["name"]] = init
             rows[init["name"]].append(row)
-    words = ["After `--init`, a name with a hash stands for a file of these weights."] * bool(starts)
-    words += [_origin(init, rows[name]) for name, init in starts.items()]
+    places = board.plan.starts
+    words = ["After `--init`, a name with a hash stands for a file of these weights."] * bool(starts.keys() - places)
+    words += [_origin(init, rows[name], places.get(name, "")) for name, init in starts.items()]
     by_digest = defaultdict(list)
     for name, init in starts.items():
         by_digest[init["facts"].get("digest", name)].append(name)
     return [*words, *(_twins(names, rows) for names in by_digest.values() if len(names) > 1)]
 
 
-def _origin(init: Mapping[str, Any], rows: Sequence[Row]) -> str:
+def _origin(init: Mapping[str, Any], rows: Sequence[Row], place: str) -> str:
+    """Return where initial weights come from; `place`: where they can be had, or empty."""
     facts = init["facts"]
-    name = f"`{init['name']}`" + (f" (SHA-256 `{init['sha256']}`)" if "sha256" in init else "")
+    known = [*([f"in `{place}`"] if place else []), *([f"SHA-256 `{init['sha256']}`"] if "sha256" in init else [])]
+    name = f"`{init['name']}`" + (f" ({', '.join(known)})" if known else "")
     if "command" not in facts:
         file = f" (SHA-256 `{facts['file_sha256']}`)" if "file_sha256" in facts else ""
         return f"{name} are weights from the file `{init['source']}`{file}, which no run of this program made."

@@ -14,7 +14,7 @@ from bench.boards.truth import Truth
 from bench.evaluation.bootstrap import Interval
 from bench.evaluation.metrics import RANKING
 from bench.pages.conditions import condition_of
-from bench.pages.costs import leaves_out_features
+from bench.pages.costs import command_of, leaves_out_features
 from bench.pages.details import Details, Part, details, some_pairs
 from bench.pages.html_rows import board_key, facts, row_key, share, training_minutes
 from bench.pages.names import numbered, short_method, shown_backbone, shown_init
@@ -73,7 +73,7 @@ def _row(board: Board, place: int, groups: Sequence[Sequence[Part]]) -> dict[str
         "few": row.few_runs,
         "partial": leaves_out_features(row),
         "constant": row.score == CHANCE,
-        "command": row.runs[0].cell["command"] or "",
+        "command": command_of(row.runs[0], board.plan.starts),
         "facts": facts(board, place),
         "scores": [[round(part.scores[row.name], 4) for part in parts] for parts in groups],
     }
