@@ -645,7 +645,7 @@ def score(
         ),
     ] = None,
     fraction: Annotated[float, typer.Option(help="Fraction of the training records it was trained on.")] = 1.0,
-    draw: Annotated[int, typer.Option(min=0)] = 0,
+    draw: Annotated[int, typer.Option(min=0, help="Training subset; each counts as an independent run.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed; several seeds of a name become one row.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,

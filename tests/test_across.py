@@ -368,8 +368,8 @@ def test_a_difference_of_a_single_run_stands_alone() -> None:
     text = answer_page(made, answers, "", [])
     value = f"{answer(answers[0].answers).these_tasks.value:+.4f}"
 
-    line = "**A: no answer here**, fewer than three runs, so no intervals ([aa](aa.md), 10 %): `lpft-sd` minus `ft` is"
-    assert f"- {line} {value}.\n" in text
+    line = "**A: no answer here**, fewer than three runs a task, so no intervals ([aa](aa.md), 10 %): `lpft-sd` minus"
+    assert f"- {line} `ft` is {value}.\n" in text
     assert f"| lpft-sd minus ft | aa; 10 % | 1 | {value} | – | – | – | – | not a statement about methods" in text
     assert "scores" not in text
 

@@ -30,7 +30,7 @@ FOLDERS: list[Path] = []
 
 @pytest.fixture(autouse=True)
 def _folders(tmp_path: Path) -> None:
-    FOLDERS[:] = [tmp_path / str(number) for number in range(9)]
+    FOLDERS[:] = [tmp_path / str(number) for number in range(30)]
     for folder in FOLDERS:
         folder.mkdir()
 
@@ -119,6 +119,15 @@ def test_the_interval_of_the_brier_score_is_over_the_draws_of_patients() -> None
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert found.brier.interval.low == pytest.approx(low, abs=0.25 * (high - low))
     assert found.brier.interval.high == pytest.approx(high, abs=0.25 * (high - low))
+
+
+def test_a_single_run_takes_the_variation_of_other_rows() -> None:
+    many = [row(seeds=3, test_offset=0.1 * at) for at in range(-3, 3)]
+    one = row(seeds=1)
+    alone, beside = calibrated(one).brier, calibrate(board(*many, one), Truth())[-1].brier  # type: ignore[arg-type]
+
+    assert beside.interval.value == alone.interval.value
+    assert beside.interval.high - beside.interval.low > alone.interval.high - alone.interval.low
 
 
 def best_threshold(truth: LabelTable, scores: Any, column: int) -> float:

@@ -27,8 +27,8 @@ def noisy(y_true: Bools, noise: float, random: np.random.Generator) -> Floats:
     return y_true + noise * random.normal(size=y_true.shape)
 
 
-def summary(value: float, low: float, high: float, patient_sd: float = 0.01) -> Summary:
-    return Summary(Interval(value, low, high), patient_sd, np.nan, 1, 0.0, np.inf)
+def summary(value: float, low: float, high: float, patient_sd: float = 0.01, num_runs: int = 3) -> Summary:
+    return Summary(Interval(value, low, high), patient_sd, np.nan, num_runs, 0.0, np.inf)
 
 
 def test_permutation_p_is_that_of_swapping_ranks(permutation_p: PermutationP) -> None:
@@ -177,6 +177,7 @@ def test_in_a_family_a_resolvable_difference_passes_the_first_step_of_holm() -> 
 
 def test_equal_means_an_interval_inside_the_margin() -> None:
     assert practically_equal(summary(0.001, -0.002, 0.004), margin=0.005)
+    assert not practically_equal(summary(0.001, -0.002, 0.004, num_runs=2), margin=0.005)
     assert not practically_equal(summary(0.001, -0.004, 0.006), margin=0.005)  # not significant is not equal
     assert not practically_equal(summary(-0.004, -0.006, -0.002), margin=0.005)
     assert not practically_equal(summary(np.nan, np.nan, np.nan), margin=0.005)

@@ -12,10 +12,12 @@ from bench.boards.comparisons import (
     ScoredRow,
     ScoredRun,
     adjust,
+    as_data,
     compare_pairs,
     compared,
     design_of,
     label_differences,
+    priors_of_labels,
     stand,
 )
 from bench.boards.declared import BoardPlan
@@ -25,6 +27,7 @@ from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Interval, Resampled, Summary, make_replicates, resample
 from bench.evaluation.compare import resolvable_difference
 from bench.evaluation.placements import difference_p, placements
+from bench.evaluation.runs import NO_PRIORS
 
 RANDOM = np.random.default_rng(0)
 Y_TRUE = np.hstack([RANDOM.random((300, 2)) < 0.3, np.arange(300)[:, None] < 3])
@@ -63,6 +66,32 @@ def test_standing_tells_apart_what_differs_and_no_more() -> None:
     assert found.baseline["best"].significant
     assert not found.baseline["twin"].significant
     assert found.baseline["bad"].differences["auroc"].interval.high < 0
+
+
+def test_a_pair_of_single_runs_is_marked_in_data_too() -> None:
+    found = stand({"good": row(1.2, seeds=[0]), "twin": row(1.2001, seeds=[0])}, BoardPlan("twin", None, 0.1), TRUTH)
+    assert found is not None
+    (pair,) = found.pairs
+    data = as_data(pair)
+
+    assert pair.differences["auroc"].interval.high < 0.1 and not pair.practically_equal
+    assert (data["few_pairs"], data["p_adjusted"], data["practically_equal"]) == (True, None, False)
+    assert data["p"] == pair.p
+    assert as_data(stand(ROWS, BoardPlan(), TRUTH).pairs[0])["few_pairs"] is False  # type: ignore[union-attr]
+
+
+def test_a_label_of_a_single_run_takes_the_variation_of_other_rows() -> None:
+    """As the macro average above it does."""
+    rows = {f"method {at}": row(1 + at / 50, seeds=[3 * at, 3 * at + 1, 3 * at + 2]) for at in range(8)}
+    renumbered = {name: dict(enumerate(runs.values())) for name, runs in rows.items()}
+    rows = {name: {(0, seed): run for seed, run in runs.items()} for name, runs in renumbered.items()}
+    rows["single"] = row(1.5, seeds=[0])
+    alone, priors = [NO_PRIORS] * 3, priors_of_labels(rows, TRUTH)
+    widths = [label_differences(rows["single"], rows["method 0"], TRUTH, of)["A"].interval for of in (alone, priors)]
+
+    assert priors[0] and not priors[2], "a rare label has none"
+    assert widths[1].high - widths[1].low > 1.1 * (widths[0].high - widths[0].low)
+    assert widths[1].value == widths[0].value
 
 
 @pytest.mark.parametrize(("p", "significant"), [(0.049, True), (0.05, True), (0.051, False), (0.07, False)])
@@ -231,7 +260,7 @@ def test_a_contrast_is_that_of_its_pair(quality: float) -> None:
     for name, baseline in (("first", "second"), ("second", "first")):
         found = compared(rows, BoardPlan(baseline), TRUTH).baseline[name]
         (expected,) = compare_pairs(rows, [(name, baseline)], 0.005, TRUTH)
-        of_label = label_differences(rows[name], rows[baseline], TRUTH)["A"]
+        of_label = label_differences(rows[name], rows[baseline], TRUTH, priors_of_labels(rows, TRUTH))["A"]
 
         assert (found.first, found.second, found.p_adjusted) == (name, baseline, pytest.approx(expected.p))
         for summary, other in zip(

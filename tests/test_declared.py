@@ -59,6 +59,15 @@ def test_a_tuned_row_has_the_tuned_baseline() -> None:
     assert BoardPlan("ft").contrasts(names[1:], tuned) == [(names[1], names[2]), (names[3], names[2])]
 
 
+def test_a_tuned_row_beside_an_untuned_baseline_alone_is_in_no_study() -> None:
+    """Its p would be corrected together with that of the default row, which a new row must not change."""
+    names = ["lpft-sd on net (random)", "ft on net (random)", "lpft-sd(a=1) on net (random)"]
+    plan = BoardPlan("ft", ("lpft-sd",), primary="lpft-sd minus ft")
+
+    assert list(plan.roles(names, names[2:])) == [(names[0], names[1])] == list(plan.roles(names[:2]))
+    assert plan.contrasts(names, names[2:]) == [(names[0], names[1]), (names[2], names[1])], "but it is shown"
+
+
 def test_what_was_declared_and_is_missing_is_named() -> None:
     assert BoardPlan("ft", ("lpft", "lpft-sdd")).absent(NAMES) == ["lpft-sdd"]
     assert BoardPlan("ft").absent(NAMES) == []
@@ -82,6 +91,10 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
         ('primary = "lpft-sd"', "primary must be a contrast in quotes, such as \"lpft-sd minus ft\", got 'lpft-sd'"),
         ("primary = 1", "primary must be a contrast in quotes"),
         ('family = ["lp"]', "family has 'lp', but there is no baseline to compare it with; add baseline = "),
+        (
+            'baseline = "a"\nfamily = ["a minus b minus c"]',
+            "family has 'a minus b minus c', expected a method, a row or",
+        ),
         ("margin = true", r"margin must be a number in \[0, 1\), got True"),
         ("margin = 2", r"margin must be a number in \[0, 1\)"),
         ("baseline = 3", "baseline must be a method or a row in quotes, got 3"),

@@ -345,6 +345,17 @@ def test_boards_show_external_rows_and_seeds_share_one(
     assert "| other | – | external |" in page([board])
 
 
+def test_draws_of_one_seed_are_independent_runs(
+    score: Score, scores: pd.DataFrame, tables: Path, tmp_path: Path
+) -> None:
+    for draw in range(3):
+        score(scores.assign(MI=scores["MI"] + draw / 10), draw=draw, fraction=0.1)
+    (board,) = make_boards(find_results(tmp_path / "runs"), Truth(tables))
+
+    assert [len(row.runs) for row in board.rows] == [3]
+    assert not board.rows[0].few_runs
+
+
 def test_the_command_of_a_result_gives_it_again(score: Score, scores: pd.DataFrame) -> None:
     said = [
         score(scores, **options).cell["command"]

@@ -3,13 +3,14 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.boards.comparisons import Comparison, Standing
-from bench.boards.declared import BoardPlan
+from bench.boards.declared import PRIMARY, BoardPlan
 from bench.boards.rows import Board, Row
 from bench.evaluation.bootstrap import Interval, Summary
 from bench.pages.latex import escape, table, tables
@@ -39,6 +40,20 @@ def board() -> Board:
     return Board("ptb-xl_1", False, "mine_too", "f", 0.1, "", rows, (), None, BoardPlan("ft", labels=labels), standing)
 
 
+def test_a_p_has_its_role_and_many_groups_are_ranks(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exploratory p supports no claim, so it does not stand bare."""
+    monkeypatch.setattr("bench.pages.groups.MOST_LETTERS", 1)
+    standing = board.standing
+    assert standing is not None
+    pair = standing.pairs[0]
+    three = replace(pair, differences={"auroc": replace(pair.differences["auroc"], num_runs=3)}, role=PRIMARY)
+    text = table(replace(board, standing=replace(standing, baseline={pair.first: three})))
+
+    assert r"$<$ 0.001 (primary)" in text
+    assert "differs from &" in text and "share a letter" not in text
+    assert "Differs from: the ranks of the rows from which a row differs significantly." in text
+
+
 def test_text_is_escaped() -> None:
     assert escape("5 % of a_b & #1 {x}") == r"5 \% of a\_b \& \#1 \{x\}"
     assert escape("−0.1\n to 2…") == r"$-$0.1 to 2\ldots{}"
@@ -55,6 +70,7 @@ def test_a_table_has_intervals_letters_differences_and_notes(board: Board) -> No
     assert lines[1][5:] == ["+0.0100 ($-$0.002 to +0.022)", "$<$ 0.001*", "0.5000", "1*"]
     assert lines[2][4:7] == ["ab", "baseline", ""]
     assert lines[3][4:7] == ["--", "--", ""]
+    assert "Rows that share a letter do not differ" in text and "p, Holm: corrected within the pair's role" in text
     assert "own:389512e4" in text.partition(r"\parbox")[2], "the hash stays in a note"
     assert "note=" in text.replace(r"\allowbreak{}", ""), "arguments that the table leaves out stand in a note"
     assert r"\label{tab:mine-too-0.1}" in text

@@ -278,7 +278,7 @@ def test_a_claim_is_judged_by_paired_runs(better: float, worse: float, status: s
 
         assert found["status"].startswith(f"{status}, from these weights")
         assert found["difference"].startswith(f"{difference:+.4f}".replace("-", "−"))
-        assert found["compared here"] == "lpft-sd minus ft on ecgfounder (pretrained), 3 pairs"
+        assert found["compared here"] == "lpft-sd minus ft on ecgfounder (pretrained), 3 pairs of runs"
         of_all = row("ft", worse, seeds=(0, 1, 2, 3)).summaries["frequent"][metric]
         relative = 100 * difference / of_all.interval.value  # type: ignore[union-attr]
         assert found["relative"].startswith(f"{relative:+.1f} % (".replace("-", "−"))
@@ -313,7 +313,7 @@ def test_other_models_are_marked_and_missing_runs_named() -> None:
     text = ledger([board("form", *rows)], [], [claim(tasks="form rhythm")])
 
     (found,) = table(text, "Claims")
-    assert found["compared here"] == "lpft-sd minus ft on net (own:1234), 3 pairs"
+    assert found["compared here"] == "lpft-sd minus ft on net (own:1234), 3 pairs of runs"
     assert (found["task"], found["status"]) == (
         "form",
         "confirmed, on another model, from these weights (exploratory)",

@@ -104,6 +104,17 @@ def test_a_file_that_lacks_nothing_is_whole(data: Path, frames: dict[str, pd.Dat
     assert "--partial is not needed" in notes[0]
 
 
+def test_a_part_of_fold_9_beside_all_of_fold_10_is_incomplete(
+    data: Path, frames: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    records = load_records(data)
+    table = label_table(records, find_task("superdiag", records))
+    some = table.ecg_id[table.strat_fold == 9][:5]
+    frame = pd.concat([frames["whole"], frames["whole"].iloc[: len(some)].set_index(some)])
+    with pytest.raises(BenchError, match=r"fold 9 of superdiag: .* missing records"):
+        bench.score(frame, "superdiag", "x", data=data, runs=tmp_path, partial=True, log=silent)
+
+
 def test_faults_other_than_missing_records_stay_faults(
     data: Path, truth: LabelTable, frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:

@@ -124,6 +124,12 @@ def test_the_file_of_variances_is_read_as_it_was_written(tmp_path: Path) -> None
 
     assert found[0] == KNOWN
     assert math.isnan(found[1].draw_sd) and found[1].draws == 1
+    fine = replace(KNOWN, fraction=0.12345, draw_sd=0.0123456)
+    (tmp_path / "set/variances.csv").write_text(as_csv([fine]))
+    assert read_variances(tmp_path) == [fine], "a plan is that of the page"
+    (tmp_path / "set/variances.csv").write_text(as_csv(known).rpartition(",")[0])
+    with pytest.raises(DataError, match=r"variances.csv is damaged"):
+        read_variances(tmp_path)
     (tmp_path / "set/variances.csv").write_text(as_csv(known).replace("0.013", "many"))
     with pytest.raises(DataError, match=r"variances.csv is damaged: could not convert"):
         read_variances(tmp_path)

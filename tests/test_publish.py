@@ -30,6 +30,7 @@ from bench.results.external import score_external
 from bench.results.result import load_result
 
 ROOT = Path(__file__).parents[1]
+DIFFERENT = "are different runs; rename the folder of one"
 
 
 @pytest.fixture(autouse=True)
@@ -297,6 +298,32 @@ def test_a_page_that_was_edited_is_found(shelf: Path, truth: Truth, tmp_path: Pa
     assert check(shelf, truth) == [f"{shelf / 'extra.md'} follows from no published result"]
 
 
+def test_a_check_without_data_knows_the_names_of_a_boards_file(shelf: Path, truth: Truth, tmp_path: Path) -> None:
+    (page,) = shelf.glob("*/superdiag.md")
+    page.with_suffix(".toml").write_text('[labels]\ngood = "Model A"\n')
+    write(shelf, truth)
+
+    assert "| Model A |" in page.read_text()
+    assert check(shelf, Truth(tmp_path / "nowhere")) == []
+
+
+def test_a_run_is_published_again_and_no_other_takes_its_place(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
+    shelf, other = tmp_path / "leaderboards", tmp_path / runs[0].name
+    (copied,), _ = publish(runs[:1], shelf, truth)
+    shutil.copytree(runs[2], other)
+    before = {path: path.read_bytes() for path in copied.iterdir()}
+
+    assert publish(runs[:1], shelf, truth) == ([copied], [])
+    assert publish([runs[0], runs[0].resolve()], shelf, truth) == ([copied], [])
+    for folders, first in (([other], copied), ([runs[0], other], copied)):
+        assert publish(folders, shelf, truth) == (
+            [],
+            [f"{other}: {first} has its place in {copied.parent}, and they {DIFFERENT}"],
+        )
+    assert publish([runs[0], other], tmp_path / "elsewhere", truth)[1][0].startswith(f"{other}: {runs[0]} has its")
+    assert {path: path.read_bytes() for path in copied.iterdir()} == before
+
+
 def test_what_has_a_fault_is_not_published(runs: list[Path], truth: Truth, tmp_path: Path) -> None:
     edited = tmp_path / "edited"
     shutil.copytree(runs[0], edited)
@@ -430,6 +457,10 @@ def test_evaluations_elsewhere_are_published_checked_and_drawn(runs: list[Path],
     drawn = picture.read_text()
     assert all(f">{word}<" in drawn for word in ("none", "20", "10", "muscle noise", "lead off", "SNR in dB"))
     assert picture.name in text
+
+    shutil.rmtree(run / "elsewhere")
+    assert publish([run], shelf, truth) == ([copied], [])
+    assert check(shelf, truth) == [] and len(list((copied / "elsewhere").iterdir())) == 5, "none is lost"
 
     published = copied / "elsewhere" / away.name / "evaluation.json"
     document = json.loads(published.read_text())

@@ -12,7 +12,7 @@ import pytest
 from bench.boards import resampling
 from bench.boards.declared import BoardPlan
 from bench.boards.power import read_variances
-from bench.boards.rows import Board, as_data, interval_of, make_boards
+from bench.boards.rows import Board, as_data, beside, interval_of, make_boards
 from bench.boards.simulations import ALL_LABELS
 from bench.console.tables import board_table, result_table
 from bench.data.tasks import LabelTable
@@ -28,6 +28,7 @@ from bench.pages.surroundings import Surroundings
 from bench.results.result import PREDICTIONS, Result, find_results, load_result, record_search, write_result
 
 LABELS = ("MI", "NORM", "RARE")
+BOARDS = Path(__file__).parents[1] / "leaderboards"
 
 
 @pytest.fixture(autouse=True)
@@ -635,3 +636,21 @@ def test_pages_have_the_answer_over_all_tasks_and_the_index_links_it(write: Writ
     for anew in (False, True):  # remembered, and computed again
         write_answers(made(tmp_path), folder, [], anew=anew)
         assert {path: path.read_bytes() for path in written} == first
+
+
+def test_a_run_that_stands_on_no_board_hides_and_breaks_no_published_row() -> None:
+    """A run that is scored on fold 9 alone, or a declined one, is neither a repeat nor a contradiction."""
+    published = load_result(next(path.parent for path in BOARDS.rglob("net1d_mini-lp-*/result.json")))
+    metrics = {"fold_9": {"macro": {}}}
+    trial = {**published.document, "stage": "val", "metrics": metrics}
+    declined = {key: value for key, value in published.document.items() if key != "metrics"}
+    own = [trial, {**trial, "digest": "another"}, {**declined, "incompatible": "no tokens"}]
+    lines: list[str] = []
+
+    for document in own:
+        assert beside([Result(Path("own"), document)], [published], lines.append) == [published]
+    assert lines == []
+    assert beside([published], [published], lines.append) == [], "a repeat is there once"
+    other = {**published.document, "digest": "another"}
+    assert beside([Result(Path("own"), other)], [published], lines.append) == []
+    assert len(lines) == 1 and lines[0].startswith("the published row lp on net1d_mini")

@@ -22,7 +22,7 @@ CONTRAST = f"lpft-sd minus {BASELINE}"
 BETTER, WORSE, EQUAL = "better", "worse", "practically equal"
 MUCH_BETTER = "better by more than the margin"
 UNSETTLED, DISAGREE = "not settled", "not settled: the two ways disagree"
-FEW = "not a statement about methods: fewer than three runs"
+FEW = "not a statement about methods: fewer than three runs a task"
 ALONE = "of one board alone"
 """One task at one share: its board judges it, and there the variance of runs is moderated over all rows."""
 CLAIMS = (MUCH_BETTER, BETTER, WORSE, EQUAL)

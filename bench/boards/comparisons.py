@@ -21,6 +21,7 @@ from bench.evaluation.permutation import Placing, permutation_ps
 from bench.evaluation.placements import difference_p
 from bench.evaluation.runs import (
     MIN_RUNS,
+    NO_PRIORS,
     Design,
     Kind,
     Place,
@@ -57,6 +58,11 @@ class ScoredRun:
         """Return the macro average of a metric over the labels that the mask `labels` [label] chooses."""
         estimate: Estimate = getattr(self.resampled, metric)
         return estimate.macro(labels)
+
+    def value(self, metric: str, labels: metrics.Bools) -> metrics.Floats:
+        """Return that macro average on the fold."""
+        estimate: Estimate = getattr(self.resampled, metric)
+        return metrics.macro(estimate.value, labels)
 
 
 ScoredRow = Mapping[Place, ScoredRun]
@@ -292,11 +298,18 @@ def compare_pairs(
     return [replace(pair, permutation_p=float(p)) for pair, p in zip(compared, permuted, strict=True)]
 
 
+def priors_of_labels(rows: Mapping[str, ScoredRow], truth: LabelTable) -> list[Priors]:
+    """Return [label], the prior of the variance between runs of a difference of AUROC; none for a rare label."""
+    frequent = metrics.frequent(truth.y_true)
+    return [
+        priors_of_pairs(rows, "auroc", label) if label[frequent].any() else NO_PRIORS
+        for label in np.eye(len(frequent), dtype=bool)
+    ]
+
+
 def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
     """Fit the prior of the variance between runs of a difference, to the differences of all pairs of rows."""
-    values = {
-        name: {place: run.macro(metric, labels).value for place, run in row.items()} for name, row in rows.items()
-    }
+    values = {name: {place: run.value(metric, labels) for place, run in row.items()} for name, row in rows.items()}
     own: dict[tuple[str, str], RunVariance] = {}
     for first, second in itertools.combinations(rows, 2):
         if _shared(rows[first], rows[second]):
@@ -311,15 +324,24 @@ def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.
     return priors
 
 
-def label_differences(first: ScoredRow, second: ScoredRow, truth: LabelTable) -> dict[str, Summary]:
-    """Return label -> difference of AUROC over paired runs, for the labels with at least 10 positives."""
+def label_differences(
+    first: ScoredRow, second: ScoredRow, truth: LabelTable, priors: Sequence[Priors]
+) -> dict[str, Summary]:
+    """Return label -> difference of AUROC over the runs that both rows have, for the labels with at least 10 positives.
+
+    `priors` [label] are those of `priors_of_labels`.
+    """
 
     def of(row: ScoredRow, column: int) -> list[Estimate]:
         return [run.resampled.auroc.label(column) for run in row.values()]
 
+    first, second = paired_runs(first, second)
     design = design_of(first, second)
     frequent = np.flatnonzero(metrics.frequent(truth.y_true)).tolist()
-    return {truth.labels[at]: compare.difference(of(first, at), of(second, at), design=design) for at in frequent}
+    return {
+        truth.labels[at]: compare.difference(of(first, at), of(second, at), design=design, priors=priors[at])
+        for at in frequent
+    }
 
 
 def paired_runs(first: ScoredRow, second: ScoredRow) -> tuple[ScoredRow, ScoredRow]:
@@ -428,9 +450,9 @@ def compared(
     ]
     # all pairs of the board in one call, because the number of permutations depends on the number of pairs
     pairs = adjust(compare_pairs(every, named + rest, plan.margin, truth), plan.roles(list(every), tuned))[: len(named)]
+    priors = priors_of_labels(every, truth)
     pairs = [
-        replace(pair, labels=label_differences(*paired_runs(rows[pair.first], rows[pair.second]), truth))
-        for pair in pairs
+        replace(pair, labels=label_differences(rows[pair.first], rows[pair.second], truth, priors)) for pair in pairs
     ]
     letters = _letters(rows, pairs, truth)
     baseline, undecided = _against_baseline(list(rows), plan, pairs, tuned)
@@ -443,10 +465,12 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "first": comparison.first,
         "second": comparison.second,
         "num_pairs": comparison.num_pairs,
+        "few_pairs": comparison.few_pairs,
         **{metric: _plain(summary) for metric, summary in comparison.differences.items()},
         "permutation_p": comparison.permutation_p,
         "placement_p": comparison.placement_p,
-        "p_adjusted": comparison.p_adjusted,
+        "p": comparison.p,
+        "p_adjusted": None if comparison.few_pairs else comparison.p_adjusted,
         "family_size": comparison.family_size,
         "role": comparison.role,
         "resolvable": comparison.resolvable,

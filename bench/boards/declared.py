@@ -81,6 +81,8 @@ class BoardPlan:
             )
         if family is not None and not (isinstance(family, list) and all(isinstance(name, str) for name in family)):
             raise BenchError(f"{path}: family must be a list of methods, rows or contrasts in quotes, got {family!r}")
+        if crossed := [name for name in family or () if name.count(MINUS) > 1]:
+            raise BenchError(f"{path}: family has {crossed[0]!r}, expected a method, a row or one row minus another")
         if bare := [name for name in family or () if MINUS not in name and baseline is None]:
             raise BenchError(
                 f"{path}: family has {bare[0]!r}, but there is no baseline to compare it with; "
@@ -136,6 +138,8 @@ class BoardPlan:
             for name in [first] if first in rows else [row for row in rows if names_row(first, row)]:
                 is_chosen = not _is_method(first) or fitting_rows(first, name, rows, tuned) == [name]
                 others = fitting_rows(second, name, rows, tuned)
+                if _is_method(second):  # a tuned row beside an untuned baseline is in no study
+                    others = [other for other in others if (other in tuned) == (name in tuned)]
                 if is_chosen and len(others) == 1 and others != [name] and not {(name, others[0])} & set(roles):
                     roles[name, others[0]] = Role(role, _study(others[0], tuned))
         return roles

@@ -151,7 +151,7 @@ def _tested(board: Board, home: LabelTable, tested: Sequence[tuple[Row, Evaluati
     )
     aurocs = {
         label: {
-            name: float(np.mean([run.resampled.auroc.value[column] for run in runs.values()]))
+            name: float(design_of(runs).mean([run.resampled.auroc.value[column] for run in runs.values()]))
             for name, (_, runs) in scored.items()
         }
         for column, label in enumerate(first.labels)

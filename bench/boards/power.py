@@ -260,13 +260,13 @@ def read_variances(folder: Path) -> list[Variances]:
 
 
 def as_csv(variances: Sequence[Variances]) -> str:
-    """Return the text of variances.csv; NaN is empty."""
+    """Return the text of variances.csv; NaN is empty. With six digits, machines that add otherwise write the same."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([each.name for each in fields(Variances)])
     for one in variances:
         values = [getattr(one, each.name) for each in fields(Variances)]
-        writer.writerow(["" if v != v else f"{v:.3g}" if isinstance(v, float) else v for v in values])
+        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in values])
     return table.getvalue()
 
 
@@ -278,7 +278,7 @@ def from_row(row: Mapping[str, str]) -> Variances:
         )
         where = row["dataset"], row["task"], float(row["fraction"]), row["study"], row["contrast"]
         return Variances(*where, value, patients, draws, seeds, int(row["draws"]), int(row["pairs"]))
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{VARIANCES} is damaged: {error}; `bench leaderboard --published` writes it anew") from None
 
 

@@ -222,12 +222,14 @@ def beside(
 ) -> list[Result]:
     """Return the published results that can stand on boards with one's own; `log` receives a line for each other row.
 
-    A published row is left out where a run of one's own has its name and contradicts it, and its repeats are too.
+    A published row is left out where a run of one's own has its name and contradicts it, and its repeats are too. A
+    run of one's own that stands on no board, such as one that is scored on fold 9 alone, contradicts and repeats none.
     """
     mine: dict[tuple[object, ...], list[Result]] = defaultdict(list)
-    for result in own:
+    tested = [result for result in own if result.tested]
+    for result in tested:
         mine[*result.board, result.row].append(result)
-    kept, refused, known = [], dict[tuple[object, ...], str](), {result.digest for result in own}
+    kept, refused, known = [], dict[tuple[object, ...], str](), {result.digest for result in tested}
     for result in published:
         key = (*result.board, result.row)
         reason = next((reason for one in mine.get(key, ()) if (reason := conflict(one, result))), "")
@@ -369,6 +371,9 @@ def as_data(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     "init": row.init,
                     "method": row.method,
                     "runs": [str(run.folder) for run in row.runs],
+                    "few_runs": row.few_runs,
+                    "trials": row.num_trials,
+                    "published": row.published,
                     "metrics": {
                         chosen: {m: _plain(s) for m, s in of_set.items()} for chosen, of_set in row.summaries.items()
                     },

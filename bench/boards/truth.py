@@ -51,7 +51,7 @@ class Truth:
 
         Such predictions are of another run. What was right is remembered, and not checked if the labels are not known.
         """
-        table = self(run) if run.document["stage"] == "test" and run.incompatible is None else None
+        table = self(run) if run.tested else None
         key = key_of("own scores", run.sha256, run.scores_sha256, run.fingerprint) if table else ""
         if table is None or recall(key) is not None:
             return

@@ -133,11 +133,7 @@ def comparison_tables(found: Compared) -> list[Table | Fitted]:
         words.append(f"against the baseline {places[one.second]}: {places[name]} ")
         words[-1] += f"{spell_difference(one.differences['auroc'])}, p {spell_role(one)}"
     words += [found.undecided] if found.undecided else []
-    equal = [
-        f"{places[one.first]} = {places[one.second]}"
-        for one in found.pairs
-        if one.practically_equal and not one.few_pairs
-    ]
+    equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
     words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
     if any(one.role == EXPLORATORY and not one.few_pairs for one in found.pairs):
         words.append("exploratory: not declared before the results, so it supports no claim")

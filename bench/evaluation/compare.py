@@ -48,8 +48,11 @@ def resolvable_difference(difference: Summary, family_size: int = 1) -> float:
 
 
 def practically_equal(difference: Summary, margin: float) -> bool:
-    """Return whether the whole interval lies within ± margin. A difference can be neither significant nor equal."""
-    return -margin < difference.interval.low and difference.interval.high < margin
+    """Return whether the whole interval lies within ± margin, that of at least three independent runs.
+
+    A difference can be neither significant nor equal.
+    """
+    return not difference.few_runs and -margin < difference.interval.low and difference.interval.high < margin
 
 
 def interval_p(difference: Summary) -> float:

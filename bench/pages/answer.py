@@ -95,7 +95,7 @@ def _introduction(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> l
         f"Each method of adapting a pre-trained model is compared with full fine-tuning (`{BASELINE}`) on "
         f"{boards[0].dataset}, over the tasks, shares of the training records, draws and seeds of which both have "
         "runs. Numbers are differences of macro AUROC over frequent labels; brackets are 95 % intervals over patients, "
-        "draws and seeds, for which three runs are needed. A difference below "
+        "draws and seeds, for which a task needs three runs. A difference below "
         f"{answers[0].study.margin:g}, the *margin*, does not matter in practice. "
         f"Boards of the tasks: {boards_of}.",
         "",
@@ -139,7 +139,7 @@ def _unanswered(others: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
     table = markdown_table([f"minus `{BASELINE}`", *heads], rows)
     note = (
         "A difference with an interval rests on one task at one share, and its board has a narrower one. A difference "
-        "without rests on fewer than three runs. –: answered above, or no runs."
+        "without rests on fewer than three runs a task. –: answered above, or no runs."
     )
     return folded(f"Too little for an answer: {len(methods)} methods", [*table, note, ""])
 
@@ -159,7 +159,7 @@ def _is_answer(answer: Across) -> bool:
 def _no_claim(each: StudyAnswers, answer: Across) -> str:
     """Return why a study has no answer, and its difference."""
     alone = "one task at one share: see its board, whose intervals are narrower"
-    why = alone if answer.claim == ALONE else "fewer than three runs, so no intervals"
+    why = alone if answer.claim == ALONE else "fewer than three runs a task, so no intervals"
     return f"**{each.letter}: no answer here**, {why} ({_board(answer)}): {_size(each, answer)}."
 
 

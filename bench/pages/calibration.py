@@ -19,6 +19,7 @@ from bench.data.tasks import LabelTable
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Estimate, Summary, summarize
 from bench.evaluation.metrics import Decisions, Floats, Reliability
+from bench.evaluation.runs import borrow
 from bench.pages.about_data import data_lines
 from bench.pages.markdown import folded, markdown_table, sentence
 from bench.pages.names import columns, labels_note, numbered, places
@@ -46,14 +47,23 @@ def calibrate(board: Board, truth: Truth) -> list[Calibrated]:
     rows = [row for row in board.rows if all(run.has_scale for run in row.runs)]
     given = [(unread(row.runs), truth.fold(row.runs[0], VAL_FOLD)) for row in rows]
     calibrated = dict(on_cores(functools.partial(_numbers, board.truth), given, LEAST_ROWS))
-    return [Calibrated(row, *calibrated[at]) for at, row in enumerate(rows)]
+    designs = [design_of_runs(row.runs) for row in rows]
+    briers = [calibrated[at][0] for at in range(len(rows))]
+    own = [design.variance([run.value for run in runs]) for design, runs in zip(designs, briers, strict=True)]
+    priors = borrow(own, len(own))
+    summaries = [summarize(runs, design=design, priors=priors) for runs, design in zip(briers, designs, strict=True)]
+    return [Calibrated(row, summaries[at], *calibrated[at][1:]) for at, row in enumerate(rows)]
 
 
 def _numbers(
     test: LabelTable, row: tuple[Sequence[Result], LabelTable | None]
-) -> tuple[Summary, float, Reliability, Decisions | None]:
-    """Return the numbers of a row, from its runs and the labels of fold 9, if they are at hand."""
+) -> tuple[list[Estimate], float, Reliability, Decisions | None]:
+    """Return the numbers of a row, from its runs and the labels of fold 9, if they are at hand.
+
+    The first are the Brier scores of its runs.
+    """
     runs, val = row
+    weights = design_of_runs(runs).weights
     chosen = metrics.frequent(test.y_true)
     y_true, counts = test.y_true[:, chosen], replicates_of(test).counts.astype(np.float64)
     num_records = counts.sum(axis=1)
@@ -62,12 +72,14 @@ def _numbers(
     briers = [Estimate(np.asarray(square.mean()), counts @ square / num_records) for square in squares]
     errors = [metrics.expected_calibration_error(y_true, prob).mean() for prob in probs]
     pooled = metrics.reliability(np.tile(y_true.reshape(-1, 1), (len(probs), 1)), np.concatenate(probs).reshape(-1, 1))
-    brier = summarize(briers, design=design_of_runs(runs))
-    return brier, float(np.mean(errors)), pooled, _decide(runs, test, val)
+    return briers, float(weights @ errors), pooled, _decide(runs, test, val, weights)
 
 
-def _decide(runs: Sequence[Result], test: LabelTable, val: LabelTable | None) -> Decisions | None:
-    """Return the quality of decisions on fold 10 by each run's thresholds of fold 9: means over runs [label]."""
+def _decide(runs: Sequence[Result], test: LabelTable, val: LabelTable | None, weights: Floats) -> Decisions | None:
+    """Return the quality of decisions on fold 10 by each run's thresholds of fold 9: means over runs [label].
+
+    `weights` [run] sum to 1.
+    """
     if val is None or any(VAL_FOLD not in run.predictions for run in runs):
         return None
     of_runs = []
@@ -75,7 +87,7 @@ def _decide(runs: Sequence[Result], test: LabelTable, val: LabelTable | None) ->
         thresholds = metrics.f1_thresholds(val.y_true, run.scores(VAL_FOLD, val).astype(np.float64))
         y_score = run.scores(TEST_FOLD, test).astype(np.float64)
         of_runs.append(_columns(metrics.decisions(test.y_true, y_score, thresholds)))
-    return Decisions(*np.mean(of_runs, axis=0))
+    return Decisions(*np.tensordot(weights, of_runs, axes=1))
 
 
 def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictures: Mapping[Board, str]) -> str:
@@ -96,13 +108,15 @@ def calibration_page(boards: Sequence[tuple[Board, Sequence[Calibrated]]], pictu
     lines += [
         "---",
         "",
-        "All numbers are means over the labels with at least 10 positives in fold 10 and over the runs of a row. Brier "
-        "score: lower is better; the prevalence of each label as its probability has "
-        f"{_chance(first):.4f}. Its 95 % intervals are over patients and runs. ECE: expected calibration error over 10 "
-        "bins of equal width. A record is called positive if its score reaches the threshold, which is the score with "
-        "the best F1 on fold 9. Sensitivity, specificity and F1 are those of fold 10, on which nothing is fitted. Rows "
-        "have the ranks of the board. Rows of unknown scale are left out. Pictures also leave out constant scores. "
-        "Nothing here is tested: each number is about the row's trained models, subset and weights.",
+        "All numbers are means over the labels with at least 10 positives in fold 10 and over the runs of a row. "
+        f"Brier score: lower is better; the prevalence of each label as its probability has {_chance(first):.4f}. "
+        "Its 95 % intervals are over patients and runs; a row of fewer than three runs takes the variation of runs "
+        "from other rows, if enough of them have it. ECE: expected calibration error over 10 bins of equal width. "
+        "A record is called positive if its score reaches the threshold, which is the score with the best F1 on "
+        "fold 9. Sensitivity, specificity and F1 are those of fold 10, on which nothing is fitted; –: a run of the "
+        "row was published without its scores of fold 9. Rows have the ranks of the board. Rows of unknown scale "
+        "are left out. Pictures also leave out constant scores. Nothing here is tested: each number is about the "
+        "row's trained models, subset and weights.",
         "",
     ]
     return "\n".join(lines)

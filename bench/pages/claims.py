@@ -61,6 +61,8 @@ class Finding:
     """The training records and weights that the runs share."""
     family_size: int = 1
     """Number of comparisons that p is corrected for."""
+    num_pairs: int = 0
+    """Number of paired runs."""
 
     @property
     def verdict(self) -> str:
@@ -165,8 +167,8 @@ def _words(finding: Finding) -> list[str]:
 def _cells(finding: Finding) -> list[str]:
     assert finding.difference is not None
     *words, contrast = _words(finding)
-    num = finding.difference.num_runs
-    contrast += f" on {finding.model[0]} ({finding.start}), {num} pair{'s' * (num > 1)}"
+    num = finding.num_pairs
+    contrast += f" on {finding.model[0]} ({finding.start}), {num} pair{'s' * (num > 1)} of runs"
     low, high = 100 * finding.relative_low, 100 * finding.relative_high
     relative = f"{100 * finding.relative:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
     numbers = [spell_difference(finding.difference), relative, spell_p(finding.p)]
@@ -213,6 +215,7 @@ def _finding(
         role=on_board.role if on_board else EXPLORATORY,
         condition=condition([better, worse], pair.places),
         family_size=pair.family_size if is_corrected else 1,
+        num_pairs=pair.num_pairs,
     )
 
 

@@ -153,7 +153,7 @@ def margin_question(boards: Sequence[Board]) -> list[str]:
         claimed = [
             abs(pair.differences["auroc"].interval.value) for pair in pairs if pair.claimed and pair.role != EXPLORATORY
         ]
-        is_used = any(pair.practically_equal and not pair.few_pairs for pair in pairs)
+        is_used = any(pair.practically_equal for pair in pairs)
         if is_used and min(claimed, default=1.0) < CLOSE_EFFECT * margin:
             lines += [
                 f"Doubt “practically equal” here: its margin, {margin:g}, is about as large as the smallest difference "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.boards.comparisons import Comparison, ScoredRow, design_of, paired_runs
+from bench.boards.comparisons import Comparison, ScoredRow, design_of, paired_runs, priors_of_labels
 from bench.boards.declared import EXPLORATORY, Pair
 from bench.boards.resampling import label_replicates, values_of
 from bench.boards.rows import Board
@@ -72,6 +72,7 @@ def details(board: Board, people: pd.DataFrame, most: int) -> Details:
 def _by_label(board: Board, truth: LabelTable, columns: Sequence[int], pairs: Sequence[Comparison]) -> list[Part]:
     """Return labels with the differences that `bench compare` shows: 95 % intervals, not corrected."""
     rows = {row.name: row.scored for row in board.rows}
+    priors = priors_of_labels(rows, truth)
     every = [run for row in rows.values() for run in row.values()]
     replicates = dict(zip(map(id, every), label_replicates(every, truth), strict=True))
     parts = []
@@ -93,6 +94,7 @@ def _by_label(board: Board, truth: LabelTable, columns: Sequence[int], pairs: Se
                 [of_rows[pair.first][key] for key in first],
                 [of_rows[pair.second][key] for key in second],
                 design=design_of(first, second),
+                priors=priors[column],
             ).interval
         parts.append(
             Part(truth.labels[column], f"{int(truth.y_true[:, column].sum()):,} positives", scores, differences)

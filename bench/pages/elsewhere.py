@@ -37,7 +37,7 @@ def elsewhere_page(
         "",
         "Both columns are macro AUROC over the same labels: those of both data sets with at least 10 positives and 10 "
         "negatives on either side. Intervals (95 %) resample patients, of fold 10 and of the other records separately; "
-        "with fewer than three runs (†) they speak of these trained models and not of the methods.",
+        "with fewer than three runs (*) they speak of these trained models and not of the methods.",
         "",
     ]
     for each in tested:
@@ -90,7 +90,7 @@ def _limits(tested: BoardElsewhere) -> list[str]:
     words += f"anything on the {left_out} shared labels with fewer than 10 positives or negatives, " if left_out else ""
     words += "and whether the order of methods holds on a third data set"
     few = any(each.away.few_runs for each in tested.rows)
-    return [words + (", or with other seeds: these are single runs." if few else "."), ""]
+    return [words + (", or with other seeds: some rows have fewer than three runs." if few else "."), ""]
 
 
 def _widest(each: Sequence[RowElsewhere] | Sequence[PairElsewhere]) -> float:
@@ -136,14 +136,14 @@ def _differences(robustness: Robustness) -> list[str]:
 
 
 def _score(summary: Summary | None) -> str:
-    return "–" if summary is None else f"{_interval(summary.interval)}{_dagger(summary)}"
+    return "–" if summary is None else f"{_interval(summary.interval)}{_mark(summary)}"
 
 
 def _rows(tested: BoardElsewhere) -> list[str]:
     table = [
         [
             short_name(each.row),
-            f"{each.num_runs}{_dagger(each.away)}",
+            f"{each.num_runs}{_mark(each.away)}",
             _interval(each.home.interval),
             _interval(each.away.interval),
             f"{each.away.interval.value - each.home.interval.value:+.3f}",
@@ -160,7 +160,7 @@ def _pairs(tested: BoardElsewhere) -> list[str]:
     table = [
         [
             f"{names[pair.first]} − {names[pair.second]}",
-            f"{pair.num_pairs}{_dagger(pair.away)}",
+            f"{pair.num_pairs}{_mark(pair.away)}",
             _interval(pair.home.interval, sign="+"),
             _interval(pair.away.interval, sign="+"),
         ]
@@ -191,5 +191,5 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _dagger(summary: Summary) -> str:
-    return "†" if summary.few_runs else ""
+def _mark(summary: Summary) -> str:
+    return "*" if summary.few_runs else ""

@@ -235,7 +235,8 @@ def _notes(boards: Sequence[Board]) -> list[str]:
         "them.",
         f"95 % intervals are over patients ({NUM_REPLICATES:,} replicates of fold 10) and runs. Rows of fewer than "
         "three runs (*, hollow marks) take the variation of runs from other rows, if enough of them have it.",
-        "Rows that share a letter do not differ significantly. That does not make them equal.",
+        "Rows that share a letter do not differ significantly; with many groups a row has the ranks of the rows from "
+        "which it differs. Not to differ significantly does not make rows equal.",
         "The p is corrected by Holm within the pair's role: primary, family or exploratory. Only declared pairs "
         "(primary, family) support a claim. What is looked for among all pairs is exploratory.",
     ]

@@ -95,8 +95,9 @@ def _pair(board: Board, pair: Comparison, verdicts: dict[str, int], groups: Sequ
 
 
 def _signed(interval: Interval) -> list[float]:
-    """Return a difference with its bounds, rounded as `spell_difference` prints them."""
-    return [round(interval.value, 4), round(interval.low, 3), round(interval.high, 3)]
+    """Return a difference with its bounds, rounded as `spell_difference` prints them; none loses its sign."""
+    bounds = [round(x, 3) or math.copysign(min(abs(x), 1e-9), x) for x in (interval.low, interval.high)]
+    return [round(interval.value, 4), *bounds]
 
 
 def verdict(board: Board, pair: Comparison) -> str:

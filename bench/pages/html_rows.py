@@ -20,7 +20,10 @@ from bench.pages.spelling import equals, spell, spell_difference, spell_role
 COLUMNS = {
     "task": ("task", ""),
     "share": ("trained on", ""),
-    "rank": ("rank", "In brackets: places in 95 % of replicates. Below: rows with a common letter do not differ"),
+    "rank": (
+        "rank",
+        "In brackets: places in 95 % of replicates. Below: its groups, or the ranks from which it differs",
+    ),
     "method": ("method", ""),
     "backbone": ("backbone", ""),
     "auroc": (AUROC, "Mean over runs and labels, with the 95 % interval over patients and runs"),

@@ -10,9 +10,9 @@ from bench.boards.rows import Board, Row, interval_of
 from bench.evaluation import metrics
 from bench.pages.about_data import trained_on
 from bench.pages.conditions import SUBSET, few_draws, spell_runs
-from bench.pages.groups import differences_column
+from bench.pages.groups import GROUP, differences_column
 from bench.pages.names import columns, labels_note
-from bench.pages.spelling import spell, spell_difference, spell_p
+from bench.pages.spelling import spell, spell_difference, spell_role
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -95,8 +95,7 @@ def _cells(board: Board, place: int, names: Sequence[str], group: str, compared:
     if compared and standing is not None:
         pair = standing.baseline.get(row.name)
         own = "baseline" if row.name in standing.baselines else "–"
-        marked = pair and f"{spell_p(pair.p_adjusted)}" + "*" * pair.few_pairs
-        cells += [own, ""] if pair is None else [spell_difference(pair.differences["auroc"]), str(marked)]
+        cells += [own, ""] if pair is None else [spell_difference(pair.differences["auroc"]), spell_role(pair)]
     precision = interval_of(row.summaries["frequent"]["average_precision"]).value
     return [*cells, "–" if math.isnan(precision) else f"{precision:.4f}", spell_runs(row)]
 
@@ -110,9 +109,18 @@ def _caption(board: Board, compared: bool) -> str:
         "positives, means over runs, with 95 % intervals"
     )
     if board.standing:
-        words.append("Rows that share a letter do not differ significantly")
+        in_letters = differences_column(board)[0] == GROUP
+        words.append(
+            "Rows that share a letter do not differ significantly"
+            if in_letters
+            else "Differs from: the ranks of the rows from which a row differs significantly"
+        )
     if compared:
         words.append(f"Δ baseline: the difference in macro AUROC from {board.plan.baseline}, paired by run")
+        words.append(
+            "p, Holm: corrected within the pair's role, which stands behind it; only declared roles (primary, "
+            "family) support a claim"
+        )
     return escape(". ".join(words) + ".")
 
 

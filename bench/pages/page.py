@@ -8,9 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from bench.boards.comparisons import NUM_PERMUTATIONS, Standing
+from bench.boards.comparisons import NUM_PERMUTATIONS, Standing, design_of
 from bench.boards.resampling import NUM_REPLICATES, values_of
 from bench.boards.rows import Board, Row, by_page
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
@@ -253,7 +251,7 @@ def _labels(boards: Sequence[Board]) -> list[str]:
 
 
 def _label_auroc(row: Row, column: int) -> str:
-    value = float(np.mean([values_of(run, "auroc")[column] for run in row.scored.values()]))
+    value = float(design_of(row.scored).mean([values_of(run, "auroc")[column] for run in row.scored.values()]))
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 

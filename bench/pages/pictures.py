@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.comparisons import label_differences as label_differences_of
-from bench.boards.comparisons import paired_runs
+from bench.boards.comparisons import priors_of_labels
 from bench.boards.elsewhere import BoardElsewhere
 from bench.boards.rows import Board, Row, interval_of
 from bench.drawing import styled
@@ -364,7 +364,9 @@ def label_differences(board: Board, path: Path) -> Path | None:
     if name is None or board.truth is None:
         return None
     baseline = contrasts[name].second
-    differences = label_differences_of(*paired_runs(rows[name].scored, rows[baseline].scored), board.truth)
+    scored = {each: row.scored for each, row in rows.items()}
+    priors = priors_of_labels(scored, board.truth)
+    differences = label_differences_of(scored[name], scored[baseline], board.truth, priors)
     positives = dict(zip(board.truth.labels, board.truth.y_true.sum(axis=0).tolist(), strict=True))
     ordered = sorted(differences.items(), key=lambda item: (item[1].interval.value, item[0]))
     with _drawing(path, 8, 1.7 + 0.26 * len(ordered)) as axes:

@@ -37,7 +37,7 @@ from bench.results.document import is_installed
 from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluations, write_files
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
-from bench.results.identity import identity
+from bench.results.identity import conflict, identity
 from bench.results.result import (
     OF_VAL,
     PREDICTIONS,
@@ -68,19 +68,19 @@ def publish(
     Unfinished folders beside runs are left out, so that `runs/<task>/*` may be given. The metrics of the copies are
     recomputed. The recorded values must be equal; recorded intervals may be from an earlier version.
     `compact`: publish fold 10 alone, with logits as float16, a third of the size; pages then have no thresholds of
-    these runs. External scores are copied whole, because their digest covers them.
-    Raises BenchError if the dataset is not available.
+    these runs. External scores are copied whole, because their digest covers them. A run that is published already is
+    replaced by the same run, and keeps evaluations elsewhere that only the published one has; that another run has its
+    place is a fault. Raises BenchError if the dataset is not available.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
     runs = [folder for folder in folders if not folder.name.endswith(BESIDE_RUNS)] or folders
     results, faults = _judged(runs, truth, with_intervals=False)
+    faults += _taken(results, target)
     if faults:
         return [], faults
     copied: list[Path] = []
-    for result in results:
-        home = target / result.document["dataset"]["name"] / "results" / result.cell["task"]
-        place = home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
+    for place, result in {_place(result, target): result for result in results}.items():
         document = dict(result.document)
         if result.incompatible is None:
             scores = compact_scores(result) if compact and not result.external else result.predictions
@@ -95,12 +95,38 @@ def publish(
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
                     write_into(part, PREDICTIONS, _predictions_file(result, scores))
-                for evaluation in find_evaluations(result):
-                    write_files(part / ELSEWHERE / evaluation.folder.name, *published_form(evaluation))
+                of_both = [*_evaluations_at(place), *find_evaluations(result)]
+                for name, evaluation in {each.folder.name: each for each in of_both}.items():
+                    write_files(part / ELSEWHERE / name, *published_form(evaluation))
         except OSError as error:
             raise BenchError(f"cannot write {place}: {error.strerror}; {len(copied)} runs were copied before") from None
         copied.append(place)
     return copied, []
+
+
+def _place(result: Result, target: Path) -> Path:
+    """Return the folder of a run among the published ones."""
+    home = target / str(result.document["dataset"]["name"]) / "results" / str(result.cell["task"])
+    return home / result.folder.resolve().name  # `.` has no name, and `home` holds other runs
+
+
+def _taken(results: Sequence[Result], target: Path) -> list[str]:
+    """Return a fault for each result whose place belongs to another run: a published one, or one of `results`."""
+    known: dict[Path, Result] = {}
+    faults = []
+    for result in results:
+        place = _place(result, target)
+        if place not in known and (place / RESULT).exists():
+            known[place] = load_result(place)
+        other = known.setdefault(place, result)
+        same = other.digest == result.digest
+        if reason := conflict(other, result) if same else "are different runs; rename the folder of one":
+            faults.append(f"{result.folder}: {other.folder} has its place in {place.parent}, and they {reason}")
+    return faults
+
+
+def _evaluations_at(place: Path) -> list[Evaluation]:
+    return list(find_evaluations(load_result(place))) if (place / RESULT).exists() else []
 
 
 def compact_scores(result: Result) -> dict[int, Predictions]:
@@ -368,7 +394,7 @@ def _drawn_by(svg: str) -> str:
 def _faults_of_copies(results: Sequence[Result], folder: Path) -> list[str]:
     """Return the differences between a page and the results in rows, mean scores and numbers of runs."""
     faults = []
-    for (dataset, task), boards in by_page(make_boards(results, lambda result: None)).items():
+    for (dataset, task), boards in by_page(make_boards(results, lambda result: None, plan_in(folder))).items():
         path = folder / dataset / f"{task}.md"
         try:
             same = _rows_in(read_bytes(path).decode(errors="replace")) == _rows_in(page(boards))

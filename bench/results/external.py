@@ -103,7 +103,7 @@ def _check_options(name: str, fraction: float, draw: int, partial: bool, compat:
 
 
 def _cell(task: str, name: str, fraction: float, draw: int, seed: int) -> dict[str, Any]:
-    """Return a cell without training: no init, source rate and precision."""
+    """Return a cell without training: no init, source rate and precision. Runs of other draws are independent."""
     return {
         "task": task,
         "arch": name,
@@ -112,6 +112,7 @@ def _cell(task: str, name: str, fraction: float, draw: int, seed: int) -> dict[s
         "fraction": fraction,
         "draw": draw,
         "seed": seed,
+        "streams": "draw and seed" if draw else "seed",
         "source_rate": None,
         "precision": None,
     }
@@ -127,7 +128,7 @@ def _scored_part(
         raise DataError(f"{file} has no record of fold {TEST_FOLD} of {test.task}, expected some of its {whole:,}")
     if len(test) == whole:
         log(f"{file} has all {whole:,} records of fold {TEST_FOLD}: --partial is not needed")
-        return kept, False
+        return dict(folds), False
     log(
         f"scored on {len(test):,} of {whole:,} records of fold {TEST_FOLD}: for comparisons on these records, and on "
         "no board"

@@ -103,6 +103,8 @@ def conflict(first: Result, second: Result) -> str:
 
 
 def _are_repeats(first: Result, second: Result) -> bool:
+    if not (first.tested and second.tested):
+        return first.incompatible == second.incompatible
     values = [r.document["metrics"][f"fold_{TEST_FOLD}"]["macro"]["all"]["auroc"]["value"] for r in (first, second)]
     first_value, second_value = (math.nan if value is None else value for value in values)
     undefined = math.isnan(first_value) and math.isnan(second_value)

@@ -126,6 +126,11 @@ class Result:
         return self.document["dataset"]["name"], cell["task"], self.fingerprint, cell["fraction"], self.manifest
 
     @property
+    def tested(self) -> bool:
+        """True if it has scores of all records of fold 10."""
+        return bool(self.document["stage"] == "test") and self.incompatible is None
+
+    @property
     def partial(self) -> bool:
         """True if it has scores of some records of fold 10 only."""
         return bool(self.document["stage"] == PART)

@@ -448,7 +448,7 @@ def second_way(units: Units, margin: float, further_tasks: bool = False) -> Beli
 
 BETTER, BY_MARGIN, WORSE, EQUAL = "better", "better by more than the margin", "worse", "practically equal"
 UNSETTLED, DISAGREE = "not settled", "not settled: the two ways disagree"
-ALONE, FEW = "of one board alone", "not a statement about methods: fewer than three runs"
+ALONE, FEW = "of one board alone", "not a statement about methods: fewer than three runs a task"
 
 
 def claim(ways: Sequence[tuple[float, float]], p: float, margin: float) -> str:
@@ -746,7 +746,7 @@ def check_sentence(
         why = (
             "one task at one share: see its board, whose intervals are narrower"
             if claimed == ALONE
-            else "fewer than three runs, so no intervals"
+            else "fewer than three runs a task, so no intervals"
         )
         start = f"- **{study.letter}: no answer here**, {why} ([{task}]({task}.md), {percent(answer.shares)}): "
         assert f"{start}{size}." in lines, f"{study.words}: {size}"

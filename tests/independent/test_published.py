@@ -490,7 +490,8 @@ def check_pairs(
         swapped.append(([ranks[first][place] for place in shared], [ranks[second][place] for place in shared]))
         margin = board["plan"]["margin"]
         inside = -margin < pair["auroc"]["low"] and pair["auroc"]["high"] < margin
-        assert pair["practically_equal"] == inside, what
+        assert pair["few_pairs"] == (len(shared) < 3), what
+        assert pair["practically_equal"] == (inside and len(shared) >= 3), what
         resolved.setdefault((pair["role"], pair["num_pairs"] > 1), (pair, runs_part(difference, priors)))
     for pair, p in zip(chosen, swap_ps(fold, swapped) if swapped else [], strict=True):
         error = 5 * math.sqrt(2 * max(p, pair["permutation_p"]) / NUM_PERMUTATIONS) + 2 / NUM_PERMUTATIONS
@@ -551,7 +552,9 @@ def check_claims(board: Mapping[str, Any], rows: Mapping[str, Mapping[tuple[int,
     differs = set()
     for pair, p in zip(board["pairs"], adjusted_ps(board["pairs"], roles), strict=True):
         key = pair["first"], pair["second"]
-        close(pair["p_adjusted"], p, EXACT, f"{key}, adjusted p")
+        assert pair["p"] == max(pair["permutation_p"], pair["placement_p"]), key
+        assert (pair["p_adjusted"] is None) == (pair["num_pairs"] < 3), key
+        close(pair["p"] if pair["p_adjusted"] is None else pair["p_adjusted"], p, EXACT, f"{key}, adjusted p")
         assert pair["role"] == (roles.get(key) or roles.get(key[::-1]) or ("exploratory",))[0], key
         if p <= 0.05 and pair["num_pairs"] >= 3:
             differs |= {key, key[::-1]}
@@ -692,7 +695,7 @@ def check_page(page: str, boards: Sequence[Any]) -> None:
             else:
                 assert ranks_in(printed["differs from"]) == ranks_that_differ(board, row), row["name"]
             if against := row["against_baseline"]:
-                p = against["p_adjusted"]
+                p = against["p"] if against["p_adjusted"] is None else against["p_adjusted"]
                 mark = f" ({against['role']})" if against["num_pairs"] >= 3 else "*"
                 assert printed["p, Holm"] == ("< 0.001" if p < 0.001 else f"{p:.3f}") + mark
 
@@ -706,7 +709,7 @@ def ranks_in(cell: str) -> set[int]:
 def ranks_that_differ(board: Mapping[str, Any], row: Mapping[str, Any]) -> set[int]:
     """The ranks of the rows that differ significantly from a row, rows of fewer than three runs left out."""
     rank = {one["name"]: place for place, one in enumerate(board["rows"], 1) if one["groups"]}
-    pairs = [{p["first"], p["second"]} for p in board["pairs"] if p["p_adjusted"] <= 0.05 and p["num_pairs"] >= 3]
+    pairs = [{p["first"], p["second"]} for p in board["pairs"] if p["num_pairs"] >= 3 and p["p_adjusted"] <= 0.05]
     others = {name for pair in pairs if row["name"] in pair and pair <= set(rank) for name in pair - {row["name"]}}
     return {rank[name] for name in others}
 
