@@ -58,6 +58,7 @@ Archs = Annotated[
 PRECISION = "Number format of matrix products; auto: bf16 where it is faster, else float32."
 Inits = Annotated[str | None, typer.Option("--init", help="As in bench run; several separated by commas.")]
 Fractions = Annotated[str, typer.Option("--fraction", help="Fractions of the training records.")]
+CheckpointMinutes = Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")]
 Draws = Annotated[str, typer.Option("--draw", help="Numbers of the training subsets of each fraction.")]
 AlsoOn = Annotated[
     list[Path], typer.Option("--also-on", help="Folder of another data set to test on, with the weights; repeatable.")
@@ -126,7 +127,7 @@ def run(
     ] = False,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the adapted model to keep.")] = "best",
     also_on: AlsoOn = [],
-    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints in an epoch.")] = 10.0,
+    checkpoint_minutes: CheckpointMinutes = 10.0,
     plugin: Plugins = [],
     wandb: Annotated[WandbMode, typer.Option(help="Log to Weights & Biases.")] = "off",
     as_json: Json = False,
@@ -149,6 +150,7 @@ def run(
         "overwrite": overwrite,
         "rerun_stale": rerun_stale,
         "also_on": also_on,
+        "keep_weights": keep_weights,
         "console": err,
     }
     if finished := verbs.finished(**cell):
@@ -158,8 +160,7 @@ def run(
         return
     from bench.console.tables import result_table
 
-    how: dict[str, Any] = {"keep_weights": keep_weights, "checkpoint_minutes": checkpoint_minutes, "wandb": wandb}
-    result = verbs.run(**cell, nproc=nproc, **how)
+    result = verbs.run(**cell, nproc=nproc, checkpoint_minutes=checkpoint_minutes, wandb=wandb)
     if verbs.is_main():
         _print(dict(result.document), result_table(result.result), as_json)
 
@@ -201,6 +202,7 @@ def sweep(
     accept_noncommercial: Annotated[
         bool, typer.Option("--accept-noncommercial", help="all-foundation: also weights for non-commercial use only.")
     ] = False,
+    checkpoint_minutes: CheckpointMinutes = 10.0,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
     estimate: Annotated[
@@ -229,6 +231,7 @@ def sweep(
         runs=runs,
         rerun_stale=rerun_stale,
         keep_weights=keep_weights,
+        checkpoint_minutes=checkpoint_minutes,
         also_on=also_on,
         accept_noncommercial=accept_noncommercial,
         dry_run=dry_run,
@@ -304,6 +307,7 @@ def tune(
     minutes: Minutes = None,
     runs: Runs = RUNS,
     keep_weights: Annotated[Keep, typer.Option(help="Which weights of the final models to keep.")] = "none",
+    checkpoint_minutes: CheckpointMinutes = 10.0,
     plugin: Plugins = [],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials, and stop.")] = False,
     as_json: Json = False,
@@ -327,6 +331,7 @@ def tune(
         minutes=minutes,
         runs=runs,
         keep_weights=keep_weights,
+        checkpoint_minutes=checkpoint_minutes,
         dry_run=dry_run,
         console=err,
     )

@@ -30,7 +30,7 @@ from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import make
 from bench.results.document import require_printable
-from bench.results.identity import changes, code_at_hand, code_of, other_code
+from bench.results.identity import DEVICE, TORCH, changes, code_at_hand, code_of, other_code
 from bench.results.result import Result
 from bench.results.run_folder import RunFolder
 from bench.training.audit import prepare
@@ -213,8 +213,9 @@ def open_signals(setup: Setup, data: OpenData, watcher: Silent) -> PreparedSigna
 
 
 def open_checkpoints(setup: Setup, options: Options, folder: RunFolder, watcher: Silent, world: World) -> Checkpoints:
-    """Return the run's checkpoints. A run resumes from one only under the code that wrote it."""
+    """Return the run's checkpoints. A run resumes from one only under the code that wrote it, torch's included."""
     code = {kind: source.sha256 for kind, source in code_of(setup.facts).items()}
+    code |= {TORCH: str(torch.__version__), DEVICE: world.device.type}
     differs = partial(other_code, now=code)
     return Checkpoints(folder.path, world.is_main, watcher.note, options.checkpoint_minutes, code, differs)
 

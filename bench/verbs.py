@@ -119,6 +119,7 @@ def run(
     if is_main():
         if news := changes(result.document, partial(code_at_hand, data=opened)):
             note(console, f"of this finished run, {news}; --overwrite runs it again")
+        _note_lost_weights(console, result.folder, result.document, keep_weights)
         if not cell.of_notebook:
             key = _key_of_run(
                 method=method,
@@ -141,7 +142,7 @@ def run(
 
 
 def finished(
-    *, overwrite: bool, rerun_stale: bool, also_on: Sequence[Path], console: Console, **named: Any
+    *, overwrite: bool, rerun_stale: bool, also_on: Sequence[Path], keep_weights: str, console: Console, **named: Any
 ) -> Finished | None:
     """Return the finished run that a command names if hashes of files tell, in half a second, else None.
 
@@ -155,7 +156,17 @@ def finished(
     recognised = recognise(_key_of_run(**named))
     if recognised and recognised.changed:
         note(console, f"of this finished run, {recognised.changed}; --overwrite runs it again")
+    if recognised:
+        _note_lost_weights(console, recognised.folder, recognised.document, keep_weights)
     return recognised
+
+
+def _note_lost_weights(console: Console, folder: Path, document: Mapping[str, Any], keep_weights: str) -> None:
+    """Say that a finished run has not kept the weights that are asked for."""
+    from bench.results.finished import WEIGHTS
+
+    if keep_weights == "best" and document.get("incompatible") is None and not (folder / WEIGHTS).exists():
+        note(console, "this finished run has not kept its weights; --overwrite runs it again and keeps them")
 
 
 def _key_of_run(
@@ -205,6 +216,7 @@ def sweep(
     runs: str | Path = RUNS,
     rerun_stale: bool = False,
     keep_weights: Literal["none", "best"] = "none",
+    checkpoint_minutes: float = 10.0,
     also_on: Iterable[str | Path] = (),
     accept_noncommercial: bool = False,
     dry_run: bool = False,
@@ -226,7 +238,13 @@ def sweep(
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision, accept_noncommercial)
     others = tuple(map(Path, also_on))
-    options = Options(runs=Path(runs), stage=stage, keep_weights=keep_weights, also_on=others)
+    options = Options(
+        runs=Path(runs),
+        stage=stage,
+        keep_weights=keep_weights,
+        also_on=others,
+        checkpoint_minutes=checkpoint_minutes,
+    )
     console = console or _progress()
     if slurm and (names := {name for cell in grid.cells() for name in cell.of_notebook}):
         raise BenchError(
@@ -308,6 +326,7 @@ def tune(
     minutes: float | None = None,
     runs: str | Path = RUNS,
     keep_weights: Literal["none", "best"] = "none",
+    checkpoint_minutes: float = 10.0,
     dry_run: bool = False,
     console: Console | None = None,
 ) -> Tuning:
@@ -321,7 +340,7 @@ def tune(
     from bench.launch.workers import Crew
 
     grid = grid_of(method, task, arch, init, data, fraction, draw, seed, source_rate, precision)
-    options = Options(runs=Path(runs), keep_weights=keep_weights)
+    options = Options(runs=Path(runs), keep_weights=keep_weights, checkpoint_minutes=checkpoint_minutes)
     console = console or _progress()
     if grid.remark:
         note(console, grid.remark)
@@ -739,7 +758,7 @@ def _joined(values: Several, kind: Kind | None = None) -> str:
 
 def _choices(values: Several, known: Sequence[str], what: str) -> list[str]:
     """Return several words, each of which must be known."""
-    chosen = [word for text in ([values] if isinstance(values, str) else values) for word in text.split(",")]
+    chosen = [word.strip() for text in ([values] if isinstance(values, str) else values) for word in text.split(",")]
     if unknown := [word for word in chosen if word not in known]:
         raise BenchError(f"no {what} {unknown[0]!r}; expected {', '.join(known)}")
     return list(dict.fromkeys(chosen))

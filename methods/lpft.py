@@ -46,7 +46,7 @@ class WiSEFT(LPFT):
     choice. To choose a, batch-norm statistics are interpolated too; at the end they are computed anew.
     """
 
-    points: Annotated[int, Range(1, MOST_SCORES)] = 11
+    points: Annotated[int, Range(2, MOST_SCORES)] = 11
 
     def finish(self, model: Classifier, judge: Judge) -> None:
         if judge.phase.name != "finetune":

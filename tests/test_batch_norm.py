@@ -123,3 +123,10 @@ def test_an_unknown_batch_norm_is_not_passed_over() -> None:
     with pytest.raises(BenchError, match="the backbone's Own computes its statistics on each rank alone") as error:
         share_batch_norm(nn.Sequential(nn.Sequential(Own(3))), TWO)
     assert not isinstance(error.value, Incompatible), "a single process may run the cell"
+
+
+def test_an_instance_norm_that_tracks_statistics_is_refused() -> None:
+    """Each rank would keep those of its own records."""
+    share_batch_norm(nn.Sequential(nn.InstanceNorm1d(4)), TWO)
+    with pytest.raises(BenchError, match="InstanceNorm1d computes its statistics on each rank alone"):
+        share_batch_norm(nn.Sequential(nn.InstanceNorm1d(4, track_running_stats=True)), TWO)

@@ -176,7 +176,7 @@ def test_a_new_backbone_goes_by_both_its_names(run_bench: Bench, tmp_path: Path)
         ((*LP, "--init", ""), ["the value of --init is empty; give one, or leave it out"]),
         ((*LP, "--runs="), ["the value of --runs is empty"]),
         ((*LP, "--draw", "2"), ["--draw 2 has no effect"]),
-        ((*LP, "--data", "DEMO", "--method", "lp(probe_epochs=0)"), ["epochs must be at least 1, got 0"]),
+        ((*LP, "--data", "DEMO", "--method", "lp(probe_epochs=0)"), ["epochs must be a whole number from 1, got 0"]),
         ((*LP, "--data", "DEMO", "--method", "lp(probe_lr=-1)"), ["learning rate of 'head' must be positive"]),
         ((*LP, "--data", "DEMO", "--source-rate", "250"), ["not at 250 Hz; use --source-rate 100 or 500"]),
         ((*LP, "--data", "DEMO", "--init", "pretrained"), ["no published checkpoint"]),

@@ -68,6 +68,7 @@ def ask(data: Path, runs: Path, **changes: Any) -> finished.Finished | None:
         "overwrite": False,
         "rerun_stale": False,
         "also_on": (),
+        "keep_weights": "none",
     }
     console = Console(file=io.StringIO())
     return verbs.finished(**{**CELL, **options, "data": data, "runs": runs, "console": console, **changes})

@@ -25,9 +25,11 @@ from bench.launch.plan import make_plan
 from bench.registry.reference import Reference
 from bench.registry.source import _source_files
 from bench.results.identity import (
+    DEVICE,
     HARNESS,
     SIGNALS,
     SPINE,
+    TORCH,
     changes,
     code_at_hand,
     code_of,
@@ -416,11 +418,13 @@ def test_the_hash_does_not_depend_on_what_is_imported() -> None:
 
 
 def test_other_code_names_all_whose_code_differs() -> None:
-    now = {"method": "m", "backbone": "b", "preprocessing": "p", "harness": "h"}
+    now = {"method": "m", "backbone": "b", "preprocessing": "p", "harness": "h", TORCH: "2.13.0", DEVICE: "cpu"}
 
     assert other_code(dict(now), now) == ""
+    assert other_code({**now, TORCH: "2.12.0"}, now) == "torch's version"
+    assert other_code({**now, DEVICE: "cuda"}, now) == "the kind of device"
     assert other_code({**now, "backbone": "x", "harness": "x"}, now) == "backbone, harness"
-    assert other_code({"method": "m", "backbone": "b", "harness": "h"}, now) == "preprocessing"
+    assert other_code({key: now[key] for key in now if key != "preprocessing"}, now) == "preprocessing"
     assert other_code("mb", now) == other_code(None, now) == "method, backbone or harness"
 
 

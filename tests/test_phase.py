@@ -85,7 +85,7 @@ def test_numpys_numbers_become_plain_ones() -> None:
         ({"average": "ema"}, "average must be EMA"),
         ({"drop_path_shape": "cubic"}, "expected one of .*'constant'"),
         ({"drop_path_switch": 1.0}, "drop_path_switch must lie in"),
-        ({"patience": 0}, "patience must be at least 1"),
+        ({"patience": 0}, "patience must be a whole number of epochs from 1"),
         ({"patience": 2, "selection": "last"}, "patience needs a selection of the best epoch"),
         ({"no_weight_decay": "1d"}, "must be a tuple"),
     ],

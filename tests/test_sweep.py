@@ -558,6 +558,7 @@ def test_a_plan_tells_which_backbones_have_no_signals_to_read(
 def test_cores_are_shared_out_and_each_worker_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5, 7, 9})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-abc,5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     shares = [share_of(slot, 3, 1) for slot in range(3)]
 
     assert sorted(core for share in shares for core in share.cores or ()) == [1, 3, 5, 7, 9]
@@ -565,6 +566,10 @@ def test_cores_are_shared_out_and_each_worker_has_a_gpu(monkeypatch: pytest.Monk
     assert [share.gpus for share in shares] == [("2",), ("GPU-abc",), ("5",)]
     assert share_of(1, 2, 2).gpus == ("5", "2"), "more ranks than GPUs share them"
     assert all(share_of(slot, 8, 1).cores for slot in range(8)), "more workers than cores share them"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for none in ("-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert share_of(0, 1, 1).gpus == (), "no name of a GPU"
 
 
 def test_a_task_without_labels_here_is_named_and_stops_no_other(

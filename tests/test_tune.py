@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import bench
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.execute import Options, execute
@@ -17,7 +20,7 @@ from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.tune import Tuned, plan_trials, settings_of, tune
 from bench.launch.workers import Crew
 from bench.registry.reference import Reference
-from bench.registry.registry import Registry, find, register_method
+from bench.registry.registry import find, register_method, registry
 from bench.results.failures import Failure
 from bench.results.result import RESULT, load_result
 from bench.training.batches import random_stream
@@ -68,7 +71,7 @@ def test_cells_that_differ_in_seed_and_draw_share_their_trials(demo_set: Path, t
 
 
 def test_a_method_that_a_function_makes_has_nothing_to_tune(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.registry.registry._REGISTRY", Registry())
+    monkeypatch.setattr(registry(), "plugins", dict(registry().plugins))
     register_method("made")(lambda: find("method", "lp").make())
     with pytest.raises(BenchError, match="method made has nothing to tune"):
         settings_of(Reference.parse("made"), 3)
@@ -80,6 +83,16 @@ def test_what_the_reference_fixes_is_not_searched() -> None:
         settings_of(Reference.parse("lp(probe_lr=0.01)"), 3)
     with pytest.raises(PluginError, match="no hyper-parameter 'probe_rate'"):
         settings_of(Reference.parse("lp(probe_rate=0.01)"), 3)
+
+
+@pytest.mark.parametrize("method", ["ft", "knn", "lp-lbfgs"])
+def test_each_method_gets_as_many_settings_as_were_asked_for(method: str) -> None:
+    """Choices that are drawn twice are drawn again, up to all that there are; earlier ones stay first."""
+    every = [list(map(str, settings_of(Reference.parse(method), num))) for num in (3, 8, 12)]
+    most = {"ft": math.inf, "knn": 15, "lp-lbfgs": 3}[method]
+
+    assert [len(set(settings)) for settings in every] == [min(num, most) for num in (3, 8, 12)]
+    assert every[2][: len(every[1])] == every[1] and every[1][:3] == every[0]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +157,40 @@ def test_only_what_was_chosen_sees_fold_10(tuned: tuple[Path, list[Tuned], list[
     assert tested == {(one.best.method, seed) for one in found for seed in (0, 1)}
     for result in results:
         assert (10 in result.predictions) == (result.document["stage"] == "test")
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_stops_no_other_method(demo_set: Path, tmp_path: Path) -> None:
+    """The others have their runs; it says why it has none, and so does the exit code."""
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(BAD)
+    bench.load_plugin(plugin)
+    heard = Console(file=io.StringIO(), width=300)
+    how = {"data": demo_set, "runs": tmp_path / "runs", "seed": 0, "console": heard}
+    found = bench.tune(["lp(probe_epochs=1)", "bad-probe(probe_epochs=1)"], "superdiag", 2, "prevalence", **how)
+
+    (good,), (bad,) = ([one for one in found.methods if one.cell.method.name == name] for name in ("lp", "bad-probe"))
+    assert good.finished and good.best and len(good.finals) == 1 and good.finals[0].folder
+    assert not bad.finished and bad.best is None and not bad.finals and len(bad.trials) == 1
+    assert bad.reason.startswith("a trial of bad-probe(") and "too hot" in bad.reason
+    assert bad.as_data()["failed"] == [bad.reason]
+    assert not found.finished
+
+
+BAD = """
+from dataclasses import dataclass
+from bench.plugin import register_method
+from methods.linear_probe import LinearProbe
+
+@register_method("bad-probe")
+@dataclass(frozen=True)
+class Bad(LinearProbe):
+    def loss(self, batch):
+        if self.probe_lr != 0.005:
+            raise ValueError("too hot")
+        return super().loss(batch)
+"""
+"""A method whose own setting trains, and no other."""
 
 
 @pytest.mark.slow

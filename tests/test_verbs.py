@@ -1,5 +1,6 @@
 """Python: what `import bench` offers, in a script, with plugins that are not installed, beside published rows."""
 
+import io
 import json
 import os
 import subprocess
@@ -84,6 +85,20 @@ def test_a_run_shows_what_it_scored_predicted_and_learnt(runs: Path, data: Path)
     page = result._repr_html_()
     assert page.count("<tr") == 1 + len(result.metrics)
     assert "lp(probe_epochs=2) on prevalence (random)" in page
+
+
+def test_weights_that_were_not_kept_are_told(data: Path, tmp_path: Path) -> None:
+    """A finished run is not repeated for them, and says how to have them."""
+    heard = Console(file=io.StringIO(), width=200)
+    how = {**CELL, "console": heard, "data": data, "runs": tmp_path}
+    bench.run(LP, **how, keep_weights="none")
+    assert "kept its weights" not in heard.file.getvalue()
+    bench.run(LP, **how)
+    told = "note: this finished run has not kept its weights; --overwrite runs it again and keeps them"
+    assert heard.file.getvalue().count(told) == 1
+    bench.run(LP, **how, overwrite=True)
+    bench.run(LP, **how)
+    assert heard.file.getvalue().count(told) == 1
 
 
 def test_frames_have_the_documented_columns_and_the_numbers_of_the_results(runs: Path, data: Path) -> None:

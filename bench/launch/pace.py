@@ -34,15 +34,18 @@ class Pace:
     """Of a training step, of one window of the record."""
     predict: float
     """Of a prediction, of all its windows."""
+    num_windows: int | None = None
+    """Windows of a record; None if the backbone gets whole records."""
 
     def seconds(self, phases: Sequence[Mapping[str, Any]], num_train: int, num_val: int, num_test: int) -> float:
         """Return the seconds of a cell whose phases train all their epochs; `phases` are those of `Phase.facts`.
 
-        Passes through the backbone alone count. A frozen backbone computes the features of each record once.
+        Passes through the backbone alone count. A frozen backbone computes the features of each record once, or, if it
+        gets windows, those of a random window of each record in each epoch.
         """
-        trained = trained_epochs(phases)
+        trained, frozen = trained_epochs(phases), frozen_passes(phases, windows=self.num_windows is not None)
         seconds = trained * (num_train * self.train + num_val * self.predict) + num_test * self.predict
-        return seconds + (0 if all(map(trains_backbone, phases)) else (num_train + num_val) * self.predict)
+        return seconds + frozen * (num_train / (self.num_windows or 1) + num_val) * self.predict
 
 
 def trains_backbone(phase: Mapping[str, Any]) -> bool:
@@ -53,6 +56,12 @@ def trains_backbone(phase: Mapping[str, Any]) -> bool:
 def trained_epochs(phases: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of epochs in which the backbone is trained."""
     return sum(phase["epochs"] for phase in phases if trains_backbone(phase))
+
+
+def frozen_passes(phases: Sequence[Mapping[str, Any]], *, windows: bool) -> int:
+    """Return how often a frozen backbone passes over the records: each epoch if it gets windows, else once."""
+    epochs: int = sum(phase["epochs"] for phase in phases if not trains_backbone(phase))
+    return epochs if windows else min(epochs, 1)
 
 
 def measure_pace(backbone: Backbone, length_s: float, precision: Precision, device: torch.device, threads: int) -> Pace:
@@ -86,7 +95,8 @@ def _measure(backbone: Backbone, length_s: float, precision: Precision, device: 
     model.eval()
     with torch.no_grad():
         predicted = _shortest(partial(_compute, model, signals, precision), device) / num
-    return Pace(trained, predicted * len(spec.window_starts(length)))
+    num_windows = len(spec.window_starts(length))
+    return Pace(trained, predicted * num_windows, num_windows if spec.window else None)
 
 
 def _train(model: Classifier, optimizer: torch.optim.Optimizer, signals: Tensor, precision: Precision) -> None:

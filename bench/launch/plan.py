@@ -21,7 +21,7 @@ from bench.data.tasks import NoPositive
 from bench.errors import BenchError, DataError
 from bench.execute import Options, make_backbone, make_method
 from bench.launch.outcomes import failure_path
-from bench.launch.pace import Pace, measure_pace, trained_epochs
+from bench.launch.pace import Pace, frozen_passes, measure_pace, trained_epochs
 from bench.processes import num_cores
 from bench.provenance import code_facts, plugin_facts, sections, signal_facts
 from bench.registry.reference import Reference
@@ -46,8 +46,8 @@ PLACE = ("arch", "task", "fraction", "draw", "seed")
 """Fields of a cell that are compared first, because computing its identity needs splits and weights."""
 BYTES_PER_LABEL = 900
 """Bytes per label of result.json and log.jsonl, measured on PTB-XL's tasks."""
-COPIES = 4
-"""Maximum number of copies of the weights in a checkpoint: current, best epoch, and Adam's two moments."""
+COPIES = 5
+"""Copies of the weights in a checkpoint: the phase's first, current, best epoch, and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -310,20 +310,22 @@ class _Facts:
 
     def run_bytes(self, cell: Cell) -> int:
         """Return the disk space in bytes of a running cell: its checkpoints, and one that is being written."""
-        backbone = self._backbone(cell.arch)
-        return (KEPT + 1) * COPIES * 4 * count_parameters(backbone) if backbone else 0
+        backbone, method = self._backbone(cell.arch), self._method(cell)
+        averages = any(phase.get("average") for phase in method["phases"]) if method else False
+        return (KEPT + 1) * (COPIES + averages) * 4 * count_parameters(backbone) if backbone else 0
 
     def work(self, cell: Cell) -> float:
         """Return the work of a cell in passes over the records x parameters; a training step is three passes.
 
-        Features of a frozen backbone are computed once.
+        A frozen backbone computes features once, or, if it gets windows, in each epoch.
         """
         backbone = self._backbone(cell.arch)
         if backbone is None or self.without_labels(cell):
             return 0.0
         method = self._method(cell)
-        epochs = trained_epochs(method["phases"] if method else [])
-        return float(count_parameters(backbone) * cell.fraction * (1 + 3 * epochs))
+        phases = method["phases"] if method else []
+        frozen = frozen_passes(phases, windows=backbone.signal_spec.window is not None)
+        return float(count_parameters(backbone) * cell.fraction * (1 + frozen + 3 * trained_epochs(phases)))
 
     def estimate(self, cell: Cell, stage: str, crew: Crew, progress: Callable[[str], None]) -> float | None:
         """Return the seconds of a cell in a worker, by the pace of its backbone; None if that cannot be timed."""

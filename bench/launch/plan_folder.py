@@ -4,7 +4,7 @@
     runs/.plans/150-cells-1a2b3c4d/CELL.json      how a cell ended, written by the worker that ran it
     runs/.plans/claims/                           who runs what now, of all plans of these runs
 
-No file is renamed over another, and none is locked.
+Claims and outcomes need no lock, no link and no renaming over another file.
 """
 
 from __future__ import annotations

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from bench.launch.slurm import Slurm
 
 
+MOST_DRAWS = 100
+"""Draws of settings for each trial, before a space of choices counts as used up."""
+
+
 @dataclass(frozen=True)
 class Tuned:
     """The outcome of tuning a method on one backbone, task and fraction."""
@@ -31,23 +35,26 @@ class Tuned:
     cell: Cell
     """The cell of the first trial: the method as given."""
     trials: tuple[Trial, ...]
-    best: Trial
+    best: Trial | None
+    """None if a trial has failed, or is left to do: then no setting is chosen."""
     finals: tuple[Ended, ...]
     """Runs of the best setting with each requested seed and draw."""
+    reason: str = ""
+    """Why it has not ended; empty if it has."""
 
     @property
     def finished(self) -> bool:
         """True if each final run has a result."""
-        return not any(end.failure for end in self.finals)
+        return not self.reason and not any(end.failure for end in self.finals)
 
     def as_data(self) -> dict[str, Any]:
         """Return trials, choice and folders of the final runs as plain data."""
         return {
             "cell": self.cell.command(),
             "trials": [asdict(trial) for trial in self.trials],
-            "best": self.best.method,
+            "best": self.best.method if self.best else None,
             "runs": [str(end.folder) if end.folder else None for end in self.finals],
-            "failed": [end.failure.reason for end in self.finals if end.failure],
+            "failed": [*([self.reason] if self.reason else []), *(e.failure.reason for e in self.finals if e.failure)],
         }
 
     def as_table(self) -> RenderableType:
@@ -61,7 +68,8 @@ class Tuned:
             }
             for trial in self.trials
         ]
-        return table(f"{self.cell.task}: {self.cell.method} on {self.cell.arch}{share}", rows)
+        reason = f"; not finished: {self.reason}" if self.reason else ""
+        return table(f"{self.cell.task}: {self.cell.method} on {self.cell.arch}{share}{reason}", rows)
 
     def _runs(self) -> str:
         failed = [end.failure for end in self.finals if end.failure]
@@ -82,9 +90,14 @@ def tune(
     Cells that differ only in seed and draw share their trials, which run with the seed and draw of the first. Finished
     trials are only loaded, so the same command resumes after an interruption, and a larger number of trials adds to the
     finished ones. The search is recorded in each new result. With `slurm`, jobs are submitted that do this, and nothing
-    is returned before they have ended. Raises BenchError if a trial has failed or time is over before the end.
+    is returned before they have ended. A method of which a trial has failed, or for which time was over, says so in
+    its outcome; the others are complete.
     """
     groups = _groups(cells)
+    for method in {str(group[0].method): group[0].method for group in groups}.values():
+        if (num := len(settings_of(method, num_trials))) < num_trials:
+            line = f"note: {method} has only {num} settings to try, fewer than {num_trials}"
+            console.print(line, markup=False, soft_wrap=True)
     plan, entries = plan_tuning(groups, num_trials, options)
     ids = [entry.id for entry in entries]
     left = [each for each in ids if not plan.has_ended(each)]
@@ -126,15 +139,20 @@ def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Opti
 
 
 def _tuned(ended: Mapping[str, Ended], first: Cell, finals: Sequence[Entry]) -> Tuned:
-    """Return the outcome of a group, whose runs are `finals`. Raises BenchError if not all of its cells have ended."""
-    trials = [read_trial(ended[each]) for each in finals[0].best_of if each in ended]
-    runs = [ended[entry.id] for entry in finals if entry.id in ended]
-    for what, num, found in (("trials", len(finals[0].best_of), trials), ("runs", len(finals), runs)):
+    """Return the outcome of a group, whose runs are `finals`."""
+    tried = [ended[each] for each in finals[0].best_of if each in ended]
+    runs = tuple(ended[entry.id] for entry in finals if entry.id in ended)
+    trials, reasons = list[Trial](), list[str]()
+    for end in tried:
+        try:
+            trials.append(read_trial(end))
+        except BenchError as error:
+            reasons.append(str(error))
+    for what, num, found in (("trials", len(finals[0].best_of), tried), ("runs", len(finals), runs)):
         if len(found) < num:
-            raise BenchError(
-                f"time is over: {len(found)} of {num} {what} of {first.method} have ended; the same command goes on"
-            )
-    return Tuned(first, tuple(trials), best_of(trials), tuple(runs))
+            reasons.append(f"time is over: {len(found)} of {num} {what} have ended; the same command goes on")
+    best = None if reasons else best_of(trials)
+    return Tuned(first, tuple(trials), best, runs, reasons[0] if reasons else "")
 
 
 def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> list[dict[str, str]]:
@@ -172,15 +190,18 @@ def _trial_options(options: Options) -> Options:
 def settings_of(method: Reference, num_trials: int) -> list[Reference]:
     """Return the settings to try: the method as given, then random points of its declared search space.
 
-    Arguments in the reference are kept. A random value depends only on the number of the trial and the name of the
-    hyper-parameter, so that methods with the same hyper-parameter try the same values.
+    Arguments in the reference are kept. A random value depends only on the number of the draw and the name of the
+    hyper-parameter, so that methods with the same hyper-parameter try the same values. A setting that is drawn twice is
+    tried once, and another is drawn; there are fewer than `num_trials` where a space of choices has no more.
     """
     from bench.training.batches import random_stream
 
     space = search_space(method)
-    drawn = [
-        {name: search.at(float(random_stream("trial", number, name).random())) for name, search in space.items()}
-        for number in range(1, num_trials)
-    ]
-    settings = [normalize("method", Reference(method.name, {**method.arguments, **values})) for values in ({}, *drawn)]
-    return list({str(setting): setting for setting in settings}.values())
+    settings = {str(given := normalize("method", method)): given}
+    for number in range(1, MOST_DRAWS * num_trials):
+        if len(settings) == num_trials:
+            break
+        drawn = {name: at.at(float(random_stream("trial", number, name).random())) for name, at in space.items()}
+        setting = normalize("method", Reference(method.name, {**method.arguments, **drawn}))
+        settings.setdefault(str(setting), setting)
+    return list(settings.values())

@@ -448,8 +448,9 @@ def visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, in the form of CUDA_VISIBLE_DEVICES."""
     import torch
 
+    numbers = [str(number) for number in range(torch.cuda.device_count())]  # none for a name that is no GPU
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    return named.split(",") if named and numbers else numbers
 
 
 def serve(

@@ -401,7 +401,7 @@ def _trained_step(reference: Reference) -> dict[str, Tensor]:
         groups = model.train_parts({"backbone": 1.0, "head": 1.0})
         signals, labels = made_up_signals(model.backbone, 5).double(), made_up_labels(5).double()
         share = world.share(5)
-        redraw_copies(share_dropout(model), 5, share, world.device, [("conformance",)])
+        redraw_copies(share_dropout(model), 5, share, signals.device, [("conformance",)])
         loss = nn.functional.binary_cross_entropy_with_logits(model(signals[share]), labels[share])
         (loss * ((share.stop - share.start) / 5)).backward()
         world.sum_gradients([p for group in groups for p in group["params"]])

@@ -34,6 +34,8 @@ scores, which can be recomputed from its predictions."""
 SIGNALS = "signal data"
 KINDS = ("method", "backbone", "preprocessing", "dataset", SIGNALS, "harness")
 """What made a result and has a hash: code, and the files of the data set's signals, of which some are sampled."""
+TORCH, DEVICE = "torch's version", "the kind of device"
+"""What else a run keeps from its first checkpoint to its end."""
 TOLERANCE = 1e-3
 """Maximum difference in macro AUROC between repeats: machines add floating-point numbers in different orders."""
 
@@ -209,7 +211,7 @@ def sampled_signals(document: Mapping[str, Any], records: Records) -> list[Path]
 
 
 def other_code(recorded: object, now: Mapping[str, str]) -> str:
-    """Return the names of what differs from what wrote a checkpoint; empty if nothing. Both: kind -> hash."""
+    """Return the names of what differs from what wrote a checkpoint; empty if nothing. Both: kind -> hash or name."""
     if not isinstance(recorded, Mapping):
         return "method, backbone or harness"  # earlier versions wrote a joint hash without the harness
-    return ", ".join(kind for kind in KINDS if recorded.get(kind) != now.get(kind))
+    return ", ".join(kind for kind in (*KINDS, TORCH, DEVICE) if recorded.get(kind) != now.get(kind))

@@ -353,15 +353,24 @@ def hash_each(model: Classifier, keys: Collection[str]) -> dict[str, str]:
     return {key: hash_weights({key: state[key]}) for key in keys}
 
 
-def check_same_on_ranks(model: Classifier, world: World) -> None:
-    """Raise BenchError if the ranks begin with different weights: each prepares a model of its own."""
+def check_same_on_ranks(model: Classifier, world: World, after: str = "") -> None:
+    """Raise BenchError if the ranks begin with different weights: each prepares a model of its own.
+
+    `after` names a phase that has been trained: then they have drifted apart in it.
+    """
     if world.size == 1:
         return
     hashes = hash_each(model, model.state_dict())
     own = torch.tensor([[int(sha256[:15], 16) for sha256 in hashes.values()]], device=world.device)
     of_ranks = world.gather(own, world.size)
     differing = (of_ranks != of_ranks[0]).any(0).tolist()
-    if other := [key for key, differs in zip(hashes, differing, strict=True) if differs]:
+    other = [key for key, differs in zip(hashes, differing, strict=True) if differs]
+    if other and after:
+        raise BenchError(
+            f"after phase {after!r} the ranks have different values of {other[0]}: a module or hook changes it by the "
+            "records of its own rank; use a single process, or what is the same on all ranks (batch.gather)"
+        )
+    if other:
         raise BenchError(
             f"the ranks begin with different values of {other[0]}: prepare() computes or draws it otherwise on another "
             "machine; let it draw from torch's generator alone, and run all ranks on machines of one kind"

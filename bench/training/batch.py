@@ -80,8 +80,8 @@ class SignalBatch:
     """Sampling rate in Hz."""
     leads: tuple[str, ...]
     mv_per_unit: float | None
-    """Millivolts per unit of the signals. None if each record is normalised by itself: then a unit is one standard
-    deviation of the record."""
+    """Millivolts per unit of the signals. None if each record is normalised by itself, such as to one standard
+    deviation: then the amplitude in mV is not known any more."""
 
 
 class Passes(Protocol):

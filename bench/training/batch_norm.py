@@ -12,6 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bench.errors import BenchError
 from bench.training.distributed import World
@@ -79,8 +80,9 @@ def _all_reduce(value: Tensor) -> Tensor:
 def share_batch_norm(model: nn.Module, world: World) -> None:
     """Replace the batch norms in a model by batch norms over all ranks, with the same keys and values.
 
-    Raises BenchError for an unknown kind of batch norm, because each rank would use its own statistics. That is no
-    decline: the cell runs on a single process, and its digest does not depend on the number of processes.
+    Raises BenchError for an unknown kind of batch norm, and for an instance norm that tracks statistics, because each
+    rank would use its own. That is no decline: the cell runs on a single process, and its digest does not depend on the
+    number of processes.
     """
     if world.size == 1:
         return
@@ -88,13 +90,20 @@ def share_batch_norm(model: nn.Module, world: World) -> None:
         if type(child) in KINDS:
             assert isinstance(child, _BatchNorm)
             setattr(model, name, _shared(child, world))
-        elif isinstance(child, _BatchNorm) and not isinstance(child, RankBatchNorm | nn.SyncBatchNorm):
+        elif _tracks_alone(child):
             raise BenchError(
                 f"the backbone's {type(child).__name__} computes its statistics on each rank alone; "
                 "use nn.BatchNorm1d, or a single process"
             )
         else:
             share_batch_norm(child, world)
+
+
+def _tracks_alone(module: nn.Module) -> bool:
+    """Return whether statistics of a module would be those of this rank's records."""
+    if isinstance(module, _InstanceNorm):
+        return module.track_running_stats
+    return isinstance(module, _BatchNorm) and not isinstance(module, RankBatchNorm | nn.SyncBatchNorm)
 
 
 def _shared(norm: _BatchNorm, world: World) -> nn.Module:

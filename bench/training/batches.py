@@ -176,7 +176,7 @@ class FeatureSource:
 
 
 def epoch_batches(num_records: int, batch_size: int, stream: Sequence[object]) -> Iterator[Rows]:
-    """Yield the rows of each batch of an epoch, in random order. The last batch may be shorter."""
+    """Yield the rows of each batch of an epoch, in random order. The last batch may be shorter, or a record longer."""
     order = random_stream(*stream, "order").permutation(num_records)
     last = num_batches(num_records, batch_size) - 1
     for number in range(last + 1):

@@ -20,7 +20,7 @@ from bench.training.model import Classifier
 from bench.training.precision import Precision, autocast
 
 EVALUATION_BATCH = 64
-"""Number of records of a forward pass. Limits memory and does not change the scores."""
+"""Number of records of a forward pass. Limits memory. Another number changes scores by rounding at most."""
 Progress = Callable[[int, int], None]
 """Callback with the number of this rank's records done, and of all of them."""
 

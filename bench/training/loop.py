@@ -85,6 +85,7 @@ def train(
         run.begin(train_source, val_source, reports, watcher, checkpoints, state)
         while not run.is_done():
             run.epoch(len(reports[-1].train_loss))
+        check_same_on_ranks(model, world, after=phase.name)
         run.finish(is_last=position + 1 == len(phases))
     return reports, run.val_logits
 

@@ -153,8 +153,8 @@ class Phase:
 
     def _rules(self) -> Iterator[tuple[object, bool, str]]:
         """Yield each value, whether it is allowed, and what is."""
-        yield self.epochs, self.epochs >= 1, "epochs must be at least 1"
-        yield self.batch_size, self.batch_size >= 1, "batch_size must be at least 1"
+        yield self.epochs, _is_count(self.epochs), "epochs must be a whole number from 1"
+        yield self.batch_size, _is_count(self.batch_size), "batch_size must be a whole number from 1"
         for value, allowed in (
             (self.optimizer, Optimizer),
             (self.lr_schedule, Schedule),
@@ -167,19 +167,25 @@ class Phase:
         yield self.drop_path_rate, 0 <= self.drop_path_rate < 1, "drop_path_rate must lie in [0, 1)"
         yield self.drop_path_switch, 0 < self.drop_path_switch < 1, "drop_path_switch must lie in (0, 1)"
         yield self.weight_decay, 0 <= self.weight_decay < math.inf, "weight_decay must not be negative"
-        yield self.min_lr_factor, 0 <= self.min_lr_factor <= 1, "the final rate must lie between 0 and the first"
+        final = "min_lr_factor, the final learning rate as a share of the first, must lie in [0, 1]"
+        yield self.min_lr_factor, 0 <= self.min_lr_factor <= 1, final
         clip = self.gradient_clip_norm
         yield clip, clip is None or clip > 0, "gradient_clip_norm must be positive"
         yield self.warmup, 0 <= self.warmup < 1, "warmup must lie in [0, 1), a share of the steps"
         own_warmup = self.lr_schedule in ("one-cycle", "plateau")
         yield self.warmup, not (self.warmup and own_warmup), f"{self.lr_schedule} allows no warmup"
-        yield self.patience, self.patience is None or self.patience >= 1, "patience must be at least 1 epoch"
+        waits = self.patience is None or _is_count(self.patience)
+        yield self.patience, waits, "patience must be a whole number of epochs from 1"
         never = self.patience is not None and self.selection == "last"
         yield self.patience, not never, "patience needs a selection of the best epoch, and this phase keeps the last"
         listed = isinstance(self.no_weight_decay, tuple)
         yield self.no_weight_decay, listed, "no_weight_decay must be a tuple of patterns"
         kind = self.average is None or isinstance(self.average, EMA | SWA)
         yield self.average, kind, "average must be EMA(...), SWA(...) or None"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _make_plain(made: EMA | SWA | Phase) -> None:

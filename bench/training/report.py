@@ -30,7 +30,8 @@ class PhaseReport:
     val_macro_auroc: list[float] = field(default_factory=list)
     """Over all fold-9 labels with a positive and a negative. Selection `best` uses it."""
     val_macro_auroc_frequent: list[float | None] = field(default_factory=list)
-    """Over the labels with at least 10 positives and 10 negatives in fold 9; None if there are none. Not used."""
+    """Over the labels with at least 10 positives and 10 negatives in fold 9; None if there are none. No
+    selection uses it."""
     best_epoch: int = 0
     """The selected epoch, counted from 1. The next phase starts from its weights."""
     seconds: float = 0.0
