@@ -160,8 +160,12 @@ def test_only_what_was_chosen_sees_fold_10(tuned: tuple[Path, list[Tuned], list[
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_stops_no_other_method(demo_set: Path, tmp_path: Path) -> None:
+def test_a_trial_that_fails_stops_no_other_method(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others have their runs; it says why it has none, and so does the exit code."""
+    monkeypatch.setenv("BENCH_PLUGINS", "")
+    monkeypatch.setattr(registry(), "plugins", dict(registry().plugins))
     plugin = tmp_path / "bad.py"
     plugin.write_text(BAD)
     bench.load_plugin(plugin)
