@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import PluginError
 from bench.plugin import Backbone, Count, DropPath, SignalSpec, register_backbone
 
 
@@ -80,6 +81,8 @@ class ViT1d(Backbone):
 
     def __init__(self, width: int, num_heads: int, patch: int, depth: Count = 12) -> None:
         super().__init__()
+        if (window := self.signal_spec.window or patch) % patch:
+            raise PluginError(f"patch is {patch} samples, expected a divisor of the window's {window}")
         self.patches = nn.Conv1d(12, width, patch, stride=patch)
         self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)

@@ -789,6 +789,8 @@ def check(
     # a new plugin's folder has its name
     if Path(name).is_dir() and (os.sep in name or not {"method", "backbone"} & set(registry().kinds_of(name))):
         _check_dataset(Path(name))
+    if os.sep in name and "(" not in name:
+        raise BenchError(f"no data set at {name}: there is no such folder")
     if name.replace("_", "-") == "all-foundation":
         if init or arch:
             raise BenchError("all-foundation checks published weights of each backbone; leave out --init and --arch")

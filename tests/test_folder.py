@@ -155,6 +155,9 @@ def test_a_byte_order_mark_does_no_harm(folder: Path, encoding: str) -> None:
         ("records.csv", "r05,p02,SR;LVH,25", "r05,p02,SR;LVH,250", ["row 7, column age is '250'"]),
         ("records.csv", "25,F", "25,1", ["row 7, column sex is '1'", "expected male, female"]),
         ("records.csv", "25,F", "25,F,more", ["row 7 has 6 cells and row 1 has 5"]),
+        ("records.csv", "labels,age", "labels,ages", ["has a column 'ages' and no column 'age'; rename it"]),
+        ("records.csv", "record,patient", "record,Patient", ["has a column 'Patient' and no column 'patient'"]),
+        ("labels.csv", "SR,sinus", "af,sinus", ["row 3, column code is 'af', and 'AF' differs in case alone"]),
         ("records.csv", "record,patient", "id,patient", ["records.csv has no column 'record'", "it has id, patient"]),
         ("records.csv", "labels,age", "age,age", ["row 1: column 'age' must have a name that no other column has"]),
         ("records.csv", "r05,p02", '"r05,p02', ["records.csv is not a readable CSV file"]),
@@ -215,6 +218,10 @@ def fold_rows(fold_of: Callable[[int], str]) -> str:
         ("record;patient;labels\n1;1;AF", ["semicolons between its columns", "expected commas"]),
         ("", ["is empty"]),
         ("record,patient,labels\n", ["no rows below the names"]),
+        (
+            "record,patient,file,labels\n" + "\n".join(f"{n},{n},r{n % 19},{('SR', 'AF')[n % 2]}" for n in range(20)),
+            ["row 21, column file names the signals of row 2 again"],
+        ),
         ("record,patient,file,labels\n1,1,../x,AF\n", ["row 2, column file is '../x'"]),
     ],
 )

@@ -150,8 +150,10 @@ def test_the_three_files_are_what_a_person_would_write(made: Path, tmp_path: Pat
     assert load_records(tmp_path / "mine").paths(RATE)[1].with_suffix(".hea").is_file()
 
 
-def test_columns_of_0_and_1_are_taken_without_a_word(made: Path, tmp_path: Path) -> None:
-    records = import_table(made / "table.csv", tmp_path / "mine", choices(made, "wfdb", labels=""))
+def test_columns_of_0_and_1_are_taken_and_named(made: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    records = import_table(made / "table.csv", tmp_path / "mine", choices(made, "wfdb", labels=""), lines.append)
+    assert "labels are the columns of 0 and 1: LVH (--labels)" in lines
     assert records.statements.index.tolist() == ["LVH"]
     assert [bool(codes) for codes in records.scp_codes] == [row // 2 % 3 == 2 for row in range(NUM)]
 
@@ -173,6 +175,68 @@ def test_lists_of_labels(made: Path, tmp_path: Path, cells: tuple[str, ...], sep
     given = choices(made, "wfdb", labels="Dx", separator=separator)
 
     assert set(import_table(tmp_path / "t.csv", tmp_path / "mine", given).statements.index) == labels
+
+
+def dx(tmp_path: Path, *columns: tuple[str, ...]) -> Path:
+    """A table with columns A, B, ... of these cells, which are repeated."""
+    rows = [",".join(f'"{cells[row % len(cells)]}"' for cells in columns) for row in range(NUM)]
+    path = tmp_path / "t.csv"
+    head = ",".join("ABC"[: len(columns)])
+    path.write_text("\n".join([f"ID,Patient,{head}", *(f"e{at:02},p{at},{row}" for at, row in enumerate(rows))]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (("T wave +", "T wave -"), "row 3, column A: labels 'T wave +' and 'T wave -' both become the code t-wave"),
+        (("ST elevation?", "ST elevation"), "both become the code st-elevation; rename one of them in the table"),
+        (("['AFIB' 'LVH']", "['SR']"), "row 2, column A is \"['AFIB' 'LVH']\", without commas between its labels"),
+        (("1", "0", "-1"), "row 4, column A is '-1' in a column of 0 and 1; remove the records whose label"),
+        (("1", "0", "", "nan"), "row 5, column A is 'nan' in a column of 0 and 1"),
+    ],
+)
+def test_cells_that_would_make_wrong_labels_are_named(
+    made: Path, tmp_path: Path, cells: tuple[str, ...], words: str
+) -> None:
+    table = dx(tmp_path, cells)
+    assert words in refusal(lambda: import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="A")))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_labels_that_differ_in_case_and_spaces_are_one(made: Path, tmp_path: Path) -> None:
+    table = dx(tmp_path, ("Sinus rhythm", "sinus  Rhythm", "Sinus-Rhythm", "AFIB", "afib"))
+    records = import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="A"))
+    assert records.statements.index.tolist() == ["AFIB", "sinus-rhythm"]
+
+
+def test_a_label_of_two_columns_is_one_of_each(made: Path, tmp_path: Path) -> None:
+    """Normal rhythm is not normal conduction."""
+    lines: list[str] = []
+    table = dx(tmp_path, ("Normal", "AFIB"), ("Normal", "Normal", "LBBB"))
+    records = import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="A,B"), lines.append)
+
+    assert records.statements["group"].to_dict() == {"AFIB": "a", "LBBB": "b", "a-Normal": "a", "b-Normal": "b"}
+    assert [set(codes) for codes in records.scp_codes[:3]] == [
+        {"a-Normal", "b-Normal"},
+        {"AFIB", "b-Normal"},
+        {"a-Normal", "LBBB"},
+    ]
+    assert any(line.startswith("Normal stands in A and B") for line in lines)
+
+
+def test_a_column_that_is_nearly_one_of_labels_gets_a_line(made: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    import_table(
+        dx(tmp_path, ("0", "1"), ("0", "1", "2"), ("x", "y")),
+        tmp_path / "mine",
+        choices(made, "wfdb", labels=""),
+        lines.append,
+    )
+
+    assert "labels are the columns of 0 and 1: A (--labels)" in lines
+    assert [line for line in lines if "column B is '2', so this column holds no labels of 0 and 1" in line]
+    assert not [line for line in lines if "column C" in line]
 
 
 def test_a_table_as_a_spreadsheet_saves_it(made: Path, tmp_path: Path) -> None:
@@ -215,6 +279,9 @@ def test_given_folds_in_numbers_and_words(made: Path, tmp_path: Path) -> None:
         ("wfdb", {"labels": "Rhythms"}, ["no column 'Rhythms'"]),
         ("wfdb", {"record": "Age"}, ["row 2, column Age", "has no 40.hea"]),
         ("wfdb", {"name": "My set"}, ["--name is 'My set'"]),
+        ("wfdb", {"version": "1.0 beta"}, ["--version is '1.0 beta', expected up to 20 letters, digits and dots"]),
+        ("wfdb", {"licence": "CC\nBY"}, ["--licence is 'CC\\nBY', expected a single line"]),
+        ("all.npy", {"rate": 0}, ["--rate is 0, expected 1 to"]),
         ("wfdb", {"seconds": float("nan")}, ["--seconds is nan, expected 0.1 to 3,600"]),
         ("wfdb", {"seconds": 1e9}, ["--seconds is 1e+09, expected 0.1 to 3,600"]),
         ("nowhere", {}, ["nowhere is missing"]),
@@ -236,6 +303,7 @@ def test_what_cannot_be_known_or_is_wrong_is_named(
         ("e05,p02", "x05,p02", ["row 7, column ID", "has no x05.hea"]),
         ("e05,p02", "e04,p02", ["row 7, column ID: 'e04' is in row 6 too"]),
         ("e05,p02", "e05,", ["row 7, column Patient is empty"]),
+        ("e03,p01,", "\n\ne03,,", ["row 7, column Patient is empty"]),
         ("e05,p02", "e05,1E+05", ["row 7, column Patient is '1E+05'", "spreadsheet"]),
         ("45,F", "forty,F", ["row 7, column Age is 'forty'"]),
         ("45,F", "45,X", ["row 7, column Gender is 'X'"]),
@@ -293,6 +361,14 @@ def test_more_rows_than_records_in_the_array_ask_for_the_places(made: Path, tmp_
 
     lines = table_text(NUM - 2).replace("\nFirst", " First").splitlines()
     rows = [f"{line},{NUM - 1 - at}" for at, line in enumerate(lines[1:])]
+    (tmp_path / "t.csv").write_text("\n".join([f"{lines[0]},place", *rows]))
+    for place, words in ((NUM, "is 30, and"), (3, "names the signals of row")):
+        wrong = [*rows[:-1], f"{lines[-1]},{place}"]
+        (tmp_path / "t.csv").write_text("\n".join([f"{lines[0]},place", *wrong]))
+        message = refusal(
+            lambda: import_table(tmp_path / "t.csv", tmp_path / "mine", choices(made, "all.npy", row="place"))
+        )
+        assert "row 29, column place" in message and words in message
     (tmp_path / "t.csv").write_text("\n".join([f"{lines[0]},place", *rows]))
     records = import_table(tmp_path / "t.csv", tmp_path / "mine", choices(made, "all.npy", row="place"))
     assert np.allclose(read_signals(records.signal_files(RATE)[0])[0], signals_of(NUM - 1), atol=1e-5)

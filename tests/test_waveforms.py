@@ -561,7 +561,7 @@ def test_amplitudes_of_no_surface_ecg_are_noted(
 ) -> None:
     notes = read_and_hear(write(tmp_path, ecg(), units=unit, gain=gain))[1]
     assert [note.kind for note in notes] == [kind]
-    assert "check gain and unit in the header" in notes[0].text
+    assert "check gain and unit, in the header or as stated" in notes[0].text
 
 
 def test_a_wrong_baseline_is_noted_and_a_spike_is_not(tmp_path: Path) -> None:

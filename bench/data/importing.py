@@ -35,7 +35,7 @@ from bench.data.leads import LEADS, choose_leads
 from bench.data.matlab import copy_array
 from bench.data.records import SECONDS, Records
 from bench.data.tables import TextTable, read_text_table
-from bench.data.waveforms import MILLIVOLTS, Note
+from bench.data.waveforms import MAX_RATE, MILLIVOLTS, Note
 from bench.errors import DataError
 from bench.files import whole_folder, write_into
 
@@ -52,6 +52,10 @@ INDICATORS |= {"1": True, "1.0": True, "true": True, "yes": True}
 """Cells of a column that says of one label whether a record has it."""
 LISTS = re.compile(r"[;|\n\r]+")
 """Between the labels in a cell that holds several."""
+BARE = re.compile(r"""['"]\s+['"]""")
+"""Two texts of a list with no comma between them, which Python would join."""
+UNKNOWN = ("-1", "-1.0", "nan", "na", "n/a", "none", "null", "?", "unknown", "uncertain")
+"""Cells that say, beside 0 and 1, that it is not known whether a record has a label."""
 FOLDS = {"train": "1", "training": "1", "val": "9", "valid": "9", "validation": "9", "dev": "9", "test": "10"}
 """Words for a split -> fold."""
 MANY_LABELS = 200
@@ -93,6 +97,12 @@ def import_table(path: Path, out: Path, choices: Choices, log: Log = lambda line
     The signals stay where they are. Raises DataError for what cannot be read and for what must be stated.
     """
     plain.refuse_name(choices.name, "--name")
+    plain.refuse_version(choices.version, "--version")
+    for key in ("licence", "source"):
+        if not getattr(choices, key).isprintable():
+            raise DataError(f"--{key} is {getattr(choices, key)[:40]!r}, expected a single line of text")
+    if choices.rate is not None and not 1 <= choices.rate <= MAX_RATE:
+        raise DataError(f"--rate is {choices.rate}, expected 1 to {MAX_RATE:,} Hz")
     if out.exists():
         raise DataError(f"{out} exists already; remove it or choose another folder with --out")
     if not 0.1 <= choices.seconds <= plain.MOST_SECONDS:
@@ -103,40 +113,45 @@ def import_table(path: Path, out: Path, choices: Choices, log: Log = lambda line
     table, labels = _tables(given, choices, log)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(out) as part:
+            _write(part, out, table, labels, choices, log)
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror}; choose another folder with --out") from None
-    with whole_folder(out) as part:
-        is_copied = choices.records.suffix.lower() == ".mat" and choices.records.is_file()
-        if is_copied:
-            choices = _copied(choices, len(table.rows), part, log)
-        format, table, rate = _signals(table, choices, log)
-        place = "." if is_copied else _signals_folder(choices.records, out)
-        for key in ("licence", "source"):
-            if not getattr(choices, key):
-                log(f"{key} is unknown; pages will say so: state it with --{key}")
-        log(f"records are cut to their middle {choices.seconds:g} s or padded with zeros (--seconds)")
-        records = plain.make_records(
-            part,
-            table,
-            labels,
-            name=choices.name,
-            rate=rate,
-            format=format,
-            signals=place,
-            seconds=choices.seconds,
-            licence=choices.licence or "unknown",
-            source=choices.source or "unknown",
-        )
-        if "fold" not in table.columns:
-            log("folds are dealt by patient, stratified by label: 1-8 train, 9 selects, 10 tests")
-        _read_first(records, rate, log)
-        write_into(part, plain.RECORDS, _csv(table.columns, table.rows))
-        write_into(part, plain.LABELS, _csv(labels.columns, labels.rows))
-        write_into(part, plain.ABOUT, _toml(choices, format, rate, place, records.content[:8]))
-        plain.load_records(part)  # what was written can be read
     loaded = plain.load_records(out)
     assert loaded is not None
     return loaded
+
+
+def _write(part: Path, out: Path, table: TextTable, labels: TextTable, choices: Choices, log: Log) -> None:
+    """Write the data set into `part`, a folder beside `out` that will be named `out`."""
+    is_copied = choices.records.suffix.lower() == ".mat" and choices.records.is_file()
+    if is_copied:
+        choices = _copied(choices, len(table.rows), part, log)
+    format, table, rate = _signals(table, choices, log)
+    place = "." if is_copied else _signals_folder(choices.records, out)
+    for key in ("licence", "source"):
+        if not getattr(choices, key):
+            log(f"{key} is unknown; pages will say so: state it with --{key}")
+    log(f"records are cut to their middle {choices.seconds:g} s or padded with zeros (--seconds)")
+    records = plain.make_records(
+        part,
+        table,
+        labels,
+        name=choices.name,
+        rate=rate,
+        format=format,
+        signals=place,
+        seconds=choices.seconds,
+        licence=choices.licence or "unknown",
+        source=choices.source or "unknown",
+    )
+    if "fold" not in table.columns:
+        log("folds are dealt by patient, stratified by label: 1-8 train, 9 selects, 10 tests")
+    _read_first(records, rate, log)
+    write_into(part, plain.RECORDS, _csv(table.columns, table.rows))
+    write_into(part, plain.LABELS, _csv(labels.columns, labels.rows))
+    write_into(part, plain.ABOUT, _toml(choices, format, rate, place, records.content[:8]))
+    plain.load_records(part)  # what was written can be read
 
 
 def _tables(given: TextTable, choices: Choices, log: Log) -> tuple[TextTable, TextTable]:
@@ -154,11 +169,13 @@ def _tables(given: TextTable, choices: Choices, log: Log) -> tuple[TextTable, Te
             used[name] = near[0]
             log(f"{name} is column {near[0]} (--{name})")
     cells = {name: _converted(given, name, column, log) for name, column in used.items()}
-    chosen = _label_columns(given, choices, set(used.values()))
+    chosen = _label_columns(given, choices, set(used.values()), log)
     codes, labels = _labels(given, chosen, choices.separator, log)
     cells["labels"] = [plain.LABEL_SEPARATOR.join(of_record) for of_record in codes]
     rows = list(zip(*cells.values(), strict=True))
-    return TextTable(given.path, tuple(cells), rows, names={**used, "labels": ", ".join(chosen)}), labels
+    return TextTable(
+        given.path, tuple(cells), rows, names={**used, "labels": ", ".join(chosen)}, numbers=given.numbers
+    ), labels
 
 
 def _converted(given: TextTable, name: str, column: str, log: Log) -> list[str]:
@@ -175,8 +192,8 @@ def _converted(given: TextTable, name: str, column: str, log: Log) -> list[str]:
     return cells
 
 
-def _label_columns(given: TextTable, choices: Choices, used: set[str]) -> list[str]:
-    """Return the columns that hold labels."""
+def _label_columns(given: TextTable, choices: Choices, used: set[str], log: Log) -> list[str]:
+    """Return the columns that hold labels; `log` receives which they are, and which nearly are, if not stated."""
     if choices.labels in given.columns:
         return [choices.labels]
     if choices.labels:
@@ -191,6 +208,12 @@ def _label_columns(given: TextTable, choices: Choices, used: set[str]) -> list[s
             f"{given.path} has no columns of 0 and 1: name the columns that hold labels with --labels, of: "
             f"{', '.join(free)[:400] or 'none is left'}"
         )
+    log(f"labels are the columns of 0 and 1: {', '.join(chosen)} (--labels)")
+    for column in free:
+        odd = {row: cell for row, cell in enumerate(given.column(column)) if cell.lower() not in INDICATORS}
+        if 0 < len(odd) < len(given.rows) / 2 and any(map(bool, given.column(column))):
+            row, cell = next(iter(odd.items()))
+            log(f"{given.where(row, column)} is {cell[:40]!r}, so this column holds no labels of 0 and 1 (--labels)")
     return chosen
 
 
@@ -202,36 +225,38 @@ def _is_indicator(cells: Sequence[str]) -> bool:
 def _labels(
     given: TextTable, columns: Sequence[str], separator: str, log: Log
 ) -> tuple[list[tuple[str, ...]], TextTable]:
-    """Return the codes [record] of each record, and the table of labels."""
+    """Return the codes [record] of each record, and the table of labels.
+
+    A label that stands in several columns of lists means another thing in each: its codes begin with the column.
+    """
+    held = {column: _labels_of(given, column, separator, log) for column in columns}
+    lists = [column for column in columns if not _is_indicator(given.column(column))]
+    columns_of: dict[str, list[str]] = {}
+    for column in lists:
+        for label in dict.fromkeys(label for labels in held[column] for label in labels):
+            columns_of.setdefault(label, []).append(column)
     codes: list[dict[str, None]] = [{} for _ in given.rows]
     rows: dict[str, tuple[str, str, str, str]] = {}
-    for column in columns:
-        cells = given.column(column)
-        if any(cells) and not any(INDICATORS.get(cell.lower(), True) for cell in cells):
-            raise DataError(f"{given.path}: no record has label {column}, its cells are 0; leave it out of --labels")
-        if _is_indicator(cells):
-            of_record = [[column] if INDICATORS[cell.lower()] else [] for cell in cells]
-            group = ""
-        else:
-            of_record = [_split(given.where(row, column), cell, separator) for row, cell in enumerate(cells)]
-            group = _code(column).lower() if len(columns) > 1 else ""
-            num = len({label for labels in of_record for label in labels})
-            if not num:
-                raise DataError(f"{given.path}: column {column} of --labels is empty in all rows")
-            if num > MANY_LABELS:
-                raise DataError(
-                    f"{given.path}: column {column} holds {num:,} different labels, as free text does; "
-                    "expected a list of labels: name another column with --labels, or --separator"
-                )
-            between = repr(separator) if separator else "; | or line ends"
-            log(f"{column} holds {num} labels, separated by {between} (--separator)")
+    spelt: dict[str, str] = {}  # codes that differ in case alone are one, as first spelt
+    for column, of_record in held.items():
+        group = _code(column).lower() if column in lists and len(columns) > 1 else ""
         for row, labels in enumerate(of_record):
             for label in labels:
-                code = _code(label)
+                is_shared = len(columns_of.get(label, ())) > 1
+                code = f"{group}-{_code(label)}" if is_shared else _code(label)
+                code = spelt.setdefault(code.lower(), code)
                 codes[row][code] = None
-                rows.setdefault(code, (code, label, _matching(label, "exact"), group))
+                known = rows.setdefault(code, (code, label, "" if is_shared else _matching(label, "exact"), group))
+                if _plain(known[1]) != _plain(label):
+                    raise DataError(
+                        f"{given.where(row, column)}: labels {known[1]!r} and {label!r} both become the code {code}; "
+                        "rename one of them in the table"
+                    )
+    for label, of_label in columns_of.items():
+        if len(of_label) > 1:
+            log(f"{label} stands in {' and '.join(of_label)}, so it is a label of each: {_code(of_label[0])}-..., ...")
     if near := [f"{code} ~ {ptbxl}" for code, label, *_ in rows.values() if (ptbxl := _matching(label, "near"))]:
-        log(f"labels that are nearly PTB-XL's, not entered as equal: {', '.join(near)} (column ptbxl of labels.csv)")
+        log(f"labels that are nearly PTB-XL's: {', '.join(near)}; where they mean the same, enter it in labels.csv")
     if equal := [f"{code} = {ptbxl}" for code, _, ptbxl, _ in rows.values() if ptbxl]:
         log(f"labels that equal PTB-XL's by name or code: {', '.join(equal)} (column ptbxl of labels.csv)")
     ordered = [rows[code] for code in sorted(rows)]
@@ -240,9 +265,43 @@ def _labels(
     )
 
 
+def _labels_of(given: TextTable, column: str, separator: str, log: Log) -> list[list[str]]:
+    """Return the labels [record] that a column gives: its own name where it holds 1, else those of its lists."""
+    cells = given.column(column)
+    if any(cells) and not any(INDICATORS.get(cell.lower(), True) for cell in cells):
+        raise DataError(f"{given.path}: no record has label {column}, its cells are 0; leave it out of --labels")
+    if _is_indicator(cells):
+        return [[column] if INDICATORS[cell.lower()] else [] for cell in cells]
+    if _is_indicator([cell for cell in cells if cell.lower() not in UNKNOWN]):
+        row = next(row for row, cell in enumerate(cells) if cell.lower() in UNKNOWN)
+        raise DataError(
+            f"{given.where(row, column)} is {cells[row]!r} in a column of 0 and 1; remove the records whose label is "
+            "not known, or decide it"
+        )
+    of_record = [_split(given.where(row, column), cell, separator) for row, cell in enumerate(cells)]
+    num = len({label for labels in of_record for label in labels})
+    if not num:
+        raise DataError(f"{given.path}: column {column} of --labels is empty in all rows")
+    if num > MANY_LABELS:
+        raise DataError(
+            f"{given.path}: column {column} holds {num:,} different labels, as free text does; "
+            "expected a list of labels: name another column with --labels, or --separator"
+        )
+    between = repr(separator) if separator else "; | or line ends"
+    log(f"{column} holds {num} labels, separated by {between} (--separator)")
+    return of_record
+
+
+def _plain(label: str) -> str:
+    """Return a label without case and kind of space: two that differ in nothing else are one."""
+    return re.sub(r"[\s_-]+", " ", label).casefold()
+
+
 def _split(where: str, cell: str, separator: str) -> list[str]:
     """Return the labels in a cell: a list of Python or JSON, or texts with a separator between them."""
     if cell[:1] in "[{" and cell:
+        if BARE.search(cell):
+            raise DataError(f"{where} is {cell[:40]!r}, without commas between its labels, as NumPy prints a list")
         try:
             value = ast.literal_eval(cell)
             labels = [str(label) for label in value]
@@ -310,15 +369,21 @@ def _one_array(table: TextTable, choices: Choices, log: Log) -> tuple[SignalForm
     cells = {name: table.column(name) for name in table.columns if name != "file"}
     num = len(table.rows)
     cells["file"] = [place.with_suffix("").name] * num
+    length = num_records(SignalFile(place.with_suffix(""), 0, format))
+    for row, text in enumerate(cells.get("row", ())):
+        if text.isdecimal() and int(text) >= length:
+            raise DataError(f"{table.where(row, 'row')} is {text}, and {place} holds {length:,} records, from 0")
     if "row" not in cells:
         cells["row"] = list(map(str, range(num)))
         log(f"record 0 of {place.name} is the first row of {table.path.name}, and so on (--row)")
-        if (length := num_records(SignalFile(place.with_suffix(""), 0, format))) != num:
+        if length != num:
             raise DataError(
                 f"{place} holds {length:,} records and {table.path} has {num:,} rows: name the column with each "
                 "record's place in the array, from 0, with --row"
             )
-    return format, TextTable(table.path, tuple(cells), list(zip(*cells.values(), strict=True)), names=table.names)
+    return format, TextTable(
+        table.path, tuple(cells), list(zip(*cells.values(), strict=True)), names=table.names, numbers=table.numbers
+    )
 
 
 def _stated(kind: str, ending: str, choices: Choices) -> SignalFormat:
@@ -370,7 +435,9 @@ def _files(table: TextTable, choices: Choices, log: Log) -> tuple[SignalFormat, 
     log(f"each record has a file {endings[0]} of its name in {choices.records}: {found[0]}{endings[0]}, ...")
     cells = {name: table.column(name) for name in table.columns if name != "file"}
     cells["file"] = found
-    return format, TextTable(table.path, tuple(cells), list(zip(*cells.values(), strict=True)), names=table.names)
+    return format, TextTable(
+        table.path, tuple(cells), list(zip(*cells.values(), strict=True)), names=table.names, numbers=table.numbers
+    )
 
 
 def _match(table: TextTable, paths: Iterable[str], place: Path, ending: str) -> list[str]:

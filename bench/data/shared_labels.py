@@ -33,7 +33,7 @@ def shared_labels(labels: Sequence[str], trained_on: str, records: Records) -> t
 
     `trained_on` is the name of the data set of the model's training. A label and a code are the same if their PTB-XL
     codes are, or if both are the same text and at most one of the two has a PTB-XL code. A folder's own column `ptbxl`
-    counts alone, if it has any entry.
+    says the PTB-XL codes of its labels, if it has any entry, in place of label_codes.csv.
     """
     codes, shared = _meanings(records), []
     for label in labels:

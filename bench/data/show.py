@@ -112,8 +112,13 @@ def signal_file(records: Records, ecg_id: int) -> SignalFile:
 def raw_tracing(records: Records, ecg_id: int) -> Tracing:
     """Return the 12 leads of a record, as `draw_record` draws them. Raises DataError if it cannot be read."""
     signals, rate = read_signals(signal_file(records, ecg_id))
-    seconds = SECONDS if records.seconds is None and signals.shape[1] > SECONDS * rate else records.seconds
+    seconds = _drawn(records.seconds, signals.shape[1] / rate)
     return _raw(middle(signals, rate, seconds)[0], rate, "")
+
+
+def _drawn(seconds: float | None, lasts: float) -> float | None:
+    """Return the length that is drawn, of a record that `lasts` so many seconds: as in training, at most a sheet's."""
+    return min(seconds or SECONDS, SECONDS) if lasts > SECONDS else seconds
 
 
 def draw_file(
@@ -150,8 +155,7 @@ def _draw(
         log(f"{source.path}: {note.text}")
         header += textwrap.wrap(f"note: {note.text}", 170)
     lasts = signals.shape[1] / rate
-    if seconds is None and lasts > SECONDS:
-        seconds = SECONDS
+    seconds = _drawn(seconds, lasts)
     shown, start = middle(signals, rate, seconds)
     part = ""
     if shown.shape[1] < signals.shape[1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ class TextTable(NamedTuple):
     separator: str = ","
     names: Mapping[str, str] = {}
     """Column -> its name in the file, if that is another one, for messages."""
+    numbers: Sequence[int] = ()
+    """[row] as a spreadsheet counts, empty lines too; without them, from 2."""
 
     def column(self, name: str) -> list[str]:
         """Return the cells [row] of a column. Raises DataError if there is no such column."""
@@ -37,9 +39,17 @@ class TextTable(NamedTuple):
         at = self.columns.index(name)
         return [row[at] for row in self.rows]
 
+    def with_cells(self, cells: Mapping[str, Sequence[str]]) -> TextTable:
+        """Return a table of these columns, name -> cells [row], whose rows are those of this one."""
+        return self._replace(columns=tuple(cells), rows=list(zip(*cells.values(), strict=True)))
+
+    def number(self, row: int) -> int:
+        """Return the number of a row as a spreadsheet counts: that of names is mostly 1."""
+        return self.numbers[row] if self.numbers else row + 2
+
     def where(self, row: int, column: str = "") -> str:
-        """Return the place of a cell for messages. The row of names is row 1, as a spreadsheet counts."""
-        return f"{self.path}, row {row + 2}" + (f", column {self.names.get(column, column)}" if column else "")
+        """Return the place of a cell for messages."""
+        return f"{self.path}, row {self.number(row)}" + (f", column {self.names.get(column, column)}" if column else "")
 
 
 def read_text_table(path: Path, separators: str = ",", *, may_be_pipe: bool = False) -> TextTable:
@@ -56,28 +66,29 @@ def read_text_table(path: Path, separators: str = ",", *, may_be_pipe: bool = Fa
         raise DataError(f"{path} has {kind} between its columns, as Excel saves it in some countries; expected commas")
     try:
         csv.field_size_limit(MAX_FIELD)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         lines = [
-            tuple(cell.strip() for cell in row)
-            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+            (number, tuple(cell.strip() for cell in row))
+            for number, row in enumerate(reader, 1)
             if any(cell.strip() for cell in row)
         ]
     except csv.Error as error:
         raise DataError(f"{path} is not a readable CSV file: {error}") from None
     if not lines:
         raise DataError(f"{path} is empty; expected a row with the names of the columns")
-    columns, rows = lines[0], lines[1:]
+    (_, columns), numbers, rows = lines[0], [number for number, _ in lines[1:]], [row for _, row in lines[1:]]
     for name in columns:
         if not name or columns.count(name) > 1:
             raise DataError(f"{path}, row 1: column {name[:40]!r} must have a name that no other column has")
-    for at, row in enumerate(rows):
+    for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(columns):
             raise DataError(
-                f"{path}, row {at + 2} has {len(row)} cells and row 1 has {len(columns)}; put a cell that holds a "
+                f"{path}, row {number} has {len(row)} cells and row 1 has {len(columns)}; put a cell that holds a "
                 f"{separator!r} into double quotes"
             )
     if not rows:
         raise DataError(f"{path} has no rows below the names of the columns")
-    return TextTable(path, columns, rows, separator)
+    return TextTable(path, columns, rows, separator, numbers=numbers)
 
 
 def whole_numbers(values: pd.Series, names: pd.Series, path: Path) -> pd.Series:

@@ -190,7 +190,7 @@ def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) ->
             Note(
                 "large",
                 f"{named} swings by up to {swings.max():,.4g} mV, and no surface ECG by more than {LARGEST_MV:g} mV: "
-                "microvolts called millivolts? check gain and unit in the header",
+                "microvolts called millivolts? check gain and unit, in the header or as stated",
             )
         )
     if (far := (np.abs(offsets) > FURTHEST_MV) & ~large).any():  # a lead that is too large is also far from zero
@@ -199,7 +199,7 @@ def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) ->
             Note(
                 "offset",
                 f"{named} lies up to {np.abs(offsets).max():,.4g} mV from 0 mV, and no surface ECG more than "
-                f"{FURTHEST_MV:g} mV: check baseline, gain and unit in the header",
+                f"{FURTHEST_MV:g} mV: check baseline, gain and unit, in the header or as stated",
             )
         )
     if 0 < swings.max() < SMALLEST_MV:
@@ -207,7 +207,7 @@ def check_amplitude(signals: npt.NDArray[np.float32], leads: tuple[str, ...]) ->
             Note(
                 "small",
                 f"no lead swings by more than {swings.max():.2g} mV, which is less than noise ({SMALLEST_MV:g} mV): "
-                "volts called millivolts? check gain and unit in the header",
+                "volts called millivolts? check gain and unit, in the header or as stated",
             )
         )
     return notes

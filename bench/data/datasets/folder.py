@@ -30,6 +30,8 @@ from bench.errors import DataError, first_line
 ABOUT, RECORDS, LABELS = "dataset.toml", "records.csv", "labels.csv"
 MOST_SECONDS = 3600
 LABEL_SEPARATOR = ";"
+COLUMNS = ("record", "patient", "file", "row", "fold", "labels", "age", "sex", "site", "device")
+"""Columns of records.csv that mean something here; others may stand beside them."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
 RESERVED = ("ptb-xl", "cpsc2018", "synthetic")
 """Names of data sets with readers of their own; tasks, licences and published numbers are found by these names."""
@@ -91,6 +93,7 @@ def make_records(
     """
     _refuse_other_types(table)
     _refuse_other_types(labels)
+    _refuse_misspelt(table)
     statements = _statements(labels)
     texts = table.column("record")
     _refuse_repeats(table, "record", texts)
@@ -118,6 +121,7 @@ def make_records(
             frame[column] = table.column(column)
     if "row" in table.columns:
         frame["row"] = [_whole(table, row, "row", text) for row, text in enumerate(table.column("row"))]
+    _refuse_shared_signals(table, frame)
     given = _folds(table)
     frame["strat_fold"] = dealt_folds(patients, codes) if given is None else given
     check_patients(frame, table.path)
@@ -142,6 +146,28 @@ def make_records(
         licence=licence,
         source=source,
     )
+
+
+def _refuse_misspelt(table: TextTable) -> None:
+    """Raise DataError for a column such as `Fold` or `ages`, which would be passed over in silence."""
+    for column in table.columns:
+        for known in COLUMNS:
+            near = {known, f"{known}s", known.removesuffix("s")}
+            if column != known and column.lower() in near and known not in table.columns:
+                raise DataError(f"{table.path} has a column {column!r} and no column {known!r}; rename it")
+
+
+def _refuse_shared_signals(table: TextTable, frame: pd.DataFrame) -> None:
+    """Raise DataError if two records have the same signals: one could train and the other test."""
+    of = ["file", "row"] if "row" in frame else ["file"]
+    places = frame[of].astype(str).agg(" ".join, axis=1)
+    if (again := np.flatnonzero(places.duplicated())).size:
+        first = int(np.flatnonzero(places == places.iloc[again[0]])[0])
+        column = "row" if "row" in frame else "file" if "file" in table.columns else "record"
+        raise DataError(
+            f"{table.where(int(again[0]), column)} names the signals of row {table.number(first)} again; expected "
+            "signals of its own for each record"
+        )
 
 
 def dealt_folds(patients: Sequence[str], codes: Sequence[tuple[str, ...]]) -> npt.NDArray[np.int64]:
@@ -188,8 +214,7 @@ def _read_about(path: Path) -> dict[str, Any]:
             raise DataError(f"{path} must give {key} as a text; write `unknown` if it is")
     refuse_name(about["name"], f"{path}: name")
     for key in ("version", "content"):
-        if not isinstance(about.get(key, ""), str) or not re.fullmatch(r"[A-Za-z0-9.]{0,20}", about.get(key, "")):
-            raise DataError(f"{path}: {key} must be a text of letters, digits and dots")
+        refuse_version(about.get(key, ""), f"{path}: {key}")
     rate, seconds = about.get("rate"), about.get("seconds", SECONDS)
     if type(rate) is not int or not 1 <= rate <= MAX_RATE:
         raise DataError(f"{path} must give rate, in Hz, as a whole number up to {MAX_RATE:,}; it has {str(rate)[:20]}")
@@ -199,6 +224,12 @@ def _read_about(path: Path) -> dict[str, Any]:
             f"expected 0.1 to {MOST_SECONDS}"
         )
     return about
+
+
+def refuse_version(version: object, what: str) -> None:
+    """Raise DataError if a data set cannot have this version. `what` names the option or key, for the message."""
+    if not isinstance(version, str) or not re.fullmatch(r"[A-Za-z0-9.]{0,20}", version):
+        raise DataError(f"{what} is {str(version)[:40]!r}, expected up to 20 letters, digits and dots")
 
 
 def refuse_name(name: str, what: str) -> None:
@@ -243,7 +274,10 @@ def _statements(labels: TextTable) -> pd.DataFrame:
     codes = labels.column("code")
     _refuse_repeats(labels, "code", codes)
     _refuse_spreadsheet(labels, "code", codes)
+    lower: dict[str, str] = {}
     for row, code in enumerate(codes):
+        if (other := lower.setdefault(code.lower(), code)) != code:
+            raise DataError(f"{labels.where(row, 'code')} is {code[:40]!r}, and {other[:40]!r} differs in case alone")
         if not code or LABEL_SEPARATOR in code or not code.isprintable():
             raise DataError(
                 f"{labels.where(row, 'code')} is {code[:40]!r}, expected a text without {LABEL_SEPARATOR!r}"
@@ -357,7 +391,8 @@ def _refuse_repeats(table: TextTable, column: str, texts: Sequence[str]) -> None
             raise DataError(f"{table.where(row, column)} is empty")
         if text in first:
             raise DataError(
-                f"{table.where(row, column)}: {text[:40]!r} is in row {first[text] + 2} too; each {column} has one row"
+                f"{table.where(row, column)}: {text[:40]!r} is in row {table.number(first[text])} too; each {column} "
+                "has one row"
             )
         first[text] = row
 
