@@ -152,6 +152,10 @@ def test_a_new_backbone_goes_by_both_its_names(run_bench: Bench, tmp_path: Path)
         assert f'@register_backbone("my-{word}")' in (tmp_path / f"my-{word}" / f"my_{word}.py").read_text()
 
 
+def test_a_check_of_a_folder_that_is_not_there_says_so(run_bench: Bench) -> None:
+    assert_one_line(run_bench("check", "data/nope"), "no data set at data/nope: there is no such folder")
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -178,6 +182,10 @@ def test_a_new_backbone_goes_by_both_its_names(run_bench: Bench, tmp_path: Path)
         ((*LP, "--draw", "2"), ["--draw 2 has no effect"]),
         ((*LP, "--data", "DEMO", "--method", "lp(probe_epochs=0)"), ["epochs must be a whole number from 1, got 0"]),
         ((*LP, "--data", "DEMO", "--method", "lp(probe_lr=-1)"), ["learning rate of 'head' must be positive"]),
+        (
+            (*LP, "--data", "DEMO", "--arch", "vit1d_tiny(patch=200)"),
+            ["patch is 200 samples, expected a divisor of", "250"],
+        ),
         ((*LP, "--data", "DEMO", "--source-rate", "250"), ["not at 250 Hz; use --source-rate 100 or 500"]),
         ((*LP, "--data", "DEMO", "--init", "pretrained"), ["no published checkpoint"]),
         ((*LP, "--data", "DEMO", "--init", "nowhere.pt"), ["no file of weights at nowhere.pt"]),

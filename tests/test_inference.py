@@ -208,6 +208,19 @@ def test_a_folder_is_no_record(
         predict_records(runs["net1d_mini"].folder.resolve(), [Path(name)])
 
 
+def test_records_of_one_name_have_their_paths(runs: dict[str, Result], demo_set: Path, tmp_path: Path) -> None:
+    first, other = records_of(demo_set, [1, 2])
+    for record, name in ((first, "5"), (other, "5"), (other, "6")):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        read = wfdb.rdrecord(str(record))
+        wfdb.wrsamp(name, read.fs, read.units, read.sig_name, read.p_signal, fmt=["16"] * 12, write_dir=str(folder))
+    given = [tmp_path / "0/5", tmp_path / "1/5", tmp_path / "2/6"]
+    rows = list(csv.DictReader(io.StringIO(predict_records(runs["net1d_mini"].folder, given))))
+
+    assert [row["record"] for row in rows] == [str(given[0]), str(given[1]), "6"]
+
+
 def test_nothing_is_given_unless_all_can_be_read(runs: dict[str, Result], demo_set: Path) -> None:
     (path,) = records_of(demo_set, np.array([5]))
 

@@ -211,6 +211,15 @@ def test_a_users_own_file_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         draw_file(tmp_path / "nowhere", tmp_path / "b.svg")
 
 
+def test_a_sheet_shows_the_part_that_its_title_names(tmp_path: Path) -> None:
+    """A data set of 20 s from records of 30 s: the paper holds 10 s."""
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(12, 3000)).astype(np.float32))
+    format = replace(FORMATS["npy"], rate=100, leads=LEADS, unit="mV")
+    for seconds in (20.0, 30.0):
+        path = _draw(SignalFile(tmp_path / "a", format=format), ["a"], seconds, tmp_path / "a.svg", None, print)
+        assert "raw, 100 Hz, 10-20 of 30 s" in read(path)[2]
+
+
 @pytest.mark.parametrize("samples", [1, 7])
 def test_a_record_of_few_samples_is_refused(tmp_path: Path, samples: int) -> None:
     np.save(tmp_path / "a.npy", np.zeros((12, samples), np.float32))
