@@ -389,6 +389,13 @@ class Leaderboard(ShownAsTable):
 
         return subgroups_frame(self.boards, self.truth)
 
+    @property
+    def answers(self) -> pd.DataFrame:
+        """One row for each contrast of each study over all tasks: what the page *Which way is best?* claims."""
+        from bench.boards.answers import answers_frame
+
+        return answers_frame(self.boards)
+
     def write(
         self, folder: str | Path, formats: Several = "md", pictures: Several = (), *, misses: bool = False
     ) -> list[Path]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from bench.boards import across as across_module
 from bench.boards.across import ALONE, BETTER, EQUAL, FEW, MUCH_BETTER, WORSE, Across, Both, across, ranks
-from bench.boards.answers import answers_of
+from bench.boards.answers import answers_frame, answers_of
 from bench.boards.comparisons import ScoredRun
 from bench.boards.declared import FAMILY, PRIMARY, BoardPlan
 from bench.boards.power import variances_of
@@ -395,6 +395,23 @@ def test_methods_with_too_little_for_an_answer_share_a_folded_table() -> None:
         ("`ft-swa`", True, False),
     ]
     assert [" (" in cell for cell in table[2][1:]] == [True, False], "one run has no interval"
+
+
+def test_claims_are_had_as_data() -> None:
+    """As the page says them; of few runs the difference alone."""
+    made = boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb", "cccc"], 3, 1)
+    made += [board("aa", 0.5, {"ft": 0.5, "lpft-sd": 1.5, "lp": 0.4}, [(0, 0)], init="own:2")]
+    frame = answers_frame(made).set_index(["study", "contrast"])
+    found = [answer(each.answers) for each in answers_of(made)]
+
+    for letter, each in zip("AB", found, strict=True):
+        row = frame.loc[letter, "lpft-sd minus ft"]
+        assert (row["difference"], row["pairs"], row["claim"]) == (each.these_tasks.value, each.num_pairs, each.claim)
+    first, few = (frame.loc[letter, "lpft-sd minus ft"] for letter in "AB")
+    assert (first["tasks"], first["fractions"], first["role"]) == ("aa, bbb, cccc", "0.01, 0.03, 0.1", PRIMARY)
+    assert (first["low"], first["p"]) == (found[0].these_tasks.low, found[0].p_adjusted)
+    assert few[["low", "high", "better", "p"]].isna().all() and few["role"] == ""
+    assert answers_frame([replace(one, truth=None) for one in made]).empty
 
 
 def test_only_replicated_differences_have_a_bar_in_the_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import bench
+from bench.boards.answers import ANSWERS
 from bench.boards.frames import PAIRS, RESULTS, ROWS, RunResult
 from bench.demo.dataset import write_demo
 from bench.errors import BenchError, PluginError
@@ -107,7 +108,8 @@ def test_frames_have_the_documented_columns_and_the_numbers_of_the_results(runs:
     board = bench.leaderboard(runs, data=data)
     named = bench.compare("lp", "ft", runs=runs, data=data)
 
-    for names, table in ((RESULTS, frame), (ROWS, board.rows), (PAIRS, board.pairs), (PAIRS[4:], named.differences)):
+    frames = (RESULTS, frame), (ROWS, board.rows), (PAIRS, board.pairs), (ANSWERS, board.answers)
+    for names, table in (*frames, (PAIRS[4:], named.differences)):
         assert list(table.columns) == list(names)
         assert not [name for name in names if f"`{name}`" not in page]
     assert frame["auroc_all"].notna().all()
@@ -146,6 +148,7 @@ def test_boards_are_written_for_a_paper(runs: Path, data: Path, tmp_path: Path) 
         assert len(numbers.columns) > 5
         pd.testing.assert_frame_equal(written[[*numbers]], numbers, check_dtype=False)
     assert pd.read_csv(tmp_path / "rows.csv")["row"].tolist() == board.rows["row"].tolist()  # the full names
+    assert list(pd.read_csv(tmp_path / "answers.csv")) == list(ANSWERS), "without a pre-trained row no answer"
     (table,) = tmp_path.glob("*/superdiag.tex")
     text = table.read_text()
     assert "probe &" in text

@@ -33,7 +33,19 @@ RESULTS = (
 ROWS = (
     *("dataset", "task", "fraction", "manifest", "place", "rank_low", "rank_high", "groups", "row", "backbone", "init"),
     *("method", "auroc", "auroc_low", "auroc_high", "average_precision", "average_precision_low"),
-    *("average_precision_high", "runs", "trials", "baseline", "difference", "low", "high", "p", "role", "published"),
+    *(
+        "average_precision_high",
+        "runs",
+        "few_runs",
+        "trials",
+        "baseline",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "role",
+        "published",
+    ),
     *("installed", "command"),
 )
 """Columns of `rows_frame`."""
@@ -293,6 +305,7 @@ def _board_row(board: Board, place: int, row: Row) -> dict[str, Any]:
             }
     return facts | {
         "runs": len(row.runs),
+        "few_runs": row.few_runs,
         "trials": row.num_trials,
         "published": row.published,
         "installed": all(is_installed(run.document) for run in row.runs),

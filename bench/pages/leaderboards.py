@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.boards.across_simulations import SIMULATED
-from bench.boards.answers import answers_of
+from bench.boards.answers import answers_frame, answers_of, judged
 from bench.boards.elsewhere import BoardElsewhere, Robustness, boards_elsewhere, robustness_of
 from bench.boards.frames import pairs_frame, results_frame, rows_frame
 from bench.boards.power import VARIANCES, as_csv
@@ -62,7 +62,7 @@ def write_formats(
 ) -> list[Path]:
     """Write boards in these of FORMATS, and their pictures with these of ENDINGS; return the paths.
 
-    `md` writes pages and their SVG pictures. `csv`: results, rows, comparisons and subgroups (.csv).
+    `md` writes pages and their SVG pictures. `csv`: results, rows, comparisons, subgroups and answers (.csv).
     `tex`: <dataset>/<task>.tex. `json`: leaderboards.json. `html`: index.html and <dataset>/<task>.html, with
     `misses` also single records. Pictures lie in <dataset>/pictures. `left_out` is as in `write_leaderboards`.
     """
@@ -72,6 +72,7 @@ def write_formats(
     if "csv" in formats:
         frames = {"results": results_frame(runs_of(boards)), "rows": rows_frame(boards)}
         frames |= {"comparisons": pairs_frame(boards), "subgroups": subgroups_frame(boards, truth)}
+        frames |= {"answers": answers_frame(boards)}
         written += [write_at(folder / f"{name}.csv", frame.to_csv(index=False)) for name, frame in frames.items()]
     if "tex" in formats:
         pages = by_page(boards).items()
@@ -169,10 +170,9 @@ def write_answers(
     boards: Sequence[Board], folder: Path, simulated: Sequence[Mapping[str, str]], *, anew: bool
 ) -> list[Path]:
     """Write the page over all tasks of each data set with its picture, and the variances for `bench power`."""
-    judged = [board for board in boards if board.truth is not None and board.rows and not board.manifest]
     written: list[Path] = []
-    for dataset in dict.fromkeys(board.dataset for board in judged):
-        group, home = [board for board in judged if board.dataset == dataset], folder / dataset
+    for dataset, group in judged(boards).items():
+        home = folder / dataset
         facts = facts_of(group, anew, simulated)
         written += remembered("answers", facts, home, partial(_write_answer, group, home, simulated))
     return written
