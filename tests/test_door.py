@@ -53,7 +53,7 @@ ON_SMALL = {"lp-attn": "lp-attn(num_heads=2)"}
 """Arguments that a method needs on the small backbone, whose tokens have 8 dimensions."""
 BATCH_ON_SMALL = 9
 """Records of a batch on the small backbone: of the last batch, two records, a third rank has none."""
-FAMILIES = ("small_net1d", "small_vit1d", "xresnet1d18", "small_lstm")
+FAMILIES = ("small_net1d", "small_vit1d", "small_xresnet1d", "small_lstm")
 WEIMANN = {"ft-ecg-jepa-weimann", "lpft-ecg-jepa-weimann"}
 NEEDS_BLOCKS = {"ft-sd", "lpft-sd", "ft-dropout", "r-drop", "ft-hubert-ecg"} | WEIMANN
 """Methods that drop residual blocks; an LSTM has none."""
@@ -126,7 +126,7 @@ def test_shipped_methods_pass_on_every_family_or_decline(arch: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["net1d_mini", "vit1d_tiny", "lstm"])
+@pytest.mark.parametrize("arch", ["net1d_mini", "vit1d_tiny", "xresnet1d18", "lstm"])
 def test_a_method_of_each_kind_passes_at_the_backbones_own_size(arch: str) -> None:
     assert fault_or_declined(["lp-lbfgs", "lpft-sd", "lora", "wise-ft"], arch) == {"lpft-sd": "lstm"}
 

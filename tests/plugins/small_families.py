@@ -1,10 +1,11 @@
-"""Small backbones of three families: classes of `baselines/` with fewer blocks or shorter windows."""
+"""Small backbones of four families: classes of `baselines/` with fewer blocks or shorter windows."""
 
 from dataclasses import replace
 
 from baselines.net1d import Net1D
 from baselines.rnn1d import LSTM1d
 from baselines.vit1d import ViT1d
+from baselines.xresnet1d import XResNet1d
 from bench.plugin import SignalSpec, register_backbone
 
 
@@ -28,3 +29,13 @@ class SmallLSTM(LSTM1d):
 
     def __init__(self) -> None:
         super().__init__(bidirectional=False)
+
+
+@register_backbone("small_xresnet1d")
+class SmallXResNet1d(XResNet1d):
+    """Three residual blocks on windows of 0.6 s."""
+
+    signal_spec = replace(XResNet1d.signal_spec, window_s=0.6, stride_s=0.6)
+
+    def __init__(self) -> None:
+        super().__init__((1, 1, 1, 0), expansion=1)
