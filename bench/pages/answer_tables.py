@@ -15,7 +15,16 @@ from bench.evaluation.hierarchical import Belief
 from bench.evaluation.runs import MIN_RUNS
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
-from bench.pages.spelling import STEPS, listed, spell_both, spell_p, spell_probability, spell_shares, spell_steps
+from bench.pages.spelling import (
+    STEPS,
+    listed,
+    spell_both,
+    spell_bounds,
+    spell_p,
+    spell_probability,
+    spell_shares,
+    spell_steps,
+)
 from bench.registry.reference import Reference
 
 PRIMARY_ARM = Arm(CONTRAST.partition(" ")[0])
@@ -217,8 +226,7 @@ def _numbers(both: Both) -> list[str]:
 
 
 def _way(way: Belief) -> str:
-    words = f"{way.value:+.4f} ({way.low:+.3f} to {way.high:+.3f})".replace("-", "−")
-    return words if way.converged else f"{words}, not converged"
+    return spell_bounds(way) + ("" if way.converged else ", not converged")
 
 
 def _rank_table(ranked: Ranked) -> list[str]:

@@ -11,6 +11,7 @@ from bench.boards.comparisons import Comparison
 from bench.boards.rows import interval_of, recorded_interval
 from bench.evaluation import metrics
 from bench.evaluation.bootstrap import Interval, Summary
+from bench.evaluation.hierarchical import Belief
 from bench.results.result import Result
 
 
@@ -25,8 +26,12 @@ def spell(summary: Summary | Interval) -> str:
 
 def spell_difference(summary: Summary) -> str:
     """Return a difference with its bounds as text, each with its sign."""
-    interval = summary.interval
-    return f"{interval.value:+.4f} ({interval.low:+.3f} to {interval.high:+.3f})".replace("-", "−")
+    return spell_bounds(summary.interval)
+
+
+def spell_bounds(of: Interval | Belief | Both) -> str:
+    """Return a value with its bounds as text, each with its sign."""
+    return f"{of.value:+.4f} ({of.low:+.3f} to {of.high:+.3f})".replace("-", "−")
 
 
 def spell_p(p: float) -> str:
@@ -61,8 +66,7 @@ def over_all_records(scored: Mapping[str, Any]) -> str:
 
 def spell_both(both: Both) -> str:
     """Return a difference with the wider bounds of both ways, each with its sign; of few runs it is the value alone."""
-    bounds = "" if both.few else f" ({both.low:+.3f} to {both.high:+.3f})"
-    return f"{both.value:+.4f}{bounds}".replace("-", "−")
+    return f"{both.value:+.4f}".replace("-", "−") if both.few else spell_bounds(both)
 
 
 def spell_probability(value: float) -> str:
