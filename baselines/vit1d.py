@@ -10,12 +10,12 @@ sine and cosine positions, weight initialisation, crops of 2.5 s and the mean ov
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import PluginError
 from bench.plugin import Backbone, Count, DropPath, SignalSpec, register_backbone
 
 
@@ -74,6 +74,10 @@ class Block(nn.Module):
         return x + self.mlp_drop_path(self.mlp(x))  # type: ignore[no-any-return]
 
 
+Patch = Literal[1, 2, 5, 10, 25, 50, 125, 250]
+"""Samples of a patch: what divides the 250 of a window."""
+
+
 class ViT1d(Backbone):
     """Patches, Transformer blocks, mean over patches: [record, lead, time] -> [record, width]."""
 
@@ -81,8 +85,6 @@ class ViT1d(Backbone):
 
     def __init__(self, width: int, num_heads: int, patch: int, depth: Count = 12) -> None:
         super().__init__()
-        if (window := self.signal_spec.window or patch) % patch:
-            raise PluginError(f"patch is {patch} samples, expected a divisor of the window's {window}")
         self.patches = nn.Conv1d(12, width, patch, stride=patch)
         self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -120,12 +122,12 @@ def initialize(module: nn.Linear | nn.Conv1d, std: float) -> None:
 
 
 @register_backbone("vit1d_tiny")
-def vit1d_tiny(patch: Count = 25) -> ViT1d:
+def vit1d_tiny(patch: Patch = 25) -> ViT1d:
     """Vision Transformer over time patches: 12 blocks of width 192, 3 heads; no published PTB-XL AUROC."""
     return ViT1d(192, 3, patch)
 
 
 @register_backbone("vit1d_small")
-def vit1d_small(patch: Count = 25) -> ViT1d:
+def vit1d_small(patch: Patch = 25) -> ViT1d:
     """Vision Transformer over time patches: 12 blocks of width 384, 6 heads; no published PTB-XL AUROC."""
     return ViT1d(384, 6, patch)

@@ -184,7 +184,7 @@ def test_a_check_of_a_folder_that_is_not_there_says_so(run_bench: Bench) -> None
         ((*LP, "--data", "DEMO", "--method", "lp(probe_lr=-1)"), ["learning rate of 'head' must be positive"]),
         (
             (*LP, "--data", "DEMO", "--arch", "vit1d_tiny(patch=200)"),
-            ["patch is 200 samples, expected a divisor of", "250"],
+            ["patch takes one of 1, 2, 5, 10, 25, 50, 125, 250, got 200"],
         ),
         ((*LP, "--data", "DEMO", "--source-rate", "250"), ["not at 250 Hz; use --source-rate 100 or 500"]),
         ((*LP, "--data", "DEMO", "--init", "pretrained"), ["no published checkpoint"]),
