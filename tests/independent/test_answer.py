@@ -1078,7 +1078,7 @@ def check_runs(page: str, study: Study, variances: Sequence[Mapping[str, str]], 
             (spread.difference, spread.patients, spread.draws, spread.seeds),
             strict=True,
         ):
-            assert row[key] == ("" if math.isnan(value) else f"{value:.3g}"), (row, key, value)
+            assert row[key] == ("" if math.isnan(value) else f"{value:.6g}"), (row, key, value)
         assert (int(row["draws"]), int(row["pairs"])) == (spread.num_draws, spread.num_pairs), row
     (table,) = tables_in("\n".join(section(page, "How many more runs would it take?")))
     shown = [row[1:] for row in table[2:] if row[0] == study.letter]
