@@ -453,9 +453,10 @@ def leaderboard(
         if each.partial:
             (log or _log)(f"not on a board: {each.folder} has scores of a part of fold 10; `bench compare` takes it")
     plan_of = with_labels(plan_in(plans, BOARDS, *_published_plans()), labels)
+    if include_published:  # boards of published rows alone are not computed
+        own = {result.board for result in found if result.tested and not result.published}
+        found = [result for result in found if result.board in own]
     made = make_boards(found, truth, plan_of)
-    if include_published:
-        made = [board for board in made if not all(row.published for row in board.rows)]
     if not made:
         where = f"published result in {plans}" if published else f"finished run with scores of fold 10 in {runs}"
         raise BenchError(f"no {where}")
