@@ -154,9 +154,9 @@ def finished(
     if overwrite or rerun_stale or also_on:
         return None
     recognised = recognise(_key_of_run(**named))
-    if recognised and recognised.changed:
-        note(console, f"of this finished run, {recognised.changed}; --overwrite runs it again")
     if recognised:
+        if recognised.changed:
+            note(console, f"of this finished run, {recognised.changed}; --overwrite runs it again")
         _note_lost_weights(console, recognised.folder, recognised.document, keep_weights)
     return recognised
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 MOST_DRAWS = 100
-"""Draws of settings for each trial, before a space of choices counts as used up."""
+"""Settings that are drawn at most for each trial asked for: if all but a few repeat, the space has no more."""
 
 
 @dataclass(frozen=True)
