@@ -4,6 +4,7 @@
 `load_plugin`: bench/README.md.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
         sweep,
         tune,
     )
+
+# oneDNN convolves wrongly with AMX, see bench/training/precision.py; it reads this once, before its first convolution
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from baselines.net1d import Net1DMini
+from bench.errors import BenchError
 from bench.processor import processor_fact, processor_name
 from bench.training.model import Classifier
-from bench.training.precision import Precision, autocast, dtype, resolve_precision
+from bench.training.precision import Precision, autocast, convolves_in_bf16, dtype, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -33,7 +40,7 @@ def test_a_gpu_that_emulates_bf16_has_none(monkeypatch: pytest.MonkeyPatch, in_h
         ("AuthenticAMD", False, True, "bf16"),
         ("AuthenticAMD", False, False, "float32"),
         ("GenuineIntel", False, True, "float32"),  # half as fast as float32 where measured
-        ("GenuineIntel", True, True, "bf16"),
+        ("GenuineIntel", True, True, "float32"),  # oneDNN convolves wrongly with AMX
         ("", False, True, "float32"),
     ],
 )
@@ -90,3 +97,74 @@ def test_the_head_is_never_in_bf16() -> None:
 
     assert logits.tolist() == [[1.0, 1.0], [1 + 2**-9, 1 + 2**-9]]
     assert logits.dtype == whole.dtype == torch.float32
+
+
+@pytest.fixture
+def _asked_anew() -> Iterator[None]:
+    convolves_in_bf16.cache_clear()
+    yield
+    convolves_in_bf16.cache_clear()
+
+
+@pytest.mark.parametrize("leads", [1, 2, 8, 12, 16])
+@pytest.mark.parametrize("kernel_size", [3, 8, 16, 24, 50])
+@pytest.mark.parametrize("stride", [1, 2, 25])
+def test_bf16_convolutions_are_those_of_float32(leads: int, kernel_size: int, stride: int) -> None:
+    """On a processor with AMX, those of 8 and 12 leads with a kernel of 8, 16 or 24 were not."""
+    generator = torch.Generator().manual_seed(0)
+    signals = torch.randn(4, leads, 500, generator=generator)
+    taps = torch.randn(32, leads, kernel_size, generator=generator)
+    exact = F.conv1d(signals, taps, stride=stride)
+
+    with autocast("bf16", CPU):
+        rounded = F.conv1d(signals, taps, stride=stride)
+
+    assert rounded.dtype == torch.bfloat16
+    assert not torch.equal(rounded.float(), exact)
+    assert (rounded.float() - exact).norm() <= 0.01 * exact.norm()
+
+
+@pytest.mark.usefixtures("_asked_anew")
+def test_a_wrong_convolution_ends_bf16_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = F.conv1d
+
+    def conv1d(signals: Tensor, taps: Tensor) -> Tensor:
+        return right(signals, taps).roll(1) if signals.dtype == torch.bfloat16 else right(signals, taps)
+
+    monkeypatch.setattr(F, "conv1d", conv1d)
+    with pytest.raises(BenchError, match="bf16 convolutions are wrong on this processor"):
+        autocast("bf16", CPU)
+    for precision in ("float32", "float64"):
+        autocast(cast(Precision, precision), CPU)
+
+
+ASKED = "import bench, os; print(os.environ['ONEDNN_MAX_CPU_ISA'])"
+USED = """
+import torch
+from bench.errors import BenchError
+from bench.training.precision import autocast
+try:
+    autocast("bf16", torch.device("cpu"))
+except BenchError as error:
+    print(error)
+"""
+
+
+def _printed(code: str, **variables: str) -> str:
+    unset = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=unset | variables, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_onednn_is_kept_from_amx_unless_the_user_says_otherwise() -> None:
+    assert _printed(ASKED) == "AVX512_CORE_FP16"
+    assert _printed(ASKED, ONEDNN_MAX_CPU_ISA="AVX2") == "AVX2"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this processor has no AMX")
+def test_with_amx_bf16_is_refused() -> None:
+    """Once this fails, torch's oneDNN convolves rightly with AMX, and bench need not keep it from it."""
+    assert _printed(USED) == ""
+    assert "bf16 convolutions are wrong" in _printed(USED, ONEDNN_MAX_CPU_ISA="DEFAULT")

@@ -25,6 +25,7 @@ from bench.training.batch_norm import share_batch_norm
 from bench.training.distributed import join
 from bench.training.dropout import redraw_copies, share_dropout
 from bench.training.model import Backbone, Classifier, DropPath, set_drop_path
+from bench.training.precision import autocast
 
 BF16_TOLERANCE = 0.05
 """Largest difference between float32 and bf16 features, relative to the largest feature."""
@@ -371,7 +372,7 @@ def _bf16(reference: Reference) -> str | None:
     signals = made_up_signals(model.backbone)
     with torch.no_grad():
         exact = model.backbone(signals)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("bf16", torch.device("cpu")):
             rounded = model.backbone(signals).float()
     gap = float((exact - rounded).abs().max() / (exact.abs().max() + 1e-12))
     if gap <= BF16_TOLERANCE:

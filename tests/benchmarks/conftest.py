@@ -26,8 +26,8 @@ from bench.processor import processor_name
 from bench.training.memory import keep_freed_memory
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
-ISA_LIMIT = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-"""Largest instruction set that oneDNN may use, to emulate a lesser processor; empty without a limit."""
+ISA_LIMIT = os.environ["ONEDNN_MAX_CPU_ISA"].removeprefix("AVX512_CORE_FP16")
+"""Largest instruction set that oneDNN may use, to emulate a lesser processor; empty without a limit but bench's own."""
 KIND = (ISA_LIMIT or CAPABILITY).lower()
 TABLE = Path(os.environ.get("BENCH_TABLE", f"build/benchmarks-{KIND}.md"))
 """A table a kind of processor."""
