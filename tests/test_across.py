@@ -100,6 +100,21 @@ def answer(found: Sequence[Across], name: str = "lpft-sd minus ft") -> Across:
     return next(each for each in found if each.contrast.name == name)
 
 
+def test_each_task_is_shown_at_the_shares_of_the_claim() -> None:
+    """Otherwise its value, over other shares, could contradict how many tasks are higher."""
+    places = [(0, 0), (1, 0), (2, 0)]
+    qualities = {"ft": 0.5, "lpft-sd": 1.2}
+    made = [board(*cell, qualities, places) for cell in (("aa", 0.01), ("aa", 0.1), ("bbb", 0.01))]
+    (study,) = studies_of(made)
+    found = answer(across(study))
+
+    assert (found.tasks, found.fractions) == (("aa", "bbb"), (0.01,))
+    assert {task: shares for task, (shares, _) in found.by_task.items()} == {"aa": (0.01,), "bbb": (0.01,)}
+    assert np.mean([both.value for _, both in found.by_task.values()]) == pytest.approx(found.these_tasks.value)
+    text = answer_page(made, answers_of(made), "", [])
+    assert text.count("aa and bbb; 1 % |") == 1 and "|  | aa; 10 % |" in text and "aa; 1 and 10 %" not in text
+
+
 def test_a_planted_effect_is_found_over_tasks_shares_draws_and_seeds() -> None:
     (study,) = studies_of(boards({"ft": 0.5, "lpft-sd": 1.2}, ["aa", "bbb", "cccc"], 3, 1))
     found = answer(across(study))
@@ -342,13 +357,14 @@ def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
 
 def test_a_factor_is_shown_with_the_two_effects_whose_mean_it_is_and_the_steps_of_its_methods() -> None:
     """Stochastic depth harms without a probe and helps after one: the mean alone would hide that."""
-    qualities = {"ft": 0.9, "lpft": 0.9, "ft-sd": 0.5, "lpft-sd": 1.1}
+    qualities = {"ft": 0.9, "lpft": 0.9, "ft-sd": 0.1, "lpft-sd": 1.1}
     made = boards(qualities, ["aa", "bbb"], 3, 1, phases=[(256, 30)])
     text = answer_page(made, answers_of(made), "", [])
 
     (line,) = re.findall("Stochastic depth changes macro AUROC by .*", text)
     without, after = re.findall(r"([+−])[\d.]+ \([^)]*\) (?:without a probe|after one)", line)
     assert (without, after) == ("−", "+")
+    assert "of the records: no one answer, its two cases differ in direction.** Stochastic depth" in text
     assert "| 1 %: 30; 3 %: 60; 10 %: 120 |" in text  # of 100, 300 and 1,000 records
 
 
@@ -359,6 +375,9 @@ def test_three_draws_lift_the_condition_on_the_page() -> None:
     assert "- **A, with 1, 3 and 10 % of the records: yes, by more than the margin.**" in text
     assert "| A | lpft-sd minus ft | aa, bbb and cccc |" in text
     assert "one subset" not in text and "§ What another subset" not in text
+    assert "pre-registered" not in text
+    declared_late = [replace(each, plan=BoardPlan("ft", preregistered=each.task != "bbb")) for each in made]
+    assert "- A pre-registered answer on bbb: there" in answer_page(declared_late, answers_of(declared_late), "", [])
 
 
 def test_a_difference_of_a_single_run_stands_alone() -> None:

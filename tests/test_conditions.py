@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench.boards.rows import Row
+from bench.pages.about_data import seen_labels
 from bench.pages.conditions import condition, few_draws
 from bench.results.result import Result
 
@@ -53,3 +54,20 @@ def test_a_condition(rows: list[Row], draws: int, expected: str) -> None:
 )
 def test_fewer_than_three_draws_of_a_part_of_the_records_are_marked(given: Row, few: bool) -> None:
     assert few_draws(given) is few
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "seen"),
+    [
+        ("diag of set-1, folds 1-8", ["NDT", "DIG"]),
+        ("diag of other-set-1, folds 1-8", []),  # labels alone are no leak
+        ("the HEEDB", []),
+    ],
+)
+def test_labels_of_the_task_that_first_weights_know_are_named(trained_on: str, seen: list[str]) -> None:
+    """Four form statements of PTB-XL are diagnostic, too: weights of `diag` have seen them on all training records."""
+    facts = {"trained_on": trained_on, "labels": ["IMI", "DIG", "NDT"]}
+    document = {"task": {"labels": ["ABQRS", "NDT", "DIG"]}, "dataset": {"name": "set-1"}, "init": {"facts": facts}}
+
+    assert seen_labels(Result(None, document)) == seen  # type: ignore[arg-type]
+    assert seen_labels(Result(None, {"cell": {}})) == []  # type: ignore[arg-type]

@@ -85,8 +85,11 @@ def test_a_plan_is_read_or_refused(tmp_path: Path) -> None:
         'primary = "lpft minus ft"\nbaseline = "ft on net (random)"\nfamily = ["lp on net (random)"]\nmargin = 0.01\n'
     )
     assert BoardPlan.load(path) == BoardPlan("ft on net (random)", ("lp on net (random)",), 0.01, "lpft minus ft")
+    path.write_text("preregistered = false")
+    assert BoardPlan.load(path) == BoardPlan(preregistered=False)
     for text, message in (
         ("baseline = ", "is not TOML"),
+        ('preregistered = "no"', "preregistered must be true or false, got 'no'"),
         ("base = 1", "unknown keys base; expected primary, family, baseline, margin"),
         ('primary = "lpft-sd"', "primary must be a contrast in quotes, such as \"lpft-sd minus ft\", got 'lpft-sd'"),
         ("primary = 1", "primary must be a contrast in quotes"),

@@ -321,8 +321,8 @@ def test_other_models_are_marked_and_missing_runs_named() -> None:
     ours = [(found["task"], found["compared here"]) for found in waiting(text, "Claims")]
     assert ours == [("form", "lpft-sd minus ft"), ("rhythm", "lpft-sd minus ft")]
     assert (
-        "of its first version, ecgfounder (pretrained): 2 no run here. On other models: 1 confirmed (rows of 1 claim)."
-        in text
+        "of its first version, ecgfounder (pretrained): 2 no run here. "
+        "On other models: 1 confirmed (on 1 of these claims)." in text
     )
 
 

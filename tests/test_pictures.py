@@ -230,9 +230,11 @@ def test_the_forest_says_what_is_dashed(caught: list[Axes], tmp_path: Path) -> N
     (axes,) = caught
 
     assert lines_of(axes) == {
-        "baseline, grey; dashed: its value": ([0.8, 0.8], [0, 1]),
+        "dashed: the value of the row's baseline, which is grey": ([0.8, 0.8], [-0.5, 0.5]),
         "fewer than three runs": ([0.7], [0]),
     }
+    dashed = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_linestyle() == "--"]
+    assert dashed == [[-0.5, 0.5], [1.5, 2.5]], "beside the rows that are compared with it"
     assert {line.get_color() for line in axes.lines} == {plots.COLORS[0], plots.INK}
 
 

@@ -111,7 +111,7 @@ class Across:
     further_tasks: Both | None
     """The expectation over tasks like these; None with fewer than MIN_TASKS tasks."""
     by_task: dict[str, tuple[tuple[float, ...], Both]]
-    """Task -> the fractions that its own runs have in common, and the estimate over these."""
+    """Task -> fractions, and the estimate over these: those of `fractions`, or of a further task its own."""
     by_fraction: dict[float, tuple[tuple[str, ...], Both]]
     """Fraction -> the tasks with paired runs, and the estimate over these."""
     num_pairs: int
@@ -122,7 +122,7 @@ class Across:
     """Least and largest number of training records of a run."""
     pairs_better: int
     tasks_better: int
-    """Tasks with a mean difference above 0, of `tasks`; `by_task` can have more tasks, and other shares."""
+    """Tasks with a mean difference above 0, of `tasks`; `by_task` can have more."""
     margin: float
     starts: tuple[str, ...]
     """Pre-trained first weights."""
@@ -182,7 +182,7 @@ def _answer(study: Study, contrast: Contrast) -> Across | None:
             by_fraction[fraction] = having, both(paired(study, contrast, having, [fraction]), margin)
     by_task = {}
     for task in _tasks(study, contrast):
-        _, of_task = study.block(contrast.arms, [task])
+        of_task = fractions if task in tasks else study.block(contrast.arms, [task])[1]
         if of_task:
             by_task[task] = of_task, both(paired(study, contrast, [task], of_task), margin)
     draws = [design.num_draws for design in units.designs]

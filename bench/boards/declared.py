@@ -14,7 +14,7 @@ from bench.files import read_bytes
 
 BASELINE = "ft"
 """The baseline of a board for which nothing is declared, such as that of a user's own task."""
-KEYS = ("primary", "family", "baseline", "margin", "labels", "starts")
+KEYS = ("primary", "family", "baseline", "margin", "preregistered", "labels", "starts")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
 """Roles of a pair of rows. Each pair has one role, and so one adjusted p-value; see `comparisons.adjust`."""
@@ -46,6 +46,8 @@ class BoardPlan:
     """Largest difference of macro AUROC that does not matter in practice."""
     primary: str | None = None
     """The contrast that is tested first, such as `lpft-sd minus ft`; None: there is no primary contrast."""
+    preregistered: bool | None = None
+    """Whether primary contrast and family were declared before any result of the task; None: nobody says."""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Backbone, init or method as results name it -> the name that tables and pictures show."""
     starts: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -88,11 +90,15 @@ class BoardPlan:
                 f"{path}: family has {bare[0]!r}, but there is no baseline to compare it with; "
                 f'add baseline = "..." or write "{bare[0]} minus ..."'
             )
+        preregistered = document.get("preregistered")
+        if not isinstance(preregistered, bool | None):
+            raise BenchError(f"{path}: preregistered must be true or false, got {preregistered!r}")
         labels = checked_labels(document.get("labels", {}), f"{path}: labels")
         starts = document.get("starts", {})
         if not isinstance(starts, dict) or not all(isinstance(it, str) and it.strip() for it in starts.values()):
             raise BenchError(f'{path}: starts must be inits and files in quotes, such as "own:389512e4" = "weights.pt"')
-        return cls(baseline, None if family is None else tuple(family), float(margin), primary, labels, starts)
+        family = None if family is None else tuple(family)
+        return cls(baseline, family, float(margin), primary, preregistered, labels, starts)
 
     @property
     def of_same_backbone(self) -> bool:

@@ -10,6 +10,7 @@ from bench.boards.rows import Board, Row, chance_precision
 from bench.data.datasets import origin_of
 from bench.data.splits import TEST_FOLD
 from bench.evaluation import metrics
+from bench.results.result import Result
 
 PTB_XL = "ptb-xl"
 """Beginning of the name of the data set whose published numbers reported.csv and the simulations hold."""
@@ -66,6 +67,15 @@ def trained_on(board: Board) -> str:
         ]
         words += f"; no positive in training: {', '.join(unseen)}"
     return words
+
+
+def seen_labels(run: Result) -> list[str]:
+    """Return the labels of a run's task on which its first weights were trained, on the same training records."""
+    facts, dataset = run.document.get("init", {}).get("facts", {}), run.document.get("dataset", {}).get("name")
+    if not str(facts.get("trained_on", "")).endswith(f" of {dataset}, folds 1-8"):
+        return []
+    known = set(facts.get("labels", ()))
+    return [label for label in run.document.get("task", {}).get("labels", ()) if label in known]
 
 
 def num_labels(row: Row, chosen: str) -> int:

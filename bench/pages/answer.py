@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.boards.across import (
     ALONE,
     BETTER,
+    CLAIMS,
     CONTRAST,
     DISAGREE,
     EQUAL,
@@ -61,7 +62,9 @@ PARTS = {
 """Factor -> the contrasts whose mean it is."""
 NOTES = {
     PRETRAINING.name: ["This depends on how long both are trained: see the steps of `ft` in the first table.", ""],
+    CONTRAST: ["`lpft-sd` takes more steps than `ft`: see the first table, and the question on `ft-long` below.", ""],
 }
+OPPOSED = "no one answer, its two cases differ in direction"
 
 
 def answer_page(
@@ -175,12 +178,19 @@ def _claim(each: StudyAnswers, answer: Across) -> str:
     tasks = f" and {answer.tasks_better} of {len(answer.tasks)} tasks" if len(answer.tasks) > 1 else ""
     conditions = ", ".join(filter(None, [_subset(answer), _weights(answer)]))
     return (
-        f"**{each.letter}, with {spell_shares(answer.fractions)} of the records{subset}: {VERDICTS[answer.claim]}.** "
+        f"**{each.letter}, with {spell_shares(answer.fractions)} of the records{subset}: {_verdict(each, answer)}.** "
         f"{_size(each, answer)}, on {listed(answer.tasks)}. Better with a probability of "
         f"{spell_probability(answer.these_tasks.better())} (p {equals(spell_p(answer.p_adjusted))}, {answer.role}); "
         f"higher in {answer.pairs_better} of {_pairs(answer)}{tasks}{conditions and '; '}{conditions}."
         f"{_other_shares(answer)}"
     )
+
+
+def _verdict(each: StudyAnswers, answer: Across) -> str:
+    """Return the claim in words. A factor that helps in one of its cases and harms in the other has no one answer."""
+    values = [part.these_tasks.value for part, _ in _parts(each, answer)]
+    opposed = answer.claim in CLAIMS and values and min(values) < 0 < max(values)
+    return OPPOSED if opposed else VERDICTS[answer.claim]
 
 
 def _other_shares(answer: Across) -> str:
@@ -200,7 +210,8 @@ def _size(each: StudyAnswers, answer: Across) -> str:
     """
     name, both = answer.contrast.name, answer.these_tasks
     if " minus " not in name:
-        text = f"{name} changes macro AUROC by {spell_both(both)}{_parts(each, answer)}"
+        cases = " and ".join(f"{spell_both(part.these_tasks)} {where}" for part, where in _parts(each, answer))
+        text = f"{name} changes macro AUROC by {spell_both(both)}{cases and ': '}{cases}"
         return text[0].upper() + text[1:]
     first, second = name.split(" minus ")
     if answer.claim not in (BETTER, MUCH_BETTER, WORSE):
@@ -210,14 +221,14 @@ def _size(each: StudyAnswers, answer: Across) -> str:
     return f"`{first}` scores {abs(both.value):.4f} {direction} than `{second}` ({abs(low):.3f} to {abs(high):.3f})"
 
 
-def _parts(each: StudyAnswers, answer: Across) -> str:
-    """Return the two effects whose mean a factor is, if they rest on the same runs."""
-    words = [
-        f"{spell_both(part.these_tasks)} {where}"
+def _parts(each: StudyAnswers, answer: Across) -> list[tuple[Across, str]]:
+    """Return the two effects whose mean a factor is, each with its case; empty unless both rest on the same runs."""
+    parts = [
+        (part, where)
         for name, where in PARTS.get(answer.contrast.name, {}).items()
         if (part := each.answer(name)) and (part.tasks, part.fractions, part.num_pairs) == _place(answer)
     ]
-    return f": {' and '.join(words)}" if len(words) > 1 else ""
+    return parts if len(parts) > 1 else []
 
 
 def _place(answer: Across) -> tuple[tuple[str, ...], tuple[float, ...], int]:
@@ -277,10 +288,22 @@ def _labels(answers: Sequence[StudyAnswers]) -> list[str]:
             refused.setdefault(reason, []).append(f"{each.letter} ({', '.join(methods)})")
     lines = ["## How many records is a method worth?", ""]
     if known:
-        lines += [f"This depends on how well `{BASELINE}` is trained: see its steps in the first table.", ""]
+        lines += [
+            f"This depends on how well `{BASELINE}` is trained: see its steps in the first table. It counts training "
+            f"records only: each run also selects its epoch on the labels of fold 9 ({_selected_on(answers)}), and a "
+            "tuned setting was chosen on the records that the first table names.",
+            "",
+        ]
     lines += known or ["No answer yet."]
     lines += [f"- Refused, because {reason}: {'; '.join(studies)}." for reason, studies in refused.items()]
     return [*lines, ""]
+
+
+def _selected_on(answers: Sequence[StudyAnswers]) -> str:
+    """Return the number of fold-9 records of each task."""
+    runs = {task: row.runs[0] for each in answers for (task, _, _), row in each.study.rows.items()}
+    counts = {task: run.document.get("split", {}).get("val_records") for task, run in sorted(runs.items())}
+    return ", ".join(f"{task}: {count:,}" for task, count in counts.items() if count)
 
 
 def _further(answers: Sequence[StudyAnswers]) -> list[str]:
@@ -308,10 +331,15 @@ def _lacking(boards: Sequence[Board], answers: Sequence[StudyAnswers]) -> list[s
     if absent := [task for task in every if task not in primary.tasks]:
         names = listed([f"`{task}`" for task in absent])
         lines.append(f"- Anything of {names} in study {largest.letter}, the largest: it has no such pairs.")
-    if primary.few_draws:
+    if any(answer.few_draws for each in answers for answer in each.answers):
         lines.append(
             f"- {SUBSET} What another subset of the records would give: claims with this mark rest on fewer than three "
             "draws of a share, and are about the subsets at hand."
+        )
+    late = {board.task: None for board in boards if board.plan.preregistered is False}
+    if shown := [task for task in late if any(task in answer.tasks for each in answers for answer in each.answers)]:
+        lines.append(
+            f"- A pre-registered answer on {listed(shown)}: there the contrasts were declared after first results."
         )
     if not any(1.0 in answer.fractions for each in answers for answer in each.answers):
         lines.append("- Anything of training with all records.")

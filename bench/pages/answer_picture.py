@@ -45,7 +45,7 @@ def draw_answers(studies: Sequence[tuple[str, Sequence[Across]]], margin: float,
             _draw(axes, lines, margin)
         figure.supxlabel(
             f"macro AUROC minus that of {BASELINE}, 95 % interval; band: ± {margin:g}\n"
-            "blue: over all tasks and shares; grey: one task; hollow: fewer than three runs, so no interval",
+            "blue: over the tasks and shares named; grey: one of the tasks; hollow: fewer than three runs, no interval",
             fontsize=mpl.rcParams["axes.labelsize"],
         )
         picture = io.BytesIO()

@@ -13,6 +13,7 @@ from bench.boards.studies import BASE, TUNED, Arm, Study
 from bench.boards.worth import Worth
 from bench.evaluation.hierarchical import Belief
 from bench.evaluation.runs import MIN_RUNS
+from bench.pages.about_data import seen_labels
 from bench.pages.conditions import SUBSET
 from bench.pages.markdown import folded, markdown_table
 from bench.pages.spelling import (
@@ -55,8 +56,9 @@ def studies_lines(answers: Sequence[StudyAnswers]) -> list[str]:
     lines = markdown_table(head, rows, left=len(head))
     words = f"*Steps*: {STEPS}"
     if any(_trained_here(each.study) for each in answers):
-        words += f" First weights from runs on {answers[0].study.dataset} have seen all records of folds 1 to 8, with "
-        words += "the labels that their name says."
+        words += f" First weights from runs on {answers[0].study.dataset} have seen all records of folds 1 to 8"
+        seen = {task: labels for each in answers for task, labels in _seen(each.study).items()}
+        words += "".join(f"; those for {task} on its labels {listed(of)} too" for task, of in seen.items()) + "."
     return [*lines, words, ""]
 
 
@@ -94,6 +96,12 @@ def _starts(study: Study) -> str:
 def _trained_here(study: Study) -> bool:
     facts = [run.document.get("init", {}).get("facts", {}) for row in study.rows.values() for run in row.runs]
     return any(str(each.get("trained_on", "")).endswith(f"of {study.dataset}, folds 1-8") for each in facts)
+
+
+def _seen(study: Study) -> dict[str, list[str]]:
+    """Return task -> its labels on which the first weights of a study were trained."""
+    runs = {task: row.runs[0] for (task, _, arm), row in study.rows.items() if arm == BASE}
+    return {task: labels for task, run in sorted(runs.items()) if (labels := seen_labels(run))}
 
 
 def _runs(study: Study) -> str:
@@ -136,11 +144,11 @@ def runs_lines(answers: Sequence[StudyAnswers]) -> list[str]:
         *lines,
         f"So that 80 % of studies find `{CONTRAST}` significant, by one test at 5 %, if it is truly as large as the "
         f"margin, {answers[0].study.margin:g}. *Patients*, *draws*, *seeds*: standard deviations of the difference; "
-        "from three runs they are rough. *Found now*: the least difference that so many runs find. *Seeds needed*: of "
-        "one draw, so about that subset. *Draws needed*: of one seed each. *Never: x*: even with endless runs, fold "
-        "10 only shows differences of at least x, which is above the margin. *Gains most*: the further run "
-        "that lowers *found now* most, and to what. `bench power` answers for other differences, and for planned looks "
-        "at the data.",
+        "from three runs they are rough. *Found now*: the least true difference that 80 % of studies with as many runs "
+        "as now would find. *Seeds needed*: of one draw, so about that subset. *Draws needed*: of one seed each. "
+        "*Never: x*: even with endless runs, fold 10 only shows differences of at least x, which is above the margin. "
+        "*Gains most*: the further run that lowers *found now* most, and to what. `bench power` answers for other "
+        "differences, and for planned looks at the data.",
         "",
         *markdown_table(head, rows, left=3),
     ]
@@ -206,7 +214,11 @@ def _scopes(answer: Across) -> list[list[str]]:
     if len(answer.by_task) > 1:
         parts += [(_where([task], shares), both) for task, (shares, both) in answer.by_task.items()]
     if len(answer.by_fraction) > 1:
-        parts += [(_where(tasks, [share]), both) for share, (tasks, both) in answer.by_fraction.items()]
+        parts += [
+            (_where(tasks, [share]), both)
+            for share, (tasks, both) in answer.by_fraction.items()
+            if (tasks, (share,)) != (answer.tasks, answer.fractions)
+        ]
     return rows + [["", scope, "", *_numbers(both), "", ""] for scope, both in parts]
 
 

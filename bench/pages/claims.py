@@ -122,8 +122,8 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         f"{_tally([each for each in findings if each.model != MODEL])}{_of(findings)}. Each holds on the "
         "conditions that its status names.",
         "",
-        "- The compared rows are methods at their defaults. Their runs are paired by draw and seed. The metric is over "
-        "frequent labels: those with at least 10 positives and 10 negatives in fold 10.",
+        "- The compared rows are methods at their defaults, from pre-trained weights. Their runs are paired by draw "
+        "and seed. The metric is over frequent labels: those with at least 10 positives and 10 negatives in fold 10.",
         f"- Confirmed: the difference is above 0 and p is at most {ALPHA}. Contradicted: the difference is below 0 and "
         f"p is at most {ALPHA}. Not settled: all others, and every pair with fewer than three runs.",
         "- p of AUROC is the pair's on its board (PROTOCOL.md, section 8). A pair that its board does not declare is "
@@ -147,9 +147,9 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
 
 
 def _of(findings: Sequence[Finding]) -> str:
-    """Return of how many claims the rows on other models are."""
-    num = len({finding.claim["claim"] for finding in findings if finding.model != MODEL})
-    return f" (rows of {num} claim{'s' * (num > 1)})" if num else ""
+    """Return of how many claims the findings on other models are."""
+    num = len({(finding.claim["claim"], finding.claim["metric"]) for finding in findings if finding.model != MODEL})
+    return f" (on {num} of these claims)" if num else ""
 
 
 def _tally(findings: Sequence[Finding]) -> str:

@@ -14,6 +14,11 @@ from bench.pages.names import places, recipe, short_method
 from bench.pages.spelling import equals, over_all_records, spell_difference, spell_p, spell_range
 from bench.results.external import ALL_RECORDS
 
+DECLARED = {
+    None: "",
+    True: ", declared with the family before any result of this task",
+    False: ", declared with the family after first results of this task: no pre-registration",
+}
 CLOSE_EFFECT = 2
 """If a claimed difference is smaller than this many margins, the page doubts the margin: see `margin_question`."""
 
@@ -73,8 +78,9 @@ def _declared_claims(board: Board, tested: Sequence[Comparison]) -> list[str]:
     lines = []
     if primary := [_forward(board, pair) for pair in tested if pair.role == PRIMARY]:
         lines.append(
-            f"- Primary contrast: {board.plan.primary}. Each backbone and init, tuned or not, is a study of its own, "
-            f"tested at 5 %; nothing is corrected over studies. {_on_conditions(board, primary, _with_p)}."
+            f"- Primary contrast: {board.plan.primary}{DECLARED[board.plan.preregistered]}. Each backbone and init, "
+            "tuned or not, is a study of its own, tested at 5 %; nothing is corrected over studies. "
+            f"{_on_conditions(board, primary, _with_p)}."
         )
     if family := [_forward(board, pair) for pair in tested if pair.role == FAMILY]:
         significant = [pair for pair in family if pair.claimed]
@@ -96,7 +102,7 @@ def _exploratory(board: Board, tested: Sequence[Comparison]) -> list[str]:
     return [
         f"- Exploratory: all other pairs, {len(others)}, Holm over all of them; {significant} significant. A new row "
         "changes these p-values, so they support no claim. Groups use them and the declared pairs; resolvable "
-        f"difference of a pair {spell_range([pair.resolvable for pair in others])}."
+        f"difference of a pair {spell_range([pair.resolvable for pair in others if pair.resolvable])}."
     ]
 
 

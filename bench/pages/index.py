@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.boards.rows import Board, interval_of
+from bench.boards.rows import Board
 from bench.errors import BenchError
 from bench.evaluation import metrics
 from bench.evaluation.runs import MIN_RUNS
@@ -14,13 +14,10 @@ from bench.pages.conditions import SUBSET, few_draws
 from bench.pages.groups import letters_of
 from bench.pages.markdown import markdown_table
 from bench.pages.names import AUROC, short_name
-from bench.pages.spelling import spell, spell_range
+from bench.pages.spelling import spell
 from bench.pages.surroundings import Surroundings
 
 PROTOCOL = "PROTOCOL.md"
-NUM_INDEXED = 3
-"""Number of first rows that the index names."""
-
 
 TITLE = "# Leaderboards"
 
@@ -44,14 +41,14 @@ def index_page(
         index += ["Each published number and claim beside the rows here: [LEDGER.md](LEDGER.md).", ""]
     if (folder / PROTOCOL).is_file():
         index += [f"The rules, in numbered sentences: [{PROTOCOL}]({PROTOCOL}).", ""]
-    head = ["dataset", "task", "trained on", "first rows", "rows", AUROC, "macro AUROC, all labels†"]
+    head = ["dataset", "task", "trained on", "first row", AUROC, "macro AUROC, all labels†", "not different", "rows"]
     entries = [_entry(board) for board in boards]
     index += markdown_table(head, entries, left=4) if entries else []
     index += [
         f"Frequent labels have at least {metrics.MIN_POSITIVES} positives and as many negatives in fold 10. † All "
-        "labels: the number that the literature prints. First rows: the row with the highest value and the rows that "
-        "share a group with it, of those that have three runs of the same draws and seeds. \\* The row has fewer than "
-        "three runs, so it has no group and is not said to be best. "
+        "labels: the number that the literature prints. First row: the one with the highest value. Not different: how "
+        "many further rows do not differ significantly from it, of those that have three runs of the same draws and "
+        "seeds. \\* The row has fewer than three runs, so nothing differs from it and it is not said to be best. "
         f"{SUBSET} The row has fewer than three draws of the share, so claims are about the subsets at hand. "
         "Scores of one line compare with no other line: tasks and training records differ.",
         "",
@@ -60,23 +57,16 @@ def index_page(
 
 
 def _entry(board: Board) -> list[str]:
-    """Return the cells of a board: data set, task, training records, first rows, number of rows, range of scores."""
+    """Return the cells of a board: data set, task, training records, its first row and how many are like it."""
     where = [board.dataset, f"[{board.task}]({board.dataset}/{board.task}.md)"]
     if not board.rows:
-        return [*where, board.title, "–", "0", "–", "–"]
-    letters = letters_of(board)
-    paired = set(board.rows[0].scored)
-    rows = [
+        return [*where, board.title, *["–"] * 4, "0"]
+    first, letters = board.rows[0], letters_of(board)
+    alike = [
         row
-        for row, own in zip(board.rows, letters, strict=True)
-        if row is board.rows[0] or (letters[0] & own and len(paired & set(row.scored)) >= MIN_RUNS)
+        for row, own in zip(board.rows[1:], letters[1:], strict=True)
+        if letters[0] & own and len(set(first.scored) & set(row.scored)) >= MIN_RUNS
     ]
-    names = ", ".join(short_name(row) + "\\*" * row.few_runs + SUBSET * few_draws(row) for row in rows[:NUM_INDEXED])
-    names += f" and {len(rows) - NUM_INDEXED} more" if len(rows) > NUM_INDEXED else ""
-    scores = [
-        spell(rows[0].summaries[chosen]["auroc"])
-        if len(rows) == 1
-        else spell_range([interval_of(row.summaries[chosen]["auroc"]).value for row in rows])
-        for chosen in ("frequent", "all")
-    ]
-    return [*where, board.title, names, str(len(board.rows)), *scores]
+    name = short_name(first) + "\\*" * first.few_runs + SUBSET * few_draws(first)
+    scores = [spell(first.summaries[chosen]["auroc"]) for chosen in ("frequent", "all")]
+    return [*where, board.title, name, *scores, "–" if first.few_runs else str(len(alike)), str(len(board.rows))]

@@ -15,7 +15,7 @@ from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.datasets import origin_of
 from bench.evaluation import metrics
 from bench.files import write_at
-from bench.pages.about_data import PTB_XL, about, data_lines, fold_facts, num_labels, trained_on
+from bench.pages.about_data import PTB_XL, about, data_lines, fold_facts, num_labels, seen_labels, trained_on
 from bench.pages.conclusions import all_records_lines, conclusions, margin_question
 from bench.pages.conditions import SUBSET, few_draws, spell_runs
 from bench.pages.costs import cost_lines, terms_lines
@@ -23,7 +23,7 @@ from bench.pages.drawn import facts_of, remembered_text
 from bench.pages.groups import DIFFERS, GROUP, differences_column
 from bench.pages.index import index_page
 from bench.pages.markdown import folded, markdown_table, sentence
-from bench.pages.names import AP, AUROC, columns, labels_note, not_installed, short_name
+from bench.pages.names import AP, AUROC, columns, labels_note, not_installed, short_name, shown_init
 from bench.pages.simulated import simulated_lines
 from bench.pages.spelling import spell, spell_difference, spell_role
 from bench.pages.surroundings import Surroundings
@@ -171,9 +171,17 @@ def _common(board: Board) -> list[str]:
     if any(row.published for row in board.rows):
         own = [f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1) if not row.published]
         sentences.append(f"Rows that are not published: {', '.join(own)}.")
+    sentences += [_seen(board.rows)] if any(seen_labels(row.runs[0]) for row in board.rows) else []
     sentences += [sentence(note)] if (note := labels_note(board.rows)) else []
     sentences += [f"Not installed, so others cannot run it: {absent}."] if (absent := not_installed(board)) else []
     return [" ".join(sentences), ""] if sentences else []
+
+
+def _seen(rows: Sequence[Row]) -> str:
+    """Return a sentence on the labels of the task that pre-trained first weights know already."""
+    known = {shown_init(row): labels for row in rows if (labels := seen_labels(row.runs[0]))}
+    parts = [f"{init} ({', '.join(labels)})" for init, labels in known.items()]
+    return f"First weights that were trained on labels of this task, on the same records: {'; '.join(parts)}."
 
 
 def _over_fractions(boards: Sequence[Board], picture: str) -> list[str]:

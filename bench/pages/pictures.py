@@ -207,13 +207,16 @@ def without_constant(rows: Sequence[Row]) -> Sequence[Row]:
 def forest(board: Board, path: Path) -> Path | None:
     """Draw macro AUROC of each row with its interval, highest on top; return the path, or None without rows.
 
-    A baseline is grey, and a dashed line marks its value. A row with fewer than three runs is hollow.
+    A baseline is grey, and its value is dashed beside the rows compared with it. A row with fewer than three runs is
+    hollow.
     """
     if not board.rows:
         return None
     baselines = board.standing.baselines if board.standing else ()
+    compared = {name: pair.second for name, pair in board.standing.baseline.items()} if board.standing else {}
+    values = {row.name: row.score for row in board.rows}
     rows, names = without_constant(board.rows), numbered(board)
-    notes = {"baseline": "baseline, grey; dashed: its value", "few": "fewer than three runs"}
+    notes = {"baseline": "dashed: the value of the row's baseline, which is grey", "few": "fewer than three runs"}
     height = 1.0 + 0.32 * len(rows) + 0.3 * bool(baselines or any(row.few_runs for row in rows))
     with _drawing(path, 8, height) as axes:
         for place, row in enumerate(reversed(rows)):
@@ -222,9 +225,10 @@ def forest(board: Board, path: Path) -> Path | None:
             axes.plot([interval.low, interval.high], [place, place], color=color, solid_capstyle="round")
             fill, note = (HOLLOW, notes.pop("few", None)) if row.few_runs else (color, None)
             axes.plot([interval.value], [place], "o", color=color, markersize=6, markerfacecolor=fill, label=note)
-            if row.name in baselines:
+            if row.name in compared:
                 dashed: dict[str, Any] = {"linewidth": 1, "linestyle": "--", "alpha": 0.7, "zorder": 0}
-                axes.axvline(interval.value, color=color, label=notes.pop("baseline", None), **dashed)
+                at = [values[compared[row.name]]] * 2
+                axes.plot(at, [place - 0.5, place + 0.5], color=INK, label=notes.pop("baseline", None), **dashed)
         axes.set_yticks(range(len(rows)), [names[row.name] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_title(title(board), loc="left")
@@ -456,7 +460,8 @@ def elsewhere(tested: BoardElsewhere, path: Path) -> Path | None:
             axes.plot(home.value, away.value, marker, color=color, markersize=7, markerfacecolor=fill, label=label)
         on_line = tested.rows[0].home.interval.value  # a point that does not widen the axes
         axes.axline((on_line, on_line), slope=1, color=INK, linewidth=1, linestyle="--", zorder=0)
-        axes.set_xlabel("macro AUROC on fold 10, 95 % interval; hollow: fewer than three runs")
+        axes.set_title(title(tested.board), loc="left")
+        axes.set_xlabel("macro AUROC on fold 10, 95 % interval; dashed: equal on both; hollow: fewer than three runs")
         axes.set_ylabel(f"macro AUROC on {tested.title}")
     return path
 

@@ -679,18 +679,18 @@ def tasks_by_share(study: Study, answer: Answer) -> dict[float, list[str]]:
 
 
 def check_parts(rows: Sequence[Sequence[str]], study: Study, answer: Answer, margin: float, what: str) -> None:
-    """The rows of further tasks, of each task and of each share: each from its own runs alone."""
+    """The rows of further tasks, of each task at the claim's shares, and of each share, from their own runs alone."""
     expected: dict[str, tuple[Units, bool]] = {}
     if len(answer.places) >= 3:
         expected["tasks like these"] = answer.units, True
     tasks = tasks_of(study, answer)
     for task in tasks if len(tasks) > 1 else ():
-        shares, _ = study.block([*answer.contrast], [task])
+        shares = answer.shares if task in answer.places else study.block([*answer.contrast], [task])[0]
         units = study.contrast_units(answer.contrast, shares, [task])
         expected[f"{task}; {percent(shares)}"] = units, False
     having = tasks_by_share(study, answer)
     for share, of_share in having.items():
-        if len(having) > 1:
+        if len(having) > 1 and (of_share, [share]) != ([*answer.places], [*answer.shares]):
             units = study.contrast_units(answer.contrast, [share], of_share)
             expected[f"{listed(of_share)}; {percent([share])}"] = units, False
     assert [row[1] for row in rows] == [*expected], what
@@ -737,7 +737,11 @@ def check_sentence(
     cells = table[name]
     lines = section(page, HEADINGS.get(name, "And the other methods?"))
     claimed = cells[8].removesuffix("§")
-    size = size_words(name, cells, claimed) + parts_of_factor(name, table)
+    cases = parts_of_factor(name, table)
+    size = size_words(name, cells, claimed) + cases
+    verdict = VERDICTS[claimed] if answer.is_tested else ""
+    if claimed in (BETTER, BY_MARGIN, WORSE, EQUAL) and re.match(r": \+.* and −|: −.* and \+", cases):
+        verdict = "no one answer, its two cases differ in direction"
     if not answer.is_tested:
         (task, *_) = answer.places
         if name not in HEADINGS:
@@ -766,7 +770,7 @@ def check_sentence(
     if len(answer.places) > 1:
         higher += f" and {sum(mean[0] > 0 for mean in answer.units.means.values())} of {len(answer.places)} tasks"
     expected = (
-        f"- **{study.letter}, with {percent(answer.shares)} of the records{on}: {VERDICTS[claimed]}.** {size}, on "
+        f"- **{study.letter}, with {percent(answer.shares)} of the records{on}: {verdict}.** {size}, on "
         f"{listed([*answer.places])}. Better with a probability of {cells[5]} "
         f"(p {p if p.startswith('<') else f'= {p}'}, {role}); {'; '.join([higher, ', '.join(conditions)])}."
     )

@@ -130,17 +130,17 @@ def draws_of(fold: Fold) -> Array:
         positives = counts @ fold.truth[:, fold.frequent]
         if (positives > 0).all() and (positives < counts.sum()).all():
             kept.append(counts)
-    return np.array(kept, dtype=np.float64)
+    return np.array(kept, dtype=np.float64, order="F")  # the draws of a record lie side by side
 
 
 def drawn_auroc(truth: Array, score: Array, draws: Array) -> Array:
     """[draw] AUROC of one label, records weighted by how often they are drawn; ties count half."""
-    order = np.argsort(score, kind="stable")
-    truth, draws, starts = truth[order], draws[:, order], np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-    positive = np.add.reduceat(draws * truth, starts, axis=1)
-    negative = np.add.reduceat(draws * ~truth, starts, axis=1)
-    below = negative.cumsum(axis=1) - negative / 2
-    return np.asarray((positive * below).sum(axis=1) / positive.sum(axis=1) / negative.sum(axis=1))
+    negatives = np.flatnonzero(~truth)[np.argsort(score[~truth], kind="stable")]
+    places = [np.searchsorted(score[negatives], score[truth], side) for side in ("left", "right")]  # of ties: both ends
+    below = np.vstack([np.zeros(len(draws)), draws.T[negatives].cumsum(axis=0)])
+    positives = draws.T[truth]
+    won = (positives * (below[places[0]] + below[places[1]])).sum(axis=0) / 2
+    return np.asarray(won / positives.sum(axis=0) / below[-1])
 
 
 # how much runs vary, sentences 28 to 34
