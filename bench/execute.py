@@ -29,6 +29,7 @@ from bench.evaluation.scores import replicates_for
 from bench.provenance import cost, describe, environment, outcome, plugin_facts
 from bench.registry.reference import Reference
 from bench.registry.registry import make
+from bench.registry.source import is_notebook
 from bench.results.document import require_printable
 from bench.results.identity import DEVICE, TORCH, changes, code_at_hand, code_of, other_code
 from bench.results.result import Result
@@ -315,6 +316,9 @@ def build_model(backbone: Backbone, num_labels: int, init: str | None, seed: See
 
 
 def makers(cell: Cell, *, altered: bool) -> str:
-    """Return facts that identify the backbone apart from its weights: its plugin, and a method that has altered it."""
+    """Return facts that identify the backbone apart from its weights: its plugin, and a method that has altered it.
+
+    Empty if a notebook defines one of these: its other cells may change what it computes.
+    """
     plugins = [plugin_facts("backbone", cell.arch)] + [plugin_facts("method", cell.method)] * altered
-    return json.dumps(plugins, sort_keys=True)
+    return "" if any(is_notebook(plugin["module"]) for plugin in plugins) else json.dumps(plugins, sort_keys=True)

@@ -3,7 +3,9 @@
 import io
 import os
 import shutil
+import sys
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import DataError
 from bench.execute import Options, execute, make_backbone, make_method, makers
-from bench.plugin import Classifier
+from bench.plugin import Classifier, register_backbone, register_method
+from bench.registry import registry as registering
 from bench.registry.reference import Reference
 from bench.training import feature_cache
 from bench.training.audit import prepare
@@ -29,6 +32,7 @@ from bench.training.batches import SignalSource
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
 from bench.training.features import compute_features
+from methods.lpft import LPFT
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -168,6 +172,28 @@ def test_only_a_method_that_alters_the_backbone_has_features_of_its_own(demo_set
     assert {made_by(name) for name in ("lpft", "lp-norm", "lp-attn", "knn", "scratch", "bitfit")} == {plain}
     altered = [made_by(name) for name in ("lora", "adapter", "ft-dropout")]
     assert len({plain, made_by("lp", "fcn_wang"), *altered}) == 5
+
+
+def test_what_a_notebook_defines_has_no_cached_features(demo_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper in another cell may change, which the hash of the class's cell does not tell."""
+    monkeypatch.setattr(registering._REGISTRY, "plugins", dict(registering.registry().plugins))
+
+    def makers_of(arch: str, method: str = "lp", altered: bool = False) -> str:
+        cell = Cell(data=demo_set, task="superdiag", arch=Reference(arch), method=Reference(method))
+        return makers(cell, altered=altered)
+
+    def defined_in(main: Path | None) -> None:
+        module = types.ModuleType("__main__")
+        module.__file__ = str(main) if main else None
+        monkeypatch.setitem(sys.modules, "__main__", module)
+        for name, parent, register in (("mine-nb", Net1DMini, register_backbone), ("mine-ft", LPFT, register_method)):
+            register(name)(type("Mine", (parent,), {"__module__": "__main__"}))
+
+    defined_in(None)
+    assert makers_of("mine-nb") == "" and makers_of("net1d_mini", "mine-ft", altered=True) == ""
+    assert makers_of("net1d_mini", "mine-ft") == makers_of("net1d_mini") != "", "as the backbone is unaltered"
+    defined_in(Path(__file__))
+    assert makers_of("mine-nb") != "", "the hash of a script's class is of its whole file"
 
 
 def test_tokens_are_cached_beside_features(cache: Path) -> None:

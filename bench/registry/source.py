@@ -227,6 +227,11 @@ def can_import(module: str) -> bool:
     return module != NOTEBOOK and not module.endswith(".py")
 
 
+def is_notebook(module: str) -> bool:
+    """Return whether a module is a notebook. A plugin's hash is of its own cell, and not of others that the cell uses."""
+    return module == NOTEBOOK and _imported_file(module) is None
+
+
 def is_own(module: str) -> bool:
     """Return whether a module belongs to `bench`."""
     return module.partition(".")[0] == "bench"
