@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.plugin import MOST_SCORES, Batch, Classifier, Judge, NotNegative, Phase, Range, Uniform, register_method
+from bench.plugin import MOST_SCORES, Batch, Classifier, Judge, Phase, Range, Share, Uniform, register_method
 from methods.full_finetune import STOCHASTIC_DEPTH, Finetune
 from methods.linear_probe import Probe
 
@@ -71,7 +71,7 @@ class LPFTDistill(LPFT):
     of 1/2 is chosen here.
     """
 
-    weight: NotNegative = 0.5
+    weight: Share = 0.5
     needs_signals = False
 
     search = {**LPFT.search, "weight": Uniform(0.1, 0.9)}

@@ -177,6 +177,12 @@ class LogisticProbe(Method):
 
     search = {"largest_c": Choice((1e0, 1e2, 1e4))}
 
+    def __post_init__(self) -> None:
+        if self.smallest_c > self.largest_c:
+            raise ValueError(
+                f"smallest_c {self.smallest_c:g} is above largest_c {self.largest_c:g}; lower it, or raise largest_c"
+            )
+
     def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
         return [Phase.fit("probe")]
 

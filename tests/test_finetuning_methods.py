@@ -264,6 +264,18 @@ def test_more_weights_than_fold_9_may_score_are_refused_before_training(method: 
         make_method(Reference.parse(method))
 
 
+@pytest.mark.parametrize(
+    ("method", "refusal"),
+    [
+        ("lpft-distill(weight=1.5)", "weight takes float of at least 0 and at most 1, got 1.5"),
+        ("lp-lbfgs(smallest_c=100.0, largest_c=1e-6)", "smallest_c 100 is above largest_c 1e-06; lower it, or raise largest_c"),
+    ],
+)
+def test_hyper_parameters_that_turn_a_method_round_are_refused(method: str, refusal: str) -> None:
+    with pytest.raises(PluginError, match=refusal):
+        make_method(Reference.parse(method))
+
+
 def test_patience_is_that_of_the_last_phase_of_gradual_unfreezing() -> None:
     *thaws, last = GradualUnfreezing(patience=3).phases(("backbone.stem", "backbone.blocks"))
 
