@@ -19,6 +19,7 @@ from bench.plugin import (
     Incompatible,
     LogUniform,
     Method,
+    NotNegative,
     Phase,
     Rate,
     Start,
@@ -177,7 +178,7 @@ class FinetuneECGJEPAWeimann(FullFinetune):
 
     finetune_epochs: int = 73
     finetune_lr: float = 1e-3
-    finetune_min_lr: float = 1e-5
+    finetune_min_lr: NotNegative = 1e-5
     finetune_weight_decay: float = 0.01
     warmup: float = 0.02
     patience: int | None = 15
@@ -212,7 +213,7 @@ class ProbeThenFinetuneECGJEPAWeimann(Finetune, AttentionProbe):
     probe_epochs: int = 37
     finetune_epochs: int = 37
     finetune_lr: float = 1e-4
-    finetune_min_lr: float = 1e-6
+    finetune_min_lr: NotNegative = 1e-6
     finetune_weight_decay: float = 0.0
     warmup: float = 0.04
     patience: int | None = 15

@@ -17,6 +17,7 @@ from bench.plugin import (
     Incompatible,
     LogUniform,
     Method,
+    NotNegative,
     Phase,
     Rate,
     Start,
@@ -38,7 +39,7 @@ class Finetune(Method):
 
     finetune_epochs: int = 30
     finetune_lr: float = 5e-4
-    finetune_min_lr: float = 1e-5
+    finetune_min_lr: NotNegative = 1e-5
     finetune_weight_decay: float = 0.05
     drop_path_rate: float = 0.0
     drop_path_shape: Literal["linear", "constant"] = "linear"
@@ -49,6 +50,11 @@ class Finetune(Method):
     patience: int | None = None
 
     search = {"finetune_lr": LogUniform(5e-5, 5e-3)}
+
+    def __post_init__(self) -> None:
+        lowest, rate = self.finetune_min_lr, self.finetune_lr
+        if 0 < rate < lowest:
+            raise ValueError(f"finetune_min_lr {lowest:g} is above finetune_lr {rate:g}; lower it too")
 
     def finetune(self) -> Phase:
         return Phase(

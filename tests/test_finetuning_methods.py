@@ -276,6 +276,15 @@ def test_hyper_parameters_that_turn_a_method_round_are_refused(method: str, refu
         make_method(Reference.parse(method))
 
 
+@pytest.mark.parametrize("method", ["ft", "lpft-sd", "l2-sp", "llrd", "ft-ecg-jepa-weimann"])
+def test_a_final_rate_above_the_first_is_refused_by_its_name(method: str) -> None:
+    with pytest.raises(PluginError, match="finetune_min_lr 1e-05 is above finetune_lr 5e-06; lower it too"):
+        make_method(Reference(method, {"finetune_lr": 5e-6}))
+    with pytest.raises(PluginError, match="finetune_min_lr takes float of at least 0, got -1.0"):
+        make_method(Reference(method, {"finetune_min_lr": -1.0}))
+    assert make_method(Reference(method, {"finetune_lr": 5e-6, "finetune_min_lr": 5e-6})).phases(["backbone.a"])
+
+
 def test_patience_is_that_of_the_last_phase_of_gradual_unfreezing() -> None:
     *thaws, last = GradualUnfreezing(patience=3).phases(("backbone.stem", "backbone.blocks"))
 
