@@ -88,7 +88,8 @@ class GradualUnfreezing(Finetune):
 
     Source: ULMFiT (Howard & Ruder 2018, arXiv 1801.06146), with one epoch per stage. Chosen here: at most 4 stages of
     equally many layer groups, as in their network. All parts have the same rate, so that only the order differs from
-    `ft` (for rates by layer see `llrd`).
+    `ft` (for rates by layer see `llrd`). Stochastic depth, if any, begins when all is trained: in a
+    stage no block may drop.
     """
 
     stages: Count = 4
@@ -105,7 +106,7 @@ class GradualUnfreezing(Finetune):
                 name=f"thaw {stage}",
                 learning_rates=dict.fromkeys(["head", *layer_groups[start:]], self.finetune_lr),
                 epochs=self.thaw_epochs,
-                drop_path_rate=self.drop_path_rate if layer_groups[start:] else 0.0,
+                drop_path_rate=0.0,
                 lr_schedule="constant",
                 selection="last",
                 patience=None,

@@ -1,6 +1,7 @@
 """What makes a method that method: its formula on a small case, by scikit-learn or torch where they have it."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from baselines.inception1d import Inception1d
 from baselines.net1d import Net1DMini
+from baselines.resnet1d import ResNet1dWang
 from baselines.vit1d import vit1d_tiny
 from baselines.wavelet import WaveletNN
 from bench.errors import Incompatible
-from bench.plugin import Method
+from bench.plugin import Backbone, Method
 from bench.training.batch import Start
-from bench.training.model import Classifier
+from bench.training.loop import rehearse
+from bench.training.model import Classifier, layer_groups
 from methods.layerwise import AutoRGN, DiscriminativeFinetune, GradualUnfreezing, LayerwiseDecay, SurgicalFinetune
 from methods.peft import Adapter, BitFit, DoRA, LoRA, LowRank, WeightDecomposed
 from methods.probes import (
@@ -214,10 +218,14 @@ def test_what_is_between_layer_groups_declines_a_backbone_with_one(method: Metho
     method.prepare(Classifier(Net1DMini(), 2), START)
 
 
-def test_stages_without_blocks_have_no_stochastic_depth() -> None:
-    phases = GradualUnfreezing(stages=2, drop_path_rate=0.5).phases(GROUPS)
+@pytest.mark.parametrize("backbone", [ResNet1dWang, Inception1d, Net1DMini])
+def test_stages_need_no_blocks_that_drop(backbone: Callable[[], Backbone]) -> None:
+    model = Classifier(backbone(), 2)
 
-    assert [phase.drop_path_rate for phase in phases] == [0.0, 0.5, 0.5]
+    *thaws, last = phases = GradualUnfreezing(drop_path_rate=0.5).phases(layer_groups(model.backbone))
+
+    rehearse(model, phases)
+    assert not any(phase.drop_path_rate for phase in thaws) and last.drop_path_rate == 0.5
 
 
 def test_rates_follow_relative_gradients() -> None:
