@@ -101,7 +101,8 @@ class LoRA(ParameterEfficient):
 
     As in microsoft/LoRA, A is initialised by He's uniform and B by zero. The weight of a convolution is a matrix [out,
     in * taps]. alpha is twice the rank; rank 8 is the default of peft. The update is added to the weight, so prediction
-    uses merged weights. Recurrent layers are not updated. There is no dropout.
+    uses merged weights. Weights outside nn.Linear, nn.Conv1d and nn.Conv2d are not updated: recurrent layers, `Mix` of
+    ecg_cpc, the positions of wav2vec 2.0, query, key and value of MELP's pooling. There is no dropout.
     """
 
     rank: Count = 8
@@ -124,7 +125,8 @@ class LoRA(ParameterEfficient):
 class DoRA(LoRA):
     """DoRA: LoRA of the weights' directions, with trained magnitudes: m V / |V| (Liu et al. 2024, arXiv 2402.09353).
 
-    V = W + alpha / rank * B A; |V| are the norms over each output's row; m begins as |W|. Rank and alpha as in `lora`.
+    V = W + alpha / rank * B A; |V| are the norms over each output's row; m begins as |W|. Rank, alpha and
+    layers as in `lora`.
     """
 
     kind = WeightDecomposed
@@ -159,7 +161,7 @@ class Adapter(ParameterEfficient):
     2005.00247), and norms are not trained. The last layer is the last convolution, or, in a group without convolutions,
     the last linear layer: in a Transformer block the end of the MLP. Deviation: where a group registers the
     convolution of its shortcut last (inception1d, MERL, some groups of resnet1d_wang and xresnet1d), the adapter is on
-    the shortcut.
+    the shortcut. Layers other than nn.Linear, nn.Conv1d and nn.Conv2d count as none, as do output layers of attention.
     """
 
     width: Count = 64
@@ -172,7 +174,8 @@ class Adapter(ParameterEfficient):
         for group in model.backbone.layer_groups():
             inner = list(modules[group].modules()) if group in modules else []
             convolutions = [m for m in inner if isinstance(m, nn.Conv1d | nn.Conv2d)]
-            linear = [m for m in inner if isinstance(m, nn.Linear)]
+            never_called = [m.out_proj for m in inner if isinstance(m, nn.MultiheadAttention)]
+            linear = [m for m in inner if isinstance(m, nn.Linear) and m not in never_called]
             for layer in convolutions[-1:] or linear[-1:]:
                 layer.adapter = Bottleneck(layer.weight.shape[0], self.width, axis=1 if convolutions else -1)
                 layer.register_forward_hook(adapt)

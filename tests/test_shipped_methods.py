@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from baselines.ecg_text import QueryPool
 from baselines.inception1d import Inception1d
 from baselines.net1d import Net1DMini
 from baselines.resnet1d import ResNet1dWang
@@ -23,7 +24,7 @@ from bench.training.batch import Start
 from bench.training.loop import rehearse
 from bench.training.model import Classifier, layer_groups
 from methods.layerwise import AutoRGN, DiscriminativeFinetune, GradualUnfreezing, LayerwiseDecay, SurgicalFinetune
-from methods.peft import Adapter, BitFit, DoRA, LoRA, LowRank, WeightDecomposed
+from methods.peft import Adapter, BitFit, Bottleneck, DoRA, LoRA, LowRank, WeightDecomposed
 from methods.probes import (
     KNN,
     AttentionHead,
@@ -272,6 +273,17 @@ def test_new_parts_begin_as_the_identity(method: LoRA | Adapter, make: type[Net1
         if "lora_b" in name or "adapter.up" in name:
             nn.init.normal_(parameter, std=0.1)
     assert (model(signals) - before(signals)).abs().max() > 1e-4
+
+
+def test_adapters_are_on_layers_that_are_called() -> None:
+    """Attention takes the weight of its `out_proj` and does not call it, so that an adapter there would never run."""
+    model = Classifier(vit1d_tiny(), 2)
+    model.backbone.pool = nn.Sequential(QueryPool(2, 16, 192, num_heads=2))
+
+    Adapter().prepare(model, START)
+
+    adapted = [name for name, module in model.named_modules() if isinstance(module, Bottleneck)]
+    assert len(adapted) == 1 + 12 and not any("pool" in name for name in adapted)
 
 
 def test_lora_predicts_as_merged_weights() -> None:
