@@ -236,7 +236,8 @@ def drop_in_blocks(backbone: nn.Module, rate: float) -> None:
     """Put dropout at the end of each residual branch, in place of its DropPath, and behind each GELU.
 
     In a Transformer these are the three places of its blocks: after attention, and after each layer of the MLP. Raises
-    Incompatible for a backbone without residual blocks.
+    Incompatible for a backbone without residual blocks. In Net1D the DropPath is on the gate, so that whole channels
+    are dropped, as by `ft-dropout`.
     """
     modules = dict(backbone.named_modules())
     if not any(isinstance(module, DropPath) for module in modules.values()):

@@ -151,7 +151,8 @@ class FullFinetuneDropout(FullFinetune):
     """Full fine-tuning with dropout in place of stochastic depth, at the same positions and with the same rates.
 
     It is a control for `ft-sd`: single values of a residual branch are dropped (Srivastava et al. 2014), not the whole
-    branch. Rates increase linearly with depth from 0 to `dropout`, as in `ft-sd`.
+    branch; on Net1D, whose DropPath acts on the gate [record, channel] of squeeze-and-excitation, whole channels. Rates
+    increase linearly with depth from 0 to `dropout`, as in `ft-sd`.
     """
 
     dropout: Rate = 0.5

@@ -97,6 +97,19 @@ def test_dropout_stands_where_stochastic_depth_would_with_the_same_rates() -> No
         FullFinetuneDropout().prepare(Classifier(FCNWang(), 3), Start("random", 10, ()))
 
 
+def test_dropout_on_net1d_drops_whole_channels_and_says_so() -> None:
+    model, shapes = Classifier(Net1DMini(), 3), list[tuple[int, ...]]()
+    FullFinetuneDropout().prepare(model, Start("random", 10, ()))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+
+    model(torch.randn(2, 12, 250))
+
+    assert {len(shape) for shape in shapes} == {2} and shapes[-1] == (2, 256), "[record, channel], without time"
+    assert "whole channels" in (FullFinetuneDropout.__doc__ or "")
+
+
 @pytest.mark.parametrize(
     "method",
     [
