@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.data.datasets import find_task_name
 from bench.data.datasets.held import HeldFolder
@@ -35,6 +36,11 @@ class Cell:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
+        # NumPy's numbers become Python's: streams and command hold the text of a number
+        object.__setattr__(self, "fraction", float(self.fraction))
+        for name in ("seed", "draw", "source_rate"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _whole_number(name, getattr(self, name)))
         if not 0 < self.fraction <= 1:
             raise BenchError(f"--fraction must lie in (0, 1], got {self.fraction}")
         for name, value in (("seed", self.seed), ("draw", self.draw)):
@@ -98,6 +104,14 @@ class Cell:
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
+
+
+def _whole_number(name: str, value: Any) -> int:
+    """Return a whole number as Python's int. Raises BenchError for any other value."""
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise BenchError(f"--{name.replace('_', '-')} must be a whole number, got {value!r}") from None
 
 
 def _from_here(file: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,12 +78,23 @@ def test_spellings_of_one_cell_are_equal(tmp_path: Path) -> None:
     assert "lpft-sd(probe_lr=1.0)" in one.command()
 
 
+def test_numpys_numbers_are_pythons(demo_set: Path) -> None:
+    asked = cell(demo_set, fraction=np.float64(0.5), draw=np.int32(2), seed=np.int64(1), source_rate=np.int16(100))
+    plain = cell(demo_set, fraction=0.5, draw=2, seed=1, source_rate=100)
+
+    assert asked.command() == plain.command() and repr(asked.entropy) == repr(plain.entropy) == "(2, 1)"
+    assert identity(asked) == identity(plain)
+    assert cell(demo_set, fraction=1).command() == cell(demo_set).command()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"fraction": 0.0}, r"--fraction must lie in \(0, 1\], got 0"),
         ({"fraction": 1.5}, r"--fraction must lie in"),
         ({"fraction": float("nan")}, r"--fraction must lie in"),
+        ({"seed": 1.5}, "--seed must be a whole number, got 1.5"),
+        ({"source_rate": "100"}, "--source-rate must be a whole number, got '100'"),
         ({"seed": -1}, "--seed must not be negative, got -1"),
         ({"fraction": 0.5, "draw": -1}, "--draw must not be negative"),
         ({"draw": 1}, "--draw 1 has no effect on all training records"),
