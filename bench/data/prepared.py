@@ -177,7 +177,10 @@ DAMAGE = (
 
 
 def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> PreparedSignals:
-    """Return the signals of an entry, memory-mapped. Raises one of DAMAGE if its files are not complete."""
+    """Return the signals of an entry, memory-mapped. Raises one of DAMAGE if its files are not complete.
+
+    Raises DataError if the records are shorter than the window: backbones with other windows share the entry.
+    """
     lock = SharedLock(entry / "about.json")
     about = json.loads(read_bytes(entry / "about.json"))
     for name in ("ecg_id.npy", "signals.npy", "scale.npy"):
@@ -198,7 +201,17 @@ def _open_entry(entry: Path, records: Records, spec: SignalSpec, rate: int) -> P
         raise ValueError("its records are not those of the dataset")
     if signals.values.shape[:2] != expected or signals.scale.shape != expected[:1] or signals.values.dtype != np.int16:
         raise ValueError(f"its signals are {list(signals.values.shape)}, of {len(signals.scale)} records")
+    _require_window(signals.length, records, spec)
     return signals
+
+
+def _require_window(length: int, records: Records, spec: SignalSpec) -> None:
+    """Raise DataError if records of `length` samples are shorter than the backbone's window."""
+    if spec.window and length < spec.window:
+        raise DataError(
+            f"records of {records.name} last {length / spec.rate:g} s, and the backbone needs {spec.window_s:g} s; "
+            "take another backbone, or let the data set's reader pad its records by seconds"
+        )
 
 
 def prepared_sets() -> list[Path]:
@@ -309,11 +322,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         length = round(records.seconds * spec.rate)
     else:
         length = prepare_record(*read_signals(sources[0], spec.leads), spec, name=str(sources[0])).shape[1]
-    if spec.window and length < spec.window:
-        raise DataError(
-            f"records of {records.name} last {length / spec.rate:g} s, and the backbone needs {spec.window_s:g} s; "
-            "take another backbone, or let the data set's reader pad its records by seconds"
-        )
+    _require_window(length, records, spec)  # here too, before all records are prepared in vain
     with whole_folder(entry, replace=False) as folder:
         # the whole file exists before workers start: they write into it through a memory map
         target = folder / "signals.npy"
