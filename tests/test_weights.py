@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -18,6 +19,10 @@ from torch import Tensor, nn
 from baselines.net1d import ECGFounder, Net1DMini
 from bench.data.signals import SignalSpec
 from bench.errors import CheckpointError
+from bench.execute import make_method
+from bench.registry.reference import Reference
+from bench.results.document import quoted
+from bench.training.batch import Start
 from bench.training.model import Backbone, Classifier
 from bench.training.published import PublishedCheckpoint
 from bench.training.weights import hash_weights, initialize, load_classifier, load_published, read_weights, save_weights
@@ -110,6 +115,22 @@ def test_keys_and_shapes_must_fit(changes: dict[str, Any], message: str, tmp_pat
         initialize(backbone, str(tmp_path / "file.pth"))
 
     assert one_line(error) and hash_weights(backbone.state_dict()) == before
+
+
+@pytest.mark.parametrize("method", ["lora", "lora(rank=4)", "adapter"])
+def test_weights_of_a_run_whose_method_altered_the_backbone_name_it(method: str, tmp_path: Path) -> None:
+    reference = Reference.parse(method)
+    model = Classifier(Net1DMini(), 5)
+    make_method(reference).prepare(model, Start("random", 10, (5,) * 5))
+    about = {"digest": "abc", "trained_on": "a task", "command": f"bench run --method {quoted(reference)} --seed 1"}
+    save_weights(model, tmp_path / "weights.pt", about)
+
+    with pytest.raises(CheckpointError) as error:
+        initialize(Net1DMini(), str(tmp_path))
+
+    named = re.escape(f"a run left the file, whose method {quoted(reference)} altered the backbone, or whose backbone was")
+    assert re.search(f"{named} another; take the weights of a run .* such as ft$", one_line(error))
+    assert "PublishedCheckpoint" not in one_line(error)
 
 
 NOT_SAID = "; the file has .*, the backbone expects .*; the backbone's PublishedCheckpoint says with state_dict, "

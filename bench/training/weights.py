@@ -104,7 +104,7 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
 def load_backbone(backbone: Backbone, path: Path, name: str = "", facts: Mapping[str, Any] = {}) -> Init:
     """Load a file strictly: all keys and shapes must fit, and all values must be finite."""
     states, about = read_state_dicts(path, backbone.checkpoint)
-    reading = _choose_reading(states, backbone, path)
+    reading = _choose_reading(states, backbone, path, about)
     state = states[reading.where]
     _require_finite(reading.weights, backbone.state_dict(), path)
     backbone.load_state_dict(reading.weights)
@@ -135,8 +135,8 @@ def load_published(model: Classifier, path: Path) -> None:
     """Load a published checkpoint strictly, its head included."""
     published = model.backbone.checkpoint
     assert published is not None
-    states, _ = read_state_dicts(path, published)
-    reading = _choose_reading(states, model.backbone, path)
+    states, about = read_state_dicts(path, published)
+    reading = _choose_reading(states, model.backbone, path, about)
     wrapper = reading.prefix.removesuffix(published.prefix)
     named = {f"backbone.{key}": value for key, value in reading.weights.items()}
     for key in model.head.state_dict():
@@ -165,7 +165,9 @@ class _Reading:
         return "keys" + f" under {self.where!r}" * bool(self.where) + f" after {self.prefix!r}" * bool(self.prefix)
 
 
-def _choose_reading(states: Mapping[str, StateDict], backbone: Backbone, path: Path) -> _Reading:
+def _choose_reading(
+    states: Mapping[str, StateDict], backbone: Backbone, path: Path, about: Mapping[str, Any]
+) -> _Reading:
     """Return the only mapping with which all keys and shapes fit. Raises CheckpointError if there is none, or several.
 
     Training programs add prefixes to keys (`module.`, `_orig_mod.`, `model.backbone.`) and put state dicts under names
@@ -188,8 +190,7 @@ def _choose_reading(states: Mapping[str, StateDict], backbone: Backbone, path: P
         fault = _faults(nearest.weights, wanted, unknown, nearest.prefix)[0]
         raise CheckpointError(
             f"{path} does not fit the backbone: it {fault}; the file has {_first_three(key_of.values())}, the "
-            f"backbone expects {_first_three(wanted)}; the backbone's PublishedCheckpoint says with state_dict, "
-            "prefix, head_prefix and left_out how a file is to be read"
+            f"backbone expects {_first_three(wanted)}; {_advice(about)}"
         )
     # several readings are an error only if their weights differ, as those of `model` and `ema` do
     if any(not are_equal(reading.weights, fitting[0].weights) for reading in fitting[1:]):
@@ -199,6 +200,21 @@ def _choose_reading(states: Mapping[str, StateDict], backbone: Backbone, path: P
             "PublishedCheckpoint"
         )
     return fitting[0]
+
+
+def _advice(about: Mapping[str, Any]) -> str:
+    """Return what to do about a file that does not fit: one of a run of this program, or any other."""
+    if not isinstance(about.get("digest"), str):
+        return (
+            "the backbone's PublishedCheckpoint says with state_dict, prefix, head_prefix and left_out how a file is to "
+            "be read"
+        )
+    named = re.search(r"""--method ("[^"\n]*"|'[^'\n]*'|\S+)""", str(about.get("command")))
+    method = f"method {named[1]:.80}" if named else "method"
+    return (
+        f"a run left the file, whose {method} altered the backbone, or whose backbone was another; take the weights of "
+        "a run of this backbone by a method that does not alter it, such as ft"
+    )
 
 
 def _readings(where: str, state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[_Reading]:
