@@ -41,7 +41,7 @@ from bench.training.batches import Seed, SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, accelerator_kind, join, unused_accelerator
 from bench.training.features import compute_features, predict, require_finite_logits
-from bench.training.loop import rehearse, train
+from bench.training.loop import check_same_cell, rehearse, train
 from bench.training.memory import PeakMemory
 from bench.training.method import Method, phases_or_reason
 from bench.training.model import Backbone, Classifier, layer_groups
@@ -94,6 +94,7 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
     with join() as world:
         data = data or OpenData(cell.data)
         setup = set_up(cell, options, data, world)
+        check_same_cell(setup.precision, setup.facts["digest"], world)
         folder = open_folder(setup, options, world)
         if finished := finished_result(folder, options, data):
             if world.is_main:

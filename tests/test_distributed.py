@@ -36,7 +36,7 @@ from bench.training.batches import FeatureSource
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, choose_device, join, unused_accelerator
 from bench.training.features import predict
-from bench.training.loop import check_same_start, train
+from bench.training.loop import check_same_cell, check_same_start, train
 from bench.training.method import Gradients, Method
 from bench.training.model import Classifier
 from bench.training.phase import Phase
@@ -451,6 +451,48 @@ def test_the_group_ends_with_the_block(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.stdout.splitlines() == ["True 1"] * 2, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_ranks_of_machines_with_other_precisions_end_at_once(demo_set: Path, tmp_path: Path) -> None:
+    script = tmp_path / "other.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import os
+        import bench, bench.execute
+
+        bench.execute.resolve_precision = lambda asked, device: ["float32", "bf16"][int(os.environ["RANK"])]
+        try:
+            bench.run("lp", "superdiag", "prevalence", data={str(demo_set)!r}, runs={str(tmp_path / "runs")!r})
+        except bench.BenchError as error:
+            print(error)
+        """)
+    )
+    done = subprocess.run(
+        [*TORCHRUN, "--standalone", "--nproc-per-node=2", script], capture_output=True, text=True, timeout=120
+    )
+    expected = "--precision auto is float32, bf16 on the ranks, whose machines differ; name it with --precision"
+    assert done.stdout.splitlines() == [expected] * 2, done.stderr[-3000:]
+    assert not (tmp_path / "runs").exists()
+
+
+@dataclass(frozen=True)
+class Gathered(World):
+    """The first rank of several, of which the others have sent these rows."""
+
+    others: tuple[tuple[int, ...], ...] = ()
+
+    def gather(self, local: Tensor, num: int) -> Tensor:
+        return torch.cat([local, torch.tensor(self.others)])
+
+
+def test_ranks_with_other_digests_say_so() -> None:
+    cpu = torch.device("cpu")
+    check_same_cell("float32", "0000abcd" + 56 * "0", Gathered(0, 2, cpu, others=((1, 0xABCD),)))
+    with pytest.raises(BenchError, match="the ranks have set up different cells: 0000abcd, 0000abce; all machines of"):
+        check_same_cell("float32", "0000abcd" + 56 * "0", Gathered(0, 2, cpu, others=((1, 0xABCE),)))
+    with pytest.raises(BenchError, match="--precision auto is bf16, float32 on the ranks"):
+        check_same_cell("bf16", "0000abcd" + 56 * "0", Gathered(0, 2, cpu, others=((1, 0xABCD),)))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -97,6 +97,23 @@ def check_sources(train: Source, val: Source) -> None:
     labels = val.labels > 0
     if not bool((labels.any(0) & ~labels.all(0)).any()):
         raise BenchError("no label has both a positive and a negative in fold 9, so no epoch can be selected")
+
+
+def check_same_cell(precision: Precision, digest: str, world: World) -> None:
+    """Raise BenchError on every rank if the ranks differ in precision, or else in the digest of the cell."""
+    kinds = get_args(Precision)
+    mine = [kinds.index(precision), int(digest[:8], 16)]
+    precisions, digests = world.gather(torch.tensor([mine], device=world.device), world.size).T.tolist()
+    if len(set(precisions)) > 1:
+        raise BenchError(
+            f"--precision auto is {', '.join(kinds[number] for number in precisions)} on the ranks, whose machines "
+            "differ; name it with --precision"
+        )
+    if len(set(digests)) > 1:
+        raise BenchError(
+            f"the ranks have set up different cells: {', '.join(f'{number:08x}' for number in digests)}; all machines "
+            "of a run need the same data, first weights and code"
+        )
 
 
 def check_same_start(resumed: Mapping[str, Any] | None, folder: Path, world: World) -> None:
