@@ -281,7 +281,10 @@ def test_more_weights_than_fold_9_may_score_are_refused_before_training(method: 
     ("method", "refusal"),
     [
         ("lpft-distill(weight=1.5)", "weight takes float of at least 0 and at most 1, got 1.5"),
-        ("lp-lbfgs(smallest_c=100.0, largest_c=1e-6)", "smallest_c 100 is above largest_c 1e-06; lower it, or raise largest_c"),
+        (
+            "lp-lbfgs(smallest_c=100.0, largest_c=1e-6)",
+            "smallest_c 100 is above largest_c 1e-06; lower it, or raise largest_c",
+        ),
     ],
 )
 def test_hyper_parameters_that_turn_a_method_round_are_refused(method: str, refusal: str) -> None:
@@ -293,7 +296,7 @@ def test_hyper_parameters_that_turn_a_method_round_are_refused(method: str, refu
 def test_a_final_rate_above_the_first_is_refused_by_its_name(method: str) -> None:
     with pytest.raises(PluginError, match="finetune_min_lr 1e-05 is above finetune_lr 5e-06; lower it too"):
         make_method(Reference(method, {"finetune_lr": 5e-6}))
-    with pytest.raises(PluginError, match="finetune_min_lr takes float of at least 0, got -1.0"):
+    with pytest.raises(PluginError, match=r"finetune_min_lr takes float of at least 0, got -1\.0"):
         make_method(Reference(method, {"finetune_min_lr": -1.0}))
     assert make_method(Reference(method, {"finetune_lr": 5e-6, "finetune_min_lr": 5e-6})).phases(["backbone.a"])
 

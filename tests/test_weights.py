@@ -128,7 +128,9 @@ def test_weights_of_a_run_whose_method_altered_the_backbone_name_it(method: str,
     with pytest.raises(CheckpointError) as error:
         initialize(Net1DMini(), str(tmp_path))
 
-    named = re.escape(f"a run left the file, whose method {quoted(reference)} altered the backbone, or whose backbone was")
+    named = re.escape(
+        f"a run left the file, whose method {quoted(reference)} altered the backbone, or whose backbone was"
+    )
     assert re.search(f"{named} another; take the weights of a run .* such as ft$", one_line(error))
     assert "PublishedCheckpoint" not in one_line(error)
 

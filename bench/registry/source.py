@@ -228,7 +228,7 @@ def can_import(module: str) -> bool:
 
 
 def is_notebook(module: str) -> bool:
-    """Return whether a module is a notebook. A plugin's hash is of its own cell, and not of others that the cell uses."""
+    """Return whether a module is a notebook. A plugin's hash there is of its own cell, not of others."""
     return module == NOTEBOOK and _imported_file(module) is None
 
 

@@ -205,10 +205,8 @@ def _choose_reading(
 def _advice(about: Mapping[str, Any]) -> str:
     """Return what to do about a file that does not fit: one of a run of this program, or any other."""
     if not isinstance(about.get("digest"), str):
-        return (
-            "the backbone's PublishedCheckpoint says with state_dict, prefix, head_prefix and left_out how a file is to "
-            "be read"
-        )
+        declared = "state_dict, prefix, head_prefix and left_out"
+        return f"the backbone's PublishedCheckpoint says with {declared} how a file is to be read"
     named = re.search(r"""--method ("[^"\n]*"|'[^'\n]*'|\S+)""", str(about.get("command")))
     method = f"method {named[1]:.80}" if named else "method"
     return (
