@@ -195,10 +195,8 @@ def _is_tested(result: Result, records: Records, folder: Path) -> bool:
     """Return whether the run's weights have been tested on these records, as read by the code that reads them now."""
     try:
         tested = load_evaluation(folder_of(result, records.name), result).document
-    except DataError:  # there is none, or it is damaged
+    except DataError:  # there is none, or it is damaged or of other weights
         return False
-    if tested["run"]["weights_sha256"] != result.document["weights_sha256"]:
-        return False  # it is of an earlier attempt, which ended before its result was written
     read_by = tested["dataset"]
     same_code = read_by.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", "")
     return bool(same_code and read_by.get("files", {}) == records.stated)

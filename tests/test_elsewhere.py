@@ -25,7 +25,15 @@ from bench.errors import DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.pages.elsewhere import elsewhere_page
-from bench.results.elsewhere import EVALUATION, SCORES, Evaluation, Truths, load_evaluation, write_evaluation
+from bench.results.elsewhere import (
+    EVALUATION,
+    SCORES,
+    Evaluation,
+    Truths,
+    load_evaluation,
+    remove_useless,
+    write_evaluation,
+)
 from bench.results.identity import identity
 from bench.results.result import Result, load_result, write_result
 
@@ -60,7 +68,13 @@ def evaluation(demo_set: Path, fold: LabelTable, tmp_path_factory: pytest.TempPa
     predictions = Predictions(fold.ecg_id, fold.labels, logits)
     write_result(folder, document, {10: predictions})
     facts = {
-        "run": {"digest": document["digest"], "row": "a row", "trained_on": records.name, "command": None},
+        "run": {
+            "digest": document["digest"],
+            "row": "a row",
+            "trained_on": records.name,
+            "weights_sha256": document["weights_sha256"],
+            "command": None,
+        },
         "dataset": {"name": "other", "content": "c" * 64, "licence": "CC0", "source": "here", "rate": 100},
         "scored_on": "all records",
         "corruptions": ["mains=5"],
@@ -143,6 +157,7 @@ def test_no_field_of_an_evaluation_gets_out_of_its_page(
         (("metrics", "macro", "all", "auroc", "value"), float("nan"), r"macro\.all\.auroc\.value is NaN, expected"),
         (("labels", "XYZ"), {"codes": [], "by": ""}, r"metrics\.labels lacks XYZ"),
         (("run", "digest"), "0" * 64, "is of another run than the result in"),
+        (("run", "weights_sha256"), "0" * 64, "is of other weights than the result in .*, or remove"),
         (("dataset", "loads"), [float("inf")], r"dataset\.loads\[0\] is inf, expected a finite number"),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
@@ -155,6 +170,18 @@ def test_a_wrong_field_of_an_evaluation_is_named(
 
     with pytest.raises(DataError, match=expected):
         load_evaluation(tmp_path / "run" / evaluation.folder.relative_to(evaluation.run.folder), run)
+
+
+def test_tests_of_other_weights_are_removed_and_others_stay(evaluation: Evaluation, tmp_path: Path) -> None:
+    run = copy_of(evaluation, tmp_path / "run", json.loads((evaluation.folder / EVALUATION).read_text()))
+    folder = run.folder / evaluation.folder.relative_to(evaluation.run.folder)
+    shutil.copytree(folder, other := folder.with_name("other"))
+    document = changed(json.loads((other / EVALUATION).read_text()), ("run", "weights_sha256"), "0" * 64)
+    (other / EVALUATION).write_text(json.dumps(document))
+
+    remove_useless(run)
+
+    assert folder.is_dir() and not other.exists()
 
 
 def test_labels_that_the_run_lacks_are_of_another_run(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -462,6 +462,17 @@ def test_evaluations_elsewhere_are_published_checked_and_drawn(runs: list[Path],
     assert publish([run], shelf, truth) == ([copied], [])
     assert check(shelf, truth) == [] and len(list((copied / "elsewhere").iterdir())) == 5, "none is lost"
 
+    trained_again = json.loads((run / "result.json").read_text()) | {"weights_sha256": "0" * 64}
+    evaluated(run, truth)
+    (run / "result.json").write_text(json.dumps(trained_again))
+    again = tmp_path / "again"
+    shutil.copytree(shelf, again)
+    nothing, (fault,) = publish([run], again, truth)
+    assert not nothing and f"elsewhere/{away.name}/evaluation.json is of other weights than the result in" in fault
+    shutil.rmtree(run / "elsewhere")
+    (place,), faults = publish([run], again, truth)
+    assert faults == [] and not (place / "elsewhere").exists(), "tests of other weights do not stand beside a result"
+
     published = copied / "elsewhere" / away.name / "evaluation.json"
     document = json.loads(published.read_text())
     document["metrics"]["macro"]["all"]["auroc"]["value"] += 0.01

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError, Busy, DataError
+from bench.results.elsewhere import ELSEWHERE, EVALUATION
 from bench.results.result import RESULT
 from bench.results.run_folder import RunFolder, is_locked, lock_of
 
@@ -79,3 +80,15 @@ def test_a_rank_that_is_not_the_main_one_touches_nothing(tmp_path: Path) -> None
         pass
 
     assert not any(tmp_path.iterdir())
+
+
+def test_tests_of_other_weights_go_when_a_run_that_began_anew_ends(tmp_path: Path) -> None:
+    final, document = tmp_path / NAME, {"task": {"fingerprint": "f"}, "weights_sha256": "b" * 64}
+    with RunFolder(final, "test", True) as folder:
+        for name in ("damaged", "other+mains=5"):
+            (folder.path / ELSEWHERE / name).mkdir(parents=True)
+            (folder.path / ELSEWHERE / name / EVALUATION).write_text("{")
+        seen: list[bool] = []
+        folder.finish(document, {}, before=lambda run: seen.append(any((run / ELSEWHERE).iterdir())))
+
+    assert seen == [False], "before the run is tested elsewhere"

@@ -34,7 +34,7 @@ from bench.pages.names import AP, AUROC
 from bench.pages.page import page
 from bench.registry.reference import Reference
 from bench.results.document import is_installed
-from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluations, write_files
+from bench.results.elsewhere import ELSEWHERE, Evaluation, Truths, find_evaluations, is_of_weights, write_files
 from bench.results.external import external_digest
 from bench.results.failures import FAILED
 from bench.results.identity import conflict, identity
@@ -69,8 +69,8 @@ def publish(
     recomputed. The recorded values must be equal; recorded intervals may be from an earlier version.
     `compact`: publish fold 10 alone, with logits as float16, a third of the size; pages then have no thresholds of
     these runs. External scores are copied whole, because their digest covers them. A run that is published already is
-    replaced by the same run, and keeps evaluations elsewhere that only the published one has; that another run has its
-    place is a fault. Raises BenchError if the dataset is not available.
+    replaced by the same run, and keeps evaluations elsewhere of the same weights that only the published one has; that
+    another run has its place is a fault. Raises BenchError if the dataset is not available.
     """
     if not truth.at_hand:
         raise BenchError("publishing verifies against the dataset's own labels; name its folder with --data")
@@ -95,7 +95,7 @@ def publish(
                 write_into(part, RESULT, text + "\n")
                 if result.incompatible is None:
                     write_into(part, PREDICTIONS, _predictions_file(result, scores))
-                of_both = [*_evaluations_at(place), *find_evaluations(result)]
+                of_both = [*_evaluations_at(place, result), *find_evaluations(result)]
                 for name, evaluation in {each.folder.name: each for each in of_both}.items():
                     write_files(part / ELSEWHERE / name, *published_form(evaluation))
         except OSError as error:
@@ -125,8 +125,10 @@ def _taken(results: Sequence[Result], target: Path) -> list[str]:
     return faults
 
 
-def _evaluations_at(place: Path) -> list[Evaluation]:
-    return list(find_evaluations(load_result(place))) if (place / RESULT).exists() else []
+def _evaluations_at(place: Path, result: Result) -> list[Evaluation]:
+    """Return the evaluations in the folder of a published run that are of the weights of this result too."""
+    there = find_evaluations(load_result(place)) if (place / RESULT).exists() else ()
+    return [each for each in there if is_of_weights(each.document, result)]
 
 
 def compact_scores(result: Result) -> dict[int, Predictions]:

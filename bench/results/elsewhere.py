@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -156,7 +157,7 @@ def find_evaluations(run: Result, log: Callable[[str], None] | None = None) -> I
 
 
 def load_evaluation(folder: Path, run: Result) -> Evaluation:
-    """Read an evaluation of a run. Raises DataError if it is damaged or of another run."""
+    """Read an evaluation of a run. Raises DataError if it is damaged, of another run, or of other weights."""
     path = folder / EVALUATION
     try:
         document = json.loads(read_bytes(path).decode())
@@ -170,4 +171,19 @@ def load_evaluation(folder: Path, run: Result) -> Evaluation:
         raise DataError(f"{path} is no evaluation: {'; '.join(wrong)}; {HELP}")
     if document["run"]["digest"] != run.digest or not {*document["labels"]} <= {*run.document["task"]["labels"]}:
         raise DataError(f"{path} is of another run than the result in {run.folder}; {HELP}")
+    if not is_of_weights(document, run):
+        raise DataError(f"{path} is of other weights than the result in {run.folder}; {HELP}, or remove {folder}")
     return Evaluation(folder, run, document)
+
+
+def is_of_weights(evaluation: Mapping[str, Any], run: Result) -> bool:
+    """Return whether the document of an evaluation is of the weights of this result: a cell may be trained again."""
+    same: bool = evaluation["run"].get("weights_sha256") == run.document.get("weights_sha256")
+    return same
+
+
+def remove_useless(run: Result) -> None:
+    """Remove the evaluations in a run's folder that are damaged or of other weights, which an earlier attempt left."""
+    useful = {each.folder for each in find_evaluations(run, lambda line: None)}
+    for folder in {*(run.folder / ELSEWHERE).glob("[!.]*")} - useful:
+        shutil.rmtree(folder, ignore_errors=True)

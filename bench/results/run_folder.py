@@ -13,7 +13,7 @@ from typing import Any
 from bench.errors import BenchError, Busy, DataError
 from bench.evaluation.predictions import Predictions
 from bench.files import FileLock, replace_folder
-from bench.results.elsewhere import ELSEWHERE
+from bench.results.elsewhere import ELSEWHERE, remove_useless
 from bench.results.result import OF_VAL, PREDICTIONS, RESULT, SCHEMA, UNFINISHED, Result, load_result, write_result
 
 LOCK_TIMEOUT = 0.2
@@ -85,6 +85,7 @@ class RunFolder:
         """
         if self._is_main:
             write_result(self.path, document, predictions)
+            remove_useless(Result(self.path, document))  # of an attempt that could not be resumed
             before(self.path)
             replace_folder(self.path, self.final)
             for path in self.final.iterdir():  # last: a run that is killed before the rename needs its checkpoint
