@@ -87,8 +87,15 @@ def describe(
         "command": cell.command(),
         "labels": list(table.labels),
         **{key: init.facts[key] for key in INHERITED if key in init.facts},
+        **({"before": "; ".join(before)} if (before := trained_before(init.facts)) else {}),
     }
     return document
+
+
+def trained_before(facts: Mapping[str, object]) -> list[str]:
+    """Return what weights with these facts have been trained on, each once, the last first: `diag of A, folds 1-8`."""
+    texts = [str(facts.get("trained_on", "")), *str(facts.get("before", "")).split("; ")]
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def sections(

@@ -24,6 +24,7 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import replicates_for, score_fold
 from bench.inference import Trained, load_trained
+from bench.provenance import trained_before
 from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
 from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device, set_numerics
@@ -134,12 +135,12 @@ def _shared(document: Mapping[str, Any], records: Records, who: str) -> tuple[Sh
             f"{who} is trained on {home}, and {records.folder} is {records.name}, by its name another version or part "
             f"of it, whose records may be in the training; expected another data set, or {home} itself with --corrupt"
         )
-    before = str(document["init"].get("facts", {}).get("trained_on", ""))
-    if may_share_records(before.partition(" of ")[2].rpartition(", ")[0], records):
-        raise DataError(
-            f"{who} starts from weights that were trained on {before}; expected a data set whose records have no part "
-            "in its training"
-        )
+    for before in trained_before(document["init"].get("facts", {})):
+        if may_share_records(before.partition(" of ")[2].rpartition(", ")[0], records):
+            raise DataError(
+                f"{who} starts from weights that were trained on {before}; expected a data set whose records have no "
+                "part in its training"
+            )
     if shared := shared_labels(labels, home, records):
         return shared
     own, codes = (", ".join(map(str, list(each)[:8])) for each in (labels, records.statements.index))

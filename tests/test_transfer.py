@@ -250,8 +250,17 @@ def test_weights_that_began_on_the_other_set_are_not_tested_there(
     with pytest.raises(DataError, match="this cell starts from weights that were trained on all of other"):
         execute(second, refused)
     assert not list(options.runs.glob("diag/*")), "before it is trained"
+    trained = execute(second, options)
     with pytest.raises(DataError, match=r"starts from weights that were trained on all of other-\w+, folds 1-8"):
-        evaluate(execute(second, options).folder, other_set)
+        evaluate(trained.folder, other_set)
+    third = execute(replace(second, init=str(trained.folder), seed=1), options)
+    facts = third.document["init"]["facts"]
+    assert facts["trained_on"].startswith("diag of ") and facts["before"].startswith("all of other-")
+    with pytest.raises(DataError, match=r"starts from weights that were trained on all of other-\w+, folds 1-8"):
+        evaluate(third.folder, other_set)
+    fourth = replace(second, init=str(third.folder), seed=2)
+    with pytest.raises(DataError, match="this cell starts from weights that were trained on all of other"):
+        execute(fourth, refused)
 
 
 @pytest.mark.parametrize(

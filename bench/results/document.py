@@ -151,6 +151,7 @@ FIELDS: Mapping[str, Kind] = {
     "init.facts?": TABLE,
     "init.facts.digest?": TEXT.or_null(),
     "init.facts.trained_on?": TEXT,
+    "init.facts.before?": TEXT,
     "init.facts.command?": TEXT,
     "init.facts.git_commit?": TEXT.or_null(),
     "init.facts.file_sha256?": TEXT,

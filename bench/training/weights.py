@@ -40,8 +40,9 @@ FAULTS_OF_FILES = (
 """What torch.load raises for damaged files beside UnpicklingError: it takes what is in the file for what it wrote."""
 
 
-INHERITED = ("repo", "from", "terms", "unverified")
-"""Facts about published weights that go with all weights that were trained from them."""
+INHERITED = ("repo", "from", "terms", "unverified", "before")
+"""Facts about published weights that go with all weights that were trained from them. `before`: what else they were
+trained on before the run that left them, as in `trained_on`, with "; " between."""
 
 
 @dataclass(frozen=True)
