@@ -198,9 +198,10 @@ def _is_tested(result: Result, records: Records, folder: Path) -> bool:
         tested = load_evaluation(folder_of(result, records.name), result).document
     except DataError:  # there is none, or it is damaged or of other weights
         return False
-    read_by = tested["dataset"]
-    same_code = read_by.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", "")
-    return bool(same_code and read_by.get("files", {}) == records.stated)
+    then = tested["dataset"]
+    same_code = then.get("code_sha256", "") == reader_facts(records, folder).get("code_sha256", "")
+    same_data = then["content"] == records.content and then.get("files", {}) == records.stated
+    return bool(same_code and same_data)
 
 
 def _fold_10(result: Result, records: Records) -> Scope:

@@ -391,6 +391,11 @@ def test_a_test_by_a_reader_that_has_changed_counts_no_more(
     assert _is_tested(result, records, other_set), "a reader of ours has no code of its own"
 
     assert not _is_tested(result, replace(records, seconds=5.0), other_set), "cut to another length"
+    renamed = {each[:8]: records.name.removeprefix(f"{records.dataset}-") for each in (records.content, "0" * 8)}
+    assert _is_tested(result, replace(records, versions=renamed), other_set)
+    imported_anew = replace(records, versions=renamed)
+    imported_anew.__dict__["content"] = "0" * 64
+    assert imported_anew.name == records.name and not _is_tested(result, imported_anew, other_set), "other content"
     retrained = Result(folder, {**result.document, "weights_sha256": "0" * 64})
     assert not _is_tested(retrained, records, other_set), "of an earlier attempt"
     document = json.loads(path.read_text())
