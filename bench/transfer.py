@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ from bench.data.formats import read_signals
 from bench.data.prepared import choose_source_rate
 from bench.data.records import Records
 from bench.data.shared_labels import SharedLabel, shared_labels, truth_of_shared
+from bench.data.signals import Signal
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import find_task, label_table
+from bench.data.waveforms import KINDS, Note
 from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import replicates_for, score_fold
 from bench.inference import Trained, load_trained
 from bench.provenance import trained_before
+from bench.results.document import MOST
 from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
 from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device, set_numerics
@@ -64,15 +68,24 @@ def evaluate(
     """Score a finished run, with the weights that it kept, on the records in `data`, and keep this beside its result.
 
     The labels are those that both data sets have. On the data set of its training only fold 10 is used, and only with a
-    corruption. Raises CheckpointError if the run kept no weights, and DataError without a common label.
+    corruption. `seed` is that of the corruptions; without one it is 0. Raises CheckpointError if the run kept no
+    weights, DataError without a common label, and BenchError for a seed or a corruption that changes nothing.
     """
+    if not 0 <= seed <= MOST:
+        raise BenchError(f"--seed is {seed}, expected a whole number from 0 to {MOST:,}")
+    seed = seed if corruptions else 0  # it changes nothing then, and is no other test
     trained, records = load_trained(run), load_records(data)
+    for each in corruptions:
+        if each.name == "short" and each.strength >= trained.length_s:
+            raise BenchError(
+                f"corruption {each}: records are cut to {trained.length_s:g} s, as in training; expected less"
+            )
     scope = _scope(trained.result, records, corruptions)
     rate = choose_source_rate(records, trained.spec, source_rate)
     is_own = rate == choose_source_rate(records, trained.spec, None)
     set_numerics(device := choose_device(0, 1))
     trained.model.to(device)
-    logits = _logits(trained, records, scope, rate, corruptions, seed, progress)
+    logits = _logits(trained, records, scope, rate, corruptions, seed, progress, log)
     labels = [each.label for each in scope.shared]
     patients = np.unique(records.patient_id[scope.rows], return_inverse=True)[1]
     metrics = score_fold(scope.y_true, logits, labels, patients)
@@ -222,8 +235,11 @@ def _logits(
     corruptions: Sequence[Corruption],
     seed: int,
     progress: Progress,
+    log: Callable[[str], None] = lambda line: None,
 ) -> npt.NDArray[np.float64]:
     """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's.
+
+    `log` receives a line for each kind of irregular records, with their number.
 
     Records are read and predicted in batches, so memory does not grow with their number. The last batch is filled up
     with its last record: all have one size, because a library may compute batches of other sizes in another order.
@@ -232,10 +248,13 @@ def _logits(
     files, ecg_ids, leads = records.signal_files(rate), records.ecg_id.tolist(), trained.spec.leads
     seconds = trained.length_s
     logits = np.empty((len(scope.rows), len(columns)))
+    found: Counter[str] = Counter()
     for start in range(0, len(scope.rows), EVALUATION_BATCH):
         batch = []
         for row in scope.rows[start : start + EVALUATION_BATCH].tolist():
-            raw, own_rate = read_signals(files[row], leads)
+            notes: list[Note] = []
+            raw, own_rate = read_signals(files[row], leads, notes.append)
+            found.update(_irregular(raw, own_rate, seconds, notes))
             for corruption in corruptions:
                 raw = corruption.apply(raw, own_rate, leads, ecg_ids[row], seed)
             batch.append(trained.prepare(raw, own_rate, seconds, str(files[row])))
@@ -243,4 +262,17 @@ def _logits(
         batch += [batch[-1]] * (EVALUATION_BATCH - num)
         logits[start : start + num] = trained.logits(np.stack(batch))[:num, columns].numpy()
         progress(start + num, len(scope.rows))
+    for what, num in sorted(found.items()):
+        log(f"{what}: {num:,}")
     return logits
+
+
+def _irregular(raw: Signal, rate: int, seconds: float, notes: Sequence[Note]) -> set[str]:
+    """Return what is irregular about a record [lead, time] in mV, in the words that a run has for its records."""
+    invalid = np.isnan(raw)
+    kinds = {
+        "records with invalid samples, set to 0 mV": invalid.any(),
+        "records of zeros": not raw[~invalid].any(),
+        "records padded with zeros": raw.shape[1] < round(seconds * rate),
+    }
+    return {what for what, is_so in kinds.items() if is_so} | {KINDS[note.kind] for note in notes}

@@ -157,6 +157,8 @@ def test_what_a_record_cannot_hold_is_refused(record: NDArray[np.float32]) -> No
         Corruption.parse("mains=5").apply(record[:, ::5], 100, LEADS, 1)
     with pytest.raises(BenchError, match="the files have 500 Hz; expected a lower rate"):
         apply("resample=500", record)
+    with pytest.raises(BenchError, match="corruption short=10: a record lasts 10 s; expected a shorter length"):
+        apply("short=10", record)
     with pytest.raises(BenchError, match="the record has 12 leads; expected fewer"):
         apply("lead-off=12", record)
     with pytest.raises(BenchError, match="lead II becomes III, which this backbone does not read"):

@@ -239,6 +239,32 @@ def test_what_cannot_be_tested_is_refused(runs: list[Result], other_set: Path, h
         evaluate(runs[0].folder, strange)
 
 
+def test_options_that_change_nothing_are_refused_or_no_other_test(
+    runs: list[Result], home_set: Path, other_set: Path, evaluations: list[Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded = evaluate(runs[0].folder, other_set, seed=7)
+    assert seeded.conditions == evaluations[0].conditions and seeded.folder == evaluations[0].folder
+    monkeypatch.setattr("bench.transfer._logits", lambda *given: pytest.fail("nothing is predicted in vain"))
+    with pytest.raises(BenchError, match="--seed is -1, expected a whole number from 0 to"):
+        evaluate(runs[0].folder, home_set, [Corruption.parse("gain=2")], seed=-1)
+    with pytest.raises(BenchError, match="corruption short=20: records are cut to 10 s, as in training; expected less"):
+        evaluate(runs[0].folder, home_set, [Corruption.parse("short=20")])
+
+
+def test_irregular_records_are_counted_by_kind(runs: list[Result], other_set: Path, tmp_path: Path) -> None:
+    shutil.copytree(other_set, odd := tmp_path / "odd")
+    (odd / "dataset.toml").write_text('name = "odd"\nlicence = "CC0"\nsource = "here"\nrate = 100\n')
+    for path in load_records(odd).paths(100)[:2]:
+        header = path.with_name(path.name + ".hea")
+        header.write_text(re.sub(r"\d+(\.\d+)?(\(0\))?/mV", "1/mV", header.read_text()))
+    said: list[str] = []
+
+    tested = evaluate(runs[0].folder, odd, log=said.append)
+    shutil.rmtree(tested.folder)
+
+    assert "records with leads too large for a surface ECG: 2" in said
+
+
 def test_weights_that_began_on_the_other_set_are_not_tested_there(
     runs: list[Result], other_set: Path, home_set: Path
 ) -> None:

@@ -181,6 +181,10 @@ def resample_to(signals: Signal, rate: int, strength: float, leads: Sequence[str
 
 def short(signals: Signal, rate: int, strength: float, leads: Sequence[str], rng: np.random.Generator) -> Signal:
     """Keep the middle of the record, of this length in seconds. Preprocessing pads it with zeros on both sides."""
+    if round(strength * rate) >= signals.shape[1]:
+        raise BenchError(
+            f"corruption short={strength:g}: a record lasts {signals.shape[1] / rate:g} s; expected a shorter length"
+        )
     return middle(signals, rate, strength)[0]
 
 
