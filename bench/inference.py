@@ -113,7 +113,7 @@ def load_trained(run: Path) -> Trained:
 def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], None] = lambda line: None) -> str:
     """Return CSV text with a row for each record and a column of probabilities for each label.
 
-    A record has its file's name, or its path where several have one name.
+    A record has its file's name, or its path where several have one name; one that is given twice has one row.
     `log` receives a line if a record differs from the training records. Raises DataError if any record cannot be read,
     and CheckpointError if the run has no weights.
     """
@@ -123,12 +123,9 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["record", *trained.labels])
-    named = Counter(path.name for path in records)
-    for path in records:
-        is_named = named[path.name] == 1
-        if path.is_dir() and not Path(f"{path}.hea").is_file():
-            raise DataError(f"{path} is a folder; name the records in it")
-        path = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
+    paths = _without_endings(records)
+    named = Counter(path.name for path in paths)
+    for path in paths:
         notes: list[Note] = []
         raw, rate = read_waveform(path, spec.leads, notes.append)
         for note in notes:
@@ -136,8 +133,18 @@ def predict_records(run: Path, records: Sequence[Path], log: Callable[[str], Non
         for remark in _remarks(path, raw, rate, trained):
             log(remark)
         probabilities = torch.sigmoid(trained.logits(trained.prepare(raw, rate, seconds, str(path))[None])[0])
-        writer.writerow([path.name if is_named else path, *(f"{p:.6f}" for p in probabilities.tolist())])
+        writer.writerow([path.name if named[path.name] == 1 else path, *(f"{p:.6f}" for p in probabilities.tolist())])
     return text.getvalue()
+
+
+def _without_endings(records: Sequence[Path]) -> list[Path]:
+    """Return the paths of records without the endings of their files, each once. Raises DataError for a folder."""
+    for path in records:
+        if path.is_dir() and not Path(f"{path}.hea").is_file():
+            raise DataError(f"{path} is a folder; name the records in it")
+    return list(
+        dict.fromkeys(path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path for path in records)
+    )
 
 
 def _as_run(plugin: Mapping[str, Any]) -> Reference:

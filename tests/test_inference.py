@@ -216,7 +216,10 @@ def test_records_of_one_name_have_their_paths(runs: dict[str, Result], demo_set:
         read = wfdb.rdrecord(str(record))
         wfdb.wrsamp(name, read.fs, read.units, read.sig_name, read.p_signal, fmt=["16"] * 12, write_dir=str(folder))
     given = [tmp_path / "0/5", tmp_path / "1/5", tmp_path / "2/6"]
-    rows = list(csv.DictReader(io.StringIO(predict_records(runs["net1d_mini"].folder, given))))
+    files = [tmp_path / "0/5.hea", given[1], tmp_path / "2/6.dat", tmp_path / "2/6.hea", tmp_path / "0/5.dat"]
+    printed = predict_records(runs["net1d_mini"].folder, given)
+    assert predict_records(runs["net1d_mini"].folder, files) == printed, "endings make no other records"
+    rows = list(csv.DictReader(io.StringIO(printed)))
 
     assert [row["record"] for row in rows] == [str(given[0]), str(given[1]), "6"]
 
