@@ -104,15 +104,21 @@ def test_a_file_that_lacks_nothing_is_whole(data: Path, frames: dict[str, pd.Dat
     assert "--partial is not needed" in notes[0]
 
 
-def test_a_part_of_fold_9_beside_all_of_fold_10_is_incomplete(
+def test_a_part_of_fold_9_beside_all_of_fold_10_is_left_out(
     data: Path, frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     records = load_records(data)
     table = label_table(records, find_task("superdiag", records))
     some = table.ecg_id[table.strat_fold == 9][:5]
     frame = pd.concat([frames["whole"], frames["whole"].iloc[: len(some)].set_index(some)])
-    with pytest.raises(BenchError, match=r"fold 9 of superdiag: .* missing records"):
-        bench.score(frame, "superdiag", "x", data=data, runs=tmp_path, partial=True, log=silent)
+    with pytest.raises(BenchError, match=r"fold 9 of superdiag: .* missing records .*; --partial goes on without them"):
+        bench.score(frame, "superdiag", "x", data=data, runs=tmp_path, log=silent)
+    notes: list[str] = []
+    result = bench.score(frame, "superdiag", "x", data=data, runs=tmp_path, partial=True, log=notes.append).document
+
+    assert result["stage"] == "test" and [*result["metrics"]] == ["fold_10"]
+    assert result["cell"]["command"].endswith(" --partial"), "without it, the same file is refused"
+    assert "and 5 of " in notes[0] and "of fold 9, which are left out" in notes[0]
 
 
 def test_faults_other_than_missing_records_stay_faults(

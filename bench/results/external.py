@@ -54,7 +54,8 @@ def score_external(
 ) -> Result:
     """Score the predictions in a file on fold 10, and also on fold 9 if the file has it.
 
-    With `partial` the file may lack records of a fold; then the stage is PART, unless it lacks none.
+    With `partial` the file may lack records of a fold; then the stage is PART, unless it has all of fold 10. Beside all
+    of fold 10, a part of fold 9 is left out.
 
     `scale` is logit, probability or None (unknown; then no calibration is computed). `compat` adds the numbers of
     another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` receives a line about records and columns that
@@ -66,11 +67,13 @@ def score_external(
     content = read_content(file)
     given = read_scores(file, content, table.labels, log)
     folds = {fold: table.select(table.strat_fold == fold) for fold in (VAL_FOLD, TEST_FOLD)}
+    scored = given
     if partial:
-        folds, partial = _scored_part(folds, given, file, log)
-    predictions = _predictions(given, folds, records, scale, file, log)
+        folds, scored = _scored_part(folds, given, file, log)
+        partial = len(folds[TEST_FOLD]) < int((table.strat_fold == TEST_FOLD).sum())
+    predictions = _predictions(scored, folds, records, scale, file, log)
     cell = _cell(table.task, name, fraction, draw, seed)
-    cell["command"] = _command(file, cell, scale, compat) + " --partial" * partial
+    cell["command"] = _command(file, cell, scale, compat) + " --partial" * (partial or scored is not given)
     document: dict[str, Any] = {
         "stage": PART if partial else "test",
         "cell": cell,
@@ -120,20 +123,31 @@ def _cell(task: str, name: str, fraction: float, draw: int, seed: int) -> dict[s
 
 def _scored_part(
     folds: Mapping[int, LabelTable], given: Predictions, file: Path, log: Callable[[str], None]
-) -> tuple[dict[int, LabelTable], bool]:
-    """Return the folds without the records that the file lacks, and whether fold 10 lacks any."""
+) -> tuple[dict[int, LabelTable], Predictions]:
+    """Return the folds without the records that the file lacks, and the predictions to score.
+
+    Beside all of fold 10 these lack a part of fold 9: thresholds and calibration, which it is for, need all of it.
+    """
     kept = {fold: truth.select(np.isin(truth.ecg_id, given.ecg_id)) for fold, truth in folds.items()}
     test, whole = kept[TEST_FOLD], len(folds[TEST_FOLD])
     if not len(test):
         raise DataError(f"{file} has no record of fold {TEST_FOLD} of {test.task}, expected some of its {whole:,}")
     if len(test) == whole:
-        log(f"{file} has all {whole:,} records of fold {TEST_FOLD}: --partial is not needed")
-        return dict(folds), False
+        num, num_val = len(kept[VAL_FOLD]), len(folds[VAL_FOLD])
+        if num in (0, num_val):
+            log(f"{file} has all {whole:,} records of fold {TEST_FOLD}: --partial is not needed")
+            return dict(folds), given
+        log(
+            f"{file} has all {whole:,} records of fold {TEST_FOLD}, and {num:,} of {num_val:,} of fold {VAL_FOLD}, "
+            "which are left out: thresholds and calibration need all of them"
+        )
+        rows = ~np.isin(given.ecg_id, folds[VAL_FOLD].ecg_id)
+        return dict(folds), Predictions(given.ecg_id[rows], given.labels, given.logits[rows])
     log(
         f"scored on {len(test):,} of {whole:,} records of fold {TEST_FOLD}: for comparisons on these records, and on "
         "no board"
     )
-    return kept, True
+    return kept, given
 
 
 def _predictions(
@@ -163,7 +177,8 @@ def _predictions(
         try:
             scores = align(part, folds[fold].ecg_id, folds[fold].labels)
         except DataError as error:
-            hint = "; --partial scores a part of it, for comparisons only" if "missing record" in str(error) else ""
+            hint = "scores a part of it, for comparisons only" if fold == TEST_FOLD else "goes on without them"
+            hint = f"; --partial {hint}" if "missing record" in str(error) else ""
             raise DataError(f"{file}, fold {fold} of {task}: {error}{hint}") from None
         predictions[fold] = Predictions(folds[fold].ecg_id, folds[fold].labels, as_logits(scores, scale, file))
     return predictions
