@@ -17,7 +17,7 @@ from bench.errors import BenchError, PluginError
 from bench.execute import Options, execute
 from bench.launch.outcomes import Ended, Trial, best_of, read_trial, search_space
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.launch.tune import Tuned, plan_trials, settings_of, tune
+from bench.launch.tune import Tuned, plan_trials, plan_tuning, settings_of, tune
 from bench.launch.workers import Crew
 from bench.registry.reference import Reference
 from bench.registry.registry import find, register_method, registry
@@ -195,6 +195,29 @@ class Bad(LinearProbe):
         return super().loss(batch)
 """
 """A method whose own setting trains, and no other."""
+IMPORTED = ("from bench.plugin", "from bench.errors import Diverged\nfrom bench.plugin")
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverged_is_tried_again_with_other_code_only(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a tuning on SLURM never ended: each call found the trial without a result, and submitted workers for it."""
+    monkeypatch.setenv("BENCH_PLUGINS", "")
+    monkeypatch.setattr(registry(), "plugins", dict(registry().plugins))
+    plugin = tmp_path / "diverging.py"
+    plugin.write_text(BAD.replace('ValueError("too hot")', 'Diverged("training diverged")').replace(*IMPORTED))
+    bench.load_plugin(plugin)
+    method, options = Reference.parse("bad-probe(probe_epochs=1)"), Options(runs=tmp_path / "runs", console=QUIET)
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method)
+    (found,) = tune([cell], 2, options, crew=Crew(), console=QUIET)
+    assert found.finished and [trial.val_macro_auroc is None for trial in found.trials] == [False, True]
+
+    plan, entries = plan_tuning([[cell]], 2, options)
+    assert all(plan.has_ended(entry.id) for entry in entries), "nothing is left to submit"
+    monkeypatch.setattr("bench.launch.plan_folder.harness_facts", lambda: {"code_sha256": "0" * 64})
+    plan, entries = plan_tuning([[cell]], 2, options)
+    assert sum(not plan.has_ended(entry.id) for entry in entries) == 1, "the one that diverged"
 
 
 @pytest.mark.slow

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, DataError, Diverged
 from bench.files import read_bytes, write_whole
 from bench.launch.claims import BEAT, Claims
 from bench.launch.outcomes import Ended, Trial, best_of, cell_id, failure_path, read_trial, search_record
 from bench.registry.reference import Reference
-from bench.registry.registry import load_plugin
+from bench.registry.registry import find, load_plugin
 from bench.results.failures import Failure
+from bench.results.identity import harness_facts
 from bench.results.result import record_search
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ class PlanFolder:
             "folder": os.path.relpath(end.folder, self.runs) if end.folder else None,
             "incompatible": end.incompatible,
             "failure": {**asdict(end.failure), "details": str(path)} if end.failure else None,
+            **({"code": _code_of(end.cell)} if _diverged(end.failure) else {}),
         }
         try:
             write_whole(self.folder / f"{entry.id}.json", json.dumps(facts, indent=1))
@@ -228,11 +230,22 @@ class PlanFolder:
 
     def ended(self, id: str) -> Ended:
         """Read how a cell ended."""
-        entry = self.entries[id]
-        facts = json.loads(read_bytes(self.folder / f"{id}.json"))
+        entry, facts = self.entries[id], self._facts(id)
         failure = Failure(**facts["failure"]) if facts["failure"] else None
         folder = self.runs / facts["folder"] if facts["folder"] else None
         return Ended(self._with(entry, facts["method"]), folder, facts["incompatible"], failure)
+
+    def _facts(self, id: str) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(read_bytes(self.folder / f"{id}.json"))
+        return facts
+
+    def would_diverge(self, id: str) -> bool:
+        """Return whether a cell has diverged with the present code: run again, it would diverge again."""
+        try:
+            end, code = self.ended(id), self._facts(id).get("code")
+        except FileNotFoundError:  # it has not ended
+            return False
+        return _diverged(end.failure) and code == _code_of(end.cell)
 
     def record_search(self, entry: Entry, end: Ended) -> None:
         """Record in the result of a tuned method how its setting was chosen.
@@ -260,6 +273,16 @@ def plans(runs: Path) -> Iterator[PlanFolder]:
     for path in sorted((runs / FOLDER).glob(f"*/{PLAN}")):
         with contextlib.suppress(DataError):
             yield PlanFolder(path.parent)
+
+
+def _diverged(failure: Failure | None) -> bool:
+    return failure is not None and failure.reason.startswith(Diverged.PREFIX)
+
+
+def _code_of(cell: Cell) -> list[str]:
+    """Return the hashes of a cell's code: method, backbone, and bench itself."""
+    plugins = [find("method", cell.method.name), find("backbone", cell.arch.name)]
+    return [*(plugin.code_hash for plugin in plugins), harness_facts()["code_sha256"]]
 
 
 def _what(entry: Entry) -> tuple[object, ...]:

@@ -114,7 +114,7 @@ def tune(
 def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Options) -> tuple[PlanFolder, list[Entry]]:
     """Return the plan of a tuning on disk, and its cells: trials, longest first, then the runs of each best setting.
 
-    Cells of which the runs folder has no result have no outcome in the plan.
+    Cells of which the runs folder has no result have no outcome in the plan, unless they would diverge again.
     """
     trying = _trial_options(options)
     asked = _trial_cells(groups, num_trials)
@@ -128,13 +128,15 @@ def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Opti
     plain = [str(folder.relative_to(options.runs)) for folder, head in find_heads(options.runs) if "search" not in head]
     plan = PlanFolder.of(entries, [*ranked, *(cell for cell, _ in finals)], options, plain)
     retried = not plan.is_at_work()
-    plan.forget([cell_id(each.cell, "val") for each in planned.of(*LEFT)], failed=retried)
+    lacking = [cell_id(each.cell, "val") for each in planned.of(*LEFT)]
+    plan.forget([each for each in lacking if not plan.would_diverge(each)], failed=retried)
     chosen = {
         entry.id: plan.cell(entry) for entry in entries if entry.best_of and all(map(plan.has_ended, entry.best_of))
     }
     if chosen:
         left = {str(each.cell) for each in make_plan(list(chosen.values()), options).of(*LEFT)}
-        plan.forget([each for each, cell in chosen.items() if str(cell) in left], failed=retried)
+        lacking = [each for each, cell in chosen.items() if str(cell) in left and not plan.would_diverge(each)]
+        plan.forget(lacking, failed=retried)
     return plan, entries
 
 
