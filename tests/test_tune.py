@@ -15,6 +15,7 @@ import bench
 from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.execute import Options, execute
+from bench.launch import plan as planning
 from bench.launch.outcomes import Ended, Trial, best_of, read_trial, search_space
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.tune import Tuned, plan_trials, plan_tuning, settings_of, tune
@@ -306,3 +307,22 @@ def test_the_same_command_runs_nothing_again_and_a_damaged_run_does_not_stop_it(
 
     assert [one.best for one in again] == [one.best for one in found]
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("predictions.npz")} == before
+
+
+@pytest.mark.slow
+def test_trials_of_other_code_are_not_mixed_with_new_ones_without_a_word(
+    tuned: tuple[Path, list[Tuned], list[Cell], Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, _, cells, options = tuned
+    shutil.copytree(runs, tmp_path / "runs")
+    facts, said = planning.plugin_facts, list[str]()
+    other_code = {"code_sha256": "0" * 64}
+    monkeypatch.setattr(
+        planning, "plugin_facts", lambda kind, name: {**facts(kind, name), **(other_code if kind == "method" else {})}
+    )
+    plan_tuning([cells], 3, replace(options, runs=tmp_path / "runs"), said.append)
+
+    assert [line.partition("; they are used")[0] for line in said] == [
+        f"{what}: stale: {num} finished cells; method lp (methods.linear_probe) has changed since"
+        for what, num in (("trials", 3), ("runs of the best settings", 2))
+    ]

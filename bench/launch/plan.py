@@ -90,6 +90,12 @@ class SweepPlan:
         """Return the cells in any of these states."""
         return [planned for planned in self.cells if planned.state in states]
 
+    def stale(self) -> str:
+        """Return how many finished cells other code has made, and what has changed since; empty if there are none."""
+        stale = self.of("stale")
+        changed = dict.fromkeys(change for cell in stale for change in cell.reason.split("; "))
+        return f"stale: {len(stale):,} finished cells; {'; '.join(changed)}" if stale else ""
+
     def rows(self, jobs: int) -> list[dict[str, Any]]:
         """Return table rows of the plan: one for each backbone, and their sum."""
         archs = dict.fromkeys(str(planned.cell.arch) for planned in self.cells)

@@ -392,6 +392,5 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool, on
         yield f"will fail: {', '.join(names)}: {reason}"
     if plan.left_out:
         yield f"left out: {plan.left_out:,} cells that ask for published weights of a backbone that has none"
-    if (stale := plan.of("stale")) and not rerun_stale:
-        changed = dict.fromkeys(change for cell in stale for change in cell.reason.split("; "))
-        yield f"stale: {len(stale):,} finished cells; {'; '.join(changed)}; --rerun-stale runs them again"
+    if (stale := plan.stale()) and not rerun_stale:
+        yield f"{stale}; --rerun-stale runs them again"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
 from bench.cell import Cell
 from bench.console.listing import table
+from bench.console.terminal import print_line
 from bench.errors import BenchError
 from bench.launch.outcomes import Ended, Trial, best_of, cell_id, read_trial, search_space
 from bench.launch.plan import LEFT, longest_first, make_plan
@@ -98,7 +100,7 @@ def tune(
         if (num := len(settings_of(method, num_trials))) < num_trials:
             line = f"note: {method} has only {num} settings to try, fewer than {num_trials}"
             console.print(line, markup=False, soft_wrap=True)
-    plan, entries = plan_tuning(groups, num_trials, options)
+    plan, entries = plan_tuning(groups, num_trials, options, partial(print_line, console))
     ids = [entry.id for entry in entries]
     left = [each for each in ids if not plan.has_ended(each)]
     if left and slurm:
@@ -111,10 +113,16 @@ def tune(
     return [_tuned(ended, group[0], [next(finals) for _ in group]) for group in groups]
 
 
-def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Options) -> tuple[PlanFolder, list[Entry]]:
+def plan_tuning(
+    groups: Sequence[Sequence[Cell]],
+    num_trials: int,
+    options: Options,
+    log: Callable[[str], None] = lambda line: None,
+) -> tuple[PlanFolder, list[Entry]]:
     """Return the plan of a tuning on disk, and its cells: trials, longest first, then the runs of each best setting.
 
     Cells of which the runs folder has no result have no outcome in the plan, unless they would diverge again.
+    `log` receives a line if some results are of other code than the others will be.
     """
     trying = _trial_options(options)
     asked = _trial_cells(groups, num_trials)
@@ -133,10 +141,15 @@ def plan_tuning(groups: Sequence[Sequence[Cell]], num_trials: int, options: Opti
     chosen = {
         entry.id: plan.cell(entry) for entry in entries if entry.best_of and all(map(plan.has_ended, entry.best_of))
     }
+    parts = [("trials", planned)]
     if chosen:
-        left = {str(each.cell) for each in make_plan(list(chosen.values()), options).of(*LEFT)}
+        parts += [("runs of the best settings", final := make_plan(list(chosen.values()), options))]
+        left = {str(each.cell) for each in final.of(*LEFT)}
         lacking = [each for each, cell in chosen.items() if str(cell) in left and not plan.would_diverge(each)]
         plan.forget(lacking, failed=retried)
+    for what, part in parts:
+        if stale := part.stale():
+            log(f"{what}: {stale}; they are used as they are: name another folder with --runs to run all anew")
     return plan, entries
 
 
