@@ -33,7 +33,7 @@ from bench.launch import plan as planning
 from bench.launch.outcomes import Ended, cell_id, failure_of, failure_path
 from bench.launch.plan import Planned, longest_first, make_plan
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.launch.sweep import Grid, Shard, _remarks, names, numbers
+from bench.launch.sweep import Grid, Shard, _remarks, _tested_also, names, numbers
 from bench.launch.workers import share_of
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, PLUGIN_FILES, load_plugin, registry
@@ -169,6 +169,26 @@ def test_a_changed_default_is_to_do_and_changed_code_is_stale(
     ]
     assert list(_remarks(plan, Options(runs=runs), 1, False)) == [
         "stale: 1 finished cells; method lp (methods.linear_probe) has changed since; --rerun-stale runs them again"
+    ]
+
+
+def test_what_is_asked_of_finished_cells_and_not_done_is_said(
+    done: tuple[Path, Cell, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, cell, result = done
+    shutil.copytree(runs, tmp_path / "runs")
+    plan = make_plan([cell], options := Options(runs=tmp_path / "runs", also_on=(tmp_path,)))
+    (weights := tmp_path / "runs" / result.folder.relative_to(runs) / "weights.pt").touch()
+    assert not [line for line in _remarks(plan, options, 1, False) if line.startswith(("weights", "--also-on"))]
+    weights.unlink()
+
+    told = list(_remarks(plan, options, 1, False, on_slurm=True))
+
+    assert f"weights: 1 finished cells have not kept theirs; to have them, train again: {cell.command()}" in told[0]
+    assert "--also-on: 1 cells are finished and not tested by jobs of SLURM; the same command with --launch" in told[1]
+    monkeypatch.setattr("bench.launch.sweep.evaluate_also", lambda *given: pytest.fail("its time is over"))
+    assert list(_tested_also(plan, options, time.monotonic())) == [
+        "time is over: 1 cells that were finished before are left to test; the same command goes on"
     ]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +32,7 @@ from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.workers import Crew, drain
 from bench.registry.reference import Reference, split_list
 from bench.registry.registry import Kind, registry
+from bench.results.finished import WEIGHTS
 from bench.transfer import evaluate_also
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from bench.launch.slurm import Slurm
 
 T = TypeVar("T")
+GOES_ON = "the same command goes on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,11 +278,12 @@ def sweep(
 
         for line in resolved_lines(grid.cells(), published_variances()):
             print_line(out, line)
+    began = time.monotonic()
     ended = {} if dry_run else _run(plan, options, crew, rerun_stale, out, err, slurm)
     swept = [_swept(each, ended.get(cell_id(each.cell, options.stage)), options.stage) for each in plan.cells]
     if not dry_run and not slurm:
         _report(swept, out)
-        for line in _tested_also(plan, options):
+        for line in _tested_also(plan, options, math.inf if crew.seconds is None else began + crew.seconds):
             print_line(out, line)
     return Swept(swept)
 
@@ -305,12 +310,19 @@ def _run(
     return drain(folder, ids, options, crew, err)
 
 
-def _tested_also(plan: SweepPlan, options: Options) -> Iterator[str]:
-    """Test cells that were finished before on the data sets of `options.also_on`. Yield why some could not be."""
+def _tested_also(plan: SweepPlan, options: Options, deadline: float = math.inf) -> Iterator[str]:
+    """Test cells that were finished before on the data sets of `options.also_on`. Yield why some could not be.
+
+    No test begins after `deadline`, a time of `time.monotonic`.
+    """
     left: list[str] = []
     refused: list[str] = []
-    for planned in plan.of("done", "stale") if options.also_on else ():
+    finished = plan.of("done", "stale") if options.also_on else []
+    for num, planned in enumerate(finished):
         assert planned.folder is not None
+        if time.monotonic() >= deadline:
+            yield f"time is over: {len(finished) - num:,} cells that were finished before are left to test; {GOES_ON}"
+            break
         try:
             evaluate_also(planned.folder, options.also_on)
         except CheckpointError:
@@ -352,7 +364,7 @@ def _report(swept: Sequence[SweptCell], out: Console) -> None:
         advice = "next: their tracebacks are beside the runs (*.failed); the same command tries them again"
         out.print(f"{advice}, once no worker is at this sweep", markup=False, highlight=False)
     if count["to do"]:
-        out.print("next: time is over; the same command goes on", markup=False, highlight=False)
+        out.print(f"next: time is over; {GOES_ON}", markup=False, highlight=False)
 
 
 def _by_reason(lacking: Mapping[str, str]) -> dict[str, list[str]]:
@@ -388,6 +400,18 @@ def _remarks(plan: SweepPlan, options: Options, jobs: int, rerun_stale: bool, on
     if len(num_in := Counter(planned.precision for planned in plan.of("done", "stale"))) > 1:
         counts = ", ".join(f"{num:,} in {precision}" for precision, num in sorted(num_in.items()))
         yield f"precision: of the finished cells {counts}, which are rows of their own"
+    finished = plan.of("done")
+    lost = [each for each in finished if each.folder and not (each.folder / WEIGHTS).exists()]
+    if lost and options.keep_weights == "best":
+        yield (
+            f"weights: {len(lost):,} finished cells have not kept theirs; to have them, train again: "
+            f"{lost[0].cell.command()} --overwrite, with --data and --runs as here"
+        )
+    if on_slurm and options.also_on and finished:
+        yield (
+            f"--also-on: {len(finished):,} cells are finished and not tested by jobs of SLURM; the same command with "
+            "--launcher local tests those that kept their weights"
+        )
     for reason, names in _by_reason(plan.lacking).items():
         yield f"will fail: {', '.join(names)}: {reason}"
     if plan.left_out:
