@@ -388,3 +388,17 @@ def create_file(path: Path, content: str) -> bool:
     with os.fdopen(file, "w", encoding="utf-8") as stream:
         stream.write(content)
     return True
+
+
+def allocate(path: Path, num_bytes: int) -> None:
+    """Allocate the last bytes of a file on disk. Otherwise a full disk would be a bus error in the memory map."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # macOS lacks this call, and some file systems do not support it
+            if getattr(error, "errno", None) not in (None, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            file.seek(size - num_bytes)
+            for at in range(0, num_bytes, 2**24):
+                file.write(bytes(min(2**24, num_bytes - at)))

@@ -165,10 +165,7 @@ MAY_WRITE = {
     "bench.console.tracking": {'open("a")'},  # log.jsonl grows line by line
     "bench.data.connection": {"open(?)"},  # an interrupted download is resumed
     "bench.data.matlab": {'open("wb")', "open_memmap"},  # part by part, into a folder that is not whole yet
-    "bench.data.prepared": {
-        'open("r+b")',
-        "open_memmap",
-    },  # readers fill the signals, in a folder that is not whole yet
+    "bench.data.prepared": {"open_memmap"},  # readers fill the signals, in a folder that is not whole yet
     "bench.launch.workers": {"open"},  # what a worker prints
     "bench.results.run_folder": {"open"},  # reads a lock that it may not write
     "bench.registry.trials": {"copytree"},  # checkpoints of a trial in a temporary folder

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -41,6 +44,32 @@ def test_an_array_of_each_version_is_copied(tmp_path: Path, monkeypatch: pytest.
     copied = np.load(target, allow_pickle=False)
     np.testing.assert_array_equal(copied, ECGS)
     assert copied.dtype == np.int16 and copied.flags.c_contiguous
+
+
+@pytest.mark.parametrize("version", ["7", "6", "7.3"])
+def test_a_full_disk_is_an_error_and_no_bus_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    path, target = tmp_path / "ecgs.mat", tmp_path / "there/ecgs.npy"
+    target.parent.mkdir()
+    if version == "7.3":
+        write_73(path, "ecgs", ECGS)
+    else:
+        scipy.io.savemat(path, {"ecgs": ECGS}, do_compression=version == "7")
+
+    def full(file: int, at: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            copy_array(path, "", target, 5)
+    usage = shutil.disk_usage(path)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda at: usage._replace(free=100) if Path(at) == target.parent else usage
+    )
+    with pytest.raises(DataError, match="100 bytes of disk are free for its copy; make room, or choose another folder"):
+        copy_array(path, "", target, 5)
 
 
 def refusal(path: Path, name: str = "") -> str:

@@ -10,6 +10,7 @@ Memory is that of PART_BYTES, not of the array.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import shutil
 import struct
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from bench.data.formats import MAX_SAMPLES, library
 from bench.errors import DataError, first_line
-from bench.files import open_file
+from bench.files import allocate, open_file
 
 PART_BYTES = 64 * 2**20
 """Bytes of an array that are copied at once."""
@@ -39,6 +40,8 @@ COMPLEX = 0x0800
 """Flag of a variable with an imaginary part."""
 HEADER_BYTES = 4096
 """Bytes in which flags, shape and name of a variable stand: MATLAB's names have up to 63 characters."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk, which is the copy's."""
 PERMUTE = "in MATLAB: x = permute(x, [3 2 1]) exchanges the first axis and the last"
 
 
@@ -68,7 +71,7 @@ def copy_array(path: Path, name: str, target: Path, num: int | None = None) -> s
     """Write an array [record, lead, time] (or with time before lead) of a .mat file to a .npy file.
 
     `name` is its variable; if empty, the only one with three axes. Return the variable. Raises DataError if the file
-    cannot be read, or has no such array of real numbers, or not `num` records.
+    cannot be read, or has no such array of real numbers, or not `num` records; OSError if the copy cannot be written.
     """
     try:
         with open_file(path) as file:
@@ -78,7 +81,7 @@ def copy_array(path: Path, name: str, target: Path, num: int | None = None) -> s
             if len(header) < 128 or header[126:] not in (b"IM", b"MI"):
                 raise DataError(f"{path} is no MATLAB file of version 5 to 7.3; save it with MATLAB's save -v7.3")
             known = dict(_variables(file, path, "<" if header[126:] == b"IM" else ">"))
-            chosen = _choose(path, known, name, num)
+            chosen = _choose(path, known, name, num, target)
             with _opened(file, path, known[chosen], target) as array:
                 _copy(array, target)
             return chosen
@@ -195,10 +198,12 @@ def _copy_hdf5(path: Path, name: str, target: Path, num: int | None) -> str:
                 for each, item in file.items()
                 if isinstance(item, h5py.Dataset) and item.shape is not None
             }
-            chosen = _choose(path, known, name, num)
+            chosen = _choose(path, known, name, num, target)
             _copy(known[chosen].place, target, is_reversed=True)
             return chosen
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
         reason = first_line(error)
         raise DataError(f"{path} cannot be read as HDF5: {reason}") from None
 
@@ -212,9 +217,13 @@ def _class_of(item: Any) -> str:
 
 
 def _copy(array: Any, target: Path, *, is_reversed: bool = False) -> None:
-    """Write an array to a .npy file, some records at once. `is_reversed`: its axes are [time, lead, record]."""
+    """Write an array to a .npy file, some records at once. `is_reversed`: its axes are [time, lead, record].
+
+    Raises OSError if the disk is full.
+    """
     shape = tuple(reversed(array.shape)) if is_reversed else array.shape
     copy = np.lib.format.open_memmap(target, mode="w+", dtype=array.dtype.newbyteorder("="), shape=shape)
+    allocate(target, copy.nbytes)
     step = max(1, PART_BYTES // (math.prod(shape[1:]) * array.dtype.itemsize))
     for first in range(0, shape[0], step):
         part = slice(first, first + step)
@@ -222,10 +231,10 @@ def _copy(array: Any, target: Path, *, is_reversed: bool = False) -> None:
     copy.flush()
 
 
-def _choose(path: Path, known: Mapping[str, Variable], name: str, num: int | None) -> str:
+def _choose(path: Path, known: Mapping[str, Variable], name: str, num: int | None, target: Path) -> str:
     """Return the variable to read: `name`, or the only array of numbers with three axes. Raises DataError if none.
 
-    Sizes are checked here: those of a damaged file may be of any size.
+    Sizes are checked here, also against the disk of `target`: those of a damaged file may be of any size.
     """
     fit = [each for each, variable in known.items() if _fits(variable.kind, variable.shape) and variable.place]
     chosen = name or (fit[0] if len(fit) == 1 else "")
@@ -238,8 +247,11 @@ def _choose(path: Path, known: Mapping[str, Variable], name: str, num: int | Non
             raise DataError(
                 f"{path}: {chosen} is {list(shape)}, expected [record, lead, time] of some seconds; {PERMUTE}"
             )
-        if 8 * math.prod(shape) > (free := shutil.disk_usage(path.parent).free):
-            raise DataError(f"{path}: {chosen} is {list(shape)}, and {free:,} bytes of disk are free; make room")
+        if 8 * math.prod(shape) > (free := shutil.disk_usage(target.parent).free):
+            raise DataError(
+                f"{path}: {chosen} is {list(shape)}, and {free:,} bytes of disk are free for its copy; make room, or "
+                "choose another folder with --out"
+            )
         return chosen
     shown = [f"{each[:40]} ({a.kind} {'x'.join(map(str, a.shape))})" for each, a in list(known.items())[:8]]
     wanted = f"has no array {name[:40]!r} of numbers" if name else f"has {len(fit) or 'no'} arrays of numbers"

@@ -33,7 +33,17 @@ from bench.data.signals import PREPROCESSINGS, Preprocessing, Signal, SignalSpec
 from bench.data.splits import VAL_FOLD
 from bench.data.waveforms import KINDS, Note
 from bench.errors import DataError, first_line
-from bench.files import FileLock, NotAFile, SharedLock, locked_alone, read_bytes, require_file, whole_folder, write_into
+from bench.files import (
+    FileLock,
+    NotAFile,
+    SharedLock,
+    allocate,
+    locked_alone,
+    read_bytes,
+    require_file,
+    whole_folder,
+    write_into,
+)
 from bench.registry.source import can_import, is_own
 
 FORMAT = 2
@@ -329,7 +339,7 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         np.lib.format.open_memmap(
             target, mode="w+", dtype=np.int16, shape=(len(sources), len(spec.leads), length)
         ).flush()
-        _allocate(target, 2 * len(sources) * len(spec.leads) * length)
+        allocate(target, 2 * len(sources) * len(spec.leads) * length)
         facts = np.zeros((len(sources), len(_FACTS)))
         done = 0
         chunks = [dict(enumerate(sources[at : at + CHUNK], at)) for at in range(0, len(sources), CHUNK)]
@@ -442,17 +452,3 @@ def _prepare_chunk(
             *(any(note.kind == kind for note in notes) for kind in KINDS),
         )
     return facts
-
-
-def _allocate(path: Path, num_bytes: int) -> None:
-    """Allocate the last bytes of a file on disk. Otherwise a full disk would be a bus error in the memory map."""
-    with path.open("r+b") as file:
-        size = path.stat().st_size
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except (AttributeError, OSError) as error:  # macOS lacks this call, and some file systems do not support it
-            if getattr(error, "errno", None) not in (None, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            file.seek(size - num_bytes)
-            for at in range(0, num_bytes, 2**24):
-                file.write(bytes(min(2**24, num_bytes - at)))
