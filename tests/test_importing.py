@@ -167,10 +167,13 @@ def test_columns_of_0_and_1_are_taken_and_named(made: Path, tmp_path: Path) -> N
         (("{'AFIB': 100.0, 'LVH': 0.0}", "{}"), "", {"AFIB", "LVH"}),
         (("Atrial flutter, typical", "Sinus rhythm"), "", {"atrial-flutter-typical", "sinus-rhythm"}),
         (("164889003", "426783006"), "", {"164889003", "426783006"}),
+        (("('AFIB',)", "('AFIB', 'LVH')", "()"), "", {"AFIB", "LVH"}),
+        (("(old) infarct", "(LVH)"), "", {"old-infarct", "(LVH)"}),
+        (("+AFIB", "-1AVB"), "", {"AFIB", "1AVB"}),
     ],
 )
 def test_lists_of_labels(made: Path, tmp_path: Path, cells: tuple[str, ...], separator: str, labels: set[str]) -> None:
-    rows = [f'e{row:02},p{row},"{cells[row % 2]}"' for row in range(NUM)]
+    rows = [f'e{row:02},p{row},"{cells[row % len(cells)]}"' for row in range(NUM)]
     (tmp_path / "t.csv").write_text("\n".join(["ID,Patient,Dx", *rows]))
     given = choices(made, "wfdb", labels="Dx", separator=separator)
 
@@ -193,6 +196,12 @@ def dx(tmp_path: Path, *columns: tuple[str, ...]) -> Path:
         (("ST elevation?", "ST elevation"), "both become the code st-elevation; rename one of them in the table"),
         (("['AFIB' 'LVH']", "['SR']"), "row 2, column A is \"['AFIB' 'LVH']\", without commas between its labels"),
         (("1", "0", "-1"), "row 4, column A is '-1' in a column of 0 and 1; remove the records whose label"),
+        (
+            ("AFIB", "nan"),
+            "row 3, column A holds 'nan', which is no label; leave the cell empty where a record has none",
+        ),
+        (("AFIB", "['LVH', 'Unknown']"), "row 3, column A holds 'Unknown', which is no label"),
+        (("+AFIB", "-AFIB"), "labels '+AFIB' and '-AFIB' both become the code AFIB"),
         (("1", "0", "", "nan"), "row 5, column A is 'nan' in a column of 0 and 1"),
     ],
 )
@@ -208,6 +217,13 @@ def test_labels_that_differ_in_case_and_spaces_are_one(made: Path, tmp_path: Pat
     table = dx(tmp_path, ("Sinus rhythm", "sinus  Rhythm", "Sinus-Rhythm", "AFIB", "afib"))
     records = import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="A"))
     assert records.statements.index.tolist() == ["AFIB", "sinus-rhythm"]
+
+
+def test_a_column_that_looks_like_a_formula_gives_a_code_that_a_result_may_hold(made: Path, tmp_path: Path) -> None:
+    (table := tmp_path / "t.csv").write_text(dx(tmp_path, ("1", "0")).read_text().replace("Patient,A", "Patient,+AF"))
+    records = import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="+AF"))
+
+    assert list(records.statements.index) == ["AF"]
 
 
 def test_a_label_of_two_columns_is_one_of_each(made: Path, tmp_path: Path) -> None:

@@ -54,14 +54,18 @@ LISTS = re.compile(r"[;|\n\r]+")
 """Between the labels in a cell that holds several."""
 BARE = re.compile(r"""['"]\s+['"]""")
 """Two texts of a list with no comma between them, which Python would join."""
+TUPLE = re.compile(r"""\(\s*(['"].*)?\)""", re.DOTALL)
+"""A tuple of texts of Python, as pandas writes it: no text in brackets."""
 UNKNOWN = ("-1", "-1.0", "nan", "na", "n/a", "none", "null", "?", "unknown", "uncertain")
-"""Cells that say, beside 0 and 1, that it is not known whether a record has a label."""
+"""Cells that say, beside 0 and 1 or among labels, that it is not known whether a record has a label."""
 FOLDS = {"train": "1", "training": "1", "val": "9", "valid": "9", "validation": "9", "dev": "9", "test": "10"}
 """Words for a split -> fold."""
 MANY_LABELS = 200
 """Number of labels above which a column is taken for free text."""
 CODE = re.compile(r"[A-Za-z0-9_+/().-]{1,24}")
 """Labels that are kept as codes. Other labels become lower case words with hyphens."""
+FORMULA = "=+-@"
+"""Characters that begin no code, because a spreadsheet would compute its cell."""
 Log = Callable[[str], None]
 
 
@@ -298,24 +302,33 @@ def _plain(label: str) -> str:
 
 
 def _split(where: str, cell: str, separator: str) -> list[str]:
-    """Return the labels in a cell: a list of Python or JSON, or texts with a separator between them."""
-    if cell[:1] in "[{" and cell:
+    """Return the labels in a cell: a list of Python or JSON, or texts with a separator between them.
+
+    Raises DataError for a list that cannot be read, and for a word that is no label, such as `nan`.
+    """
+    if cell.startswith(("[", "{")) or TUPLE.fullmatch(cell):
         if BARE.search(cell):
             raise DataError(f"{where} is {cell[:40]!r}, without commas between its labels, as NumPy prints a list")
         try:
             value = ast.literal_eval(cell)
-            labels = [str(label) for label in value]
+            labels = [value] if isinstance(value, str) else [str(label) for label in value]
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise DataError(f"{where} is {cell[:40]!r}, expected a list such as ['AFIB', 'LVH']") from None
     else:
         labels = cell.split(separator) if separator else LISTS.split(cell)
     # a code may not hold the separator of records.csv
-    return [label for each in labels if (label := " ".join(each.replace(plain.LABEL_SEPARATOR, " ").split()))]
+    labels = [label for each in labels if (label := " ".join(each.replace(plain.LABEL_SEPARATOR, " ").split()))]
+    if unknown := [label for label in labels if label.lower() in UNKNOWN]:
+        raise DataError(
+            f"{where} holds {unknown[0]!r}, which is no label; leave the cell empty where a record has none, and "
+            "remove the records whose labels are not known"
+        )
+    return labels
 
 
 def _code(label: str) -> str:
-    if CODE.fullmatch(label):
-        return label
+    if CODE.fullmatch(bare := label.lstrip(FORMULA)):
+        return bare
     return re.sub(r"[\W_]+", "-", label.lower()).strip("-") or "label"
 
 
