@@ -52,6 +52,18 @@ def test_a_failed_cell_counts_once_and_not_while_it_runs_again(tmp_path: Path) -
         assert [cell.state for cell in survey(tmp_path)] == ["running", "failed"]
 
 
+def test_a_failure_on_another_data_set_hides_no_unfinished_run(tmp_path: Path) -> None:
+    Failure.now("bench run", "test", "a reason", "", "mine-1a2b3c4d").write(tmp_path / "form/a.failed")
+    for number, data in enumerate(("mine-1a2b3c4d", "other-1.0", "")):  # an older log names no data set
+        begins = json.dumps({"event": "begins", "command": "bench run", "data": data})
+        begin(tmp_path / f"form/a-ft-seed0-0000000{number}.unfinished", begins)
+
+    assert [(cell.state, cell.data) for cell in survey(tmp_path)] == [
+        ("unfinished", "other-1.0"),
+        ("failed", "mine-1a2b3c4d"),
+    ]
+
+
 def test_a_failure_on_another_data_set_stands_beside_a_result(tmp_path: Path) -> None:
     published = next((Path(__file__).parent.parent / "leaderboards/ptb-xl-1.0.3/results/all").iterdir())
     shutil.copytree(published, tmp_path / "all" / published.name)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.console.tracking import Silent, Tracker, watch
 
-PLAN = {"cell": {"command": "bench run"}}
+PLAN = {"cell": {"command": "bench run"}, "dataset": {"name": "mine-1a2b3c4d"}}
 EPOCH = {
     "phase": "probe",
     "epoch": 1,
@@ -45,7 +45,7 @@ def test_every_event_is_a_line_of_the_log(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
     assert [line["event"] for line in lines] == ["begins", "note", "epoch", "epoch", "note", "finished"]
-    assert lines[0]["command"] == "bench run"
+    assert (lines[0]["command"], lines[0]["data"]) == ("bench run", "mine-1a2b3c4d")
     assert lines[2]["val_macro_auroc"] == 0.75
     assert lines[2]["phase"] == "probe {x}"
     assert lines[-1]["fold_10"] == {"auroc": 0.9}

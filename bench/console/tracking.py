@@ -92,7 +92,7 @@ class Tracker(Silent):
         self._run: Any = None
         self._failed = True
         self._began = self._printed = time.monotonic()
-        self._write({"event": "begins", "command": config["cell"]["command"]})
+        self._write({"event": "begins", "command": config["cell"]["command"], "data": config["dataset"]["name"]})
         if wandb != "off":
             self._run = _start_wandb(folder, wandb, config)
 

@@ -35,7 +35,7 @@ class CellState:
     at: str = ""
     """Time of a failure in UTC."""
     data: str = ""
-    """Name of the data set of a result or a failure; empty if a damaged or older file does not say it."""
+    """Name of the data set; empty if a damaged or older file does not say it."""
 
 
 def survey(runs: Path) -> list[CellState]:
@@ -50,7 +50,8 @@ def survey(runs: Path) -> list[CellState]:
     failed = {key: cell for key, cell in listed if key not in done}
     for path in filter(Path.is_dir, _below(runs, UNFINISHED)):
         cell = _unfinished(path)
-        alike = [key for key in failed if key[:2] == (cell.command, _stage(path))]
+        same = (cell.command, _stage(path))
+        alike = [key for key in failed if key[:2] == same and (key[2] == cell.data or not (key[2] and cell.data))]
         if cell.state == "running":
             for key in alike:
                 del failed[key]
@@ -103,24 +104,24 @@ def _finished(folder: Path, code_now: Callable[[Source], str]) -> CellState:
 
 def _unfinished(path: Path) -> CellState:
     running = is_locked(lock_of(path.with_name(path.name.removesuffix(UNFINISHED))))
-    command, where = _progress(path / "log.jsonl")
-    return CellState("running" if running else "unfinished", path, command, where)
+    command, data, where = _progress(path / "log.jsonl")
+    return CellState("running" if running else "unfinished", path, command, where, data=data)
 
 
-def _progress(log: Path) -> tuple[str, str]:
-    """Return the command of a run and its progress, from its log, whose last line may be incomplete."""
-    command = where = ""
+def _progress(log: Path) -> tuple[str, str, str]:
+    """Return the command of a run, its data set and its progress, from its log, whose last line may be incomplete."""
+    command = data = where = ""
     try:
         lines = read_bytes(log).decode(errors="replace").splitlines()
     except OSError:
-        return command, where
+        return command, data, where
     for line in lines:
         event = _event(line)
         if event.get("event") == "begins":
-            command = str(event.get("command", ""))
+            command, data = str(event.get("command", "")), str(event.get("data", ""))
         elif event.get("event") == "epoch":
             where = f"{event.get('phase', '')}, epoch {event.get('epoch', '')}"
-    return command, where
+    return command, data, where
 
 
 def _event(line: str) -> dict[str, Any]:
