@@ -494,6 +494,10 @@ def test_evaluations_that_must_not_be_published(runs: list[Path], truth: Truth, 
     np.savez(corrupted / "scores.npz", **arrays)
     faults = publish([run], tmp_path / "leaderboards", truth)[1]
     assert any("records, labels or patients are not those of fold 10" in fault for fault in faults)
+    shutil.rmtree(corrupted)
+    large = evaluated(run, truth, noise=1e5)
+    copied, (fault,) = publish([run], tmp_path / "leaderboards", truth)
+    assert not copied and fault.startswith(f"{run}: {large.name}: its logits lie beyond 65,504, the largest of float16")
 
 
 @pytest.mark.ptbxl

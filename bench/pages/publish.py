@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.boards.declared import plan_in
 from bench.boards.resampling import NUM_REPLICATES, SEED, replicates_of
@@ -55,6 +56,7 @@ TOLERANCE = 1e-6
 
 CHUNK = 8
 """Number of results that are judged at a time."""
+BEYOND = "beyond 65,504, the largest of float16"
 BESIDE_RUNS = (UNFINISHED, FAILED, OF_VAL)
 """Endings of folder names that are not finished runs with scores of fold 10. `publish` leaves them out."""
 
@@ -134,13 +136,16 @@ def _evaluations_at(place: Path, result: Result) -> list[Evaluation]:
 def compact_scores(result: Result) -> dict[int, Predictions]:
     """Return the scores of fold 10, rounded to float16. Raises BenchError if one is too large for that."""
     scores = result.predictions[TEST_FOLD]
-    with np.errstate(over="ignore"):
-        logits = scores.logits.astype(np.float16)
+    logits = _as_float16(scores)
     if not np.isfinite(logits).all():
-        raise BenchError(
-            f"{result.folder} has logits beyond 65,504, the largest of float16: publish it without --compact"
-        )
+        raise BenchError(f"{result.folder} has logits {BEYOND}: publish it without --compact")
     return {TEST_FOLD: Predictions(scores.ecg_id.astype(np.int32), scores.labels, logits)}
+
+
+def _as_float16(scores: Predictions) -> npt.NDArray[np.float16]:
+    """Return logits [record, label] as float16: infinite where they are BEYOND it."""
+    with np.errstate(over="ignore"):
+        return scores.logits.astype(np.float16)
 
 
 def _predictions_file(result: Result, scores: Mapping[int, Predictions]) -> bytes:
@@ -276,7 +281,7 @@ def published_form(evaluation: Evaluation) -> tuple[dict[str, Any], Truths]:
     Pages compute intervals from the scores.
     """
     truths = evaluation.truths
-    rounded = replace(truths.predictions, logits=truths.predictions.logits.astype(np.float16))
+    rounded = replace(truths.predictions, logits=_as_float16(truths.predictions))
     published = replace(truths, predictions=rounded, patient=truths.patient.astype(np.int32))
     return {**evaluation.document, "metrics": _metrics_of(published)}, published
 
@@ -296,6 +301,8 @@ def _faults_of_evaluation(evaluation: Evaluation, truth: Truth) -> Iterator[str]
         yield "its dataset is synthetic"
     if dataset["licence"] in ("", "unknown"):
         yield "its data set states no licence: write it into dataset.toml and test the run again, or remove this folder"
+    if not np.isfinite(_as_float16(truths.predictions)).all():
+        yield f"its logits lie {BEYOND}, as which they are published: remove this folder to publish the run without it"
     computed = _plain(_metrics_of(truths))
     recorded = _plain(evaluation.document["metrics"])
     for where, before, after in _differences(recorded, computed, "metrics", ("low", "high", "bootstrap")):
