@@ -325,7 +325,9 @@ def test_has_the_gradients_of_the_official_code(
     gradients = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
     assert float(torch.stack([gradient.norm() for gradient in gradients]).norm()) == pytest.approx(norm, rel=1e-8)
     weight = backbone.get_submodule(layer).weight
-    assert weight.grad.flatten()[:4].tolist() == pytest.approx(first, abs=1e-9)  # type: ignore[union-attr]
+    # its positions are float32 sines, whose last digit differs between processors
+    error = 1e-7 if "weimann" in name else 1e-9
+    assert weight.grad.flatten()[:4].tolist() == pytest.approx(first, abs=error)  # type: ignore[union-attr]
 
 
 def test_the_full_file_of_st_mem_loads_without_its_decoder(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def _exploratory(board: Board, tested: Sequence[Comparison]) -> list[str]:
     return [
         f"- Exploratory: all other pairs, {len(others)}, Holm over all of them; {significant} significant. A new row "
         "changes these p-values, so they support no claim. Groups use them and the declared pairs; resolvable "
-        f"difference of a pair {spell_range([pair.resolvable for pair in others if pair.resolvable])}."
+        f"difference of a pair {spell_range([pair.resolvable for pair in others if pair.resolvable] or [0.0])}."
     ]
 
 

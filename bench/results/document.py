@@ -64,6 +64,7 @@ SHAPE = Kind(
     "a list of sizes of 100 million values at most",
     lambda value: isinstance(value, list) and all(map(_is_count, value)) and math.prod(value) <= 1e8,
 )
+TEXTS = Kind("a list of texts", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
 LIST = Kind("a list", lambda value: isinstance(value, list))
 TABLE = Kind("keys with values", lambda value: isinstance(value, dict))
 STREAMS = Kind("seed, or draw and seed", lambda value: value in ("seed", "draw and seed"))
@@ -152,6 +153,7 @@ FIELDS: Mapping[str, Kind] = {
     "init.facts.digest?": TEXT.or_null(),
     "init.facts.trained_on?": TEXT,
     "init.facts.before?": TEXT,
+    "init.facts.labels?": TEXTS,
     "init.facts.command?": TEXT,
     "init.facts.git_commit?": TEXT.or_null(),
     "init.facts.file_sha256?": TEXT,
