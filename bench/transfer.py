@@ -16,7 +16,7 @@ from bench.data.corruptions import Corruption
 from bench.data.datasets import load_records
 from bench.data.datasets.held import reader_facts
 from bench.data.formats import read_signals
-from bench.data.prepared import choose_source_rate
+from bench.data.prepared import INVALID, PADDED, ZEROS, choose_source_rate
 from bench.data.records import Records
 from bench.data.shared_labels import SharedLabel, shared_labels, truth_of_shared
 from bench.data.signals import Signal
@@ -235,7 +235,7 @@ def _logits(
     corruptions: Sequence[Corruption],
     seed: int,
     progress: Progress,
-    log: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None],
 ) -> npt.NDArray[np.float64]:
     """Return logits [record, label] of the shared labels. A record is cut or padded to the length of the training's.
 
@@ -271,8 +271,8 @@ def _irregular(raw: Signal, rate: int, seconds: float, notes: Sequence[Note]) ->
     """Return what is irregular about a record [lead, time] in mV, in the words that a run has for its records."""
     invalid = np.isnan(raw)
     kinds = {
-        "records with invalid samples, set to 0 mV": invalid.any(),
-        "records of zeros": not raw[~invalid].any(),
-        "records padded with zeros": raw.shape[1] < round(seconds * rate),
+        INVALID: invalid.any(),
+        ZEROS: not raw[~invalid].any(),
+        PADDED: raw.shape[1] < round(seconds * rate),
     }
     return {what for what, is_so in kinds.items() if is_so} | {KINDS[note.kind] for note in notes}

@@ -160,16 +160,20 @@ def test_only_what_was_chosen_sees_fold_10(tuned: tuple[Path, list[Tuned], list[
         assert (10 in result.predictions) == (result.document["stage"] == "test")
 
 
+def load_plugin(file: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write and load a plugin file, until the test ends."""
+    monkeypatch.setenv("BENCH_PLUGINS", "")
+    monkeypatch.setattr(registry(), "plugins", dict(registry().plugins))
+    file.write_text(text)
+    bench.load_plugin(file)
+
+
 @pytest.mark.slow
 def test_a_trial_that_fails_stops_no_other_method(
     demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others have their runs; it says why it has none, and so does the exit code."""
-    monkeypatch.setenv("BENCH_PLUGINS", "")
-    monkeypatch.setattr(registry(), "plugins", dict(registry().plugins))
-    plugin = tmp_path / "bad.py"
-    plugin.write_text(BAD)
-    bench.load_plugin(plugin)
+    load_plugin(tmp_path / "bad.py", BAD, monkeypatch)
     heard = Console(file=io.StringIO(), width=300)
     how = {"data": demo_set, "runs": tmp_path / "runs", "seed": 0, "console": heard}
     found = bench.tune(["lp(probe_epochs=1)", "bad-probe(probe_epochs=1)"], "superdiag", 2, "prevalence", **how)
@@ -204,11 +208,9 @@ def test_a_trial_that_diverged_is_tried_again_with_other_code_only(
     demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a tuning on SLURM never ended: each call found the trial without a result, and submitted workers for it."""
-    monkeypatch.setenv("BENCH_PLUGINS", "")
-    monkeypatch.setattr(registry(), "plugins", dict(registry().plugins))
     plugin = tmp_path / "diverging.py"
-    plugin.write_text(BAD.replace('ValueError("too hot")', 'Diverged("training diverged")').replace(*IMPORTED))
-    bench.load_plugin(plugin)
+    text = BAD.replace('ValueError("too hot")', 'Diverged("training diverged")').replace(*IMPORTED)
+    load_plugin(plugin, text, monkeypatch)
     method, options = Reference.parse("bad-probe(probe_epochs=1)"), Options(runs=tmp_path / "runs", console=QUIET)
     cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=method)
     (found,) = tune([cell], 2, options, crew=Crew(), console=QUIET)

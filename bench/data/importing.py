@@ -55,7 +55,7 @@ LISTS = re.compile(r"[;|\n\r]+")
 BARE = re.compile(r"""['"]\s+['"]""")
 """Two texts of a list with no comma between them, which Python would join."""
 TUPLE = re.compile(r"""\(\s*(['"].*)?\)""", re.DOTALL)
-"""A tuple of texts of Python, as pandas writes it: no text in brackets."""
+"""A tuple of texts as Python prints it, `('AF', 'LVH')` or `()`; other text in brackets is a label."""
 UNKNOWN = ("-1", "-1.0", "nan", "na", "n/a", "none", "null", "?", "unknown", "uncertain")
 """Cells that say, beside 0 and 1 or among labels, that it is not known whether a record has a label."""
 FOLDS = {"train": "1", "training": "1", "val": "9", "valid": "9", "validation": "9", "dev": "9", "test": "10"}

@@ -41,7 +41,7 @@ COMPLEX = 0x0800
 HEADER_BYTES = 4096
 """Bytes in which flags, shape and name of a variable stand: MATLAB's names have up to 63 characters."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a full disk, which is the copy's."""
+"""Error numbers of a full disk: the copy cannot be written, though the .mat file may be whole."""
 PERMUTE = "in MATLAB: x = permute(x, [3 2 1]) exchanges the first axis and the last"
 
 

@@ -46,6 +46,9 @@ from bench.files import (
 )
 from bench.registry.source import can_import, is_own
 
+INVALID, ZEROS = "records with invalid samples, set to 0 mV", "records of zeros"
+PADDED = "records padded with zeros"
+"""What may be irregular about records, beside KINDS."""
 FORMAT = 2
 """Version of the file format. Increase it when the files of a cache entry change their meaning."""
 CHUNK = 64
@@ -363,10 +366,10 @@ def _write_entry(entry: Path, records: Records, spec: SignalSpec, rate: int, pro
         _save(folder / "scale.npy", fact["scale"].astype(np.float32))
         _save(folder / "ecg_id.npy", records.ecg_id)
         odd = {
-            "records with invalid samples, set to 0 mV": fact["nan"] > 0,
-            "records of zeros": fact["zero"] > 0,
+            INVALID: fact["nan"] > 0,
+            ZEROS: fact["zero"] > 0,
             "records with a flat lead": (fact["flat"] > 0) & (fact["zero"] == 0),
-            "records padded with zeros": fact["padded"] > 0,
+            PADDED: fact["padded"] > 0,
             **{what: fact[kind] > 0 for kind, what in KINDS.items()},
         }
         about = {

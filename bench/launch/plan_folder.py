@@ -216,12 +216,13 @@ class PlanFolder:
             end.failure.write(path)
         elif end.folder:
             path.unlink(missing_ok=True)
+        diverged = end.failure is not None and end.failure.reason.startswith(Diverged.PREFIX)
         facts = {
             "method": str(end.cell.method),
             "folder": os.path.relpath(end.folder, self.runs) if end.folder else None,
             "incompatible": end.incompatible,
             "failure": {**asdict(end.failure), "details": str(path)} if end.failure else None,
-            **({"code": _code_of(end.cell)} if _diverged(end.failure) else {}),
+            **({"code": _code_of(end.cell)} if diverged else {}),
         }
         try:
             write_whole(self.folder / f"{entry.id}.json", json.dumps(facts, indent=1))
@@ -230,22 +231,19 @@ class PlanFolder:
 
     def ended(self, id: str) -> Ended:
         """Read how a cell ended."""
-        entry, facts = self.entries[id], self._facts(id)
+        entry = self.entries[id]
+        facts = json.loads(read_bytes(self.folder / f"{id}.json"))
         failure = Failure(**facts["failure"]) if facts["failure"] else None
         folder = self.runs / facts["folder"] if facts["folder"] else None
         return Ended(self._with(entry, facts["method"]), folder, facts["incompatible"], failure)
 
-    def _facts(self, id: str) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(read_bytes(self.folder / f"{id}.json"))
-        return facts
-
     def would_diverge(self, id: str) -> bool:
         """Return whether a cell has diverged with the present code: run again, it would diverge again."""
         try:
-            end, code = self.ended(id), self._facts(id).get("code")
+            facts = json.loads(read_bytes(self.folder / f"{id}.json"))
         except FileNotFoundError:  # it has not ended
             return False
-        return _diverged(end.failure) and code == _code_of(end.cell)
+        return "code" in facts and facts["code"] == _code_of(self._with(self.entries[id], facts["method"]))
 
     def record_search(self, entry: Entry, end: Ended) -> None:
         """Record in the result of a tuned method how its setting was chosen.
@@ -273,10 +271,6 @@ def plans(runs: Path) -> Iterator[PlanFolder]:
     for path in sorted((runs / FOLDER).glob(f"*/{PLAN}")):
         with contextlib.suppress(DataError):
             yield PlanFolder(path.parent)
-
-
-def _diverged(failure: Failure | None) -> bool:
-    return failure is not None and failure.reason.startswith(Diverged.PREFIX)
 
 
 def _code_of(cell: Cell) -> list[str]:

@@ -171,17 +171,18 @@ def _common(board: Board) -> list[str]:
     if any(row.published for row in board.rows):
         own = [f"{place}. {short_name(row)}" for place, row in enumerate(board.rows, 1) if not row.published]
         sentences.append(f"Rows that are not published: {', '.join(own)}.")
-    sentences += [_seen(board.rows)] if any(seen_labels(row.runs[0]) for row in board.rows) else []
+    sentences += [seen] if (seen := _seen(board.rows)) else []
     sentences += [sentence(note)] if (note := labels_note(board.rows)) else []
     sentences += [f"Not installed, so others cannot run it: {absent}."] if (absent := not_installed(board)) else []
     return [" ".join(sentences), ""] if sentences else []
 
 
 def _seen(rows: Sequence[Row]) -> str:
-    """Return a sentence on the labels of the task that pre-trained first weights know already."""
+    """Return a sentence on the labels of the task on which first weights were trained; empty if there are none."""
     known = {shown_init(row): labels for row in rows if (labels := seen_labels(row.runs[0]))}
     parts = [f"{init} ({', '.join(labels)})" for init, labels in known.items()]
-    return f"First weights that were trained on labels of this task, on the same records: {'; '.join(parts)}."
+    words = "First weights that were trained on labels of this task, on the same records"
+    return f"{words}: {'; '.join(parts)}." if parts else ""
 
 
 def _over_fractions(boards: Sequence[Board], picture: str) -> list[str]:

@@ -29,7 +29,7 @@ def resolve_precision(asked: str, device: torch.device) -> Precision:
 
 
 def _is_faster_in_bf16(device: torch.device) -> bool:
-    """Return whether it is a GPU with bf16, or a CPU with AMD's AVX512-BF16.
+    """Return whether the device is a GPU with bf16, or an AMD CPU with AVX512-BF16.
 
     By AVX512-BF16 an AMD EPYC multiplies large matrices 2.2 times as fast as in float32, an Intel Xeon half as fast.
     """
@@ -53,7 +53,7 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
 
 @cache
 def convolves_in_bf16() -> bool:
-    """Return whether a bf16 convolution of 12 leads with a kernel of 16 is the float32 one, to bf16's rounding."""
+    """Return whether a bf16 convolution of 12 leads, kernel size 16, equals the float32 one up to rounding."""
     signals = torch.linspace(0, 30, 12 * 64).sin().reshape(1, 12, 64)
     taps = torch.linspace(0, 50, 32 * 12 * 16).cos().reshape(32, 12, 16)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):

@@ -204,7 +204,7 @@ def _choose_reading(
 
 
 def _advice(about: Mapping[str, Any]) -> str:
-    """Return what to do about a file that does not fit: one of a run of this program, or any other."""
+    """Return advice on a weights file that does not fit; `about` has a digest if a run of this program wrote it."""
     if not isinstance(about.get("digest"), str):
         declared = "state_dict, prefix, head_prefix and left_out"
         return f"the backbone's PublishedCheckpoint says with {declared} how a file is to be read"
