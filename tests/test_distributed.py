@@ -450,7 +450,7 @@ def test_the_group_ends_with_the_block(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert done.stdout.splitlines() == ["True 1"] * 2, done.stderr[-3000:]
+    assert done.stdout.replace("\n", "") == "True 1" * 2, done.stderr[-3000:]
 
 
 @pytest.mark.slow
@@ -472,7 +472,7 @@ def test_ranks_of_machines_with_other_precisions_end_at_once(demo_set: Path, tmp
         [*TORCHRUN, "--standalone", "--nproc-per-node=2", script], capture_output=True, text=True, timeout=120
     )
     expected = "--precision auto is float32, bf16 on the ranks, whose machines differ; name it with --precision"
-    assert done.stdout.splitlines() == [expected] * 2, done.stderr[-3000:]
+    assert done.stdout.replace("\n", "") == expected * 2, done.stderr[-3000:]
     assert not (tmp_path / "runs").exists()
 
 

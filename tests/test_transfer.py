@@ -161,7 +161,7 @@ def test_a_record_gets_the_same_logits_in_any_order_and_batch(
     done: list[tuple[int, int]] = []
 
     def logits(scope: Scope) -> npt.NDArray[np.float64]:
-        return _logits(trained, records, scope, 100, corruptions, 0, lambda *counts: done.append(counts))
+        return _logits(trained, records, scope, 100, corruptions, 0, lambda *counts: done.append(counts), print)
 
     in_order = logits(scope)
     np.testing.assert_array_equal(logits(replace(scope, rows=scope.rows[mixed])), in_order[mixed])
