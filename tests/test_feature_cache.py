@@ -16,8 +16,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from baselines.fcn import FCNWang
 from baselines.net1d import Net1D, Net1DMini
 from bench.cell import Cell
+from bench.data.corruptions import Corruption
 from bench.data.prepared import PreparedSignals, Scaling
 from bench.data.signals import SignalSpec
 from bench.errors import DataError
@@ -25,6 +27,7 @@ from bench.execute import Options, execute, make_backbone, make_method, makers
 from bench.plugin import Classifier, register_backbone, register_method
 from bench.registry import registry as registering
 from bench.registry.reference import Reference
+from bench.results.result import load_result
 from bench.training import feature_cache
 from bench.training.audit import prepare
 from bench.training.batch import Start
@@ -32,6 +35,7 @@ from bench.training.batches import SignalSource
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
 from bench.training.features import compute_features
+from bench.transfer import evaluate
 from methods.lpft import LPFT
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -114,6 +118,30 @@ def test_the_next_probe_runs_no_backbone_and_scores_the_same(
     for one, other in ((again, first), (other_task, alone)):
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[key], other[key]) for key in one), "to the bit"
+
+
+@pytest.mark.slow
+def test_a_fitted_probe_runs_a_backbone_of_windows_once(
+    demo_set: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its scores on fold 9 needs the head alone; they are those of the whole model."""
+    seen: list[int] = []
+    forward = FCNWang.forward
+
+    def counted(self: FCNWang, signals: Tensor) -> Tensor:
+        seen.append(len(signals))
+        return forward(self, signals)
+
+    monkeypatch.setattr(FCNWang, "forward", counted)
+    probe(demo_set, tmp_path / "runs", "superdiag", "lp-lbfgs", arch=Reference("fcn_wang"))
+    num_windows, num_seen = len(FCNWang.signal_spec.window_starts(1000)), sum(seen)
+    (folder,) = tmp_path.glob("runs/superdiag/*-lp-lbfgs-*[0-9a-f]")
+    stored, tested = load_result(folder).predictions[10], evaluate(folder, demo_set, [Corruption.parse("gain=1")])
+
+    assert num_windows > 1
+    assert 240 * num_windows <= num_seen <= (240 + 3 * 64) * num_windows, "of training, fold 9 and 10; filled to 64"
+    np.testing.assert_array_equal(tested.truths.predictions.ecg_id, stored.ecg_id)
+    np.testing.assert_allclose(tested.truths.predictions.logits, stored.logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -405,5 +433,5 @@ def test_files_of_another_width_are_computed_anew(tmp_path: Path) -> None:
     known, features, _ = FeatureCache(tmp_path).load(np.array([ord("a"), ord("b")]), notes.append)
 
     assert known.tolist() == [True, False] and features.shape == (1, 3)
-    assert "part-b.npz is damaged (its features are 4, those of other files 3)" in notes[0]
+    assert "part-b.npz is damaged (its features are [4], those of other files [3])" in notes[0]
     assert not (tmp_path / "part-b.npz").exists()

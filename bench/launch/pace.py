@@ -40,12 +40,12 @@ class Pace:
     def seconds(self, phases: Sequence[Mapping[str, Any]], num_train: int, num_val: int, num_test: int) -> float:
         """Return the seconds of a cell whose phases train all their epochs; `phases` are those of `Phase.facts`.
 
-        Passes through the backbone alone count. A frozen backbone computes the features of each record once, or, if it
-        gets windows, those of a random window of each record in each epoch.
+        Passes through the backbone alone count: one a training step, though some methods make two.
         """
-        trained, frozen = trained_epochs(phases), frozen_passes(phases, windows=self.num_windows is not None)
+        trained, (whole, single) = trained_epochs(phases), frozen_passes(phases, windows=self.num_windows is not None)
         seconds = trained * (num_train * self.train + num_val * self.predict) + num_test * self.predict
-        return seconds + frozen * (num_train / (self.num_windows or 1) + num_val) * self.predict
+        seconds += whole * (num_train + num_val) * self.predict
+        return seconds + single * (num_train / (self.num_windows or 1) + num_val) * self.predict
 
 
 def trains_backbone(phase: Mapping[str, Any]) -> bool:
@@ -58,10 +58,14 @@ def trained_epochs(phases: Sequence[Mapping[str, Any]]) -> int:
     return sum(phase["epochs"] for phase in phases if trains_backbone(phase))
 
 
-def frozen_passes(phases: Sequence[Mapping[str, Any]], *, windows: bool) -> int:
-    """Return how often a frozen backbone passes over the records: each epoch if it gets windows, else once."""
-    epochs: int = sum(phase["epochs"] for phase in phases if not trains_backbone(phase))
-    return epochs if windows else min(epochs, 1)
+def frozen_passes(phases: Sequence[Mapping[str, Any]], *, windows: bool) -> tuple[int, int]:
+    """Return how often a frozen backbone passes over all of each training record, and over one window of it.
+
+    It computes features once; but if it gets windows, training steps take a random one of each record in each epoch.
+    """
+    frozen = [phase for phase in phases if not trains_backbone(phase)]
+    by_steps = [phase["epochs"] for phase in frozen if windows and not phase.get("fitted")]
+    return int(len(by_steps) < len(frozen)), sum(by_steps)
 
 
 def measure_pace(backbone: Backbone, length_s: float, precision: Precision, device: torch.device, threads: int) -> Pace:

@@ -323,14 +323,15 @@ class _Facts:
     def work(self, cell: Cell) -> float:
         """Return the work of a cell in passes over the records x parameters; a training step is three passes.
 
-        Features of a frozen backbone and predictions are one pass. With windows, each epoch of a probe is one too.
+        Features of a frozen backbone and predictions are one pass. With windows, each epoch of a probe by steps is one
+        too.
         """
         backbone = self._backbone(cell.arch)
         if backbone is None or self.without_labels(cell):
             return 0.0
         method = self._method(cell)
         phases = method["phases"] if method else []
-        frozen = frozen_passes(phases, windows=True) if backbone.signal_spec.window else 0
+        _, frozen = frozen_passes(phases, windows=backbone.signal_spec.window is not None)
         return float(count_parameters(backbone) * cell.fraction * (1 + frozen + 3 * trained_epochs(phases)))
 
     def estimate(self, cell: Cell, stage: str, crew: Crew, progress: Callable[[str], None]) -> float | None:

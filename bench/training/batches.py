@@ -169,7 +169,9 @@ class FeatureSource:
     mv_per_unit: float | None = None
 
     def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
-        return self.windows(rows)[:, 0]
+        num_windows = self.features.shape[1]
+        chosen = _crop_starts(tuple(stream), len(self.labels), num_windows)[rows] if num_windows > 1 else 0
+        return self.windows(rows)[range(len(rows)), chosen] if num_windows > 1 else self.windows(rows)[:, 0]
 
     def windows(self, rows: Rows) -> Tensor:
         return self.features[send(torch.from_numpy(rows), self.features.device)]

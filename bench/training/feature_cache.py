@@ -86,8 +86,9 @@ class FeatureCache:
         for part in sorted(self.folder.glob("part-*.npz")):
             try:
                 here, features, seconds = _read_part(part)
-                if rows and features.shape[1] != rows[0].shape[1]:
-                    raise ValueError(f"its features are {features.shape[1]}, those of other files {rows[0].shape[1]}")
+                if rows and features.shape[1:] != rows[0].shape[1:]:
+                    shapes = f"{list(features.shape[1:])}, those of other files {list(rows[0].shape[1:])}"
+                    raise ValueError(f"its features are {shapes}")
             except FileNotFoundError:
                 continue  # another process has removed it to make room
             except DAMAGE as error:
@@ -133,7 +134,7 @@ DAMAGE = (
 
 
 def _read_part(part: Path) -> tuple[npt.NDArray[np.int64], Features, float]:
-    """Return ecg_ids [record], features [record, feature] or [record, token, dim], and seconds of a file.
+    """Return ecg_ids [record], features [record, window, feature] or [record, window, token, dim], and seconds.
 
     Raises ValueError if these differ in length or features are not finite.
     """

@@ -87,12 +87,13 @@ def join_windows(logits: Tensor, aggregate: Literal["max", "mean"]) -> Tensor:
 def can_use_features(phase: Phase, method: Method, model: Classifier) -> bool:
     """Return whether the backbone needs to run only once for the whole phase.
 
-    It must be frozen and get whole records, because random crops differ between epochs. No hook of the method may use
-    signals: the method has no loss of its own, or has `needs_signals = False`.
+    It must be frozen. A fitted phase has no steps, and uses all windows of each record. A phase of steps must get whole
+    records, because random crops differ between epochs, and no hook of its method may use signals: the method has no
+    loss of its own, or has `needs_signals = False`.
     """
     frozen = all(part == "head" or part.startswith("head.") for part in phase.learning_rates)
     own = overrides(method, "augment") or (overrides(method, "loss") and method.needs_signals is not False)
-    return frozen and model.backbone.signal_spec.window is None and not (own and not phase.fitted)
+    return frozen and (phase.fitted or (model.backbone.signal_spec.window is None and not own))
 
 
 def training_features(
@@ -181,7 +182,7 @@ def _run_once(
     if len(missing):
         note(f"computing features of {len(missing):,} records")
         began = time.monotonic()
-        parts.append(run_windows(model.encoder(), source, world, precision, missing, progress)[:, 0])
+        parts.append(run_windows(model.encoder(), source, world, precision, missing, progress))
         computed = parts[-1].cpu().numpy()  # a GPU is done only then
         took = time.monotonic() - began
         seconds += took
@@ -193,4 +194,4 @@ def _run_once(
                 note(f"these features are not cached: {error}")
     # cached and computed features back into the order of the records
     order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(known), missing]))).to(world.device)
-    return FeatureSource(torch.cat(parts)[order].unsqueeze(1), source.labels), seconds
+    return FeatureSource(torch.cat(parts)[order], source.labels), seconds
