@@ -243,8 +243,7 @@ def drop_in_blocks(backbone: nn.Module, rate: float) -> None:
     if not any(isinstance(module, DropPath) for module in modules.values()):
         raise Incompatible("its dropout stands in residual blocks, and this backbone has none")
     for path, module in modules.items():
-        parent, _, name = path.rpartition(".")
         if isinstance(module, DropPath):
-            setattr(backbone.get_submodule(parent), name, nn.Dropout(rate))
+            backbone.set_submodule(path, nn.Dropout(rate))
         elif isinstance(module, nn.GELU):
-            setattr(backbone.get_submodule(parent), name, nn.Sequential(module, nn.Dropout(rate)))
+            backbone.set_submodule(path, nn.Sequential(module, nn.Dropout(rate)))

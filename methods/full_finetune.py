@@ -164,6 +164,4 @@ class FullFinetuneDropout(FullFinetune):
         if len(paths) < 2:
             raise Incompatible(f"it needs at least two residual blocks, and this backbone has {len(paths) or 'none'}")
         for position, path in enumerate(paths):
-            parent, _, name = path.rpartition(".")
-            rate = self.dropout * position / (len(paths) - 1)
-            setattr(model.backbone.get_submodule(parent), name, nn.Dropout(rate))
+            model.backbone.set_submodule(path, nn.Dropout(self.dropout * position / (len(paths) - 1)))

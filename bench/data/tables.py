@@ -39,10 +39,6 @@ class TextTable(NamedTuple):
         at = self.columns.index(name)
         return [row[at] for row in self.rows]
 
-    def with_cells(self, cells: Mapping[str, Sequence[str]]) -> TextTable:
-        """Return a table of these columns, name -> cells [row], whose rows are those of this one."""
-        return self._replace(columns=tuple(cells), rows=list(zip(*cells.values(), strict=True)))
-
     def number(self, row: int) -> int:
         """Return the number of a row as a spreadsheet counts: that of names is mostly 1."""
         return self.numbers[row] if self.numbers else row + 2

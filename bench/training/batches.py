@@ -74,7 +74,7 @@ class SignalSource:
         window, length = self.signals.spec.window, self.signals.length
         if window is None or window >= length:
             return self._read(rows)
-        return self._read(rows, _crop_starts(tuple(stream), len(self.labels), length - window + 1)[rows], window)
+        return self._read(rows, _random_starts(tuple(stream), len(self.labels), length - window + 1)[rows], window)
 
     @property
     def mv_per_unit(self) -> float | None:
@@ -147,9 +147,12 @@ def send(value: Tensor, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=1)
-def _crop_starts(stream: tuple[object, ...], num_records: int, num_starts: int) -> Rows:
-    """Return the first sample [record] of each record's crop in an epoch. Generated for all records at once, so that a
-    crop does not depend on the batch. Cached for the epoch, because each step would otherwise repeat it."""
+def _random_starts(stream: tuple[object, ...], num_records: int, num_starts: int) -> Rows:
+    """Return the number [record], 0 to num_starts - 1, of the place where each record's crop starts in an epoch.
+
+    Generated for all records at once, so that a crop does not depend on the batch. Cached for the epoch, because each
+    step would otherwise repeat it.
+    """
     return random_stream(*stream, "crop").integers(0, num_starts, size=num_records)
 
 
@@ -169,9 +172,11 @@ class FeatureSource:
     mv_per_unit: float | None = None
 
     def training(self, rows: Rows, stream: Sequence[object]) -> Tensor:
-        num_windows = self.features.shape[1]
-        chosen = _crop_starts(tuple(stream), len(self.labels), num_windows)[rows] if num_windows > 1 else 0
-        return self.windows(rows)[range(len(rows)), chosen] if num_windows > 1 else self.windows(rows)[:, 0]
+        windows = self.windows(rows)
+        if windows.shape[1] == 1:
+            return windows[:, 0]
+        chosen = _random_starts(tuple(stream), len(self.labels), windows.shape[1])[rows]
+        return windows[range(len(rows)), chosen]
 
     def windows(self, rows: Rows) -> Tensor:
         return self.features[send(torch.from_numpy(rows), self.features.device)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -23,7 +23,7 @@ def resolve_precision(asked: str, device: torch.device) -> Precision:
     """Resolve `auto` to bf16 if the device multiplies matrices faster in bf16, else to float32."""
     if asked == "auto":
         return "bf16" if _is_faster_in_bf16(device) else "float32"
-    if asked not in ("float64", "float32", "bf16"):
+    if asked not in get_args(Precision):
         raise BenchError(f"unknown precision {asked!r}; expected auto, float32, bf16 or float64")
     return asked  # type: ignore[return-value]
 

@@ -811,8 +811,7 @@ class DropoutThatRests(Method):
     def prepare(self, model: Classifier, init: Start) -> None:
         for name, layer in list(model.backbone.named_modules()):
             if isinstance(layer, nn.Conv1d):
-                parent, _, last = name.rpartition(".")
-                setattr(model.backbone.get_submodule(parent), last, Beside(layer, self.drop(layer.in_channels)))
+                model.backbone.set_submodule(name, Beside(layer, self.drop(layer.in_channels)))
 
     def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="finetune", learning_rates={"head": 1e-3, "backbone.*.lora_*": 1e-3}, epochs=2)]

@@ -186,8 +186,7 @@ class LoRADropout(Method):
         if not layers:
             raise Incompatible("it adds to convolutions over time, and this backbone has none")
         for name, layer in layers.items():
-            parent, _, last = name.rpartition(".")
-            setattr(model.backbone.get_submodule(parent), last, LowRankBeside(layer, self.rank))
+            model.backbone.set_submodule(name, LowRankBeside(layer, self.rank))
 
     def phases(self, layer_groups: Sequence[str]) -> list[Phase]:
         return [Phase(name="finetune", learning_rates={"head": 1e-3, "backbone.*.update": 1e-3}, epochs=2)]
