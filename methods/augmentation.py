@@ -37,8 +37,9 @@ class Mixup(FullFinetune):
 class CutMix(FullFinetune):
     """CutMix (Yun et al. 2019) over time: an interval of each record is replaced by that of another record.
 
-    The interval is a share 1 - s of the record in all leads, with s ~ Beta(a, a) and a random position. Labels are
-    mixed in the same proportion. a = 1 is the paper's value.
+    The interval has a share 1 - s of the record, with s ~ Beta(a, a), and a random centre; what lies beyond the
+    record's ends is cut off. It is the same in all leads, and for the whole batch, as in the authors' code. Labels are
+    mixed in the proportion of the samples. a = 1 is the paper's value.
     """
 
     alpha: Positive = 1.0
@@ -48,11 +49,12 @@ class CutMix(FullFinetune):
     def augment(self, batch: SignalBatch) -> tuple[Tensor, Tensor]:
         num_samples = batch.signals.shape[-1]
         length = round((1 - batch.rng.beta(self.alpha, self.alpha)) * num_samples)
-        begin = int(batch.rng.integers(num_samples - length + 1))
+        begin = int(batch.rng.integers(num_samples)) - length // 2
+        begin, end = max(begin, 0), min(begin + length, num_samples)
         partner = torch.from_numpy(batch.rng.permutation(len(batch.signals))).to(batch.signals.device)
         mixed = batch.signals.clone()
-        mixed[..., begin : begin + length] = batch.signals[partner, :, begin : begin + length]
-        return mixed, torch.lerp(batch.labels, batch.labels[partner], length / num_samples)
+        mixed[..., begin:end] = batch.signals[partner, :, begin:end]
+        return mixed, torch.lerp(batch.labels, batch.labels[partner], (end - begin) / num_samples)
 
 
 @register_method("ft-aug")
@@ -60,10 +62,11 @@ class CutMix(FullFinetune):
 class Augment(FullFinetune):
     """Distort ECGs by gain, baseline wander, noise, lead dropout and a time mask, each with probability 1/2 per record.
 
-    The kinds of distortion are those of Raghu et al. (CHIL 2022). Their strengths are chosen here, in standard
-    deviations of a record, because most preprocessing normalises records. With strength s: gain 1 +- 0.3 s; wander of
-    0.05 to 0.5 Hz with amplitude 0.2 s; white noise with standard deviation 0.1 s; each lead set to zero with
-    probability 0.2 s; an interval of up to a share 0.2 s of the record set to zero.
+    Gain, wander, noise and time mask are kinds of Raghu et al. (CHIL 2022), who also warp time, shift values and mask
+    frequencies; lead dropout is that of ECG-FM's pre-training. Strengths are chosen here, in standard deviations of a
+    record, because most preprocessing normalises records. With strength s: gain 1 +- 0.3 s; wander of 0.05 to 0.5 Hz
+    with amplitude 0.2 s; white noise with standard deviation 0.1 s; each lead set to zero with probability 0.2 s; an
+    interval of up to a share 0.2 s of the record set to zero.
     """
 
     strength: NotNegative = 1.0

@@ -12,7 +12,10 @@ from bench.plugin import LogUniform, Method, Phase, register_method
 @register_method("ft-official")
 @dataclass(frozen=True)
 class OfficialFinetune(Method):
-    """Full fine-tuning as in the official notebook: Adam for 5 epochs, lr 1e-4, a tenth after a 10-epoch plateau."""
+    """Full fine-tuning as in the official notebook: Adam for 5 epochs, lr 1e-4, a tenth after a 10-epoch plateau.
+
+    In 5 epochs there is no such plateau; it acts where `epochs` is larger.
+    """
 
     epochs: int = 5
     lr: float = 1e-4

@@ -35,8 +35,10 @@ class LayerwiseDecay(Finetune):
     """Layer-wise learning-rate decay: the d-th layer group below the head has the learning rate lr * decay^d.
 
     Source: BEiT (Bao et al. 2022, arXiv 2106.08254) and MAE. They apply no weight decay to parameters of one dimension.
-    Decay 0.75 is MAE's value for ViT-L and -H at 224 (0.65 for ViT-B). Everything else is as in `ft`. Deviation: in
-    their code the last norm has the head's rate; here it has the rate of its layer group.
+    Decay 0.75 is MAE's value for ViT-L and -H at 224 (0.65 for ViT-B). Everything else is as in `ft`: MAE's top rate is
+    higher, 2e-3 and more. Deviations: a last norm, and each part of an embedding, are layer groups of their own, so
+    that blocks are a factor lower than in their code, and the first group up to a factor 8; and embeddings of positions
+    have weight decay.
     """
 
     decay: Positive = 0.75
@@ -86,10 +88,11 @@ class DiscriminativeFinetune(Method):
 class GradualUnfreezing(Finetune):
     """Train the head, then unfreeze the backbone from its end, one stage per epoch, then fine-tune all as in `ft`.
 
-    Source: ULMFiT (Howard & Ruder 2018, arXiv 1801.06146), with one epoch per stage. Chosen here: at most 4 stages of
-    equally many layer groups, as in their network. All parts have the same rate, so that only the order differs from
-    `ft` (for rates by layer see `llrd`). Stochastic depth, if any, begins when all is trained: in a
-    stage no block may drop.
+    Source: ULMFiT (Howard & Ruder 2018, arXiv 1801.06146), with one epoch per stage, before the epochs of `ft`. With
+    few records that is a few steps, and the head is far from trained when the backbone thaws: `thaw_epochs`. Chosen
+    here: at most 4 stages of equally many layer groups, as in their network. All parts have the same rate, so that only
+    the order differs from `ft` (for rates by layer see `llrd`). Stochastic depth, if any, begins when all is trained:
+    in a stage no block may drop.
     """
 
     stages: Count = 4
@@ -122,8 +125,9 @@ class SurgicalFinetune(Finetune):
     """Fine-tune the head and one layer group; the other groups stay frozen.
 
     Source: Lee et al. 2023, arXiv 2210.11466. They find the first block best for shifts of the input, such as other
-    filters, and the last for shifts of the labels. Deviation: they keep the head; here it is new and trained.
-    Everything else is as in `ft`.
+    filters, and the last for shifts of the labels. `block` counts layer groups: 0 is mostly the stem alone, where their
+    first block is the stem and the blocks behind it. They keep the head; here it is new and trained. Everything else is
+    as in `ft`.
     """
 
     block: int = 0
@@ -149,8 +153,9 @@ class AutoRGN(Finetune):
     """Automatic rates by layer group: lr * r / max r, with r = |gradient| / |weights| of the group.
 
     Source: Auto-RGN of Lee et al. 2023, arXiv 2210.11466. The gradient is the mean over the training records before
-    training. Deviations: the head has the rate lr, because it is new and its ratio is meaningless; and ratios are
-    computed once only.
+    training, in eval mode. Deviations: the head has the rate lr, because it is new and its ratio is meaningless; ratios
+    are computed once, theirs before each epoch as the mean of 5 batches' ratios; a ratio is a layer group's, theirs a
+    tensor's; and batch norms are trained.
     """
 
     def prepare(self, model: Classifier, init: Start) -> None:

@@ -37,8 +37,9 @@ class Asymmetric(FullFinetune):
     """Asymmetric loss (Ridnik et al. 2021): a larger focusing gamma for negatives; negatives below a margin count 0.
 
     Positives: (1 - p)^gamma_positive * log p. Negatives: q^gamma_negative * log(1 - q) with q = max(p - margin, 0).
-    gamma_negative 4 and margin 0.05 are values of the authors' code for COCO, gamma_positive 1 is its default. The
-    gradient passes through the focusing factors too.
+    gamma_negative 4 and margin 0.05 are values of the authors' code for COCO, gamma_positive 1 is the default of its
+    loss. Deviations from their training on COCO: gamma_positive is 0 there, and the focusing factors are constants to
+    the gradient.
     """
 
     gamma_negative: NotNegative = 4.0
@@ -60,11 +61,12 @@ class Asymmetric(FullFinetune):
 @register_method("ft-balanced")
 @dataclass(frozen=True)
 class Balanced(FullFinetune):
-    """BCE whose positives are weighted by the effective number of training records (Cui et al. 2019).
+    """BCE whose positives are weighted by effective numbers of training records, E(n) of Cui et al. 2019.
 
     Positives of a label with n positives among N records have the weight E(N - n) / E(n), where E(n) = (1 - beta^n) /
-    (1 - beta). beta = 0.999 is the paper's value. beta = 0 is plain BCE; at 1 the weight is the ratio of negatives to
-    positives.
+    (1 - beta). beta = 0.999 is one of the paper's values. beta = 0 is plain BCE; at 1 the weight is the ratio of
+    negatives to positives; between them it is nearly 1 for labels with more than a few 1 / (1 - beta) positives.
+    Deviation: in the paper a record has one class, whose weight multiplies the losses of all classes.
     """
 
     beta: Share = 0.999

@@ -4,7 +4,7 @@ LP-FT with stochastic depth is the post-training strategy of Zhou et al., arXiv 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -42,11 +42,16 @@ class LPFTStochasticDepth(LPFT):
 class WiSEFT(LPFT):
     """LP-FT, then interpolate: weights (1 - a) * before + a * after fine-tuning (WiSE-FT, Wortsman et al. 2022).
 
-    `before` are the probe's weights. a is the best on fold 9 of `points` equidistant values from 0 to 1; 11 is our
-    choice. To choose a, batch-norm statistics are interpolated too; at the end they are computed anew.
+    `before` are the probe's weights, `after` those of the last epoch, as in the authors' code: weights that fold 9 has
+    selected lie so near the probe's that a = 1 is best. a is the best on fold 9 of `points` equidistant values from 0
+    to 1; 11 is our choice. To choose a, batch-norm statistics are interpolated too; between 0 and 1 they are then
+    computed anew.
     """
 
     points: Annotated[int, Range(2, MOST_SCORES)] = 11
+
+    def finetune(self) -> Phase:
+        return replace(super().finetune(), selection="last", patience=None)
 
     def finish(self, model: Classifier, judge: Judge) -> None:
         if judge.phase.name != "finetune":
@@ -59,7 +64,8 @@ class WiSEFT(LPFT):
 
         best = max(torch.linspace(0, 1, self.points).tolist(), key=lambda share: judge.score(at(share)))
         model.load_state_dict({**model.state_dict(), **at(best)})
-        judge.recalibrate()
+        if 0 < best < 1:
+            judge.recalibrate()
 
 
 @register_method("lpft-distill")

@@ -20,6 +20,7 @@ from bench.plugin import (
     Start,
     register_method,
 )
+from methods.linear_probe import Probe
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class ParameterEfficient(Method):
     """The recipe that these methods share: one phase that trains the head and the parts that match a pattern.
 
     The rest of the backbone is frozen and in eval mode. Chosen here: AdamW at 1e-3, within LoRA's range of 1e-4 to 1e-3
-    and above that of full fine-tuning; a cosine schedule; no weight decay, as in peft's examples.
+    and twice that of `ft`; a cosine schedule; no weight decay, as in peft's examples. Few parameters may need a higher
+    rate, or more than 30 epochs: see `bench tune`.
     """
 
     epochs: int = 30
@@ -100,9 +102,10 @@ class LoRA(ParameterEfficient):
     """Low-rank updates of all linear layers and convolutions, W + alpha / rank * B A (Hu et al. 2021, 2106.09685).
 
     As in microsoft/LoRA, A is initialised by He's uniform and B by zero. The weight of a convolution is a matrix [out,
-    in * taps]. alpha is twice the rank; rank 8 is the default of peft. The update is added to the weight, so prediction
-    uses merged weights. Weights outside nn.Linear, nn.Conv1d and nn.Conv2d are not updated: recurrent layers, `Mix` of
-    ecg_cpc, the positions of wav2vec 2.0, query, key and value of MELP's pooling. There is no dropout.
+    in * taps], as in peft; the groups of a convolution share A. Rank 8 is the default of peft, whose alpha is 8; here
+    it is twice the rank. The update is added to the weight, so prediction uses merged weights. Weights outside
+    nn.Linear, nn.Conv1d and nn.Conv2d are not updated: recurrent layers, `Mix` of ecg_cpc, the positions of wav2vec
+    2.0, query, key and value of MELP's pooling. There is no dropout.
     """
 
     rank: Count = 8
@@ -132,6 +135,17 @@ class DoRA(LoRA):
     kind = WeightDecomposed
 
 
+@register_method("lp-lora")
+@dataclass(frozen=True)
+class LPLoRA(LoRA, Probe):
+    """A preview linear probe, then LoRA: the recipes of `lp` and `lora`, as `lpft` is that of `lp` and `ft`."""
+
+    search = {**Probe.search, **LoRA.search}
+
+    def phases(self, layer_groups: Sequence[str]) -> Sequence[Phase]:
+        return [self.probe(), *super().phases(layer_groups)]
+
+
 class Bottleneck(nn.Module):
     """Compute y + up(GELU(down(y))) over the channels of a layer's output y; `up` is zero at first."""
 
@@ -157,8 +171,9 @@ def adapt(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
 class Adapter(ParameterEfficient):
     """Adapters: a bottleneck with a skip connection after the last layer of each layer group (Houlsby et al. 2019).
 
-    Source: arXiv 1902.00751, with its width of 64. There is one adapter per block, as in Pfeiffer et al. 2021 (arXiv
-    2005.00247), and norms are not trained. The last layer is the last convolution, or, in a group without convolutions,
+    Source: arXiv 1902.00751, with its width of 64. There is one adapter per layer group, on Net1D for the stem and each
+    stage of several blocks; Houlsby et al. have two a block, Pfeiffer et al. 2021 (arXiv 2005.00247) one. Norms are not
+    trained. The last layer is the last convolution, or, in a group without convolutions,
     the last linear layer: in a Transformer block the end of the MLP. Deviation: where a group registers the
     convolution of its shortcut last (inception1d, MERL, some groups of resnet1d_wang and xresnet1d), the adapter is on
     the shortcut. Layers other than nn.Linear, nn.Conv1d and nn.Conv2d count as none, as do output layers of attention.

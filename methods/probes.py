@@ -231,9 +231,10 @@ class AttentionProbe(LinearProbe):
     """Attention pooling of the frozen backbone's tokens by a learnable query, then a linear layer.
 
     Each attention head computes softmax(q W_q (x W_k)^T / sqrt(d)) x W_v; W_o combines them. It is the attentive probe
-    of V-JEPA (Bardes et al. 2024, arXiv 2404.08471) without its MLP, and the frozen mode of Al-Masud, Alcaraz &
-    Strodthoff (arXiv 2509.25095). 16 heads without biases are the defaults of the `clinical_ts` code, in which W_o and
-    the linear layer are a single matrix. Chosen here: learning rate 1e-3; epochs and weight decay are those of `lp`.
+    of V-JEPA (Bardes et al. 2024, arXiv 2404.08471) without its norms, residual connection, biases and MLP, and the
+    frozen mode of Al-Masud, Alcaraz & Strodthoff (arXiv 2509.25095). 16 heads without biases are the defaults of the
+    `clinical_ts` code, in which W_o and the linear layer are a single matrix. Chosen here: learning rate 1e-3; epochs
+    and weight decay are those of `lp`.
     """
 
     num_heads: Count = 16

@@ -23,14 +23,17 @@ from methods.full_finetune import (
     FullFinetune,
     FullFinetuneDropout,
     FullFinetuneEMA,
+    FullFinetuneFastHead,
     FullFinetuneLong,
     FullFinetuneStochasticDepth,
     FullFinetuneSWA,
     FullFinetuneWarmup,
 )
 from methods.layerwise import GradualUnfreezing
+from methods.linear_probe import LinearProbe
 from methods.losses import Asymmetric, Balanced, Focal, LabelSmoothing
 from methods.lpft import LPFT, LPFTDistill, WiSEFT
+from methods.peft import LoRA, LPLoRA
 from methods.regularisers import L2SP, SAM, RDrop
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 3.0], [-0.2, 0.1]])
@@ -57,7 +60,8 @@ def signal_batch(seed: int = 0, num: int = 16, **fields: Any) -> Any:
         (FullFinetuneLong(), {"epochs": sum(phase.epochs for phase in LPFT().phases(()))}),
         (FullFinetuneWarmup(), {"warmup": 0.1}),
         (FullFinetuneEMA(), {"average": EMA(0.999)}),
-        (FullFinetuneSWA(), {"average": SWA(0.75)}),
+        (FullFinetuneSWA(), {"average": SWA(0.75), "min_lr_factor": 0.5}),
+        (FullFinetuneFastHead(), {"learning_rates": {"backbone": 5e-4, "head": 5e-3}}),
         (
             FullFinetuneStochasticDepth(drop_path_shape="constant"),
             {"drop_path_rate": 0.5, "drop_path_shape": "constant"},
@@ -80,9 +84,19 @@ def test_a_variant_differs_from_ft_in_what_its_name_says_alone(method: Method, c
     assert phase == replace(recipe, **changes)
 
 
-@pytest.mark.parametrize("kind", [WiSEFT, LPFTDistill])
-def test_what_follows_lpft_has_its_phases(kind: type[Method]) -> None:
-    assert list(kind().phases(())) == list(LPFT().phases(()))
+@pytest.mark.parametrize(("kind", "changes"), [(WiSEFT, {"selection": "last"}), (LPFTDistill, {})])
+def test_what_follows_lpft_has_its_phases(kind: type[Method], changes: dict[str, Any]) -> None:
+    probe, finetune = LPFT().phases(())
+
+    assert list(kind().phases(())) == [probe, replace(finetune, **changes)]
+
+
+def test_wise_ft_with_patience_still_trains_to_the_end() -> None:
+    assert WiSEFT(patience=3).phases(())[1].patience is None
+
+
+def test_a_probe_before_lora_is_that_of_lp() -> None:
+    assert LPLoRA(rank=2).phases(()) == [*LinearProbe().phases(()), *LoRA(rank=2).phases(())]
 
 
 def test_dropout_stands_where_stochastic_depth_would_with_the_same_rates() -> None:
@@ -183,7 +197,8 @@ def test_l2_sp_pulls_the_backbone_to_its_start_and_the_head_to_zero() -> None:
 
     loss = L2SP(alpha=0.1, beta=0.01).loss(batch(parameters=parameters, initial_weights=start))
 
-    assert float(loss) == pytest.approx(float(plain) + 0.1 / 2 * 4 + 0.01 / 2 * 4)
+    assert LABELS.shape[1] == 2
+    assert float(loss) == pytest.approx(float(plain) + (0.1 / 2 * 4 + 0.01 / 2 * 4) / 2)
 
 
 def test_distillation_mixes_labels_and_the_probes_answers_after_the_probe() -> None:
@@ -235,6 +250,9 @@ def test_wise_ft_takes_the_share_that_fold_9_likes_best_and_leaves_the_probe_alo
     judge.phase.name = "probe"
     WiSEFT().finish(model, judge)
     assert len(scores) == 12
+    judge.phase.name, wanted = "finetune", 1.0
+    WiSEFT().finish(model, judge)
+    assert len(scores) == 23, "at an end of the line the statistics are that end's"
 
 
 def test_mixup_mixes_signals_and_labels_alike() -> None:
@@ -256,6 +274,17 @@ def test_cutmix_labels_follow_the_share_of_time() -> None:
     own = signals == values.view(-1, 1, 1)
     assert own.all(1).equal(own.any(1)), "all leads at once"
     assert not own.all() and given.signals[0, 0, 0] == 1.0, "the batch itself is not altered"
+
+
+def test_cutmix_reaches_the_ends_of_a_record_as_often_as_yun_et_al() -> None:
+    """With a centre anywhere, a sample at an end is replaced in a quarter of the batches, one in the middle in half."""
+    first, middle = 0, 0
+    for seed in range(400):
+        own = CutMix().augment(signal_batch(seed))[0][:, 0] == torch.arange(1.0, 17.0).view(-1, 1)
+        first, middle = first + int(not own[:, 0].all()), middle + int(not own[:, 250].all())
+
+    assert 0.2 < first / 400 < 0.31
+    assert 0.43 < middle / 400 < 0.57
 
 
 def test_augmentation_is_drawn_from_the_batchs_generator_and_grows_with_its_strength() -> None:

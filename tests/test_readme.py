@@ -191,3 +191,20 @@ def test_the_table_of_methods_has_all_of_them_and_the_numbers_of_the_board() -> 
     for name, row in rows.items():
         known = [board[name]["Δ baseline"], f"{min(minutes[name]):.1f}"] if name in board else ["–", "–"]
         assert [row["minus `ft`"], row["minutes"]] == known, name
+
+
+def test_what_the_page_of_methods_says_of_best_epochs_is_so() -> None:
+    text = " ".join((ROOT / "methods/README.md").read_text(encoding="utf-8").split())
+    ft, lpft, late = re.search(
+        r"`ft` was best on fold 9 after (.+?) epochs, `lpft` after (.+?); (.+?) were best in one of the last three",
+        text,
+    ).groups()  # type: ignore[union-attr]
+    best = defaultdict[str, set[int]](set)
+    for result in find_results(ROOT / "leaderboards/ptb-xl-1.0.3/results/superdiag"):
+        if result.cell["fraction"] == 0.1 and result.document["init"]["name"] in ("own:02d4f296", "own:fc2b0cfc"):
+            best[result.cell["method"]].add(result.document["training"][-1]["best_epoch"])
+
+    assert f"{min(best['ft'])} or {max(best['ft'])}" == ft
+    assert f"{min(best['lpft'])} or {max(best['lpft'])}" == lpft
+    late_ones = {name for name, epochs in best.items() if min(epochs) >= 28}
+    assert late_ones == set(re.findall("`(.+?)`", late))
