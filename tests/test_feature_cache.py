@@ -50,12 +50,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The batch sizes of every forward pass of a Net1D from now on."""
+    """The batch sizes of every forward pass of a Net1D from now on, but for those of two records, which are checks."""
     seen: list[int] = []
     forward = Net1D.forward
 
     def counted(self: Net1D, signals: Tensor) -> Tensor:
-        seen.append(len(signals))
+        seen.extend([len(signals)] if len(signals) > 2 else [])
         return forward(self, signals)
 
     monkeypatch.setattr(Net1D, "forward", counted)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.errors import DataError
+from bench.errors import DataError, PluginError
 from bench.training.batches import FeatureSource, Rows, SignalSource, Source, send
 from bench.training.distributed import World
 from bench.training.feature_cache import FeatureCache
@@ -21,6 +21,8 @@ from bench.training.precision import Precision, autocast
 
 EVALUATION_BATCH = 64
 """Number of records of a forward pass. Limits memory. Another number changes scores by rounding at most."""
+OWN_TOLERANCE = 1e-3
+"""Largest change of an output by the other records of a batch, relative to the largest output: more than rounding."""
 Progress = Callable[[int, int], None]
 """Callback with the number of this rank's records done, and of all of them."""
 
@@ -64,6 +66,23 @@ def run_windows(
         windows = source.windows(np.arange(1)).to(world.device)
         outputs = module(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])[:0]
     return world.gather(outputs, len(chosen))
+
+
+@torch.no_grad()
+def require_own_outputs(module: nn.Module, source: Source, device: torch.device) -> None:
+    """Raise PluginError if a module's outputs for a record depend on the other records of its batch, in eval mode.
+
+    Scores would then use what else is in fold 10. It compares a record beside another one with the same beside itself.
+    """
+    first, other = (send(source.windows(np.array([row])), device)[0, :1] for row in (0, len(source.labels) - 1))
+    module.eval()
+    beside_other, beside_itself = (module(torch.cat([first, beside])) for beside in (other, first))
+    gap = (beside_other[0] - beside_itself[0]).abs().max() / (beside_itself.abs().max() + 1e-12)
+    if gap > OWN_TOLERANCE:
+        raise PluginError(
+            f"the model's outputs for a record change by {float(gap):.1e} with the other records of its batch, so its "
+            "scores would depend on what else is in fold 10; bench check of the backbone and the method says more"
+        )
 
 
 def predict(
