@@ -208,18 +208,24 @@ def write_into(folder: Path, name: str, content: bytes | str) -> None:
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove the leftovers of killed writers in a folder: those of the file or folder `name`, or all."""
+def leftovers(folder: Path, name: str = "") -> Iterator[Path]:
+    """Yield the leftovers of killed writers in a folder, each locked meanwhile: those of the file `name`, or all."""
     for path in _parts(folder, _stem(name) if name else "."):
         if (lock := _locked(path)) is None:
             continue
         try:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            yield path
         finally:
             os.close(lock)
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove the leftovers of killed writers in a folder: those of the file or folder `name`, or all."""
+    for path in leftovers(folder, name):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _parts(folder: Path, begin: str) -> list[Path]:

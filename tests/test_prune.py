@@ -1,6 +1,8 @@
 """What is removed is what was asked for: never a result, a running cell or a stranger's file."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,8 @@ import pytest
 from bench.data.datasets.ptbxl import load_records
 from bench.data.prepared import prepare_signals, prepared_sets
 from bench.data.signals import SignalSpec
-from bench.errors import DataError
-from bench.files import this_machine
+from bench.errors import BenchError, DataError
+from bench.files import this_machine, whole_file
 from bench.results.prune import prune
 from bench.results.result import RESULT
 from bench.results.run_folder import RunFolder, lock_of
@@ -72,6 +74,29 @@ def test_leftovers_go_and_the_only_result_of_a_cell_comes_back(runs: Path) -> No
     }
 
 
+def test_what_killed_writers_have_left_goes_and_what_is_being_written_stays(runs: Path) -> None:
+    """Once none was found: names of temporary files had become longer. A sweep holds no cell's lock for a failure."""
+    task, cell = runs / "superdiag", "net-ft-seed0-00000001"
+    parts = [task / f".{cell}.failed", task / cell / f".{RESULT}", runs / f".plans/1-cells-0123abcd/.{cell}.json"]
+    another = f"{int(this_machine(), 16) ^ 1:04x}"
+    ours, others = (
+        [path.with_name(f"{path.name}.{machine}01234567.part") for path in parts]
+        for machine in (this_machine(), another)
+    )
+    for path in (*ours, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(7))
+    failed = task / "net-ft-seed0-00000004.failed"
+    with whole_file(failed) as stream:
+        stream.write(b"Traceback")
+        (dry,) = (use for use in prune(runs, dry_run=True) if use.name == "left over")
+        (use,) = (use for use in prune(runs) if use.name == "left over")
+
+    assert (dry.num, dry.size) == (use.num, use.size) == (5, 102 + 3 * 7)
+    assert not any(path.exists() for path in ours) and all(path.exists() for path in others), "it may be written there"
+    assert failed.read_bytes() == b"Traceback"
+
+
 def test_weights_and_unfinished_runs_go_if_asked(runs: Path) -> None:
     prune(runs, weights=True, unfinished=True)
 
@@ -109,6 +134,20 @@ def test_prepared_signals_go_if_asked_but_not_under_a_run(runs: Path, cache: Pat
     assert len(prepared_sets()) == 1, "if asked"
     prune(runs, signals=True)
     assert prepared_sets() == []
+
+
+def test_a_plan_that_cannot_be_removed_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plan := runs / ".plans/0-cells-0123abcd").mkdir(parents=True)
+    (plan / "plan.json").write_text('{"cells": []}')
+    for path in (plan / "plan.json", plan):
+        os.utime(path, (0, 0))
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    with pytest.raises(BenchError, match=r"^cannot remove .*/0-cells-0123abcd: Permission denied$"):
+        prune(runs)
 
 
 def test_free_locks_go(runs: Path) -> None:

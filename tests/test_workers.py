@@ -169,9 +169,29 @@ def test_an_outcome_of_another_worker_counts(demo_set: Path, tmp_path: Path) -> 
     assert drain(plan, list(plan.entries), options, Crew(), QUIET) == {entry.id: Ended(cell, result.folder)}
 
     PlanFolder.of([Entry.of(probe(demo_set, seed=1), options)], [probe(demo_set, seed=1)], options)
-    (counted,) = [use for use in prune(tmp_path) if use.name == "plans"]
-    assert (counted.num, counted.removed, plan.folder.exists()) == (1, True, False)
+
+    def pruned() -> tuple[int, bool]:
+        (plans,) = [use for use in prune(tmp_path) if use.name == "plans"]
+        return plans.num, plans.removed
+
+    claims = tmp_path / ".plans/claims"
+    for name in ("killed.1", "given-back.1", "given-back.1.free", ".clock-0123abcd"):
+        (claims / name).touch()
+    for path in (tmp_path / ".plans").rglob("*"):
+        os.utime(path, (0, 0))
+    (claims / "alive.1").touch()
+    PlanFolder.of([entry], [cell], options)
+    assert pruned() == (0, False), "a command has just read it, and may ask how its cells ended"
+    os.utime(plan.folder / "plan.json", (0, 0))
+    (rounds := plan.folder / "job-17-0").mkdir()
+    (rounds / "round-0").write_text("[]")
+    assert pruned() == (0, False), "the other nodes of a job have not read yet that it is over"
+    for path in (rounds, rounds / "round-0", plan.folder):
+        os.utime(path, (0, 0))
+    assert (pruned(), plan.folder.exists()) == ((1, True), False)
     assert len(list(tmp_path.glob(".plans/*/plan.json"))) == 1, "a plan with a cell left stays"
+    assert [path.name for path in claims.iterdir()] == ["alive.1"]
+    assert drain(plan, [entry.id], options, Crew(), QUIET) == {}, "it was removed while a worker read it"
 
 
 def test_finals_wait_for_their_trials_and_none_runs_if_one_failed(demo_set: Path, tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ class PlanFolder:
             there = {_what(entry): entry.id for entry in plan.entries.values()}
             others = {name for what, name in there.items() if what not in wanted}
             if plan._settings == settings and wanted <= there.keys() and others <= plan.outcomes():
+                with contextlib.suppress(OSError):  # of another user
+                    os.utime(plan.folder / PLAN)  # `bench prune` removes ended plans that nobody has used for a day
                 return plan._knowing(entries, cells)
         plugins = dict.fromkeys(str(file.absolute()) for cell in cells for file in cell.plugin_files)
         digest = hashlib.sha256(json.dumps([settings, sorted(wanted)]).encode()).hexdigest()
@@ -139,8 +141,11 @@ class PlanFolder:
             load_plugin(file)
 
     def outcomes(self) -> set[str]:
-        """Return the ids of the cells that have ended."""
-        names = os.listdir(self.folder)  # noqa: PTH208, thousands of names
+        """Return the ids of the cells that have ended: all, if `bench prune` has removed the plan since it was read."""
+        try:
+            names = os.listdir(self.folder)  # noqa: PTH208, thousands of names
+        except FileNotFoundError:
+            return set(self.entries)
         return {name.removesuffix(".json") for name in names if name.endswith(".json")} & self.entries.keys()
 
     def cell(self, entry: Entry) -> Cell:

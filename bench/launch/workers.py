@@ -187,8 +187,11 @@ class _Pool:
             for each in [name for name in self.left if name in self.ended and name not in mine]:
                 try:
                     end = self.outcomes[each] = self.plan.ended(each)
-                except FileNotFoundError:  # another command has removed it since, for the cell to be run again
-                    self.ended.remove(each)
+                except FileNotFoundError:
+                    if self.plan.folder.exists():  # another command has removed it since, for the cell to be run again
+                        self.ended.remove(each)
+                    else:  # `bench prune` has removed the plan
+                        self.left.remove(each)
                     continue
                 self.left.remove(each)
                 self.view.ends(-1, words_of(end.cell), *end.state_and_reason, None)

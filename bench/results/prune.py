@@ -7,29 +7,31 @@ import json
 import os
 import re
 import shutil
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bench.data.cache import cache_folder
 from bench.data.prepared import prepared_sets, unused
 from bench.errors import BenchError, DataError
-from bench.files import PART, FileLock, move, num_bytes, read_bytes, remove_leftovers
+from bench.files import FOREIGN_S, PART, FileLock, leftovers, move, num_bytes, read_bytes, remove_leftovers
 from bench.results.finished import WEIGHTS
 from bench.results.result import RESULT
 from bench.results.run_folder import is_locked, lock_of
 
 NAME = re.compile(
     r"\.?(?P<cell>[^.].*-[0-9a-f]{8}(-val)?)"
-    r"(?P<ending>|\.unfinished|\.old|\.lock|\.failed)(?P<part>\.[0-9a-f]{8}\.part)?"
+    r"(?P<ending>|\.unfinished|\.old|\.lock|\.failed)"
 )
-"""Names of all files and folders that runs and sweeps write. Others are never removed."""
+"""Names of the files and folders of cells. Others are never removed, except for leftovers of killed writers."""
 KINDS = {
     "left over": "files of killed runs",
     "weights": "of finished runs",
     "unfinished": "runs with their checkpoints",
-    "plans": "of sweeps and tunings that have ended",
+    "plans": "of sweeps and tunings that ended a day ago",
     "signals": "prepared signals in the cache that no run uses",
 }
 
@@ -71,8 +73,18 @@ def prune(
     if not runs.is_dir():
         raise DataError(f"no runs at {runs}; --runs names another folder")
     usage = {name: DiskUse(name) for name in KINDS}
-    asked = dict(zip(KINDS, (True, weights, unfinished, True, signals), strict=True))
+    asked = {"left over": True, "weights": weights, "unfinished": unfinished, "plans": True, "signals": signals}
     removed = {name for name in KINDS if asked[name] and not dry_run}
+    try:
+        _prune(runs, usage, removed, dry_run=dry_run)
+    except OSError as error:
+        raise BenchError(f"cannot remove {error.filename}: {error.strerror}") from None
+    return list(usage.values())
+
+
+def _prune(runs: Path, usage: Mapping[str, DiskUse], removed: Container[str], *, dry_run: bool) -> None:
+    """Count what each category uses, and remove it if its name is in `removed`."""
+    _prune_parts(runs, usage["left over"], remove=not dry_run)
     for final, items in sorted(_items(runs).items()):
         if is_locked(lock_of(final)):
             for name, _ in items:
@@ -82,20 +94,29 @@ def prune(
             usage[name].num += 1
             usage[name].size += num_bytes(path)
             usage[name].removed = name in removed
-        if dry_run:
-            continue
-        try:
+        if not dry_run:
             _remove(final, [path for name, path in items if name in removed])
-        except OSError as error:
-            raise BenchError(f"cannot remove {error.filename}: {error.strerror}") from None
     for folder in _ended_plans(runs):
         usage["plans"].num += 1
         usage["plans"].size += num_bytes(folder)
         usage["plans"].removed = not dry_run
         if not dry_run:
             shutil.rmtree(folder)
+    if not dry_run:
+        _remove_dead_claims(runs)
     _prune_signals(usage["signals"], remove="signals" in removed)
-    return list(usage.values())
+
+
+def _prune_parts(runs: Path, use: DiskUse, *, remove: bool) -> None:
+    """Count and remove what killed writers have left. A file that is being written is locked, and stays."""
+    folders = [Path(at) for at, *names in os.walk(runs) if any(map(PART.fullmatch, chain(*names)))]
+    for folder in folders:
+        for path in leftovers(folder):
+            use.num += 1
+            use.size += num_bytes(path)
+            use.removed = remove
+        if remove:
+            remove_leftovers(folder)
 
 
 def _prune_signals(use: DiskUse, *, remove: bool) -> None:
@@ -115,12 +136,32 @@ def _prune_signals(use: DiskUse, *, remove: bool) -> None:
 
 
 def _ended_plans(runs: Path) -> Iterator[Path]:
-    """Yield the folders of plans of which each cell has an outcome. Workers have nothing to do there."""
+    """Yield the folders of plans of which each cell has an outcome, and in which nothing has changed for a day.
+
+    Workers read a plan for some time after its last cell has ended: how that ended, and on SLURM that a job is over.
+    """
     for file in sorted(runs.glob(".plans/*/plan.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             names = [each["id"] for each in json.loads(read_bytes(file))["cells"]]
-            if all((file.parent / f"{name}.json").is_file() for name in names):
+            ended = all((file.parent / f"{name}.json").is_file() for name in names)
+            if ended and all(map(_is_old, (file.parent, *file.parent.rglob("*")))):
                 yield file.parent
+
+
+def _remove_dead_claims(runs: Path) -> None:
+    """Remove the claims of killed workers. They are not counted: each has a few bytes.
+
+    Who holds a claim touches its file several times a minute. `NAME.1.free` goes before `NAME.1`, which it marks: alone,
+    it would keep the cell from all workers.
+    """
+    for path in sorted(runs.glob(".plans/claims/*"), reverse=True):
+        with contextlib.suppress(FileNotFoundError):  # given back meanwhile
+            if _is_old(path):
+                path.unlink()
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > FOREIGN_S
 
 
 def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
@@ -134,9 +175,7 @@ def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
             path, final = parent / name, parent / match["cell"]
             if path.is_symlink() or (match["ending"] == ".lock" and path.is_dir()):
                 continue  # what a link names lies elsewhere and is not of these runs
-            if match["part"]:
-                items[final].append(("left over", path))
-            elif match["ending"] == ".unfinished":
+            if match["ending"] == ".unfinished":
                 items[final].append(("unfinished", path))
             elif match["ending"] == ".lock":
                 items.setdefault(final, [])  # it uses no disk
@@ -144,13 +183,9 @@ def _items(runs: Path) -> dict[Path, list[tuple[str, Path]]]:
                 items[final].append(("left over", path))
             elif not match["ending"] and (path / RESULT).is_file():
                 items[final] += [("weights", file) for file in path.glob(WEIGHTS)]
-                items[final] += [("left over", file) for file in path.iterdir() if _is_left_over(file)]
+                items[final] += [("left over", file) for file in path.glob("checkpoint-*") if file.is_file()]
         folders[:] = [name for name in folders if not NAME.fullmatch(name)]
     return items
-
-
-def _is_left_over(path: Path) -> bool:
-    return path.is_file() and ("checkpoint-" in path.name or PART.fullmatch(path.name) is not None)
 
 
 def _remove(final: Path, paths: list[Path]) -> None:
