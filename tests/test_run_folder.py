@@ -43,6 +43,17 @@ def test_the_folder_has_its_final_name_when_all_is_written(tmp_path: Path) -> No
     assert {path.name for path in final.iterdir()} == {RESULT, "weights.pt", "log.jsonl"}
 
 
+def test_a_folder_in_an_unfinished_run_ends_no_finished_one(tmp_path: Path) -> None:
+    """Such as the `.ipynb_checkpoints` of somebody who has looked into it; a method may write one too."""
+    with RunFolder(tmp_path / NAME, "test", True) as folder:
+        (folder.path / ".ipynb_checkpoints").mkdir()
+        (folder.path / ".ipynb_checkpoints" / "log-checkpoint.jsonl").touch()
+        (folder.path / "checkpoint-0001.pt").touch()
+        result = folder.finish({"task": {"fingerprint": "f"}}, {})
+
+    assert [path.name for path in result.folder.iterdir()] == [RESULT]
+
+
 def test_a_finished_run_that_lost_its_result_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     with pytest.raises(DataError, match=f"{NAME} has lost its result.json; remove the folder to run its cell again"):

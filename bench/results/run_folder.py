@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -90,7 +91,9 @@ class RunFolder:
             replace_folder(self.path, self.final)
             for path in self.final.iterdir():  # last: a run that is killed before the rename needs its checkpoint
                 if path.name not in (RESULT, PREDICTIONS, "log.jsonl", "wandb", ELSEWHERE, *keep):
-                    path.unlink()
+                    shutil.rmtree(path, ignore_errors=True)
+                    with contextlib.suppress(OSError):  # it was a folder; or it stays, and the result is complete
+                        path.unlink()
         return Result(self.final, {"schema": SCHEMA, **document})
 
 
