@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,6 +149,31 @@ def test_who_has_lost_a_claim_notices(how: str, tmp_path: Path, monkeypatch: pyt
         until(lambda: claims.lost == {"cell"})
         claims.release("cell")
         assert not claims.lost
+
+
+def test_a_claim_that_is_taken_again_while_a_touch_hangs_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The touch of the earlier claim says nothing of the new one."""
+    hangs, goes_on, over = (threading.Event() for _ in range(3))
+    touch = Claims._touch
+
+    def slow(claims: Claims, name: str, claim: claiming.Claim) -> bool | None:
+        if claim.number > 1:
+            over.set()
+            return touch(claims, name, claim)
+        hangs.set()
+        assert goes_on.wait(20)
+        return False
+
+    monkeypatch.setattr(Claims, "_touch", slow)
+    with Claims(tmp_path, beat=0.02, lease=30) as claims:
+        assert take(claims) and hangs.wait(20)
+        claims.release("cell")
+        assert take(claims)
+        goes_on.set()
+        assert over.wait(20)
+        assert not claims.lost and claims._held["cell"][0].number == 2
 
 
 def test_a_claim_whose_text_is_not_written_yet_is_alive(tmp_path: Path) -> None:

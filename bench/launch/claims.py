@@ -109,7 +109,7 @@ class Claims:
         return self._now() - touched > (self._lease if seconds is None else seconds)
 
     def sign(self, claim: Claim | None) -> tuple[int, float] | None:
-        """Return what changes with each touch of a claim and with a new one; None unless this plan's worker has it."""
+        """Return number and time of the last touch of a claim; None if no worker of this plan holds it."""
         read = _read(claim) if claim and not claim.free else None
         if claim is None or read is None or read[0].get("plan") != self._plan:
             return None
@@ -143,8 +143,8 @@ class Claims:
             for name, (claim, touched) in held.items():
                 kept = self._touch(name, claim)
                 with self._lock:
-                    if name not in self._held:
-                        continue
+                    if self._held.get(name, (None, 0.0))[0] is not claim:
+                        continue  # released meanwhile, and perhaps taken again
                     if kept:
                         self._held[name] = (claim, time.monotonic())
                     elif kept is False or time.monotonic() - touched > self._lease / 2:
