@@ -151,8 +151,8 @@ def _ended_plans(runs: Path) -> Iterator[Path]:
 def _remove_dead_claims(runs: Path) -> None:
     """Remove the claims of killed workers. They are not counted: each has a few bytes.
 
-    Who holds a claim touches its file several times a minute. `NAME.1.free` goes before `NAME.1`, which it marks: alone,
-    it would keep the cell from all workers.
+    Who holds a claim touches its file several times a minute. `NAME.1.free` goes before `NAME.1`, which it marks:
+    alone it would keep the cell from all workers.
     """
     for path in sorted(runs.glob(".plans/claims/*"), reverse=True):
         with contextlib.suppress(FileNotFoundError):  # given back meanwhile
