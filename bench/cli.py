@@ -1165,7 +1165,7 @@ def main() -> None:
                 raise
             line = f"{error.filename}: {error.strerror}"
         if file := os.environ.get(ERROR_FILE):
-            write_whole(Path(file), line)
+            write_whole(Path(file), f"{type(error).__name__}: {line}")
         else:
             print_line(err, f"error: {line}", style="red")
         raise SystemExit(2) from None

@@ -11,7 +11,8 @@ from pathlib import Path
 PASSES_ON = {"click", "typer", "wandb"}
 """Packages through which the exit of `bench` itself goes: wandb puts a function of its own in place of sys.exit."""
 ERROR_FILE = "BENCH_ERROR_FILE"
-"""Environment variable: file to which a rank of `bench run --nproc` writes a user's error, so that it prints once."""
+"""Environment variable: file to which a rank of `bench run --nproc` writes a user's error, so that it prints once.
+See `error_from`."""
 
 
 class BenchError(Exception):
@@ -65,16 +66,20 @@ class CheckpointError(BenchError):
 class Busy(BenchError):
     """Another process runs this cell now or has just finished it."""
 
-    PREFIX = "another process "
-    """Start of all these messages: between ranks only the text of an error is passed on."""
-
 
 class Diverged(BenchError):
     """Training reached non-finite numbers. The setting causes it, so a repetition would fail too."""
 
     PREFIX = "training diverged"
-    """Start of all these messages: between processes only the text of an error is passed on."""
+    """Start of all these messages: failure files of earlier versions are recognised by it."""
 
 
 class Incompatible(BenchError):
     """The method declines this backbone or init. The board lists the cell with the reason."""
+
+
+def error_from(text: str) -> BenchError:
+    """Return the error of another process from `TypeName: text`; a BenchError if this module has no such type."""
+    name, _, words = text.partition(": ")
+    kind = globals().get(name)
+    return kind(words) if isinstance(kind, type) and issubclass(kind, BenchError) else BenchError(words)

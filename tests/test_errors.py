@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli, errors
-from bench.errors import BenchError, PluginError, first_line, no_exit
+from bench.errors import BenchError, PluginError, error_from, first_line, no_exit
 from bench.registry.registry import Registry
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BenchError)]
@@ -20,11 +20,16 @@ def test_each_kind_is_a_users_mistake_that_says_what_it_is(kind: type[BenchError
         raise kind("a file is missing")
 
 
-def test_the_two_kinds_that_are_told_from_their_text_begin_differently() -> None:
-    beginnings = [kind.PREFIX for kind in KINDS if hasattr(kind, "PREFIX")]
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_the_error_of_another_process_keeps_its_type_and_its_words(kind: type[BenchError]) -> None:
+    error = error_from(f"{kind.__name__}: no: such file")
 
-    assert len(beginnings) == 2
-    assert not any(one.startswith(other) for one in beginnings for other in beginnings if one is not other)
+    assert (type(error), str(error)) == (kind, "no: such file")
+
+
+def test_types_of_elsewhere_are_mistakes_of_the_user() -> None:
+    for name in ("NoPositive", "FileNotFoundError", "Path", ""):
+        assert type(error_from(f"{name}: a reason")) is BenchError
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bench.cell import Cell
 from bench.errors import BenchError, PluginError
 from bench.execute import Options, execute
 from bench.launch import plan as planning
-from bench.launch.outcomes import Ended, Trial, best_of, read_trial, search_space
+from bench.launch.outcomes import Ended, Trial, best_of, failure_of, read_trial, search_space
 from bench.launch.plan_folder import Entry, PlanFolder
 from bench.launch.tune import Tuned, plan_trials, plan_tuning, settings_of, tune
 from bench.launch.workers import Crew
@@ -122,8 +122,27 @@ def ended(reason: str) -> Ended:
 def test_a_setting_that_diverges_was_tried_and_is_never_the_best() -> None:
     diverged = read_trial(ended("training diverged in phase probe, epoch 1: the training loss is nan"))
 
-    assert diverged == Trial("lp", None, None)
+    assert diverged == Trial("lp", None, None, diverged=True)
     assert best_of([diverged, Trial("lp(probe_lr=0.1)", 0.4, 1.0)]).method == "lp(probe_lr=0.1)"
+
+
+def test_of_settings_that_all_diverge_none_is_chosen(demo_set: Path, tmp_path: Path) -> None:
+    """The first counted as the best, and every seed and draw trained it, to diverge again."""
+    cell = Cell(data=demo_set, task="superdiag", arch=Reference("prevalence"), method=Reference("lp"))
+    options = Options(runs=tmp_path, console=QUIET)
+    plan, entries = plan_tuning([[cell]], 2, options)
+    for entry in entries[:2]:
+        trial = plan.cell(entry)
+        plan.write(entry, Ended(trial, failure=failure_of(trial, "val", "training diverged", "", "Diverged")))
+
+    (found,) = tune([cell], 2, options, crew=Crew(), console=QUIET)
+
+    assert found.best is None and not found.finals and not found.finished
+    assert found.reason == "every setting of lp diverged; give another range, such as lower rates"
+    assert found.as_data()["failed"] == [found.reason]
+    assert plan.left() == [], "on SLURM no worker is submitted for it"
+    declined = [Trial("a", None, None), Trial("b", None, None)]
+    assert best_of(declined).method == "a", "its runs record why"
 
 
 def test_the_best_trial_has_the_highest_score_and_is_the_first_of_ties() -> None:

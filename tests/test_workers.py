@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.console.cells_view import CellsView
-from bench.errors import BenchError
+from bench.errors import BenchError, Busy
 from bench.execute import Options, execute
 from bench.launch import workers as working
 from bench.launch.outcomes import Ended, failure_of
@@ -194,6 +194,30 @@ def test_an_outcome_of_another_worker_counts(demo_set: Path, tmp_path: Path) -> 
     assert drain(plan, [entry.id], options, Crew(), QUIET) == {}, "it was removed while a worker read it"
 
 
+def test_a_cell_of_a_notebook_waits_for_the_process_that_runs_it(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it was recorded as failed."""
+    options, cell = Options(runs=tmp_path), probe(demo_set, epochs=1)
+    monkeypatch.setattr(Cell, "of_notebook", ["lp"])
+    monkeypatch.setattr(working, "FIRST_WAIT", 0.1)
+    calls: list[Cell] = []
+
+    def run_here(cell: Cell, options: Options, data: object) -> Result:
+        calls.append(cell)
+        if len(calls) == 1:
+            raise Busy("another process is running this cell")
+        return execute(cell, options)
+
+    monkeypatch.setattr("bench.execute.execute", run_here)
+    plan = PlanFolder.of([Entry.of(cell, options)], [cell], options)
+
+    (end,) = drain(plan, list(plan.entries), options, Crew(), QUIET).values()
+
+    assert len(calls) == 2 and end.folder and not end.failure
+    assert not list(tmp_path.rglob("*.failed"))
+
+
 def test_finals_wait_for_their_trials_and_none_runs_if_one_failed(demo_set: Path, tmp_path: Path) -> None:
     trying, options = Options(runs=tmp_path, stage="val"), Options(runs=tmp_path)
     trials, final = [probe(demo_set, epochs) for epochs in (1, 2)], probe(demo_set)
@@ -220,11 +244,12 @@ def test_cells_that_nobody_runs_are_counted(demo_set: Path, tmp_path: Path) -> N
         assert not plan.has_unclaimed(), "the final cannot run before its trial"
         claims.release(entries[0].id)
         assert plan.has_unclaimed(), "it was given back"
-        plan.write(entries[0], Ended(trial, failure=failure(trial, "training diverged in phase probe")))
+        plan.write(entries[0], Ended(trial, incompatible="too few layers"))
         assert plan.has_unclaimed(), "the final"
-        plan.forget([entries[0].id])
-        plan.write(entries[0], Ended(trial, failure=failure(trial, "ZeroDivisionError")))
-        assert not plan.has_unclaimed(), "finals of a failed trial are not run"
+        for reason in ("training diverged in phase probe", "ZeroDivisionError"):
+            plan.forget([entries[0].id])
+            plan.write(entries[0], Ended(trial, failure=failure(trial, reason)))
+            assert not plan.has_unclaimed(), "finals without a best setting are not run"
 
 
 def test_failures_are_not_tried_again_while_another_worker_is_at_work(demo_set: Path, tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.datasets.held import HeldFolder
-from bench.errors import BenchError, Diverged
+from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import find, resolve
 from bench.results.failures import FAILED, Failure
@@ -40,9 +40,9 @@ def failure_path(runs: Path, cell: Cell, stage: str) -> Path:
     return runs / cell.task / (_name(cell, stage, _command_and_data(cell)) + FAILED)
 
 
-def failure_of(cell: Cell, stage: str, reason: str, details: str) -> Failure:
-    """Return the failure of a cell at the present time."""
-    return Failure.now(cell.command(), stage, reason, details, data_name(cell.data))
+def failure_of(cell: Cell, stage: str, reason: str, details: str, kind: str = "") -> Failure:
+    """Return the failure of a cell at the present time. `kind`: the type of the error."""
+    return Failure.now(cell.command(), stage, reason, details, data_name(cell.data), kind)
 
 
 def _name(cell: Cell, stage: str, text: str) -> str:
@@ -101,15 +101,20 @@ class Trial:
 
     method: str
     val_macro_auroc: float | None
-    """None if training diverged."""
+    """None if training diverged, or if the method declined the backbone."""
     seconds: float | None
+    diverged: bool = False
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the trial as results record it."""
+        return {"method": self.method, "val_macro_auroc": self.val_macro_auroc, "seconds": self.seconds}
 
 
 def read_trial(end: Ended) -> Trial:
     """Read a trial's score. Raises BenchError if the trial failed for a reason other than divergence."""
     if end.failure:
-        if end.failure.reason.startswith(Diverged.PREFIX):
-            return Trial(str(end.cell.method), None, None)
+        if end.failure.diverged:
+            return Trial(str(end.cell.method), None, None, diverged=True)
         raise BenchError(f"a trial of {end.cell.method} failed: {end.failure.reason}; the same command tries it again")
     if end.incompatible:
         return Trial(str(end.cell.method), None, None)
@@ -119,7 +124,12 @@ def read_trial(end: Ended) -> Trial:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """Return the trial with the highest fold-9 macro AUROC; the first of ties."""
+    """Return the trial with the highest fold-9 macro AUROC; the first of ties, and if the method declined all.
+
+    Raises BenchError if none has a score because training diverged.
+    """
+    if any(trial.diverged for trial in trials) and all(trial.val_macro_auroc is None for trial in trials):
+        raise BenchError(f"every setting of {trials[0].method} diverged; give another range, such as lower rates")
     return max(trials, key=lambda trial: -1.0 if trial.val_macro_auroc is None else trial.val_macro_auroc)
 
 
@@ -144,5 +154,5 @@ def search_record(first: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
         "seed": first.seed,
         "draw": first.draw,
         "space": {name: str(search) for name, search in search_space(first.method).items()},
-        "trials": [asdict(trial) for trial in trials],
+        "trials": [trial.as_data() for trial in trials],
     }

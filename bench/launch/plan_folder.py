@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
-from bench.errors import BenchError, DataError, Diverged
+from bench.errors import BenchError, DataError
 from bench.files import read_bytes, write_whole
 from bench.launch.claims import BEAT, Claims
 from bench.launch.outcomes import Ended, Trial, best_of, cell_id, failure_path, read_trial, search_record
@@ -151,7 +151,7 @@ class PlanFolder:
     def cell(self, entry: Entry) -> Cell:
         """Return the cell of an entry. That of a tuned method is known once its trials have ended.
 
-        Raises BenchError if a trial has failed.
+        Raises BenchError if a trial has failed, or if all diverged.
         """
         return self._with(entry, best_of(self.trials(entry)).method) if entry.best_of else self._with(entry)
 
@@ -163,7 +163,7 @@ class PlanFolder:
         """Return whether a cell is left that can be run and that no live worker of this plan runs."""
         claims = self.claims()
         newest = claims.all()
-        signs = {name: claims.sign(newest.get(name)) for name in self._left()}
+        signs = {name: claims.sign(newest.get(name)) for name in self.left()}
         return any(sign is None or claims.is_dead(newest[name], SILENT) for name, sign in signs.items())
 
     def is_at_work(self) -> bool:
@@ -172,15 +172,15 @@ class PlanFolder:
         Then a command that joins it leaves failed cells alone: each task of a job array gives the same command, and
         would else try again what has failed in another task.
         """
-        claims, left = self.claims(), set(self._left())
+        claims, left = self.claims(), set(self.left())
         return any(not (claim.free or claims.is_dead(claim)) for name, claim in claims.all().items() if name in left)
 
-    def _left(self) -> list[str]:
+    def left(self) -> list[str]:
         """Return the names of the claims on cells that have not ended and can be run."""
         ended, names = self.outcomes(), list[str]()
         for entry in self.entries.values():
             if entry.id not in ended and ended.issuperset(entry.best_of):
-                # finals are not run if a trial has failed, or if another command has just removed its outcome
+                # not if a trial has failed, if all diverged, or if another command has just removed an outcome
                 with contextlib.suppress(BenchError, FileNotFoundError):
                     names.append(self.claim_name(entry))
         return names
@@ -221,7 +221,7 @@ class PlanFolder:
             end.failure.write(path)
         elif end.folder:
             path.unlink(missing_ok=True)
-        diverged = end.failure is not None and end.failure.reason.startswith(Diverged.PREFIX)
+        diverged = end.failure is not None and end.failure.diverged
         facts = {
             "method": str(end.cell.method),
             "folder": os.path.relpath(end.folder, self.runs) if end.folder else None,

@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from bench.errors import ERROR_FILE, BenchError
+from bench.errors import ERROR_FILE, BenchError, error_from
 from bench.files import read_bytes
 from bench.processes import own_modules
 
@@ -52,7 +52,7 @@ class Node:
 def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = None, until: Path | None = None) -> int:
     """Start `bench ARGUMENTS` on `num_ranks` ranks of this machine and wait. Return the exit code: 0, or 1 for a bug.
 
-    A user's mistake is raised here as BenchError, once for all ranks; so is a signal that killed a rank. When the file
+    A user's mistake is raised here, once for all ranks; a signal that killed a rank as BenchError. When the file
     `until` appears, the ranks are terminated, and BenchError is raised with its text. Torch does not notify a machine
     of failed ranks on another one; whoever learns of them writes this file.
     """
@@ -64,7 +64,7 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str], node: Node | None = N
             launch_ranks(num_ranks, sys.executable, ("-P", "-m", "bench", *arguments), node, until)
         except ChildFailedError as failed:
             if error_file.exists():
-                raise BenchError(read_bytes(error_file).decode()) from None
+                raise error_from(read_bytes(error_file).decode()) from None
             rank, failure = failed.get_first_failure()
             if failure.exitcode < 0:
                 name = signal.Signals(-failure.exitcode).name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class Tuned:
     """The cell of the first trial: the method as given."""
     trials: tuple[Trial, ...]
     best: Trial | None
-    """None if a trial has failed, or is left to do: then no setting is chosen."""
+    """None if a trial has failed or is left to do, or if all diverged: then no setting is chosen."""
     finals: tuple[Ended, ...]
     """Runs of the best setting with each requested seed and draw."""
     reason: str = ""
@@ -53,7 +54,7 @@ class Tuned:
         """Return trials, choice and folders of the final runs as plain data."""
         return {
             "cell": self.cell.command(),
-            "trials": [asdict(trial) for trial in self.trials],
+            "trials": [trial.as_data() for trial in self.trials],
             "best": self.best.method if self.best else None,
             "runs": [str(end.folder) if end.folder else None for end in self.finals],
             "failed": [*([self.reason] if self.reason else []), *(e.failure.reason for e in self.finals if e.failure)],
@@ -103,7 +104,7 @@ def tune(
     plan, entries = plan_tuning(groups, num_trials, options, partial(print_line, console))
     ids = [entry.id for entry in entries]
     left = [each for each in ids if not plan.has_ended(each)]
-    if left and slurm:
+    if slurm and plan.left():
         from bench.launch.slurm import hand_over
 
         hand_over(plan, left, slurm, console)
@@ -138,9 +139,7 @@ def plan_tuning(
     retried = not plan.is_at_work()
     lacking = [cell_id(each.cell, "val") for each in planned.of(*LEFT)]
     plan.forget([each for each in lacking if not plan.would_diverge(each)], failed=retried)
-    chosen = {
-        entry.id: plan.cell(entry) for entry in entries if entry.best_of and all(map(plan.has_ended, entry.best_of))
-    }
+    chosen = {entry.id: cell for entry in entries if entry.best_of and (cell := _chosen(plan, entry))}
     parts = [("trials", planned)]
     if chosen:
         parts += [("runs of the best settings", final := make_plan(list(chosen.values()), options))]
@@ -153,6 +152,13 @@ def plan_tuning(
     return plan, entries
 
 
+def _chosen(plan: PlanFolder, entry: Entry) -> Cell | None:
+    """Return the cell of a best setting; None if a trial has failed or is left to do, or if all diverged."""
+    with contextlib.suppress(BenchError):
+        return plan.cell(entry) if all(map(plan.has_ended, entry.best_of)) else None
+    return None
+
+
 def _tuned(ended: Mapping[str, Ended], first: Cell, finals: Sequence[Entry]) -> Tuned:
     """Return the outcome of a group, whose runs are `finals`."""
     tried = [ended[each] for each in finals[0].best_of if each in ended]
@@ -163,11 +169,16 @@ def _tuned(ended: Mapping[str, Ended], first: Cell, finals: Sequence[Entry]) -> 
             trials.append(read_trial(end))
         except BenchError as error:
             reasons.append(str(error))
+    best = None
+    if len(trials) == len(finals[0].best_of):
+        try:
+            best = best_of(trials)
+        except BenchError as error:
+            reasons.append(str(error))
     for what, num, found in (("trials", len(finals[0].best_of), tried), ("runs", len(finals), runs)):
         if len(found) < num:
             reasons.append(f"time is over: {len(found)} of {num} {what} have ended; the same command goes on")
-    best = None if reasons else best_of(trials)
-    return Tuned(first, tuple(trials), best, runs, reasons[0] if reasons else "")
+    return Tuned(first, tuple(trials), None if reasons else best, runs, reasons[0] if reasons else "")
 
 
 def plan_trials(cells: Sequence[Cell], num_trials: int, options: Options) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -220,7 +220,7 @@ class _Pool:
                 continue
             try:
                 name = self.plan.claim_name(entry)
-            except BenchError:  # a trial has failed; `tune` says which
+            except BenchError:  # a trial has failed, or all diverged; `tune` says which
                 self.left.remove(each)
                 continue
             except FileNotFoundError:  # as in `_look`
@@ -268,7 +268,8 @@ class _Pool:
         self.signs.clear()
         options = self.plan.options(task.entry, self.options)
         if self.here:
-            self._settle(slot, _run_here(task.cell, replace(options, console=self.here)))
+            print_line(self.here, words_of(task.cell))
+            self._settle_or_wait(slot, _run(task.cell, replace(options, console=self.here)))
             return
         plain = replace(options, log=None, console=None)  # type: ignore[arg-type]
         if slot not in self.workers:
@@ -315,29 +316,29 @@ class _Pool:
                 word, rest = "died", []
             if word == "at":
                 self.view.moves(slot, *rest)
-            elif word == "busy":
-                task = self.tasks.pop(slot)
-                _, waited = self.later.get(task.entry.id, (0.0, FIRST_WAIT / 1.5))
-                pause = min(waited * 1.5, LONGEST_WAIT)
-                self.later[task.entry.id] = (time.monotonic() + pause, pause)
-                self.claims.release(task.claim)
-                self.view.waits(slot)
-            elif word == "done":
-                if not self.workers[slot].share.gpus and time.monotonic() - self.tasks[slot].began > LONG:
+            elif word == "ended":
+                (end,) = rest
+                is_long = time.monotonic() - self.tasks[slot].began > LONG
+                if end and not end.failure and is_long and not self.workers[slot].share.gpus:
                     self.workers.pop(slot).end()
-                self._settle(slot, Ended(self.tasks[slot].cell, *rest))
-            elif word == "failed":
-                self._settle(slot, self._failed(slot, *rest))
-            elif word == "ranks failed":
-                self._settle(slot, self._failed(slot, *_last_words(self.workers[slot].printed, *rest)))
+                self._settle_or_wait(slot, end)
             else:
-                worker = self.workers.pop(slot)
-                code = worker.end()
-                self._settle(slot, self._failed(slot, *_last_words(worker.printed, code)))
+                worker, task = self.workers.pop(slot), self.tasks[slot]
+                reason, details = _last_words(worker.printed, worker.end())
+                failure = failure_of(task.cell, task.entry.stage, reason, details)
+                self._settle(slot, Ended(task.cell, failure=failure))
 
-    def _failed(self, slot: int, reason: str, details: str) -> Ended:
-        task = self.tasks[slot]
-        return Ended(task.cell, failure=failure_of(task.cell, task.entry.stage, reason, details))
+    def _settle_or_wait(self, slot: int, end: Ended | None) -> None:
+        """Write how a cell ended; None: a process outside of all plans runs it, so it is tried again later."""
+        if end:
+            self._settle(slot, end)
+            return
+        task = self.tasks.pop(slot)
+        _, waited = self.later.get(task.entry.id, (0.0, FIRST_WAIT / 1.5))
+        pause = min(waited * 1.5, LONGEST_WAIT)
+        self.later[task.entry.id] = (time.monotonic() + pause, pause)
+        self.claims.release(task.claim)
+        self.view.waits(slot)
 
     def _settle(self, slot: int, end: Ended) -> None:
         task = self.tasks.pop(slot)
@@ -373,20 +374,29 @@ class _Pool:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _run_here(cell: Cell, options: Options) -> Ended:
-    """Run a cell in this process, because others could not import its plugin; a bug keeps its traceback."""
+def _run(cell: Cell, options: Options, data: OpenData | None = None, run_ranks: RunRanks | None = None) -> Ended | None:
+    """Run a cell and return how it ended; None if another process runs it.
+
+    A bug keeps its traceback; one of ranks, which have printed theirs, ends this process with their exit code.
+    """
     from bench.execute import execute
 
-    print_line(options.console, words_of(cell))
     try:
-        result = execute(cell, options)
+        if run_ranks:
+            if code := run_ranks(options.arguments(cell)):
+                raise SystemExit(code)
+            options = replace(options, overwrite=False, rerun_stale=False)
+        result = execute(cell, options, data)
+    except Busy:
+        return None
     except BenchError as error:
-        return Ended(cell, failure=failure_of(cell, options.stage, str(error), traceback.format_exc()))
+        kind = type(error).__name__
+        return Ended(cell, failure=failure_of(cell, options.stage, str(error), traceback.format_exc(), kind))
     return Ended(cell, result.folder, result.incompatible)
 
 
 def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
-    """Return why a worker or its ranks failed, and the end of what they printed.
+    """Return why a worker or its ranks ended, and the end of what they printed.
 
     Raises BenchError if the worker never came to its cell.
     """
@@ -487,7 +497,9 @@ def serve(
                 cell, options = pipe.recv()
                 os.ftruncate(1, 0)
                 data = _open(cell, data)
-                pipe.send(_answer(cell, options, run_ranks, pipe, data))
+                tell = _sparing(lambda line: pipe.send(("at", line)))
+                options = replace(options, console=Console(quiet=True), log=tell)
+                pipe.send(("ended", _run(cell, options, data, run_ranks)))
     except BrokenPipeError:
         return
     except KeyboardInterrupt:
@@ -505,27 +517,6 @@ def _open(cell: Cell, data: OpenData | None) -> OpenData | None:
         return OpenData(cell.data)
     except BenchError:
         return None
-
-
-def _answer(
-    cell: Cell, options: Options, run_ranks: RunRanks | None, pipe: Connection, data: OpenData | None
-) -> tuple[Any, ...]:
-    """Run a cell and return the message with its outcome."""
-    from bench.execute import execute
-
-    tell = _sparing(lambda line: pipe.send(("at", line)))
-    options = replace(options, console=Console(quiet=True), log=tell)
-    try:
-        if run_ranks:
-            if code := run_ranks(options.arguments(cell)):
-                return ("ranks failed", code)
-            options = replace(options, overwrite=False, rerun_stale=False)
-        result = execute(cell, options, data)
-    except BenchError as error:
-        if str(error).startswith(Busy.PREFIX):
-            return ("busy",)
-        return ("failed", str(error), traceback.format_exc())
-    return ("done", result.folder, result.incompatible)
 
 
 def _sparing(tell: Callable[[str], None]) -> Callable[[str], None]:

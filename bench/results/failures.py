@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Diverged
 from bench.files import read_bytes, write_whole
 
 FAILED = ".failed"
@@ -14,7 +14,7 @@ FAILED = ".failed"
 
 @dataclass(frozen=True)
 class Failure:
-    """The content of a file `NAME.failed`: five lines for programs, then details for a person."""
+    """The content of a file `NAME.failed`: six lines for programs, then details for a person."""
 
     reason: str
     """The error in one line."""
@@ -26,12 +26,19 @@ class Failure:
     """The traceback, and the output of the process."""
     data: str = ""
     """Name of the data set."""
+    kind: str = ""
+    """Type of the error; empty if its process has ended, and in files of earlier versions."""
 
     @classmethod
-    def now(cls, command: str, stage: str, reason: str, details: str, data: str = "") -> Failure:
+    def now(cls, command: str, stage: str, reason: str, details: str, data: str = "", kind: str = "") -> Failure:
         """Return a failure with the current time."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(" ".join(reason.split()), command, stage, at, details, data)
+        return cls(" ".join(reason.split()), command, stage, at, details, data, kind)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training reached non-finite numbers."""
+        return self.kind == Diverged.__name__ or (not self.kind and self.reason.startswith(Diverged.PREFIX))
 
     def write(self, path: Path) -> None:
         """Write the file atomically. Raises BenchError if it cannot be written."""
@@ -56,4 +63,4 @@ class Failure:
         return cls(**{key: fields.get(key, "") for key in HEAD}, details=details)
 
 
-HEAD = ("reason", "command", "stage", "at", "data")
+HEAD = ("reason", "kind", "command", "stage", "at", "data")
