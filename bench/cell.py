@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bench.data.datasets import find_task_name
 from bench.data.datasets.held import HeldFolder
@@ -13,7 +12,8 @@ from bench.errors import BenchError
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, find, find_optional, normalize
 from bench.registry.source import NOT_INSTALLED
-from bench.results.document import MOST, quoted
+from bench.results.document import quoted
+from bench.results.numbers import fraction_and_draw, seed_or_draw, whole_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +37,12 @@ class Cell:
 
     def __post_init__(self) -> None:
         # NumPy's numbers become Python's: streams and command hold the text of a number
-        object.__setattr__(self, "fraction", float(self.fraction))
-        for name in ("seed", "draw", "source_rate"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, _whole_number(name, getattr(self, name)))
-        if not 0 < self.fraction <= 1:
-            raise BenchError(f"--fraction must lie in (0, 1], got {self.fraction}")
-        for name, value in (("seed", self.seed), ("draw", self.draw)):
-            if value < 0:
-                raise BenchError(f"--{name} must not be negative, got {value}")
-            if value > MOST:
-                raise BenchError(f"--{name} must be at most 2^53, got {value}")
-        if self.draw and self.fraction == 1:
-            raise BenchError(f"--draw {self.draw} has no effect on all training records; add --fraction below 1")
+        fraction, draw = fraction_and_draw(self.fraction, self.draw)
+        object.__setattr__(self, "fraction", fraction)
+        object.__setattr__(self, "draw", draw)
+        object.__setattr__(self, "seed", seed_or_draw("seed", self.seed))
+        if self.source_rate is not None:
+            object.__setattr__(self, "source_rate", whole_number("source_rate", self.source_rate))
         if self.manifest is not None and self.fraction < 1:
             raise BenchError("--manifest lists the training records and --fraction draws them; give one of them")
         object.__setattr__(self, "task", find_task_name(self.task, self.data))
@@ -104,14 +97,6 @@ class Cell:
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
-
-
-def _whole_number(name: str, value: Any) -> int:
-    """Return a whole number as Python's int. Raises BenchError for any other value."""
-    try:
-        return int(operator.index(value))
-    except TypeError:
-        raise BenchError(f"--{name.replace('_', '-')} must be a whole number, got {value!r}") from None
 
 
 def _from_here(file: Path) -> Path:

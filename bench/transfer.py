@@ -28,8 +28,8 @@ from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import replicates_for, score_fold
 from bench.inference import Trained, load_trained
 from bench.provenance import trained_before
-from bench.results.document import MOST
 from bench.results.elsewhere import Evaluation, Truths, folder_of, load_evaluation, write_evaluation
+from bench.results.numbers import seed_or_draw
 from bench.results.result import Result, load_result, row_name
 from bench.training.distributed import choose_device, set_numerics
 from bench.training.features import EVALUATION_BATCH
@@ -71,8 +71,7 @@ def evaluate(
     corruption. `seed` is that of the corruptions; without one it is 0. Raises CheckpointError if the run kept no
     weights, DataError without a common label, and BenchError for a seed or a corruption that changes nothing.
     """
-    if not 0 <= seed <= MOST:
-        raise BenchError(f"--seed is {seed}, expected a whole number from 0 to {MOST:,}")
+    seed = seed_or_draw("seed", seed)
     seed = seed if corruptions else 0  # it changes nothing then, and is no other test
     trained, records = load_trained(run), load_records(data)
     for each in corruptions:

@@ -1,5 +1,6 @@
 """Scores from anywhere: joined by record and label, refused by name, and scored without torch or waveforms."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -385,6 +386,28 @@ def test_a_plan_reads_the_head_alone(score: Score, scores: pd.DataFrame, monkeyp
 def test_a_draw_of_all_records_is_refused_as_in_a_run(score: Score, scores: pd.DataFrame) -> None:
     with pytest.raises(BenchError, match="--draw 1 has no effect on all training records"):
         score(scores, draw=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"seed": -1}, "--seed must not be negative, got -1"),
+        ({"seed": 2**60}, f"--seed must be at most 2^53, got {2**60}"),
+        ({"seed": 1.5}, "--seed must be a whole number, got 1.5"),
+        ({"fraction": 0.5, "draw": -1}, "--draw must not be negative, got -1"),
+    ],
+)
+def test_numbers_are_refused_as_in_a_run_and_before_anything_is_read(option: dict[str, Any], words: str) -> None:
+    with pytest.raises(BenchError, match=re.escape(words)):
+        score_external(Path("nowhere.csv"), "superdiag", "other", Path("nowhere"), Path("nowhere"), **option)
+
+
+def test_numpys_numbers_are_pythons(score: Score, scores: pd.DataFrame) -> None:
+    """They ended in a TypeError of json, or were written into the command as `np.float64(0.5)`."""
+    result = score(scores, fraction=np.float64(0.5), draw=np.int32(2), seed=np.int64(1))
+
+    assert (result.cell["fraction"], *result.place) == (0.5, 2, 1)
+    assert result.cell["command"].endswith("--fraction 0.5 --draw 2 --seed 1")
 
 
 def test_two_csv_files_and_no_torch_are_enough(scores: pd.DataFrame, tables: Path, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_options_that_change_nothing_are_refused_or_no_other_test(
     seeded = evaluate(runs[0].folder, other_set, seed=7)
     assert seeded.conditions == evaluations[0].conditions and seeded.folder == evaluations[0].folder
     monkeypatch.setattr("bench.transfer._logits", lambda *given: pytest.fail("nothing is predicted in vain"))
-    with pytest.raises(BenchError, match="--seed is -1, expected a whole number from 0 to"):
+    with pytest.raises(BenchError, match="--seed must not be negative, got -1"):
         evaluate(runs[0].folder, home_set, [Corruption.parse("gain=2")], seed=-1)
     with pytest.raises(BenchError, match="corruption short=20: records are cut to 10 s, as in training; expected less"):
         evaluate(runs[0].folder, home_set, [Corruption.parse("short=20")])

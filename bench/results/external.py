@@ -27,6 +27,7 @@ from bench.errors import BenchError, DataError
 from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.scores import score_fold, strodthoff2020
 from bench.results.document import require_printable
+from bench.results.numbers import fraction_and_draw, seed_or_draw
 from bench.results.result import EXTERNAL, PART, Result, find_runs, load_result
 from bench.results.run_folder import RunFolder
 from bench.results.score_file import read_content, read_scores, refuse_not_finite
@@ -61,7 +62,9 @@ def score_external(
     another protocol: STRODTHOFF2020, or ALL_RECORDS of fold 10. `log` receives a line about records and columns that
     are left out. Raises BenchError if other scores of this name, draw and seed exist, unless `overwrite`.
     """
-    _check_options(name, fraction, draw, partial, compat)
+    _check_options(name, partial, compat)
+    fraction, draw = fraction_and_draw(fraction, draw)
+    seed = seed_or_draw("seed", seed)
     records = load_records(data)
     table = label_table(records, find_task(task, records))
     content = read_content(file)
@@ -91,16 +94,12 @@ def score_external(
     return _write(document, predictions, runs, overwrite)
 
 
-def _check_options(name: str, fraction: float, draw: int, partial: bool, compat: str | None) -> None:
-    """Raise BenchError for an option that is out of range, or that another one excludes."""
+def _check_options(name: str, partial: bool, compat: str | None) -> None:
+    """Raise BenchError for a name that may not be used, or an option that another one excludes."""
     if not NAME.fullmatch(name):
         raise BenchError(
             f"--name {name!r}: expected a letter or digit, then up to 99 of letters, digits, spaces and . + - ( ) , = '"
         )
-    if not 0 < fraction <= 1:
-        raise BenchError(f"--fraction must lie in (0, 1], got {fraction}")
-    if draw and fraction == 1:
-        raise BenchError(f"--draw {draw} has no effect on all training records; add --fraction below 1")
     if partial and compat:
         raise BenchError(f"--partial and --compat {compat} exclude each other: {compat} needs the whole fold")
 
