@@ -13,8 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from bench.files import read_bytes
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
 
 _fresh = False
 
@@ -73,6 +77,30 @@ def own_modules() -> Iterator[None]:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
+
+
+@contextlib.contextmanager
+def starting_children() -> Iterator[None]:
+    """Within this context, new processes run nothing of the user, see `own_modules`, and do not answer Ctrl-C.
+
+    They inherit the mask. Ctrl-C reaches all processes of a terminal, and this one alone should answer it.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with own_modules():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def forkserver(*modules: str) -> ForkServerContext:
+    """Return a context whose processes are forks of a server, which imports these modules once, unless it runs already.
+
+    A fork of this process might copy a lock that a thread of torch holds.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    return context
 
 
 def end_with_parent(grace: float = 0.0) -> None:

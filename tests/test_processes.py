@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import _quota, num_cores, own_modules
+from bench.processes import _quota, num_cores, own_modules, starting_children
 
 
 def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +104,13 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         time.sleep(0.05)
 
     assert not is_running(child), "it would sleep for ten minutes"
+
+
+def test_children_do_not_answer_ctrl_c_and_this_process_does_again() -> None:
+    before, main = signal.pthread_sigmask(signal.SIG_BLOCK, ()), sys.modules["__main__"]
+    with starting_children():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert sys.modules["__main__"] is not main
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before and signal.SIGINT not in before
+    assert sys.modules["__main__"] is main

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from bench.errors import DataError, no_exit
-from bench.processes import end_with_parent, num_cores, own_modules
+from bench.processes import end_with_parent, forkserver, num_cores, starting_children
 
 Chunk = TypeVar("Chunk")
 Output = TypeVar("Output")
@@ -31,19 +29,11 @@ def over_cores(
         for chunk in chunks:
             yield chunk, _examine(examine, chunk)
         return
-    # a fork of this process may copy a lock that a thread of torch holds; a separate server process imports the
-    # needed modules once and forks the workers
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.data.signals", *modules])
+    context = forkserver("bench.data.signals", *modules)
     with ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_with_parent) as pool:
-        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, but only this one should handle it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            try:
-                with own_modules():
-                    futures = {pool.submit(_examine, examine, chunk): chunk for chunk in chunks}
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            with starting_children():
+                futures = {pool.submit(_examine, examine, chunk): chunk for chunk in chunks}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:

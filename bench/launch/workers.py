@@ -34,7 +34,7 @@ from bench.files import read_bytes
 from bench.launch.claims import Claim, Claims
 from bench.launch.outcomes import Ended, failure_of
 from bench.launch.plan_folder import Entry, PlanFolder
-from bench.processes import end_with_parent, mark_fresh, own_modules
+from bench.processes import end_with_parent, forkserver, mark_fresh, starting_children
 
 if TYPE_CHECKING:
     from bench.data.opened import OpenData
@@ -49,7 +49,7 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
 """Seconds until a cell that another process runs is tried again (grows by half each time), and their maximum."""
 LOOK = 1.0
 """Seconds between two looks at what other workers do, for a worker that has nothing to do."""
-SAID = 20_000
+MOST_PRINTED = 20_000
 """Maximum number of characters of a worker's last output in a failure file."""
 
 RunRanks = Callable[[Sequence[str]], int]
@@ -283,23 +283,16 @@ class _Pool:
 
     def _start(self, slot: int) -> _Worker:
         """Start a process that has imported torch already: a fork of a server that has."""
-        ours, theirs = multiprocessing.Pipe()
+        own_end, end = multiprocessing.Pipe()
         printed = self.scratch / f"{slot}-{time.monotonic_ns()}"
         share = share_of(slot, self.crew.jobs, self.crew.nproc)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["bench.launch.preload"])
-        # workers inherit the mask: Ctrl-C reaches all processes of a terminal, and this one alone should answer it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with own_modules():
-                # the environment is handed over, for the server keeps that of its own start
-                arguments = (theirs, printed, share, dict(os.environ), self.crew.run_ranks)
-                process = context.Process(target=serve, args=arguments, daemon=False)
-                process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
-        return _Worker(process, ours, printed, share)
+        with starting_children():
+            # the environment is handed over, for the server keeps that of its own start
+            arguments = (end, printed, share, dict(os.environ), self.crew.run_ranks)
+            process = forkserver("bench.launch.preload").Process(target=serve, args=arguments, daemon=False)
+            process.start()
+        end.close()
+        return _Worker(process, own_end, printed, share)
 
     def _listen(self) -> None:
         """Wait until a worker sends a message or dies, or it is time to look around."""
@@ -403,7 +396,7 @@ def _last_words(printed: Path, code: int | None) -> tuple[str, str]:
     ended = f"its process ended with exit code {code}"
     if not printed.exists():
         raise BenchError(f"a worker ended before it began with its cell: {ended}")
-    details = read_bytes(printed).decode(errors="replace")[-SAID:]
+    details = read_bytes(printed).decode(errors="replace")[-MOST_PRINTED:]
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}", details
     return next((line for line in reversed(details.splitlines()) if line.strip()), ended), details
@@ -446,8 +439,9 @@ def share_of(slot: int, jobs: int, nproc: int) -> Share:
     """Return the cores and GPUs of worker `slot`. Workers share them only if there are too few."""
     cores = None
     if hasattr(os, "sched_setaffinity"):
-        ours = sorted(os.sched_getaffinity(0))
-        cores = frozenset(ours[slot * len(ours) // jobs : (slot + 1) * len(ours) // jobs] or [ours[slot % len(ours)]])
+        allowed = sorted(os.sched_getaffinity(0))
+        num = len(allowed)
+        cores = frozenset(allowed[slot * num // jobs : (slot + 1) * num // jobs] or [allowed[slot % num]])
     gpus = visible_gpus()
     return Share(cores, tuple(gpus[(slot * nproc + rank) % len(gpus)] for rank in range(min(nproc, len(gpus)))))
 
