@@ -220,9 +220,9 @@ def _bounded(metric: str, interval: Interval) -> dict[str, float]:
     return dict(zip(_names(metric), (interval.value, interval.low, interval.high), strict=True))
 
 
-def results_frame(results: Iterable[Result]) -> pd.DataFrame:
-    """Return a row for each run, as its result records it; RESULTS are the columns."""
-    return pd.DataFrame([_result_row(result) for result in results], columns=list(RESULTS))
+def results_frame(results: Iterable[Result], further: Iterable[Mapping[str, Any]] = ()) -> pd.DataFrame:
+    """Return a row for each run, as its result records it, then the rows `further`; RESULTS are the columns."""
+    return pd.DataFrame([*map(_result_row, results), *further], columns=list(RESULTS))
 
 
 def _result_row(result: Result) -> dict[str, Any]:

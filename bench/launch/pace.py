@@ -1,4 +1,4 @@
-"""How fast this machine trains a backbone and predicts with it, for cells like which none has been finished."""
+"""How fast this machine trains a backbone and predicts with it: estimates where no such cell has been finished."""
 
 from __future__ import annotations
 

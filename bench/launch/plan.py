@@ -147,8 +147,9 @@ def make_plan(
     present default values. Initial weights are compared by hash if they are published or from a file; random ones
     follow from seed and code, and a result of other code is `stale`. The final decision is made by `execute`, which
     returns the result of a cell that is finished. `elsewhere`: the cells run on other machines, where precision `auto`
-    may have resolved to another value; any is accepted. With `crew`, cells like which none is finished get an estimate
-    for its workers, from timed passes of their backbones; `progress` receives a text before each of them is timed.
+    may have resolved to another value; any is accepted. With `crew`, cells without a finished cell of the same
+    backbone, method and fraction get an estimate for its workers, from timed passes of their backbones; `progress`
+    receives a text before each of them is timed.
     """
     if not cells:  # of a shard, where there are more shards than cells
         return SweepPlan([], 0, 0, 0, {}, [])

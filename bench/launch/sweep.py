@@ -220,7 +220,6 @@ class Swept(ShownAsTable):
         from bench.boards.frames import results_frame
         from bench.results.result import load_result
 
-        scored = results_frame(load_result(cell.folder) for cell in self.cells if cell.folder)
         rest = [
             {
                 **{key: getattr(cell.cell, key) for key in ("task", "fraction", "draw", "seed")},
@@ -233,10 +232,7 @@ class Swept(ShownAsTable):
             for cell in self.cells
             if not cell.folder
         ]
-        if not rest:
-            return scored
-        left = type(scored)(rest, columns=scored.columns)
-        return left if scored.empty else type(scored)([*scored.to_dict("records"), *left.to_dict("records")])
+        return results_frame((load_result(cell.folder) for cell in self.cells if cell.folder), rest)
 
     def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "backbone", "method", "seed", "state", "auroc", "auroc_low", "auroc_high"]
@@ -258,7 +254,8 @@ def sweep(
 ) -> Swept:
     """Print the plan of a grid and run what is left, here or on SLURM. Return all cells with their states.
 
-    With `estimate`, backbones of cells like which none is finished are timed first, for the time left.
+    With `estimate`, backbones of cells without a finished cell of the same backbone, method and fraction are timed
+    first, for the time left.
     """
     if estimate and slurm:
         raise BenchError("--estimate times backbones on this machine, which tells nothing of the nodes of SLURM")

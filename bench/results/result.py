@@ -22,6 +22,7 @@ from bench.errors import BenchError, DataError, first_line
 from bench.evaluation.predictions import Predictions, align
 from bench.evaluation.runs import Streams
 from bench.files import file_sha256, open_file, read_bytes, whole_file, write_whole
+from bench.results import finished
 from bench.results.arrays import open_arrays
 from bench.results.document import faults, not_finite, unsafe
 from bench.results.remembered import keep, key_of, recall
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from bench.data.tasks import LabelTable
 
 SCHEMA = 1
-RESULT, PREDICTIONS, UNFINISHED, OF_VAL = "result.json", "predictions.npz", ".unfinished", "-val"
+RESULT, PREDICTIONS = finished.RESULT, finished.PREDICTIONS
+UNFINISHED, OF_VAL = ".unfinished", "-val"
 SCORED = ("metrics", "training", "signals")
 """Further sections of a result, unless the method declined the backbone."""
 METRICS, HEAD = b',\n "metrics": ', 16384
