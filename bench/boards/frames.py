@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from bench.boards.comparisons import Compared, Comparison
 from bench.boards.rows import Board, Row, interval_of, recorded_interval
@@ -119,7 +120,7 @@ class RunResult:
         parts = []
         for fold, scores in sorted(self.result.predictions.items() if self.incompatible is None else ()):
             logits = np.asarray(scores.logits, dtype=np.float64)
-            values = 0.5 * (1 + np.tanh(logits / 2)) if self.result.has_scale else logits
+            values = expit(logits) if self.result.has_scale else logits
             part = pd.DataFrame(values, pd.Index(scores.ecg_id, name="ecg_id"), list(scores.labels))
             part.insert(0, "fold", fold, allow_duplicates=True)
             parts.append(part)
