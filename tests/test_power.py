@@ -12,6 +12,7 @@ from scipy import stats
 
 import bench
 from bench.boards.power import (
+    MOST,
     Variances,
     as_csv,
     crossing,
@@ -23,6 +24,7 @@ from bench.boards.power import (
 )
 from bench.errors import BenchError, DataError
 from bench.evaluation.hierarchical import Units
+from bench.evaluation.runs import MIN_RUNS
 
 KNOWN = Variances(
     "ptb-xl-1.0.3", "superdiag", 0.03, "net, tuned", "lpft-sd minus ft", 0.006, 0.001, 0.0095, 0.013, 5, 10
@@ -133,6 +135,35 @@ def test_the_file_of_variances_is_read_as_it_was_written(tmp_path: Path) -> None
     (tmp_path / "set/variances.csv").write_text(as_csv(known).replace("0.013", "many"))
     with pytest.raises(DataError, match=r"variances.csv is damaged: could not convert"):
         read_variances(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe", "codec can't decode"),
+        (as_csv([KNOWN]).replace("net", "n" * 200_000).encode(), "field larger than"),
+        (as_csv([replace(KNOWN, draws=0)]).encode(), "0 draws with 10 pairs"),
+        (as_csv([replace(KNOWN, pairs=0)]).encode(), "5 draws with 0 pairs"),
+    ],
+    ids=["no text", "long field", "no draw", "no pair"],
+)
+def test_a_damaged_file_of_variances_is_refused_in_a_line(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/variances.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"variances.csv is damaged: .*{words}"):
+        read_variances(tmp_path)
+
+
+@pytest.mark.parametrize("of", ["draws", "seeds"])
+def test_the_number_of_runs_that_is_needed_is_the_least(of: str) -> None:
+    for difference in (0.015, 0.02, 0.03, 0.2):
+        enough = [
+            num
+            for num in range(MIN_RUNS, MOST + 1)
+            if KNOWN.resolves(*((num, 1) if of == "draws" else (1, num))) <= difference
+        ]
+        assert KNOWN.needs(difference, of=of) == (enough[0] if enough else None)
+    assert KNOWN.needs(1.001 * KNOWN.limit(), of=of) is None, "more than MOST"
 
 
 def test_more_tests_and_more_looks_need_more_runs() -> None:

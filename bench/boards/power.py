@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 import io
 import math
@@ -61,9 +62,10 @@ class Variances:
         return self.pairs / self.draws
 
     def error(self, draws: int, seeds: float) -> tuple[float, float, float]:
-        """Return the variance of patients, that of runs, and its degrees of freedom, with so many draws and seeds.
+        """Return the variance from patients, the variance from runs, and the degrees of freedom of the second.
 
-        With one draw the difference is about this subset, so draws contribute nothing.
+        `seeds` is the number of seeds in each draw. With one draw the difference is about its subset alone, so the
+        variance of draws does not count.
         """
         of_seeds = 0.0 if math.isnan(self.seed_sd) else self.seed_sd**2
         of_draws = 0.0 if math.isnan(self.draw_sd) or draws < 2 else self.draw_sd**2
@@ -71,17 +73,17 @@ class Variances:
         return self.patient_sd**2, (of_draws + of_seeds / seeds) / draws, max(known, 1)
 
     def resolves(self, draws: int, seeds: float, alpha: float = ALPHA) -> float:
-        """Return the true difference that 80 % of studies with so many draws and seeds find significant at `alpha`."""
+        """Return the true difference that is significant at `alpha` in 80 % of studies with these draws and seeds."""
         return float(resolvable(alpha, POWER, *self.error(draws, seeds)))
 
     def limit(self, alpha: float = ALPHA) -> float:
-        """Return the difference that endless runs resolve: patients alone are left."""
+        """Return the smallest difference that any number of runs resolves: only patients contribute to its error."""
         return float(resolvable(alpha, POWER, self.patient_sd**2, 0.0, 1.0))
 
     def needs(self, difference: float, alpha: float = ALPHA, *, of: str) -> int | None:
-        """Return how many draws of one seed, or seeds of one draw, resolve a difference; None if MOST are too few.
+        """Return the least number of draws of one seed, or of seeds of one draw, that resolves a difference.
 
-        `of` is `draws` or `seeds`. Also None where the variance of draws, or of seeds, is not known.
+        `of` is `draws` or `seeds`. None if MOST are too few, or if the variance of draws, or of seeds, is not known.
         """
         if math.isnan(self.draw_sd if of == "draws" else self.seed_sd) or self.limit(alpha) > difference:
             return None
@@ -89,16 +91,12 @@ class Variances:
         def enough(num: int) -> bool:
             return self.resolves(*((num, 1) if of == "draws" else (1, num)), alpha) <= difference
 
-        low, high = MIN_RUNS - 1, MOST  # more runs always resolve less
-        if not enough(high):
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+        nums = range(MIN_RUNS, MOST + 1)
+        place = bisect.bisect_left(nums, True, key=enough)  # more runs always resolve smaller differences
+        return nums[place] if place < len(nums) else None
 
     def next_run(self, alpha: float = ALPHA) -> tuple[float, float]:
-        """Return what is resolved with one more seed in each draw, and with one more draw; NaN if it is not known."""
+        """Return the differences that one more seed in each draw, and one more draw, resolve; NaN if not known."""
         seeds = self.resolves(self.draws, self.seeds + 1, alpha) if not math.isnan(self.seed_sd) else math.nan
         draws = self.resolves(self.draws + 1, self.seeds, alpha) if not math.isnan(self.draw_sd) else math.nan
         return seeds, draws
@@ -106,7 +104,7 @@ class Variances:
 
 def variances_of(boards: Sequence[Board]) -> list[Variances]:
     """Return the variances of each study of these boards, see `variances_of_study`."""
-    return [one for study in studies_of(boards) for one in variances_of_study(study)]
+    return [variances for study in studies_of(boards) for variances in variances_of_study(study)]
 
 
 def variances_of_study(study: Study) -> list[Variances]:
@@ -163,20 +161,20 @@ class Power(ShownAsTable):
         """One row for each contrast, task and share; bench/README.md documents the columns."""
         import pandas as pd
 
-        return pd.DataFrame([self._row(one) for one in self.variances])
+        return pd.DataFrame([self._row(variances) for variances in self.variances])
 
-    def _row(self, one: Variances) -> dict[str, Any]:
+    def _row(self, variances: Variances) -> dict[str, Any]:
         alpha = float(self.levels[-1])
-        seed, draw = one.next_run(alpha)
+        with_seed, with_draw = variances.next_run(alpha)
+        names = ("dataset", "task", "fraction", "study", "contrast", "patient_sd", "draw_sd", "seed_sd")
         return {
-            **{key: getattr(one, key) for key in ("dataset", "task", "fraction", "study", "contrast")},
-            **{key: getattr(one, key) for key in ("patient_sd", "draw_sd", "seed_sd", "draws", "pairs")},
-            "resolves": one.resolves(one.draws, one.seeds, alpha),
-            "limit": one.limit(alpha),
-            "seeds_needed": one.needs(self.difference, alpha, of="seeds"),
-            "draws_needed": one.needs(self.difference, alpha, of="draws"),
-            "with_another_seed": seed,
-            "with_another_draw": draw,
+            **{name: getattr(variances, name) for name in (*names, "draws", "pairs")},
+            "resolves": variances.resolves(variances.draws, variances.seeds, alpha),
+            "limit": variances.limit(alpha),
+            "seeds_needed": variances.needs(self.difference, alpha, of="seeds"),
+            "draws_needed": variances.needs(self.difference, alpha, of="draws"),
+            "with_another_seed": with_seed,
+            "with_another_draw": with_draw,
         }
 
     def shown(self) -> pd.DataFrame:
@@ -210,7 +208,7 @@ class Power(ShownAsTable):
 
     def _worth_more(self) -> str:
         """Return a sentence on whether another draw or another seed is worth more."""
-        unknown = sum(math.isnan(one.draw_sd) for one in self.variances)
+        unknown = sum(math.isnan(variances.draw_sd) for variances in self.variances)
         if unknown == len(self.variances):
             return (
                 "next: runs of another draw, with a new seed. How draws vary was never measured here; more seeds of "
@@ -238,48 +236,57 @@ def plan_power(
         raise BenchError(f"--tests must be from 1 to {MOST_TESTS:,}, got {tests:,}")
     levels(looks)  # raises for a wrong number
     chosen = [
-        one
-        for one in variances
-        if task in (None, one.task) and fraction in (None, one.fraction) and contrast in (None, one.contrast)
+        each
+        for each in variances
+        if task in (None, each.task) and fraction in (None, each.fraction) and contrast in (None, each.contrast)
     ]
     if not chosen:
-        known = [dict.fromkeys(str(getattr(one, key)) for one in variances) for key in ("contrast", "task", "fraction")]
-        words = "; ".join(", ".join(of_key) for of_key in known) if variances else "nothing"
+        keys = ("contrast", "task", "fraction")
+        known = [", ".join(dict.fromkeys(str(getattr(each, key)) for each in variances)) for key in keys]
+        words = "; ".join(known) if variances else "nothing"
         raise BenchError(f"no replicated pairs of runs for this; variances are known of {words}")
     return Power(chosen, difference, tests, looks)
 
 
 def read_variances(folder: Path) -> list[Variances]:
-    """Return the variances that `bench leaderboard` left beside the boards in a folder; empty if there are none."""
-    rows = [
-        row
-        for path in sorted(folder.glob(f"*/{VARIANCES}"))
-        for row in csv.DictReader(io.StringIO(read_bytes(path).decode(), newline=""))
-    ]
-    return [from_row(row) for row in rows]
+    """Return the variances that `bench leaderboard` left beside the boards in a folder; empty if there are none.
+
+    Raises DataError for a damaged file.
+    """
+    return [variances for path in sorted(folder.glob(f"*/{VARIANCES}")) for variances in from_csv(read_bytes(path))]
 
 
 def as_csv(variances: Sequence[Variances]) -> str:
-    """Return the text of variances.csv; NaN is empty. With six digits, machines that add otherwise write the same."""
+    """Return the text of variances.csv; NaN is empty.
+
+    Numbers have six digits, so that machines that add in another order write the same file.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([each.name for each in fields(Variances)])
-    for one in variances:
-        values = [getattr(one, each.name) for each in fields(Variances)]
+    names = [column.name for column in fields(Variances)]
+    writer.writerow(names)
+    for row in variances:
+        values = [getattr(row, name) for name in names]
         writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in values])
     return table.getvalue()
 
 
-def from_row(row: Mapping[str, str]) -> Variances:
-    """Read a row of variances.csv. Raises DataError for a missing or damaged one."""
+def from_csv(content: bytes) -> list[Variances]:
+    """Return the variances in the content of a variances.csv. Raises DataError if it is damaged."""
     try:
-        value, patients, draws, seeds = (
-            float(row[name] or "nan") for name in ("difference", "patient_sd", "draw_sd", "seed_sd")
-        )
-        where = row["dataset"], row["task"], float(row["fraction"]), row["study"], row["contrast"]
-        return Variances(*where, value, patients, draws, seeds, int(row["draws"]), int(row["pairs"]))
-    except (KeyError, TypeError, ValueError) as error:
+        return [_from_row(row) for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{VARIANCES} is damaged: {error}; `bench leaderboard --published` writes it anew") from None
+
+
+def _from_row(row: Mapping[str, str]) -> Variances:
+    draws, pairs = int(row["draws"]), int(row["pairs"])
+    if not 1 <= draws <= pairs:
+        raise ValueError(f"{draws} draws with {pairs} pairs of runs, expected at least one pair for each draw")
+    names = ("difference", "patient_sd", "draw_sd", "seed_sd")
+    difference, patient_sd, draw_sd, seed_sd = (float(row[name] or "nan") for name in names)
+    cell = row["dataset"], row["task"], float(row["fraction"]), row["study"], row["contrast"]
+    return Variances(*cell, difference, patient_sd, draw_sd, seed_sd, draws, pairs)
 
 
 def levels(looks: int, alpha: float = ALPHA) -> Floats:
