@@ -10,9 +10,11 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from bench.boards.comparisons import ScoredRun
 from bench.boards.declared import BASELINE
 from bench.boards.rows import Board, Row
 from bench.data.tasks import LabelTable
@@ -120,7 +122,8 @@ class Study:
     """Name of the first weights of the tasks that have several; empty without such a task."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """First weights -> the name that people gave them."""
-    _influence: dict[tuple[str, int], Floats] = field(default_factory=dict, repr=False)
+    _influences: dict[tuple[str, ScoredRun], Floats] = field(default_factory=dict, init=False, repr=False)
+    """Task and run -> what `_influence` has returned."""
 
     @property
     def methods(self) -> list[str]:
@@ -186,30 +189,27 @@ class Study:
             task_of += [task] * len(common)
             places += common
             streams += design.stream
-            influence.append([design.mean([self._of_run(task, row, place) for place in common]) for row in rows])
+            influence.append(
+                [design.mean([self._influence(task, row.scored[place]) for place in common]) for row in rows]
+            )
         draws = tuple(draw for draw, _ in places)
         return Units(np.array(values), tuple(task_of), draws, tuple(streams), np.array(influence))
 
-    def _of_run(self, task: str, row: Row, place: Place) -> Floats:
+    def _influence(self, task: str, run: ScoredRun) -> Floats:
         """Return [patient of any task], the influence of each patient on the macro AUROC of a run."""
-        run = row.scored[place]
-        if (key := (task, id(run))) not in self._influence:
+        if (task, run) not in self._influences:
             table = self.truth[task]
             every = np.ones(len(table), dtype=bool)
-            own = macro_auroc(
-                table.patient_id, table.y_true, [run.y_score], every, metrics.frequent(table.y_true)
-            ).influence[0]
-            of_all = np.zeros(len(self._patients))
-            of_all[np.searchsorted(self._patients, np.unique(table.patient_id))] = own
-            self._influence[key] = of_all
-        return self._influence[key]
+            effect = macro_auroc(table.patient_id, table.y_true, [run.y_score], every, metrics.frequent(table.y_true))
+            influence = np.zeros(len(self._patients))
+            influence[np.searchsorted(self._patients, np.unique(table.patient_id))] = effect.influence[0]
+            self._influences[task, run] = influence
+        return self._influences[task, run]
 
-    @property
+    @cached_property
     def _patients(self) -> Floats:
-        """Return the patients of fold 10 over all tasks, sorted."""
-        if ("", 0) not in self._influence:
-            self._influence["", 0] = np.unique(np.concatenate([table.patient_id for table in self.truth.values()]))
-        return self._influence["", 0]
+        """The patients of fold 10 over all tasks, sorted."""
+        return np.unique(np.concatenate([table.patient_id for table in self.truth.values()]))
 
 
 def studies_of(boards: Sequence[Board]) -> list[Study]:
