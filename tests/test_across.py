@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from bench.boards import across as across_module
 from bench.boards.across import ALONE, BETTER, EQUAL, FEW, MUCH_BETTER, WORSE, Across, Both, across, ranks
 from bench.boards.answers import answers_frame, answers_of
-from bench.boards.comparisons import ScoredRun
+from bench.boards.comparisons import ResampledRun
 from bench.boards.declared import FAMILY, PRIMARY, BoardPlan
 from bench.boards.power import variances_of
 from bench.boards.rows import Board, Row
@@ -73,7 +73,7 @@ def board(
             shared = np.random.default_rng(seed).normal(size=truth.y_true.shape)
             noise = math.sqrt(SHARED) * shared + math.sqrt(1 - SHARED) * random.normal(size=shared.shape)
             y_score = (quality + spread * random.normal()) * truth.y_true + noise
-            scored[place] = ScoredRun(y_score, resample(truth.y_true, y_score, replicates), "draw and seed")
+            scored[place] = ResampledRun(y_score, resample(truth.y_true, y_score, replicates), "draw and seed")
             search = {"search": {"trials": [{"method": method}] * 4}} if name in tuned else {}
             cell = {"task": task, "fraction": fraction, "method": method, "draw": place[0], "seed": place[1]}
             document = {"cell": cell, "split": {"train_records": int(1e4 * fraction)}, **search}

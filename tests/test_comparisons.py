@@ -9,8 +9,8 @@ import pytest
 from bench.boards.comparisons import (
     ALPHA,
     Comparison,
+    ResampledRun,
     ScoredRow,
-    ScoredRun,
     adjust,
     as_data,
     compare_pairs,
@@ -43,7 +43,7 @@ def row(quality: float, seeds: Sequence[int] = (0, 1, 2), draw: int = 0) -> Scor
     for seed in seeds:
         noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)
         y_score = quality * Y_TRUE + SHARED + 0.1 * noise
-        runs[draw, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, DRAWS))
+        runs[draw, seed] = ResampledRun(y_score, resample(Y_TRUE, y_score, DRAWS))
     return runs
 
 
@@ -122,7 +122,7 @@ def test_a_board_of_many_rows_can_tell_them_apart() -> None:
 def of(*values: float) -> ScoredRow:
     """Runs of these macro AUROCs, whatever patients are drawn."""
     estimates = [Estimate(np.full(3, value), np.full((2000, 3), value)) for value in values]
-    return {(0, seed): ScoredRun(SHARED, Resampled(each, each)) for seed, each in enumerate(estimates)}
+    return {(0, seed): ResampledRun(SHARED, Resampled(each, each)) for seed, each in enumerate(estimates)}
 
 
 def test_ranks_know_how_little_three_runs_tell() -> None:

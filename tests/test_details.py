@@ -10,7 +10,7 @@ import pytest
 from scipy.special import ndtri
 from sklearn.metrics import roc_auc_score
 
-from bench.boards.comparisons import ScoredRun, compared, stand
+from bench.boards.comparisons import ResampledRun, compared, stand
 from bench.boards.declared import EXPLORATORY, BoardPlan
 from bench.boards.rows import Board, Row
 from bench.boards.subgroups import compare_within
@@ -36,7 +36,7 @@ def row(method: str, quality: float, seeds: int) -> Row:
     for seed in range(seeds):
         y_score = quality * Y_TRUE + np.random.default_rng([seed, int(10 * quality)]).normal(size=Y_TRUE.shape)
         every = resample(Y_TRUE, y_score, replicates)
-        scored[0, seed] = ScoredRun(y_score, every)
+        scored[0, seed] = ResampledRun(y_score, every)
     runs = tuple(Result(Path(), {"cell": {"draw": 0, "seed": seed}}) for seed in range(seeds))
     return Row("net", "random", method, runs, {}, scored)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.boards.comparisons import ScoredRun, stand
+from bench.boards.comparisons import ResampledRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable
@@ -39,7 +39,7 @@ def row(method: str, quality: float, model: tuple[str, str] = MODEL, seeds: Sequ
     for seed in seeds:
         noise = np.random.default_rng([seed, int(100 * quality)]).normal(size=Y_TRUE.shape)
         y_score = quality * Y_TRUE + SHARED + 0.1 * noise
-        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, replicates))
+        scored[0, seed] = ResampledRun(y_score, resample(Y_TRUE, y_score, replicates))
     found = {m: summarize([run.macro(m, EVERY) for run in scored.values()]) for m in ("auroc", "average_precision")}
     arch, *unusual = re.split(r", (?=from |bf16)", model[0])
     rate = next((int(one.split()[1]) for one in unusual if one.startswith("from")), None)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bench.boards import on_cores, resampling
-from bench.boards.comparisons import ScoredRun
-from bench.boards.resampling import BoardRun, board_runs, label_replicates, replicates_of, values_of
+from bench.boards.comparisons import ResampledRun
+from bench.boards.resampling import BoardRun, board_runs, label_replicates, replicates_of
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
 from bench.errors import DataError
@@ -53,10 +53,10 @@ def runs(tmp_path: Path) -> list[Result]:
     return [write(tmp_path / f"run{seed}", seed) for seed in range(6)]
 
 
-def resampled(run: Result) -> ScoredRun:
+def resampled(run: Result) -> ResampledRun:
     """The run, all of its labels resampled in this process."""
     y_score = run.predictions[TEST_FOLD].logits
-    return ScoredRun(y_score, resample(TRUTH.y_true, y_score, replicates_of(TRUTH)))
+    return ResampledRun(y_score, resample(TRUTH.y_true, y_score, replicates_of(TRUTH)))
 
 
 def test_macro_averages_of_a_board_are_those_of_bootstrap(runs: list[Result]) -> None:
@@ -65,10 +65,12 @@ def test_macro_averages_of_a_board_are_those_of_bootstrap(runs: list[Result]) ->
         expected = resampled(run.run)
         np.testing.assert_array_equal(run.y_score, expected.y_score)
         for metric in metrics.RANKING:
-            np.testing.assert_array_equal(values_of(run, metric), values_of(expected, metric))
+            np.testing.assert_array_equal(run.label_values(metric), expected.label_values(metric))
             for mask in masks:
                 np.testing.assert_array_equal(run.macro(metric, mask).value, expected.macro(metric, mask).value)
-                np.testing.assert_array_equal(run.value(metric, mask), expected.macro(metric, mask).value)
+                np.testing.assert_array_equal(
+                    metrics.macro(run.label_values(metric), mask), expected.macro(metric, mask).value
+                )
                 replicates = run.macro(metric, mask).replicates
                 np.testing.assert_array_equal(replicates, expected.macro(metric, mask).replicates)
 

@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 import torch
 
-from bench.boards.comparisons import Compared, ScoredRun, compared
+from bench.boards.comparisons import Compared, ResampledRun, compared
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import scored_run
 from bench.boards.simulations import MEASURED, Setting, normal_rates
@@ -91,10 +91,10 @@ def truth(ptbxl: Path) -> LabelTable:
 
 def by_seed(results: list[Result], truth: LabelTable, streams: Streams | None) -> Compared:
     """Rows of the runs of one seed each, paired by draw; `streams` replaces what the results say of theirs."""
-    rows: dict[str, dict[tuple[int, int], ScoredRun]] = {}
+    rows: dict[str, dict[tuple[int, int], ResampledRun]] = {}
     for run in results:
         scored = scored_run(run, truth)
-        replaced = ScoredRun(scored.y_score, scored.resampled, streams or scored.streams)
+        replaced = ResampledRun(scored.y_score, scored.resampled, streams or scored.streams)
         rows.setdefault(f"seed {run.place[1]}", {})[run.place[0], 0] = replaced
     return compared(rows, BoardPlan(), truth)
 

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bench.boards import subgroups
-from bench.boards.comparisons import ScoredRun, stand
+from bench.boards.comparisons import ResampledRun, stand
 from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, Row
 from bench.boards.subgroups import groups_of
@@ -54,7 +54,7 @@ def row(name: str, quality: float, seeds: int) -> Row:
     scored, runs = {}, []
     for seed in range(seeds):
         y_score = quality * Y_TRUE + np.random.default_rng([seed, int(10 * quality)]).normal(size=Y_TRUE.shape)
-        scored[0, seed] = ScoredRun(y_score, resample(Y_TRUE, y_score, replicates))
+        scored[0, seed] = ResampledRun(y_score, resample(Y_TRUE, y_score, replicates))
         folder, document = Path(tempfile.mkdtemp(dir=FOLDER.name)), {"task": {"fingerprint": "f"}}
         write_result(folder, document, {TEST_FOLD: Predictions(TRUTH.ecg_id, TRUTH.labels, y_score)})
         runs.append(Result(folder, document))

@@ -7,12 +7,13 @@ import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.declared import EXPLORATORY, FAMILY, PRIMARY, BoardPlan, Pair, Role
+from bench.boards.shown import ShownAsTable
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
 from bench.evaluation import compare, metrics
@@ -44,25 +45,45 @@ NUM_ERRORS = 10
 tails: drawn once, the rank interval of such a row moved by up to 19 of 75 places from one random seed to another."""
 
 
-@dataclass(frozen=True, eq=False)
-class ScoredRun:
+class ScoredRun(Protocol):
     """The scores of one run on fold 10, and both metrics on the fold and on each replicate of its patients."""
 
-    y_score: NDArray[np.floating[Any]]
-    """[record, label]"""
-    resampled: Resampled
-    streams: Streams = "seed"
-    """What the random streams of the run depend on."""
+    @property
+    def y_score(self) -> NDArray[np.floating[Any]]:
+        """Return the scores [record, label]."""
+
+    @property
+    def resampled(self) -> Resampled:
+        """Return both metrics of each label, on the fold and on each replicate."""
+
+    @property
+    def streams(self) -> Streams:
+        """Return what the random streams of the run depend on."""
+
+    def label_values(self, metric: str) -> metrics.Floats:
+        """Return a metric [label] on the fold."""
 
     def macro(self, metric: str, labels: metrics.Bools) -> Estimate:
         """Return the macro average of a metric over the labels that the mask `labels` [label] chooses."""
-        estimate: Estimate = getattr(self.resampled, metric)
-        return estimate.macro(labels)
 
-    def value(self, metric: str, labels: metrics.Bools) -> metrics.Floats:
-        """Return that macro average on the fold."""
+
+@dataclass(frozen=True, eq=False)
+class ResampledRun:
+    """A `ScoredRun` whose scores and replicates are in memory."""
+
+    y_score: NDArray[np.floating[Any]]
+    resampled: Resampled
+    streams: Streams = "seed"
+
+    def label_values(self, metric: str) -> metrics.Floats:
+        return self._estimate(metric).value
+
+    def macro(self, metric: str, labels: metrics.Bools) -> Estimate:
+        return self._estimate(metric).macro(labels)
+
+    def _estimate(self, metric: str) -> Estimate:
         estimate: Estimate = getattr(self.resampled, metric)
-        return metrics.macro(estimate.value, labels)
+        return estimate
 
 
 ScoredRow = Mapping[Place, ScoredRun]
@@ -309,7 +330,10 @@ def priors_of_labels(rows: Mapping[str, ScoredRow], truth: LabelTable) -> list[P
 
 def priors_of_pairs(rows: Mapping[str, ScoredRow], metric: str, labels: metrics.Bools) -> Priors:
     """Fit the prior of the variance between runs of a difference, to the differences of all pairs of rows."""
-    values = {name: {place: run.value(metric, labels) for place, run in row.items()} for name, row in rows.items()}
+    values = {
+        name: {place: metrics.macro(run.label_values(metric), labels) for place, run in row.items()}
+        for name, row in rows.items()
+    }
     own: dict[tuple[str, str], RunVariance] = {}
     for first, second in itertools.combinations(rows, 2):
         if _shared(rows[first], rows[second]):
@@ -379,7 +403,7 @@ def _shared(first: ScoredRow, second: ScoredRow) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True, repr=False)
-class Compared:
+class Compared(ShownAsTable):
     """Comparisons of selected rows: every pair, and the contrasts with the declared baseline if it is selected."""
 
     pairs: tuple[Comparison, ...]
@@ -406,15 +430,8 @@ class Compared:
 
         return labels_frame(self)
 
-    def __repr__(self) -> str:
-        from bench.boards.frames import as_text
-
-        return as_text(self.differences.drop(columns=["p_swap", "p_delong"]))
-
-    def _repr_html_(self) -> str:
-        from bench.boards.frames import as_html
-
-        return as_html(self.differences.drop(columns=["p_swap", "p_delong"]))
+    def shown(self) -> pd.DataFrame:
+        return self.differences.drop(columns=["p_swap", "p_delong"])
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data, for --json."""

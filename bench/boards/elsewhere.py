@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.boards.comparisons import ScoredRow, ScoredRun, design_of, estimates
+from bench.boards.comparisons import ResampledRun, ScoredRow, design_of, estimates
 from bench.boards.resampling import NUM_REPLICATES, SEED
 from bench.boards.rows import Board, Row
 from bench.data.corruptions import Corruption
@@ -160,7 +160,7 @@ def _tested(board: Board, home: LabelTable, tested: Sequence[tuple[Row, Evaluati
     return BoardElsewhere(board, first, tuple(chosen), positives, aurocs, tuple(rows), tuple(pairs))
 
 
-def _scored(evaluation: Evaluation, first: Evaluation, replicates: Replicates) -> ScoredRun:
+def _scored(evaluation: Evaluation, first: Evaluation, replicates: Replicates) -> ResampledRun:
     """Resample the scores of a run elsewhere. Raises DataError if its records or labels are not those of `first`."""
     truths, wanted = evaluation.truths, first.truths
     if not (np.array_equal(truths.y_true, wanted.y_true) and np.array_equal(truths.patient, wanted.patient)):
@@ -168,7 +168,7 @@ def _scored(evaluation: Evaluation, first: Evaluation, replicates: Replicates) -
             f"{evaluation.folder} and {first.folder} differ in labels or patients; run `bench evaluate` on both again"
         )
     y_score = align(truths.predictions, wanted.predictions.ecg_id, first.labels)
-    return ScoredRun(y_score, resample(wanted.y_true, y_score, replicates), evaluation.run.streams)
+    return ResampledRun(y_score, resample(wanted.y_true, y_score, replicates), evaluation.run.streams)
 
 
 def _both(home: ScoredRow, away: ScoredRow, masks: tuple[metrics.Bools, metrics.Bools]) -> tuple[Summary, Summary]:

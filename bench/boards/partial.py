@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.boards.comparisons import ScoredRun
+from bench.boards.comparisons import ResampledRun
 from bench.boards.resampling import replicates_of
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import LabelTable
@@ -25,10 +25,10 @@ def common_records(runs: Sequence[Result], table: LabelTable) -> LabelTable:
     return table.select(np.isin(table.ecg_id, shared))
 
 
-def score_common(run: Result, table: LabelTable) -> ScoredRun:
+def score_common(run: Result, table: LabelTable) -> ResampledRun:
     """Resample a run's scores of the records in `table`, which may be a part of fold 10."""
     scores = run.predictions[TEST_FOLD]
     kept = np.isin(scores.ecg_id, table.ecg_id)
     part = Predictions(scores.ecg_id[kept], scores.labels, scores.logits[kept])
     y_score = align(part, table.ecg_id, table.labels)
-    return ScoredRun(y_score, resample(table.y_true, y_score, replicates_of(table)), run.streams)
+    return ResampledRun(y_score, resample(table.y_true, y_score, replicates_of(table)), run.streams)

@@ -54,16 +54,14 @@ class Known:
         return cls({m: part[:num_labels] for m, part in of_metrics}, {m: part[num_labels:] for m, part in of_metrics})
 
 
-class BoardRun(ScoredRun):
-    """A run on a board. Its scores are read, and its replicates computed or recalled, when they are asked for."""
-
-    def __init__(self, run: Result, truth: LabelTable, known: Known | None = None) -> None:
-        self.__dict__.update(run=run, truth=truth)
-        if known:
-            self.__dict__["known"] = known
+@dataclass(frozen=True, eq=False)
+class BoardRun:
+    """A `ScoredRun` of a board: scores are read, and replicates recalled or computed, when they are asked for."""
 
     run: Result
     truth: LabelTable
+    given: Known | None = None
+    """What is known of the run; None: it is recalled or computed."""
 
     @property
     def streams(self) -> Streams:
@@ -71,12 +69,13 @@ class BoardRun(ScoredRun):
 
     @property
     def y_score(self) -> NDArray[np.floating[Any]]:
+        """Read the scores anew: see `scores_of`."""
         return scores_of(self.run, self.truth)
 
     @cached_property
     def known(self) -> Known:
         """Both metrics, recalled or computed."""
-        return _recalled(self.run, self.truth) or compute(self.run, self.truth)
+        return self.given or _recalled(self.run, self.truth) or compute(self.run, self.truth)
 
     @cached_property
     def resampled(self) -> Resampled:
@@ -85,31 +84,25 @@ class BoardRun(ScoredRun):
         of_label = self.known.values
         return Resampled(Estimate(of_label["auroc"], auroc), Estimate(of_label["average_precision"], average_precision))
 
+    def label_values(self, metric: str) -> Floats:
+        return self.known.values[metric]
+
     def macro(self, metric: str, labels: Bools) -> Estimate:
         if np.array_equal(labels, frequent_of(self.truth)):
             return self._macros[metric]
         if (labels & ~frequent_of(self.truth)).any():
-            whole: Estimate = getattr(resample(self.truth.y_true, self.y_score, replicates_of(self.truth)), metric)
-            return whole.macro(labels)
-        return super().macro(metric, labels)
+            resampled = resample(self.truth.y_true, self.y_score, replicates_of(self.truth))
+        else:
+            resampled = self.resampled
+        estimate: Estimate = getattr(resampled, metric)
+        return estimate.macro(labels)
 
     @cached_property
     def _macros(self) -> dict[str, Estimate]:
         """Metric -> its macro average over the frequent labels; comparisons ask for it once for each pair of rows."""
         frequent = frequent_of(self.truth)
-        return {m: Estimate(self.value(m, frequent), self.known.replicates[m]) for m in metrics.RANKING}
-
-    def value(self, metric: str, labels: Bools) -> Floats:
-        """Return the macro average on the fold over the labels that the mask `labels` [label] chooses."""
-        return metrics.macro(self.known.values[metric], labels)
-
-
-def values_of(run: ScoredRun, metric: str) -> Floats:
-    """Return [label], the metric of a run on the fold."""
-    if isinstance(run, BoardRun):
-        return run.known.values[metric]
-    estimate: Estimate = getattr(run.resampled, metric)
-    return estimate.value
+        values, replicates = self.known.values, self.known.replicates
+        return {m: Estimate(metrics.macro(values[m], frequent), replicates[m]) for m in metrics.RANKING}
 
 
 def scores_of(run: Result, truth: LabelTable) -> NDArray[np.floating[Any]]:
@@ -132,7 +125,7 @@ def label_replicates(runs: Sequence[ScoredRun], truth: LabelTable) -> list[Float
     """Return for each run its AUROC of each frequent label in each replicate [replicate, frequent label]."""
     on_board = [run.run for run in runs if isinstance(run, BoardRun)]
     work, frequent = functools.partial(_auroc_by_label, truth=truth), frequent_of(truth)
-    computed = {on_board[at]: found for at, found in on_cores(work, unread(on_board), LEAST_RUNS)}
+    computed = {on_board[at]: aurocs for at, aurocs in on_cores(work, unread(on_board), LEAST_RUNS)}
     return [
         computed[run.run] if isinstance(run, BoardRun) else run.resampled.auroc.replicates[:, frequent] for run in runs
     ]

@@ -210,8 +210,8 @@ def ordered(runs: Sequence[Result]) -> tuple[Result, ...]:
     by_digest: dict[str, Result] = {}
     by_place: dict[tuple[int, int], Result] = {}
     for run in sorted(runs, key=lambda run: (run.place, str(run.folder))):
-        twins = [by_digest.setdefault(run.digest, run), by_place.setdefault(run.place, run), *by_digest.values()]
-        for twin in twins[:3]:
+        same_digest, same_place = by_digest.setdefault(run.digest, run), by_place.setdefault(run.place, run)
+        for twin in (same_digest, same_place, next(iter(by_digest.values()))):
             if twin is not run and (reason := conflict(twin, run)):
                 raise DataError(f"{twin.folder} and {run.folder} {reason}")
     return tuple(by_digest.values())
@@ -298,7 +298,10 @@ def _over_all_labels(labels: LabelTable, priors: Priors, runs: Sequence[Result])
 
 def _priors(rows: Iterable[Mapping[Place, BoardRun]], metric: str, labels: metrics.Bools) -> Priors:
     """Return the prior variance between runs of this metric, fitted to all rows of a board."""
-    own = [design_of(row).variance([run.value(metric, labels) for run in row.values()]) for row in rows]
+    own = [
+        design_of(row).variance([metrics.macro(run.label_values(metric), labels) for run in row.values()])
+        for row in rows
+    ]
     return borrow(own, len(own)) if labels.any() else {}
 
 
@@ -319,7 +322,8 @@ def _row(
                 m: summarize(estimates(row, m, mask), design=design, priors=priors[chosen, m]) for m in metrics.RANKING
             }
         else:
-            precision = design.mean([run.value("average_precision", mask) for run in row.values()])
+            precisions = [metrics.macro(run.label_values("average_precision"), mask) for run in row.values()]
+            precision = design.mean(precisions)
             summaries[chosen] = {"auroc": of_all, "average_precision": Interval(float(precision), math.nan, math.nan)}
     return Row(*key, runs, summaries, row)
 

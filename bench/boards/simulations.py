@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from bench.boards.comparisons import ALPHA, Comparison, ScoredRow, ScoredRun, compare_pairs
+from bench.boards.comparisons import ALPHA, Comparison, ResampledRun, ScoredRow, compare_pairs
 from bench.data.datasets import load_records
 from bench.data.splits import TEST_FOLD
 from bench.data.tasks import PUBLISHED_TASKS, LabelTable, find_task, label_table
@@ -207,7 +207,8 @@ def false_positives(truth: LabelTable, setting: str, num_simulations: int) -> li
 
 def _row(table: LabelTable, runs: Sequence[Floats], replicates: Replicates) -> ScoredRow:
     return {
-        (0, seed): ScoredRun(y_score, resample(table.y_true, y_score, replicates)) for seed, y_score in enumerate(runs)
+        (0, seed): ResampledRun(y_score, resample(table.y_true, y_score, replicates))
+        for seed, y_score in enumerate(runs)
     }
 
 

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.boards.comparisons import Compared, ScoredRow, ScoredRun, design_of, paired_runs, priors_of_pairs
+from bench.boards.comparisons import (
+    Compared,
+    ResampledRun,
+    ScoredRow,
+    ScoredRun,
+    design_of,
+    paired_runs,
+    priors_of_pairs,
+)
 from bench.boards.rows import Board
 from bench.boards.truth import Truth
 from bench.data.info import SEXES
@@ -276,10 +284,10 @@ def _priors(
     return priors
 
 
-def _single(value: float, streams: Streams) -> ScoredRun:
+def _single(value: float, streams: Streams) -> ResampledRun:
     """Return a run whose only number is `value`, without scores."""
     estimate = Estimate(np.array([value]), np.empty((0, 1)))
-    return ScoredRun(np.empty((0, 1)), Resampled(estimate, estimate), streams)
+    return ResampledRun(np.empty((0, 1)), Resampled(estimate, estimate), streams)
 
 
 def priors_within(

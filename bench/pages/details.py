@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.boards.comparisons import Comparison, ScoredRow, design_of, paired_runs, priors_of_labels
 from bench.boards.declared import EXPLORATORY, Pair
-from bench.boards.resampling import label_replicates, values_of
+from bench.boards.resampling import label_replicates
 from bench.boards.rows import Board
 from bench.boards.subgroups import SubgroupPart, parts_of, priors_within
 from bench.data.tasks import LabelTable
@@ -74,13 +74,12 @@ def _by_label(board: Board, truth: LabelTable, columns: Sequence[int], pairs: Se
     rows = {row.name: row.scored for row in board.rows}
     priors = priors_of_labels(rows, truth)
     every = [run for row in rows.values() for run in row.values()]
-    replicates = dict(zip(map(id, every), label_replicates(every, truth), strict=True))
+    replicates = dict(zip(every, label_replicates(every, truth), strict=True))
     parts = []
     for place, column in enumerate(columns):
         of_rows = {
             name: {
-                key: Estimate(values_of(run, "auroc")[column], replicates[id(run)][:, place])
-                for key, run in row.items()
+                key: Estimate(run.label_values("auroc")[column], replicates[run][:, place]) for key, run in row.items()
             }
             for name, row in rows.items()
         }

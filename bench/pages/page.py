@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.boards.comparisons import NUM_PERMUTATIONS, Standing, design_of
-from bench.boards.resampling import NUM_REPLICATES, values_of
+from bench.boards.resampling import NUM_REPLICATES
 from bench.boards.rows import Board, Row, by_page
 from bench.boards.simulations import ALL_LABELS, SIMULATIONS
 from bench.data.datasets import origin_of
@@ -260,7 +260,7 @@ def _labels(boards: Sequence[Board]) -> list[str]:
 
 
 def _label_auroc(row: Row, column: int) -> str:
-    value = float(design_of(row.scored).mean([values_of(run, "auroc")[column] for run in row.scored.values()]))
+    value = float(design_of(row.scored).mean([run.label_values("auroc")[column] for run in row.scored.values()]))
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
