@@ -22,9 +22,8 @@ from bench.boards.across_simulations import (
     is_met,
     main,
     rates_of,
-    what_is_left,
 )
-from bench.boards.simulations import Rate, read_rates
+from bench.boards.simulations import Rate, read_rates, what_is_left
 from bench.evaluation.hierarchical import by_redrawing, posterior, redraw
 from bench.pages.across_simulated import simulated_lines
 
@@ -78,9 +77,12 @@ def test_simulations_go_on_where_they_were_stopped(tmp_path: Path, monkeypatch: 
 
     assert (tmp_path / SIMULATED).read_text() == text
     rows = list(csv.DictReader(text.splitlines()))
-    assert not what_is_left(rows)
+    assert list(rows[0]) == ["task", "quantity", "setting", "percent", "error", "simulations", "goal", "version"]
     monkeypatch.setattr(across_simulations, "VERSION", "other")
-    assert len(what_is_left(rows)) == 2
+    monkeypatch.setattr(across_simulations, "SETTINGS", SETTINGS[1:2])
+    main(tmp_path, 3)
+    anew = list(csv.DictReader((tmp_path / SIMULATED).read_text().splitlines()))
+    assert {(row["setting"], row["version"]) for row in anew} == {(str(SETTINGS[1]), "other")}
 
 
 def test_the_rules_are_those_of_the_published_version() -> None:
@@ -102,7 +104,7 @@ def test_published_rates_are_of_these_rules_and_all_settings() -> None:
     with PUBLISHED.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
 
-    assert what_is_left(rows) == []
+    assert what_is_left(map(str, SETTINGS), rows, "setting", VERSION) == []
     for row, rate in zip(rows, read_rates(rows), strict=True):
         assert row["goal"] == {True: "met", False: "missed", None: ""}[is_met(rate)]
         if ANY not in rate.quantity:

@@ -8,20 +8,18 @@ and goes on where it was stopped.
 
 from __future__ import annotations
 
-import csv
-import io
+import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.boards.simulations import GOALS, Rate, rate, write_rates
+from bench.boards.simulations import Rate, rate, resume
 from bench.evaluation.hierarchical import MIN_TASKS, Belief, Units, by_redrawing, posterior, redraw
 from bench.evaluation.runs import MIN_RUNS
-from bench.files import read_bytes
 
 SIMULATED = "across_simulations.csv"
 VERSION = "ba4c56e7"
@@ -141,24 +139,13 @@ def is_met(rate: Rate) -> bool | None:
     return None
 
 
-def what_is_left(rows: Iterable[Mapping[str, str]]) -> list[Setting]:
-    """Return the settings that rows of across_simulations.csv do not have by this version of the rules."""
-    done = {row["setting"] for row in rows if row["version"] == VERSION}
-    return [setting for setting in SETTINGS if str(setting) not in done]
-
-
 def main(folder: Path, num: int = NUM) -> None:
-    """Simulate what is left, and write each setting to <folder>/across_simulations.csv as soon as it is known."""
-    path = folder / SIMULATED
-    text = read_bytes(path).decode() if path.exists() else ""
-    known = [row for row in csv.DictReader(io.StringIO(text)) if row["version"] == VERSION]
-    rows: list[Mapping[str, object]] = [*known]
-    for setting in what_is_left(known):
-        rates = rates_of(setting, num // 10 if setting.crossed else num)  # four components take long
-        rows += [{**asdict(each), "goal": GOALS[is_met(each)], "version": VERSION} for each in rates]
-        write_rates(path, rows)
-        for each in rates:
-            print(*asdict(each).values(), sep=" | ", flush=True)
+    """Simulate what <folder>/across_simulations.csv lacks: see `simulations.resume`."""
+    declared = {
+        str(setting): functools.partial(rates_of, setting, num // 10 if setting.crossed else num)
+        for setting in SETTINGS  # four components, as in a crossed design, take long
+    }
+    resume(folder / SIMULATED, VERSION, declared, "setting", is_met)
 
 
 if __name__ == "__main__":

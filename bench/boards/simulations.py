@@ -16,7 +16,7 @@ import itertools
 import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -183,10 +183,7 @@ EQUAL = ("exchangeable", "scores of different shapes", "good at different labels
 
 
 def false_positives(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]:
-    """Return how often any of several equal models differ significantly after Holm.
-
-    The families are all pairs, and the comparisons with a single baseline.
-    """
+    """Return how often any of several equal models differ significantly, for the families and rules of `claims`."""
     table = replace(truth, y_true=truth.y_true[:, metrics.frequent(truth.y_true)])
     replicates = make_replicates(table.patient_id, table.y_true, 2, SEED)  # no p depends on them
     random = np.random.default_rng(SEED)
@@ -195,14 +192,26 @@ def false_positives(truth: LabelTable, setting: str, num_simulations: int) -> li
         models = equal_models(table, setting, random)
         rows = {f"model {at}": _row(table, runs, replicates) for at, runs in enumerate(models)}
         pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=1000)
-        baseline = [pair for pair in pairs if pair.first == "model 0"]
-        for family, chosen in ((f"all {len(pairs)} pairs", pairs), (f"{len(baseline)} against one", baseline)):
-            for rule, p_of in RULES.items():
-                claimed[family, rule].append(bool((holm([p_of(pair) for pair in chosen]) <= ALPHA).any()))
+        for family_and_rule, is_claimed in claims(pairs).items():
+            claimed[family_and_rule].append(is_claimed)
     return [
         rate(truth.task, f"false claims among {NUM_MODELS} equal models, {family}: {rule}", setting, happened)
         for (family, rule), happened in claimed.items()
     ]
+
+
+def claims(pairs: Sequence[Comparison]) -> dict[tuple[str, str], bool]:
+    """Return (family, rule) -> whether any difference is significant after Holm's correction within the family.
+
+    The families are all pairs, and the comparisons with the first row.
+    """
+    with_first = [pair for pair in pairs if pair.first == pairs[0].first]
+    families = {f"all {len(pairs)} pairs": pairs, f"{len(with_first)} against one": with_first}
+    return {
+        (family, rule): bool((holm([p_of(pair) for pair in chosen]) <= ALPHA).any())
+        for family, chosen in families.items()
+        for rule, p_of in RULES.items()
+    }
 
 
 def _row(table: LabelTable, runs: Sequence[Floats], replicates: Replicates) -> ScoredRow:
@@ -431,7 +440,7 @@ def product_rates(truth: LabelTable, setting: Setting, num: int) -> list[Rate]:
     random = np.random.default_rng(SEED)
     replicates = make_replicates(table.patient_id, table.y_true, 200, SEED)
     of_patients = _patients_error(table, replicates)
-    happened: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    claimed: dict[tuple[str, str], list[bool]] = defaultdict(list)
     covered = []
     for _ in range(num):
         auroc, shared = random.uniform(0.80, 0.95, table.y_true.shape[1]), noise(table, random)
@@ -444,15 +453,13 @@ def product_rates(truth: LabelTable, setting: Setting, num: int) -> list[Rate]:
         pairs = compare_pairs(rows, list(itertools.combinations(rows, 2)), 0.005, table, num_permutations=1000)
         bounds = [pair.differences["auroc"].interval for pair in pairs]
         covered += [interval.low <= 0 <= interval.high for interval in bounds]
-        baseline = [pair for pair in pairs if pair.first == "row 0"]
-        for family, chosen in ((f"all {len(pairs)} pairs", pairs), (f"{len(baseline)} against one", baseline)):
-            for rule, p_of in RULES.items():
-                happened[family, rule].append(bool((holm([p_of(pair) for pair in chosen]) <= ALPHA).any()))
+        for family_and_rule, is_claimed in claims(pairs).items():
+            claimed[family_and_rule].append(is_claimed)
     return [
         rate(truth.task, "coverage, differences", str(setting), covered, num),
         *(
-            rate(truth.task, f"false claims, {family}: {rule}", str(setting), v)
-            for (family, rule), v in happened.items()
+            rate(truth.task, f"false claims, {family}: {rule}", str(setting), happened)
+            for (family, rule), happened in claimed.items()
         ),
     ]
 
@@ -566,50 +573,60 @@ def _of_all(truth: LabelTable, setting: str, num_simulations: int) -> list[Rate]
     return [coverage_of_all(truth, setting, num_simulations)]
 
 
-def write_rates(path: Path, rows: Iterable[Mapping[str, object]], *further: str) -> None:
-    """Write a CSV file with the columns of Rate, `goal`, `further` and `version`."""
-    table = io.StringIO()
-    names = [*(each.name for each in fields(Rate)), "goal", *further, "version"]
-    writer = csv.DictWriter(table, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, table.getvalue())
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file of rates; empty if there is no file."""
+    return list(csv.DictReader(io.StringIO(read_bytes(path).decode()))) if path.exists() else []
 
 
-def what_is_left(declared: Collection[str], rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return the declared simulations that these rows of simulations.csv do not have by this version of the rules."""
-    done = {row["job"] for row in rows if row["version"] == VERSION}
-    return [job for job in declared if job not in done]
+def what_is_left(declared: Iterable[str], rows: Iterable[Mapping[str, str]], key: str, version: str) -> list[str]:
+    """Return the declared simulations that the column `key` of these rows lacks by this version of the rules."""
+    done = {row[key] for row in rows if row["version"] == version}
+    return [name for name in declared if name not in done]
+
+
+def resume(
+    path: Path,
+    version: str,
+    declared: Mapping[str, Callable[[], Sequence[Rate]]],
+    key: str,
+    is_met: Callable[[Rate], bool | None],
+    only: str = "",
+) -> None:
+    """Run the simulations that a CSV file lacks; write and print the rates of each as soon as they are known.
+
+    The column `key` has the names of the simulations. Rates of the same `version` are kept. Rates of another one are
+    kept until they are simulated anew, and removed if their simulation is no longer declared. `only` chooses the
+    simulations whose names begin with it. `is_met` says whether a rate meets its goal.
+    """
+    rows = [row for row in read_rows(path) if row[key] in declared]
+    columns = dict.fromkeys([*(column.name for column in fields(Rate)), "goal", key, "version"])
+    for name in what_is_left(declared, rows, key, version):
+        if not name.startswith(only):
+            continue
+        rates = declared[name]()
+        rows = [row for row in rows if row[key] != name]
+        rows += [{**asdict(rate), "goal": GOALS[is_met(rate)], key: name, "version": version} for rate in rates]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, table.getvalue())
+        for rate in rates:
+            print(*asdict(rate).values(), sep=" | ", flush=True)
 
 
 def main(data: Path, folder: Path, scale: float = 1.0, only: str = "") -> None:
-    """Run the simulations, write each rate to <folder>/simulations.csv as soon as it is known, and print it.
+    """Say which simulations are left, and run them: see `resume`. Rates are written to <folder>/simulations.csv.
 
-    Rates of the same VERSION are kept. Rates of another one are kept until they are simulated anew, and removed if
-    their simulation is no longer one of `jobs`. `only` chooses the simulations whose names begin with it; if there are
-    none, as with `-`, only what is left to run is printed.
+    `only` chooses the simulations whose names begin with it. If there are none, as with `-`, nothing is run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SIMULATIONS
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
-    declared = dict(jobs(data, scale))
-    left = what_is_left(declared, rows)
+    path, declared = folder / SIMULATIONS, dict(jobs(data, scale))
+    left = what_is_left(declared, read_rows(path), "job", VERSION)
     kinds = Counter(job.partition(" | ")[0] for job in left)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     print(f"{len(left)} of {len(declared)} simulations are left{counts and ': '}{counts}", file=sys.stderr, flush=True)
-    rows = [row for row in rows if row["job"] in declared]
-    for job in left:
-        if not job.startswith(only):
-            continue
-        simulated = declared[job]
-        rates = simulated()
-        rows = [row for row in rows if row["job"] != job]
-        rows += [{**asdict(rate), "goal": GOALS[is_met(rate)], "job": job, "version": VERSION} for rate in rates]
-        write_rates(path, rows, "job")
-        for rate in rates:
-            print(*asdict(rate).values(), sep=" | ", flush=True)
+    resume(path, VERSION, declared, "job", is_met, only)
 
 
 if __name__ == "__main__":
