@@ -14,7 +14,6 @@ from bench.files import read_bytes
 
 BASELINE = "ft"
 """The baseline of a board for which nothing is declared, such as that of a user's own task."""
-KEYS = ("primary", "family", "baseline", "margin", "preregistered", "labels", "starts")
 MINUS = " minus "
 PRIMARY, FAMILY, EXPLORATORY = "primary", "family", "exploratory"
 """Roles of a pair of rows. Each pair has one role, and so one adjusted p-value; see `comparisons.adjust`."""
@@ -57,48 +56,19 @@ class BoardPlan:
     def load(cls, path: Path) -> BoardPlan:
         """Read the plan in a board's TOML file; if there is no file, every row is compared with `ft`.
 
-        Raises BenchError for a file that is not TOML, and for unknown keys or values of another type.
+        Raises BenchError for a file that is not TOML, and for unknown keys or values that CHECKS refuse.
         """
-        try:
-            document = tomllib.loads(read_bytes(path).decode("utf-8-sig"))  # some editors add a byte-order mark
-        except FileNotFoundError:
+        if (document := _read_toml(path)) is None:
             return cls(baseline=BASELINE)
-        except OSError as error:
-            raise BenchError(f"{path} cannot be read: {error.strerror}") from None
-        except RecursionError:
-            raise BenchError(f"{path} is not TOML that can be read: lists within lists, too deep") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BenchError(f"{path} is not TOML: {error}") from None
-        if unknown := set(document) - set(KEYS):
-            raise BenchError(f"{path} has unknown keys {', '.join(sorted(unknown))}; expected {', '.join(KEYS)}")
-        primary, family, baseline = (document.get(key) for key in KEYS[:3])
-        margin = document.get("margin", cls.margin)
-        if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1:
-            raise BenchError(f"{path}: margin must be a number in [0, 1), got {margin!r}")
-        if not isinstance(baseline, str | None):
-            raise BenchError(f"{path}: baseline must be a method or a row in quotes, got {baseline!r}")
-        if not isinstance(primary, str | None) or (primary is not None and primary.count(MINUS) != 1):
-            raise BenchError(
-                f'{path}: primary must be a contrast in quotes, such as "lpft-sd minus ft", got {primary!r}'
-            )
-        if family is not None and not (isinstance(family, list) and all(isinstance(name, str) for name in family)):
-            raise BenchError(f"{path}: family must be a list of methods, rows or contrasts in quotes, got {family!r}")
-        if crossed := [name for name in family or () if name.count(MINUS) > 1]:
-            raise BenchError(f"{path}: family has {crossed[0]!r}, expected a method, a row or one row minus another")
-        if bare := [name for name in family or () if MINUS not in name and baseline is None]:
+        if unknown := set(document) - set(CHECKS):
+            raise BenchError(f"{path} has unknown keys {', '.join(sorted(unknown))}; expected {', '.join(CHECKS)}")
+        plan = cls(**{key: check(document[key], f"{path}: {key}") for key, check in CHECKS.items() if key in document})
+        if bare := [name for name in plan.family or () if MINUS not in name and plan.baseline is None]:
             raise BenchError(
                 f"{path}: family has {bare[0]!r}, but there is no baseline to compare it with; "
                 f'add baseline = "..." or write "{bare[0]} minus ..."'
             )
-        preregistered = document.get("preregistered")
-        if not isinstance(preregistered, bool | None):
-            raise BenchError(f"{path}: preregistered must be true or false, got {preregistered!r}")
-        labels = checked_labels(document.get("labels", {}), f"{path}: labels")
-        starts = document.get("starts", {})
-        if not isinstance(starts, dict) or not all(isinstance(it, str) and it.strip() for it in starts.values()):
-            raise BenchError(f'{path}: starts must be inits and files in quotes, such as "own:389512e4" = "weights.pt"')
-        family = None if family is None else tuple(family)
-        return cls(baseline, family, float(margin), primary, preregistered, labels, starts)
+        return plan
 
     @property
     def of_same_backbone(self) -> bool:
@@ -151,6 +121,20 @@ class BoardPlan:
         return roles
 
 
+def _read_toml(path: Path) -> dict[str, Any] | None:
+    """Return the content of a TOML file; None if there is no file. Raises BenchError if it cannot be read."""
+    try:
+        return tomllib.loads(read_bytes(path).decode("utf-8-sig"))  # some editors add a byte-order mark
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise BenchError(f"{path} is not TOML that can be read: lists within lists, too deep") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path} is not TOML: {error}") from None
+
+
 def with_labels(plan_of: Callable[[str, str], BoardPlan], labels: Mapping[str, str]) -> Callable[[str, str], BoardPlan]:
     """Return a function: dataset and task -> plan, whose labels are these and, for other names, those of its file."""
 
@@ -172,6 +156,56 @@ def checked_labels(labels: Any, where: str) -> dict[str, str]:
         if (other := names.setdefault(label.strip(), name)) != name:
             raise BenchError(f"{where}: {other!r} and {name!r} have the same label {label!r}; give each its own")
     return {name: label for label, name in names.items()}
+
+
+def _checked_primary(value: Any, where: str) -> str:
+    if not isinstance(value, str) or value.count(MINUS) != 1:
+        raise BenchError(f'{where} must be a contrast in quotes, such as "lpft-sd minus ft", got {value!r}')
+    return value
+
+
+def _checked_family(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise BenchError(f"{where} must be a list of methods, rows or contrasts in quotes, got {value!r}")
+    if crossed := [name for name in value if name.count(MINUS) > 1]:
+        raise BenchError(f"{where} has {crossed[0]!r}, expected a method, a row or one row minus another")
+    return tuple(value)
+
+
+def _checked_baseline(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BenchError(f"{where} must be a method or a row in quotes, got {value!r}")
+    return value
+
+
+def _checked_margin(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise BenchError(f"{where} must be a number in [0, 1), got {value!r}")
+    return float(value)
+
+
+def _checked_preregistered(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise BenchError(f"{where} must be true or false, got {value!r}")
+    return value
+
+
+def _checked_starts(value: Any, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(file, str) and file.strip() for file in value.values()):
+        raise BenchError(f'{where} must be inits and files in quotes, such as "own:389512e4" = "weights.pt"')
+    return value
+
+
+CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
+    "primary": _checked_primary,
+    "family": _checked_family,
+    "baseline": _checked_baseline,
+    "margin": _checked_margin,
+    "preregistered": _checked_preregistered,
+    "labels": checked_labels,
+    "starts": _checked_starts,
+}
+"""Key of a board's TOML file -> function: value and name of its place -> the value of a plan, or BenchError."""
 
 
 def _study(second: str, tuned: Container[str]) -> tuple[object, ...]:

@@ -50,22 +50,65 @@ def select_rows(
     if len(set(names)) < len(names):
         raise BenchError("a row is named twice: name each once")
     folders = {name: load_result(Path(name)) for name in names if (Path(name) / RESULT).is_file()}
-    wanted, of_board = [name for name in names if name not in folders], dict[str, list[Result]]()
-    chosen: dict[str, list[Result]] = {name: [result] for name, result in folders.items()}
-    if wanted:
-        of_board, full = _by_name(wanted, [*folders.values()], find(), truth, task, fraction)
-        names, wanted = [full.get(name, name) for name in names], [full[name] for name in wanted]
-        chosen |= {name: of_board[name] for name in wanted}
-        if len(chosen) < len(names):
-            raise BenchError(f"a row is named twice: {', '.join(names)}; name each once")
-    first = chosen[names[0]][0]
-    for name in names:
-        for run in chosen[name]:
+    are_single_runs = len(folders) == len(names)
+    chosen: Mapping[str, Sequence[Result]] = {name: [result] for name, result in folders.items()}
+    others: Mapping[str, Sequence[Result]] = {}
+    if not are_single_runs:
+        chosen, others = _with_rows(names, folders, find, truth, task, fraction)
+    first, table = next(iter(chosen.values()))[0], _labels_of(chosen, truth)
+    every, num_records = [run for runs in chosen.values() for run in runs], len(table)
+    is_part = any(run.partial for run in every)
+    if is_part:
+        table, others = common_records(every, table), {}
+    score = score_common if is_part else scored_run
+    rows = {
+        name: {(0, 0) if are_single_runs else run.place: score(run, table) for run in ordered(runs)}
+        for name, runs in chosen.items()
+    }
+    tuned = frozenset(name for name, runs in {**chosen, **others}.items() if num_trials(runs))
+    beside = {name: {run.place: scored_run(run, table) for run in ordered(runs)} for name, runs in others.items()}
+    place = first.document["dataset"]["name"], first.cell["task"]
+    return Selection(*place, rows, table, tuned, beside, num_records if is_part else None)
+
+
+def _with_rows(
+    names: Sequence[str],
+    folders: Mapping[str, Result],
+    find: Callable[[], Iterable[Result]],
+    truth: LabelsOf,
+    task: str | None,
+    fraction: float | None,
+) -> tuple[dict[str, list[Result]], dict[str, list[Result]]]:
+    """Return the runs of each named row or folder, in the order of `names`, and of the other rows of the board.
+
+    A row has its full name. There are no other rows if a folder is named, and none of them has a part of fold 10.
+    """
+    wanted = [name for name in names if name not in folders]
+    of_board, full = _by_name(wanted, [*folders.values()], find(), truth, task, fraction)
+    full_names = [full.get(name, name) for name in names]
+    if len(set(full_names)) < len(names):
+        raise BenchError(f"a row is named twice: {', '.join(full_names)}; name each once")
+    chosen = {name: [folders[name]] if name in folders else of_board[name] for name in full_names}
+    check_draws([run for name, runs in chosen.items() if name not in folders for run in runs])
+    others = {
+        name: runs for name, runs in of_board.items() if name not in chosen and not any(run.partial for run in runs)
+    }
+    return chosen, {} if folders else others
+
+
+def _labels_of(chosen: Mapping[str, Sequence[Result]], truth: LabelsOf) -> LabelTable:
+    """Return the labels of fold 10 that the runs of the chosen rows share.
+
+    Raises BenchError if a run has no scores of fold 10, if labels or folds differ, or if the tables are missing.
+    """
+    first_name, first = next((name, runs[0]) for name, runs in chosen.items())
+    for name, runs in chosen.items():
+        for run in runs:
             if run.incompatible is not None or run.document["stage"] == "val":
                 raise BenchError(f"{run.folder} has no scores of fold 10: run it to --stage test, or name another row")
             if run.fingerprint != first.fingerprint:
                 raise BenchError(
-                    f"{name} is a row of {run.cell['task']} on {run.document['dataset']['name']} and {names[0]} of "
+                    f"{name} is a row of {run.cell['task']} on {run.document['dataset']['name']} and {first_name} of "
                     f"{first.cell['task']} on {first.document['dataset']['name']}: their labels or folds differ; "
                     "compare rows of the same task and dataset"
                 )
@@ -75,24 +118,7 @@ def select_rows(
             f"a comparison needs the tables of {first.document['dataset']['name']} whose labels match these runs; "
             "name their folder with --data"
         )
-    are_single_runs = not wanted
-    check_draws([run for name in wanted for run in chosen[name]])
-    every = [run for name in names for run in chosen[name]]
-    num_records, is_part = len(table), any(run.partial for run in every)
-    score = score_common if is_part else scored_run
-    table = common_records(every, table) if is_part else table
-    rows = {
-        name: {(0, 0) if are_single_runs else run.place: score(run, table) for run in ordered(chosen[name])}
-        for name in names
-    }
-    unnamed = {name: ordered(runs) for name, runs in of_board.items() if name not in names}
-    if folders or is_part:
-        unnamed = {}
-    unnamed = {name: runs for name, runs in unnamed.items() if not any(run.partial for run in runs)}
-    tuned = frozenset(name for name, of_row in (chosen | unnamed).items() if num_trials(of_row))
-    others = {name: {run.place: scored_run(run, table) for run in of_row} for name, of_row in unnamed.items()}
-    place = first.document["dataset"]["name"], first.cell["task"]
-    return Selection(*place, rows, table, tuned, others, num_records if is_part else None)
+    return table
 
 
 def select_run(
