@@ -54,8 +54,10 @@ def answers_frame(boards: Sequence[Board]) -> pd.DataFrame:
 
     Bounds and probabilities are the wider and the less certain of both ways; NaN with fewer than three runs a task.
     """
-    answers = [(dataset, each) for dataset, group in judged(boards).items() for each in answers_of(group)]
-    return pd.DataFrame([row for one in answers for row in _rows(*one)], columns=list(ANSWERS))
+    rows = [
+        row for dataset, group in judged(boards).items() for each in answers_of(group) for row in _rows(dataset, each)
+    ]
+    return pd.DataFrame(rows, columns=list(ANSWERS))
 
 
 def _rows(dataset: str, each: StudyAnswers) -> Iterator[dict[str, Any]]:

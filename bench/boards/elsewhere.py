@@ -98,13 +98,13 @@ def robustness_of(tested: Sequence[BoardElsewhere]) -> tuple[list[Robustness], l
             groups[each.board, seed, rate].append((Corruption.parse(corruptions[0]), each))
         else:
             others.append(each)
-    found = []
+    robustness = []
     for group in groups.values():
         curves: dict[str, list[tuple[float, BoardElsewhere]]] = defaultdict(list)
         for corruption, each in sorted(group, key=lambda item: item[0].severity):
             curves[corruption.name].append((corruption.strength, each))
-        found.append(Robustness(group[0][1].board, {name: tuple(curve) for name, curve in curves.items()}))
-    return found, others
+        robustness.append(Robustness(group[0][1].board, {name: tuple(curve) for name, curve in curves.items()}))
+    return robustness, others
 
 
 def boards_elsewhere(board: Board, left_out: Callable[[str], None] | None = None) -> list[BoardElsewhere]:
@@ -190,7 +190,7 @@ def _pair(
     summaries = []
     for sides, mask in zip(((first[0].scored, second[0].scored), (first[1], second[1])), masks, strict=True):
         paired = [{place: side[place] for place in places} for side in sides]
-        ones, others = (estimates(each, METRIC, mask) for each in paired)
-        differences = [one - other for one, other in zip(ones, others, strict=True)]
+        runs, partners = (estimates(each, METRIC, mask) for each in paired)
+        differences = [run - partner for run, partner in zip(runs, partners, strict=True)]
         summaries.append(summarize(differences, bounds=(-1.0, 1.0), design=design_of(*paired)))
     return PairElsewhere(first[0].name, second[0].name, len(places), *summaries)

@@ -321,42 +321,42 @@ def _of_board(board: Board) -> dict[str, Any]:
 def pairs_frame(boards: Sequence[Board]) -> pd.DataFrame:
     """Return a row for each pair of rows of each board whose labels are at hand; PAIRS are the columns."""
     judged = [(board, board.standing) for board in boards if board.standing]
-    rows = [{**_of_board(board), **pair_row(one)} for board, standing in judged for one in standing.pairs]
+    rows = [{**_of_board(board), **pair_row(pair)} for board, standing in judged for pair in standing.pairs]
     return pd.DataFrame(rows, columns=list(PAIRS))
 
 
-def pair_row(one: Comparison) -> dict[str, Any]:
+def pair_row(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as a row: first minus second, over the frequent labels."""
-    auroc, precision = (one.differences[metric].interval for metric in RANKING)
+    auroc, precision = (comparison.differences[metric].interval for metric in RANKING)
     return {
-        "first": one.first,
-        "second": one.second,
+        "first": comparison.first,
+        "second": comparison.second,
         "difference": auroc.value,
         "low": auroc.low,
         "high": auroc.high,
         "average_precision_difference": precision.value,
         "average_precision_low": precision.low,
         "average_precision_high": precision.high,
-        "p_swap": one.permutation_p,
-        "p_delong": one.placement_p,
-        "p": one.p_adjusted,
-        "role": "" if one.few_pairs else one.role,
-        "pairs": one.num_pairs,
-        "resolvable": one.resolvable,
-        "practically_equal": one.practically_equal,
+        "p_swap": comparison.permutation_p,
+        "p_delong": comparison.placement_p,
+        "p": comparison.p_adjusted,
+        "role": "" if comparison.few_pairs else comparison.role,
+        "pairs": comparison.num_pairs,
+        "resolvable": comparison.resolvable,
+        "practically_equal": comparison.practically_equal,
     }
 
 
-def compared_frame(found: Compared) -> pd.DataFrame:
+def compared_frame(compared: Compared) -> pd.DataFrame:
     """Return a row for each named pair, with the columns of PAIRS from `first` on."""
-    return pd.DataFrame([pair_row(one) for one in found.pairs], columns=list(PAIRS[4:]))
+    return pd.DataFrame([pair_row(pair) for pair in compared.pairs], columns=list(PAIRS[4:]))
 
 
-def labels_frame(found: Compared) -> pd.DataFrame:
+def labels_frame(compared: Compared) -> pd.DataFrame:
     """Return first minus second label by label: first, second, label, difference, low, high. Not corrected."""
     rows = [
-        (one.first, one.second, label, each.interval.value, each.interval.low, each.interval.high)
-        for one in found.pairs
-        for label, each in one.labels.items()
+        (pair.first, pair.second, label, difference.interval.value, difference.interval.low, difference.interval.high)
+        for pair in compared.pairs
+        for label, difference in pair.labels.items()
     ]
     return pd.DataFrame(rows, columns=["first", "second", "label", "difference", "low", "high"])

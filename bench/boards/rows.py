@@ -232,7 +232,7 @@ def beside(
     kept, refused, known = [], dict[tuple[object, ...], str](), {result.digest for result in tested}
     for result in published:
         key = (*result.board, result.row)
-        reason = next((reason for one in mine.get(key, ()) if (reason := conflict(one, result))), "")
+        reason = next((reason for run in mine.get(key, ()) if (reason := conflict(run, result))), "")
         if reason:
             refused.setdefault(key, f"the published row {row_name(*result.row)} is left out: your runs and it {reason}")
         if result.digest not in known:

@@ -128,12 +128,12 @@ class ComparedWithin(Compared):
     @property
     def num_looks(self) -> int:
         """Return the number of differences over which intervals and p-values are corrected."""
-        return sum(one.difference is not None for one in self.within)
+        return sum(part.difference is not None for part in self.within)
 
     @property
     def subgroups(self) -> pd.DataFrame:
         """One row for each pair and part; DIFFERENCES are the columns. bench/README.md documents them."""
-        return pd.DataFrame([_as_row(one) for one in self.within], columns=list(DIFFERENCES))
+        return pd.DataFrame([_as_row(part) for part in self.within], columns=list(DIFFERENCES))
 
     def __repr__(self) -> str:
         from bench.boards.frames import as_text
@@ -147,33 +147,35 @@ class ComparedWithin(Compared):
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data, for --json."""
-        rows = [{key: None if pd.isna(value) else value for key, value in _as_row(one).items()} for one in self.within]
+        rows = [
+            {key: None if pd.isna(value) else value for key, value in _as_row(part).items()} for part in self.within
+        ]
         return {**super().as_data(), "subgroups": rows, "num_looks": self.num_looks}
 
 
-def _as_row(one: Within) -> dict[str, Any]:
-    at = one.difference
+def _as_row(within: Within) -> dict[str, Any]:
+    interval = within.difference
     return {
-        "first": one.first,
-        "second": one.second,
-        "by": one.by,
-        "group": one.group,
-        "records": one.num_records,
-        "patients": one.num_patients,
-        "labels": one.num_labels,
-        "first_auroc": one.aurocs[0],
-        "second_auroc": one.aurocs[1],
-        "difference": at.value if at else np.nan,
-        "low": at.low if at else np.nan,
-        "high": at.high if at else np.nan,
-        "p": at.p if at else np.nan,
-        "p_others": one.others.p if one.others else np.nan,
-        "pairs": one.num_pairs,
+        "first": within.first,
+        "second": within.second,
+        "by": within.by,
+        "group": within.group,
+        "records": within.num_records,
+        "patients": within.num_patients,
+        "labels": within.num_labels,
+        "first_auroc": within.aurocs[0],
+        "second_auroc": within.aurocs[1],
+        "difference": interval.value if interval else np.nan,
+        "low": interval.low if interval else np.nan,
+        "high": interval.high if interval else np.nan,
+        "p": interval.p if interval else np.nan,
+        "p_others": within.others.p if within.others else np.nan,
+        "pairs": within.num_pairs,
     }
 
 
 def compare_within(
-    found: Compared,
+    comparison: Compared,
     rows: Mapping[str, ScoredRow],
     truth: LabelTable,
     people: pd.DataFrame,
@@ -196,7 +198,7 @@ def compare_within(
     for part, labels in counted:
         looks = _Looks.at(part, labels, every, truth)
         within += [looks.compare(first, second, every[first], every[second], num_looks) for first, second in pairs]
-    return ComparedWithin(**vars(found), within=tuple(within))
+    return ComparedWithin(**vars(comparison), within=tuple(within))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +223,10 @@ class _Looks:
         here, beside = {1: (part.members, labels)}, {1: (part.members, both), -1: (~part.members, both)}
         return cls(part, labels, both, truth, *_priors(rows, truth, [here, beside]))
 
-    def compare(self, first: str, second: str, ones: ScoredRow, others: ScoredRow, num_looks: int) -> Within:
+    def compare(self, first: str, second: str, first_row: ScoredRow, second_row: ScoredRow, num_looks: int) -> Within:
         """Return first minus second here."""
         members, truth = self.part.members, self.truth
-        paired = paired_runs(ones, others)
+        paired = paired_runs(first_row, second_row)
         design = design_of(*paired)
         aurocs, difference, beside = (np.nan, np.nan), None, None
         if self.labels.any():
@@ -302,7 +304,7 @@ def subgroups_frame(boards: Iterable[Board], truth: Truth) -> pd.DataFrame:
 
     95 % intervals over patients and runs, not corrected for the number of parts. Boards without labels have none.
     """
-    rows = [found for board in boards if board.truth is not None for found in _of_board(board, board.truth, truth)]
+    rows = [row for board in boards if board.truth is not None for row in _of_board(board, board.truth, truth)]
     return pd.DataFrame(rows, columns=list(SUBGROUPS))
 
 
@@ -312,10 +314,10 @@ def _of_board(board: Board, labels: LabelTable, truth: Truth) -> Iterator[dict[s
     for row in board.rows:
         runs = [run.y_score for run in row.scored.values()]
         for part, chosen in counted:
-            found = {**place, "row": row.name, "by": part.by, "group": part.group, "records": int(part.members.sum())}
-            found |= {"patients": len(np.unique(labels.patient_id[part.members])), "labels": int(chosen.sum())}
+            facts = {**place, "row": row.name, "by": part.by, "group": part.group, "records": int(part.members.sum())}
+            facts |= {"patients": len(np.unique(labels.patient_id[part.members])), "labels": int(chosen.sum())}
             if chosen.any():
                 effect = macro_auroc(labels.patient_id, labels.y_true, runs, part.members, chosen)
                 at = bounds(effect, limits=(0.0, 1.0), design=design_of(row.scored))
-                found |= {"auroc": at.value, "auroc_low": at.low, "auroc_high": at.high}
-            yield found
+                facts |= {"auroc": at.value, "auroc_low": at.low, "auroc_high": at.high}
+            yield facts

@@ -29,13 +29,13 @@ def result_cells(result: Result) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": f"{result.row[2]} on {result.row[0]}, {result.cell['task']}", "rows": []}
     if result.incompatible:
         return {**shown, "head": ["declined"], "rows": [[result.incompatible]], "caption": ""}
-    for fold, found in result.document["metrics"].items():
-        frequent, every = (found["macro"][chosen]["num_labels"] for chosen in ("frequent", "all"))
+    for fold, scored in result.document["metrics"].items():
+        frequent, every = (scored["macro"][chosen]["num_labels"] for chosen in ("frequent", "all"))
         sets = {"frequent": "with ≥ 10 positives", "all": "all"}
         if frequent in (0, every):  # the same numbers, or none
             sets = {"all": "all with ≥ 10 positives" if frequent else "fewer than 10 positives each"}
         for chosen, words in sets.items():
-            macro = found["macro"][chosen]
+            macro = scored["macro"][chosen]
             scores = [spell(recorded_interval(macro[metric])) for metric in RANKING]
             shown["rows"].append([fold.removeprefix("fold_"), f"{macro['num_labels']}, {words}", *scores])
     return {**shown, "head": ["fold", "labels", "macro AUROC", "macro AP"], "caption": str(result.folder)}
@@ -104,14 +104,14 @@ def board_table(board: Board) -> Fitted:
     return Fitted(wide, narrow)
 
 
-def comparison_tables(found: Compared) -> list[Table | Fitted]:
+def comparison_tables(compared: Compared) -> list[Table | Fitted]:
     """Return tables of the numbered rows and of the differences of all pairs; for two rows also by label."""
-    places = {name: str(place) for place, name in enumerate(found.letters, 1)}
+    places = {name: str(place) for place, name in enumerate(compared.letters, 1)}
     rows = new_table("rows; those that share a letter do not differ significantly")
     for head in ("", "row", "groups"):
         rows.add_column(head, overflow="fold")
     for name, place in places.items():
-        add_row(rows, [place, name, found.letters[name] or "–"])
+        add_row(rows, [place, name, compared.letters[name] or "–"])
 
     title = "first minus second, labels with ≥ 10 positives"
     shown, narrow = new_table(title), new_table(title)
@@ -119,31 +119,31 @@ def comparison_tables(found: Compared) -> list[Table | Fitted]:
     for head in ("rows", *heads):
         shown.add_column(head, no_wrap=True)
     narrow.add_column("rows")
-    for one in found.pairs:
-        differences = [spell_difference(one.differences[metric]) for metric in RANKING]
-        numbers = [*map(spell_p, (one.permutation_p, one.placement_p, one.p_adjusted)), f"{one.resolvable:.4f}"]
-        few = "*" if one.few_pairs else ""
-        numbers.insert(3, "–" if one.few_pairs else one.role)
-        pair = f"{places[one.first]} − {places[one.second]}"
-        cells = [*differences, *numbers, f"{one.num_pairs}{few}"]
-        add_row(shown, [pair, *cells])
-        add_stacked_row(narrow, pair, _facts(heads, cells))
+    for pair in compared.pairs:
+        differences = [spell_difference(pair.differences[metric]) for metric in RANKING]
+        numbers = [*map(spell_p, (pair.permutation_p, pair.placement_p, pair.p_adjusted)), f"{pair.resolvable:.4f}"]
+        few = "*" if pair.few_pairs else ""
+        numbers.insert(3, "–" if pair.few_pairs else pair.role)
+        name_of_pair = f"{places[pair.first]} − {places[pair.second]}"
+        cells = [*differences, *numbers, f"{pair.num_pairs}{few}"]
+        add_row(shown, [name_of_pair, *cells])
+        add_stacked_row(narrow, name_of_pair, _facts(heads, cells))
     words = ["p: the larger of both, corrected within the pair's role as on its board (PROTOCOL.md, section 8)"]
-    for name, one in found.baseline.items():
-        words.append(f"against the baseline {places[one.second]}: {places[name]} ")
-        words[-1] += f"{spell_difference(one.differences['auroc'])}, p {spell_role(one)}"
-    words += [found.undecided] if found.undecided else []
-    equal = [f"{places[one.first]} = {places[one.second]}" for one in found.pairs if one.practically_equal]
-    words.append(f"practically equal (interval within ±{found.margin:g}): {'; '.join(equal) or 'no pair'}")
-    if any(one.role == EXPLORATORY and not one.few_pairs for one in found.pairs):
+    for name, pair in compared.baseline.items():
+        words.append(f"against the baseline {places[pair.second]}: {places[name]} ")
+        words[-1] += f"{spell_difference(pair.differences['auroc'])}, p {spell_role(pair)}"
+    words += [compared.undecided] if compared.undecided else []
+    equal = [f"{places[pair.first]} = {places[pair.second]}" for pair in compared.pairs if pair.practically_equal]
+    words.append(f"practically equal (interval within ±{compared.margin:g}): {'; '.join(equal) or 'no pair'}")
+    if any(pair.role == EXPLORATORY and not pair.few_pairs for pair in compared.pairs):
         words.append("exploratory: not declared before the results, so it supports no claim")
-    if any(one.few_pairs for one in found.pairs):
+    if any(pair.few_pairs for pair in compared.pairs):
         words.append("* fewer than three pairs: about these trained models, not corrected; training may vary more")
     for each in (shown, narrow):
         each.caption, each.caption_justify = Text("\n".join(words)), "left"
-    by_label = len(found.pairs) == 1 and len(found.pairs[0].labels) > 1
-    tables: list[Table | Fitted] = [rows, Fitted(shown, narrow), *([_label_table(found)] if by_label else [])]
-    return [*tables, *([_subgroups_table(found, places)] if isinstance(found, ComparedWithin) else [])]
+    by_label = len(compared.pairs) == 1 and len(compared.pairs[0].labels) > 1
+    tables: list[Table | Fitted] = [rows, Fitted(shown, narrow), *([_label_table(compared)] if by_label else [])]
+    return [*tables, *([_subgroups_table(compared, places)] if isinstance(compared, ComparedWithin) else [])]
 
 
 def _facts(heads: Sequence[str], cells: Sequence[str]) -> str:
@@ -152,31 +152,31 @@ def _facts(heads: Sequence[str], cells: Sequence[str]) -> str:
     return "   ".join(facts)
 
 
-def _subgroups_table(found: ComparedWithin, places: Mapping[str, str]) -> Fitted:
+def _subgroups_table(compared: ComparedWithin, places: Mapping[str, str]) -> Fitted:
     title = "macro AUROC in subgroups of fold 10, first minus second"
     wide, narrow = new_table(title), new_table(title)
-    several, few = len(found.pairs) > 1, False
+    several, few = len(compared.pairs) > 1, False
     heads = ("records", "labels", "first", "second", "difference", "p", "p, others")
     for head in (*(["rows"] if several else []), "by", "group", *heads):
         wide.add_column(head, no_wrap=True)
     narrow.add_column("subgroup")
-    for one in found.within:
-        numbers = [f"{one.num_records:,}", str(one.num_labels)]
-        at, few = one.difference, few or bool(one.difference and one.difference.few_runs)
-        if at is not None:
-            mark = "*" if at.few_runs else ""
-            numbers += [f"{auroc:.4f}" for auroc in one.aurocs]
-            interval = f"{at.value:+.4f} ({at.low:+.3f} to {at.high:+.3f}){mark}"
-            numbers += [interval.replace("-", "−"), spell_p(at.p)]
-            numbers += [spell_p(one.others.p) if one.others else "–"]
+    for within in compared.within:
+        numbers = [f"{within.num_records:,}", str(within.num_labels)]
+        difference, few = within.difference, few or bool(within.difference and within.difference.few_runs)
+        if difference is not None:
+            mark = "*" if difference.few_runs else ""
+            numbers += [f"{auroc:.4f}" for auroc in within.aurocs]
+            interval = f"{difference.value:+.4f} ({difference.low:+.3f} to {difference.high:+.3f}){mark}"
+            numbers += [interval.replace("-", "−"), spell_p(difference.p)]
+            numbers += [spell_p(within.others.p) if within.others else "–"]
         else:
             numbers += ["–"] * 5
-        pair = f"{places[one.first]} − {places[one.second]}"
-        add_row(wide, [*([pair] if several else []), one.by, one.group, *numbers])
-        name = f"{one.by}: {one.group}" + (f", {pair}" if several else "")
+        pair = f"{places[within.first]} − {places[within.second]}"
+        add_row(wide, [*([pair] if several else []), within.by, within.group, *numbers])
+        name = f"{within.by}: {within.group}" + (f", {pair}" if several else "")
         add_stacked_row(narrow, name, _facts(heads, numbers))
     words = [
-        f"intervals and p hold for all {found.num_looks} together (Bonferroni); labels with ≥ 10 positives there",
+        f"intervals and p hold for all {compared.num_looks} together (Bonferroni); labels with ≥ 10 positives there",
         "p, others: whether the difference is another one than in all other records; only that shows where it differs",
     ]
     words += ["* fewer than three pairs: about these trained models; training may vary more"] if few else []

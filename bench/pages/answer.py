@@ -117,10 +117,10 @@ def _methods(answers: Sequence[StudyAnswers]) -> list[str]:
         if answer.contrast.name.endswith(f" minus {BASELINE}") and answer.contrast.name != CONTRAST
     ]
     if others:
-        answered = [one for one in others if _is_answer(one[1])]
-        answered.sort(key=lambda one: (one[0].letter, -one[1].these_tasks.value))
-        lines += ["## And the other methods?", "", *(f"- {_claim(*one)}" for one in answered), ""]
-        lines += _unanswered([one for one in others if not _is_answer(one[1])])
+        answered = [(each, answer) for each, answer in others if _is_answer(answer)]
+        answered.sort(key=lambda item: (item[0].letter, -item[1].these_tasks.value))
+        lines += ["## And the other methods?", "", *(f"- {_claim(each, answer)}" for each, answer in answered), ""]
+        lines += _unanswered([(each, answer) for each, answer in others if not _is_answer(answer)])
     return lines
 
 
@@ -152,7 +152,8 @@ def _question(question: str, answers: Sequence[StudyAnswers], name: str) -> list
     known = [(each, answer) for each in answers if (answer := each.answer(name))]
     if not known:
         return [*lines, "No answer yet: no study has all the runs that this needs.", ""]
-    return [*lines, *(f"- {_claim(*one) if _is_answer(one[1]) else _no_claim(*one)}" for one in known), ""]
+    words = [_claim(each, answer) if _is_answer(answer) else _no_claim(each, answer) for each, answer in known]
+    return [*lines, *(f"- {line}" for line in words), ""]
 
 
 def _is_answer(answer: Across) -> bool:

@@ -133,10 +133,10 @@ def runs_lines(answers: Sequence[StudyAnswers]) -> list[str]:
     head = ["study", "task", "records", "patients", "draws", "seeds", "draws × seeds", "found now"]
     head += ["seeds needed", "draws needed", "gains most"]
     rows = [
-        [each.letter, *_cells(one, each.study.margin)]
+        [each.letter, *_cells(variances, each.study.margin)]
         for each in answers
-        for one in each.variances
-        if one.contrast == CONTRAST
+        for variances in each.variances
+        if variances.contrast == CONTRAST
     ]
     if not rows:
         return [*lines, f"Not known: no replicated pairs of {CONTRAST}.", ""]
@@ -154,31 +154,34 @@ def runs_lines(answers: Sequence[StudyAnswers]) -> list[str]:
     ]
 
 
-def _cells(one: Variances, difference: float) -> list[str]:
+def _cells(variances: Variances, difference: float) -> list[str]:
     """Return the cells of a task and share: standard deviations, runs, what they find, and what is needed."""
     return [
-        one.task,
-        spell_shares([one.fraction]),
-        *("not known" if math.isnan(sd) else f"{sd:.4f}" for sd in (one.patient_sd, one.draw_sd, one.seed_sd)),
-        f"{one.draws} × {one.seeds:.2g}",
-        f"{one.resolves(one.draws, one.seeds):.4f}",
-        *(_needed(one, difference, of) for of in ("seeds", "draws")),
-        _next(one),
+        variances.task,
+        spell_shares([variances.fraction]),
+        *(
+            "not known" if math.isnan(sd) else f"{sd:.4f}"
+            for sd in (variances.patient_sd, variances.draw_sd, variances.seed_sd)
+        ),
+        f"{variances.draws} × {variances.seeds:.2g}",
+        f"{variances.resolves(variances.draws, variances.seeds):.4f}",
+        *(_needed(variances, difference, of) for of in ("seeds", "draws")),
+        _next(variances),
     ]
 
 
-def _needed(one: Variances, difference: float, of: str) -> str:
-    if one.limit() > difference:
-        return f"never: {one.limit():.4f}"
-    if math.isnan(one.draw_sd if of == "draws" else one.seed_sd):
+def _needed(variances: Variances, difference: float, of: str) -> str:
+    if variances.limit() > difference:
+        return f"never: {variances.limit():.4f}"
+    if math.isnan(variances.draw_sd if of == "draws" else variances.seed_sd):
         return "not known"
-    number = one.needs(difference, of=of)
+    number = variances.needs(difference, of=of)
     return str(number) if number else "more than 200"
 
 
-def _next(one: Variances) -> str:
+def _next(variances: Variances) -> str:
     """Return which further run is worth more."""
-    seed, draw = one.next_run()
+    seed, draw = variances.next_run()
     if math.isnan(draw):
         return "another draw, to learn how draws vary"
     if math.isnan(seed) or draw <= seed:
@@ -197,8 +200,8 @@ def evidence_lines(each: StudyAnswers) -> list[str]:
     lines += [f"First weights: {'; '.join(named)}.", ""]
     if each.ranked and not all_few(each):
         lines += _rank_table(each.ranked)
-    if known := [one for one in each.worths if not one.reason]:
-        lines += ["Worth in records:", "", *(f"- {listed(one.tasks)}: {worth_words(one)}." for one in known), ""]
+    if known := [worth for worth in each.worths if not worth.reason]:
+        lines += ["Worth in records:", "", *(f"- {listed(worth.tasks)}: {worth_words(worth)}." for worth in known), ""]
     return folded(f"The evidence of study {each.letter}: {each.study.name}", lines)
 
 

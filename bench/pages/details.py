@@ -112,7 +112,7 @@ def _by_part(
 
     The differences are those of `bench compare --by` for one pair and all of these parts.
     """
-    rows, found = {row.name: row.scored for row in board.rows}, []
+    rows, shown = {row.name: row.scored for row in board.rows}, list[Part]()
     every_prior = priors_within(rows, truth, [(part.members, labels) for part, labels in parts])
     of_parts: list[dict[str, Effect]] = [{} for _ in parts]
     for name, row in rows.items():
@@ -130,8 +130,8 @@ def _by_part(
         patients, num_labels = len(np.unique(truth.patient_id[part.members])), int(labels.sum())
         facts = f"{part.members.sum():,} records of {patients:,} patients, {num_labels} label{'s' * (num_labels > 1)}"
         scores = {name: _mean(row, effects[name].values.tolist()) for name, row in rows.items()}
-        found.append(Part(f"{part.by} {part.group}", facts, scores, differences))
-    return found
+        shown.append(Part(f"{part.by} {part.group}", facts, scores, differences))
+    return shown
 
 
 def _of_runs(effect: Effect, row: ScoredRow, chosen: ScoredRow) -> Effect:

@@ -93,14 +93,16 @@ def _limits(tested: BoardElsewhere) -> list[str]:
     return [words + (", or with other seeds: some rows have fewer than three runs." if few else "."), ""]
 
 
-def _widest(each: Sequence[RowElsewhere] | Sequence[PairElsewhere]) -> float:
-    return max(one.away.interval.high - one.away.interval.low for one in each)
+def _widest(compared: Sequence[RowElsewhere] | Sequence[PairElsewhere]) -> float:
+    return max(scored.away.interval.high - scored.away.interval.low for scored in compared)
 
 
 def _corrupted(robustness: Robustness, picture: str) -> list[str]:
     """Return the section on fold 10 after corruptions: a picture, a table of scores, and one of differences."""
     board, first = robustness.board, robustness.all[0]
-    rows = {row.name: row for row in board.rows if any(each.row is row for one in robustness.all for each in one.rows)}
+    rows = {
+        row.name: row for row in board.rows if any(each.row is row for tested in robustness.all for each in tested.rows)
+    }
     scores = first.first.document["metrics"]
     lines = [
         f"## Fold 10 of {board.dataset}, corrupted, {_share(board)}",
@@ -112,7 +114,7 @@ def _corrupted(robustness: Robustness, picture: str) -> list[str]:
         f"![Macro AUROC against the strength of each corruption, one curve a row, with 95 % bands]({picture})",
         "",
     ]
-    clean = {each.row.name: each.home for each in reversed([each for one in robustness.all for each in one.rows])}
+    clean = {each.row.name: each.home for each in reversed([each for tested in robustness.all for each in tested.rows])}
     table = [["none", "", *(_score(clean.get(name)) for name in rows)]]
     for name, curve in robustness.curves.items():
         for strength, tested in curve:

@@ -185,7 +185,7 @@ def _write_answer(group: Sequence[Board], home: Path, simulated: Sequence[Mappin
     studies = [(f"{each.letter}: {each.study.name}", each.answers) for each in answers]
     picture = draw_answers(studies, answers[0].study.margin, home / "pictures" / "answer.svg")
     page = answer_page(group, answers, f"pictures/{picture.name}" if picture else "", simulated)
-    variances = [one for each in answers for one in each.variances]
+    variances = [variances for each in answers for variances in each.variances]
     written = [write_at(home / ANSWER, page), write_at(home / VARIANCES, as_csv(variances))]
     return [*written, picture] if picture else written
 

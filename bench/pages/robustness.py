@@ -65,10 +65,10 @@ def _draw_panel(axes: Axes, robustness: Robustness, corruption: str, handles: di
     for row, style in zip(robustness.board.rows[:MAX_LINES], series(), strict=False):
         points: list[tuple[int, Interval]] = []
         for place, (_, tested) in enumerate(curve, 1):
-            found = next((each for each in tested.rows if each.row.name == row.name), None)
-            if found:
-                points += [] if points else [(0, found.home.interval)]
-                points.append((place, found.away.interval))
+            scores = next((each for each in tested.rows if each.row.name == row.name), None)
+            if scores:
+                points += [] if points else [(0, scores.home.interval)]
+                points.append((place, scores.away.interval))
         if not points:
             continue
         places, intervals = zip(*points, strict=True)
