@@ -283,7 +283,7 @@ def compare_pairs(
     placing = Placing(truth.y_true[:, chosen], truth.patient_id)
     priors = {metric: priors_of_pairs(rows, metric, chosen) for metric in metrics.RANKING}
     named = dict.fromkeys(itertools.chain.from_iterable(pairs))
-    placed = {id(run): placing.place(run.y_score[:, chosen]) for name in named for run in rows[name].values()}
+    placed = {run: placing.place(run.y_score[:, chosen]) for name in named for run in rows[name].values()}
     placements = functools.lru_cache(maxsize=64)(placing.placements)  # those of the first row serve pair after pair
     compared, effects = [], []
     for first, second in pairs:
@@ -291,7 +291,7 @@ def compare_pairs(
             raise BenchError(f"{first} and {second} have no run of the same draw and seed, so they cannot be paired")
         of_first, of_second = paired_runs(rows[first], rows[second])
         design = design_of(of_first, of_second)
-        of_runs = [[placed[id(run)] for run in runs.values()] for runs in (of_first, of_second)]
+        of_runs = [[placed[run] for run in runs.values()] for runs in (of_first, of_second)]
         effects.append(placing.patient_effects(*of_runs))
         by_error = difference_p(
             truth.patient_id,

@@ -146,24 +146,29 @@ def write_leaderboards(
                 links[dataset, task].append((words, side[-1].name))
                 written += side
         if tested := [each for board in group for each in boards_elsewhere(board, left_out)]:
-            corrupted, others = robustness_of(tested)
-            drawn: dict[BoardElsewhere | Robustness, str] = {}
-            for number, each in enumerate(others, 1):
-                path = home / "pictures" / f"{slugs[each.board]}-elsewhere-{number}.svg"
-                if plots.elsewhere(each, path):
-                    drawn[each] = f"pictures/{path.name}"
-            for number, all_strengths in enumerate(corrupted, 1):
-                path = home / "pictures" / f"{slugs[all_strengths.board]}-robustness-{number}.svg"
-                draw_robustness(all_strengths, path)
-                drawn[all_strengths] = f"pictures/{path.name}"
-            written += [home / name for name in drawn.values()]
-            written.append(write_at(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn)))
+            written += _write_elsewhere(tested, slugs, home, task)
             links[dataset, task].append(("tested elsewhere", f"{task}-elsewhere.md"))
     written += write_answers(boards, folder, read_rows((given or folder) / SIMULATED), anew=anew)
     if around.reported:
         written.append(write_at(folder / "LEDGER.md", ledger(boards, around.reported, around.claims)))
     answered = [path.parent.name for path in written if path.name == ANSWER]
     return [*written, *write_pages(boards, folder, around, pictures, links, overviews, answered, anew=anew)]
+
+
+def _write_elsewhere(tested: Sequence[BoardElsewhere], slugs: Mapping[Board, str], home: Path, task: str) -> list[Path]:
+    """Write the pictures and the page of a task's tests elsewhere; return their paths."""
+    corrupted, others = robustness_of(tested)
+    drawn: dict[BoardElsewhere | Robustness, str] = {}
+    for number, each in enumerate(others, 1):
+        path = home / "pictures" / f"{slugs[each.board]}-elsewhere-{number}.svg"
+        if plots.elsewhere(each, path):
+            drawn[each] = f"pictures/{path.name}"
+    for number, robustness in enumerate(corrupted, 1):
+        path = home / "pictures" / f"{slugs[robustness.board]}-robustness-{number}.svg"
+        draw_robustness(robustness, path)
+        drawn[robustness] = f"pictures/{path.name}"
+    page = write_at(home / f"{task}-elsewhere.md", elsewhere_page(others, corrupted, drawn))
+    return [*(home / name for name in drawn.values()), page]
 
 
 def write_answers(
