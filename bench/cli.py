@@ -939,6 +939,9 @@ def import_(
     row: Annotated[str, typer.Option(help="Column of the places in one array, from 0. [default: in order]")] = "",
     labels: Annotated[str, typer.Option(help="Columns of labels, of 0 and 1 or of lists. [default: all of 0, 1]")] = "",
     separator: Annotated[str, typer.Option(help="Between the labels of a cell. [default: ; | or line ends]")] = "",
+    blank: Annotated[
+        Literal["negative"] | None, typer.Option(help="What an empty cell says in columns of 0 and 1. [default: error]")
+    ] = None,
     age: Annotated[str, typer.Option(help="Column of ages in years.")] = "",
     sex: Annotated[str, typer.Option(help="Column of male, female.")] = "",
     fold: Annotated[str, typer.Option(help="Column of folds, 1 to 10, or train, val, test.")] = "",
@@ -967,6 +970,7 @@ def import_(
         row=row,
         labels=labels,
         separator=separator,
+        blank=blank or "",
         columns=columns,
         rate=rate,
         unit=unit,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -203,6 +204,12 @@ def dx(tmp_path: Path, *columns: tuple[str, ...]) -> Path:
         (("AFIB", "['LVH', 'Unknown']"), "row 3, column A holds 'Unknown', which is no label"),
         (("+AFIB", "-AFIB"), "labels '+AFIB' and '-AFIB' both become the code AFIB"),
         (("1", "0", "", "nan"), "row 5, column A is 'nan' in a column of 0 and 1"),
+        (("1", *"0" * 8, "2"), "row 11, column A is '2' in a column of 0 and 1; correct it"),
+        (("2", "3", "1"), "row 4, column A holds '1', which names no label beside others; write names"),
+        (
+            ("", "0", "1"),
+            "t.csv: column A is empty in 10 of 30 rows, the first row 2; leave these records out, or say --blank neg",
+        ),
     ],
 )
 def test_cells_that_would_make_wrong_labels_are_named(
@@ -211,6 +218,31 @@ def test_cells_that_would_make_wrong_labels_are_named(
     table = dx(tmp_path, cells)
     assert words in refusal(lambda: import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="A")))
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "blank", "notes"),
+    [
+        ((("", "0", "1"), ("1", "0", "0")), "negative", []),
+        ((("", "", "1"), ("1", "", "")), "", ["A, B: no cell is 0, so an empty cell is a negative"]),
+        ((("0", "0", "1"), ("", "C", "B")), "", []),
+    ],
+)
+def test_an_empty_cell_is_a_negative_where_the_user_or_the_table_says_so(
+    made: Path, tmp_path: Path, columns: tuple[tuple[str, ...], ...], blank: Literal["", "negative"], notes: list[str]
+) -> None:
+    lines: list[str] = []
+    given = choices(made, "wfdb", labels="A,B", blank=blank)
+    records = import_table(dx(tmp_path, *columns), tmp_path / "mine", given, lines.append)
+
+    assert [line for line in lines if "empty" in line] == notes
+    assert ["A" in codes for codes in records.scp_codes] == [False, False, True] * 10
+
+
+def test_one_column_of_positives_alone_does_not_speak_for_the_others(made: Path, tmp_path: Path) -> None:
+    table = dx(tmp_path, ("", "1"), ("0", "1"))
+    message = refusal(lambda: import_table(table, tmp_path / "mine", choices(made, "wfdb", labels="A,B")))
+    assert "column A is empty in 15 of 30 rows, the first row 2" in message
 
 
 def test_labels_that_differ_in_case_and_spaces_are_one(made: Path, tmp_path: Path) -> None:

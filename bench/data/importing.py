@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from bench.data.datasets import folder as plain
 from bench.data.formats import (
@@ -82,6 +83,8 @@ class Choices:
     row: str = ""
     labels: str = ""
     """Names of columns with commas between them."""
+    blank: Literal["", "negative"] = ""
+    """What an empty cell says in columns of 0 and 1."""
     separator: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     """age, sex, fold, site, device -> column."""
@@ -174,6 +177,7 @@ def _tables(given: TextTable, choices: Choices, log: Log) -> tuple[TextTable, Te
             log(f"{name} is column {near[0]} (--{name})")
     cells = {name: _converted(given, name, column, log) for name, column in used.items()}
     chosen = _label_columns(given, choices, set(used.values()), log)
+    _require_statements(given, chosen, choices.blank, log)
     codes, labels = _labels(given, chosen, choices.separator, log)
     cells["labels"] = [plain.LABEL_SEPARATOR.join(of_record) for of_record in codes]
     rows = list(zip(*cells.values(), strict=True))
@@ -224,6 +228,24 @@ def _label_columns(given: TextTable, choices: Choices, used: set[str], log: Log)
 def _is_indicator(cells: Sequence[str]) -> bool:
     words = {cell.lower() for cell in cells}
     return words <= set(INDICATORS) and any(map(INDICATORS.__getitem__, words))
+
+
+def _require_statements(given: TextTable, columns: Sequence[str], blank: str, log: Log) -> None:
+    """Raise DataError for an empty cell in a column of 0 and 1, unless `blank` or the table says that it is a negative.
+
+    The table says so, and `log` receives it, where no such column holds a 0: then only positives are written.
+    """
+    cells_of = {column: cells for column in columns if _is_indicator(cells := given.column(column))}
+    empty = {column: [row for row, cell in enumerate(cells) if not cell] for column, cells in cells_of.items()}
+    column = next((column for column, rows in empty.items() if rows), "")
+    if not column or blank == "negative":
+        return
+    if any(cell and not INDICATORS[cell.lower()] for cells in cells_of.values() for cell in cells):
+        raise DataError(
+            f"{given.path}: column {column} is empty in {len(empty[column]):,} of {len(given.rows):,} rows, the first "
+            f"row {given.number(empty[column][0])}; leave these records out, or say --blank negative"
+        )
+    log(f"{', '.join(cells_of)}: no cell is 0, so an empty cell is a negative")
 
 
 def _labels(
@@ -282,6 +304,12 @@ def _labels_of(given: TextTable, column: str, separator: str, log: Log) -> list[
             f"{given.where(row, column)} is {cells[row]!r} in a column of 0 and 1; remove the records whose label is "
             "not known, or decide it"
         )
+    odd = [row for row, cell in enumerate(cells) if cell.lower() not in INDICATORS]
+    if len(odd) < sum(map(bool, cells)) / 2:
+        raise DataError(
+            f"{given.where(odd[0], column)} is {cells[odd[0]][:40]!r} in a column of 0 and 1; correct it, or leave the "
+            "record out; numbers of classes must become names"
+        )
     of_record = [_split(given.where(row, column), cell, separator) for row, cell in enumerate(cells)]
     num = len({label for labels in of_record for label in labels})
     if not num:
@@ -322,6 +350,11 @@ def _split(where: str, cell: str, separator: str) -> list[str]:
         raise DataError(
             f"{where} holds {unknown[0]!r}, which is no label; leave the cell empty where a record has none, and "
             "remove the records whose labels are not known"
+        )
+    if numbers := [label for label in labels if label.lower() in INDICATORS]:
+        raise DataError(
+            f"{where} holds {numbers[0]!r}, which names no label beside others; write names in a list of labels, and "
+            "only 0 and 1 in a column of one label"
         )
     return labels
 
