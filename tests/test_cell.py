@@ -18,7 +18,7 @@ from bench.cell import Cell
 from bench.data.datasets import load_records
 from bench.data.splits import split
 from bench.data.tasks import find_task, label_table, task_facts
-from bench.errors import BenchError, PluginError
+from bench.errors import BenchError, DataError, PluginError
 from bench.plugin import Method, Phase
 from bench.registry.reference import Reference
 from bench.registry.registry import _REGISTRY, Plugin
@@ -114,9 +114,16 @@ def test_numbers_that_make_no_sense_are_refused(changes: dict[str, Any], message
         ({"method": "lp(epochs=2)"}, "has no hyper-parameter 'epochs'"),
     ],
 )
-def test_names_are_checked_at_once(changes: dict[str, Any], message: str) -> None:
+def test_names_are_checked_at_once(changes: dict[str, Any], message: str, demo_set: Path) -> None:
     with pytest.raises(PluginError, match=message):
-        cell(Path(), **changes)
+        cell(demo_set, **changes)
+
+
+def test_a_task_that_a_data_set_may_define_is_judged_by_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no data set known here"):
+        cell(tmp_path, task="hypertrophies")
+    with pytest.raises(DataError, match=r"no dataset at .*/nowhere: expected a folder"):
+        cell(tmp_path / "nowhere", task="hypertrophies")
 
 
 def test_folder_names_tell_cells_apart() -> None:

@@ -161,8 +161,10 @@ def test_a_check_of_a_folder_that_is_not_there_says_so(run_bench: Bench) -> None
     [
         ((*LP,), ["no dataset at data/ptb-xl", "--data DIR", "bench data demo"]),
         ((*LP, "--data", "nowhere"), ["no dataset at nowhere"]),
+        ((*LP, "--task", "hypertrophies", "--data", "nowhere"), ["no dataset at nowhere", "--data DIR"]),
+        ((*LP, "--task", "hypertrophies", "--data", "."), ["is no data set known here"]),
         (
-            (*LP, "--task", "superdaig"),
+            (*LP, "--data", "DEMO", "--task", "superdaig"),
             ["unknown task 'superdaig'. Did you mean 'superdiag'? Known: all, cpsc2018, diag"],
         ),
         ((*LP, "--method", "lp_tf"), ["unknown method 'lp_tf'. Did you mean 'lpft'? Known: adapter, "]),

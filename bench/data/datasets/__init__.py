@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -116,15 +117,14 @@ def _ask(plugin: Plugin, folder: Path, refused: list[str], failed: list[str]) ->
 def find_task_name(name: str, folder: Path) -> str:
     """Return the name of a task as it is registered, or else as the data set in `folder` has it.
 
-    Raises PluginError for an unknown name.
+    Raises PluginError for an unknown name, and DataError if no data set is there that could have a task of that name.
     """
-    try:
+    with contextlib.suppress(PluginError):
         return find_task(name).name
-    except PluginError:
-        if not folder.is_dir():
-            raise
     if isinstance(folder, HeldFolder):
         return find_task(name, folder.records).name
+    if not folder.is_dir():
+        load_records(folder)  # raises, and names the folder as it was given
     changed = max((file.stat().st_mtime_ns for file in folder.iterdir()), default=0)
     return _task_name_in(name, folder.resolve(), changed)
 
@@ -132,4 +132,4 @@ def find_task_name(name: str, folder: Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _task_name_in(name: str, folder: Path, changed: int) -> str:
     """Cached, because each of a sweep's cells asks. `changed` is the time of the last change of a file."""
-    return find_task(name, _recognized(folder)).name
+    return find_task(name, load_records(folder)).name
