@@ -9,6 +9,7 @@ from typing import Literal
 from bench.data.datasets import find_task_name
 from bench.data.datasets.held import HeldFolder
 from bench.errors import BenchError
+from bench.files import from_here
 from bench.registry.reference import Reference
 from bench.registry.registry import Plugin, find, find_optional, normalize
 from bench.registry.source import NOT_INSTALLED
@@ -62,7 +63,7 @@ class Cell:
     def command(self) -> str:
         """Return the command line that runs this cell, without `--data`."""
         words = ["bench run", f"--task {self.task}", f"--arch {quoted(self.arch)}", f"--method {quoted(self.method)}"]
-        words += [f"--plugin {quoted(_from_here(file))}" for file in self.plugin_files]
+        words += [f"--plugin {quoted(from_here(file))}" for file in self.plugin_files]
         words += [f"--init {quoted(self.init)}"] if self.init else []
         words += [f"--fraction {self.fraction!r}", f"--draw {self.draw}"] if self.fraction < 1 else []
         words += [f"--manifest {quoted(self.manifest)}"] if self.manifest is not None else []
@@ -97,8 +98,3 @@ class Cell:
         thinned = f"-{self.fraction:g}-draw{self.draw}" if self.fraction < 1 else ""
         thinned = f"-{self.manifest.stem}" if self.manifest is not None else thinned
         return f"{self.arch.name}-{self.method.name}{thinned}-seed{self.seed}-{digest[:8]}"
-
-
-def _from_here(file: Path) -> Path:
-    """Return the path of a file below the working folder relative to it."""
-    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

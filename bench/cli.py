@@ -367,7 +367,8 @@ def status(
     out.print(table(str(runs), as_data(cells)["tasks"]))
     for cell in cells:
         if done or cell.state not in ("done", "declined"):
-            line = f"{cell.state}: {cell.command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
+            command = cell.command_from_here(runs, RUNS, verbs.data_folder(None))
+            line = f"{cell.state}: {command or cell.path}" + (f": {cell.reason}" if cell.reason else "")
             print_line(out, " ".join(line.split()))
 
 

@@ -103,7 +103,9 @@ def execute(cell: Cell, options: Options, data: OpenData | None = None) -> Resul
         require_shared(setup.facts, options.also_on, options.stage)
         folds = folds_to_score(setup.table, options.stage)
         replicates = resample_patients(folds)  # before training, because labels in too few patients are refused
-        progress = watch(folder.path, options.console, options.wandb, setup.facts, world.is_main, options.log)
+        progress = watch(
+            folder.path, options.console, options.wandb, setup.facts, world.is_main, options.log, cell.data
+        )
         with folder, progress as watcher:
             try:
                 prepare_model(setup)

@@ -408,3 +408,8 @@ def allocate(path: Path, num_bytes: int) -> None:
             file.seek(size - num_bytes)
             for at in range(0, num_bytes, 2**24):
                 file.write(bytes(min(2**24, num_bytes - at)))
+
+
+def from_here(path: Path) -> Path:
+    """Return a path below the working folder relative to it, and any other path as it is."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

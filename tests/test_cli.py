@@ -390,6 +390,20 @@ def test_a_status_line_is_one_line_whatever_its_files_hold(run_bench: Bench, tmp
     assert "\nfailed: forged" not in said.out
 
 
+def test_the_command_of_an_unfinished_run_can_be_pasted(run_bench: Bench, tmp_path: Path) -> None:
+    begins = {"event": "begins", "command": "bench run --task form", "data": "mine-1a2b3c4d"}
+    for number, (data, stage) in enumerate(((tmp_path / "my set", ""), (tmp_path / "data/ptb-xl", "-val"))):
+        folder = tmp_path / f"runs/demo/form/a-ft-seed0-0000000{number}{stage}.unfinished"
+        folder.mkdir(parents=True)
+        (folder / "log.jsonl").write_text(json.dumps({**begins, "folder": str(data)}))
+
+    assert [line for line in run_bench("status", "--runs", "runs/demo").out.splitlines() if "bench run" in line] == [
+        'unfinished: bench run --task form --data "my set" --runs runs/demo',
+        "unfinished: bench run --task form --stage val --runs runs/demo",
+    ]
+    assert "bench run --task form --data" in run_bench("status").out  # the usual folder of runs is not named
+
+
 @pytest.mark.parametrize("target", ["afile/below", "/proc/below"])
 def test_a_folder_that_cannot_be_made_is_one_line(
     run_bench: Bench, demo_set: Path, tmp_path: Path, target: str

@@ -27,7 +27,7 @@ EPOCH = {
 
 def run_through(folder: Path, console: Console) -> None:
     """The events of a run of one phase with two epochs of three steps."""
-    with watch(folder, console, "off", PLAN, is_main=True) as watcher:
+    with watch(folder, console, "off", PLAN, is_main=True, data=folder / "set") as watcher:
         watcher.prepared(1, 2)
         watcher.prepared(2, 2)
         watcher.note("a note with [brackets]")
@@ -46,6 +46,7 @@ def test_every_event_is_a_line_of_the_log(tmp_path: Path) -> None:
 
     assert [line["event"] for line in lines] == ["begins", "note", "epoch", "epoch", "note", "finished"]
     assert (lines[0]["command"], lines[0]["data"]) == ("bench run", "mine-1a2b3c4d")
+    assert lines[0]["folder"] == str(tmp_path / "set")
     assert lines[2]["val_macro_auroc"] == 0.75
     assert lines[2]["phase"] == "probe {x}"
     assert lines[-1]["fold_10"] == {"auroc": 0.9}

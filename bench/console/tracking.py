@@ -49,9 +49,10 @@ def watch(
     config: Mapping[str, Any],
     is_main: bool,
     log: Callable[[str], None] = lambda line: None,
+    data: Path = Path(),
 ) -> Iterator[Silent]:
     """Yield the callbacks of a run and close them at the end. Only those of the main rank print and write."""
-    watcher = Tracker(folder, console, wandb, config, log) if is_main else Silent()
+    watcher = Tracker(folder, console, wandb, config, log, data) if is_main else Silent()
     try:
         yield watcher
     finally:
@@ -82,7 +83,9 @@ class Tracker(Silent):
         wandb: Wandb,
         config: Mapping[str, Any],
         log: Callable[[str], None] = lambda line: None,
+        data: Path = Path(),
     ) -> None:
+        """`data` is the data set's folder, which the result does not tell and `bench status` needs."""
         self.console, self._log_line = console, log
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._progress: Progress | None = None
@@ -92,7 +95,12 @@ class Tracker(Silent):
         self._run: Any = None
         self._failed = True
         self._began = self._printed = time.monotonic()
-        self._write({"event": "begins", "command": config["cell"]["command"], "data": config["dataset"]["name"]})
+        begins = {
+            "command": config["cell"]["command"],
+            "data": config["dataset"]["name"],
+            "folder": str(data.absolute()),
+        }
+        self._write({"event": "begins", **begins})
         if wandb != "off":
             self._run = _start_wandb(folder, wandb, config)
 

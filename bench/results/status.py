@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import DataError
-from bench.files import read_bytes
+from bench.files import from_here, read_bytes
+from bench.results.document import quoted
 from bench.results.failures import FAILED, Failure
 from bench.results.identity import Source, changes, code_at_hand
 from bench.results.result import OF_VAL, UNFINISHED, find_runs, load_head
@@ -36,6 +37,22 @@ class CellState:
     """Time of a failure in UTC."""
     data: str = ""
     """Name of the data set; empty if a damaged or older file does not say it."""
+    folder: str = ""
+    """Folder of the data set, absolute; empty where no log says it."""
+
+    def command_from_here(self, runs: Path, usual_runs: Path, usual_data: Path) -> str:
+        """Return the command with what else it needs to go on in this folder of runs; empty if it is not known.
+
+        Folders that the command uses without being told are left out.
+        """
+        if not self.command:
+            return ""
+        words = [self.command, *(["--stage val"] if _stage(self.path) == "val" else [])]
+        if self.folder and Path(self.folder) != usual_data.absolute():
+            words.append(f"--data {quoted(from_here(Path(self.folder)))}")
+        if runs.absolute() != usual_runs.absolute():
+            words.append(f"--runs {quoted(runs)}")
+        return " ".join(words)
 
 
 def survey(runs: Path) -> list[CellState]:
@@ -97,31 +114,34 @@ def _finished(folder: Path, code_now: Callable[[Source], str]) -> CellState:
         return CellState("failed", folder, "", str(error))
     command, data = head["cell"]["command"], head["dataset"]["name"]
     if news := changes(head, code_now):
-        return CellState("stale", folder, command, news, data=data)
+        return CellState("stale", folder, command, news, data=data, folder=_progress(folder / "log.jsonl")[2])
     state: State = "declined" if head["incompatible"] else "done"
     return CellState(state, folder, command, head["incompatible"] or "", data=data)
 
 
 def _unfinished(path: Path) -> CellState:
     running = is_locked(lock_of(path.with_name(path.name.removesuffix(UNFINISHED))))
-    command, data, where = _progress(path / "log.jsonl")
-    return CellState("running" if running else "unfinished", path, command, where, data=data)
+    command, data, folder, where = _progress(path / "log.jsonl")
+    return CellState("running" if running else "unfinished", path, command, where, data=data, folder=folder)
 
 
-def _progress(log: Path) -> tuple[str, str, str]:
-    """Return the command of a run, its data set and its progress, from its log, whose last line may be incomplete."""
-    command = data = where = ""
+def _progress(log: Path) -> tuple[str, str, str, str]:
+    """Return a run's command, its data set, the folder of that and its progress, from its log.
+
+    The last line of the log may be incomplete.
+    """
+    command = data = folder = where = ""
     try:
         lines = read_bytes(log).decode(errors="replace").splitlines()
     except OSError:
-        return command, data, where
+        return command, data, folder, where
     for line in lines:
         event = _event(line)
         if event.get("event") == "begins":
-            command, data = str(event.get("command", "")), str(event.get("data", ""))
+            command, data, folder = (str(event.get(key, "")) for key in ("command", "data", "folder"))
         elif event.get("event") == "epoch":
             where = f"{event.get('phase', '')}, epoch {event.get('epoch', '')}"
-    return command, data, where
+    return command, data, folder, where
 
 
 def _event(line: str) -> dict[str, Any]:
