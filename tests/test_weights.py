@@ -135,6 +135,19 @@ def test_weights_of_a_run_whose_method_altered_the_backbone_name_it(method: str,
     assert "PublishedCheckpoint" not in one_line(error)
 
 
+def test_weights_of_a_run_of_another_backbone_name_it(tmp_path: Path) -> None:
+    about = {"digest": "abc", "trained_on": "a task", "command": "bench run --task form --arch net1d_mini --method ft"}
+    save_weights(Classifier(Net1DMini(), 5), tmp_path / "weights.pt", about)
+
+    with pytest.raises(CheckpointError, match="; the file is of net1d_mini, and a run by method ft left it; take the "):
+        initialize(Tiny(), str(tmp_path))
+
+
+def test_weights_by_the_name_that_boards_give_them_are_asked_for_as_a_file() -> None:
+    with pytest.raises(CheckpointError, match=r"at own:389512e4: .* give that run's folder or its weights.pt, or one "):
+        initialize(Tiny(), "own:389512e4")
+
+
 NOT_SAID = "; the file has .*, the backbone expects .*; the backbone's PublishedCheckpoint says with state_dict, "
 
 

@@ -29,6 +29,8 @@ from bench.training.model import Backbone, Classifier, first_keys
 from bench.training.published import PublishedCheckpoint
 
 WEIGHTS = "weights.pt"
+OWN = re.compile("own:[0-9a-f]{8}")
+"""What boards call the weights that a run left."""
 NO_WEIGHTS = "is not a file of weights, or it is damaged or incomplete"
 """Message for all errors of torch that mean a bad file."""
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -96,6 +98,11 @@ def initialize(backbone: Backbone, init: str | None) -> Init:
         return Init("random", hash_weights(backbone.state_dict()))
     path = Path(init)
     if not path.exists():
+        if OWN.fullmatch(init):
+            raise CheckpointError(
+                f"no file of weights at {init}: boards name weights so that a run left; give that run's folder or its "
+                f"{WEIGHTS}, or one of the starts/*.pt that the leaderboards folder keeps"
+            )
         near = difflib.get_close_matches(init, ("pretrained", "random"), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(f"no file of weights at {init}.{hint} Expected: pretrained, random, a file or a run")
@@ -210,6 +217,11 @@ def _advice(about: Mapping[str, Any]) -> str:
         return f"the backbone's PublishedCheckpoint says with {declared} how a file is to be read"
     named = re.search(r"""--method ("[^"\n]*"|'[^'\n]*'|\S+)""", str(about.get("command")))
     method = f"method {named[1]:.80}" if named else "method"
+    if arch := re.search(r"""--arch ("[^"\n]*"|'[^'\n]*'|\S+)""", str(about.get("command"))):
+        return (
+            f"the file is of {arch[1]:.80}, and a run by {method} left it; take the weights of a run of this backbone "
+            "by a method that does not alter it, such as ft"
+        )
     return (
         f"a run left the file, whose {method} altered the backbone, or whose backbone was another; take the weights of "
         "a run of this backbone by a method that does not alter it, such as ft"
