@@ -36,6 +36,18 @@ def test_spaces_and_empty_parentheses_do_not_matter(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ft(finetune_epochs=one)", r"epochs is one in .* is no number; a text needs quotes: finetune_epochs='one'$"),
+        ("ft(nesterov=true)", r"nesterov is true in .*; write True$"),
+    ],
+)
+def test_a_word_without_quotes_is_named(text: str, words: str) -> None:
+    with pytest.raises(PluginError, match=words):
+        Reference.parse(text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

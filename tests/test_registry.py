@@ -117,6 +117,9 @@ def test_values_that_fit_their_type_come_back_in_it(arguments: str, key: str, va
         ("needed=1, widths=3", "widths takes"),
         ("needed=1, pair=(1, 2, 3)", "pair takes"),
         ("needed=1, lrr=2", "has no hyper-parameter 'lrr'. Did you mean 'lr'. It has: needed, lr, nesterov"),
+        ("needed=1, width=2", "Did you mean 'widths'"),
+        ("needed=1, est=2", "no hyper-parameter 'est'. Did you mean 'nesterov'"),
+        ("needed=1, i=2", "Did you mean 'clip' or 'kind' or 'widths'"),
         ("lr=1", r"needs needed; write recipe\(needed=...\)"),
     ],
 )

@@ -38,6 +38,9 @@ class Reference:
                 value = node.value if isinstance(node, ast.Constant) else None
                 if isinstance(value, float | complex) and not cmath.isfinite(value):
                     raise PluginError(f"a number in {text!r} is too large: it would be infinite")
+            for key in call.keywords:
+                if isinstance(key.value, ast.Name):
+                    raise PluginError(_bare_word(text, str(key.arg), key.value.id))
             arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
         except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             raise PluginError(f"expected name or name(key=value, ...) with plain values, got {text!r}") from None
@@ -48,6 +51,13 @@ class Reference:
     def __str__(self) -> str:
         inner = ", ".join(f"{key}={value!r}" for key, value in sorted(self.arguments.items()))
         return f"{self.name}({inner})" if inner else self.name
+
+
+def _bare_word(text: str, key: str, word: str) -> str:
+    """Return the message on a word that stands where a plain value is expected."""
+    if (meant := word.capitalize()) in ("True", "False", "None"):
+        return f"{key} is {word} in {text!r}; write {meant}"
+    return f"{key} is {word} in {text!r}, which is no number; a text needs quotes: {key}='{word}'"
 
 
 def split_list(text: str) -> list[str]:

@@ -369,8 +369,8 @@ def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
     parameters = plugin.parameters
     for name, value in reference.arguments.items():
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            near = [each for each in parameters if name in each][:3] or difflib.get_close_matches(name, parameters, n=1)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise PluginError(
                 f"{plugin.kind} {plugin.name!r} has no hyper-parameter {name!r}.{hint} "
                 f"It has: {', '.join(parameters) or 'none'}"
