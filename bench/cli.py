@@ -42,6 +42,28 @@ new_app = typer.Typer(help="Write a small installable example plugin.", no_args_
 app.add_typer(new_app, name="new")
 err = Terminal(stderr=True)
 out = Terminal()
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import bench
+
+        print_line(out, f"bench {bench.__version__} in {Path(bench.__file__).parent}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_verbs(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and the package's folder.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 _note = partial(verbs.note, err)
 
 Data = Annotated[Path, typer.Option("--data", envvar="BENCH_DATA", help="The dataset's folder.")]
@@ -393,14 +415,30 @@ def prune(
 @app.command("list")
 def list_(
     kind: Annotated[Kind | None, typer.Argument()] = None,
+    name: Annotated[str | None, typer.Argument(help="One of that kind: its description, hyper-parameters.")] = None,
     data: Annotated[Path | None, typer.Option(help="Count labels and records of this data set.")] = None,
     plugin: Plugins = [],
     as_json: Json = False,
 ) -> None:
     """List tasks, methods, backbones and readers of data sets. With --data also the counts of each task."""
     from bench.console.listing import table
-    from bench.registry.catalogue import catalogue, counted_tasks
+    from bench.registry.catalogue import catalogue, counted_tasks, describe
 
+    if kind and name:
+        described = describe(kind, name, data)
+        if as_json:
+            print(json.dumps(described, indent=1))
+            return
+        facts = {key: value for key, value in described.items() if not isinstance(value, list) and key != "text"}
+        if len(facts) > 2:
+            out.print(table(kind, [facts]))
+        else:
+            print_line(out, ", from ".join(facts.values()))
+        out.print(f"\n{described['text']}\n", markup=False, highlight=False)
+        for each in described["hyper_parameters"]:
+            search = f"; search {each['search']}" if each["search"] else ""
+            print_line(out, f"{each['name']}={each['default'] or '...'}: {each['takes']}{search}")
+        return
     known = catalogue(_note)
     entries = {category: known.entries[category] for category in ([kind] if kind else get_args(Kind))}
     if data and "tasks" in entries:
@@ -408,8 +446,8 @@ def list_(
     if as_json:
         print(json.dumps(entries, indent=1, default=str))
         return
-    for name, rows in entries.items():
-        out.print(table(name, rows))
+    for category, entries_of in entries.items():
+        out.print(table(category, entries_of))
     _tell_broken(known.broken)
     for package, others in known.shared.items():
         _note(f"{', '.join(others)} installs a package {package} too; give this project an environment of its own")
@@ -554,8 +592,10 @@ def compare(
 @app.command()
 def power(
     difference: Annotated[float, typer.Option(help="The difference of macro AUROC to find.")] = 0.005,
-    task: Annotated[str | None, typer.Option(help="[default: all known]")] = None,
-    fraction: Annotated[float | None, typer.Option(help="[default: all known]")] = None,
+    task: Annotated[str | None, typer.Option(help="A task of those runs. [default: all known]")] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Fraction of the training records of those runs. [default: all known]")
+    ] = None,
     contrast: Annotated[str | None, typer.Option(help='Such as "lpft-sd minus ft". [default: all known]')] = None,
     tests: Annotated[int, typer.Option(min=1, help="Tests that Holm corrects for.")] = 1,
     looks: Annotated[int, typer.Option(min=1, help="Planned looks at the data, after equal numbers of runs.")] = 1,

@@ -305,6 +305,30 @@ def test_list_shows_tables(run_bench: Bench, demo_set: Path) -> None:
         assert len(said.out.splitlines()) > 5
 
 
+def test_list_describes_one(run_bench: Bench, demo_set: Path) -> None:
+    said = run_bench("list", "methods", "ft")
+    assert said.out.startswith("ft, from ptbxl-bench ") and "Full fine-tuning: train all parameters" in said.out
+    lines = said.out.splitlines()
+    assert "finetune_lr=0.0005: float; search LogUniform(low=5e-05, high=0.005)" in lines
+    assert "finetune_min_lr=1e-05: float of at least 0" in lines
+    assert "1,329,216" in run_bench("list", "archs", "net1d_mini").out
+    assert "diagnostic superclasses" in run_bench("list", "tasks", "superdiag").out
+    (described,) = [json.loads(run_bench("list", "tasks", "superdiag", "--data", demo_set, "--json").out)]
+    assert (described["labels"], described["text"]) == (5, "diagnostic superclasses")
+    assert "folder" in run_bench("list", "datasets", "ptb-xl").out
+    assert_one_line(run_bench("list", "methods", "ftt"), "unknown method 'ftt'. Did you mean 'ft'?")
+
+
+def test_the_version_says_where_the_package_is(run_bench: Bench) -> None:
+    said = run_bench("--version")
+    assert said.code == 0 and said.out == f"bench {bench.__version__} in {Path(bench.__file__).parent}\n"
+
+
+def test_the_options_of_power_say_what_they_are(run_bench: Bench) -> None:
+    run_bench.patch.setenv("COLUMNS", "100")
+    assert "A task of those runs." in run_bench("power", "--help").out
+
+
 @pytest.mark.slow
 def test_from_runs_to_a_leaderboard(run_bench: Bench, demo_set: Path, tmp_path: Path) -> None:
     ran = run_bench("run", *QUICK, "--data", demo_set, "--json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import bench
 from bench.data.cache import cache_folder
 from bench.files import read_bytes, write_at
-from bench.registry.registry import OURS, Kind, Plugin, registry, why_it_fails
+from bench.registry.registry import OURS, Kind, Plugin, find, registry, spell_type, why_it_fails
 from bench.registry.source import declared_files, plugin_files
 
 if TYPE_CHECKING:
+    from bench.data.tasks import Task
     from bench.training.published import PublishedCheckpoint
 
 KINDS: Mapping[str, Kind] = {"tasks": "task", "methods": "method", "archs": "backbone", "datasets": "dataset"}
@@ -91,19 +93,54 @@ def counted_tasks(data: Path) -> list[dict[str, Any]]:
     from bench.data.tasks import tasks_of
 
     records = load_records(data)
-    rows = []
-    for task in tasks_of(records):
-        counts = counts_of(records, task)
-        rows.append(
-            {
-                "name": task.name,
-                "labels": len(counts["labels"]),
-                **{key: counts[key] for key in ("records", "train", "val", "test")},
-                "test patients": counts["patients"]["test"],
-                "what": f"({counts['note']}) {task.description}" if counts["note"] else task.description,
-            }
-        )
-    return rows
+    return [_counted(task, counts_of(records, task)) for task in tasks_of(records)]
+
+
+def _counted(task: Task, counts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "labels": len(counts["labels"]),
+        **{key: counts[key] for key in ("records", "train", "val", "test")},
+        "test patients": counts["patients"]["test"],
+        "what": f"({counts['note']}) {task.description}" if counts["note"] else task.description,
+    }
+
+
+def describe(what: str, name: str, data: Path | None = None) -> dict[str, Any]:
+    """Return facts about one of the plugins of a kind, its docstring as `text`, and its `hyper_parameters`.
+
+    `what` is a key of `KINDS`. A task may be one of the data set at `data`, and is counted there. Raises PluginError
+    for an unknown name.
+    """
+    if what == "tasks":
+        return _described_task(name, data)
+    plugin = find(KINDS[what], name)
+    facts = _backbone_facts(plugin) if plugin.kind == "backbone" else _facts(plugin)
+    beside = str(facts.pop("what")).removeprefix(_what(plugin)).strip()  # where a backbone's weights are
+    text = "\n\n".join(filter(None, (inspect.getdoc(plugin.make), beside)))
+    search = getattr(plugin.make, "search", {})
+    rows = [
+        {
+            "name": each,
+            "default": "" if p.default is p.empty else repr(p.default),
+            "takes": spell_type(p.annotation),
+            "search": str(search.get(each, "")),
+        }
+        for each, p in (plugin.parameters.items() if plugin.kind != "dataset" else ())
+    ]
+    return {**facts, "text": text, "hyper_parameters": rows}
+
+
+def _described_task(name: str, data: Path | None) -> dict[str, Any]:
+    from bench.data.datasets import load_records
+    from bench.data.info import counts_of
+    from bench.data.tasks import find_task
+
+    records = load_records(data) if data else None
+    task = find_task(name, records)
+    facts = _counted(task, counts_of(records, task)) if records else _facts(find("task", task.name))
+    text = facts.pop("what")
+    return {**facts, "text": text, "hyper_parameters": []}
 
 
 def _shared_packages() -> dict[str, list[str]]:

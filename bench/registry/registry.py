@@ -378,7 +378,7 @@ def resolve(plugin: Plugin, reference: Reference) -> dict[str, Any]:
         if not _fits(value, parameters[name].annotation):
             raise PluginError(
                 f"{plugin.kind} {plugin.name!r}: hyper-parameter {name} takes "
-                f"{_spell(parameters[name].annotation)}, got {value!r}"
+                f"{spell_type(parameters[name].annotation)}, got {value!r}"
             )
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in reference.arguments]
     if missing:
@@ -449,13 +449,14 @@ def _members(hint: Any, num: int) -> tuple[Any, ...]:
     return arguments
 
 
-def _spell(hint: Any) -> str:
+def spell_type(hint: Any) -> str:
+    """Return the type of a hyper-parameter in words, with its ranges: `int of at least 1`."""
     if typing.get_origin(hint) is Annotated:
-        return " ".join([_spell(hint.__origin__), *map(str, _ranges(hint))])
+        return " ".join([spell_type(hint.__origin__), *map(str, _ranges(hint))])
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(_spell, typing.get_args(hint)))
+        return " or ".join(map(spell_type, typing.get_args(hint)))
     if hint is type(None):
         return "None"
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
