@@ -600,6 +600,7 @@ def power(
     tests: Annotated[int, typer.Option(min=1, help="Tests that Holm corrects for.")] = 1,
     looks: Annotated[int, typer.Option(min=1, help="Planned looks at the data, after equal numbers of runs.")] = 1,
     runs: Annotated[Path | None, typer.Option(help="Variances of these runs. [default: of the published ones]")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show pairs that no board declares, too.")] = False,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
@@ -626,10 +627,13 @@ def power(
         return
     from bench.boards.frames import spelled
 
-    rows = [{str(key): cell for key, cell in row.items()} for row in spelled(planned.shown()).to_dict("records")]
+    shown = planned if every or contrast else planned.declared(verbs.declarations())
+    rows = [{str(key): cell for key, cell in row.items()} for row in spelled(shown.shown()).to_dict("records")]
     out.print(table(f"runs that a difference of {difference:g} needs", rows))
-    for line in planned.remarks:
+    for line in shown.remarks:
         print_line(out, line)
+    if more := len(planned.variances) - len(shown.variances):
+        print_line(out, f"{more} more pair{'s' * (more > 1)}: --all")
 
 
 @app.command()

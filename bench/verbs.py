@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.boards.comparisons import Compared
     from bench.boards.frames import RunResult
     from bench.boards.power import Power
-    from bench.boards.rows import Board
+    from bench.boards.rows import Board, PlanOf
     from bench.boards.truth import Truth
     from bench.cell import Cell
     from bench.launch.slurm import Slurm
@@ -862,6 +862,13 @@ def _find(
         else:
             own.append(result)
     return own + (beside(own, find_published(), log or _log) if include_published else [])
+
+
+def declarations() -> PlanOf:
+    """Return a function: dataset and task -> what is declared for its boards, here or in the published folder."""
+    from bench.boards.declared import plan_in
+
+    return plan_in(BOARDS, *_published_plans())
 
 
 def _published_plans() -> list[Path]:

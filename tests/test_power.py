@@ -1,6 +1,7 @@
 """How many runs a difference needs: variances, power against direct simulation, planned looks, and refusals."""
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from scipy import stats
 
 import bench
+from bench.boards.declared import BoardPlan
 from bench.boards.power import (
     MOST,
     Variances,
@@ -90,6 +92,42 @@ def test_patients_set_a_limit_that_no_number_of_runs_passes() -> None:
 def test_another_draw_is_worth_more_than_another_seed_where_draws_vary() -> None:
     seed, draw = KNOWN.next_run()
     assert draw < seed < KNOWN.resolves(5, 2)
+
+
+def test_draws_are_told_from_seeds_only_where_both_are_known() -> None:
+    """Published rows have one draw, or one seed a draw: neither says that seeds are better."""
+    one_seed, one_draw = replace(KNOWN, seed_sd=math.nan, pairs=5), replace(KNOWN, draw_sd=math.nan, draws=1)
+    words = "another draw resolves more than another seed in each draw in 1 of 1 cases where both are known"
+
+    assert f"next: {words}" in plan_power([KNOWN, one_seed, one_draw], 0.01).remarks
+    unclear = "next: no case tells draws from seeds: each has one draw, or one seed a draw"
+    assert unclear in plan_power([one_seed, one_draw], 0.01).remarks
+
+
+def test_differences_are_shown_with_four_decimals() -> None:
+    shown = plan_power([replace(KNOWN, patient_sd=1e-4, draw_sd=1e-4, seed_sd=1e-4)], 0.01).shown()
+    assert all(re.fullmatch(r"0\.\d{4}", shown[name][0]) for name in ("resolves", "limit"))
+
+
+def test_pairs_that_no_board_declares_are_left_out_and_counted() -> None:
+    pairs = [replace(KNOWN, contrast=name) for name in ("lpft-sd minus ft", "lpft minus ft", "knn minus ft")]
+    planned = plan_power(pairs, 0.01)
+
+    def contrasts(plan: BoardPlan) -> list[str]:
+        return [each.contrast for each in planned.declared(lambda dataset, task: plan).variances]
+
+    assert contrasts(BoardPlan("ft", ("lpft",), primary="lpft-sd minus ft")) == ["lpft-sd minus ft", "lpft minus ft"]
+    assert contrasts(BoardPlan("ft", ("lp minus knn",))) == [each.contrast for each in pairs], "none is declared"
+    assert contrasts(BoardPlan("ft")) == [each.contrast for each in pairs], "the family is open"
+
+    command = [sys.executable, "-m", "bench", "power", "--task", "superdiag"]
+    brief, whole = (
+        subprocess.run([*command, *words], capture_output=True, text=True, check=True).stdout
+        for words in ((), ("--all",))
+    )
+    assert "knn minus ft" in whole and "more pair" not in whole
+    assert "knn minus ft" not in brief and "lpft-sd minus ft" in brief
+    assert re.fullmatch(r"\d+ more pairs: --all", brief.splitlines()[-1])
 
 
 @pytest.mark.parametrize(("looks", "bound"), [(1, 1.960), (2, 1.977), (3, 2.004), (4, 2.024), (5, 2.040)])

@@ -99,6 +99,15 @@ class BoardPlan:
             pairs += [(name, fitting[0])] if fitting and fitting != [name] else []
         return pairs
 
+    def declares(self, contrast: str) -> bool:
+        """Return whether a contrast, such as `lpft-sd minus ft`, is the primary one or of the family."""
+        if self.family is None:
+            return contrast == self.primary or contrast.endswith(f"{MINUS}{self.baseline}")
+        return contrast in (self.primary, *map(self._in_full, self.family))
+
+    def _in_full(self, name: str) -> str:
+        return name if MINUS in name else f"{name}{MINUS}{self.baseline}"
+
     def roles(self, rows: Sequence[str], tuned: Container[str] = ()) -> dict[Pair, Role]:
         """Return the role of each declared pair of these rows; every other pair is exploratory.
 
@@ -107,7 +116,7 @@ class BoardPlan:
         """
         declared = [(PRIMARY, self.primary)] if self.primary else []
         family = self.family if self.family is not None else rows if self.baseline else ()
-        declared += [(FAMILY, name if MINUS in name else f"{name}{MINUS}{self.baseline}") for name in family]
+        declared += [(FAMILY, self._in_full(name)) for name in family]
         roles: dict[Pair, Role] = {}
         for role, contrast in declared:
             first, second = contrast.split(MINUS)

@@ -7,7 +7,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import scipy  # imports its parts where they are first used: scipy.optimize take
 from scipy.special import ndtr, ndtri
 
 from bench.boards.across import paired
-from bench.boards.rows import Board
+from bench.boards.rows import Board, PlanOf
 from bench.boards.shown import ShownAsTable
 from bench.boards.studies import Study, contrasts_of, studies_of
 from bench.errors import BenchError, DataError
@@ -179,7 +179,13 @@ class Power(ShownAsTable):
 
     def shown(self) -> pd.DataFrame:
         columns = ["task", "fraction", "study", "contrast", "draws", "pairs", "resolves", "limit"]
-        return self.frame[[*columns, "seeds_needed", "draws_needed"]]
+        frame = self.frame[[*columns, "seeds_needed", "draws_needed"]]
+        return frame.assign(**{name: frame[name].map("{:.4f}".format) for name in ("resolves", "limit")})
+
+    def declared(self, plan_of: PlanOf) -> Power:
+        """Return the part on contrasts that their boards declare; all of it if none is declared."""
+        chosen = [each for each in self.variances if plan_of(each.dataset, each.task).declares(each.contrast)]
+        return replace(self, variances=chosen or self.variances)
 
     @property
     def remarks(self) -> list[str]:
@@ -208,15 +214,19 @@ class Power(ShownAsTable):
 
     def _worth_more(self) -> str:
         """Return a sentence on whether another draw or another seed is worth more."""
-        unknown = sum(math.isnan(variances.draw_sd) for variances in self.variances)
-        if unknown == len(self.variances):
+        if all(math.isnan(variances.draw_sd) for variances in self.variances):
             return (
                 "next: runs of another draw, with a new seed. How draws vary was never measured here; more seeds of "
                 "one draw only make its own claim firmer"
             )
-        better = sum(draw <= seed for seed, draw in map(Variances.next_run, self.variances))
-        known = len(self.variances) - unknown
-        return f"next: another draw resolves more than another seed in each draw in {better} of {known} known cases"
+        known = [
+            (seed, draw) for seed, draw in map(Variances.next_run, self.variances) if seed == seed and draw == draw
+        ]
+        if not known:
+            return "next: no case tells draws from seeds: each has one draw, or one seed a draw"
+        better = sum(draw <= seed for seed, draw in known)
+        cases = f"{better} of {len(known)} cases where both are known"
+        return f"next: another draw resolves more than another seed in each draw in {cases}"
 
 
 def plan_power(
