@@ -22,6 +22,7 @@ from bench.boards.declared import BoardPlan
 from bench.boards.rows import Board, by_page, make_boards
 from bench.data.tasks import LabelTable
 from bench.errors import BenchError
+from bench.evaluation.bootstrap import Interval
 from bench.evaluation.predictions import Predictions
 from bench.evaluation.scores import score_fold
 from bench.pages import html_data
@@ -555,3 +556,16 @@ def test_without_javascript_the_table_is_there(opened: Open) -> None:
     assert shown.locator("#rows tbody tr").first.is_visible()
     assert not shown.locator(".filters").is_visible()
     assert not shown.locator("#theme").is_visible()
+
+
+def test_only_constant_scores_are_left_out_of_the_picture(made: list[Board]) -> None:
+    """A row at chance by accident has an interval with a width, and stays."""
+
+    def constant(low: float, high: float) -> bool:
+        row = made[0].rows[0]
+        of_frequent = {**row.summaries["frequent"], "auroc": Interval(0.5, low, high)}
+        row = replace(row, summaries={**row.summaries, "frequent": of_frequent})
+        found = html_data.board_data(replace(made[0], rows=(row,), standing=None), None, "", 1)["rows"]
+        return bool(found[0]["constant"])
+
+    assert constant(0.5, 0.5) and not constant(0.24, 0.749)

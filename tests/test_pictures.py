@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,8 @@ def test_the_forest_says_what_is_dashed(caught: list[Axes], tmp_path: Path) -> N
 
 
 def test_constant_scores_do_not_squeeze_the_pictures(caught: list[Axes], tmp_path: Path) -> None:
-    rows = row("ft", 0.9), row("lp", 0.88), row("constant", 0.5)
+    same = {"frequent": {"auroc": Interval(0.5, 0.5, 0.5)}}
+    rows = row("ft", 0.9), row("lp", 0.88), replace(row("constant", 0.5), summaries=same)
     for draw in (plots.forest, plots.training_curves, plots.cost):
         draw(board(*rows), tmp_path / "x.svg")
     forest, curves, cost = caught
@@ -248,7 +250,14 @@ def test_constant_scores_do_not_squeeze_the_pictures(caught: list[Axes], tmp_pat
     assert [label.get_text() for label in forest.get_yticklabels()] == names[::-1]
     assert list(lines_of(curves)) == names
     assert "3. constant on net (random)" not in lines_of(cost)
-    assert plots.forest(board(row("constant", 0.5)), tmp_path / "x.svg") is not None  # but alone it is shown
+    assert plots.forest(board(rows[2]), tmp_path / "x.svg") is not None  # but alone it is shown
+
+
+def test_a_row_at_chance_whose_scores_differ_is_drawn(caught: list[Axes], tmp_path: Path) -> None:
+    """AUROC is 0.5000 by accident: the interval has a width."""
+    plots.forest(board(row("ft", 0.9), row("no better than chance", 0.5)), tmp_path / "x.svg")
+
+    assert len(caught[0].get_yticklabels()) == 2
 
 
 def test_reliability_leaves_out_bins_of_few_scores(caught: list[Axes], tmp_path: Path) -> None:

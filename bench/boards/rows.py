@@ -67,8 +67,13 @@ class Row:
     @property
     def score(self) -> float:
         """Return macro AUROC over the frequent labels, or over all labels if none is frequent. Boards sort by it."""
-        frequent = interval_of(self.summaries["frequent"]["auroc"]).value
-        return interval_of(self.summaries["all"]["auroc"]).value if math.isnan(frequent) else frequent
+        return self.interval.value
+
+    @property
+    def interval(self) -> Interval:
+        """Return the score with its bounds."""
+        frequent = interval_of(self.summaries["frequent"]["auroc"])
+        return interval_of(self.summaries["all"]["auroc"]) if math.isnan(frequent.value) else frequent
 
 
 def runs_of(boards: Iterable[Board]) -> list[Result]:

@@ -18,7 +18,7 @@ from bench.pages.costs import command_of, leaves_out_features
 from bench.pages.details import Details, Part, details, some_pairs
 from bench.pages.html_rows import board_key, facts, row_key, share, training_minutes
 from bench.pages.names import numbered, short_method, shown_backbone, shown_init
-from bench.pages.pictures import CHANCE
+from bench.pages.pictures import is_constant
 from bench.pages.spelling import equals, spell_role
 
 MAX_INTERVALS = 40_000
@@ -72,7 +72,7 @@ def _row(board: Board, place: int, groups: Sequence[Sequence[Part]]) -> dict[str
         "minutes": training_minutes(row),
         "few": row.few_runs,
         "partial": leaves_out_features(row),
-        "constant": row.score == CHANCE,
+        "constant": is_constant(row),
         "command": command_of(row.runs[0], board.plan.starts),
         "facts": facts(board, place),
         "scores": [[round(part.scores[row.name], 4) for part in parts] for parts in groups],

@@ -201,7 +201,12 @@ def add_legend(figure: Figure, handles: Iterable[Any], names: Iterable[str], nco
 
 def without_constant(rows: Sequence[Row]) -> Sequence[Row]:
     """Return the rows whose scores are not constant; all rows if none is left. A row at 0.5 would widen the axis."""
-    return [row for row in rows if row.score != CHANCE] or rows
+    return [row for row in rows if not is_constant(row)] or rows
+
+
+def is_constant(row: Row) -> bool:
+    """Return whether scores are the same for every record: AUROC is 0.5 with an interval of no width, or of none."""
+    return row.score == CHANCE and not row.interval.low < CHANCE < row.interval.high
 
 
 def forest(board: Board, path: Path) -> Path | None:
