@@ -275,6 +275,21 @@ def test_fine_tuning_of_as_many_steps_is_asked_about_of_its_own() -> None:
     text = answer_page(made, answers_of(made), "", [])
     _, _, after = text.partition("## Is `lpft-sd` better than fine-tuning of as many steps (`ft-long`)?")
     assert "`lpft-sd` minus `ft-long` is" in after.partition("##")[0]
+    assert "Not at equal steps" not in text
+
+
+def test_without_fine_tuning_of_as_many_steps_the_answer_says_so_itself() -> None:
+    """In the claim, in a difference that answers nothing, and in what the method is worth in records."""
+    qualities = {"ft": 0.5, "lp": 0.7, "lpft-sd": 1.1}
+    made = boards(qualities, ["aa", "bbb"], 1, 3)
+    made += [board("aa", 0.5, qualities, [(0, 0)], init="own:2")]
+    lines = answer_page(made, answers_of(made), "", []).splitlines()
+    ends = " Not at equal steps: no run of this study at these shares tells the method from its steps."
+
+    marked = [line.removesuffix(ends) for line in lines if line.endswith(ends)]
+    starts = ["- **A, with", "- **B: no answer", "- A, on aa and bbb: with 1 %", "- A, on aa and bbb: with 3 %"]
+    assert [line.startswith(start) for line, start in zip(marked, starts, strict=True)] == [True] * 4
+    assert all("`lpft-sd`" in line and line.endswith(".") for line in marked)
 
 
 def test_the_family_waits_for_the_primary_contrast() -> None:
@@ -388,7 +403,7 @@ def test_a_difference_of_a_single_run_stands_alone() -> None:
     value = f"{answer(answers[0].answers).these_tasks.value:+.4f}"
 
     line = "**A: no answer here**, fewer than three runs a task, so no intervals ([aa](aa.md), 10 %): `lpft-sd` minus"
-    assert f"- {line} `ft` is {value}.\n" in text
+    assert f"- {line} `ft` is {value}. Not at equal steps" in text
     assert f"| lpft-sd minus ft | aa; 10 % | 1 | {value} | – | – | – | – | not a statement about methods" in text
     assert "scores" not in text
 

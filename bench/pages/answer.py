@@ -21,7 +21,7 @@ from bench.boards.across import (
 from bench.boards.answers import StudyAnswers
 from bench.boards.declared import BASELINE
 from bench.boards.rows import Board
-from bench.boards.studies import AFTER_PROBE, DEPTH, PRETRAINING, PROBE, STEPS, WITH_DEPTH
+from bench.boards.studies import AFTER_PROBE, DEPTH, PRETRAINING, PROBE, STEPS, WITH_DEPTH, Arm, Study
 from bench.data.tasks import PUBLISHED_TASKS
 from bench.evaluation.compare import ALPHA
 from bench.evaluation.hierarchical import MIN_TASKS
@@ -64,6 +64,7 @@ NOTES = {
     PRETRAINING.name: ["This depends on how long both are trained: see the steps of `ft` in the first table.", ""],
     CONTRAST: ["`lpft-sd` takes more steps than `ft`: see the first table, and the question on `ft-long` below.", ""],
 }
+UNEQUAL_STEPS = " Not at equal steps: no run of this study at these shares tells the method from its steps."
 OPPOSED = "no one answer, its two cases differ in direction"
 
 
@@ -164,7 +165,8 @@ def _no_claim(each: StudyAnswers, answer: Across) -> str:
     """Return why a study has no answer, and its difference."""
     alone = "one task at one share: see its board, whose intervals are narrower"
     why = alone if answer.claim == ALONE else "fewer than three runs a task, so no intervals"
-    return f"**{each.letter}: no answer here**, {why} ({_board(answer)}): {_size(each, answer)}."
+    size = f"{_size(each, answer)}.{_unequal_steps(each, answer)}"
+    return f"**{each.letter}: no answer here**, {why} ({_board(answer)}): {size}"
 
 
 def _board(answer: Across) -> str:
@@ -183,8 +185,19 @@ def _claim(each: StudyAnswers, answer: Across) -> str:
         f"{_size(each, answer)}, on {listed(answer.tasks)}. Better with a probability of "
         f"{spell_probability(answer.these_tasks.better())} (p {equals(spell_p(answer.p_adjusted))}, {answer.role}); "
         f"higher in {answer.pairs_better} of {_pairs(answer)}{tasks}{conditions and '; '}{conditions}."
-        f"{_other_shares(answer)}"
+        f"{_other_shares(answer)}{_unequal_steps(each, answer)}"
     )
+
+
+def _unequal_steps(each: StudyAnswers, answer: Across) -> str:
+    """Return that the primary contrast stands without `ft-long`, where no run of it is paired; else an empty text."""
+    alone = answer.contrast.name == CONTRAST and not _has_long(each.study, answer.tasks, answer.fractions)
+    return UNEQUAL_STEPS * alone
+
+
+def _has_long(study: Study, tasks: Sequence[str], fractions: Sequence[float]) -> bool:
+    """Return whether the primary method has a pair with fine-tuning of as many steps, at one of these shares."""
+    return any(study.places(task, fraction, STEPS.arms) for task in tasks for fraction in fractions)
 
 
 def _verdict(each: StudyAnswers, answer: Across) -> str:
@@ -284,7 +297,8 @@ def _labels(answers: Sequence[StudyAnswers]) -> list[str]:
             if worth.reason:
                 reasons.setdefault(worth.reason, {})[f"`{worth.method}`"] = None
             elif len(worth.tasks) == of_all:
-                known.append(f"- {each.letter}, on {listed(worth.tasks)}: {worth_words(worth)}.")
+                alone = Arm(worth.method) in STEPS.plus and not _has_long(each.study, worth.tasks, [worth.fraction])
+                known.append(f"- {each.letter}, on {listed(worth.tasks)}: {worth_words(worth)}.{UNEQUAL_STEPS * alone}")
         for reason, methods in reasons.items():
             refused.setdefault(reason, []).append(f"{each.letter} ({', '.join(methods)})")
     lines = ["## How many records is a method worth?", ""]

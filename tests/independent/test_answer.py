@@ -706,6 +706,7 @@ HEADINGS = {
     "stochastic depth": "Does stochastic depth help?",
     "pre-training": "Does pre-training help?",
 }
+LONG = "lpft-sd", "ft-long"
 VERDICTS = {
     BETTER: "yes",
     BY_MARGIN: "yes, by more than the margin",
@@ -753,7 +754,7 @@ def check_sentence(
             else "fewer than three runs a task, so no intervals"
         )
         start = f"- **{study.letter}: no answer here**, {why} ([{task}]({task}.md), {percent(answer.shares)}): "
-        assert f"{start}{size}." in lines, f"{study.words}: {size}"
+        assert f"{start}{size}.{steps_words(study, name, [task], answer.shares)}" in lines, f"{study.words}: {size}"
         return
     draws, records = answer.num_draws, [run.num_records for run in runs_in(study, answer)]
     low, high = f"{min(records):,}", f"{max(records):,}"
@@ -781,7 +782,16 @@ def check_sentence(
         if share not in answer.shares and row[1] == f"{listed(tasks)}; {percent([share])}"
     ]
     expected += f" Not part of this claim: {'; '.join(others)}." if others else ""
+    expected += steps_words(study, name, [*answer.places], answer.shares)
     assert expected in lines, f"{expected} not in {lines}"
+
+
+def steps_words(study: Study, name: str, tasks: Sequence[str], shares: Sequence[float]) -> str:
+    """What is said of the primary contrast where `lpft-sd` has no pair with `ft-long`."""
+    cells = [[study.cells.get((task, share, (m, False)), {}) for m in LONG] for task in tasks for share in shares]
+    if name != PRIMARY or any(set(first) & set(second) for first, second in cells):
+        return ""
+    return " Not at equal steps: no run of this study at these shares tells the method from its steps."
 
 
 def check_unanswered(page: str, column: str, name: str, cells: Sequence[str]) -> None:
@@ -983,7 +993,7 @@ def check_worths(page: str, study: Study, answers: Mapping[str, Answer]) -> int:
             start = f"{listed(worth.tasks)}: with {100 * worth.share:.3g} % of the records `{method}` does "
             (words,) = [line.removeprefix(start) for line in shown if line.startswith(start)]
             check_worth(words, worth, f"{study.words}: {method}, {worth.tasks}, {worth.share}")
-            whole = f"- {study.letter}, on {start}{words}"
+            whole = f"- {study.letter}, on {start}{words}{steps_words(study, name, worth.tasks, [worth.share])}"
             assert (whole in lines) == (len(worth.tasks) == most), whole
             compared += 1
     assert compared == len(shown)
