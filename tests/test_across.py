@@ -363,6 +363,9 @@ def test_the_page_says_what_it_may_and_what_it_lacks(tmp_path: Path) -> None:
     assert ", on aa and bbb. Better with" in text and "; one subset of each share (100 to 1,000 records)" in text
     assert "No answer yet: no study has all the runs that this needs." in text  # factors
     assert "This cannot be said: fewer than 3 tasks have the runs." in text
+    protocol = (Path(__file__).parents[1] / "leaderboards/PROTOCOL.md").read_text()
+    assert text.count("borrows from its other rows how much runs vary (PROTOCOL.md, sentence 33)") == 1
+    assert "\n33. That variance is moderated over the rows of the board" in protocol
     assert "Anything of `all`, `diag`, `subdiag`, `superdiag`, `form` and `rhythm`" in text
     assert text == answer_page(made, answers_of(made), "pictures/a.svg", [])  # the same bytes each time
     (one, *_) = worth(answers[0].study, "lpft-sd")

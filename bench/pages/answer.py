@@ -65,6 +65,10 @@ NOTES = {
     CONTRAST: ["`lpft-sd` takes more steps than `ft`: see the first table, and the question on `ft-long` below.", ""],
 }
 UNEQUAL_STEPS = " Not at equal steps: no run of this study at these shares tells the method from its steps."
+INTERVALS = (
+    "A board's interval borrows from its other rows how much runs vary (PROTOCOL.md, sentence 33); this page's does "
+    "not, and is mostly wider. Cite the board's for one task and share, this page's for several."
+)
 OPPOSED = "no one answer, its two cases differ in direction"
 
 
@@ -76,7 +80,7 @@ def answer_page(
     if boards[0].synthetic:
         lines += ["**Synthetic data: these numbers say that the machinery runs, and nothing about ECGs.**", ""]
     lines += _introduction(boards, answers)
-    lines += studies_lines(answers)
+    lines += [*studies_lines(answers), INTERVALS, ""]
     if picture:
         lines += [f"![Difference from {BASELINE} of each method, over all tasks and in each task]({picture})", ""]
     lines += _methods(answers)
@@ -142,7 +146,7 @@ def _unanswered(others: Sequence[tuple[StudyAnswers, Across]]) -> list[str]:
     ]
     table = markdown_table([f"minus `{BASELINE}`", *heads], rows)
     note = (
-        "A difference with an interval rests on one task at one share, and its board has a narrower one. A difference "
+        "A difference with an interval rests on one task at one share: cite its board's. A difference "
         "without rests on fewer than three runs a task. –: answered above, or no runs."
     )
     return folded(f"Too little for an answer: {len(methods)} methods", [*table, note, ""])
@@ -163,7 +167,7 @@ def _is_answer(answer: Across) -> bool:
 
 def _no_claim(each: StudyAnswers, answer: Across) -> str:
     """Return why a study has no answer, and its difference."""
-    alone = "one task at one share: see its board, whose intervals are narrower"
+    alone = "one task at one share: cite its board's interval"
     why = alone if answer.claim == ALONE else "fewer than three runs a task, so no intervals"
     size = f"{_size(each, answer)}.{_unequal_steps(each, answer)}"
     return f"**{each.letter}: no answer here**, {why} ({_board(answer)}): {size}"
@@ -380,7 +384,5 @@ def _foot() -> list[str]:
         "draws are redrawn, or its seeds if there is one draw. *Mixed model*: draws and seeds have random effects, "
         "and the patients' covariance between tasks is known; a coarser grid gives the same bounds, or the table "
         "says *not converged*. Sentences have the wider bounds and the less certain probability of both. *p* is "
-        "Holm's, as on boards. A board learns from all its rows how much runs vary, and this page from the runs of "
-        "one contrast; so its intervals on a single board are wider than that board's. The rules are in "
-        "[PROTOCOL.md](../PROTOCOL.md), section 12.",
+        "Holm's, as on boards. The rules are in [PROTOCOL.md](../PROTOCOL.md), section 12.",
     ]

@@ -749,7 +749,7 @@ def check_sentence(
             check_unanswered(page, f"{study.letter}: [{task}]({task}.md), {percent(answer.shares)}", name, cells)
             return
         why = (
-            "one task at one share: see its board, whose intervals are narrower"
+            "one task at one share: cite its board's interval"
             if claimed == ALONE
             else "fewer than three runs a task, so no intervals"
         )
