@@ -316,14 +316,25 @@ def test_other_models_are_marked_and_missing_runs_named() -> None:
     assert found["compared here"] == "lpft-sd minus ft on net (own:1234), 3 pairs of runs"
     assert (found["task"], found["status"]) == (
         "form",
-        "confirmed, on another model, from these weights (exploratory)",
+        f"direction seen, on another model ({found['relative'].partition(' (')[0]} here, published gain +3 %), "
+        "from these weights (exploratory)",
     )
     ours = [(found["task"], found["compared here"]) for found in waiting(text, "Claims")]
     assert ours == [("form", "lpft-sd minus ft"), ("rhythm", "lpft-sd minus ft")]
     assert (
         "of its first version, ecgfounder (pretrained): 2 no run here. "
-        "On other models: 1 confirmed (on 1 of these claims)." in text
+        "On other models: 1 direction seen (on 1 of these claims)." in text
     )
+
+
+def test_another_model_neither_contradicts_a_claim_nor_excludes_its_size() -> None:
+    for better, status in ((1.0, "opposite direction seen, on another model (−"), (1.2001, "not settled, on another")):
+        rows = row("lpft-sd", better, OTHER), row("ft", 2.0 if better == 1 else 1.2, OTHER)
+        text = ledger([board("form", *rows)], [], [claim(gain=("9.1", "9.1"))])
+
+        (found,) = table(text, "Claims")
+        assert found["status"].startswith(status)
+        assert "excluded" not in found["status"] and "other models: 1 contradicted" not in text
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ MODEL = ("ecgfounder", "pretrained")
 NAMES = {"auroc": "AUROC", "average_precision": "AP"}
 NO_RUN = "no run here"
 EXCLUDED = "published size excluded"
+SEEN, OPPOSED = "direction seen", "opposite direction seen"
+"""What is settled on another model than the claim's: it neither confirms nor contradicts the claim."""
 STATUSES = (
     "confirmed",
     f"direction confirmed, {EXCLUDED}",
@@ -29,6 +31,8 @@ STATUSES = (
     f"contradicted, {EXCLUDED}",
     "not settled",
     f"not settled, {EXCLUDED}",
+    SEEN,
+    OPPOSED,
     NO_RUN,
 )
 COUNTS = ("no", "one", "two")
@@ -73,6 +77,8 @@ class Finding:
             return "not settled"
         if self.p > ALPHA:
             direction = "not settled"
+        elif self.model != MODEL:
+            direction = OPPOSED if self.difference.interval.value < 0 else SEEN
         elif self.difference.interval.value < 0:
             direction = "contradicted"
         else:
@@ -81,9 +87,9 @@ class Finding:
 
     @property
     def size_differs(self) -> bool:
-        """Return whether the whole published gain lies outside the interval measured here."""
+        """Return whether the whole published gain lies outside the interval measured here, on the claim's model."""
         low, high = (self.claim.get(key) or "" for key in ("gain_low", "gain_high"))
-        if not low or not high:
+        if not low or not high or self.model != MODEL:
             return False
         return float(high) / 100 < self.relative_low or float(low) / 100 > self.relative_high
 
@@ -97,10 +103,17 @@ class Finding:
             runs = self.difference.num_runs
             words += f": {COUNTS[runs]} run" + "s" * (runs != 1)
         words += "" if self.model == MODEL else ", on another model"
+        words += self._sizes if self.verdict in (SEEN, OPPOSED) else ""
         words += f", {self.condition}" if self.condition else ""
         if self.claim["metric"] != "auroc":
             return f"{words} (p not corrected)"
         return f"{words} ({EXPLORATORY})" if self.role == EXPLORATORY else words
+
+    @property
+    def _sizes(self) -> str:
+        """The size measured here and the published one."""
+        here = f"{100 * self.relative:+.1f} %".replace("-", "−")
+        return f" ({here} here, published gain {self.claim['gain']})"
 
     @property
     def resolvable(self) -> float:
@@ -126,14 +139,16 @@ def claim_lines(boards: Sequence[Board], claims: Sequence[Mapping[str, str]]) ->
         "and seed. The metric is over frequent labels: those with at least 10 positives and 10 negatives in fold 10.",
         f"- Confirmed: the difference is above 0 and p is at most {ALPHA}. Contradicted: the difference is below 0 and "
         f"p is at most {ALPHA}. Not settled: all others, and every pair with fewer than three runs.",
+        "- Runs of another model confirm and contradict no claim. Direction seen, and opposite direction seen: there "
+        f"the difference is above 0, or below 0, and p is at most {ALPHA}; both sizes stand in the status.",
         "- p of AUROC is the pair's on its board (PROTOCOL.md, section 8). A pair that its board does not declare is "
         "exploratory.",
         "- p of AP, and of AUROC over two shares of the records, is not corrected. AP has no permutation test.",
         "- Nothing is corrected over tasks: of 100 tasks without a difference, about 5 would be settled.",
         "- Published size excluded: the whole published gain lies outside the interval measured here, whether or not "
         "the direction is settled. Published gains are taken as relative ones. So the difference is divided by the "
-        "value of the second method, whose own uncertainty is left out. Not judged where the source names no task or "
-        "gives no number for this model.",
+        "value of the second method, whose own uncertainty is left out. Not judged on another model, "
+        "nor where the source names no task or gives no number for this model.",
         "- Condition: with one or two draws a claim holds on these subsets of the records. With a single checkpoint it "
         "holds from these weights.",
         "- Resolvable: the true difference that 80 % of studies as noisy as this one claim by the first step of Holm "
