@@ -115,6 +115,10 @@ def test_a_command_starts_from_the_file_that_the_board_declares() -> None:
         "bench run --method ft --init own:2222bbbb --draw 0",
     ]
     assert '1. `bench run --method ft --init "starts/a b.pt" --draw 0`, weights `1111aaaafedc`' in lines
+    command = "`bench run --method ft --init own:2222bbbb --draw 0`"
+    lost = f"2. {command}, weights `2222bbbbfedc`, no file of them is published"
+    assert lost in lines
+    assert "No file of `own:2222bbbb` is published: a command with such a name cannot be run as it stands." in lines
     assert any(line.startswith("`own:1111aaaa` (in `starts/a b.pt`, SHA-256 `1111aaaafedcba") for line in lines)
     assert "/home/me" not in "\n".join(lines)
 

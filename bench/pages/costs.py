@@ -183,7 +183,13 @@ def _run(run: Result, starts: Mapping[str, str]) -> str:
     start = run.document["init"]
     weights = f", weights `{start['sha256'][:12]}`" if start.get("sha256") and start["name"] != "random" else ""
     command = command_of(run, starts)
-    return f"`{command}`{weights}" if command else "scores made elsewhere"
+    lost = ", no file of them is published" if _is_lost(start["name"], starts) else ""
+    return f"`{command}`{weights}{lost}" if command else "scores made elsewhere"
+
+
+def _is_lost(start: str, starts: Mapping[str, str]) -> bool:
+    """Return whether weights that a run left have no declared place, so that nobody else can start from them."""
+    return start.startswith("own:") and start not in starts
 
 
 def _origins(board: Board) -> list[str]:
@@ -197,6 +203,8 @@ def _origins(board: Board) -> list[str]:
             rows[init["name"]].append(row)
     places = board.plan.starts
     words = ["After `--init`, a name with a hash stands for a file of these weights."] * bool(starts.keys() - places)
+    if lost := [f"`{name}`" for name in starts if _is_lost(name, places)]:
+        words += [f"No file of {', '.join(lost)} is published: a command with such a name cannot be run as it stands."]
     words += [_origin(init, rows[name], places.get(name, "")) for name, init in starts.items()]
     by_digest = defaultdict(list)
     for name, init in starts.items():
