@@ -40,7 +40,7 @@ from bench.training.batch_norm import share_batch_norm
 from bench.training.batches import Seed, SignalSource, Source, random_stream
 from bench.training.checkpoint import Checkpoints
 from bench.training.distributed import World, accelerator_kind, join, unused_accelerator
-from bench.training.features import compute_features, predict, require_finite_logits
+from bench.training.features import compute_features, predict, require_finite_logits, require_own_outputs
 from bench.training.loop import check_same_cell, rehearse, train
 from bench.training.memory import PeakMemory
 from bench.training.method import Method, phases_or_reason
@@ -232,12 +232,17 @@ def train_model(
     Returns a report of each phase, and the logits [record, label] of fold 9.
     """
     share_batch_norm(setup.model.to(world.device, dtype(setup.precision)), world)
+    train_source, val_source = (
+        SignalSource.of(signals, part, dtype(setup.precision), world.device)
+        for part in (setup.parts.train, setup.parts.val)
+    )
+    require_own_outputs(setup.model, val_source, world.device)
     return train(
         setup.model,
         setup.method,
         setup.phases,
-        SignalSource.of(signals, setup.parts.train, dtype(setup.precision), world.device),
-        SignalSource.of(signals, setup.parts.val, dtype(setup.precision), world.device),
+        train_source,
+        val_source,
         seed=setup.cell.entropy,
         world=world,
         precision=setup.precision,

@@ -100,6 +100,7 @@ def test_what_does_not_apply_and_who_declines_is_said_of_a_backbone() -> None:
             "ft-sd",
             "lora",
             "lp-attn",
+            "lp-lora",
             "lpft-ecg-jepa-weimann",
             "lpft-sd",
         ),

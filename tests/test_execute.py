@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from baselines.fcn import FCNWang
 from bench.cell import Cell
 from bench.console.tracking import Tracker
 from bench.data.datasets.ptbxl import STATEMENTS, TABLE, load_records
@@ -208,6 +209,21 @@ def test_the_cost_leaves_out_the_download_of_weights(
 
     assert (tmp_path / "fetched.pt").is_file()
     assert 0 < result.document["cost"]["seconds"] < time.monotonic() - began - 3
+
+
+def test_a_model_that_looks_at_other_records_is_not_trained(
+    demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a board its scores of fold 10 would depend on what else is in that fold."""
+    forward = FCNWang.forward
+
+    def centred(backbone: FCNWang, signals: Tensor) -> Tensor:
+        features = forward(backbone, signals)
+        return features - features.mean(0)
+
+    monkeypatch.setattr(FCNWang, "forward", centred)
+    with pytest.raises(PluginError, match=r"outputs for a record change by .* with the other records of its batch"):
+        run(demo_set, tmp_path)
 
 
 def test_odd_records_are_told(demo_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -380,21 +380,7 @@ def test_features_computed_once_give_the_same_head(backbone: Callable[[], Backbo
     )
     assert on_features.on_features and not on_signals.on_features
     assert 0 < on_features.feature_seconds < on_features.seconds and on_signals.feature_seconds == 0
-    assert calls["fast"] == 4 and calls["slow"] > 20, "twice to check it, for the training records, and for fold 9"
-
-
-class Centred(Flat):
-    """Its features are those of a record minus the mean of its batch."""
-
-    def forward(self, signals: Tensor) -> Tensor:
-        features = super().forward(signals)
-        return features - features.mean(0)
-
-
-@pytest.mark.parametrize("parts", [("head",), ("backbone", "head")])
-def test_a_model_that_looks_at_other_records_is_not_trained(parts: tuple[str, ...], tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match=r"outputs for a record change by .* with the other records of its batch"):
-        run(model_of(Centred), Recipe([phase(dict.fromkeys(parts, 1e-2))]), tmp_path)
+    assert calls["fast"] == 2 and calls["slow"] > 20, "once for the training records, once for fold 9"
 
 
 def test_a_backbone_that_sees_crops_has_no_features_to_keep(tmp_path: Path) -> None:
@@ -720,7 +706,7 @@ def test_features_that_a_killed_run_computes_again_count_once(tmp_path: Path, mo
 
     (report,) = run(model_of(Slow), method, tmp_path)
 
-    assert now == 8 and report.seconds == 2, "a check by two passes, the training records and fold 9, in each attempt"
+    assert now == 4 and report.seconds == 2, "the training records and fold 9, in each attempt"
 
 
 @pytest.mark.parametrize("at", [1, 2, 4])

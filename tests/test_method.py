@@ -81,3 +81,26 @@ def test_what_phases_must_return_is_said(phases: Any) -> None:
 
     with pytest.raises(PluginError, match=r"^Odd\.phases\(\) must return a list of at least one bench\.plugin\.Phase"):
         declared_phases(Odd(), ("backbone",))
+
+
+class Misspelt(Method):
+    """A method whose hook is never called."""
+
+    def augmentation(self, batch: Any) -> Any:
+        return batch.signals, batch.labels
+
+
+class HasBoth(Method):
+    """A method with a hook, and a function of almost the same name that it calls."""
+
+    def phases(self, layer_groups: Any) -> Any:
+        return [self.phase()]
+
+    def phase(self) -> Any:
+        return Phase(name="probe", learning_rates={"head": 1e-3}, epochs=1)
+
+
+def test_a_function_with_almost_the_name_of_a_hook_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"the harness never calls Misspelt.augmentation; did you mean augment\?"):
+        declared_phases(Misspelt(), ["backbone.net"])
+    assert declared_phases(HasBoth(), ["backbone.net"])

@@ -400,31 +400,6 @@ def test_hyper_parameters_of_an_unknown_type_are_the_plugins_fault(package: Pack
         resolve(loaded().find("method", "NAME"), Reference("NAME"))
 
 
-class Misspelt(Method):
-    """A method whose hook is never called."""
-
-    def augmentation(self, batch: Any) -> Any:
-        return batch.signals, batch.labels
-
-
-class HasBoth(Method):
-    """A method with a hook, and a function of almost the same name that it calls."""
-
-    def phases(self, layer_groups: Any) -> Any:
-        return [self.phase()]
-
-    def phase(self) -> Any:
-        return None
-
-
-def test_a_function_with_almost_the_name_of_a_hook_is_refused() -> None:
-    with pytest.raises(PluginError, match=r"the harness never calls Misspelt.augmentation; did you mean augment\?"):
-        register_method("misspelt")(Misspelt)
-    assert ("method", "misspelt") not in _REGISTRY.plugins
-    register_method("has-both")(HasBoth)
-    del _REGISTRY.plugins["method", "has_both"]
-
-
 def test_everything_that_is_registered_has_a_summary() -> None:
     for kind in ("task", "method", "backbone"):
         for plugin in registry().of_kind(kind):

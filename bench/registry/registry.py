@@ -315,8 +315,6 @@ def register_dataset(name: str) -> Callable[[T], T]:
 def _registered(kind: Kind, name: str, make: T) -> T:
     if isinstance(make, type) and (kind == "method" or is_dataclass(make)):
         _require_fields(kind, name, make)
-        if kind == "method":
-            _require_spelling(name, make)
     _REGISTRY.add(kind, name, make)
     return make
 
@@ -495,22 +493,6 @@ def _require_fields(kind: Kind, name: str, make: type) -> None:
                 f"{default}, that of the parent's field; {right.format(owner)}, and annotate the attribute, as in "
                 f"{field.name}: {type(value).__name__} = {value!r}"
             )
-
-
-def _require_spelling(name: str, make: type) -> None:
-    """Raise PluginError for a method with a function that has almost the name of a hook which the method lacks."""
-    from bench.training.method import Method
-
-    hooks = [hook for hook, value in vars(Method).items() if callable(value) and hook[0] != "_"]
-    unused = [hook for hook in hooks if getattr(make, hook, None) is getattr(Method, hook)]
-    for base in make.__mro__[: make.__mro__.index(Method)] if Method in make.__mro__ else ():
-        for own, value in vars(base).items():
-            near = difflib.get_close_matches(own, unused, n=1, cutoff=0.7) if callable(value) and own[0] != "_" else []
-            if near and not hasattr(Method, own):
-                raise PluginError(
-                    f"method {name!r}: the harness never calls {base.__name__}.{own}; did you mean {near[0]}? "
-                    "A function of your own needs a name that is less like a hook's"
-                )
 
 
 def _function(make: Callable[..., Any]) -> Callable[..., Any]:

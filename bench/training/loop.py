@@ -28,7 +28,6 @@ from bench.training.features import (
     compute_features,
     predict,
     require_finite_features,
-    require_own_outputs,
     run_windows,
     training_features,
 )
@@ -68,7 +67,6 @@ def train(
     resumed = checkpoints.newest()
     check_same_start(resumed, checkpoints.folder, world)
     check_same_on_ranks(model, world)
-    require_own_outputs(model, val_source, world.device)
     if resumed:
         reports = [PhaseReport(**report) for report in resumed["reports"]]
         steps = f" and {resumed['step']} steps" if resumed["step"] else ""

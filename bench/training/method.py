@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -97,8 +98,23 @@ class Method:
         """
 
 
+def require_spelling(kind: type[Method]) -> None:
+    """Raise PluginError if a method lacks a hook and has a function of almost its name, which nothing would call."""
+    hooks = [name for name, value in vars(Method).items() if callable(value) and not name.startswith("_")]
+    lacking = [hook for hook in hooks if getattr(kind, hook) is getattr(Method, hook)]
+    for base in kind.__mro__[: kind.__mro__.index(Method)]:
+        for name, value in vars(base).items():
+            own = callable(value) and not name.startswith("_") and name not in hooks
+            if own and (near := difflib.get_close_matches(name, lacking, n=1, cutoff=0.7)):
+                raise PluginError(
+                    f"the harness never calls {base.__name__}.{name}; did you mean {near[0]}? A function of your own "
+                    "needs a name that is less like a hook's"
+                )
+
+
 def declared_phases(method: Method, layer_groups: Sequence[str]) -> Sequence[Phase]:
     """Return the method's phases on a backbone with these layer groups; PluginError where it takes none."""
+    require_spelling(type(method))
     try:
         inspect.signature(method.phases).bind(layer_groups)
     except TypeError:
