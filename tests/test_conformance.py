@@ -45,6 +45,8 @@ FOUNDATION |= {f"ecg_jepa_weimann_{size}" for size in ("xs", "s", "b")}
 BACKBONES = [plugin.name for plugin in registry().of_kind("backbone") if plugin.name not in FOUNDATION]
 METHODS = ["lp", "lp-lbfgs", "knn", "ft", "ft-ema", "surgical", "lora", "lpft-sd", "l2-sp", "ft-mixup"]
 """One or two of each family; test_door.py checks all of them on four backbones."""
+HEAVY = {"vit1d_small", "xresnet1d50", "xresnet1d101", *(name for name in BACKBONES if "ecgfounder" in name)}
+"""Backbones whose check takes ten seconds and more; vit1d_tiny, xresnet1d18 and net1d_mini are of their classes."""
 
 
 def faults(findings: Iterator[Any]) -> dict[str, str]:
@@ -52,7 +54,7 @@ def faults(findings: Iterator[Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "ecgfounder" in name else name for name in BACKBONES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in BACKBONES]
 )
 def test_backbones_conform(name: str) -> None:
     assert faults(check_backbone(Reference(name), two_processes=False)) == {}
