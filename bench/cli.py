@@ -985,7 +985,7 @@ def import_(
     labels: Annotated[str, typer.Option(help="Columns of labels, of 0 and 1 or of lists. [default: all of 0, 1]")] = "",
     separator: Annotated[str, typer.Option(help="Between the labels of a cell. [default: ; | or line ends]")] = "",
     blank: Annotated[
-        Literal["negative"] | None, typer.Option(help="What an empty cell says in columns of 0 and 1. [default: error]")
+        Literal["negative"] | None, typer.Option(help="What an empty cell means in label columns. [default: error]")
     ] = None,
     age: Annotated[str, typer.Option(help="Column of ages in years.")] = "",
     sex: Annotated[str, typer.Option(help="Column of male, female.")] = "",

@@ -559,7 +559,7 @@ def test_without_javascript_the_table_is_there(opened: Open) -> None:
 
 
 def test_only_constant_scores_are_left_out_of_the_picture(made: list[Board]) -> None:
-    """A row at chance by accident has an interval with a width, and stays."""
+    """A row whose score is 0.5 by accident has an interval with a width, and is drawn."""
 
     def constant(low: float, high: float) -> bool:
         row = made[0].rows[0]

@@ -181,22 +181,21 @@ def _checked_family(value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _checked_baseline(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise BenchError(f"{where} must be a method or a row in quotes, got {value!r}")
-    return value
-
-
 def _checked_margin(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise BenchError(f"{where} must be a number in [0, 1), got {value!r}")
     return float(value)
 
 
-def _checked_preregistered(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise BenchError(f"{where} must be true or false, got {value!r}")
-    return value
+def _is_a(kind: type, expected: str) -> Callable[[Any, str], Any]:
+    """Return a check that a value has this type; `expected` says so in words."""
+
+    def checked(value: Any, where: str) -> Any:
+        if not isinstance(value, kind):
+            raise BenchError(f"{where} must be {expected}, got {value!r}")
+        return value
+
+    return checked
 
 
 def _checked_starts(value: Any, where: str) -> dict[str, str]:
@@ -208,9 +207,9 @@ def _checked_starts(value: Any, where: str) -> dict[str, str]:
 CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
     "primary": _checked_primary,
     "family": _checked_family,
-    "baseline": _checked_baseline,
+    "baseline": _is_a(str, "a method or a row in quotes"),
     "margin": _checked_margin,
-    "preregistered": _checked_preregistered,
+    "preregistered": _is_a(bool, "true or false"),
     "labels": checked_labels,
     "starts": _checked_starts,
 }

@@ -84,7 +84,7 @@ class Choices:
     labels: str = ""
     """Names of columns with commas between them."""
     blank: Literal["", "negative"] = ""
-    """What an empty cell says in columns of 0 and 1."""
+    """What an empty cell means in label columns of 0 and 1."""
     separator: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     """age, sex, fold, site, device -> column."""

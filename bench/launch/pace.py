@@ -40,7 +40,7 @@ class Pace:
     def seconds(self, phases: Sequence[Mapping[str, Any]], num_train: int, num_val: int, num_test: int) -> float:
         """Return the seconds of a cell whose phases train all their epochs; `phases` are those of `Phase.facts`.
 
-        Passes through the backbone alone count: one a training step, though some methods make two.
+        Only passes through the backbone count: one for a training step, though some methods make two.
         """
         trained, (whole, single) = trained_epochs(phases), frozen_passes(phases, windows=self.num_windows is not None)
         seconds = trained * (num_train * self.train + num_val * self.predict) + num_test * self.predict

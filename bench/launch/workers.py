@@ -287,7 +287,7 @@ class _Pool:
         printed = self.scratch / f"{slot}-{time.monotonic_ns()}"
         share = share_of(slot, self.crew.jobs, self.crew.nproc)
         with starting_children():
-            # the environment is handed over, for the server keeps that of its own start
+            # pass the environment: the server has that of its own start
             arguments = (end, printed, share, dict(os.environ), self.crew.run_ranks)
             process = forkserver("bench.launch.preload").Process(target=serve, args=arguments, daemon=False)
             process.start()

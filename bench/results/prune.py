@@ -138,7 +138,7 @@ def _prune_signals(use: DiskUse, *, remove: bool) -> None:
 def _ended_plans(runs: Path) -> Iterator[Path]:
     """Yield the folders of plans of which each cell has an outcome, and in which nothing has changed for a day.
 
-    Workers read a plan for some time after its last cell has ended: how that ended, and on SLURM that a job is over.
+    After its last cell has ended, workers still read a plan for some time: that outcome, and whether a job is over.
     """
     for file in sorted(runs.glob(".plans/*/plan.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -149,7 +149,7 @@ def _ended_plans(runs: Path) -> Iterator[Path]:
 
 
 def _remove_dead_claims(runs: Path) -> None:
-    """Remove the claims of killed workers. They are not counted: each has a few bytes.
+    """Remove the claims of killed workers. They are not counted, because each has only a few bytes.
 
     Who holds a claim touches its file several times a minute. `NAME.1.free` goes before `NAME.1`, which it marks:
     alone it would keep the cell from all workers.
